@@ -1,0 +1,126 @@
+use std::{collections::BTreeMap, ops::Bound};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::{BoxError, RoomAddress};
+
+/// Where rooms keep what they store: a minimal, dyn-safe key-value store.
+///
+/// Users see [`Storage`](crate::Storage); this is what stands behind it. Keys and values are bytes,
+/// and a backend attaches no meaning to either: core puts users' keys and its own rows into one key
+/// space of a room, told apart by their first byte, and enforces all limits.
+///
+/// # Contract
+///
+/// The [conformance suite](crate::conformance::storage) tests every line of it.
+///
+/// 1. **Rooms are separate.** No call for one room reads or changes a row of another.
+/// 2. **Order.** Keys order as byte strings: `[] < [0x00] < [0x00, 0x00] < .. < [0xFF, 0xFF]`. Every
+///    byte string is a key, the empty one included.
+/// 3. **A commit is atomic and durable.** When [`commit`](Backend::commit) returns `Ok`, the whole
+///    batch is stored as durably as this backend ever stores, and later reads and scans see it. When
+///    it returns `Err`, the batch is stored whole or not at all, and the caller has to
+///    [`claim`](Backend::claim) before it reads again.
+/// 4. **Fencing.** A commit carries the epoch of its claim. After a newer claim of the same room, a
+///    commit with the older epoch changes nothing and fails with [`BackendError::StaleEpoch`].
+/// 5. **Reads see every finished commit**, and may or may not see one that is in flight. (Core does
+///    not ask: it looks into its own pending batches first.)
+/// 6. **Cancellation.** A dropped future leaves the store as if its call had either not been made or
+///    been completed.
+/// 7. **Nothing for nothing.** A claim stores nothing; a room whose rows are all gone costs nothing.
+#[async_trait]
+pub trait Backend: Send + Sync + 'static {
+    /// Takes the room over: from now on commits with earlier epochs fail. Never waits for a disk to
+    /// sync.
+    async fn claim(&self, room: &RoomAddress) -> Result<Claim, BackendError>;
+
+    /// The values of `keys`, in their order; `None` for a key that is not there.
+    async fn read(
+        &self,
+        room: &RoomAddress,
+        keys: &[Bytes],
+    ) -> Result<Vec<Option<Bytes>>, BackendError>;
+
+    /// At most `limit` rows of `range`, in key order, or in reverse key order when `reverse`.
+    ///
+    /// A range that holds no key (its end before its start) gives no rows and is no error.
+    async fn scan(
+        &self,
+        room: &RoomAddress,
+        range: &KeyRange,
+        reverse: bool,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, BackendError>;
+
+    /// Applies `batch` atomically and durably.
+    async fn commit(
+        &self,
+        room: &RoomAddress,
+        epoch: Epoch,
+        batch: Batch,
+    ) -> Result<(), BackendError>;
+}
+
+/// The right to commit to a room: the answer to [`Backend::claim`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "backends outside this crate make it")]
+pub struct Claim {
+    /// The number to commit with.
+    pub epoch: Epoch,
+    /// Whether the room had no row at all when it was claimed.
+    pub empty: bool,
+}
+
+/// The number of a claim. A later claim of the same room has a greater one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+/// A range of keys, bounded or not at either end.
+pub type KeyRange = (Bound<Bytes>, Bound<Bytes>);
+
+/// What one commit changes.
+///
+/// Applied in this order: if [`clear`](Batch::clear) is set, every row of the room goes; then each
+/// of [`writes`](Batch::writes) is put (`Some`) or deleted (`None`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "backends outside this crate take it apart")]
+pub struct Batch {
+    /// Remove every row of the room first.
+    pub clear: bool,
+    /// The rows to put or delete.
+    pub writes: BTreeMap<Bytes, Option<Bytes>>,
+}
+
+impl Batch {
+    /// Whether applying it would change nothing.
+    pub fn is_empty(&self) -> bool {
+        !self.clear && self.writes.is_empty()
+    }
+
+    /// Makes this batch what applying it and then `next` would do.
+    pub fn merge(&mut self, next: Self) {
+        if next.clear {
+            *self = next;
+        } else {
+            self.writes.extend(next.writes);
+        }
+    }
+
+    /// The bytes of its keys and values.
+    pub fn size(&self) -> usize {
+        self.writes.iter().map(|(k, v)| k.len() + v.as_ref().map_or(0, Bytes::len)).sum()
+    }
+}
+
+/// Why a call to a [`Backend`] failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackendError {
+    /// The room was claimed anew since: by another process, or by a later life of this room.
+    #[error("the room was claimed anew; this claim (epoch {}) may not commit any more", .0.0)]
+    StaleEpoch(Epoch),
+    /// The store failed.
+    #[error("the store failed: {0}")]
+    Failed(#[source] BoxError),
+}

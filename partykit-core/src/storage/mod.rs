@@ -1,0 +1,3 @@
+mod backend;
+
+pub use backend::{Backend, BackendError, Batch, Claim, Epoch, KeyRange};

@@ -1,0 +1,2 @@
+//! PartyKit for Rust on Tokio.
+#![forbid(unsafe_code)]

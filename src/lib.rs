@@ -1,0 +1,3 @@
+//! PartyKit for Rust.
+#![forbid(unsafe_code)]
+pub use partykit_core::*;

@@ -1,0 +1,2 @@
+//! Everything a contributor runs: `cargo xtask help`.
+fn main() {}
