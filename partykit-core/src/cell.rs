@@ -1,0 +1,480 @@
+use std::{
+    collections::HashMap,
+    fmt,
+    future::{Future, poll_fn},
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_channel::oneshot;
+use futures_util::future::AbortHandle;
+
+use crate::{
+    Account, AwakeReason, Close, Connection, Message, Options, Refusal, Request, Response,
+    RoomAddress,
+    calls::Chain,
+    host::{Host, Outgoing, Socket},
+    limits,
+    machine::{Event, Machine, Output, Phase},
+    scope,
+};
+
+/// All of a room that outlives its instance: its machine, and who is to be woken when something
+/// happens. A runtime keeps one for each room in memory, feeds it, and lets
+/// [`drive`](crate::runtime::drive) run it.
+///
+/// Every method may be called from anywhere, at any time. If something is to be done then and no driver
+/// runs, [`Host::start`] is called.
+pub struct RoomCell {
+    address: RoomAddress,
+    host: Arc<dyn Host>,
+    state: Mutex<State>,
+}
+
+struct State {
+    machine: Machine,
+    driver: DriverSlot,
+    next_connection: u64,
+    /// Whoever waits for space in the mailbox.
+    space: Vec<Waker>,
+    /// Whoever waits for the room to sleep, or for a commit.
+    watchers: Vec<Waker>,
+    tasks: HashMap<u64, AbortHandle>,
+}
+
+/// Whether a driver runs. Changes only under the cell's lock, so that there is never a second one.
+enum DriverSlot {
+    None,
+    Running(Option<Waker>),
+}
+
+/// How a room is right now.
+///
+/// ```no_run
+/// # fn show(stats: partykit_core::RoomStats) {
+/// println!("{:?} with {} connections", stats.phase, stats.connections);
+/// println!("slept {:.1} % of its life", 100.0 * stats.account.resident_saved());
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RoomStats {
+    /// Asleep, waking or awake.
+    pub phase: RoomPhase,
+    /// Listed connections.
+    pub connections: usize,
+    /// Events that wait.
+    pub mailbox: usize,
+    /// Why it does not sleep, other than that its idle time is not over.
+    pub reasons: Vec<AwakeReason>,
+    /// When it will sleep if nothing happens.
+    pub sleeps_in: Option<Duration>,
+    /// How it has spent its life.
+    pub account: Account,
+}
+
+/// Whether a room has an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_enums, reason = "these are the states of the machine")]
+pub enum RoomPhase {
+    /// No instance is in memory.
+    Asleep,
+    /// `on_start` runs.
+    Waking,
+    /// An instance is in memory.
+    Awake,
+}
+
+impl RoomCell {
+    /// A room that sleeps and has no connection.
+    pub fn new(address: RoomAddress, options: Options, host: Arc<dyn Host>) -> Arc<Self> {
+        let machine = Machine::new(options, host.elapsed());
+        let state = State {
+            machine,
+            driver: DriverSlot::None,
+            next_connection: 0,
+            space: Vec::new(),
+            watchers: Vec::new(),
+            tasks: HashMap::new(),
+        };
+        Arc::new(Self { address, host, state: Mutex::new(state) })
+    }
+
+    /// Which room it is.
+    pub fn address(&self) -> &RoomAddress {
+        &self.address
+    }
+
+    /// The runtime.
+    pub fn host(&self) -> &Arc<dyn Host> {
+        &self.host
+    }
+
+    /// Somebody wants to connect. The socket is told how it ends: [`Socket::accept`] or
+    /// [`Socket::refuse`].
+    ///
+    /// `id` has 1 to 256 bytes, `uri` is the address of the request.
+    ///
+    /// # Errors
+    ///
+    /// When the room cannot even try: the handshake is to be answered with [`Refusal::response`].
+    pub fn connect(
+        self: &Arc<Self>,
+        id: &str,
+        uri: &str,
+        request: Request,
+        socket: Arc<dyn Socket>,
+    ) -> Result<Connection, Refusal> {
+        let room = Arc::downgrade(self);
+        self.enter(|state, now| {
+            state.next_connection += 1;
+            let connection = Connection::new(state.next_connection, id, uri, room, socket);
+            let event = Event::Connect { connection: connection.clone(), request, arrived: now };
+            state.machine.push(now, event).map(|()| connection).map_err(|(refusal, _)| refusal)
+        })
+    }
+
+    /// A connection says something.
+    ///
+    /// # Errors
+    ///
+    /// The message comes back when the mailbox is full: read nothing more from this socket, and say it
+    /// again when [`RoomCell::poll_space`] is ready. (A message that the room cannot take for another
+    /// reason is dropped and counted.)
+    pub fn message(self: &Arc<Self>, connection: &Connection, message: Message) -> Result<(), Message> {
+        let sender = connection.clone();
+        match self.enter(|state, now| state.machine.push(now, Event::Message { sender, message })) {
+            Err((Refusal::Overloaded, Event::Message { message, .. })) => Err(message),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ready when the mailbox has space.
+    pub fn poll_space(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if state.machine.has_space() {
+            return Poll::Ready(());
+        }
+        state.space.push(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// A socket has ended, whoever began it. May be said more than once.
+    pub fn closed(self: &Arc<Self>, connection: &Connection, close: Close) {
+        self.enter(|state, now| state.machine.closed(now, connection, close));
+    }
+
+    /// An HTTP request, or a call from another room. It is in the mailbox when this returns; the future
+    /// only waits for the answer.
+    pub fn request(
+        self: &Arc<Self>,
+        request: Request,
+        chain: Chain,
+    ) -> impl Future<Output = Result<Response, Refusal>> + Send + use<> {
+        let (reply, answer) = oneshot::channel();
+        let pushed = self.push(Event::Request { request, chain, reply: Some(reply) });
+        async move {
+            pushed?;
+            answer.await.unwrap_or(Err(Refusal::ShuttingDown))
+        }
+    }
+
+    /// A request that wants no answer.
+    ///
+    /// # Errors
+    ///
+    /// When the room cannot take it.
+    pub fn tell(self: &Arc<Self>, request: Request) -> Result<(), Refusal> {
+        self.push(Event::Request { request, chain: Chain::new(), reply: None })
+    }
+
+    /// Sends a message to all connections, or to those with a tag, without waking the room.
+    pub fn broadcast(self: &Arc<Self>, message: Message, tag: Option<&str>) {
+        self.enter(|state, _| {
+            state.machine.broadcast(None, tag, Vec::new(), Arc::new(Outgoing::new(message)));
+        });
+    }
+
+    /// How the room is. Wakes nobody.
+    pub fn stats(&self) -> RoomStats {
+        let now = self.host.elapsed();
+        let mut state = self.lock();
+        let machine = &mut state.machine;
+        let reasons = machine.reasons();
+        let idles = machine.phase() == Phase::Awake && reasons.is_empty();
+        let until = machine.idle_since() + machine.options().hibernate_after;
+        RoomStats {
+            phase: match machine.phase() {
+                Phase::Asleep => RoomPhase::Asleep,
+                Phase::Waking => RoomPhase::Waking,
+                Phase::Awake => RoomPhase::Awake,
+            },
+            connections: machine.roster().count(),
+            mailbox: machine.waiting(),
+            sleeps_in: idles.then(|| until.saturating_sub(now)),
+            reasons,
+            account: machine.account(now),
+        }
+    }
+
+    /// The listed connections, in connection order.
+    pub fn connections(&self) -> Arc<[Connection]> {
+        self.lock().machine.roster().all()
+    }
+
+    /// Puts the room to sleep without waiting for its idle time. Waits for what passes by itself:
+    /// running handlers, waiting events, commits.
+    ///
+    /// # Errors
+    ///
+    /// The reasons, when something else keeps it awake.
+    pub async fn hibernate(self: &Arc<Self>) -> Result<(), Vec<AwakeReason>> {
+        poll_fn(|cx| {
+            {
+                let mut state = self.lock();
+                let reasons = state.machine.reasons();
+                if !reasons.is_empty() && reasons.iter().all(AwakeReason::is_passing) {
+                    state.watchers.push(cx.waker().clone());
+                    return Poll::Pending;
+                }
+            }
+            Poll::Ready(self.enter(|state, now| state.machine.hibernate(now)))
+        })
+        .await
+    }
+
+    /// Stops the room: refuses what waits and what comes, lets the running handler and its commit end,
+    /// wakes nobody and runs no `on_close`. The sockets are the runtime's to close.
+    pub async fn drain(self: &Arc<Self>) {
+        self.enter(|state, now| state.machine.drain(now));
+        poll_fn(|cx| {
+            let mut state = self.lock();
+            if state.machine.is_at_rest() && matches!(state.driver, DriverSlot::None) {
+                return Poll::Ready(());
+            }
+            state.watchers.push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Whether nothing is left of the room but what is in storage: it sleeps, nobody is connected,
+    /// nothing waits. A vacant cell may be dropped, if nobody can reach it any more.
+    pub fn is_vacant(&self) -> bool {
+        let state = self.lock();
+        matches!(state.driver, DriverSlot::None) && state.machine.is_vacant()
+    }
+
+    /// Drops all that is not durable, connections included. For tests.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn crash(self: &Arc<Self>) {
+        self.enter(|state, now| state.machine.crash(now));
+    }
+
+    pub(crate) fn push(self: &Arc<Self>, event: Event) -> Result<(), Refusal> {
+        self.enter(|state, now| state.machine.push(now, event)).map_err(|(refusal, _)| refusal)
+    }
+
+    pub(crate) fn send_to(self: &Arc<Self>, connection: &Connection, frame: Arc<Outgoing>) {
+        let turn = scope::current(&**self);
+        self.act(turn, |machine| machine.send(turn, connection, frame));
+    }
+
+    pub(crate) fn close_connection(self: &Arc<Self>, connection: &Connection, close: Close) {
+        let turn = scope::current(&**self);
+        self.act(turn, |machine| machine.close(turn, connection, close));
+    }
+
+    pub(crate) fn write_state(&self, connection: &Connection, state: Option<Bytes>) {
+        let turn = scope::current(self);
+        let mut cell = self.lock();
+        match turn.filter(|turn| cell.machine.is_turn(*turn)) {
+            Some(_) => cell.machine.set_state(connection, state),
+            None => drop(connection.commit_state(state)),
+        }
+    }
+
+    pub(crate) fn pending_state(&self, connection: &Connection) -> Option<Option<Bytes>> {
+        scope::current(self)?;
+        self.lock().machine.pending_state(connection)
+    }
+
+    /// Checks and sets the tags of a connection, and lists it.
+    pub(crate) fn list(&self, connection: &Connection, tags: Vec<String>) -> Result<(), TagError> {
+        let mut own: Vec<Box<str>> = Vec::new();
+        for tag in tags {
+            match tag.len() {
+                0 => return Err(TagError::Empty),
+                len if len > limits::TAG => return Err(TagError::TooLong(len)),
+                _ if tag == connection.id() || own.iter().any(|known| **known == *tag) => {}
+                _ => own.push(tag.into()),
+            }
+        }
+        if own.len() + 1 > limits::TAGS {
+            return Err(TagError::TooMany(own.len() + 1));
+        }
+        connection.set_tags(own.into());
+        match connection.fixed_size() {
+            size if size > limits::ATTACHMENT => return Err(TagError::TooLarge(size)),
+            _ => self.lock().machine.list(connection),
+        }
+        Ok(())
+    }
+
+    /// Does something to the machine as a part of the running turn, or from outside of it.
+    pub(crate) fn act<R>(
+        self: &Arc<Self>,
+        turn: Option<u64>,
+        act: impl FnOnce(&mut Machine) -> R,
+    ) -> R {
+        match turn {
+            // The driver is polling the handler at this moment and looks afterwards.
+            Some(_) => act(&mut self.lock().machine),
+            None => self.enter(|state, _| act(&mut state.machine)),
+        }
+    }
+
+    /// The same from within a handler.
+    pub(crate) fn machine<R>(&self, act: impl FnOnce(&mut Machine) -> R) -> R {
+        act(&mut self.lock().machine)
+    }
+
+    /// The same from anywhere, with the time.
+    pub(crate) fn tell_machine<R>(
+        self: &Arc<Self>,
+        tell: impl FnOnce(&mut Machine, Duration) -> R,
+    ) -> R {
+        self.enter(|state, now| tell(&mut state.machine, now))
+    }
+
+    /// The same from the driver, which looks by itself what is to be done then.
+    pub(crate) fn report<R>(&self, report: impl FnOnce(&mut Machine, Duration) -> R) -> R {
+        let now = self.host.elapsed();
+        let mut state = self.lock();
+        let result = report(&mut state.machine, now);
+        let wakers = state.wakers();
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        result
+    }
+
+    /// Wakes `waker` at the next change that somebody may wait for.
+    pub(crate) fn watch(&self, waker: &Waker) {
+        self.lock().watchers.push(waker.clone());
+    }
+
+    pub(crate) fn add_task(&self, id: u64, handle: AbortHandle) {
+        self.lock().tasks.insert(id, handle);
+    }
+
+    pub(crate) fn abort_task(&self, id: u64) {
+        let handle = self.lock().tasks.remove(&id);
+        if let Some(handle) = handle {
+            handle.abort();
+        }
+    }
+
+    pub(crate) fn task_ended(self: &Arc<Self>, id: u64, event: Event) {
+        self.enter(|state, now| {
+            state.tasks.remove(&id);
+            state.machine.task_ended(now, id, event);
+        });
+    }
+
+    /// For the driver: takes outputs up to the next one that it has to act on by itself, and leaves its
+    /// waker. Returns the time at which it wants to be called again.
+    pub(crate) fn take_outputs(&self, waker: &Waker, into: &mut Vec<Output>) -> Option<Duration> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        match &mut state.driver {
+            DriverSlot::Running(Some(known)) if known.will_wake(waker) => {}
+            slot => *slot = DriverSlot::Running(Some(waker.clone())),
+        }
+        while let Some(output) = state.machine.poll() {
+            let stop = matches!(output, Output::Run(_) | Output::Cancel(_) | Output::DropInstance);
+            into.push(output);
+            if stop {
+                break;
+            }
+        }
+        state.machine.deadline()
+    }
+
+    /// For the driver: ends it if there is nothing left to do. Nobody else can start one in between.
+    pub(crate) fn retire_driver(self: &Arc<Self>) -> bool {
+        let mut state = self.lock();
+        if !state.machine.is_at_rest() {
+            return false;
+        }
+        state.driver = DriverSlot::None;
+        let vacant = state.machine.is_vacant();
+        let wakers = mem::take(&mut state.watchers);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        if vacant {
+            self.host.vacant(self);
+        }
+        true
+    }
+
+    fn enter<R>(self: &Arc<Self>, act: impl FnOnce(&mut State, Duration) -> R) -> R {
+        let now = self.host.elapsed();
+        let mut state = self.lock();
+        let result = act(&mut state, now);
+        let mut start = false;
+        let driver = match &mut state.driver {
+            DriverSlot::Running(waker) => waker.take(),
+            slot @ DriverSlot::None => {
+                start = !state.machine.is_at_rest();
+                if start {
+                    *slot = DriverSlot::Running(None);
+                }
+                None
+            }
+        };
+        let wakers = state.wakers();
+        drop(state);
+        if start {
+            self.host.start(self);
+        }
+        driver.into_iter().chain(wakers).for_each(Waker::wake);
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whoever may go on now.
+    fn wakers(&mut self) -> Vec<Waker> {
+        let mut wakers = mem::take(&mut self.watchers);
+        if !self.space.is_empty() && self.machine.has_space() {
+            wakers.append(&mut self.space);
+        }
+        wakers
+    }
+}
+
+impl fmt::Debug for RoomCell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RoomCell").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// Tags over the limits.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TagError {
+    #[error("a tag is empty")]
+    Empty,
+    #[error("a tag has {0} bytes, at most {max} fit", max = limits::TAG)]
+    TooLong(usize),
+    #[error("a connection has at most {max} tags, its id included, not {0}", max = limits::TAGS)]
+    TooMany(usize),
+    #[error("id, uri and tags of a connection have at most {max} bytes together, not {0}", max = limits::ATTACHMENT)]
+    TooLarge(usize),
+}

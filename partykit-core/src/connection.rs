@@ -1,0 +1,234 @@
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+};
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    Close, CloseCode, InvalidClose, Message, Text,
+    cell::RoomCell,
+    host::{Outgoing, Socket},
+    limits,
+};
+
+/// One WebSocket of a room.
+///
+/// Cheap to clone. A clone may be kept and used anywhere: in a field, in a task, on another thread.
+/// Inside a handler, what it does belongs to the handler's transaction; outside, it stands for itself.
+///
+/// Two connections are equal when they are the same socket, not when they have the same id: a client
+/// that reconnects comes back with its id while the old socket may still be here.
+///
+/// ```
+/// use partykit_core::{Connection, Message, Result, Room, Server};
+///
+/// struct Echo;
+///
+/// impl Server for Echo {
+///     async fn on_message(&mut self, _: &Room, sender: &Connection, message: Message) -> Result {
+///         let said: u32 = sender.state()?.unwrap_or(0) + 1;
+///         sender.set_state(&said)?;
+///         sender.send(message);
+///         if said == 100 {
+///             sender.close(4000, "enough")?;
+///         }
+///         Ok(())
+///     }
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Connection(Arc<Inner>);
+
+struct Inner {
+    key: u64,
+    id: Box<str>,
+    uri: Box<str>,
+    tags: OnceLock<Box<[Box<str>]>>,
+    /// The state as JSON; what a running handler has set is still with its turn.
+    state: Mutex<Option<Bytes>>,
+    room: Weak<RoomCell>,
+    socket: Arc<dyn Socket>,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        key: u64,
+        id: &str,
+        uri: &str,
+        room: Weak<RoomCell>,
+        socket: Arc<dyn Socket>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            key,
+            id: id.into(),
+            uri: uri.into(),
+            tags: OnceLock::new(),
+            state: Mutex::default(),
+            room,
+            socket,
+        }))
+    }
+
+    /// The id: what the client chose (PartySocket's `_pk`), or a fresh one. It identifies, it does not
+    /// authenticate.
+    pub fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    /// The address of the upgrade request, query included.
+    pub fn uri(&self) -> &str {
+        &self.0.uri
+    }
+
+    /// The id, then the tags that [`connection_tags`](crate::Server::connection_tags) gave.
+    pub fn tags(&self) -> impl ExactSizeIterator<Item = &str> {
+        let tags: &[Box<str>] = self.0.tags.get().map_or(&[], |tags| tags);
+        (0..=tags.len()).map(move |n| if n == 0 { self.id() } else { &*tags[n - 1] })
+    }
+
+    /// Whether `tag` is the id or one of the tags.
+    pub fn has_tag(&self, tag: &str) -> bool {
+        self.tags().any(|own| own == tag)
+    }
+
+    /// The state that was set last, or `None`. It lives as long as the socket, through any sleep of
+    /// the room.
+    ///
+    /// # Errors
+    ///
+    /// When the state is not of this shape.
+    pub fn state<T: DeserializeOwned>(&self) -> Result<Option<T>, serde_json::Error> {
+        let pending = self.room().and_then(|room| room.pending_state(self));
+        let json = pending.unwrap_or_else(|| self.committed_state());
+        json.map(|json| serde_json::from_slice(&json)).transpose()
+    }
+
+    /// Sets the state, as JSON. Rolled back with the handler that set it.
+    ///
+    /// # Errors
+    ///
+    /// When `state` cannot be represented as JSON, or id, uri, tags and state together would have more
+    /// than 16,320 bytes (what fits into a Durable Object's attachment).
+    pub fn set_state<T: Serialize + ?Sized>(&self, state: &T) -> Result<(), StateError> {
+        let json = serde_json::to_vec(state)?;
+        let size = self.fixed_size() + json.len();
+        if size > limits::ATTACHMENT {
+            return Err(StateError::TooLarge(size));
+        }
+        self.write_state(Some(json.into()));
+        Ok(())
+    }
+
+    /// Forgets the state.
+    pub fn clear_state(&self) {
+        self.write_state(None);
+    }
+
+    /// Sends a message. To a connection that is closed or closing it does nothing; one that reads too
+    /// slowly is the runtime's business.
+    ///
+    /// After a write of the handler, or of an earlier one that is not durable yet, the message waits
+    /// until it is.
+    pub fn send(&self, message: impl Into<Message>) {
+        if let Some(room) = self.room() {
+            room.send_to(self, Arc::new(Outgoing::new(message.into())));
+        }
+    }
+
+    /// Closes the connection, behind what was sent to it. From now on it is not listed and takes no
+    /// message; `on_close` runs when the client has answered, or is given up.
+    ///
+    /// # Errors
+    ///
+    /// When the code may not be sent or the reason is too long, see [`Close::new`].
+    pub fn close(
+        &self,
+        code: impl Into<CloseCode>,
+        reason: impl Into<Text>,
+    ) -> Result<(), InvalidClose> {
+        let close = Close::new(code, reason)?;
+        if let Some(room) = self.room() {
+            room.close_connection(self, close);
+        }
+        Ok(())
+    }
+
+    /// The runtime's end of this connection.
+    pub fn socket(&self) -> &Arc<dyn Socket> {
+        &self.0.socket
+    }
+
+    /// Numbers the connections of a room in the order in which they came.
+    pub(crate) fn key(&self) -> u64 {
+        self.0.key
+    }
+
+    pub(crate) fn set_tags(&self, tags: Box<[Box<str>]>) {
+        // Only the connect's turn sets them, once.
+        let _ = self.0.tags.set(tags);
+    }
+
+    pub(crate) fn committed_state(&self) -> Option<Bytes> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sets the committed state and returns the one before.
+    pub(crate) fn commit_state(&self, state: Option<Bytes>) -> Option<Bytes> {
+        let mut slot = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut slot, state)
+    }
+
+    /// What id, uri and tags take of the attachment.
+    pub(crate) fn fixed_size(&self) -> usize {
+        self.uri().len() + self.tags().map(str::len).sum::<usize>()
+    }
+
+    fn write_state(&self, state: Option<Bytes>) {
+        match self.room() {
+            Some(room) => room.write_state(self, state),
+            None => drop(self.commit_state(state)),
+        }
+    }
+
+    fn room(&self) -> Option<Arc<RoomCell>> {
+        self.0.room.upgrade()
+    }
+}
+
+impl PartialEq for Connection {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Connection {}
+
+impl Hash for Connection {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key.hash(state);
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+/// A state that cannot be set.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// It has no JSON form.
+    #[error("the connection's state has no JSON form: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Id, uri, tags and state would have this many bytes.
+    #[error(
+        "id, uri, tags and state of a connection have at most {max} bytes together, not {0}",
+        max = limits::ATTACHMENT
+    )]
+    TooLarge(usize),
+}

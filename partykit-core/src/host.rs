@@ -1,0 +1,106 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_core::future::BoxFuture;
+
+use crate::{
+    Backend, CallError, Close, Message, Request, Response, RoomAddress, cell::RoomCell, calls::Chain,
+};
+
+/// What a runtime gives to its rooms: time, chance, named values, storage, timers, tasks, and the way
+/// to other rooms. One for all rooms of a runtime.
+pub trait Host: Send + Sync + 'static {
+    /// A monotonic clock: the time since an origin of the runtime's choosing.
+    fn elapsed(&self) -> Duration;
+
+    /// The wall clock.
+    fn now(&self) -> crate::Timestamp;
+
+    /// Fills `bytes` with random ones, good enough for ids that must not be guessed.
+    fn random(&self, bytes: &mut [u8]);
+
+    /// A named value: an environment variable, a secret.
+    fn var(&self, name: &str) -> Option<String>;
+
+    /// Where the rooms store.
+    fn backend(&self) -> &Arc<dyn Backend>;
+
+    /// Ends when [`Host::elapsed`] is `at` or later.
+    fn sleep_until(&self, at: Duration) -> BoxFuture<'static, ()>;
+
+    /// Runs a task of a room to its end, beside the room.
+    fn spawn(&self, task: BoxFuture<'static, ()>);
+
+    /// Runs [`drive`](crate::runtime::drive) for this room, with the server of its party. Called when
+    /// something is to be done and no driver runs, so never twice at once for one room.
+    fn start(&self, room: &Arc<RoomCell>);
+
+    /// The room sleeps, nobody is connected, nothing waits: the runtime may forget it with
+    /// [`RoomCell::retire`], and should.
+    fn vacant(&self, room: &Arc<RoomCell>);
+
+    /// Sends a request to another room and waits for its answer.
+    fn call(
+        &self,
+        to: RoomAddress,
+        request: Request,
+        chain: Chain,
+    ) -> BoxFuture<'static, Result<Response, CallError>>;
+
+    /// Sends a request to another room, without an answer.
+    fn tell(&self, to: RoomAddress, request: Request);
+
+    /// Whether a party of this name is registered.
+    fn knows_party(&self, name: &str) -> bool;
+}
+
+/// A socket that a runtime owns: the other end of a [`Connection`](crate::Connection). Its methods
+/// are called by the room's driver, in order and never two at once, and must not block.
+pub trait Socket: Send + Sync + 'static {
+    /// `on_connect` succeeded and its writes are durable: answer the handshake.
+    fn accept(&self);
+
+    /// The connect failed: answer the handshake, send this Close and nothing else.
+    fn refuse(&self, close: Close);
+
+    /// Queues a message. It may leave at once, and has to after [`Socket::flush`]. A socket that is
+    /// closed, or too far behind, drops it.
+    fn send(&self, message: &Outgoing);
+
+    /// Queues a Close behind what is queued. When the socket has ended, the runtime says so with
+    /// [`RoomCell::closed`].
+    fn close(&self, close: Close);
+
+    /// Lets what is queued leave. Called once for each socket after a turn, so that what a room said to
+    /// one client in it leaves in one write.
+    fn flush(&self);
+}
+
+/// A message on its way to any number of sockets, with room for its encoded form: whichever socket is
+/// first encodes, the others share.
+pub struct Outgoing {
+    message: Message,
+    encoded: std::sync::OnceLock<Bytes>,
+}
+
+impl Outgoing {
+    pub(crate) fn new(message: Message) -> Self {
+        Self { message, encoded: std::sync::OnceLock::new() }
+    }
+
+    /// The message itself.
+    pub fn message(&self) -> &Message {
+        &self.message
+    }
+
+    /// The message as `encode` makes it, encoded at most once.
+    pub fn encoded(&self, encode: impl FnOnce(&Message) -> Bytes) -> &Bytes {
+        self.encoded.get_or_init(|| encode(&self.message))
+    }
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.message.fmt(f)
+    }
+}

@@ -1,0 +1,20 @@
+//! Durable Objects' numbers, which hold on every runtime.
+
+/// Tags of a connection, its id included.
+pub(crate) const TAGS: usize = 10;
+/// Bytes of a tag, and of a connection's id.
+pub(crate) const TAG: usize = 256;
+/// Bytes of id, uri, tags and state of a connection: 16,384 less the encoding's own.
+pub(crate) const ATTACHMENT: usize = 16_320;
+/// Bytes of a storage key.
+pub(crate) const KEY: usize = 2048;
+/// Bytes of a storage key and its value.
+pub(crate) const ROW: usize = 2_000_000;
+/// Keys of one call to storage.
+pub(crate) const KEYS: usize = 128;
+/// Bytes of what one handler writes.
+pub(crate) const BATCH: usize = 32 << 20;
+/// Failed starts in a row before events are refused for a while.
+pub(crate) const START_FAILURES: u32 = 3;
+/// The longest such while, in seconds; the first is one second, each further one twice as long.
+pub(crate) const START_BACKOFF: u64 = 30;

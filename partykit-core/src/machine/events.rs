@@ -1,0 +1,232 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use futures_channel::oneshot;
+use futures_core::future::BoxFuture;
+
+use crate::{
+    Batch, Close, Connection, ErrorId, Handler, HandlerError, Message, Refusal, Request, Response,
+    RoomAddress, TaskResult, calls::Chain, error::Failure, host::Outgoing,
+};
+
+/// Numbers the turns of a room. A turn is one run of one handler.
+pub(crate) type TurnId = u64;
+
+/// Where the answer to a request goes.
+pub(crate) type Reply = oneshot::Sender<Result<Response, Refusal>>;
+
+/// Something that happens to a room and that one of its handlers is told.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Close { connection: Connection, close: Close },
+    Connect { connection: Connection, request: Request, arrived: Duration },
+    Error(HandlerError),
+    Message { sender: Connection, message: Message },
+    /// A request; without a reply it is a tell.
+    Request { request: Request, chain: Chain, reply: Option<Reply> },
+    Task(TaskResult),
+}
+
+impl Event {
+    /// The bytes that it keeps in memory while it waits.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Message { message, .. } => message.len(),
+            Self::Request { request, .. } => request.body().bytes().map_or(0, bytes::Bytes::len),
+            _ => 0,
+        }
+    }
+
+    pub(crate) fn wake_cause(&self) -> WakeCause {
+        match self {
+            Self::Close { .. } => WakeCause::Disconnect,
+            Self::Connect { .. } => WakeCause::Connect,
+            Self::Error(_) => WakeCause::Error,
+            Self::Message { .. } => WakeCause::Message,
+            Self::Request { .. } => WakeCause::Request,
+            Self::Task(_) => WakeCause::Task,
+        }
+    }
+}
+
+/// The kind of event that made an instance necessary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WakeCause {
+    /// Somebody connects.
+    Connect,
+    /// A connection has ended.
+    Disconnect,
+    /// A handler failed and took the instance; `on_error` gets a new one.
+    Error,
+    /// A connection said something.
+    Message,
+    /// An HTTP request, or a call or tell from another room.
+    Request,
+    /// A task ended after a failure had taken the instance.
+    Task,
+}
+
+impl fmt::Display for WakeCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "connect",
+            Self::Disconnect => "disconnect",
+            Self::Error => "error",
+            Self::Message => "message",
+            Self::Request => "request",
+            Self::Task => "task",
+        })
+    }
+}
+
+/// Why `on_start` runs. Computed, not stored.
+///
+/// ```
+/// use partykit_core::{Result, Room, Server, StartReason};
+///
+/// struct Game;
+///
+/// impl Server for Game {
+///     async fn on_start(&mut self, room: &Room) -> Result {
+///         if room.start_reason() == StartReason::Restart {
+///             // The players of before are gone without an on_close: forget them.
+///             room.storage().delete("players")?;
+///         }
+///         Ok(())
+///     }
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_enums, reason = "sockets survived or not; storage is empty or not")]
+pub enum StartReason {
+    /// No connection and nothing in storage: the room is new.
+    First,
+    /// No connection, but something in storage: the room was here before.
+    Restart,
+    /// Connections are here: the room slept, or a failure took its instance.
+    Wake,
+}
+
+/// What the driver has to run.
+#[derive(Debug)]
+pub(crate) enum Job {
+    Close { connection: Connection, close: Close },
+    Connect { connection: Connection, request: Request, arrived: Duration },
+    Error(HandlerError),
+    Message { sender: Connection, message: Message },
+    Request { request: Request },
+    Start,
+    Task(TaskResult),
+}
+
+/// What a handler that succeeded gives back.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Done,
+    Response(Response),
+}
+
+/// A handler, a claim or a commit that failed.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) failure: Failure,
+    pub(crate) id: ErrorId,
+}
+
+/// Something that leaves the room, through the gate.
+pub(crate) enum Effect {
+    Accept(Connection),
+    Close(Connection, Close),
+    Frame { to: Targets, frame: Arc<Outgoing> },
+    Respond(Reply, Result<Response, Refusal>),
+    Spawn { id: u64, task: BoxFuture<'static, ()> },
+    Tell { to: RoomAddress, request: Request },
+}
+
+/// The receivers of a frame.
+#[derive(Clone)]
+pub(crate) enum Targets {
+    One(Connection),
+    Many { all: Arc<[Connection]>, except: Vec<Connection> },
+}
+
+impl Targets {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Connection> {
+        let (all, except): (&[Connection], &[Connection]) = match self {
+            Self::One(one) => (std::slice::from_ref(one), &[]),
+            Self::Many { all, except } => (all, except),
+        };
+        all.iter().filter(move |connection| !except.contains(connection))
+    }
+}
+
+impl Effect {
+    /// The bytes that it keeps in memory while it is held.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Frame { frame, .. } => frame.message().len(),
+            Self::Respond(_, Ok(response)) => response.body().bytes().map_or(0, bytes::Bytes::len),
+            Self::Tell { request, .. } => request.body().bytes().map_or(0, bytes::Bytes::len),
+            _ => 0,
+        }
+    }
+}
+
+impl fmt::Debug for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accept(connection) => write!(f, "Accept({:?})", connection.id()),
+            Self::Close(connection, close) => write!(f, "Close({:?}, {close})", connection.id()),
+            Self::Frame { to, frame } => write!(f, "Frame({} to {})", frame.message().len(), to.iter().count()),
+            Self::Respond(..) => f.write_str("Respond"),
+            Self::Spawn { id, .. } => write!(f, "Spawn({id})"),
+            Self::Tell { to, .. } => write!(f, "Tell({to})"),
+        }
+    }
+}
+
+/// What the machine wants done. The driver does it in this order.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// Drop the handler's future, then report its turn as failed with this.
+    Cancel(CancelReason),
+    CancelTasks(Vec<u64>),
+    /// Claim the room, then report it.
+    Claim,
+    /// Commit the batch, then report it.
+    Commit(Arc<Batch>),
+    /// Drop this outside of all locks: it holds users' values.
+    Discard(Discard),
+    DropInstance,
+    Effect(Effect),
+    Flush,
+    /// Tell a connecting socket that it may not come in.
+    Refuse(Connection, Close),
+    Run(Job),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CancelReason {
+    CommitFailed(ErrorId),
+    Timeout(Duration),
+}
+
+/// Values of users' code that the machine is done with.
+#[derive(Debug)]
+#[allow(dead_code, reason = "held to be dropped elsewhere, never read")]
+pub(crate) enum Discard {
+    Effect(Effect),
+    Event(Event),
+}
+
+/// Which handler an event belongs to.
+pub(crate) fn handler_of(event: &Event) -> Handler {
+    match event {
+        Event::Close { .. } => Handler::OnClose,
+        Event::Connect { .. } => Handler::OnConnect,
+        Event::Error(_) => Handler::OnError,
+        Event::Message { .. } => Handler::OnMessage,
+        Event::Request { .. } => Handler::OnRequest,
+        Event::Task(_) => Handler::OnTask,
+    }
+}

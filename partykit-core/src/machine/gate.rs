@@ -1,0 +1,186 @@
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::Bytes;
+
+use super::{Effect, TurnId};
+use crate::{Batch, Connection, error::Handler};
+
+/// Holds back what a room says until the writes before it are durable.
+///
+/// Writes are numbered. An effect carries the number of the last write before it and leaves when that
+/// number is durable, in order: nothing overtakes. One commit is in flight at a time; what handlers
+/// write meanwhile merges into the next.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    /// The number of the last write, uncommitted ones included.
+    written: u64,
+    /// The number of the last durable write.
+    durable: u64,
+    held: VecDeque<Held>,
+    held_bytes: usize,
+    waiting: Option<Pending>,
+    in_flight: Option<Pending>,
+    /// The gate property's positive control: with it, effects wait for nothing.
+    #[cfg(test)]
+    pub(crate) switched_off: bool,
+}
+
+#[derive(Debug)]
+struct Held {
+    number: u64,
+    /// The turn that said it; `None` for what was said outside of any.
+    turn: Option<TurnId>,
+    effect: Effect,
+}
+
+/// What one commit will make durable.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    /// The number of the last write in it.
+    upto: u64,
+    pub(crate) batch: Arc<Batch>,
+    /// The connection states that its handlers replaced, oldest first.
+    undo: Vec<(Connection, Option<Bytes>)>,
+    /// Whose writes these are: the last handler that added to it.
+    pub(crate) author: Author,
+}
+
+/// A handler and whose event it had.
+pub(crate) type Author = (Handler, Option<Connection>);
+
+impl Gate {
+    /// The number of the last write.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Whether the write of this number is durable.
+    pub(crate) fn is_durable(&self, number: u64) -> bool {
+        number <= self.durable
+    }
+
+    /// Numbers one more write.
+    pub(crate) fn write(&mut self) {
+        self.written += 1;
+    }
+
+    /// Takes an effect; returns it when it may leave at once.
+    pub(crate) fn hold(&mut self, turn: Option<TurnId>, effect: Effect) -> Option<Effect> {
+        if self.held.is_empty() && self.passes(self.written) {
+            return Some(effect);
+        }
+        self.held_bytes += effect.size();
+        self.held.push_back(Held { number: self.written, turn, effect });
+        None
+    }
+
+    /// The next effect that may leave.
+    pub(crate) fn release(&mut self) -> Option<Effect> {
+        let number = self.held.front()?.number;
+        if !self.passes(number) {
+            return None;
+        }
+        let effect = self.held.pop_front()?.effect;
+        self.held_bytes -= effect.size();
+        Some(effect)
+    }
+
+    /// Undoes the writes of `turn` above `base`, and what it said after them. What others said
+    /// meanwhile stays, and waits for `base` only.
+    pub(crate) fn roll_back(&mut self, turn: TurnId, base: u64) -> Vec<Effect> {
+        let mut taken_back = Vec::new();
+        for mut held in std::mem::take(&mut self.held) {
+            if held.number > base && held.turn == Some(turn) {
+                self.held_bytes -= held.effect.size();
+                taken_back.push(held.effect);
+            } else {
+                held.number = held.number.min(base);
+                self.held.push_back(held);
+            }
+        }
+        self.written = base;
+        taken_back
+    }
+
+    /// Adds a handler's writes to the batch that waits.
+    pub(crate) fn add(&mut self, batch: Batch, author: Author) {
+        let upto = self.written;
+        match &mut self.waiting {
+            Some(waiting) => {
+                Arc::make_mut(&mut waiting.batch).merge(batch);
+                waiting.upto = upto;
+                waiting.author = author;
+            }
+            None => {
+                self.waiting = Some(Pending { upto, batch: Arc::new(batch), undo: vec![], author });
+            }
+        }
+    }
+
+    /// Remembers a connection state that was replaced, for the case that the pending commit fails. If
+    /// nothing is pending, nothing can fail.
+    pub(crate) fn remember(&mut self, connection: &Connection, before: Option<Bytes>) {
+        if let Some(pending) = self.waiting.as_mut().or(self.in_flight.as_mut()) {
+            pending.undo.push((connection.clone(), before));
+        }
+    }
+
+    /// Puts the waiting batch in flight, unless one is.
+    pub(crate) fn begin_commit(&mut self) -> Option<Arc<Batch>> {
+        if self.in_flight.is_some() {
+            return None;
+        }
+        self.in_flight = self.waiting.take();
+        self.in_flight.as_ref().map(|pending| pending.batch.clone())
+    }
+
+    /// The commit in flight is durable.
+    pub(crate) fn committed(&mut self) {
+        if let Some(done) = self.in_flight.take() {
+            self.durable = done.upto;
+        }
+    }
+
+    /// The commit in flight failed: everything after the last durable write is void. Returns what was
+    /// held, and whose commit it was.
+    pub(crate) fn failed(&mut self) -> (Vec<Effect>, Option<Author>) {
+        let void = [self.in_flight.take(), self.waiting.take()].into_iter().flatten();
+        let mut undo = Vec::new();
+        let mut author = None;
+        for pending in void {
+            undo.extend(pending.undo);
+            author = author.or(Some(pending.author));
+        }
+        for (connection, before) in undo.into_iter().rev() {
+            connection.commit_state(before);
+        }
+        self.written = self.durable;
+        self.held_bytes = 0;
+        (self.held.drain(..).map(|held| held.effect).collect(), author)
+    }
+
+    /// The batches over the store, newest first.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = &Batch> {
+        [&self.waiting, &self.in_flight].into_iter().flatten().map(|pending| &*pending.batch)
+    }
+
+    pub(crate) fn is_committing(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
+    pub(crate) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    fn passes(&self, number: u64) -> bool {
+        #[cfg(test)]
+        if self.switched_off {
+            return true;
+        }
+        self.is_durable(number)
+    }
+}

@@ -1,0 +1,163 @@
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
+
+use crate::Connection;
+
+/// Which connections a room has, in the order in which they came. Survives every sleep.
+#[derive(Debug, Default)]
+pub(crate) struct Roster {
+    entries: BTreeMap<u64, Entry>,
+    /// From the hash of a tag to the connections that have it. Ids are tags.
+    index: HashMap<u64, Keys>,
+    hasher: RandomState,
+    listed: usize,
+    /// All listed connections, while nothing has changed since somebody asked.
+    snapshot: Option<Arc<[Connection]>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    connection: Connection,
+    status: Status,
+}
+
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// Its connect waits in the mailbox, or its handshake is not answered yet. Listed while its
+    /// `on_connect` runs.
+    Connecting,
+    Open,
+    /// The server has closed it; the client's answer is awaited. Not listed.
+    Closing,
+}
+
+/// The connections of one tag: nearly always one, because every id is a tag.
+#[derive(Debug)]
+enum Keys {
+    One(u64),
+    Many(BTreeSet<u64>),
+}
+
+impl Roster {
+    /// Takes a connection in that is not listed yet.
+    pub(crate) fn insert(&mut self, connection: Connection) {
+        self.entries.insert(connection.key(), Entry { connection, status: Status::Connecting });
+    }
+
+    /// Lists a connection whose tags are known now.
+    pub(crate) fn list(&mut self, connection: &Connection) {
+        for hash in self.hashes(connection) {
+            match self.index.entry(hash) {
+                std::collections::hash_map::Entry::Vacant(slot) => {
+                    slot.insert(Keys::One(connection.key()));
+                }
+                std::collections::hash_map::Entry::Occupied(mut slot) => match slot.get_mut() {
+                    Keys::One(other) if *other == connection.key() => {}
+                    Keys::One(other) => {
+                        let both = BTreeSet::from([*other, connection.key()]);
+                        slot.insert(Keys::Many(both));
+                    }
+                    Keys::Many(keys) => {
+                        keys.insert(connection.key());
+                    }
+                },
+            }
+        }
+        self.set_status(connection, Status::Open);
+    }
+
+    /// Changes where a connection stands; returns whether the room knows it.
+    pub(crate) fn set_status(&mut self, connection: &Connection, status: Status) -> bool {
+        let Some(entry) = self.entries.get_mut(&connection.key()) else { return false };
+        let (was, is) = (entry.status == Status::Open, status == Status::Open);
+        entry.status = status;
+        if was != is {
+            self.listed = if is { self.listed + 1 } else { self.listed - 1 };
+            self.snapshot = None;
+        }
+        true
+    }
+
+    pub(crate) fn status(&self, connection: &Connection) -> Option<Status> {
+        self.entries.get(&connection.key()).map(|entry| entry.status)
+    }
+
+    /// Forgets a connection; returns where it stood.
+    pub(crate) fn remove(&mut self, connection: &Connection) -> Option<Status> {
+        let status = self.status(connection)?;
+        self.set_status(connection, Status::Closing);
+        self.entries.remove(&connection.key());
+        for hash in self.hashes(connection) {
+            let empty = match self.index.get_mut(&hash) {
+                Some(Keys::One(key)) => *key == connection.key(),
+                Some(Keys::Many(keys)) => {
+                    keys.remove(&connection.key());
+                    keys.is_empty()
+                }
+                None => false,
+            };
+            if empty {
+                self.index.remove(&hash);
+            }
+        }
+        Some(status)
+    }
+
+    /// Connections of any status: what the limit counts, and what keeps the room from being vacant.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Listed connections.
+    pub(crate) fn count(&self) -> usize {
+        self.listed
+    }
+
+    /// The listed connections, in connection order.
+    pub(crate) fn all(&mut self) -> Arc<[Connection]> {
+        let entries = &self.entries;
+        self.snapshot
+            .get_or_insert_with(|| {
+                let open = entries.values().filter(|entry| entry.status == Status::Open);
+                open.map(|entry| entry.connection.clone()).collect()
+            })
+            .clone()
+    }
+
+    /// The listed connections with this tag, in connection order.
+    pub(crate) fn tagged<'a>(&'a self, tag: &'a str) -> impl DoubleEndedIterator<Item = &'a Connection> {
+        let (one, many) = match self.index.get(&self.hasher.hash_one(tag)) {
+            Some(Keys::One(key)) => (Some(key), None),
+            Some(Keys::Many(keys)) => (None, Some(keys)),
+            None => (None, None),
+        };
+        let entries = one.into_iter().chain(many.into_iter().flatten()).filter_map(|key| self.entries.get(key));
+        entries
+            .filter(|entry| entry.status == Status::Open)
+            .map(|entry| &entry.connection)
+            .filter(move |connection| connection.has_tag(tag))
+    }
+
+    /// The newest listed connection with this id.
+    pub(crate) fn by_id(&self, id: &str) -> Option<&Connection> {
+        self.tagged(id).rev().find(|connection| connection.id() == id)
+    }
+
+    /// Every connection, listed or not.
+    pub(crate) fn every(&self) -> impl Iterator<Item = &Connection> {
+        self.entries.values().map(|entry| &entry.connection)
+    }
+
+    /// Frees what can be made again.
+    pub(crate) fn shrink(&mut self) {
+        self.snapshot = None;
+    }
+
+    fn hashes(&self, connection: &Connection) -> Vec<u64> {
+        connection.tags().map(|tag| self.hasher.hash_one(tag)).collect()
+    }
+}

@@ -1,0 +1,310 @@
+//! What a handler does to its room while it runs.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_core::future::BoxFuture;
+
+use super::{Effect, Machine, Reply, Status, Targets, TurnId, awake::Holder, gate::Author};
+use crate::{
+    Batch, Connection, Handler, KeyRange, StorageError, calls::Chain, host::Outgoing, limits,
+    storage::Diff,
+};
+
+/// One run of one handler: a transaction.
+pub(super) struct Turn {
+    pub(super) id: TurnId,
+    pub(super) handler: Handler,
+    /// Whose event it is.
+    pub(super) connection: Option<Connection>,
+    pub(super) chain: Chain,
+    pub(super) reply: Option<Reply>,
+    pub(super) deadline: Duration,
+    pub(super) limit: Duration,
+    /// The driver was told to cancel it.
+    pub(super) cancelled: bool,
+    /// The number of the last write before its own.
+    pub(super) base: u64,
+    pub(super) overlay: Batch,
+    overlay_size: usize,
+    pub(super) states: Vec<(Connection, Option<Bytes>)>,
+    savepoints: Vec<Savepoint>,
+    pub(super) spawns: Vec<(u64, BoxFuture<'static, ()>)>,
+    /// What was said to the connection that is connecting, each with the number of the last write
+    /// before it. Its handshake has to be answered first.
+    pub(super) deferred: Vec<(u64, Effect)>,
+    /// The connection that is connecting has ended meanwhile.
+    pub(super) gone: Option<crate::Close>,
+    synced: bool,
+}
+
+struct Savepoint {
+    written: u64,
+    overlay: Batch,
+    overlay_size: usize,
+    states: Vec<(Connection, Option<Bytes>)>,
+    spawns: usize,
+}
+
+impl Turn {
+    pub(super) fn new(
+        id: TurnId,
+        handler: Handler,
+        connection: Option<Connection>,
+        base: u64,
+        deadline: Duration,
+        limit: Duration,
+    ) -> Self {
+        Self {
+            id,
+            handler,
+            connection,
+            chain: Chain::new(),
+            reply: None,
+            deadline,
+            limit,
+            cancelled: false,
+            base,
+            overlay: Batch::default(),
+            overlay_size: 0,
+            states: Vec::new(),
+            savepoints: Vec::new(),
+            spawns: Vec::new(),
+            deferred: Vec::new(),
+            gone: None,
+            synced: false,
+        }
+    }
+
+    pub(super) fn is_connecting(&self, connection: &Connection) -> bool {
+        self.handler == Handler::OnConnect && self.connection.as_ref() == Some(connection)
+    }
+
+    /// Whether a failure would leave the instance at odds with storage or states.
+    pub(super) fn has_written(&self) -> bool {
+        self.synced || !self.overlay.is_empty() || !self.states.is_empty()
+    }
+
+    pub(super) fn author(&self) -> Author {
+        (self.handler, self.connection.clone())
+    }
+}
+
+impl Machine {
+    /// The turn that runs, if it is this one.
+    pub(crate) fn is_turn(&self, id: TurnId) -> bool {
+        self.turn.as_ref().is_some_and(|turn| turn.id == id)
+    }
+
+    /// The id of the turn that runs.
+    pub(crate) fn current_turn(&self) -> Option<TurnId> {
+        self.turn.as_ref().map(|turn| turn.id)
+    }
+
+    pub(crate) fn chain(&self) -> Chain {
+        self.turn.as_ref().map_or_else(Chain::new, |turn| turn.chain.clone())
+    }
+
+    /// Lists a connection with its tags: its `on_connect` is next.
+    pub(crate) fn list(&mut self, connection: &Connection) {
+        let gone = self.turn.as_ref().is_some_and(|turn| turn.gone.is_some());
+        if !gone && self.roster.status(connection) == Some(Status::Connecting) {
+            self.roster.list(connection);
+        }
+    }
+
+    pub(crate) fn send(&mut self, turn: Option<TurnId>, to: &Connection, frame: Arc<Outgoing>) {
+        if self.roster.status(to) == Some(Status::Open) {
+            self.say(turn, Effect::Frame { to: Targets::One(to.clone()), frame });
+        }
+    }
+
+    /// Sends to all listed connections, or those of a tag, but not to `except`.
+    pub(crate) fn broadcast(
+        &mut self,
+        turn: Option<TurnId>,
+        tag: Option<&str>,
+        except: Vec<Connection>,
+        frame: Arc<Outgoing>,
+    ) {
+        let all = match tag {
+            None => self.roster.all(),
+            Some(tag) => self.roster.tagged(tag).cloned().collect(),
+        };
+        if !all.is_empty() {
+            self.say(turn, Effect::Frame { to: Targets::Many { all, except }, frame });
+        }
+    }
+
+    pub(crate) fn close(&mut self, turn: Option<TurnId>, connection: &Connection, close: crate::Close) {
+        if self.roster.status(connection) == Some(Status::Open) {
+            self.roster.set_status(connection, Status::Closing);
+            self.say(turn, Effect::Close(connection.clone(), close));
+        }
+    }
+
+    pub(crate) fn tell(&mut self, turn: TurnId, to: crate::RoomAddress, request: crate::Request) {
+        self.say(Some(turn), Effect::Tell { to, request });
+    }
+
+    /// Starts a task when the handler has committed.
+    pub(crate) fn spawn(&mut self, holder: Holder, task: impl FnOnce(u64) -> BoxFuture<'static, ()>) {
+        if let Some(turn) = &mut self.turn {
+            let id = self.holders.add_task(holder);
+            turn.spawns.push((id, task(id)));
+        }
+    }
+
+    /// The state that the running handler has set, if it has set one.
+    pub(crate) fn pending_state(&self, connection: &Connection) -> Option<Option<Bytes>> {
+        let states = &self.turn.as_ref()?.states;
+        states.iter().find(|(c, _)| c == connection).map(|(_, state)| state.clone())
+    }
+
+    pub(crate) fn set_state(&mut self, connection: &Connection, state: Option<Bytes>) {
+        let Some(turn) = &mut self.turn else { return };
+        match turn.states.iter_mut().find(|(c, _)| c == connection) {
+            Some((_, pending)) => *pending = state,
+            None => turn.states.push((connection.clone(), state)),
+        }
+    }
+
+    /// Puts (`Some`) or deletes rows: all of them, or none if they are too much for a handler.
+    pub(crate) fn write(&mut self, rows: Vec<(Bytes, Option<Bytes>)>) -> Result<(), StorageError> {
+        let Some(turn) = &mut self.turn else { return Ok(()) };
+        let size = |key: &Bytes, value: &Option<Bytes>| key.len() + value.as_ref().map_or(0, Bytes::len);
+        let more: usize = rows.iter().map(|(key, value)| size(key, value)).sum();
+        let replaced = rows.iter().filter_map(|(key, _)| Some(size(key, turn.overlay.writes.get(key)?)));
+        let total = (turn.overlay_size + more).saturating_sub(replaced.sum());
+        if total > limits::BATCH {
+            return Err(StorageError::BatchTooLarge(total));
+        }
+        turn.overlay_size = total;
+        turn.overlay.writes.extend(rows);
+        self.gate.write();
+        Ok(())
+    }
+
+    /// Deletes every row.
+    pub(crate) fn clear(&mut self) {
+        if let Some(turn) = &mut self.turn {
+            turn.overlay = Batch { clear: true, ..Batch::default() };
+            turn.overlay_size = 0;
+            self.gate.write();
+        }
+    }
+
+    /// What the pending writes say of a key; `None` when the store has to be asked.
+    pub(crate) fn lookup(&self, key: &[u8]) -> Option<Option<Bytes>> {
+        crate::storage::lookup(&self.layers(), key)
+    }
+
+    /// What the pending writes change in a range.
+    pub(crate) fn diff(&self, range: &KeyRange) -> Diff {
+        Diff::over(&self.layers(), range)
+    }
+
+    fn layers(&self) -> Vec<&Batch> {
+        let own = self.turn.as_ref().map(|turn| &turn.overlay);
+        own.into_iter().chain(self.gate.pending()).collect()
+    }
+
+    /// Commits what the handler has written so far; returns the number to wait for.
+    pub(crate) fn sync(&mut self) -> Result<u64, StorageError> {
+        let written = self.gate.written();
+        let Some(turn) = &mut self.turn else { return Ok(written) };
+        if !turn.savepoints.is_empty() {
+            return Err(StorageError::SyncInTransaction);
+        }
+        let author = turn.author();
+        let overlay = std::mem::take(&mut turn.overlay);
+        let states = std::mem::take(&mut turn.states);
+        (turn.base, turn.overlay_size) = (written, 0);
+        turn.synced |= !overlay.is_empty() || !states.is_empty();
+        if !overlay.is_empty() {
+            self.gate.add(overlay, author);
+        }
+        for (connection, state) in states {
+            let before = connection.commit_state(state);
+            self.gate.remember(&connection, before);
+        }
+        self.begin_commit();
+        Ok(written)
+    }
+
+    pub(crate) fn has_uncommitted(&self) -> bool {
+        self.turn.as_ref().is_some_and(|turn| !turn.overlay.is_empty())
+    }
+
+    pub(crate) fn written(&self) -> u64 {
+        self.gate.written()
+    }
+
+    pub(crate) fn is_durable(&self, number: u64) -> bool {
+        self.gate.is_durable(number)
+    }
+
+    /// Begins a transaction inside of the handler's.
+    pub(crate) fn begin_transaction(&mut self) {
+        if let Some(turn) = &mut self.turn {
+            turn.savepoints.push(Savepoint {
+                written: self.gate.written(),
+                overlay: turn.overlay.clone(),
+                overlay_size: turn.overlay_size,
+                states: turn.states.clone(),
+                spawns: turn.spawns.len(),
+            });
+        }
+    }
+
+    /// Ends the innermost transaction; without `keep`, as if it had not begun.
+    pub(crate) fn end_transaction(&mut self, keep: bool) {
+        let Some(turn) = &mut self.turn else { return };
+        let Some(savepoint) = turn.savepoints.pop() else { return };
+        if keep {
+            return;
+        }
+        (turn.overlay, turn.overlay_size) = (savepoint.overlay, savepoint.overlay_size);
+        turn.states = savepoint.states;
+        let mut void = self.gate.roll_back(turn.id, savepoint.written);
+        void.extend(turn.deferred.extract_if(.., |(number, _)| *number > savepoint.written).map(|(_, effect)| effect));
+        void.extend(turn.spawns.drain(savepoint.spawns..).map(|(id, task)| Effect::Spawn { id, task }));
+        for effect in void {
+            self.undo(effect);
+        }
+        self.release();
+    }
+
+    /// Undoes everything that a failed turn did, but what it said before its first write.
+    pub(super) fn take_back(&mut self, turn: &mut Turn) {
+        let mut void = self.gate.roll_back(turn.id, turn.base);
+        void.extend(turn.deferred.drain(..).map(|(_, effect)| effect));
+        void.extend(turn.spawns.drain(..).map(|(id, task)| Effect::Spawn { id, task }));
+        for effect in void {
+            self.undo(effect);
+        }
+    }
+
+    /// Emits an effect, unless it is for the connection that is connecting: its own come after the
+    /// handshake's answer.
+    fn say(&mut self, turn: Option<TurnId>, mut effect: Effect) {
+        let written = self.gate.written();
+        if let Some(Turn { connection: Some(new), deferred, handler: Handler::OnConnect, .. }) = &mut self.turn {
+            match &mut effect {
+                Effect::Frame { to: Targets::One(to), .. } | Effect::Close(to, _) if to == new => {
+                    deferred.push((written, effect));
+                    return;
+                }
+                Effect::Frame { to: Targets::Many { all, except }, frame }
+                    if all.contains(new) && !except.contains(new) =>
+                {
+                    let to = Targets::One(new.clone());
+                    deferred.push((written, Effect::Frame { to, frame: frame.clone() }));
+                    except.push(new.clone());
+                }
+                _ => {}
+            }
+        }
+        self.emit(turn, effect);
+    }
+}

@@ -1,0 +1,163 @@
+use std::time::Duration;
+
+use crate::Text;
+
+/// How the rooms of a party live, and their limits. The defaults are Durable Objects' numbers where
+/// those have one.
+///
+/// ```
+/// use std::time::Duration;
+/// use partykit_core::Options;
+///
+/// let options = Options::new().hibernate(true).hibernate_after(Duration::from_secs(2));
+/// assert!(options.hibernates());
+/// ```
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub(crate) hibernate: bool,
+    pub(crate) hibernate_after: Duration,
+    pub(crate) auto_response: Option<(Text, Text)>,
+    pub(crate) max_connections: usize,
+    pub(crate) max_message: usize,
+    pub(crate) max_request_body: usize,
+    pub(crate) mailbox_events: usize,
+    pub(crate) mailbox_bytes: usize,
+    pub(crate) held_bytes: usize,
+    pub(crate) handler_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) call_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            hibernate: false,
+            hibernate_after: Duration::from_secs(10),
+            auto_response: None,
+            max_connections: 32_768,
+            max_message: 1 << 20,
+            max_request_body: 2 << 20,
+            mailbox_events: 1024,
+            mailbox_bytes: 16 << 20,
+            held_bytes: 16 << 20,
+            handler_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(10),
+            call_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Options {
+    /// The largest message that can be allowed, in bytes: 32 MiB, as on Cloudflare.
+    pub const MAX_MESSAGE: usize = 32 << 20;
+    /// The longest text of an auto-response pair, in bytes, each: 2,048, as on Cloudflare.
+    pub const MAX_AUTO_RESPONSE: usize = 2048;
+
+    /// The defaults: a server that does not hibernate.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether an idle room's instance is dropped from memory while its connections stay open.
+    /// `false` unless said, as in PartyKit: such a server stays in memory while it has connections,
+    /// and is dropped after [`Options::hibernate_after`] when it has none.
+    #[must_use]
+    pub fn hibernate(self, hibernate: bool) -> Self {
+        Self { hibernate, ..self }
+    }
+
+    /// How long a room stays awake after the last thing that happened in it. 10 s unless said.
+    #[must_use]
+    pub fn hibernate_after(self, idle: Duration) -> Self {
+        Self { hibernate_after: idle, ..self }
+    }
+
+    /// A text that the runtime answers by itself, without waking the room, each time a client sends
+    /// exactly `request`: an application's ping. The handlers never see it.
+    ///
+    /// # Panics
+    ///
+    /// When one of the texts is longer than [`Options::MAX_AUTO_RESPONSE`] bytes.
+    #[must_use]
+    pub fn auto_response(self, request: impl Into<Text>, response: impl Into<Text>) -> Self {
+        let pair = (request.into(), response.into());
+        let fits = pair.0.len().max(pair.1.len()) <= Self::MAX_AUTO_RESPONSE;
+        assert!(fits, "an auto-response text has at most {} bytes", Self::MAX_AUTO_RESPONSE);
+        Self { auto_response: Some(pair), ..self }
+    }
+
+    /// How many connections a room holds; one more is refused with 503. 32,768 unless said.
+    #[must_use]
+    pub fn max_connections(self, connections: usize) -> Self {
+        Self { max_connections: connections, ..self }
+    }
+
+    /// The longest message a client may send, in bytes; a longer one closes its connection with 1009.
+    /// 1 MiB unless said, [`Options::MAX_MESSAGE`] at most.
+    #[must_use]
+    pub fn max_message(self, bytes: usize) -> Self {
+        Self { max_message: bytes.min(Self::MAX_MESSAGE), ..self }
+    }
+
+    /// The longest body of an HTTP request, in bytes; a longer one is answered with 413. 2 MiB
+    /// unless said.
+    #[must_use]
+    pub fn max_request_body(self, bytes: usize) -> Self {
+        Self { max_request_body: bytes, ..self }
+    }
+
+    /// How much may wait for the room: events, and bytes of messages and bodies in them. When either
+    /// is reached, the room's sockets are not read until there is space, and requests, calls and new
+    /// connections get 503. 1,024 events and 16 MiB unless said.
+    #[must_use]
+    pub fn mailbox(self, events: usize, bytes: usize) -> Self {
+        Self { mailbox_events: events.max(1), mailbox_bytes: bytes.max(1), ..self }
+    }
+
+    /// How many bytes of frames and responses may wait for a commit; while more do, the room takes no
+    /// further event. 16 MiB unless said.
+    #[must_use]
+    pub fn max_held(self, bytes: usize) -> Self {
+        Self { held_bytes: bytes, ..self }
+    }
+
+    /// How long a handler may run before it is cancelled, which counts as a failure. 30 s unless
+    /// said.
+    #[must_use]
+    pub fn handler_timeout(self, limit: Duration) -> Self {
+        Self { handler_timeout: limit, ..self }
+    }
+
+    /// How long a connect may take, from its arrival to the end of `on_connect`, `on_start` of a
+    /// sleeping room included. 10 s unless said; PartySocket gives up after 4 s.
+    #[must_use]
+    pub fn connect_timeout(self, limit: Duration) -> Self {
+        Self { connect_timeout: limit, ..self }
+    }
+
+    /// How long a call to another room may take. 10 s unless said.
+    #[must_use]
+    pub fn call_timeout(self, limit: Duration) -> Self {
+        Self { call_timeout: limit, ..self }
+    }
+
+    /// Whether the party hibernates.
+    pub fn hibernates(&self) -> bool {
+        self.hibernate
+    }
+
+    /// The pair of [`Options::auto_response`]: what is answered, and with what. For runtimes.
+    pub fn auto_response_pair(&self) -> Option<(&Text, &Text)> {
+        self.auto_response.as_ref().map(|(request, response)| (request, response))
+    }
+
+    /// The limit of [`Options::max_message`]. For runtimes.
+    pub fn message_limit(&self) -> usize {
+        self.max_message
+    }
+
+    /// The limit of [`Options::max_request_body`]. For runtimes.
+    pub fn request_body_limit(&self) -> usize {
+        self.max_request_body
+    }
+}

@@ -1,0 +1,37 @@
+use crate::{
+    Connection, Result, Room, Server,
+    machine::{Answer, Job},
+};
+
+/// Runs the handler of `job`. Shared by all runtimes, as is everything else that says what a handler
+/// is given.
+pub(crate) async fn turn<S: Server>(server: &mut S, room: &Room, job: Job) -> Result<Answer> {
+    match job {
+        Job::Close { connection, close } => server.on_close(room, &connection, close).await?,
+        Job::Connect { connection, request, .. } => {
+            let tags = server.connection_tags(room, connection.id(), &request)?;
+            room.cell().list(&connection, tags)?;
+            server.on_connect(room, &connection, &request).await?;
+        }
+        Job::Error(error) => server.on_error(room, error).await?,
+        Job::Message { sender, message } => server.on_message(room, &sender, message).await?,
+        Job::Request { request } => {
+            return server.on_request(room, request).await.map(Answer::Response);
+        }
+        Job::Start => server.on_start(room).await?,
+        Job::Task(result) => server.on_task(room, result).await?,
+    }
+    Ok(Answer::Done)
+}
+
+impl Job {
+    /// Whose event it is.
+    pub(crate) fn connection(&self) -> Option<&Connection> {
+        match self {
+            Self::Close { connection, .. }
+            | Self::Connect { connection, .. }
+            | Self::Message { sender: connection, .. } => Some(connection),
+            _ => None,
+        }
+    }
+}
