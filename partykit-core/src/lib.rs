@@ -3,6 +3,7 @@
 
 mod address;
 mod close;
+mod connection_id;
 mod http;
 mod lobby;
 mod message;
@@ -18,7 +19,9 @@ pub type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 
 pub use address::{InvalidRoomId, RoomAddress, RoomId};
 pub use close::{Close, CloseCode, InvalidClose};
+pub use connection_id::{ConnectionId, InvalidConnectionId};
 pub use http::{Body, Request, RequestExt, Response};
 pub use lobby::{Admission, Admit, Lobby, Vars};
 pub use message::{Message, Text};
+pub use route::{Route, RouteError, RoutePrefix};
 pub use storage::{Backend, BackendError, Batch, Claim, Epoch, KeyRange};
