@@ -8,6 +8,7 @@ mod http;
 mod lobby;
 mod message;
 mod route;
+mod splitmix;
 mod storage;
 
 /// Any error, as handlers return it.
@@ -24,4 +25,6 @@ pub use http::{Body, Request, RequestExt, Response};
 pub use lobby::{Admission, Admit, Lobby, Vars};
 pub use message::{Message, Text};
 pub use route::{Route, RouteError, RoutePrefix};
-pub use storage::{Backend, BackendError, Batch, Claim, Epoch, KeyRange};
+pub use storage::{
+    Backend, BackendError, Batch, Claim, Epoch, FaultyBackend, KeyRange, MemoryBackend,
+};
