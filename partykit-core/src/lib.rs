@@ -3,6 +3,8 @@
 
 mod address;
 mod close;
+#[cfg(feature = "testing")]
+pub mod conformance;
 mod connection_id;
 mod http;
 mod lobby;
