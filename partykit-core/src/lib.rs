@@ -3,10 +3,14 @@
 
 mod address;
 mod close;
+#[cfg(feature = "testing")]
+pub mod conformance;
+mod connection_id;
 mod http;
 mod lobby;
 mod message;
 mod route;
+mod splitmix;
 mod storage;
 
 /// Any error, as handlers return it.
@@ -18,7 +22,11 @@ pub type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 
 pub use address::{InvalidRoomId, RoomAddress, RoomId};
 pub use close::{Close, CloseCode, InvalidClose};
+pub use connection_id::{ConnectionId, InvalidConnectionId};
 pub use http::{Body, Request, RequestExt, Response};
 pub use lobby::{Admission, Admit, Lobby, Vars};
 pub use message::{Message, Text};
-pub use storage::{Backend, BackendError, Batch, Claim, Epoch, KeyRange};
+pub use route::{Route, RouteError, RoutePrefix};
+pub use storage::{
+    Backend, BackendError, Batch, Claim, Epoch, FaultyBackend, KeyRange, MemoryBackend,
+};

@@ -1,11 +1,349 @@
-pub(crate) fn query_value(query: &str, name: &str) -> Option<String> {
-    query.split('&').find_map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decode(key)? == name).then(|| decode(value)).flatten()
-    })
+use std::borrow::Cow;
+
+use http::StatusCode;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+
+use crate::{InvalidConnectionId, InvalidRoomId, RoomAddress, RoomId};
+
+/// Where the URLs of rooms begin: `/parties/:party/:room[/more]` has the prefix `parties`.
+///
+/// A prefix has any number of segments; slashes at its ends mean nothing. The default is what
+/// PartySocket asks for unless told otherwise, `parties`.
+///
+/// ```
+/// use partykit_core::RoutePrefix;
+///
+/// let route = RoutePrefix::default().parse("/parties/chat/my%20room/history")?.unwrap();
+/// assert_eq!((route.party(), route.room().as_str(), route.rest()), ("chat", "my room", "history"));
+///
+/// let prefix = RoutePrefix::new("/api/rooms/");
+/// assert!(prefix.parse("/api/rooms/chat/lobby")?.is_some());
+/// assert!(prefix.parse("/index.html")?.is_none());
+/// # Ok::<(), partykit_core::RouteError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoutePrefix(Vec<String>);
+
+impl RoutePrefix {
+    /// A prefix of one or more segments. Without any, rooms stand at the root: `/:party/:room`. The
+    /// text is taken as it is, not percent-decoded.
+    pub fn new(prefix: impl AsRef<str>) -> Self {
+        Self(prefix.as_ref().split('/').filter(|it| !it.is_empty()).map(Into::into).collect())
+    }
+
+    /// Which room a URL's path means; `None` when the path is not below the prefix, so that it is
+    /// none of a room's.
+    ///
+    /// Party and room are percent-decoded. (PartyServer leaves them encoded. Here a room has one
+    /// name, however a client spells it.) Empty segments are skipped up to the room, as PartyServer
+    /// does: `/parties//chat/lobby` means the same as without the double slash.
+    ///
+    /// # Errors
+    ///
+    /// When the path is below the prefix but names no room, or not one that can be.
+    pub fn parse(&self, path: &str) -> Result<Option<Route>, RouteError> {
+        let mut rest = path;
+        for segment in &self.0 {
+            match next_segment(&mut rest).map(decode) {
+                Some(Ok(found)) if found == *segment => {}
+                _ => return Ok(None),
+            }
+        }
+        let party = decode(next_segment(&mut rest).ok_or(RouteError::MissingParty)?)?;
+        let room = decode(next_segment(&mut rest).ok_or(RouteError::MissingRoom)?)?;
+        let address = RoomAddress::new(party, RoomId::new(room)?);
+        Ok(Some(Route::new(address).with_rest(rest.strip_prefix('/').unwrap_or(rest))))
+    }
+
+    /// The path of a URL that [`parse`](Self::parse) reads back as `route`, percent-encoded where
+    /// it has to be.
+    ///
+    /// No spelling gets a room named `.` or `..` through a browser, which resolves such segments
+    /// before it sends them.
+    ///
+    /// ```
+    /// use partykit_core::{RoomAddress, RoomId, Route, RoutePrefix};
+    ///
+    /// let route = Route::new(RoomAddress::new("chat", RoomId::new("a/b")?));
+    /// assert_eq!(RoutePrefix::default().path(&route), "/parties/chat/a%2Fb");
+    /// # Ok::<(), partykit_core::InvalidRoomId>(())
+    /// ```
+    pub fn path(&self, route: &Route) -> String {
+        let prefix = self.0.iter().map(String::as_str);
+        let mut path = String::new();
+        for segment in prefix.chain([route.party(), route.room()]) {
+            path.push('/');
+            path.extend(utf8_percent_encode(segment, SEGMENT));
+        }
+        if !route.rest.is_empty() {
+            path.push('/');
+            path.push_str(&route.rest);
+        }
+        path
+    }
 }
 
-fn decode(text: &str) -> Option<String> {
-    let spaced = text.replace('+', " ");
-    percent_encoding::percent_decode_str(&spaced).decode_utf8().ok().map(Into::into)
+impl Default for RoutePrefix {
+    fn default() -> Self {
+        Self::new("parties")
+    }
+}
+
+/// What a URL's path says: a room, and what comes after it.
+///
+/// ```
+/// use partykit_core::{RoomAddress, RoomId, Route, RoutePrefix};
+///
+/// let address = RoomAddress::new("chat", RoomId::new("lobby")?);
+/// let route = Route::new(address).with_rest("history/today");
+/// let path = RoutePrefix::default().path(&route);
+/// assert_eq!(path, "/parties/chat/lobby/history/today");
+/// assert_eq!(RoutePrefix::default().parse(&path)?, Some(route));
+/// # Ok::<(), partykit_core::BoxError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Route {
+    address: RoomAddress,
+    rest: String,
+}
+
+impl Route {
+    /// The route to a room, with nothing after it. See [`Route`] for an example.
+    pub fn new(address: RoomAddress) -> Self {
+        Self { address, rest: String::new() }
+    }
+
+    /// With this path after the room, given without the slash between them. What is
+    /// percent-encoded stays so; what cannot stand in a path becomes so.
+    ///
+    /// ```
+    /// use partykit_core::{RoomAddress, RoomId, Route};
+    ///
+    /// let route = Route::new(RoomAddress::new("chat", RoomId::new("lobby")?));
+    /// assert_eq!(route.with_rest("what?/a%20b").rest(), "what%3F/a%20b");
+    /// # Ok::<(), partykit_core::InvalidRoomId>(())
+    /// ```
+    #[must_use]
+    pub fn with_rest(mut self, rest: &str) -> Self {
+        self.rest = utf8_percent_encode(rest, PATH).to_string();
+        self
+    }
+
+    /// The name of the party, percent-decoded. No party need be registered under it.
+    pub fn party(&self) -> &str {
+        self.address.party()
+    }
+
+    /// The id of the room, percent-decoded.
+    pub fn room(&self) -> &RoomId {
+        self.address.room()
+    }
+
+    /// Party and room together.
+    pub fn address(&self) -> &RoomAddress {
+        &self.address
+    }
+
+    /// The path after the room, without the slash between them, as the URL has it: still
+    /// percent-encoded. Empty when there is none. (PartySocket calls it `path`.)
+    pub fn rest(&self) -> &str {
+        &self.rest
+    }
+}
+
+/// Why a URL that should lead to a room leads to none.
+///
+/// ```
+/// use partykit_core::RoutePrefix;
+///
+/// let prefix = RoutePrefix::default();
+/// assert_eq!(prefix.parse("/parties/chat").unwrap_err().status(), 404);
+/// assert_eq!(prefix.parse("/parties/chat/%zz").unwrap_err().status(), 400);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RouteError {
+    /// A `%` without two hexadecimal digits, or bytes that are not UTF-8.
+    #[error("the URL is badly percent-encoded")]
+    Encoding,
+    /// The client asked for a connection id that cannot be.
+    #[error(transparent)]
+    InvalidConnectionId(#[from] InvalidConnectionId),
+    /// The room's id is too long.
+    #[error(transparent)]
+    InvalidRoomId(#[from] InvalidRoomId),
+    /// The path ends after the prefix.
+    #[error("the URL names no party")]
+    MissingParty,
+    /// The path ends after the party.
+    #[error("the URL names no room")]
+    MissingRoom,
+}
+
+impl RouteError {
+    /// The status to answer with. See [`RouteError`] for an example.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::MissingParty | Self::MissingRoom => StatusCode::NOT_FOUND,
+            Self::Encoding | Self::InvalidConnectionId(_) | Self::InvalidRoomId(_) => {
+                StatusCode::BAD_REQUEST
+            }
+        }
+    }
+}
+
+/// The first value of a query parameter, decoded as browsers do: `+` is a space, and what is badly
+/// encoded stays as it is or becomes U+FFFD.
+pub(crate) fn query_value(query: &str, name: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+/// Percent-decodes, and refuses what is badly encoded.
+pub(crate) fn decode(text: &str) -> Result<Cow<'_, str>, RouteError> {
+    let is_hex = |digit: Option<&u8>| digit.is_some_and(u8::is_ascii_hexdigit);
+    let bytes = text.as_bytes();
+    let is_well_formed = |at: usize| is_hex(bytes.get(at + 1)) && is_hex(bytes.get(at + 2));
+    if !text.match_indices('%').all(|(at, _)| is_well_formed(at)) {
+        return Err(RouteError::Encoding);
+    }
+    percent_decode_str(text).decode_utf8().map_err(|_| RouteError::Encoding)
+}
+
+/// Takes the next segment that is not empty from a path, and leaves what comes after it.
+fn next_segment<'a>(path: &mut &'a str) -> Option<&'a str> {
+    let trimmed = path.trim_start_matches('/');
+    let (segment, rest) = trimmed.split_at(trimmed.find('/').unwrap_or(trimmed.len()));
+    *path = rest;
+    (!segment.is_empty()).then_some(segment)
+}
+
+/// What the WHATWG URL standard encodes in a path. `%` is not among it: what is encoded stays so.
+const PATH: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'}');
+
+/// What has to be encoded within a segment: also what would end it, what says that something is
+/// encoded, and what browsers take for a slash.
+const SEGMENT: &AsciiSet = &PATH.add(b'/').add(b'%').add(b'\\');
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(path: &str) -> Result<Option<(String, String, String)>, RouteError> {
+        let route = RoutePrefix::default().parse(path)?;
+        Ok(route.map(|it| (it.party().into(), it.room().to_string(), it.rest().into())))
+    }
+
+    fn found(
+        party: &str,
+        room: &str,
+        rest: &str,
+    ) -> Result<Option<(String, String, String)>, RouteError> {
+        Ok(Some((party.into(), room.into(), rest.into())))
+    }
+
+    #[test]
+    fn reads_what_partysocket_writes() {
+        assert_eq!(parse("/parties/main/lobby"), found("main", "lobby", ""));
+        assert_eq!(parse("/parties/main/lobby/"), found("main", "lobby", ""));
+        assert_eq!(parse("/parties/main/lobby/a/b"), found("main", "lobby", "a/b"));
+        assert_eq!(parse("/parties//main///lobby//a"), found("main", "lobby", "/a"));
+        assert_eq!(
+            parse("/parties/my%20party/caf%C3%A9%2F1/a%2Fb"),
+            found("my party", "café/1", "a%2Fb")
+        );
+        assert_eq!(parse("/parties/main/a+b"), found("main", "a+b", ""));
+        assert_eq!(parse("/%70arties/main/lobby"), found("main", "lobby", ""));
+    }
+
+    #[test]
+    fn leaves_other_paths_alone() {
+        for path in
+            ["", "/", "*", "/party/main", "/partiesx/main/a", "/Parties/main/a", "/%zz/main/a"]
+        {
+            assert_eq!(parse(path), Ok(None), "{path}");
+        }
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        assert_eq!(parse("/parties"), Err(RouteError::MissingParty));
+        assert_eq!(parse("/parties/"), Err(RouteError::MissingParty));
+        assert_eq!(parse("/parties/main"), Err(RouteError::MissingRoom));
+        assert_eq!(parse("/parties/main//"), Err(RouteError::MissingRoom));
+        for bad in ["%", "%2", "%zz", "a%", "%%41", "%+1", "%ff", "%C3", "%é"] {
+            assert_eq!(parse(&format!("/parties/main/{bad}")), Err(RouteError::Encoding), "{bad}");
+            assert_eq!(parse(&format!("/parties/{bad}/a")), Err(RouteError::Encoding), "{bad}");
+        }
+        let longest = "%41".repeat(RoomId::MAX_LEN);
+        assert_eq!(
+            parse(&format!("/parties/main/{longest}")),
+            found("main", &"A".repeat(1024), "")
+        );
+        let error = parse(&format!("/parties/main/{longest}A")).unwrap_err();
+        assert!(matches!(error, RouteError::InvalidRoomId(_)));
+        assert_eq!(error.status(), StatusCode::BAD_REQUEST);
+    }
+
+    #[test]
+    fn a_prefix_is_its_segments() {
+        for prefix in ["api/v1", "/api/v1", "api/v1/", "//api//v1//"] {
+            let prefix = RoutePrefix::new(prefix);
+            assert_eq!(prefix, RoutePrefix::new("api/v1"));
+            let route = prefix.parse("/api/v1/main/a").unwrap().unwrap();
+            assert_eq!(prefix.path(&route), "/api/v1/main/a");
+            assert_eq!(prefix.parse("/api/main/a"), Ok(None));
+            assert_eq!(prefix.parse("/api"), Ok(None));
+        }
+        let root = RoutePrefix::new("/");
+        assert_eq!(root.parse("/main/a").unwrap().unwrap().room().as_str(), "a");
+    }
+
+    /// Any text, and much of what is special in a URL.
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof!["[a-z]{1,8}", "[ -~]{1,12}", "[/%.?#\\\\\\x00]{1,5}", "\\PC{1,12}"]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_reads_back(
+            prefix in prop_oneof![Just(String::new()), text()],
+            party in text(),
+            room in text(),
+            rest in prop_oneof![Just(String::new()), text()],
+        ) {
+            let prefix = RoutePrefix::new(prefix);
+            let route = Route::new(RoomAddress::new(party, RoomId::new(room).unwrap()))
+                .with_rest(&rest);
+            let path = prefix.path(&route);
+            prop_assert_eq!(prefix.parse(&path), Ok(Some(route)));
+            let uri: http::Uri = path.parse().unwrap();
+            prop_assert_eq!(uri.path_and_query().map(|it| it.as_str()), Some(path.as_str()));
+            prop_assert_eq!(uri.query(), None);
+        }
+
+        #[test]
+        fn whatever_a_path_says_it_does_not_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..40),
+            start in prop::sample::select(vec!["", "/", "/parties/", "/parties/main/"]),
+        ) {
+            let path = format!("{start}{}", String::from_utf8_lossy(&bytes));
+            if let Ok(Some(route)) = RoutePrefix::default().parse(&path) {
+                let path = RoutePrefix::default().path(&route);
+                prop_assert_eq!(RoutePrefix::default().parse(&path), Ok(Some(route)));
+            }
+        }
+    }
 }

@@ -13,7 +13,8 @@ use crate::{BoxError, RoomAddress};
 ///
 /// # Contract
 ///
-/// The [conformance suite](crate::conformance::storage) tests every line of it.
+/// The conformance suite, `partykit_core::conformance::storage` (feature `testing`), tests every line
+/// of it. [`MemoryBackend`](crate::MemoryBackend) is the reference.
 ///
 /// 1. **Rooms are separate.** No call for one room reads or changes a row of another.
 /// 2. **Order.** Keys order as byte strings: `[] < [0x00] < [0x00, 0x00] < .. < [0xFF, 0xFF]`. Every
@@ -42,7 +43,8 @@ pub trait Backend: Send + Sync + 'static {
         keys: &[Bytes],
     ) -> Result<Vec<Option<Bytes>>, BackendError>;
 
-    /// At most `limit` rows of `range`, in key order, or in reverse key order when `reverse`.
+    /// The first `limit` rows of `range` in key order, or in reverse key order when `reverse`: fewer
+    /// only when the range holds no more.
     ///
     /// A range that holds no key (its end before its start) gives no rows and is no error.
     async fn scan(
@@ -78,6 +80,19 @@ pub struct Epoch(pub u64);
 
 /// A range of keys, bounded or not at either end.
 pub type KeyRange = (Bound<Bytes>, Bound<Bytes>);
+
+/// Whether no key can lie in `range`, its end being before its start. (`BTreeMap::range` panics on
+/// such a one.)
+pub(crate) fn is_crossed(range: &KeyRange) -> bool {
+    match range {
+        (Bound::Included(start), Bound::Included(end)) => start > end,
+        (
+            Bound::Included(start) | Bound::Excluded(start),
+            Bound::Included(end) | Bound::Excluded(end),
+        ) => start >= end,
+        _ => false,
+    }
+}
 
 /// What one commit changes.
 ///

@@ -1,0 +1,412 @@
+use std::{
+    fmt,
+    ops::RangeInclusive,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_channel::oneshot;
+
+use super::backend::{Backend, BackendError, Batch, Claim, Epoch, KeyRange};
+use crate::{RoomAddress, splitmix::SplitMix64};
+
+/// A [`Backend`] that keeps the contract in the least convenient way: late, and sometimes not at all.
+/// For tests.
+///
+/// Delays and failures follow from the seed and from the order in which calls are first polled, so
+/// that a single-threaded test repeats exactly. A delay is a number of polls, as there is no clock
+/// here: that many times a call's future wakes itself and is not ready. Some of them come before
+/// the inner call and some after it, so that dropping a slow commit may or may not undo it.
+///
+/// A failing commit fails with [`BackendError::Failed`] either before it was applied or after: the
+/// contract leaves both open.
+///
+/// Clones share the inner backend, the random numbers and the controls: keep one to steer with.
+///
+/// ```
+/// use partykit_core::{Backend, Batch, FaultyBackend, MemoryBackend, RoomAddress, RoomId};
+///
+/// # futures_executor::block_on(async {
+/// let backend = FaultyBackend::new(MemoryBackend::default(), 42).delay(0..=3);
+/// let room = RoomAddress::new("chat", RoomId::new("lobby")?);
+/// let epoch = backend.claim(&room).await?.epoch;
+/// let mut batch = Batch::default();
+/// batch.writes.insert("k".into(), Some("v".into()));
+///
+/// backend.fail_next_commit();
+/// assert!(backend.commit(&room, epoch, batch.clone()).await.is_err());
+/// assert!(backend.inner().rows(&room).is_empty());
+///
+/// backend.fail_next_commit_applied();
+/// assert!(backend.commit(&room, epoch, batch).await.is_err());
+/// assert_eq!(backend.inner().rows(&room).len(), 1);
+/// # Ok::<(), partykit_core::BoxError>(())
+/// # }).unwrap();
+/// ```
+pub struct FaultyBackend<B>(Arc<Shared<B>>);
+
+struct Shared<B> {
+    inner: B,
+    faults: Mutex<Faults>,
+}
+
+struct Faults {
+    random: SplitMix64,
+    delay: RangeInclusive<u32>,
+    fail_commits: f64,
+    fail_reads: f64,
+    next_commit: Option<Failure>,
+    next_read: Option<Failure>,
+    /// The commits that wait to be released, while commits are held.
+    held: Option<Vec<oneshot::Sender<()>>>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Failure {
+    Before,
+    After,
+}
+
+/// What is to happen to one call.
+struct Plan {
+    polls_before: u32,
+    polls_after: u32,
+    failure: Option<Failure>,
+}
+
+impl<B> FaultyBackend<B> {
+    /// Wraps `inner`. Without further settings it neither delays nor fails.
+    pub fn new(inner: B, seed: u64) -> Self {
+        let faults = Faults {
+            random: SplitMix64::new(seed),
+            delay: 0..=0,
+            fail_commits: 0.0,
+            fail_reads: 0.0,
+            next_commit: None,
+            next_read: None,
+            held: None,
+        };
+        Self(Arc::new(Shared { inner, faults: Mutex::new(faults) }))
+    }
+
+    /// Fails commits with this probability, from 0 to 1.
+    ///
+    /// ```
+    /// use partykit_core::{FaultyBackend, MemoryBackend};
+    ///
+    /// let backend = FaultyBackend::new(MemoryBackend::default(), 1).fail_commits(0.1).fail_reads(0.01);
+    /// # let _ = backend;
+    /// ```
+    #[must_use]
+    pub fn fail_commits(self, probability: f64) -> Self {
+        self.faults().fail_commits = probability;
+        self
+    }
+
+    /// Fails claims, reads and scans with this probability, from 0 to 1. A failed claim may have
+    /// taken the room over. See [`fail_commits`](Self::fail_commits) for an example.
+    #[must_use]
+    pub fn fail_reads(self, probability: f64) -> Self {
+        self.faults().fail_reads = probability;
+        self
+    }
+
+    /// Makes every call wait for a number of polls from this range. See [`FaultyBackend`] for an
+    /// example.
+    #[must_use]
+    pub fn delay(self, polls: RangeInclusive<u32>) -> Self {
+        self.faults().delay = polls;
+        self
+    }
+
+    /// Fails the next commit; it is not applied. See [`FaultyBackend`] for an example.
+    pub fn fail_next_commit(&self) {
+        self.faults().next_commit = Some(Failure::Before);
+    }
+
+    /// Fails the next commit, although it is applied. See [`FaultyBackend`] for an example.
+    pub fn fail_next_commit_applied(&self) {
+        self.faults().next_commit = Some(Failure::After);
+    }
+
+    /// Fails the next claim, read or scan; the inner backend does not see it.
+    ///
+    /// ```
+    /// use partykit_core::{Backend, FaultyBackend, MemoryBackend, RoomAddress, RoomId};
+    ///
+    /// # futures_executor::block_on(async {
+    /// let backend = FaultyBackend::new(MemoryBackend::default(), 1);
+    /// let room = RoomAddress::new("chat", RoomId::new("lobby")?);
+    /// backend.fail_next_read();
+    /// assert!(backend.claim(&room).await.is_err());
+    /// assert!(backend.claim(&room).await.is_ok());
+    /// # Ok::<(), partykit_core::BoxError>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn fail_next_read(&self) {
+        self.faults().next_read = Some(Failure::Before);
+    }
+
+    /// Holds commits from now on: they stay in flight, not yet applied, until
+    /// [`release_commits`](Self::release_commits). To drop a held one is not to have made it.
+    ///
+    /// ```
+    /// use futures_util::FutureExt;
+    /// use partykit_core::{Backend, Batch, FaultyBackend, MemoryBackend, RoomAddress, RoomId};
+    ///
+    /// # futures_executor::block_on(async {
+    /// let backend = FaultyBackend::new(MemoryBackend::default(), 1);
+    /// let room = RoomAddress::new("chat", RoomId::new("lobby")?);
+    /// let epoch = backend.claim(&room).await?.epoch;
+    ///
+    /// backend.hold_commits();
+    /// let mut commit = backend.commit(&room, epoch, Batch::default());
+    /// assert!((&mut commit).now_or_never().is_none());
+    /// assert_eq!(backend.held_commits(), 1);
+    ///
+    /// backend.release_commits();
+    /// commit.await?;
+    /// # Ok::<(), partykit_core::BoxError>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn hold_commits(&self) {
+        self.faults().held.get_or_insert_default();
+    }
+
+    /// Lets held commits go on, and later ones pass. See [`hold_commits`](Self::hold_commits) for an
+    /// example.
+    pub fn release_commits(&self) {
+        let held = self.faults().held.take();
+        drop(held);
+    }
+
+    /// How many commits are held at this moment. See [`hold_commits`](Self::hold_commits) for an
+    /// example.
+    pub fn held_commits(&self) -> usize {
+        let faults = self.faults();
+        faults.held.iter().flatten().filter(|commit| !commit.is_canceled()).count()
+    }
+
+    /// The backend that it wraps, to look past the faults. See [`FaultyBackend`] for an example.
+    pub fn inner(&self) -> &B {
+        &self.0.inner
+    }
+
+    fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.0.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn read_through<T>(
+        &self,
+        read: impl Future<Output = Result<T, BackendError>>,
+    ) -> Result<T, BackendError> {
+        let plan = self.faults().plan_read();
+        polls(plan.polls_before).await;
+        let read = match plan.failure {
+            Some(Failure::Before) => Err(injected("read")),
+            Some(Failure::After) => read.await.and(Err(injected("read"))),
+            None => read.await,
+        };
+        polls(plan.polls_after).await;
+        read
+    }
+
+    async fn released(&self) {
+        let released = self.faults().held.as_mut().map(|held| {
+            let (release, released) = oneshot::channel();
+            held.retain(|commit| !commit.is_canceled());
+            held.push(release);
+            released
+        });
+        if let Some(released) = released {
+            // The sender never sends: being dropped is the signal.
+            let _ = released.await;
+        }
+    }
+}
+
+impl Faults {
+    fn plan_read(&mut self) -> Plan {
+        let probability = self.fail_reads;
+        let forced = self.next_read.take();
+        self.plan(forced, probability)
+    }
+
+    fn plan_commit(&mut self) -> Plan {
+        let probability = self.fail_commits;
+        let forced = self.next_commit.take();
+        self.plan(forced, probability)
+    }
+
+    /// Draws equally many numbers whatever comes out, so that a forced failure shifts nothing.
+    fn plan(&mut self, forced: Option<Failure>, probability: f64) -> Plan {
+        let fails = self.random.chance(probability);
+        let drawn = if self.random.chance(0.5) { Failure::Before } else { Failure::After };
+        let spread = u64::from(self.delay.end().saturating_sub(*self.delay.start()));
+        let polls = u64::from(*self.delay.start()) + self.random.below(spread + 1);
+        let before = self.random.below(polls + 1);
+        Plan {
+            polls_before: before as u32,
+            polls_after: (polls - before) as u32,
+            failure: forced.or(fails.then_some(drawn)),
+        }
+    }
+}
+
+#[async_trait]
+impl<B: Backend> Backend for FaultyBackend<B> {
+    async fn claim(&self, room: &RoomAddress) -> Result<Claim, BackendError> {
+        self.read_through(self.inner().claim(room)).await
+    }
+
+    async fn read(
+        &self,
+        room: &RoomAddress,
+        keys: &[Bytes],
+    ) -> Result<Vec<Option<Bytes>>, BackendError> {
+        self.read_through(self.inner().read(room, keys)).await
+    }
+
+    async fn scan(
+        &self,
+        room: &RoomAddress,
+        range: &KeyRange,
+        reverse: bool,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
+        self.read_through(self.inner().scan(room, range, reverse, limit)).await
+    }
+
+    async fn commit(
+        &self,
+        room: &RoomAddress,
+        epoch: Epoch,
+        batch: Batch,
+    ) -> Result<(), BackendError> {
+        let plan = self.faults().plan_commit();
+        polls(plan.polls_before).await;
+        self.released().await;
+        if plan.failure == Some(Failure::Before) {
+            return Err(injected("commit"));
+        }
+        self.inner().commit(room, epoch, batch).await?;
+        polls(plan.polls_after).await;
+        match plan.failure {
+            Some(_) => Err(injected("commit")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<B> Clone for FaultyBackend<B> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<B: fmt::Debug> fmt::Debug for FaultyBackend<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaultyBackend").field("inner", self.inner()).finish_non_exhaustive()
+    }
+}
+
+/// Is ready at the poll after `count` others.
+async fn polls(mut count: u32) {
+    std::future::poll_fn(|cx| {
+        if count == 0 {
+            return Poll::Ready(());
+        }
+        count -= 1;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+fn injected(call: &str) -> BackendError {
+    BackendError::Failed(format!("a {call} that was made to fail").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_executor::block_on;
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::{MemoryBackend, RoomId};
+
+    fn room() -> RoomAddress {
+        RoomAddress::new("main", RoomId::new("a").unwrap())
+    }
+
+    fn batch(n: u32) -> Batch {
+        Batch { clear: false, writes: [(n.to_string().into(), Some("v".into()))].into() }
+    }
+
+    /// Which of 200 commits failed, and which were applied.
+    async fn trace(seed: u64) -> (Vec<bool>, Vec<bool>) {
+        let backend =
+            FaultyBackend::new(MemoryBackend::default(), seed).fail_commits(0.5).delay(0..=2);
+        let epoch = backend.claim(&room()).await.unwrap().epoch;
+        let (mut failed, mut applied) = (Vec::new(), Vec::new());
+        for n in 0..200 {
+            let rows = backend.inner().rows(&room()).len();
+            failed.push(backend.commit(&room(), epoch, batch(n)).await.is_err());
+            applied.push(backend.inner().rows(&room()).len() > rows);
+        }
+        (failed, applied)
+    }
+
+    #[test]
+    fn the_seed_decides_and_all_three_outcomes_occur() {
+        block_on(async {
+            let (failed, applied) = trace(1).await;
+            assert_eq!((failed.clone(), applied.clone()), trace(1).await);
+            assert_ne!((failed.clone(), applied.clone()), trace(2).await);
+            for outcome in [(false, true), (true, false), (true, true)] {
+                let mut outcomes = failed.iter().copied().zip(applied.iter().copied());
+                assert!(outcomes.any(|found| found == outcome), "{outcome:?}");
+            }
+            assert!(failed.iter().zip(&applied).all(|(failed, applied)| *failed || *applied));
+        });
+    }
+
+    #[test]
+    fn a_delay_is_a_number_of_polls() {
+        block_on(async {
+            let backend = FaultyBackend::new(MemoryBackend::default(), 1).delay(3..=3);
+            let room = room();
+            let mut claim = backend.claim(&room);
+            for _ in 0..3 {
+                assert!((&mut claim).now_or_never().is_none());
+            }
+            assert!((&mut claim).now_or_never().is_some());
+        });
+    }
+
+    #[test]
+    fn held_commits_are_not_applied_before_they_are_released() {
+        block_on(async {
+            let backend = FaultyBackend::new(MemoryBackend::default(), 1);
+            let room = room();
+            let epoch = backend.claim(&room).await.unwrap().epoch;
+            backend.hold_commits();
+            let mut kept = backend.commit(&room, epoch, batch(1));
+            let mut dropped = backend.commit(&room, epoch, batch(2));
+            assert!(
+                (&mut kept).now_or_never().is_none() && (&mut dropped).now_or_never().is_none()
+            );
+            assert_eq!(backend.held_commits(), 2);
+            drop(dropped);
+            assert_eq!(backend.held_commits(), 1);
+            assert!(backend.inner().rows(&room).is_empty());
+            backend.release_commits();
+            kept.await.unwrap();
+            assert_eq!(backend.inner().rows(&room).len(), 1);
+            let passed = backend.commit(&room, epoch, batch(3)).now_or_never();
+            passed.expect("nothing is held any more").unwrap();
+        });
+    }
+}

@@ -1,0 +1,157 @@
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::backend::{Backend, BackendError, Batch, Claim, Epoch, KeyRange, is_crossed};
+use crate::RoomAddress;
+
+/// Keeps all rows in memory: the reference [`Backend`], for tests and for rooms that need not outlive
+/// the process.
+///
+/// Clones share one store. Nothing in it ever waits or fails, except that a commit with a stale epoch
+/// is refused.
+///
+/// A room with rows costs its rows. A room that was ever claimed also costs one entry of its address
+/// and a number, for as long as the store lives: whoever holds an old claim may come back at any
+/// time, and that entry is what refuses it.
+///
+/// ```
+/// use bytes::Bytes;
+/// use partykit_core::{Backend, Batch, MemoryBackend, RoomAddress, RoomId};
+///
+/// # futures_executor::block_on(async {
+/// let backend = MemoryBackend::default();
+/// let room = RoomAddress::new("chat", RoomId::new("lobby")?);
+///
+/// let claim = backend.claim(&room).await?;
+/// assert!(claim.empty);
+///
+/// let mut batch = Batch::default();
+/// batch.writes.insert("topic".into(), Some("rust".into()));
+/// backend.commit(&room, claim.epoch, batch).await?;
+/// assert_eq!(backend.rows(&room), [(Bytes::from("topic"), Bytes::from("rust"))]);
+/// # Ok::<(), partykit_core::BoxError>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone, Default)]
+pub struct MemoryBackend(Arc<Mutex<Store>>);
+
+#[derive(Default)]
+struct Store {
+    /// The newest claim of every room that was ever claimed.
+    claims: HashMap<RoomAddress, Epoch>,
+    /// The rows of the rooms that have any.
+    rooms: HashMap<RoomAddress, BTreeMap<Bytes, Bytes>>,
+}
+
+impl MemoryBackend {
+    /// All rows of a room, its framework's included, in key order. For tests.
+    pub fn rows(&self, room: &RoomAddress) -> Vec<(Bytes, Bytes)> {
+        let store = self.store();
+        let rows = store.rooms.get(room).into_iter().flatten();
+        rows.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// No code under this lock leaves the store half-changed, so that a poisoned one is whole.
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Backend for MemoryBackend {
+    async fn claim(&self, room: &RoomAddress) -> Result<Claim, BackendError> {
+        let mut store = self.store();
+        let epoch = store.claims.entry(room.clone()).or_insert(Epoch(0));
+        epoch.0 += 1;
+        Ok(Claim { epoch: *epoch, empty: !store.rooms.contains_key(room) })
+    }
+
+    async fn read(
+        &self,
+        room: &RoomAddress,
+        keys: &[Bytes],
+    ) -> Result<Vec<Option<Bytes>>, BackendError> {
+        let store = self.store();
+        let rows = store.rooms.get(room);
+        Ok(keys.iter().map(|key| rows?.get(key).cloned()).collect())
+    }
+
+    async fn scan(
+        &self,
+        room: &RoomAddress,
+        range: &KeyRange,
+        reverse: bool,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
+        let store = self.store();
+        let Some(rows) = store.rooms.get(room).filter(|_| !is_crossed(range)) else {
+            return Ok(Vec::new());
+        };
+        let rows = rows.range(range.clone()).map(|(key, value)| (key.clone(), value.clone()));
+        Ok(if reverse { rows.rev().take(limit).collect() } else { rows.take(limit).collect() })
+    }
+
+    async fn commit(
+        &self,
+        room: &RoomAddress,
+        epoch: Epoch,
+        batch: Batch,
+    ) -> Result<(), BackendError> {
+        let mut store = self.store();
+        if store.claims.get(room) != Some(&epoch) {
+            return Err(BackendError::StaleEpoch(epoch));
+        }
+        let mut rows = store.rooms.remove(room).filter(|_| !batch.clear).unwrap_or_default();
+        for (key, value) in batch.writes {
+            match value {
+                Some(value) => rows.insert(key, value),
+                None => rows.remove(&key),
+            };
+        }
+        if !rows.is_empty() {
+            store.rooms.insert(room.clone(), rows);
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for MemoryBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rooms = self.store().rooms.len();
+        f.debug_struct("MemoryBackend").field("rooms_with_rows", &rooms).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_executor::block_on;
+
+    use super::*;
+    use crate::RoomId;
+
+    #[test]
+    fn an_emptied_room_keeps_its_claim_and_nothing_else() {
+        let backend = MemoryBackend::default();
+        let room = RoomAddress::new("main", RoomId::new("a").unwrap());
+        let write = |value: Option<&'static str>| Batch {
+            clear: false,
+            writes: [("k".into(), value.map(Bytes::from))].into(),
+        };
+        block_on(async {
+            let stale = backend.claim(&room).await.unwrap().epoch;
+            let epoch = backend.clone().claim(&room).await.unwrap().epoch;
+            backend.commit(&room, epoch, write(Some("v"))).await.unwrap();
+            assert_eq!(backend.store().rooms.len(), 1);
+            backend.commit(&room, epoch, write(None)).await.unwrap();
+            assert!(backend.store().rooms.is_empty());
+            backend.commit(&room, stale, write(Some("v"))).await.unwrap_err();
+            assert!(backend.rows(&room).is_empty());
+        });
+    }
+}
