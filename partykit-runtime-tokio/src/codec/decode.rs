@@ -416,8 +416,8 @@ mod tests {
 
     #[test]
     fn an_announced_length_is_refused_from_the_header_alone() {
-        let limits = Limits::default();
-        let over = limits.max_message as u64 + 1;
+        assert_refused(&[0x89, 0xFE, 0, 126, 1, 2, 3, 4], CloseCode::PROTOCOL);
+        let over = Limits::default().max_message as u64 + 1;
         for length in [over, 64 << 20, (1 << 63) - 1, u64::MAX] {
             let header = [&[0x82, 0xFF], &length.to_be_bytes()[..], &[1, 2, 3, 4]].concat();
             assert_refused(&header, CloseCode::TOO_BIG);
@@ -483,13 +483,16 @@ mod tests {
         let frame = client_frame(BINARY, true, &vec![5; limits.max_message]);
         for step in [1, 1000, 65_536] {
             let mut decoder = Decoder::default();
-            let mut arrived = 0;
+            let (mut arrived, mut grown, mut before) = (0, 0, 0);
             for chunk in frame[..frame.len() - 1].chunks(step) {
                 assert_eq!(decode_chunks(&mut decoder, [chunk], &limits), (vec![], None));
                 arrived += chunk.len();
                 let capacity = decoder.frame.as_ref().unwrap().bytes.capacity();
                 assert!(capacity <= frame.len().min(16 + 2 * arrived), "{capacity} for {arrived}");
+                grown += usize::from(capacity != before);
+                before = capacity;
             }
+            assert!(grown <= 24, "{grown} times moved: not a doubling");
             let last = &frame[frame.len() - 1..];
             let (events, _) = decode_chunks(&mut decoder, [last], &limits);
             assert_eq!(events, [Incoming::Message(vec![5; limits.max_message].into())]);
