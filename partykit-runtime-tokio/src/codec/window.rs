@@ -1,0 +1,104 @@
+use std::io::{self, Read, Write};
+
+use bytes::Bytes;
+use partykit_core::{Close, Message, Text};
+use tungstenite::{
+    Error, Message as Frame,
+    protocol::{Role, WebSocketConfig, WebSocketContext},
+};
+
+use super::{Incoming, Limits, Violation, encode::MAX_CONTROL};
+
+/// A `tungstenite` with nothing behind it, which is shown one whole frame at a time. It judges the
+/// frame, takes the mask off, and assembles the fragments of a message.
+pub(super) struct Window(WebSocketContext);
+
+impl Window {
+    /// A window with a buffer for a frame of `length` bytes, header included.
+    pub(super) fn new(length: usize, limits: &Limits) -> Self {
+        /// What tungstenite wants to have free before it reads a header.
+        const LONGEST_HEADER: usize = 14;
+
+        let config = WebSocketConfig::default()
+            .read_buffer_size(length.max(LONGEST_HEADER))
+            .max_frame_size(Some(limits.max_message.max(MAX_CONTROL)))
+            .max_message_size(Some(limits.max_message));
+        Self(WebSocketContext::new(Role::Server, Some(config)))
+    }
+
+    /// A window for a Close frame. It believes that it has sent its own, and so shows the peer's code
+    /// as it is; otherwise a code that is not allowed comes out as a 1002 which the peer never sent.
+    pub(super) fn closing(length: usize, limits: &Limits) -> Result<Self, Violation> {
+        let mut window = Self::new(length, limits);
+        window.0.close(&mut OneFrame { prefix: &[], payload: &[] }, None)?;
+        Ok(window)
+    }
+
+    /// Reads the frame that consists of `prefix`, its header, and the still masked `payload`. `None`
+    /// for a fragment that does not end its message.
+    pub(super) fn read(
+        &mut self,
+        prefix: &[u8],
+        payload: &[u8],
+    ) -> Result<Option<Incoming>, Violation> {
+        let frame = match self.0.read(&mut OneFrame { prefix, payload }) {
+            Ok(frame) => frame,
+            Err(Error::Io(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(match frame {
+            Frame::Text(text) => {
+                let text = Text::from_utf8(detach(text.into())).map_err(|_| Violation::NotUtf8)?;
+                Some(Incoming::Message(Message::Text(text)))
+            }
+            Frame::Binary(bytes) => Some(Incoming::Message(Message::Binary(detach(bytes)))),
+            Frame::Ping(payload) => Some(Incoming::Ping(detach(payload))),
+            Frame::Pong(payload) => Some(Incoming::Pong(detach(payload))),
+            Frame::Close(None) => Some(Incoming::Close(Close::no_status())),
+            Frame::Close(Some(frame)) => {
+                let close = Close::new(u16::from(frame.code), frame.reason.as_str())
+                    .map_err(|_| Violation::Protocol("invalid close code"))?;
+                Some(Incoming::Close(close))
+            }
+            Frame::Frame(_) => None,
+        })
+    }
+}
+
+/// One whole frame as the stream that tungstenite reads. The header comes by itself: given more,
+/// tungstenite moves the payload into a buffer of twice its size. What it writes is its own answer
+/// to a Ping or Close and goes nowhere. At its end it would block, which tungstenite hands out as an
+/// `Error::Io` and survives.
+struct OneFrame<'a> {
+    prefix: &'a [u8],
+    payload: &'a [u8],
+}
+
+impl Read for OneFrame<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let part = if self.prefix.is_empty() { &mut self.payload } else { &mut self.prefix };
+        if part.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        part.read(buffer)
+    }
+}
+
+impl Write for OneFrame<'_> {
+    fn write(&mut self, answer: &[u8]) -> io::Result<usize> {
+        Ok(answer.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The payload in a buffer that it does not waste. A short one is copied into one of its own size; a
+/// long one stays, in a buffer with its header or, assembled from fragments, of at most twice its
+/// length.
+fn detach(payload: Bytes) -> Bytes {
+    const SHORT: usize = 4096;
+
+    if payload.len() <= SHORT { Bytes::copy_from_slice(&payload) } else { payload }
+}
