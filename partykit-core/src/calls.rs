@@ -1,6 +1,8 @@
 use std::{fmt, sync::Arc};
 
-use crate::RoomAddress;
+use futures_util::future::{Either, select};
+
+use crate::{CallError, InvalidRoomId, Request, Response, Room, RoomAddress, RoomId};
 
 /// The rooms that wait for a call, outermost first. A call into one of them is refused, because
 /// it could never be answered.
@@ -41,5 +43,102 @@ impl Chain {
 impl fmt::Debug for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.rooms().map(ToString::to_string)).finish()
+    }
+}
+
+/// A party, seen from a room: the way to its rooms. Made with [`Room::party`].
+///
+/// ```
+/// use partykit_core::{Body, Connection, Message, Request, Result, Room, Server};
+///
+/// struct Chat;
+///
+/// impl Server for Chat {
+///     async fn on_message(&mut self, room: &Room, _: &Connection, message: Message) -> Result {
+///         let counter = room.party("counter").room("messages");
+///         let total = counter.request(Request::new(Body::empty())).await?;
+///         counter.tell(Request::new(Body::from("one more")))?;
+///         Ok(())
+///     }
+/// }
+/// ```
+#[derive(Debug)]
+pub struct PartyRef<'a> {
+    room: &'a Room,
+    name: Arc<str>,
+}
+
+impl<'a> PartyRef<'a> {
+    pub(crate) fn new(room: &'a Room, name: Arc<str>) -> Self {
+        Self { room, name }
+    }
+
+    /// One of its rooms. Whether the id can be one shows when it is used.
+    pub fn room(&self, id: &str) -> RoomRef<'a> {
+        let address = RoomId::new(id).map(|id| RoomAddress::new(self.name.clone(), id));
+        RoomRef { room: self.room, address }
+    }
+}
+
+/// Another room, to call or tell. Made with [`PartyRef::room`].
+#[derive(Debug)]
+pub struct RoomRef<'a> {
+    room: &'a Room,
+    address: Result<RoomAddress, InvalidRoomId>,
+}
+
+impl RoomRef<'_> {
+    /// Sends a request to the room's [`on_request`](crate::Server::on_request) and waits for the
+    /// answer. Leaves when the writes of earlier handlers are durable.
+    ///
+    /// At most once: an error may mean that the request never arrived, or that only its answer did not.
+    ///
+    /// # Errors
+    ///
+    /// See [`CallError`].
+    pub async fn request(&self, request: Request) -> Result<Response, CallError> {
+        let cell = self.room.cell();
+        let to = self.reach()?;
+        let (uncommitted, written, chain, limit) = cell.machine(|machine| {
+            let limit = machine.options().call_timeout;
+            (machine.has_uncommitted(), machine.written(), machine.chain(), limit)
+        });
+        if uncommitted {
+            return Err(CallError::UncommittedWrites(to));
+        }
+        if to == *cell.address() || chain.contains(&to) {
+            return Err(CallError::Cycle(to));
+        }
+        crate::storage::durable(self.room, written).await;
+        let chain = chain.then(cell.address().clone());
+        let call = cell.host().call(to.clone(), request, chain);
+        let over = cell.host().sleep_until(cell.host().elapsed() + limit);
+        match select(call, over).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(_) => Err(CallError::Timeout(to, limit)),
+        }
+    }
+
+    /// Sends a request to the room's [`on_request`](crate::Server::on_request) and does not wait: what
+    /// the room answers is dropped. It leaves as a message does, in order and behind the gate.
+    ///
+    /// At most once, and nobody says whether it arrived.
+    ///
+    /// # Errors
+    ///
+    /// When there can be no such room.
+    pub fn tell(&self, request: Request) -> Result<(), CallError> {
+        let (to, turn) = (self.reach()?, self.room.turn());
+        self.room.cell().machine(|machine| machine.tell(turn, to, request));
+        Ok(())
+    }
+
+    fn reach(&self) -> Result<RoomAddress, CallError> {
+        let to = self.address.clone()?;
+        if self.room.cell().host().knows_party(to.party()) {
+            Ok(to)
+        } else {
+            Err(CallError::UnknownParty(to.party().to_owned()))
+        }
     }
 }

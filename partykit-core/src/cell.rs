@@ -144,7 +144,11 @@ impl RoomCell {
     /// The message comes back when the mailbox is full: read nothing more from this socket, and say it
     /// again when [`RoomCell::poll_space`] is ready. (A message that the room cannot take for another
     /// reason is dropped and counted.)
-    pub fn message(self: &Arc<Self>, connection: &Connection, message: Message) -> Result<(), Message> {
+    pub fn message(
+        self: &Arc<Self>,
+        connection: &Connection,
+        message: Message,
+    ) -> Result<(), Message> {
         let sender = connection.clone();
         match self.enter(|state, now| state.machine.push(now, Event::Message { sender, message })) {
             Err((Refusal::Overloaded, Event::Message { message, .. })) => Err(message),
@@ -266,12 +270,6 @@ impl RoomCell {
     pub fn is_vacant(&self) -> bool {
         let state = self.lock();
         matches!(state.driver, DriverSlot::None) && state.machine.is_vacant()
-    }
-
-    /// Drops all that is not durable, connections included. For tests.
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn crash(self: &Arc<Self>) {
-        self.enter(|state, now| state.machine.crash(now));
     }
 
     pub(crate) fn push(self: &Arc<Self>, event: Event) -> Result<(), Refusal> {
@@ -411,9 +409,13 @@ impl RoomCell {
         }
         state.driver = DriverSlot::None;
         let vacant = state.machine.is_vacant();
+        let claim = if vacant { state.machine.release_claim() } else { None };
         let wakers = mem::take(&mut state.watchers);
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
+        if let Some(epoch) = claim {
+            self.host.backend().release(&self.address, epoch);
+        }
         if vacant {
             self.host.vacant(self);
         }
@@ -424,16 +426,14 @@ impl RoomCell {
         let now = self.host.elapsed();
         let mut state = self.lock();
         let result = act(&mut state, now);
-        let mut start = false;
-        let driver = match &mut state.driver {
-            DriverSlot::Running(waker) => waker.take(),
-            slot @ DriverSlot::None => {
-                start = !state.machine.is_at_rest();
-                if start {
-                    *slot = DriverSlot::Running(None);
-                }
-                None
+        let busy = !state.machine.is_at_rest();
+        let (start, driver) = match &mut state.driver {
+            DriverSlot::Running(waker) => (false, waker.take()),
+            slot @ DriverSlot::None if busy => {
+                *slot = DriverSlot::Running(None);
+                (true, None)
             }
+            DriverSlot::None => (false, None),
         };
         let wakers = state.wakers();
         drop(state);

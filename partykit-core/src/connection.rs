@@ -86,7 +86,7 @@ impl Connection {
     /// The id, then the tags that [`connection_tags`](crate::Server::connection_tags) gave.
     pub fn tags(&self) -> impl ExactSizeIterator<Item = &str> {
         let tags: &[Box<str>] = self.0.tags.get().map_or(&[], |tags| tags);
-        (0..=tags.len()).map(move |n| if n == 0 { self.id() } else { &*tags[n - 1] })
+        (0..tags.len() + 1).map(move |n| if n == 0 { self.id() } else { &*tags[n - 1] })
     }
 
     /// Whether `tag` is the id or one of the tags.

@@ -31,7 +31,8 @@ const SLOW_CONNECT: Duration = Duration::from_secs(4);
 /// The future ends when the room sleeps and nothing waits; its connections stay. It has to be polled
 /// to its end.
 pub async fn drive<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send) {
-    let span = tracing::info_span!("room", party = cell.address().party(), room = %cell.address().room());
+    let span =
+        tracing::info_span!("room", party = cell.address().party(), room = %cell.address().room());
     run(cell, make).instrument(span).await;
 }
 
@@ -52,7 +53,10 @@ async fn run<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send)
             Step::DropInstance => {
                 let instance = instance.take();
                 if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(instance))) {
-                    error!("the instance panicked while it was dropped: {}", panic_message(payload));
+                    error!(
+                        "the instance panicked while it was dropped: {}",
+                        panic_message(payload)
+                    );
                 }
                 debug!("the room's instance is dropped");
             }
@@ -82,7 +86,9 @@ async fn run_turn<S: Server>(
     let mut future = pin!(Some(perform(instance, make, &room, job)));
     let ended = poll_fn(|cx| {
         let handler = future.as_mut().as_pin_mut();
-        let Some(handler) = handler else { return Poll::Ready(Err(CancelReason::Timeout(Duration::ZERO))) };
+        let Some(handler) = handler else {
+            return Poll::Ready(Err(CancelReason::Timeout(Duration::ZERO)));
+        };
         if let Poll::Ready(result) = scope::enter(&**cell, turn_id, || handler.poll(cx)) {
             return Poll::Ready(Ok(result));
         }
@@ -94,7 +100,8 @@ async fn run_turn<S: Server>(
     })
     .await;
     // Drops what the handler held, as a part of its turn: it may still say something.
-    let dropped = scope::enter(&**cell, turn_id, || catch_unwind(AssertUnwindSafe(|| future.set(None))));
+    let dropped =
+        scope::enter(&**cell, turn_id, || catch_unwind(AssertUnwindSafe(|| future.set(None))));
     let failure = match (ended, dropped) {
         (_, Err(payload)) => Failure::Panic(panic_message(payload)),
         (Ok(Ok(answer)), Ok(())) => {
@@ -104,7 +111,10 @@ async fn run_turn<S: Server>(
                 warn!(%handler, "ran for {:?} without an await at which it could have been cancelled", now - begun);
                 cell.machine(crate::machine::Machine::overran);
             } else if arrived.is_some_and(|arrived| now.saturating_sub(arrived) > SLOW_CONNECT) {
-                warn!(connection = connection.as_ref().map(Connection::id), "a connect took over {SLOW_CONNECT:?}: PartySocket does not wait that long");
+                warn!(
+                    connection = connection.as_ref().map(Connection::id),
+                    "a connect took over {SLOW_CONNECT:?}: PartySocket does not wait that long"
+                );
             }
             return Ok(keep_awake_while_open(cell, answer));
         }
@@ -201,13 +211,18 @@ impl Pump {
             Output::CancelTasks(tasks) => tasks.iter().for_each(|id| self.cell.abort_task(*id)),
             Output::Claim => {
                 let cell = self.cell.clone();
-                self.claim = Some(Box::pin(async move { cell.host().backend().claim(cell.address()).await }));
+                self.claim =
+                    Some(Box::pin(
+                        async move { cell.host().backend().claim(cell.address()).await },
+                    ));
             }
             Output::Commit(batch) => {
                 let cell = self.cell.clone();
                 let epoch = cell.machine(|machine| machine.epoch());
                 self.commit = Some(Box::pin(async move {
-                    let Some(epoch) = epoch else { return Err(BackendError::Failed("not claimed".into())) };
+                    let Some(epoch) = epoch else {
+                        return Err(BackendError::Failed("not claimed".into()));
+                    };
                     let batch = Arc::unwrap_or_clone(batch);
                     cell.host().backend().commit(cell.address(), epoch, batch).await
                 }));
@@ -356,4 +371,3 @@ async fn yield_now() {
     })
     .await;
 }
-

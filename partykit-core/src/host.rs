@@ -4,7 +4,8 @@ use bytes::Bytes;
 use futures_core::future::BoxFuture;
 
 use crate::{
-    Backend, CallError, Close, Message, Request, Response, RoomAddress, cell::RoomCell, calls::Chain,
+    Backend, CallError, Close, Message, Request, Response, RoomAddress, calls::Chain,
+    cell::RoomCell,
 };
 
 /// What a runtime gives to its rooms: time, chance, named values, storage, timers, tasks, and the way

@@ -77,6 +77,19 @@ impl Body {
         }
     }
 
+    /// The same body, which drops `held` when it ends or is dropped.
+    pub(crate) fn hold(self, held: impl Send + 'static) -> Self {
+        let Inner::Stream(mut stream) = self.0 else { return self };
+        let mut held = Some(held);
+        Self::stream(futures_util::stream::poll_fn(move |cx| {
+            let piece = stream.as_mut().poll_next(cx);
+            if let Poll::Ready(None | Some(Err(_))) = piece {
+                held.take();
+            }
+            piece
+        }))
+    }
+
     /// Whether the body is a stream, which may stay open for long.
     pub fn is_stream(&self) -> bool {
         matches!(self.0, Inner::Stream(_))
@@ -156,7 +169,7 @@ impl From<()> for Body {
 /// ```
 /// use partykit_core::{Body, Request, RequestExt};
 ///
-/// let request = Request::builder().uri("/parties/main/a?name=J%C3%BCrgen&b=1").body(Body::empty())?;
+/// let request: Request = http::Request::builder().uri("/parties/main/a?name=J%C3%BCrgen&b=1").body(Body::empty())?;
 /// assert_eq!(request.query("name").as_deref(), Some("Jürgen"));
 /// assert_eq!(request.query("missing"), None);
 /// # Ok::<(), http::Error>(())

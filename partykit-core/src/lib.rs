@@ -1,17 +1,42 @@
-//! What a room is.
+//! What a [PartyKit](https://docs.partykit.io) room is, without a runtime: the [`Server`] trait that
+//! users implement, what its handlers are given, and the machine behind every runtime.
+//!
+//! Depend on the crate `partykit` instead, which re-exports all of this beside a runtime. This crate is
+//! for parties that are shared between programs, for storage [backends](Backend), and for
+//! [runtimes](runtime).
+//!
+//! There is no clock in here, no socket, no random source and no executor: a runtime gives all of that,
+//! and tests give it deterministically. It compiles for `wasm32-unknown-unknown`.
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod address;
+mod broadcast;
+mod calls;
+mod cell;
 mod close;
 #[cfg(feature = "testing")]
 pub mod conformance;
+mod connection;
 mod connection_id;
+mod driver;
+mod error;
+mod host;
 mod http;
+mod limits;
 mod lobby;
+mod machine;
 mod message;
+mod options;
+mod room;
 mod route;
+mod scope;
+mod server;
 mod splitmix;
 mod storage;
+mod task;
+mod time;
+mod turn;
 
 /// Any error, as handlers return it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -21,12 +46,34 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 
 pub use address::{InvalidRoomId, RoomAddress, RoomId};
+pub use broadcast::Broadcast;
+pub use calls::{PartyRef, RoomRef};
+pub use cell::{RoomPhase, RoomStats};
 pub use close::{Close, CloseCode, InvalidClose};
+pub use connection::{Connection, StateError};
 pub use connection_id::{ConnectionId, InvalidConnectionId};
+pub use error::{CallError, ErrorId, FailureKind, Handler, HandlerError, Refusal};
 pub use http::{Body, Request, RequestExt, Response};
 pub use lobby::{Admission, Admit, Lobby, Vars};
+pub use machine::{Account, AwakeReason, StartReason, WakeCause};
 pub use message::{Message, Text};
+pub use options::Options;
+pub use room::Room;
 pub use route::{Route, RouteError, RoutePrefix};
+pub use server::Server;
 pub use storage::{
-    Backend, BackendError, Batch, Claim, Epoch, FaultyBackend, KeyRange, MemoryBackend,
+    Backend, BackendError, Batch, Claim, Epoch, FaultyBackend, KeyRange, List, MemoryBackend,
+    Storage, StorageError,
 };
+pub use task::{Emitter, KeepAwake, TaskError, TaskResult};
+pub use time::Timestamp;
+
+/// What a runtime needs to run rooms: it gives a [`Host`](runtime::Host) and the
+/// [`Socket`](runtime::Socket)s, keeps a [`RoomCell`](runtime::RoomCell) for each room, tells it what
+/// happens, and runs [`drive`](runtime::drive) when asked to.
+pub mod runtime {
+    pub use crate::calls::Chain;
+    pub use crate::cell::RoomCell;
+    pub use crate::driver::drive;
+    pub use crate::host::{Host, Outgoing, Socket};
+}

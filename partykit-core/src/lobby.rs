@@ -68,7 +68,7 @@ impl fmt::Debug for Lobby {
 ///
 /// async fn on_before_connect(request: Request, lobby: &Lobby) -> Result<Admit> {
 ///     match request.query("token") {
-///         Some(token) if Some(token) == lobby.var("TOKEN") => {
+///         Some(token) if lobby.var("TOKEN") == Some(token.clone()) => {
 ///             Ok(Admission::new(request).props(&"admin")?.into())
 ///         }
 ///         _ => Ok(Admit::refuse(http::StatusCode::UNAUTHORIZED)),

@@ -71,6 +71,8 @@ macro_rules! faults {
 faults! {
     ignored_epochs: IgnoresEpochs, fencing, "line 4 (fencing)";
     epochs_forgotten_with_the_rows: ForgetsEpochs, fencing, "line 4 (fencing)";
+    a_claim_that_outlives_its_release: KeepsReleasedClaims, fencing, "line 4 (fencing)";
+    a_release_of_somebody_elses_claim: ReleasesForOthers, fencing, "commit";
     a_refused_commit_that_is_half_done: WritesBeforeItChecks, fencing, "line 4 (fencing)";
     a_dropped_commit_that_is_half_done: WritesOneByOne, cancellation, "line 6 (cancellation)";
     rooms_that_share_a_name: JoinsNames, separation, "line 1 (rooms are separate)";
@@ -129,8 +131,10 @@ enum Fault {
     IgnoresEpochs,
     IncludesBounds,
     JoinsNames,
+    KeepsReleasedClaims,
     LosesEmptyValues,
     OrdersByLength,
+    ReleasesForOthers,
     ReversesThePage,
     StoresClaims,
     WritesBeforeItChecks,
@@ -281,6 +285,17 @@ impl Backend for Broken {
                 self.force(&room, batch).await
             }
             _ => self.memory.commit(&room, epoch, batch).await,
+        }
+    }
+
+    fn release(&self, room: &RoomAddress, epoch: Epoch) {
+        match self.fault {
+            Fault::KeepsReleasedClaims => {}
+            Fault::ReleasesForOthers => {
+                let newest = self.newest.lock().unwrap().get(room).copied();
+                self.memory.release(room, newest.unwrap_or(epoch));
+            }
+            _ => self.memory.release(&self.room(room), epoch),
         }
     }
 }

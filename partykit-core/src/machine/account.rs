@@ -34,6 +34,8 @@ pub struct Account {
     pub last_wake: Option<(WakeCause, Duration)>,
     /// Messages that were lost because the room could not start or shut down.
     pub dropped_messages: u64,
+    /// Handlers that ran longer than they may without an await at which they could be cancelled.
+    pub overruns: u64,
 }
 
 impl Account {
@@ -72,7 +74,13 @@ pub(crate) struct Accountant {
 
 impl Accountant {
     pub(crate) fn new(now: Duration) -> Self {
-        Self { account: Account::default(), born: now, settled: now, resident: false, active: false }
+        Self {
+            account: Account::default(),
+            born: now,
+            settled: now,
+            resident: false,
+            active: false,
+        }
     }
 
     /// Books the time since the last call, and what holds from now on.
@@ -106,6 +114,10 @@ impl Accountant {
 
     pub(crate) fn dropped_message(&mut self) {
         self.account.dropped_messages += 1;
+    }
+
+    pub(crate) fn overran(&mut self) {
+        self.account.overruns += 1;
     }
 
     pub(crate) fn account(&self, now: Duration) -> Account {

@@ -44,7 +44,9 @@ impl fmt::Display for AwakeReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Commit => f.write_str("a commit is in flight"),
-            Self::Connections(count) => write!(f, "{count} connections of a server that does not hibernate"),
+            Self::Connections(count) => {
+                write!(f, "{count} connections of a server that does not hibernate")
+            }
             Self::Guard { name, location } => write!(f, "guard {name:?} taken at {location}"),
             Self::Handler(handler) => write!(f, "{handler} runs"),
             Self::Mailbox(events) => write!(f, "{events} events wait"),
@@ -108,8 +110,10 @@ impl Holders {
     }
 
     pub(crate) fn reasons(&self) -> impl Iterator<Item = AwakeReason> {
-        let tasks = self.tasks.iter().map(|&(_, (name, location))| AwakeReason::Task { name, location });
-        let guards = self.guards.iter().map(|&(_, (name, location))| AwakeReason::Guard { name, location });
+        let tasks =
+            self.tasks.iter().map(|&(_, (name, location))| AwakeReason::Task { name, location });
+        let guards =
+            self.guards.iter().map(|&(_, (name, location))| AwakeReason::Guard { name, location });
         let bodies = (self.bodies > 0).then_some(AwakeReason::ResponseBodies(self.bodies));
         tasks.chain(guards).chain(bodies)
     }

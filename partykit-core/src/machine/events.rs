@@ -17,12 +17,26 @@ pub(crate) type Reply = oneshot::Sender<Result<Response, Refusal>>;
 /// Something that happens to a room and that one of its handlers is told.
 #[derive(Debug)]
 pub(crate) enum Event {
-    Close { connection: Connection, close: Close },
-    Connect { connection: Connection, request: Request, arrived: Duration },
+    Close {
+        connection: Connection,
+        close: Close,
+    },
+    Connect {
+        connection: Connection,
+        request: Request,
+        arrived: Duration,
+    },
     Error(HandlerError),
-    Message { sender: Connection, message: Message },
+    Message {
+        sender: Connection,
+        message: Message,
+    },
     /// A request; without a reply it is a tell.
-    Request { request: Request, chain: Chain, reply: Option<Reply> },
+    Request {
+        request: Request,
+        chain: Chain,
+        reply: Option<Reply>,
+    },
     Task(TaskResult),
 }
 
@@ -119,6 +133,21 @@ pub(crate) enum Job {
     Task(TaskResult),
 }
 
+impl Job {
+    /// The handler that it runs.
+    pub(crate) fn handler(&self) -> Handler {
+        match self {
+            Self::Close { .. } => Handler::OnClose,
+            Self::Connect { .. } => Handler::OnConnect,
+            Self::Error(_) => Handler::OnError,
+            Self::Message { .. } => Handler::OnMessage,
+            Self::Request { .. } => Handler::OnRequest,
+            Self::Start => Handler::OnStart,
+            Self::Task(_) => Handler::OnTask,
+        }
+    }
+}
+
 /// What a handler that succeeded gives back.
 #[derive(Debug)]
 pub(crate) enum Answer {
@@ -177,7 +206,9 @@ impl fmt::Debug for Effect {
         match self {
             Self::Accept(connection) => write!(f, "Accept({:?})", connection.id()),
             Self::Close(connection, close) => write!(f, "Close({:?}, {close})", connection.id()),
-            Self::Frame { to, frame } => write!(f, "Frame({} to {})", frame.message().len(), to.iter().count()),
+            Self::Frame { to, frame } => {
+                write!(f, "Frame({} to {})", frame.message().len(), to.iter().count())
+            }
             Self::Respond(..) => f.write_str("Respond"),
             Self::Spawn { id, .. } => write!(f, "Spawn({id})"),
             Self::Tell { to, .. } => write!(f, "Tell({to})"),

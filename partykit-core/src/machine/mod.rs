@@ -16,16 +16,13 @@ mod roster;
 mod tests;
 mod turn;
 
-use std::{
-    collections::VecDeque,
-    fmt,
-    time::Duration,
-};
+use std::{collections::VecDeque, fmt, time::Duration};
 
 pub use account::Account;
 pub use awake::AwakeReason;
 pub use events::{StartReason, WakeCause};
 
+pub(crate) use awake::Holder;
 pub(crate) use events::{
     Answer, CancelReason, Discard, Effect, Event, Failed, Job, Output, Reply, Targets, TurnId,
 };
@@ -178,7 +175,12 @@ impl Machine {
     }
 
     /// A value of a task arrives; those of a cancelled task do not.
-    pub(crate) fn task_says(&mut self, now: Duration, id: u64, event: Event) -> Result<(), (Refusal, Event)> {
+    pub(crate) fn task_says(
+        &mut self,
+        now: Duration,
+        id: u64,
+        event: Event,
+    ) -> Result<(), (Refusal, Event)> {
         if !self.holders.has_task(id) {
             self.discard(Discard::Event(event));
             return Ok(());
@@ -220,7 +222,9 @@ impl Machine {
 
     /// Time has passed.
     pub(crate) fn tick(&mut self, now: Duration) {
-        if let Some(turn) = self.turn.as_mut().filter(|turn| now >= turn.deadline && !turn.cancelled) {
+        if let Some(turn) =
+            self.turn.as_mut().filter(|turn| now >= turn.deadline && !turn.cancelled)
+        {
             turn.cancelled = true;
             self.outputs.push_back(Output::Cancel(CancelReason::Timeout(turn.limit)));
         }
@@ -251,15 +255,6 @@ impl Machine {
         }
         self.cancel_tasks();
         self.advance(now);
-    }
-
-    /// Drops the instance and whatever is not durable, as a crash of the server would. For tests.
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn crash(&mut self, now: Duration) {
-        for connection in self.roster.every().cloned().collect::<Vec<_>>() {
-            self.roster.remove(&connection);
-        }
-        self.drain(now);
     }
 
     /// The next thing to do.
@@ -307,7 +302,10 @@ impl Machine {
 
     /// Nothing is left of the room but what is in storage.
     pub(crate) fn is_vacant(&self) -> bool {
-        self.is_at_rest() && self.roster.len() == 0 && !self.mailbox.has_kept() && self.holders.is_empty()
+        self.is_at_rest()
+            && self.roster.len() == 0
+            && !self.mailbox.has_kept()
+            && self.holders.is_empty()
     }
 
     /// Asleep, and nothing is to be done.
@@ -333,6 +331,11 @@ impl Machine {
         self.epoch
     }
 
+    /// Gives the claim back: the next start claims anew.
+    pub(crate) fn release_claim(&mut self) -> Option<Epoch> {
+        self.epoch.take()
+    }
+
     pub(crate) fn start_reason(&self) -> StartReason {
         self.start_reason
     }
@@ -353,6 +356,11 @@ impl Machine {
         self.idle_since
     }
 
+    /// A handler ran longer than it may, and could not be cancelled.
+    pub(crate) fn overran(&mut self) {
+        self.accountant.overran();
+    }
+
     pub(crate) fn account(&self, now: Duration) -> Account {
         self.accountant.account(now)
     }
@@ -367,7 +375,9 @@ impl Machine {
             }
             return Err(Refusal::Unavailable(self.refused_until - now));
         }
-        if matches!(event, Event::Connect { .. }) && self.roster.len() >= self.options.max_connections {
+        if matches!(event, Event::Connect { .. })
+            && self.roster.len() >= self.options.max_connections
+        {
             return Err(Refusal::Full);
         }
         if self.has_space() { Ok(()) } else { Err(Refusal::Overloaded) }
@@ -419,7 +429,8 @@ impl Machine {
         }
         let Some(event) = self.mailbox.pop() else {
             let idle = now.saturating_sub(self.idle_since);
-            if self.reasons().is_empty() && (self.draining || idle >= self.options.hibernate_after) {
+            if self.reasons().is_empty() && (self.draining || idle >= self.options.hibernate_after)
+            {
                 self.sleep(now);
             }
             return;
@@ -449,7 +460,9 @@ impl Machine {
         let turn = self.begin_turn(handler, connection, deadline, limit);
         let job = match event {
             Event::Close { connection, close } => Job::Close { connection, close },
-            Event::Connect { connection, request, arrived } => Job::Connect { connection, request, arrived },
+            Event::Connect { connection, request, arrived } => {
+                Job::Connect { connection, request, arrived }
+            }
             Event::Error(error) => Job::Error(error),
             Event::Message { sender, message } => Job::Message { sender, message },
             Event::Request { request, chain, reply } => {
@@ -470,7 +483,8 @@ impl Machine {
     ) -> &mut Turn {
         debug_assert!(self.turn.is_none(), "never two handlers at once");
         self.last_turn += 1;
-        let turn = Turn::new(self.last_turn, handler, connection, self.gate.written(), deadline, limit);
+        let turn =
+            Turn::new(self.last_turn, handler, connection, self.gate.written(), deadline, limit);
         self.turn.insert(turn)
     }
 
@@ -533,7 +547,12 @@ impl Machine {
         if turn.handler != Handler::OnError && !self.draining {
             let Failed { failure, id } = failed;
             let (handler, connection) = turn.author();
-            self.mailbox.push_front(Event::Error(HandlerError { handler, connection, failure, id }));
+            self.mailbox.push_front(Event::Error(HandlerError {
+                handler,
+                connection,
+                failure,
+                id,
+            }));
         }
     }
 
@@ -545,7 +564,9 @@ impl Machine {
             self.fail_event(event, Refusal::Failed(id));
         }
         if let Some(over) = self.start_failures.checked_sub(limits::START_FAILURES) {
-            let seconds = 1_u64.checked_shl(over).map_or(limits::START_BACKOFF, |s| s.min(limits::START_BACKOFF));
+            let seconds = 1_u64
+                .checked_shl(over)
+                .map_or(limits::START_BACKOFF, |s| s.min(limits::START_BACKOFF));
             self.refused_until = now + Duration::from_secs(seconds);
             while let Some(event) = self.mailbox.pop() {
                 self.fail_event(event, Refusal::Unavailable(Duration::from_secs(seconds)));
@@ -563,7 +584,12 @@ impl Machine {
             && !self.draining
         {
             let (failure, id) = (failed.failure, failed.id);
-            self.mailbox.push_front(Event::Error(HandlerError { handler, connection, failure, id }));
+            self.mailbox.push_front(Event::Error(HandlerError {
+                handler,
+                connection,
+                failure,
+                id,
+            }));
         }
         match &mut self.turn {
             Some(turn) => {

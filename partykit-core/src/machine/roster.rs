@@ -129,27 +129,27 @@ impl Roster {
     }
 
     /// The listed connections with this tag, in connection order.
-    pub(crate) fn tagged<'a>(&'a self, tag: &'a str) -> impl DoubleEndedIterator<Item = &'a Connection> {
+    pub(crate) fn tagged(&self, tag: &str) -> impl DoubleEndedIterator<Item = &Connection> {
         let (one, many) = match self.index.get(&self.hasher.hash_one(tag)) {
             Some(Keys::One(key)) => (Some(key), None),
             Some(Keys::Many(keys)) => (None, Some(keys)),
             None => (None, None),
         };
-        let entries = one.into_iter().chain(many.into_iter().flatten()).filter_map(|key| self.entries.get(key));
-        entries
-            .filter(|entry| entry.status == Status::Open)
-            .map(|entry| &entry.connection)
-            .filter(move |connection| connection.has_tag(tag))
+        let keys = one.into_iter().chain(many.into_iter().flatten());
+        let open = keys
+            .filter_map(|key| self.entries.get(key))
+            .filter(|entry| entry.status == Status::Open);
+        open.map(|entry| &entry.connection).filter(move |connection| connection.has_tag(tag))
     }
 
     /// The newest listed connection with this id.
     pub(crate) fn by_id(&self, id: &str) -> Option<&Connection> {
-        self.tagged(id).rev().find(|connection| connection.id() == id)
-    }
-
-    /// Every connection, listed or not.
-    pub(crate) fn every(&self) -> impl Iterator<Item = &Connection> {
-        self.entries.values().map(|entry| &entry.connection)
+        let newest = |c: &&Connection| c.id() == id;
+        self.tagged(id)
+            .rev()
+            .find(newest)
+            .and_then(|c| self.entries.get(&c.key()))
+            .map(|e| &e.connection)
     }
 
     /// Frees what can be made again.

@@ -136,7 +136,12 @@ impl Machine {
         }
     }
 
-    pub(crate) fn close(&mut self, turn: Option<TurnId>, connection: &Connection, close: crate::Close) {
+    pub(crate) fn close(
+        &mut self,
+        turn: Option<TurnId>,
+        connection: &Connection,
+        close: crate::Close,
+    ) {
         if self.roster.status(connection) == Some(Status::Open) {
             self.roster.set_status(connection, Status::Closing);
             self.say(turn, Effect::Close(connection.clone(), close));
@@ -147,11 +152,16 @@ impl Machine {
         self.say(Some(turn), Effect::Tell { to, request });
     }
 
-    /// Starts a task when the handler has committed.
-    pub(crate) fn spawn(&mut self, holder: Holder, task: impl FnOnce(u64) -> BoxFuture<'static, ()>) {
+    /// Announces a task of the running handler: from now on it keeps the room awake.
+    pub(crate) fn reserve_task(&mut self, holder: Holder) -> Option<u64> {
+        self.turn.as_ref()?;
+        Some(self.holders.add_task(holder))
+    }
+
+    /// Starts an announced task when the handler has committed.
+    pub(crate) fn spawn(&mut self, id: u64, task: BoxFuture<'static, ()>) {
         if let Some(turn) = &mut self.turn {
-            let id = self.holders.add_task(holder);
-            turn.spawns.push((id, task(id)));
+            turn.spawns.push((id, task));
         }
     }
 
@@ -172,9 +182,11 @@ impl Machine {
     /// Puts (`Some`) or deletes rows: all of them, or none if they are too much for a handler.
     pub(crate) fn write(&mut self, rows: Vec<(Bytes, Option<Bytes>)>) -> Result<(), StorageError> {
         let Some(turn) = &mut self.turn else { return Ok(()) };
-        let size = |key: &Bytes, value: &Option<Bytes>| key.len() + value.as_ref().map_or(0, Bytes::len);
+        let size =
+            |key: &Bytes, value: &Option<Bytes>| key.len() + value.as_ref().map_or(0, Bytes::len);
         let more: usize = rows.iter().map(|(key, value)| size(key, value)).sum();
-        let replaced = rows.iter().filter_map(|(key, _)| Some(size(key, turn.overlay.writes.get(key)?)));
+        let replaced =
+            rows.iter().filter_map(|(key, _)| Some(size(key, turn.overlay.writes.get(key)?)));
         let total = (turn.overlay_size + more).saturating_sub(replaced.sum());
         if total > limits::BATCH {
             return Err(StorageError::BatchTooLarge(total));
@@ -267,8 +279,14 @@ impl Machine {
         (turn.overlay, turn.overlay_size) = (savepoint.overlay, savepoint.overlay_size);
         turn.states = savepoint.states;
         let mut void = self.gate.roll_back(turn.id, savepoint.written);
-        void.extend(turn.deferred.extract_if(.., |(number, _)| *number > savepoint.written).map(|(_, effect)| effect));
-        void.extend(turn.spawns.drain(savepoint.spawns..).map(|(id, task)| Effect::Spawn { id, task }));
+        void.extend(
+            turn.deferred
+                .extract_if(.., |(number, _)| *number > savepoint.written)
+                .map(|(_, effect)| effect),
+        );
+        void.extend(
+            turn.spawns.drain(savepoint.spawns..).map(|(id, task)| Effect::Spawn { id, task }),
+        );
         for effect in void {
             self.undo(effect);
         }
@@ -289,7 +307,9 @@ impl Machine {
     /// handshake's answer.
     fn say(&mut self, turn: Option<TurnId>, mut effect: Effect) {
         let written = self.gate.written();
-        if let Some(Turn { connection: Some(new), deferred, handler: Handler::OnConnect, .. }) = &mut self.turn {
+        if let Some(Turn { connection: Some(new), deferred, handler: Handler::OnConnect, .. }) =
+            &mut self.turn
+        {
             match &mut effect {
                 Effect::Frame { to: Targets::One(to), .. } | Effect::Close(to, _) if to == new => {
                     deferred.push((written, effect));

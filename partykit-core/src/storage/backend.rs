@@ -25,11 +25,13 @@ use crate::{BoxError, RoomAddress};
 ///    [`claim`](Backend::claim) before it reads again.
 /// 4. **Fencing.** A commit carries the epoch of its claim. After a newer claim of the same room, a
 ///    commit with the older epoch changes nothing and fails with [`BackendError::StaleEpoch`].
+///    The same holds after the claim was [released](Backend::release).
 /// 5. **Reads see every finished commit**, and may or may not see one that is in flight. (Core does
 ///    not ask: it looks into its own pending batches first.)
 /// 6. **Cancellation.** A dropped future leaves the store as if its call had either not been made or
 ///    been completed.
-/// 7. **Nothing for nothing.** A claim stores nothing; a room whose rows are all gone costs nothing.
+/// 7. **Nothing for nothing.** A claim stores nothing; a room without rows and without a claim costs
+///    nothing.
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
     /// Takes the room over: from now on commits with earlier epochs fail. Never waits for a disk to
@@ -62,6 +64,10 @@ pub trait Backend: Send + Sync + 'static {
         epoch: Epoch,
         batch: Batch,
     ) -> Result<(), BackendError>;
+
+    /// Gives a claim back, because the room sleeps and nobody is connected. A claim that is not the
+    /// newest is none to give back: nothing happens then.
+    fn release(&self, room: &RoomAddress, epoch: Epoch);
 }
 
 /// The right to commit to a room: the answer to [`Backend::claim`].

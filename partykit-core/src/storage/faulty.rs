@@ -298,6 +298,10 @@ impl<B: Backend> Backend for FaultyBackend<B> {
             None => Ok(()),
         }
     }
+
+    fn release(&self, room: &RoomAddress, epoch: Epoch) {
+        self.inner().release(room, epoch);
+    }
 }
 
 impl<B> Clone for FaultyBackend<B> {

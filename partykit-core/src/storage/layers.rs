@@ -303,6 +303,10 @@ mod tests {
         ) -> Result<(), BackendError> {
             self.0.commit(room, epoch, batch).await
         }
+
+        fn release(&self, room: &RoomAddress, epoch: Epoch) {
+            self.0.release(room, epoch);
+        }
     }
 
     fn numbered(numbers: std::ops::Range<u32>, value: Option<&'static str>) -> Batch {

@@ -16,9 +16,7 @@ use crate::RoomAddress;
 /// Clones share one store. Nothing in it ever waits or fails, except that a commit with a stale epoch
 /// is refused.
 ///
-/// A room with rows costs its rows. A room that was ever claimed also costs one entry of its address
-/// and a number, for as long as the store lives: whoever holds an old claim may come back at any
-/// time, and that entry is what refuses it.
+/// A room costs its rows, and one entry while it is claimed.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -43,7 +41,9 @@ pub struct MemoryBackend(Arc<Mutex<Store>>);
 
 #[derive(Default)]
 struct Store {
-    /// The newest claim of every room that was ever claimed.
+    /// The number of the last claim, of whichever room.
+    last: u64,
+    /// The newest claim of every room that has one.
     claims: HashMap<RoomAddress, Epoch>,
     /// The rows of the rooms that have any.
     rooms: HashMap<RoomAddress, BTreeMap<Bytes, Bytes>>,
@@ -67,9 +67,10 @@ impl MemoryBackend {
 impl Backend for MemoryBackend {
     async fn claim(&self, room: &RoomAddress) -> Result<Claim, BackendError> {
         let mut store = self.store();
-        let epoch = store.claims.entry(room.clone()).or_insert(Epoch(0));
-        epoch.0 += 1;
-        Ok(Claim { epoch: *epoch, empty: !store.rooms.contains_key(room) })
+        store.last += 1;
+        let epoch = Epoch(store.last);
+        store.claims.insert(room.clone(), epoch);
+        Ok(Claim { epoch, empty: !store.rooms.contains_key(room) })
     }
 
     async fn read(
@@ -119,6 +120,13 @@ impl Backend for MemoryBackend {
         }
         Ok(())
     }
+
+    fn release(&self, room: &RoomAddress, epoch: Epoch) {
+        let mut store = self.store();
+        if store.claims.get(room) == Some(&epoch) {
+            store.claims.remove(room);
+        }
+    }
 }
 
 impl fmt::Debug for MemoryBackend {
@@ -136,7 +144,7 @@ mod tests {
     use crate::RoomId;
 
     #[test]
-    fn an_emptied_room_keeps_its_claim_and_nothing_else() {
+    fn an_emptied_and_released_room_leaves_nothing() {
         let backend = MemoryBackend::default();
         let room = RoomAddress::new("main", RoomId::new("a").unwrap());
         let write = |value: Option<&'static str>| Batch {
@@ -152,6 +160,10 @@ mod tests {
             assert!(backend.store().rooms.is_empty());
             backend.commit(&room, stale, write(Some("v"))).await.unwrap_err();
             assert!(backend.rows(&room).is_empty());
+            backend.release(&room, stale);
+            assert_eq!(backend.store().claims.len(), 1, "a stale claim gives nothing back");
+            backend.release(&room, epoch);
+            assert!(backend.store().claims.is_empty());
         });
     }
 }

@@ -1,9 +1,12 @@
 mod backend;
 mod faulty;
-#[allow(dead_code, reason = "the storage handle reads through it")]
+mod handle;
 mod layers;
 mod memory;
 
 pub use backend::{Backend, BackendError, Batch, Claim, Epoch, KeyRange};
 pub use faulty::FaultyBackend;
+pub(crate) use handle::durable;
+pub use handle::{List, Storage, StorageError};
+pub(crate) use layers::{Diff, lookup};
 pub use memory::MemoryBackend;

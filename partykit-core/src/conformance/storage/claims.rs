@@ -54,7 +54,7 @@ pub async fn claims<B: Backend + ?Sized>(backend: &B) {
 }
 
 /// Line 4: a commit with an older epoch changes nothing and is refused, also in a room whose rows are
-/// all gone; and a claim of one room is none of another's.
+/// all gone or whose claim was released; and a claim of one room is none of another's.
 ///
 /// ```
 /// use partykit_core::{MemoryBackend, conformance::storage};
@@ -102,6 +102,15 @@ pub async fn fencing<B: Backend + ?Sized>(backend: &B) {
         &[row("a", "3")],
         "contract line 4 (fencing): the rows of the newest claim",
     );
+
+    older.release();
+    newest.commit(puts([("a", "4")])).await;
+    newest.release();
+    newest.assert_is_fenced(puts([("a", "released")])).await;
+    let next = Holder::claim(backend, &room).await;
+    older.assert_is_fenced(puts([("a", "stale")])).await;
+    newest.assert_is_fenced(puts([("a", "released")])).await;
+    next.commit(puts([("a", "5")])).await;
 }
 
 /// Claims and commits that run at the same time: of many claims the last one holds the room, and

@@ -43,6 +43,10 @@ impl<'a, B: Backend + ?Sized> Holder<'a, B> {
         self.backend.commit(&self.room, self.epoch, batch).await
     }
 
+    pub(super) fn release(&self) {
+        self.backend.release(&self.room, self.epoch);
+    }
+
     pub(super) async fn read(&self, keys: &[Bytes]) -> Vec<Option<Bytes>> {
         let values = done("read", self.backend.read(&self.room, keys).await);
         assert_eq!(values.len(), keys.len(), "a read gives one answer for every key");

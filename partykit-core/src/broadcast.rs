@@ -1,0 +1,56 @@
+use std::sync::Arc;
+
+use crate::{Connection, Message, Room, host::Outgoing};
+
+/// A message to many connections, made with [`Room::broadcast`] and sent with [`Broadcast::send`].
+///
+/// It is encoded once, however many receive it.
+///
+/// ```
+/// # use partykit_core::{Connection, Room};
+/// # fn say(room: &Room, sender: &Connection) {
+/// room.broadcast("to everyone else").except(sender).send();
+/// room.broadcast("to the admins").tag("admin").send();
+/// # }
+/// ```
+#[must_use = "a broadcast does nothing until it is sent"]
+#[derive(Debug)]
+pub struct Broadcast<'a> {
+    room: &'a Room,
+    message: Message,
+    tag: Option<String>,
+    except: Vec<Connection>,
+}
+
+impl<'a> Broadcast<'a> {
+    pub(crate) fn new(room: &'a Room, message: Message) -> Self {
+        Self { room, message, tag: None, except: Vec::new() }
+    }
+
+    /// Not to this connection. It goes by the socket, not by the id. May be said several times.
+    pub fn except(mut self, connection: &Connection) -> Self {
+        self.except.push(connection.clone());
+        self
+    }
+
+    /// Not to these connections.
+    pub fn except_all<'c>(mut self, connections: impl IntoIterator<Item = &'c Connection>) -> Self {
+        self.except.extend(connections.into_iter().cloned());
+        self
+    }
+
+    /// Only to the connections with this tag. The last tag said counts.
+    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+        self.tag = Some(tag.into());
+        self
+    }
+
+    /// Sends it to whoever is listed now. After a write of the handler, or of an earlier one that is
+    /// not durable yet, it leaves when that is.
+    pub fn send(self) {
+        let (turn, frame) = (self.room.turn(), Arc::new(Outgoing::new(self.message)));
+        self.room.cell().machine(|machine| {
+            machine.broadcast(Some(turn), self.tag.as_deref(), self.except, frame);
+        });
+    }
+}

@@ -1,0 +1,212 @@
+use std::{fmt, future::Future, panic::Location, sync::Arc};
+
+use crate::{
+    Broadcast, Connection, Emitter, KeepAwake, Message, PartyRef, RoomAddress, RoomId, StartReason,
+    Storage, Timestamp, WakeCause, cell::RoomCell, machine::TurnId, task,
+};
+
+/// A room, as its handlers see it: who is here, what is stored, and the ways to speak.
+///
+/// It is borrowed for one handler and not `Clone`: what it does belongs to that handler's transaction.
+/// For work that outlives the handler there is [`Room::spawn`].
+///
+/// ```
+/// use partykit_core::{Close, Connection, Message, Request, Result, Room, Server};
+///
+/// struct Lobby;
+///
+/// impl Server for Lobby {
+///     async fn on_connect(&mut self, room: &Room, connection: &Connection, _: &Request) -> Result {
+///         room.storage().put("last seen", connection.id())?;
+///         room.broadcast(format!("{} of {} came in", connection.id(), room.count())).send();
+///         Ok(())
+///     }
+/// }
+/// ```
+pub struct Room {
+    cell: Arc<RoomCell>,
+    turn: TurnId,
+}
+
+impl Room {
+    pub(crate) fn new(cell: Arc<RoomCell>) -> Self {
+        let turn = cell.machine(|machine| machine.current_turn()).unwrap_or_default();
+        Self { cell, turn }
+    }
+
+    /// The room's id, as its URL has it after percent-decoding.
+    pub fn id(&self) -> &str {
+        self.cell.address().room()
+    }
+
+    /// The room's party and id.
+    pub fn address(&self) -> &RoomAddress {
+        self.cell.address()
+    }
+
+    /// Why this instance was made.
+    pub fn start_reason(&self) -> StartReason {
+        self.cell.machine(|machine| machine.start_reason())
+    }
+
+    /// The listed connections, in the order in which they came: all that are open, the one that is
+    /// connecting included, one that has ended or was closed not. A snapshot.
+    ///
+    /// For their number use [`Room::count`], to send to them [`Room::broadcast`]: both are cheaper.
+    pub fn connections(&self) -> impl ExactSizeIterator<Item = Connection> + Send + use<> {
+        Listed { all: self.cell.machine(|machine| machine.roster().all()), next: 0 }
+    }
+
+    /// The listed connections with this tag, in the order in which they came. A snapshot.
+    pub fn tagged(&self, tag: &str) -> impl ExactSizeIterator<Item = Connection> + Send + use<> {
+        let tagged: Arc<[_]> =
+            self.cell.machine(|machine| machine.roster().tagged(tag).cloned().collect());
+        Listed { all: tagged, next: 0 }
+    }
+
+    /// The listed connection with this id; the newest, if a client has reconnected and its old socket
+    /// is still here.
+    pub fn connection(&self, id: &str) -> Option<Connection> {
+        self.cell.machine(|machine| machine.roster().by_id(id).cloned())
+    }
+
+    /// How many connections are listed.
+    pub fn count(&self) -> usize {
+        self.cell.machine(|machine| machine.roster().count())
+    }
+
+    /// Prepares a message to all listed connections. Nothing happens before
+    /// [`Broadcast::send`].
+    pub fn broadcast(&self, message: impl Into<Message>) -> Broadcast<'_> {
+        Broadcast::new(self, message.into())
+    }
+
+    /// What the room stores.
+    pub fn storage(&self) -> Storage<'_> {
+        Storage::new(self)
+    }
+
+    /// Another party, to call or tell one of its rooms.
+    pub fn party(&self, name: impl Into<Arc<str>>) -> PartyRef<'_> {
+        PartyRef::new(self, name.into())
+    }
+
+    /// Starts a task beside the room when this handler has committed. Its value comes back to
+    /// [`on_task`](crate::Server::on_task).
+    ///
+    /// The task has no `Room` and no storage. It keeps the room awake, is cancelled when a failure
+    /// takes the instance, and is lost in a crash. `name` tells tasks apart.
+    #[track_caller]
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl Future<Output = T> + Send + 'static,
+    ) {
+        self.spawn_task(name, Location::caller(), |_| work);
+    }
+
+    /// The same for a task that says more than one thing: each value that it gives to its [`Emitter`]
+    /// comes to [`on_task`](crate::Server::on_task) as an event, then the one that it returns.
+    #[track_caller]
+    pub fn spawn_streaming<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce(Emitter) -> F,
+    ) {
+        self.spawn_task(name, Location::caller(), work);
+    }
+
+    /// Keeps the room awake until the guard is dropped. `name` and the place of the call show up in the
+    /// room's stats.
+    #[track_caller]
+    pub fn keep_awake(&self, name: &'static str) -> KeepAwake {
+        KeepAwake::new(self.cell.clone(), (name, Location::caller()))
+    }
+
+    /// The wall clock. The only clock of portable code; tests set it.
+    pub fn now(&self) -> Timestamp {
+        self.cell.host().now()
+    }
+
+    /// Random bytes, good enough for ids that must not be guessed.
+    ///
+    /// ```
+    /// # use partykit_core::Room;
+    /// # fn id(room: &Room) -> u64 {
+    /// u64::from_le_bytes(room.random())
+    /// # }
+    /// ```
+    pub fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.cell.host().random(&mut bytes);
+        bytes
+    }
+
+    /// A named value of the runtime, such as an environment variable or a secret.
+    pub fn var(&self, name: &str) -> Option<String> {
+        self.cell.host().var(name)
+    }
+
+    pub(crate) fn room_id(&self) -> &RoomId {
+        self.cell.address().room()
+    }
+
+    pub(crate) fn wake_cause(&self) -> Option<WakeCause> {
+        let now = self.cell.host().elapsed();
+        self.cell.machine(|machine| machine.account(now).last_wake).map(|(cause, _)| cause)
+    }
+
+    pub(crate) fn cell(&self) -> &Arc<RoomCell> {
+        &self.cell
+    }
+
+    pub(crate) fn turn(&self) -> TurnId {
+        self.turn
+    }
+
+    fn spawn_task<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+        &self,
+        name: &'static str,
+        location: &'static Location<'static>,
+        work: impl FnOnce(Emitter) -> F,
+    ) {
+        let cell = self.cell.clone();
+        self.cell.machine(|machine| machine.reserve_task((name, location))).map_or_else(
+            || (),
+            |id| {
+                let task =
+                    task::run(cell.clone(), id, name, work(Emitter::new(cell.clone(), id, name)));
+                cell.machine(|machine| machine.spawn(id, Box::pin(task)));
+            },
+        );
+    }
+}
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Room").field("address", self.address()).finish_non_exhaustive()
+    }
+}
+
+/// A snapshot of connections, given out one by one.
+struct Listed {
+    all: Arc<[Connection]>,
+    next: usize,
+}
+
+impl Iterator for Listed {
+    type Item = Connection;
+
+    fn next(&mut self) -> Option<Connection> {
+        let connection = self.all.get(self.next)?.clone();
+        self.next += 1;
+        Some(connection)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.all.len() - self.next;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Listed {}

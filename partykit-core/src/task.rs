@@ -1,0 +1,205 @@
+use std::{
+    any::Any,
+    fmt,
+    future::{Future, poll_fn},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    task::Poll,
+};
+
+use futures_util::FutureExt;
+
+use crate::{
+    Refusal,
+    cell::RoomCell,
+    error::panic_message,
+    machine::{Event, Holder},
+};
+
+/// What a task has to say: the value that it returned, or one that it emitted on the way.
+///
+/// ```
+/// use partykit_core::{Connection, Message, Result, Room, Server, TaskResult};
+///
+/// struct Assistant;
+///
+/// impl Server for Assistant {
+///     async fn on_message(&mut self, room: &Room, _: &Connection, question: Message) -> Result {
+///         room.spawn_streaming("answer", async |emitter| {
+///             for word in ["forty", "two"] {
+///                 emitter.emit(word.to_owned()).await;
+///             }
+///         });
+///         Ok(())
+///     }
+///
+///     async fn on_task(&mut self, room: &Room, result: TaskResult) -> Result {
+///         if !result.is_last() {
+///             room.broadcast(result.value::<String>()?).send();
+///         }
+///         Ok(())
+///     }
+/// }
+/// ```
+pub struct TaskResult {
+    name: &'static str,
+    value: Result<Box<dyn Any + Send>, String>,
+    last: bool,
+}
+
+impl TaskResult {
+    /// What [`Room::spawn`](crate::Room::spawn) was told.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Whether the task has ended; otherwise more comes.
+    pub fn is_last(&self) -> bool {
+        self.last
+    }
+
+    /// The value.
+    ///
+    /// # Errors
+    ///
+    /// When the task panicked, or its value has another type.
+    pub fn value<T: 'static>(self) -> Result<T, TaskError> {
+        match self.value {
+            Ok(value) => value.downcast().map(|value| *value).map_err(|_| TaskError::Type {
+                task: self.name,
+                expected: std::any::type_name::<T>(),
+            }),
+            Err(message) => Err(TaskError::Panicked { task: self.name, message }),
+        }
+    }
+}
+
+impl fmt::Debug for TaskResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, last) = (&self.name, &self.last);
+        f.debug_struct("TaskResult").field("name", name).field("last", last).finish_non_exhaustive()
+    }
+}
+
+/// A task that has no value of the type asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TaskError {
+    /// It panicked.
+    #[error("task {task:?} panicked: {message}")]
+    Panicked {
+        /// The task's name.
+        task: &'static str,
+        /// The panic's message.
+        message: String,
+    },
+    /// Its value has another type.
+    #[error("task {task:?} has no value of type {expected}")]
+    Type {
+        /// The task's name.
+        task: &'static str,
+        /// The type that was asked for.
+        expected: &'static str,
+    },
+}
+
+/// The way of a running task to its room, see [`Room::spawn_streaming`](crate::Room::spawn_streaming).
+pub struct Emitter {
+    cell: Arc<RoomCell>,
+    id: u64,
+    name: &'static str,
+}
+
+impl Emitter {
+    pub(crate) fn new(cell: Arc<RoomCell>, id: u64, name: &'static str) -> Self {
+        Self { cell, id, name }
+    }
+
+    /// Gives the room a value, as an event of its own. Waits while the room's mailbox is full.
+    pub async fn emit<T: Send + 'static>(&self, value: T) {
+        let result = TaskResult { name: self.name, value: Ok(Box::new(value)), last: false };
+        let mut event = Some(Event::Task(result));
+        poll_fn(|cx| {
+            let Some(next) = event.take() else { return Poll::Ready(()) };
+            match self.cell.tell_machine(|machine, now| machine.task_says(now, self.id, next)) {
+                Err((Refusal::Overloaded, next)) => {
+                    event = Some(next);
+                    match self.cell.poll_space(cx) {
+                        Poll::Pending => Poll::Pending,
+                        Poll::Ready(()) => {
+                            cx.waker().wake_by_ref();
+                            Poll::Pending
+                        }
+                    }
+                }
+                _ => Poll::Ready(()),
+            }
+        })
+        .await;
+    }
+}
+
+impl fmt::Debug for Emitter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Emitter").field("task", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Keeps a room awake while it lives. Made with [`Room::keep_awake`](crate::Room::keep_awake).
+///
+/// ```
+/// use partykit_core::{Connection, KeepAwake, Message, Result, Room, Server};
+///
+/// #[derive(Default)]
+/// struct Turntable {
+///     spinning: Option<KeepAwake>,
+/// }
+///
+/// impl Server for Turntable {
+///     async fn on_message(&mut self, room: &Room, _: &Connection, message: Message) -> Result {
+///         self.spinning = (message.as_text() == Some("play")).then(|| room.keep_awake("playing"));
+///         Ok(())
+///     }
+/// }
+/// ```
+#[must_use = "the room may sleep as soon as the guard is dropped"]
+pub struct KeepAwake {
+    cell: Arc<RoomCell>,
+    id: u64,
+}
+
+impl KeepAwake {
+    pub(crate) fn new(cell: Arc<RoomCell>, holder: Holder) -> Self {
+        let id = cell.machine(|machine| machine.guard_taken(holder));
+        Self { cell, id }
+    }
+}
+
+impl Drop for KeepAwake {
+    fn drop(&mut self) {
+        self.cell.tell_machine(|machine, now| machine.guard_dropped(now, self.id));
+    }
+}
+
+impl fmt::Debug for KeepAwake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeepAwake").field("room", self.cell.address()).finish_non_exhaustive()
+    }
+}
+
+/// Runs a task to its end and reports it to the room.
+pub(crate) async fn run<T: Send + 'static>(
+    cell: Arc<RoomCell>,
+    id: u64,
+    name: &'static str,
+    work: impl Future<Output = T> + Send,
+) {
+    let value = match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(value) => Ok(Box::new(value) as Box<dyn Any + Send>),
+        Err(payload) => Err(panic_message(payload)),
+    };
+    if let Err(message) = &value {
+        tracing::error!(room = %cell.address(), task = name, "a task panicked: {message}");
+    }
+    cell.task_ended(id, Event::Task(TaskResult { name, value, last: true }));
+}
