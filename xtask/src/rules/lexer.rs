@@ -13,12 +13,10 @@ pub(super) struct Token {
     pub(super) last_line: usize,
 }
 
-impl Token {
-    /// An identifier or keyword: what a path may start with.
-    pub(super) fn is_word(&self) -> bool {
-        self.text.starts_with(|first: char| first.is_alphabetic() || first == '_')
-            && !self.text.contains(['"', '\''])
-    }
+/// An identifier or keyword: what a path may consist of. (`b"x"` starts like one.)
+pub(super) fn is_word(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_alphabetic() || first == '_')
+        && !text.contains(['"', '\''])
 }
 
 /// The tokens of `file`, `::` being one; an error if it is not Rust.

@@ -64,9 +64,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Violation>, Failure> {
         violations.extend(book::check(summary, pages));
     }
     for (package, banned) in arrows::ARROWS {
-        let line = format!("cargo tree -p {package} -e normal --all-features --prefix none");
-        let tree = Command::new(root, &line).read()?;
-        violations.extend(arrows::check(package, banned, &tree));
+        violations.extend(arrows::check(package, banned, &tree(root, package)?));
     }
     Ok(violations)
 }
@@ -75,6 +73,12 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Violation>, Failure> {
 fn required<'a>(files: &'a [File], path: &str) -> Result<&'a File, Failure> {
     let file = files.iter().find(|file| file.path == path);
     file.ok_or_else(|| Failure::new(format!("{path} is missing")))
+}
+
+/// What `package` depends on, at any depth and with all features, for [`arrows::check`].
+fn tree(root: &Path, package: &str) -> Result<String, Failure> {
+    let line = format!("cargo tree -p {package} -e normal --all-features --prefix none");
+    Command::new(root, &line).read()
 }
 
 fn files(root: &Path) -> Result<Vec<File>, Failure> {
@@ -96,6 +100,12 @@ fn files(root: &Path) -> Result<Vec<File>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_forbidden_dependency_would_be_seen_in_the_real_tree() {
+        let tree = tree(&crate::root(), "partykit-runtime-tokio").unwrap();
+        assert_eq!(arrows::check("partykit-runtime-tokio", &["tokio"], &tree).len(), 1);
+    }
 
     #[test]
     fn files_are_those_of_the_repository() {

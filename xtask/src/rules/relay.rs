@@ -45,7 +45,7 @@ pub(super) fn check(file: &File) -> Result<Vec<Violation>, Failure> {
             "::" => is_global(before(2), before(3)),
             _ => text(index + 1) == "::" && token.text.starts_with(char::is_lowercase),
         };
-        if token.is_word() && names_crate && !ROOTS.contains(&&*token.text) {
+        if lexer::is_word(&token.text) && names_crate && !ROOTS.contains(&&*token.text) {
             let what = format!("`{}` is not of `partykit`", token.text);
             violations.push(Violation::new(&file.path, token.line, what));
         }
@@ -58,12 +58,8 @@ pub(super) fn check(file: &File) -> Result<Vec<Violation>, Failure> {
 fn is_global(before: &str, further: &str) -> bool {
     match before {
         ">" => further == "-",
-        before => KEYWORDS.contains(&before) || !before.starts_with(is_word_start),
+        before => KEYWORDS.contains(&before) || !lexer::is_word(before),
     }
-}
-
-fn is_word_start(first: char) -> bool {
-    first.is_alphabetic() || first == '_'
 }
 
 #[cfg(test)]
