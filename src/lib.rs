@@ -2,17 +2,17 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(feature = "testing")]
-pub use partykit_core::{conformance, testing};
 pub use partykit_core::{
-    Account, Admission, Admit, AwakeReason, Backend, BackendError, Batch, Body, BoxError, Broadcast,
-    CallError, Claim, Close, CloseCode, Connection, ConnectionId, Emitter, Epoch, ErrorId,
-    FailureKind, FaultyBackend, Handler, HandlerError, InvalidClose, InvalidConnectionId,
+    Account, Admission, Admit, AwakeReason, Backend, BackendError, Batch, Body, BoxError,
+    Broadcast, CallError, Claim, Close, CloseCode, Connection, ConnectionId, Emitter, Epoch,
+    ErrorId, FailureKind, FaultyBackend, Handler, HandlerError, InvalidClose, InvalidConnectionId,
     InvalidRoomId, KeepAwake, KeyRange, List, Lobby, MemoryBackend, Message, Options, PartyRef,
     Refusal, Request, RequestExt, Response, Result, Room, RoomAddress, RoomId, RoomPhase, RoomRef,
     RoomStats, Route, RouteError, RoutePrefix, Server, StartReason, StateError, Storage,
     StorageError, TaskError, TaskResult, Text, Timestamp, Vars, WakeCause,
 };
+#[cfg(feature = "testing")]
+pub use partykit_core::{conformance, testing};
 #[cfg(feature = "tokio")]
 pub use partykit_runtime_tokio::Runtime;
 

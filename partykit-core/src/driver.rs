@@ -264,7 +264,7 @@ impl Pump {
                 self.cell.add_task(id, handle);
                 self.cell.host().spawn(Box::pin(task.map(drop)));
             }
-            Effect::Tell { to, request } => self.cell.host().tell(to, request),
+            Effect::Tell { to, request } => self.cell.host().tell(to, *request),
         }
     }
 

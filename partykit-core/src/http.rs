@@ -48,11 +48,13 @@ pub type Response = http::Response<Body>;
 #[derive(Default)]
 pub struct Body(Inner);
 
+type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, BoxError>> + Send>>;
+
 enum Inner {
     Full(Bytes),
     /// The lock is never taken, only looked through: it makes the body `Sync`, as a request that is
     /// borrowed across an await has to be.
-    Stream(Mutex<Pin<Box<dyn Stream<Item = Result<Bytes, BoxError>> + Send>>>),
+    Stream(Mutex<Pieces>),
 }
 
 impl Default for Inner {

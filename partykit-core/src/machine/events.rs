@@ -23,7 +23,7 @@ pub(crate) enum Event {
     },
     Connect {
         connection: Connection,
-        request: Request,
+        request: Box<Request>,
         arrived: Duration,
     },
     Error(HandlerError),
@@ -33,7 +33,7 @@ pub(crate) enum Event {
     },
     /// A request; without a reply it is a tell.
     Request {
-        request: Request,
+        request: Box<Request>,
         chain: Chain,
         reply: Option<Reply>,
     },
@@ -125,10 +125,10 @@ pub enum StartReason {
 #[derive(Debug)]
 pub(crate) enum Job {
     Close { connection: Connection, close: Close },
-    Connect { connection: Connection, request: Request, arrived: Duration },
+    Connect { connection: Connection, request: Box<Request>, arrived: Duration },
     Error(HandlerError),
     Message { sender: Connection, message: Message },
-    Request { request: Request },
+    Request { request: Box<Request> },
     Start,
     Task(TaskResult),
 }
@@ -169,7 +169,7 @@ pub(crate) enum Effect {
     Frame { to: Targets, frame: Arc<Outgoing> },
     Respond(Reply, Result<Response, Refusal>),
     Spawn { id: u64, task: BoxFuture<'static, ()> },
-    Tell { to: RoomAddress, request: Request },
+    Tell { to: RoomAddress, request: Box<Request> },
 }
 
 /// The receivers of a frame.

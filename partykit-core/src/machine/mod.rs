@@ -625,10 +625,10 @@ impl Machine {
     /// Ends an effect that was taken back before it left.
     fn undo(&mut self, effect: Effect) {
         match &effect {
-            Effect::Close(connection, _) => {
-                if self.roster.status(connection) == Some(Status::Closing) {
-                    self.roster.set_status(connection, Status::Open);
-                }
+            Effect::Close(connection, _)
+                if self.roster.status(connection) == Some(Status::Closing) =>
+            {
+                self.roster.set_status(connection, Status::Open);
             }
             Effect::Spawn { id, .. } => {
                 self.holders.end_task(*id);
