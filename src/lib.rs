@@ -1,3 +1,49 @@
-//! PartyKit for Rust.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
-pub use partykit_core::*;
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub use partykit_core::{
+    Account, Admission, Admit, AwakeReason, Backend, BackendError, Batch, Body, BoxError,
+    Broadcast, CallError, Claim, Close, CloseCode, Connection, ConnectionId, Emitter, Epoch,
+    ErrorId, FailureKind, FaultyBackend, Handler, HandlerError, InvalidClose, InvalidConnectionId,
+    InvalidRoomId, KeepAwake, KeyRange, List, Lobby, MemoryBackend, Message, Options, PartyRef,
+    Refusal, Request, RequestExt, Response, Result, Room, RoomAddress, RoomId, RoomPhase, RoomRef,
+    RoomStats, Route, RouteError, RoutePrefix, Server, StartReason, StateError, Storage,
+    StorageError, TaskError, TaskResult, Text, Timestamp, Vars, WakeCause,
+};
+#[cfg(feature = "testing")]
+pub use partykit_core::{conformance, testing};
+#[cfg(feature = "tokio")]
+pub use partykit_runtime_tokio::Runtime;
+
+/// The crate whose types [`Request`] and [`Response`] are.
+pub use http;
+
+/// The runtimes, each behind the feature of its name.
+pub mod runtime {
+    /// One self-hosted binary, on Tokio.
+    #[cfg(feature = "tokio")]
+    pub use partykit_runtime_tokio as tokio;
+    /// Cloudflare Workers. Reserved: not there yet.
+    #[cfg(feature = "workers")]
+    pub use partykit_runtime_workers as workers;
+
+    pub use partykit_core::runtime::*;
+}
+
+/// Compiles the guide's examples.
+#[cfg(all(doctest, feature = "tokio", feature = "testing"))]
+mod guide {
+    #[doc = include_str!("../docs/src/first-room.md")]
+    struct FirstRoom;
+    #[doc = include_str!("../docs/src/hibernation.md")]
+    struct Hibernation;
+    #[doc = include_str!("../docs/src/introduction.md")]
+    struct Introduction;
+    #[doc = include_str!("../docs/src/protocol.md")]
+    struct Protocol;
+    #[doc = include_str!("../docs/src/rules.md")]
+    struct Rules;
+    #[doc = include_str!("../docs/src/testing.md")]
+    struct Testing;
+}

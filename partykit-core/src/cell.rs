@@ -132,7 +132,8 @@ impl RoomCell {
         self.enter(|state, now| {
             state.next_connection += 1;
             let connection = Connection::new(state.next_connection, id, uri, room, socket);
-            let event = Event::Connect { connection: connection.clone(), request, arrived: now };
+            let (request, arrived) = (Box::new(request), now);
+            let event = Event::Connect { connection: connection.clone(), request, arrived };
             state.machine.push(now, event).map(|()| connection).map_err(|(refusal, _)| refusal)
         })
     }
@@ -179,6 +180,7 @@ impl RoomCell {
         chain: Chain,
     ) -> impl Future<Output = Result<Response, Refusal>> + Send + use<> {
         let (reply, answer) = oneshot::channel();
+        let request = Box::new(request);
         let pushed = self.push(Event::Request { request, chain, reply: Some(reply) });
         async move {
             pushed?;
@@ -192,6 +194,7 @@ impl RoomCell {
     ///
     /// When the room cannot take it.
     pub fn tell(self: &Arc<Self>, request: Request) -> Result<(), Refusal> {
+        let request = Box::new(request);
         self.push(Event::Request { request, chain: Chain::new(), reply: None })
     }
 

@@ -36,8 +36,9 @@ pub trait Host: Send + Sync + 'static {
     /// something is to be done and no driver runs, so never twice at once for one room.
     fn start(&self, room: &Arc<RoomCell>);
 
-    /// The room sleeps, nobody is connected, nothing waits: the runtime may forget it with
-    /// [`RoomCell::retire`], and should.
+    /// The room sleeps, nobody is connected, nothing waits. The runtime should forget the cell, if
+    /// [`RoomCell::is_vacant`] still holds while nobody can reach it: an event for a forgotten cell
+    /// would meet a second life of its room.
     fn vacant(&self, room: &Arc<RoomCell>);
 
     /// Sends a request to another room and waits for its answer.

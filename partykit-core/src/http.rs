@@ -1,6 +1,7 @@
 use std::{
     fmt,
     pin::Pin,
+    sync::{Mutex, PoisonError},
     task::{Context, Poll},
 };
 
@@ -47,9 +48,13 @@ pub type Response = http::Response<Body>;
 #[derive(Default)]
 pub struct Body(Inner);
 
+type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, BoxError>> + Send>>;
+
 enum Inner {
     Full(Bytes),
-    Stream(Pin<Box<dyn Stream<Item = Result<Bytes, BoxError>> + Send>>),
+    /// The lock is never taken, only looked through: it makes the body `Sync`, as a request that is
+    /// borrowed across an await has to be.
+    Stream(Mutex<Pieces>),
 }
 
 impl Default for Inner {
@@ -66,7 +71,7 @@ impl Body {
 
     /// A body that arrives in pieces. An `Err` aborts the transfer.
     pub fn stream(pieces: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static) -> Self {
-        Self(Inner::Stream(Box::pin(pieces)))
+        Self(Inner::Stream(Mutex::new(Box::pin(pieces))))
     }
 
     /// The whole body, or `None` when it is a stream.
@@ -79,7 +84,8 @@ impl Body {
 
     /// The same body, which drops `held` when it ends or is dropped.
     pub(crate) fn hold(self, held: impl Send + 'static) -> Self {
-        let Inner::Stream(mut stream) = self.0 else { return self };
+        let Inner::Stream(stream) = self.0 else { return self };
+        let mut stream = stream.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut held = Some(held);
         Self::stream(futures_util::stream::poll_fn(move |cx| {
             let piece = stream.as_mut().poll_next(cx);
@@ -117,6 +123,7 @@ impl http_body::Body for Body {
             Inner::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Inner::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Inner::Stream(stream) => {
+                let stream = stream.get_mut().unwrap_or_else(PoisonError::into_inner);
                 stream.as_mut().poll_next(cx).map(|piece| piece.map(|piece| piece.map(Frame::data)))
             }
         }

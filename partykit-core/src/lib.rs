@@ -35,6 +35,8 @@ mod server;
 mod splitmix;
 mod storage;
 mod task;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod time;
 mod turn;
 

@@ -20,7 +20,7 @@ pub struct Timestamp(u64);
 
 impl Timestamp {
     /// The moment this many milliseconds after the Unix epoch.
-    pub fn from_millis(millis: u64) -> Self {
+    pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 

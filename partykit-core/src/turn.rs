@@ -16,7 +16,7 @@ pub(crate) async fn turn<S: Server>(server: &mut S, room: &Room, job: Job) -> Re
         Job::Error(error) => server.on_error(room, error).await?,
         Job::Message { sender, message } => server.on_message(room, &sender, message).await?,
         Job::Request { request } => {
-            return server.on_request(room, request).await.map(Answer::Response);
+            return server.on_request(room, *request).await.map(Answer::Response);
         }
         Job::Start => server.on_start(room).await?,
         Job::Task(result) => server.on_task(room, result).await?,

@@ -1,2 +1,105 @@
 //! Everything a contributor runs: `cargo xtask help`.
-fn main() {}
+//!
+//! A step is a row of [`steps::STEPS`]; `cargo xtask test` runs them all in that order, and each of
+//! them is a subcommand too. CI runs the same thing through `.ci/run`.
+
+mod command;
+mod report;
+mod rules;
+mod steps;
+mod tools;
+
+use std::{env, path::PathBuf, process::ExitCode};
+
+use report::Report;
+use steps::{STEPS, Step};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let (flags, names): (Vec<&str>, Vec<&str>) =
+        arguments.iter().map(String::as_str).partition(|argument| argument.starts_with('-'));
+    if names.is_empty() || names == ["help"] || flags.contains(&"--help") {
+        print!("{}", help());
+        return ExitCode::SUCCESS;
+    }
+    if let Some(unknown) = flags.iter().find(|flag| **flag != "--keep-going") {
+        eprintln!("unknown option {unknown}\n\n{}", help());
+        return ExitCode::from(2);
+    }
+    match select(&names) {
+        Ok(steps) => run(&steps, flags.contains(&"--keep-going")),
+        Err(unknown) => {
+            eprintln!("unknown step {unknown}\n\n{}", help());
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The root of the repository, wherever the command was given.
+fn root() -> PathBuf {
+    let xtask = env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    xtask.parent().expect("xtask lies in the root of the repository").to_path_buf()
+}
+
+/// The steps that `names` ask for, in the order asked; `Err` is the first name that is none.
+fn select<'a>(names: &[&'a str]) -> Result<Vec<&'static Step>, &'a str> {
+    if names == ["test"] {
+        return Ok(STEPS.iter().collect());
+    }
+    names
+        .iter()
+        .map(|name| STEPS.iter().find(|step| step.name == *name).ok_or(*name))
+        .collect::<Result<_, _>>()
+}
+
+fn run(steps: &[&'static Step], keep_going: bool) -> ExitCode {
+    let root = root();
+    let mut report = Report::new(steps.iter().map(|step| step.name));
+    for step in steps {
+        if report.has_failed() && !keep_going {
+            break;
+        }
+        report.run(step.name, || (step.run)(&root));
+    }
+    report.print();
+    if report.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn help() -> String {
+    let mut text = String::from(
+        "cargo xtask test [--keep-going]    every step below, in this order\n\
+         cargo xtask STEP.. [--keep-going]  only these\n\n\
+         The first failure ends the run, unless --keep-going is given.\n\n",
+    );
+    for step in STEPS {
+        text.push_str(&format!("  {:<8}{}\n", step.name, step.about));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_is_every_step_in_order() {
+        let all: Vec<_> = select(&["test"]).unwrap().iter().map(|step| step.name).collect();
+        assert_eq!(all, STEPS.iter().map(|step| step.name).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn steps_are_selected_by_name_and_unknown_ones_refused() {
+        let some: Vec<_> = select(&["unit", "fmt"]).unwrap().iter().map(|s| s.name).collect();
+        assert_eq!(some, ["unit", "fmt"]);
+        assert_eq!(select(&["fmt", "nonsense"]).err(), Some("nonsense"));
+    }
+
+    #[test]
+    fn help_names_every_step() {
+        let help = help();
+        for step in STEPS {
+            assert!(help.contains(step.name) && help.contains(step.about));
+        }
+    }
+}

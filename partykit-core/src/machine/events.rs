@@ -23,7 +23,7 @@ pub(crate) enum Event {
     },
     Connect {
         connection: Connection,
-        request: Request,
+        request: Box<Request>,
         arrived: Duration,
     },
     Error(HandlerError),
@@ -33,7 +33,7 @@ pub(crate) enum Event {
     },
     /// A request; without a reply it is a tell.
     Request {
-        request: Request,
+        request: Box<Request>,
         chain: Chain,
         reply: Option<Reply>,
     },
@@ -125,10 +125,10 @@ pub enum StartReason {
 #[derive(Debug)]
 pub(crate) enum Job {
     Close { connection: Connection, close: Close },
-    Connect { connection: Connection, request: Request, arrived: Duration },
+    Connect { connection: Connection, request: Box<Request>, arrived: Duration },
     Error(HandlerError),
     Message { sender: Connection, message: Message },
-    Request { request: Request },
+    Request { request: Box<Request> },
     Start,
     Task(TaskResult),
 }
@@ -169,7 +169,7 @@ pub(crate) enum Effect {
     Frame { to: Targets, frame: Arc<Outgoing> },
     Respond(Reply, Result<Response, Refusal>),
     Spawn { id: u64, task: BoxFuture<'static, ()> },
-    Tell { to: RoomAddress, request: Request },
+    Tell { to: RoomAddress, request: Box<Request> },
 }
 
 /// The receivers of a frame.
@@ -181,11 +181,28 @@ pub(crate) enum Targets {
 
 impl Targets {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Connection> {
-        let (all, except): (&[Connection], &[Connection]) = match self {
-            Self::One(one) => (std::slice::from_ref(one), &[]),
-            Self::Many { all, except } => (all, except),
+        let except: &[Connection] = match self {
+            Self::One(_) => &[],
+            Self::Many { except, .. } => except,
         };
-        all.iter().filter(move |connection| !except.contains(connection))
+        self.reached().iter().filter(move |connection| !except.contains(connection))
+    }
+
+    /// The receivers, and those that are excepted.
+    pub(crate) fn reached(&self) -> &[Connection] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many { all, .. } => all,
+        }
+    }
+
+    /// Whether both reach the same connections, exceptions aside.
+    pub(crate) fn reaches_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::One(one), Self::One(other)) => one == other,
+            (Self::Many { all, .. }, Self::Many { all: other, .. }) => Arc::ptr_eq(all, other),
+            _ => false,
+        }
     }
 }
 
@@ -248,6 +265,8 @@ pub(crate) enum CancelReason {
 pub(crate) enum Discard {
     Effect(Effect),
     Event(Event),
+    Failed(Failed),
+    Response(Response),
 }
 
 /// Which handler an event belongs to.

@@ -149,7 +149,7 @@ impl Machine {
     }
 
     pub(crate) fn tell(&mut self, turn: TurnId, to: crate::RoomAddress, request: crate::Request) {
-        self.say(Some(turn), Effect::Tell { to, request });
+        self.say(Some(turn), Effect::Tell { to, request: Box::new(request) });
     }
 
     /// Announces a task of the running handler: from now on it keeps the room awake.

@@ -3,8 +3,11 @@ use std::{future::poll_fn, ops::Bound, task::Poll};
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::backend::{BackendError, KeyRange};
-use crate::{Room, limits};
+use super::{
+    backend::{Backend, BackendError, KeyRange},
+    layers::Diff,
+};
+use crate::{Room, RoomAddress, limits};
 
 /// What a room stores: rows of a key and a value, in key order.
 ///
@@ -208,16 +211,7 @@ impl<'a> Storage<'a> {
         let range = list.range()?;
         let cell = self.room.cell();
         let diff = cell.machine(|machine| machine.diff(&range));
-        let (backend, limit) = (cell.host().backend(), list.limit.unwrap_or(usize::MAX));
-        let rows = diff.scan(&**backend, cell.address(), &range, list.reverse, limit).await?;
-        rows.into_iter()
-            .map(|(key, value)| match std::str::from_utf8(&key[1..]) {
-                Ok(key) => Ok((key.to_owned(), value)),
-                Err(_) => {
-                    Err(StorageError::Backend(BackendError::Failed("a key is not UTF-8".into())))
-                }
-            })
-            .collect()
+        list.read(diff, &**cell.host().backend(), cell.address()).await
     }
 
     /// Commits what the handler has written so far, and waits until it is durable. What was said so far
@@ -327,6 +321,31 @@ impl List {
     /// At most so many rows.
     pub fn limit(self, rows: usize) -> Self {
         Self { limit: Some(rows), ..self }
+    }
+
+    /// The rows of a store that nothing is pending over.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) async fn stored(
+        &self,
+        backend: &dyn Backend,
+        room: &RoomAddress,
+    ) -> Result<Vec<(String, Bytes)>, StorageError> {
+        self.read(Diff::over(&[], &self.range()?), backend, room).await
+    }
+
+    async fn read(
+        &self,
+        diff: Diff,
+        backend: &dyn Backend,
+        room: &RoomAddress,
+    ) -> Result<Vec<(String, Bytes)>, StorageError> {
+        let (range, limit) = (self.range()?, self.limit.unwrap_or(usize::MAX));
+        let rows = diff.scan(backend, room, &range, self.reverse, limit).await?;
+        let named = rows.into_iter().map(|(key, value)| {
+            let key = std::str::from_utf8(&key[1..]).map(ToOwned::to_owned);
+            key.map(|key| (key, value)).map_err(|error| BackendError::Failed(error.into()))
+        });
+        Ok(named.collect::<Result<_, _>>()?)
     }
 
     /// The rows' keys: the bounds, narrowed to the prefix.

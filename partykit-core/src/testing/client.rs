@@ -1,0 +1,154 @@
+use std::{
+    fmt, mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::host::TestHost;
+use crate::{
+    Close, Connection, InvalidClose, Message, Text,
+    runtime::{Outgoing, RoomCell, Socket},
+};
+
+/// The client's end of a connection to a [`TestRoom`](super::TestRoom).
+pub struct TestConnection {
+    pub(super) connection: Connection,
+    pub(super) socket: Arc<TestSocket>,
+    pub(super) host: Arc<TestHost>,
+    pub(super) cell: Arc<RoomCell>,
+}
+
+impl TestConnection {
+    /// The connection's id.
+    pub fn id(&self) -> &str {
+        self.connection.id()
+    }
+
+    /// The connection as the room sees it.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Says something, and lets the room do what it does then.
+    ///
+    /// # Panics
+    ///
+    /// When the room's mailbox is full: a client cannot get further than this either.
+    pub async fn send(&self, message: impl Into<Message>) {
+        self.push(message);
+        self.host.settle().await;
+    }
+
+    /// Says something, and lets nothing happen yet.
+    ///
+    /// # Panics
+    ///
+    /// When the room's mailbox is full.
+    pub fn push(&self, message: impl Into<Message>) {
+        let refused = self.cell.message(&self.connection, message.into());
+        assert!(refused.is_ok(), "the mailbox of {} is full", self.cell.address());
+    }
+
+    /// Closes the connection, as a client does.
+    ///
+    /// # Errors
+    ///
+    /// When a client could not send such a Close.
+    pub async fn close(&self, code: u16, reason: impl Into<Text>) -> Result<(), InvalidClose> {
+        let close = Close::new(code, reason)?;
+        self.end(close).await;
+        Ok(())
+    }
+
+    /// Ends the connection without a Close: the client is gone.
+    pub async fn vanish(&self) {
+        self.end(Close::abnormal("the client is gone")).await;
+    }
+
+    /// What has arrived since the last time somebody asked.
+    pub fn received(&self) -> Vec<Message> {
+        mem::take(&mut self.socket.state().received)
+    }
+
+    /// The Close that the server sent, if it did.
+    pub fn closed(&self) -> Option<Close> {
+        self.socket.state().closed.clone()
+    }
+
+    /// Whether the handshake was answered, with or without success.
+    pub fn is_answered(&self) -> bool {
+        self.socket.state().answered
+    }
+
+    /// Whether the connection is open: accepted, and neither end has closed it.
+    pub fn is_open(&self) -> bool {
+        let state = self.socket.state();
+        state.answered && state.closed.is_none() && !state.ended
+    }
+
+    /// Answers the server's Close, as a client does by itself.
+    pub async fn answer_close(&self) {
+        if let Some(close) = self.closed() {
+            self.end(close).await;
+        }
+    }
+
+    async fn end(&self, close: Close) {
+        self.socket.state().ended = true;
+        self.cell.closed(&self.connection, close);
+        self.host.settle().await;
+    }
+}
+
+impl fmt::Debug for TestConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestConnection").field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+/// Notes what a room does to a socket.
+#[derive(Default)]
+pub(super) struct TestSocket(Mutex<SocketState>);
+
+#[derive(Default)]
+pub(super) struct SocketState {
+    pub(super) answered: bool,
+    pub(super) received: Vec<Message>,
+    pub(super) closed: Option<Close>,
+    pub(super) ended: bool,
+}
+
+impl TestSocket {
+    pub(super) fn state(&self) -> MutexGuard<'_, SocketState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Socket for TestSocket {
+    fn accept(&self) {
+        let mut state = self.state();
+        assert!(!state.answered, "a handshake is answered once");
+        state.answered = true;
+    }
+
+    fn refuse(&self, close: Close) {
+        let mut state = self.state();
+        assert!(!state.answered, "a handshake is answered once");
+        (state.answered, state.closed) = (true, Some(close));
+    }
+
+    fn send(&self, message: &Outgoing) {
+        let mut state = self.state();
+        assert!(state.answered, "nothing overtakes the handshake's answer");
+        if !state.ended && state.closed.is_none() {
+            state.received.push(message.message().clone());
+        }
+    }
+
+    fn close(&self, close: Close) {
+        let mut state = self.state();
+        assert!(state.answered, "nothing overtakes the handshake's answer");
+        state.closed.get_or_insert(close);
+    }
+
+    fn flush(&self) {}
+}

@@ -1,0 +1,237 @@
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::poll_fn,
+    mem,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
+
+use futures_core::{Stream, future::BoxFuture};
+use futures_util::stream::FuturesUnordered;
+
+use crate::{
+    Backend, CallError, Request, Response, RoomAddress, Timestamp,
+    runtime::{Chain, Host, RoomCell},
+    splitmix::SplitMix64,
+};
+
+/// Runs the driver of a room's party.
+pub(super) type Drive = Box<dyn Fn(Arc<RoomCell>) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// Answers calls to other rooms.
+pub(super) type Callee =
+    Box<dyn Fn(&RoomAddress, Request, Chain) -> Result<Response, CallError> + Send + Sync>;
+
+/// Where the virtual wall clock begins: the first moment of 2024.
+const EPOCH: Timestamp = Timestamp::from_millis(1_704_067_200_000);
+
+/// The runtime of one [`TestRoom`](super::TestRoom).
+pub(super) struct TestHost {
+    pub(super) drive: Drive,
+    pub(super) callee: Option<Callee>,
+    pub(super) vars: HashMap<String, String>,
+    pub(super) backend: Arc<dyn Backend>,
+    state: Mutex<State>,
+    /// The drivers and tasks, but while somebody polls them.
+    tasks: Mutex<Option<Tasks>>,
+}
+
+type Tasks = FuturesUnordered<BoxFuture<'static, ()>>;
+
+struct State {
+    elapsed: Duration,
+    random: SplitMix64,
+    timers: BTreeMap<(Duration, u64), Waker>,
+    next_timer: u64,
+    /// Started since somebody polled.
+    incoming: Vec<BoxFuture<'static, ()>>,
+    /// What the room told other rooms.
+    told: Vec<(RoomAddress, Request)>,
+}
+
+impl TestHost {
+    pub(super) fn new(
+        drive: Drive,
+        callee: Option<Callee>,
+        vars: HashMap<String, String>,
+        backend: Arc<dyn Backend>,
+        seed: u64,
+    ) -> Arc<Self> {
+        let state = State {
+            elapsed: Duration::ZERO,
+            random: SplitMix64::new(seed),
+            timers: BTreeMap::new(),
+            next_timer: 0,
+            incoming: Vec::new(),
+            told: Vec::new(),
+        };
+        let tasks = Mutex::new(Some(FuturesUnordered::new()));
+        Arc::new(Self { drive, callee, vars, backend, state: Mutex::new(state), tasks })
+    }
+
+    /// Runs everything as far as it goes without time or the outside world.
+    pub(super) async fn settle(&self) {
+        poll_fn(|cx| {
+            let taken = lock(&self.tasks).take();
+            let Some(mut tasks) = taken else {
+                // Somebody else is at it, further up this thread's stack or on another thread.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            };
+            let alarm = Arc::new(Alarm { rung: AtomicBool::new(true), outer: cx.waker().clone() });
+            let waker = Waker::from(alarm.clone());
+            while alarm.rung.swap(false, Ordering::SeqCst) || !self.state().incoming.is_empty() {
+                tasks.extend(mem::take(&mut self.state().incoming));
+                let mut cx = Context::from_waker(&waker);
+                while let Poll::Ready(Some(())) = std::pin::Pin::new(&mut tasks).poll_next(&mut cx)
+                {
+                }
+            }
+            *lock(&self.tasks) = Some(tasks);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Drops every driver and task where it stands.
+    pub(super) fn crash(&self) {
+        let tasks = lock(&self.tasks).replace(FuturesUnordered::new());
+        let incoming = mem::take(&mut self.state().incoming);
+        drop((tasks, incoming));
+        self.state().timers.clear();
+    }
+
+    /// Moves the clock to the next timer that is due by `until`, or to `until`; whether there was one.
+    pub(super) fn pass(&self, until: Duration) -> bool {
+        let mut state = self.state();
+        let due = state.timers.first_key_value().map(|((at, _), _)| *at).filter(|at| *at <= until);
+        state.elapsed = state.elapsed.max(due.unwrap_or(until));
+        let now = state.elapsed;
+        let later = state.timers.split_off(&(now, u64::MAX));
+        let rung = mem::replace(&mut state.timers, later);
+        drop(state);
+        rung.into_values().for_each(Waker::wake);
+        due.is_some()
+    }
+
+    pub(super) fn take_told(&self) -> Vec<(RoomAddress, Request)> {
+        mem::take(&mut self.state().told)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+impl Host for Arc<TestHost> {
+    fn elapsed(&self) -> Duration {
+        self.state().elapsed
+    }
+
+    fn now(&self) -> Timestamp {
+        EPOCH + self.elapsed()
+    }
+
+    fn random(&self, bytes: &mut [u8]) {
+        let mut state = self.state();
+        for chunk in bytes.chunks_mut(8) {
+            chunk.copy_from_slice(&state.random.next_u64().to_le_bytes()[..chunk.len()]);
+        }
+    }
+
+    fn var(&self, name: &str) -> Option<String> {
+        self.vars.get(name).cloned()
+    }
+
+    fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    fn sleep_until(&self, at: Duration) -> BoxFuture<'static, ()> {
+        let host = self.clone();
+        let id = {
+            let mut state = self.state();
+            state.next_timer += 1;
+            state.next_timer
+        };
+        let mut timer = Timer { host, at, id };
+        Box::pin(poll_fn(move |cx| timer.poll(cx)))
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.state().incoming.push(task);
+    }
+
+    fn start(&self, room: &Arc<RoomCell>) {
+        let driver = (self.drive)(room.clone());
+        self.state().incoming.push(driver);
+    }
+
+    fn vacant(&self, _: &Arc<RoomCell>) {}
+
+    fn call(
+        &self,
+        to: RoomAddress,
+        request: Request,
+        chain: Chain,
+    ) -> BoxFuture<'static, Result<Response, CallError>> {
+        let answer = match &self.callee {
+            Some(callee) => callee(&to, request, chain),
+            None => Err(CallError::UnknownParty(to.party().to_owned())),
+        };
+        Box::pin(std::future::ready(answer))
+    }
+
+    fn tell(&self, to: RoomAddress, request: Request) {
+        self.state().told.push((to, request));
+    }
+
+    fn knows_party(&self, _: &str) -> bool {
+        true
+    }
+}
+
+/// Waits for the virtual clock.
+struct Timer {
+    host: Arc<TestHost>,
+    at: Duration,
+    id: u64,
+}
+
+impl Timer {
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.host.state();
+        if state.elapsed >= self.at {
+            return Poll::Ready(());
+        }
+        state.timers.insert((self.at, self.id), cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.host.state().timers.remove(&(self.at, self.id));
+    }
+}
+
+/// Notes that something can go on, and passes it on.
+struct Alarm {
+    rung: AtomicBool,
+    outer: Waker,
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.rung.store(true, Ordering::SeqCst);
+        self.outer.wake_by_ref();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

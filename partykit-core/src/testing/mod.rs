@@ -1,0 +1,42 @@
+//! Rooms for tests: a virtual clock, connections without sockets, and sleep, crash and time on command.
+//!
+//! [`TestRoom`] runs a real room, the one that every runtime runs, without a runtime. It needs no
+//! executor of its own: await it under any.
+//!
+//! ```
+//! use partykit_core::{Connection, Message, Options, Result, Room, Server, testing::TestRoom};
+//!
+//! #[derive(Default)]
+//! struct Relay;
+//!
+//! impl Server for Relay {
+//!     fn options() -> Options {
+//!         Options::new().hibernate(true)
+//!     }
+//!
+//!     async fn on_message(&mut self, room: &Room, sender: &Connection, message: Message) -> Result {
+//!         room.broadcast(message).except(sender).send();
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # futures_executor::block_on(async {
+//! let room = TestRoom::<Relay>::new();
+//! let ada = room.connect("ada").await;
+//! let grace = room.connect("grace").await;
+//! room.hibernate().await.unwrap();
+//!
+//! ada.send("hello").await;
+//! assert_eq!(grace.received(), [Message::from("hello")]);
+//! assert_eq!(ada.received(), []);
+//! # });
+//! ```
+
+mod client;
+mod host;
+mod room;
+mod transparency;
+
+pub use client::TestConnection;
+pub use room::{TestRoom, TestRoomBuilder};
+pub use transparency::{Difference, Step, transparency};

@@ -1,0 +1,380 @@
+use std::{
+    collections::HashMap,
+    fmt,
+    marker::PhantomData,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use serde::de::DeserializeOwned;
+
+use super::{
+    client::{TestConnection, TestSocket},
+    host::{Callee, TestHost},
+};
+use crate::{
+    AwakeReason, Backend, Body, CallError, List, MemoryBackend, Message, Options, Refusal, Request,
+    Response, RoomAddress, RoomId, RoomStats, Server,
+    runtime::{Chain, Host, RoomCell, drive},
+};
+
+/// One room of a server, for tests. See the [module](super).
+///
+/// Its methods return when all has happened that happens without time passing; time passes with
+/// [`advance`](TestRoom::advance). A handler that waits for the outside world is waited for with
+/// [`idle`](TestRoom::idle).
+pub struct TestRoom<S> {
+    host: Arc<TestHost>,
+    cell: Mutex<Arc<RoomCell>>,
+    options: Options,
+    address: RoomAddress,
+    server: PhantomData<fn() -> S>,
+}
+
+impl<S: Server + Default> TestRoom<S> {
+    /// A new room of a party `main`, with an empty storage in memory.
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// A room with other surroundings.
+    pub fn builder() -> TestRoomBuilder<S> {
+        TestRoomBuilder::new(|_| S::default())
+    }
+}
+
+impl<S: Server> TestRoom<S> {
+    /// Connects a client with this id.
+    pub async fn connect(&self, id: &str) -> TestConnection {
+        let path = self.path(&format!("?_pk={id}"));
+        self.connect_with(id, get(&path)).await
+    }
+
+    /// Connects a client with a request of its own.
+    ///
+    /// # Panics
+    ///
+    /// When the room refuses before it even tries; see [`try_connect`](TestRoom::try_connect).
+    pub async fn connect_with(&self, id: &str, request: Request) -> TestConnection {
+        match self.try_connect(id, request).await {
+            Ok(connection) => connection,
+            Err(refusal) => panic!("{id} cannot connect to {}: {refusal}", self.address),
+        }
+    }
+
+    /// Connects a client, or not.
+    ///
+    /// # Errors
+    ///
+    /// When the room refuses before it even tries.
+    pub async fn try_connect(&self, id: &str, request: Request) -> Result<TestConnection, Refusal> {
+        let connection = self.begin_connect(id, request);
+        self.settle().await;
+        connection
+    }
+
+    /// Begins to connect a client, and lets nothing happen yet.
+    ///
+    /// # Errors
+    ///
+    /// When the room refuses before it even tries.
+    pub fn begin_connect(&self, id: &str, request: Request) -> Result<TestConnection, Refusal> {
+        let (cell, socket) = (self.cell().clone(), Arc::new(TestSocket::default()));
+        let uri = format!("http://test{}", request.uri());
+        let connection = cell.connect(id, &uri, request, socket.clone())?;
+        Ok(TestConnection { connection, socket, host: self.host.clone(), cell })
+    }
+
+    /// Sends an HTTP request.
+    ///
+    /// # Errors
+    ///
+    /// When the room gives no answer.
+    pub async fn request(&self, request: Request) -> Result<Response, Refusal> {
+        let answer = self.cell().request(request, Chain::new());
+        self.settle().await;
+        answer.await
+    }
+
+    /// Sends a GET request and gives the body as text.
+    ///
+    /// # Errors
+    ///
+    /// When the room gives no answer.
+    ///
+    /// # Panics
+    ///
+    /// When the body is a stream, or not text.
+    pub async fn get(&self, path: &str) -> Result<String, Refusal> {
+        let response = self.request(get(&self.path(path))).await?;
+        let body = response.body().bytes().expect("the body is no stream");
+        Ok(std::str::from_utf8(body).expect("the body is text").to_owned())
+    }
+
+    /// Sends a request without waiting for an answer, as another room does.
+    ///
+    /// # Errors
+    ///
+    /// When the room cannot take it.
+    pub async fn tell(&self, request: Request) -> Result<(), Refusal> {
+        self.cell().tell(request)?;
+        self.settle().await;
+        Ok(())
+    }
+
+    /// Sends a message to all connections from outside of the room, without waking it.
+    pub async fn broadcast(&self, message: impl Into<Message>) {
+        self.cell().broadcast(message.into(), None);
+        self.settle().await;
+    }
+
+    /// Puts the room to sleep, as its idle time would.
+    ///
+    /// # Errors
+    ///
+    /// The reasons, when something keeps it awake.
+    pub async fn hibernate(&self) -> Result<(), Vec<AwakeReason>> {
+        let cell = self.cell().clone();
+        self.settle().await;
+        let reasons = cell.stats().reasons;
+        if !reasons.is_empty() {
+            return Err(reasons);
+        }
+        cell.hibernate().await?;
+        self.settle().await;
+        Ok(())
+    }
+
+    /// Ends the server's process: the instance, all connections and all that is not durable are gone.
+    /// The next event meets a room that only has its storage.
+    pub async fn crash(&self) {
+        self.host.crash();
+        let cell = RoomCell::new(self.address.clone(), self.options.clone(), self.dyn_host());
+        *self.cell() = cell;
+        self.settle().await;
+    }
+
+    /// Lets time pass: timers ring in their order, and what they cause happens at their time.
+    pub async fn advance(&self, time: Duration) {
+        let until = self.host.elapsed() + time;
+        self.settle().await;
+        while self.host.pass(until) {
+            self.settle().await;
+        }
+        self.settle().await;
+    }
+
+    /// Lets everything happen that happens without time passing.
+    pub async fn settle(&self) {
+        self.host.settle().await;
+    }
+
+    /// Waits until no handler runs, also for one that waits for the outside world.
+    pub async fn idle(&self) {
+        loop {
+            self.settle().await;
+            let reasons = self.stats().reasons;
+            if !reasons.iter().any(AwakeReason::is_passing) {
+                return;
+            }
+            let mut polled = false;
+            std::future::poll_fn(|cx| {
+                self.cell().watch(cx.waker());
+                match std::mem::replace(&mut polled, true) {
+                    true => std::task::Poll::Ready(()),
+                    false => std::task::Poll::Pending,
+                }
+            })
+            .await;
+        }
+    }
+
+    /// How the room is.
+    pub fn stats(&self) -> RoomStats {
+        self.cell().stats()
+    }
+
+    /// The stored value of a key, as a new instance would read it.
+    ///
+    /// # Panics
+    ///
+    /// When the store fails or the value is not of this shape.
+    pub async fn stored<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
+        let rows = self.rows(List::new().start(key).limit(1)).await;
+        let (_, value) = rows.into_iter().find(|(found, _)| found == key)?;
+        Some(serde_json::from_slice(&value).expect("the value is of this shape"))
+    }
+
+    /// The stored rows, as a new instance would read them.
+    ///
+    /// # Panics
+    ///
+    /// When the store fails.
+    pub async fn rows(&self, list: List) -> Vec<(String, Vec<u8>)> {
+        let rows =
+            list.stored(&*self.host.backend, &self.address).await.expect("the store answers");
+        rows.into_iter().map(|(key, value)| (key, value.to_vec())).collect()
+    }
+
+    /// What the room told other rooms since the last time somebody asked.
+    pub fn told(&self) -> Vec<(RoomAddress, Request)> {
+        self.host.take_told()
+    }
+
+    /// The room's party and id.
+    pub fn address(&self) -> &RoomAddress {
+        &self.address
+    }
+
+    pub(super) fn cell(&self) -> MutexGuard<'_, Arc<RoomCell>> {
+        self.cell.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn path(&self, rest: &str) -> String {
+        format!("/parties/{}/{}{rest}", self.address.party(), self.address.room())
+    }
+
+    fn dyn_host(&self) -> Arc<dyn Host> {
+        Arc::new(self.host.clone())
+    }
+}
+
+impl<S: Server + Default> Default for TestRoom<S> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S> fmt::Debug for TestRoom<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestRoom").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// Makes a [`TestRoom`] with other surroundings.
+///
+/// ```
+/// use std::{sync::Arc, time::Duration};
+/// use partykit_core::{FaultyBackend, MemoryBackend, Server, testing::TestRoom};
+///
+/// #[derive(Default)]
+/// struct Nothing;
+/// impl Server for Nothing {}
+///
+/// let backend = FaultyBackend::new(MemoryBackend::default(), 1).fail_commits(0.1);
+/// let room = TestRoom::<Nothing>::builder()
+///     .room("lobby")
+///     .backend(Arc::new(backend))
+///     .var("TOKEN", "s3cret")
+///     .options(|options| options.hibernate_after(Duration::from_secs(1)))
+///     .build();
+/// assert_eq!(room.address().to_string(), "main/lobby");
+/// ```
+pub struct TestRoomBuilder<S> {
+    make: Box<dyn Fn(&RoomId) -> S + Send + Sync>,
+    party: String,
+    room: String,
+    options: Options,
+    backend: Arc<dyn Backend>,
+    vars: HashMap<String, String>,
+    callee: Option<Callee>,
+    seed: u64,
+}
+
+impl<S: Server> TestRoomBuilder<S> {
+    /// A room whose instances are made by `make`.
+    pub fn new(make: impl Fn(&RoomId) -> S + Send + Sync + 'static) -> Self {
+        Self {
+            make: Box::new(make),
+            party: "main".to_owned(),
+            room: "room".to_owned(),
+            options: S::options(),
+            backend: Arc::new(MemoryBackend::default()),
+            vars: HashMap::new(),
+            callee: None,
+            seed: 0,
+        }
+    }
+
+    /// The party's name.
+    #[must_use]
+    pub fn party(self, name: &str) -> Self {
+        Self { party: name.to_owned(), ..self }
+    }
+
+    /// The room's id.
+    #[must_use]
+    pub fn room(self, id: &str) -> Self {
+        Self { room: id.to_owned(), ..self }
+    }
+
+    /// Other options than the server's own.
+    #[must_use]
+    pub fn options(self, change: impl FnOnce(Options) -> Options) -> Self {
+        Self { options: change(self.options), ..self }
+    }
+
+    /// Where the room stores.
+    #[must_use]
+    pub fn backend(self, backend: Arc<dyn Backend>) -> Self {
+        Self { backend, ..self }
+    }
+
+    /// A named value for [`Room::var`](crate::Room::var).
+    #[must_use]
+    pub fn var(mut self, name: &str, value: &str) -> Self {
+        self.vars.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Answers the room's calls to other rooms.
+    #[must_use]
+    pub fn callee(
+        self,
+        answer: impl Fn(&RoomAddress, Request, Chain) -> Result<Response, CallError>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        Self { callee: Some(Box::new(answer)), ..self }
+    }
+
+    /// What [`Room::random`](crate::Room::random) gives depends on this and nothing else.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// The room.
+    ///
+    /// # Panics
+    ///
+    /// When the room's id is not one.
+    pub fn build(self) -> TestRoom<S> {
+        let make = Arc::new(self.make);
+        let run = Box::new(move |cell| {
+            let make = make.clone();
+            Box::pin(drive(cell, move |id: &RoomId| make(id))) as _
+        });
+        let host = TestHost::new(run, self.callee, self.vars, self.backend, self.seed);
+        let room = RoomId::new(self.room).expect("a room id");
+        let address = RoomAddress::new(self.party, room);
+        let dyn_host: Arc<dyn Host> = Arc::new(host.clone());
+        let cell = RoomCell::new(address.clone(), self.options.clone(), dyn_host);
+        let options = self.options;
+        TestRoom { host, cell: Mutex::new(cell), options, address, server: PhantomData }
+    }
+}
+
+impl<S> fmt::Debug for TestRoomBuilder<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestRoomBuilder").field("room", &self.room).finish_non_exhaustive()
+    }
+}
+
+/// A GET request without a body.
+pub(super) fn get(path: &str) -> Request {
+    let mut request = Request::new(Body::empty());
+    *request.uri_mut() = path.parse().expect("a path");
+    request
+}

@@ -1,0 +1,140 @@
+//! A command of another program: printed before it runs, timed, and an error when it fails.
+
+use std::{
+    ffi::OsStr,
+    fmt,
+    io::{self, BufRead, BufReader},
+    path::Path,
+    process::{self, Stdio},
+    time::Instant,
+};
+
+/// Why a step failed, in words for the person who ran it.
+#[derive(Debug)]
+pub(crate) struct Failure(String);
+
+impl Failure {
+    pub(crate) fn new(why: impl Into<String>) -> Self {
+        Self(why.into())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A command line in the making. Runs in the directory it was made for, without standard input.
+#[derive(Debug)]
+pub(crate) struct Command {
+    inner: process::Command,
+    line: String,
+}
+
+impl Command {
+    /// Splits `line` at white space: no argument may hold any; add those with [`Command::arg`].
+    pub(crate) fn new(directory: &Path, line: &str) -> Self {
+        let mut words = line.split_whitespace();
+        let mut inner = process::Command::new(words.next().expect("a command has a program"));
+        inner.args(words).current_dir(directory).stdin(Stdio::null());
+        Self { inner, line: line.to_owned() }
+    }
+
+    pub(crate) fn arg(mut self, argument: &str) -> Self {
+        self.inner.arg(argument);
+        self.line.push_str(&format!(" {argument}"));
+        self
+    }
+
+    pub(crate) fn env(mut self, key: &str, value: impl AsRef<OsStr>) -> Self {
+        self.line = format!("{key}='{}' {}", value.as_ref().display(), self.line);
+        self.inner.env(key, value);
+        self
+    }
+
+    /// Runs it, its output going where ours goes.
+    pub(crate) fn run(mut self) -> Result<(), Failure> {
+        self.announce();
+        let started = Instant::now();
+        let status = self.inner.status().map_err(|error| self.not_started(&error))?;
+        self.judge(status, started)
+    }
+
+    /// Runs it like [`Command::run`] and returns what it wrote to standard output besides.
+    pub(crate) fn tee(mut self) -> Result<String, Failure> {
+        self.announce();
+        let started = Instant::now();
+        self.inner.stdout(Stdio::piped());
+        let mut child = self.inner.spawn().map_err(|error| self.not_started(&error))?;
+        let mut seen = String::new();
+        for line in BufReader::new(child.stdout.take().expect("stdout is piped")).lines() {
+            let line = line.map_err(|error| self.not_started(&error))?;
+            println!("{line}");
+            seen.push_str(&line);
+            seen.push('\n');
+        }
+        let status = child.wait().map_err(|error| self.not_started(&error))?;
+        self.judge(status, started).map(|()| seen)
+    }
+
+    /// Runs it quietly and returns its standard output: for questions, not for work.
+    pub(crate) fn read(mut self) -> Result<String, Failure> {
+        let output = self.inner.output().map_err(|error| self.not_started(&error))?;
+        if !output.status.success() {
+            let why = String::from_utf8_lossy(&output.stderr);
+            return Err(Failure::new(format!("{}: {}\n{why}", self.line, output.status)));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn announce(&self) {
+        println!("$ {}", self.line);
+    }
+
+    fn judge(&self, status: process::ExitStatus, started: Instant) -> Result<(), Failure> {
+        println!("  ({:.1} s)", started.elapsed().as_secs_f64());
+        if status.success() {
+            Ok(())
+        } else {
+            Err(Failure::new(format!("{}: {status}", self.line)))
+        }
+    }
+
+    fn not_started(&self, error: &io::Error) -> Failure {
+        Failure::new(format!("{}: {error}", self.line))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(line: &str) -> Command {
+        Command::new(Path::new("."), line)
+    }
+
+    #[test]
+    fn a_command_that_fails_is_named_in_the_error() {
+        let failure = command("cargo no-such-subcommand").run().unwrap_err().to_string();
+        assert!(failure.starts_with("cargo no-such-subcommand: exit status"), "{failure}");
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_named_in_the_error() {
+        let failure = command("no-such-program-anywhere").tee().unwrap_err().to_string();
+        assert!(failure.starts_with("no-such-program-anywhere: "), "{failure}");
+    }
+
+    #[test]
+    fn output_can_be_read() {
+        assert!(command("cargo --version").tee().unwrap().starts_with("cargo "));
+        assert!(command("cargo --version").read().unwrap().starts_with("cargo "));
+    }
+
+    #[test]
+    fn the_line_shows_what_a_shell_would_need() {
+        let command = command("cargo doc").env("RUSTDOCFLAGS", "-D warnings").arg("--no-deps");
+        assert_eq!(command.line, "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps");
+    }
+}

@@ -1,0 +1,193 @@
+//! The steps, each with its commands.
+
+use std::{env, path::Path};
+
+use crate::{
+    command::{Command, Failure},
+    report::{Outcome, Verdict},
+    rules, tools,
+};
+
+/// One check, a subcommand of its own.
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) run: fn(root: &Path) -> Outcome,
+}
+
+/// In the order in which `test` runs them: what is cheap and tells most comes first, and nothing is
+/// installed before the plain Rust checks have passed.
+pub(crate) const STEPS: &[Step] = &[
+    Step { name: "fmt", about: "rustfmt, without changing anything", run: fmt },
+    Step { name: "rules", about: "the rules of this repository that no linter knows", run: rules },
+    Step {
+        name: "clippy",
+        about: "clippy on every target and feature, warnings denied",
+        run: clippy,
+    },
+    Step { name: "unit", about: "unit, integration and documentation tests", run: unit },
+    Step {
+        name: "setup",
+        about: "install what the steps below need and what is missing",
+        run: setup,
+    },
+    Step { name: "wasm", about: "check what must also build for wasm32", run: wasm },
+    Step {
+        name: "node",
+        about: "real clients: partysocket in Node and in headless Chromium",
+        run: node,
+    },
+    Step { name: "doc", about: "rustdoc, warnings denied", run: doc },
+    Step { name: "hack", about: "each feature of each published crate by itself", run: hack },
+    Step { name: "deny", about: "licences, sources, bans and known vulnerabilities", run: deny },
+];
+
+const PUBLISHED: &[&str] =
+    &["partykit", "partykit-core", "partykit-runtime-tokio", "partykit-runtime-workers"];
+
+/// The features and targets of every build that runs: with the same set, dependencies are compiled
+/// once. (`--examples` makes cargo count the features of the dev-dependencies in.)
+const SERVERS: &str = "cargo build --workspace --exclude xtask --all-features --bins --examples";
+
+fn fmt(root: &Path) -> Outcome {
+    passed(Command::new(root, "cargo fmt --all --check").run())
+}
+
+fn rules(root: &Path) -> Outcome {
+    let violations = rules::check(root)?;
+    for violation in &violations {
+        println!("{violation}");
+    }
+    match violations.len() {
+        0 => Ok(Verdict::Passed),
+        broken => Err(Failure::new(format!("{broken} violations"))),
+    }
+}
+
+fn clippy(root: &Path) -> Outcome {
+    let line = "cargo clippy --workspace --all-targets --all-features -- -D warnings";
+    passed(Command::new(root, line).run())
+}
+
+fn unit(root: &Path) -> Outcome {
+    let has_nextest = tools::find(tools::NEXTEST).is_some();
+    if has_nextest {
+        Command::new(root, "cargo nextest run --workspace --all-features").run()?;
+    } else {
+        Command::new(root, "cargo test --workspace --all-features --all-targets").run()?;
+    }
+    Command::new(root, "cargo test --doc --workspace --all-features").run()?;
+    Ok(if has_nextest {
+        Verdict::Passed
+    } else {
+        Verdict::PassedBut(
+            "cargo-nextest is missing: ran cargo test, where a hang is no failure".into(),
+        )
+    })
+}
+
+fn setup(root: &Path) -> Outcome {
+    passed(tools::install(root))
+}
+
+fn wasm(root: &Path) -> Outcome {
+    let check = |what: &str| {
+        Command::new(root, &format!("cargo check --target {} {what}", tools::WASM)).run()
+    };
+    check("-p partykit-core -p partykit-runtime-workers")?;
+    passed(check("-p relay --lib --no-default-features"))
+}
+
+fn node(root: &Path) -> Outcome {
+    let tests = root.join(tools::NODE_TESTS);
+    if !tests.join("node_modules").is_dir() {
+        return Err(Failure::new("no node_modules: run `cargo xtask setup`"));
+    }
+    let chromium = tools::chromium()
+        .ok_or_else(|| Failure::new("no Chromium: run `cargo xtask setup`, or set CHROMIUM"))?;
+    Command::new(root, SERVERS).run()?;
+    let mut npm = Command::new(&tests, "npm test").env("CHROMIUM", chromium);
+    for (variable, package, binary) in
+        [("RELAY_BIN", "relay", "relay"), ("PROBE_BIN", "partykit-conformance", "probe")]
+    {
+        if has_package(root, package) {
+            npm = npm.env(variable, built(package, binary)?);
+        }
+    }
+    match tests_run(&npm.tee()?) {
+        Some(0) => Err(Failure::new("npm test ran no test")),
+        Some(_) => Ok(Verdict::Passed),
+        None => Err(Failure::new("npm test did not say how many tests it ran")),
+    }
+}
+
+fn doc(root: &Path) -> Outcome {
+    let line = "cargo doc --workspace --no-deps --all-features";
+    passed(Command::new(root, line).env("RUSTDOCFLAGS", "-D warnings").run())
+}
+
+fn hack(root: &Path) -> Outcome {
+    tools::require("cargo-hack")?;
+    let mut command = Command::new(root, "cargo hack check --each-feature --no-dev-deps");
+    for package in PUBLISHED {
+        command = command.arg("-p").arg(package);
+    }
+    passed(command.run())
+}
+
+/// The advisory database comes over the network, from a place that a closed network may not reach;
+/// everything else is decided by the lock file alone.
+fn deny(root: &Path) -> Outcome {
+    tools::require("cargo-deny")?;
+    Command::new(root, "cargo deny --all-features check bans licenses sources").run()?;
+    if Command::new(root, "cargo deny fetch db").run().is_err() {
+        return Ok(Verdict::PassedBut("no advisories: their database is out of reach".into()));
+    }
+    passed(Command::new(root, "cargo deny --offline --all-features check advisories").run())
+}
+
+fn passed(done: Result<(), Failure>) -> Outcome {
+    done.map(|()| Verdict::Passed)
+}
+
+fn has_package(root: &Path, package: &str) -> bool {
+    Command::new(root, "cargo pkgid").arg(package).read().is_ok()
+}
+
+/// The binary that `SERVERS` has built: beside our own, which the same profile built.
+fn built(package: &str, binary: &str) -> Result<std::path::PathBuf, Failure> {
+    let ours = env::current_exe().map_err(|error| Failure::new(error.to_string()))?;
+    let built = ours.with_file_name(format!("{binary}{}", env::consts::EXE_SUFFIX));
+    if built.is_file() {
+        Ok(built)
+    } else {
+        Err(Failure::new(format!("the package {package} has no binary called {binary}")))
+    }
+}
+
+/// How many tests Node's runner says it ran, in either of its formats; `None` if it does not say.
+fn tests_run(output: &str) -> Option<u32> {
+    output.lines().rev().find_map(|line| {
+        let count = line.strip_prefix("ℹ tests ").or_else(|| line.strip_prefix("# tests "))?;
+        count.trim().parse().ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_count_of_tests_is_read_in_both_formats() {
+        assert_eq!(tests_run("✔ a (1ms)\nℹ tests 12\nℹ pass 12\n"), Some(12));
+        assert_eq!(tests_run("TAP version 13\n1..0\n# tests 0\n# pass 0\n"), Some(0));
+        assert_eq!(tests_run("all is well\n"), None);
+    }
+
+    #[test]
+    fn a_binary_that_was_not_built_is_missed() {
+        let failure = built("relay", "no-such-binary").unwrap_err().to_string();
+        assert_eq!(failure, "the package relay has no binary called no-such-binary");
+    }
+}
