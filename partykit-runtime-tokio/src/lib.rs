@@ -3,3 +3,5 @@
 
 #[allow(dead_code, unused_imports)]
 mod codec;
+#[allow(dead_code, unused_imports)]
+mod socket;
