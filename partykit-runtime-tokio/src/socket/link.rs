@@ -161,6 +161,16 @@ impl Link {
         });
     }
 
+    #[cfg(test)]
+    pub(super) fn is_queueing(&self) -> bool {
+        self.lock().queue.is_some()
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_up(&self) -> bool {
+        self.lock().task.is_some()
+    }
+
     fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.lock();
         let result = act(&mut state);

@@ -62,6 +62,11 @@ impl Sweeper {
         self.visits().remove(&(old, address(link)));
     }
 
+    #[cfg(test)]
+    pub(super) fn scheduled(&self) -> usize {
+        self.visits().len()
+    }
+
     fn sweep(&self, now: Second) {
         self.clock.store(now, Ordering::Relaxed);
         while let Some(link) = self.next_due(now) {
