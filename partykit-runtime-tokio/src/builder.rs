@@ -14,7 +14,7 @@ use crate::{
     origins::Origins,
     party::{Kind, KindOf, Party},
     shutdown::Shutdown,
-    socket::LinkSettings,
+    socket::{LinkSettings, Sweeper},
 };
 
 /// What a [`Runtime`] is to run, and how.
@@ -214,10 +214,11 @@ impl Builder {
         let explicit = self.vars;
         let vars: Vars =
             Arc::new(move |name| explicit.get(name).cloned().or_else(|| environment(name)));
-        let parties = self.parties.into_iter().map(|party| {
-            let link = LinkSettings::new(&party.options, self.keep_alive);
-            let Registration { name, options, kind } = party;
-            (name.clone(), Party::new(name, options, kind, Arc::new(link)))
+        let sweeper = Sweeper::start();
+        let parties = self.parties.into_iter().map(|Registration { name, options, kind }| {
+            let link = LinkSettings::new(&options, sweeper.clone());
+            let link = Arc::new(LinkSettings { keep_alive: self.keep_alive, ..link });
+            (name.clone(), Party::new(name, options, kind, link))
         });
         let backend = self.backend.unwrap_or_else(|| Arc::new(MemoryBackend::default()));
         Runtime::new(Front {

@@ -1,4 +1,7 @@
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+};
 
 use partykit_core::{
     AwakeReason, CallError, Message, Request, Response, RoomAddress, RoomId, RoomPhase, RoomStats,
@@ -97,7 +100,7 @@ impl Handle {
     /// How all rooms are. Wakes nobody, and takes a moment for each room in memory.
     pub fn stats(&self) -> RuntimeStats {
         let parties = self.host.parties().map(|party| {
-            let slow_clients = party.link().slow_clients();
+            let slow_clients = party.link().slow_clients.load(Ordering::Relaxed);
             (party.name().clone(), PartyStats { slow_clients, ..PartyStats::default() })
         });
         let mut stats = RuntimeStats { parties: parties.collect() };
