@@ -32,10 +32,18 @@ pub mod runtime {
 }
 
 /// Compiles the guide's examples.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "tokio", feature = "testing"))]
 mod guide {
-    #[doc = include_str!("../docs/src/rules.md")]
-    struct Rules;
+    #[doc = include_str!("../docs/src/first-room.md")]
+    struct FirstRoom;
+    #[doc = include_str!("../docs/src/hibernation.md")]
+    struct Hibernation;
+    #[doc = include_str!("../docs/src/introduction.md")]
+    struct Introduction;
     #[doc = include_str!("../docs/src/protocol.md")]
     struct Protocol;
+    #[doc = include_str!("../docs/src/rules.md")]
+    struct Rules;
+    #[doc = include_str!("../docs/src/testing.md")]
+    struct Testing;
 }

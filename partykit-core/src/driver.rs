@@ -16,7 +16,7 @@ use crate::{
     BackendError, Claim, Connection, ErrorId, Room, RoomId, Server,
     cell::RoomCell,
     error::{Failure, panic_message},
-    machine::{Answer, CancelReason, Effect, Failed, Job, Output},
+    machine::{Answer, CancelReason, Effect, Failed, Job, Output, Targets},
     scope,
     turn::turn,
 };
@@ -154,8 +154,8 @@ struct Pump {
     commit: Option<BoxFuture<'static, Result<(), BackendError>>>,
     timer: Option<(Duration, BoxFuture<'static, ()>)>,
     outputs: Vec<Output>,
-    /// The sockets that something was queued at.
-    unflushed: Vec<Connection>,
+    /// Where something was queued since the last flush.
+    unflushed: Vec<Targets>,
     /// Nothing waited since the last flush.
     rested: bool,
 }
@@ -235,9 +235,9 @@ impl Pump {
             Output::DropInstance => return Some(Step::DropInstance),
             Output::Effect(effect) => self.leave(effect),
             Output::Flush => {
-                self.unflushed.sort_unstable_by_key(Connection::key);
-                self.unflushed.dedup();
-                self.unflushed.drain(..).for_each(|connection| connection.socket().flush());
+                for targets in self.unflushed.drain(..) {
+                    targets.reached().iter().for_each(|connection| connection.socket().flush());
+                }
             }
             Output::Refuse(connection, close) => connection.socket().refuse(close),
             Output::Run(job) => return Some(Step::Run(job)),
@@ -250,13 +250,11 @@ impl Pump {
             Effect::Accept(connection) => connection.socket().accept(),
             Effect::Close(connection, close) => {
                 connection.socket().close(close);
-                self.unflushed.push(connection);
+                self.flush_later(Targets::One(connection));
             }
             Effect::Frame { to, frame } => {
-                for connection in to.iter() {
-                    connection.socket().send(&frame);
-                    self.unflushed.push(connection.clone());
-                }
+                to.iter().for_each(|connection| connection.socket().send(&frame));
+                self.flush_later(to);
             }
             Effect::Respond(reply, response) => drop(reply.send(response)),
             Effect::Spawn { id, task } => {
@@ -265,6 +263,13 @@ impl Pump {
                 self.cell.host().spawn(Box::pin(task.map(drop)));
             }
             Effect::Tell { to, request } => self.cell.host().tell(to, *request),
+        }
+    }
+
+    fn flush_later(&mut self, targets: Targets) {
+        // A room mostly speaks to the same connections again.
+        if !self.unflushed.iter().rev().take(4).any(|known| known.reaches_same(&targets)) {
+            self.unflushed.push(targets);
         }
     }
 

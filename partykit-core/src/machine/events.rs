@@ -181,11 +181,28 @@ pub(crate) enum Targets {
 
 impl Targets {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Connection> {
-        let (all, except): (&[Connection], &[Connection]) = match self {
-            Self::One(one) => (std::slice::from_ref(one), &[]),
-            Self::Many { all, except } => (all, except),
+        let except: &[Connection] = match self {
+            Self::One(_) => &[],
+            Self::Many { except, .. } => except,
         };
-        all.iter().filter(move |connection| !except.contains(connection))
+        self.reached().iter().filter(move |connection| !except.contains(connection))
+    }
+
+    /// The receivers, and those that are excepted.
+    pub(crate) fn reached(&self) -> &[Connection] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many { all, .. } => all,
+        }
+    }
+
+    /// Whether both reach the same connections, exceptions aside.
+    pub(crate) fn reaches_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::One(one), Self::One(other)) => one == other,
+            (Self::Many { all, .. }, Self::Many { all: other, .. }) => Arc::ptr_eq(all, other),
+            _ => false,
+        }
     }
 }
 
@@ -248,6 +265,8 @@ pub(crate) enum CancelReason {
 pub(crate) enum Discard {
     Effect(Effect),
     Event(Event),
+    Failed(Failed),
+    Response(Response),
 }
 
 /// Which handler an event belongs to.

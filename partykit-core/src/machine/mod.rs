@@ -407,7 +407,9 @@ impl Machine {
         self.accountant.woke(now, cause);
         self.phase = Phase::Waking;
         self.begin_turn(Handler::OnStart, None, deadline, limit);
-        if self.epoch.is_some() && self.roster.count() > 0 {
+        // While a commit is in flight its claim has to stay the newest.
+        let commits = self.gate.pending().next().is_some();
+        if self.epoch.is_some() && (commits || self.roster.count() > 0) {
             self.begin_start(false);
         } else {
             self.outputs.push_back(Output::Claim);
@@ -511,11 +513,16 @@ impl Machine {
             }
             if let Some(close) = turn.gone {
                 self.roster.remove(&connection);
-                self.mailbox.push(Event::Close { connection, close });
+                if !self.draining {
+                    self.mailbox.push(Event::Close { connection, close });
+                }
             }
         }
-        if let (Some(reply), Answer::Response(response)) = (turn.reply, answer) {
-            self.emit(None, Effect::Respond(reply, Ok(response)));
+        if let Answer::Response(response) = answer {
+            match turn.reply {
+                Some(reply) => self.emit(None, Effect::Respond(reply, Ok(response))),
+                None => self.discard(Discard::Response(response)),
+            }
         }
         for (id, task) in turn.spawns {
             self.emit(None, Effect::Spawn { id, task });
@@ -539,21 +546,19 @@ impl Machine {
         self.release();
         if turn.handler == Handler::OnStart {
             self.start_failed(now, failed.id);
+            self.discard(Discard::Failed(failed));
             return;
         }
         if resets {
             self.reset();
         }
-        if turn.handler != Handler::OnError && !self.draining {
-            let Failed { failure, id } = failed;
-            let (handler, connection) = turn.author();
-            self.mailbox.push_front(Event::Error(HandlerError {
-                handler,
-                connection,
-                failure,
-                id,
-            }));
+        if turn.handler == Handler::OnError || self.draining {
+            self.discard(Discard::Failed(failed));
+            return;
         }
+        let Failed { failure, id } = failed;
+        let (handler, connection) = turn.author();
+        self.mailbox.push_front(Event::Error(HandlerError { handler, connection, failure, id }));
     }
 
     /// `on_start` failed, and with it the event that started the room.
@@ -612,8 +617,7 @@ impl Machine {
             }
             Effect::Respond(reply, response) => {
                 if let Ok(response) = response {
-                    let (lost, _) = futures_channel::oneshot::channel();
-                    self.discard(Discard::Effect(Effect::Respond(lost, Ok(response))));
+                    self.discard(Discard::Response(response));
                 }
                 let refused = Effect::Respond(reply, Err(Refusal::Failed(id)));
                 self.outputs.push_back(Output::Effect(refused));
