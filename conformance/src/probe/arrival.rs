@@ -94,8 +94,9 @@ struct Props {
 /// What a handler sees of a request, as JSON.
 pub(super) fn seen(request: &Request) -> Result<serde_json::Value, BoxError> {
     let headers = request.headers().iter();
-    let headers: Vec<_> =
-        headers.map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes()))).collect();
+    let headers: Vec<_> = headers
+        .map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes())))
+        .collect();
     let props = request.props::<Props>()?;
     let uri = request.uri();
     let (path, query) = (uri.path(), uri.query());

@@ -6,7 +6,12 @@ use serde_json::Value;
 ///
 /// Each is answered with one JSON object, unless it says otherwise.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(tag = "do", rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
+#[serde(
+    tag = "do",
+    rename_all = "kebab-case",
+    rename_all_fields = "kebab-case",
+    deny_unknown_fields
+)]
 #[allow(clippy::exhaustive_enums, reason = "cases and parties are of one crate")]
 pub enum Command {
     /// Who is asked: `party`, `room`, `instance` (a random id made by each `on_start`), `reason`

@@ -1,7 +1,4 @@
-use std::{
-    future::poll_fn,
-    task::Poll,
-};
+use std::{future::poll_fn, task::Poll};
 
 use partykit::{
     Admit, Body, BoxError, CallError, Close, Connection, HandlerError, List, Lobby, Message,
@@ -13,9 +10,9 @@ use serde_json::{Value, json};
 use super::{Arrival, Command, arrival::seen};
 
 /// A text that the runtime answers with [`AUTO_RESPONSE`], without the room.
-pub const AUTO_REQUEST: &str = "probe: ping";
+pub const AUTO_REQUEST: &str = "ping?";
 /// The answer to [`AUTO_REQUEST`].
-pub const AUTO_RESPONSE: &str = "probe: pong";
+pub const AUTO_RESPONSE: &str = "pong!";
 /// Stands in every error that a probe makes, and must never be seen by a client.
 pub const SECRET: &str = "hunter2";
 
@@ -235,7 +232,8 @@ impl<const HIBERNATES: bool> Probe<HIBERNATES> {
                 let request = order(&party, &id, &command)?;
                 match room.party(party).room(&id).request(request).await {
                     Ok(response) => {
-                        let answer = response.body().bytes().map(|body| serde_json::from_slice(body));
+                        let answer =
+                            response.body().bytes().map(|body| serde_json::from_slice(body));
                         json!({ "re": "call", "answer": answer.transpose()?.unwrap_or(Value::Null) })
                     }
                     Err(error) => json!({ "re": "call", "error": kind(&error) }),

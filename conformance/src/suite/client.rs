@@ -1,23 +1,26 @@
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use partykit::http::HeaderMap;
 use serde_json::Value;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::net::TcpStream;
 use tokio_tungstenite::{
     WebSocketStream, client_async,
     tungstenite::{
-        Error, Message, Utf8Bytes, handshake::client::Request, protocol::{CloseFrame, frame::coding::CloseCode},
+        Error, Message, Utf8Bytes,
+        handshake::client::Request,
+        protocol::{CloseFrame, frame::coding::CloseCode},
     },
 };
 
-use super::{Answer, DEADLINE};
+use super::{Answer, Target, target::within};
 use crate::Command;
 
 /// A WebSocket of a client.
 pub struct Client {
     socket: WebSocketStream<TcpStream>,
     headers: HeaderMap,
+    deadline: Duration,
 }
 
 /// What a client is sent.
@@ -37,21 +40,23 @@ pub enum Frame {
 }
 
 impl Client {
-    pub(super) async fn connect(authority: &str, request: Request) -> Result<Self, Answer> {
+    pub(super) async fn connect(target: &Target, request: Request) -> Result<Self, Answer> {
         let what = request.uri().to_string();
         let connected = async {
-            let stream = TcpStream::connect(authority).await.expect("the server listens");
+            let stream = TcpStream::connect(target.authority()).await.expect("the server listens");
             client_async(request, stream).await
         };
-        match timeout(DEADLINE, connected).await {
-            Ok(Ok((socket, response))) => Ok(Self { socket, headers: response.headers().clone() }),
-            Ok(Err(Error::Http(answer))) => {
+        match target.expect("answer to the handshake", connected).await {
+            Ok((socket, response)) => {
+                let headers = response.headers().clone();
+                Ok(Self { socket, headers, deadline: target.deadline() })
+            }
+            Err(Error::Http(answer)) => {
                 let (head, body) = answer.into_parts();
                 let body = body.unwrap_or_default().into();
                 Err(Answer::new(head.status.as_u16(), head.headers, body))
             }
-            Ok(Err(error)) => panic!("{what}: {error}"),
-            Err(_) => panic!("{what}: the handshake is not answered"),
+            Err(error) => panic!("{what}: {error}"),
         }
     }
 
@@ -107,8 +112,7 @@ impl Client {
     /// When nothing does.
     pub async fn next(&mut self) -> Frame {
         loop {
-            let next = timeout(DEADLINE, self.socket.next()).await;
-            return match next.unwrap_or_else(|_| panic!("nothing is sent to the client")) {
+            return match within(self.deadline, "frame for the client", self.socket.next()).await {
                 Some(Ok(Message::Text(text))) => Frame::Text(text.to_string()),
                 Some(Ok(Message::Binary(bytes))) => Frame::Binary(bytes.to_vec()),
                 Some(Ok(Message::Ping(_))) => continue,
@@ -177,8 +181,7 @@ impl Client {
     }
 
     async fn put(&mut self, message: Message) {
-        let sent = timeout(DEADLINE, self.socket.send(message)).await;
-        match sent.unwrap_or_else(|_| panic!("the server does not read")) {
+        match within(self.deadline, "reading server", self.socket.send(message)).await {
             // A server that has closed may be seen to have by what comes next.
             Ok(()) | Err(Error::ConnectionClosed | Error::AlreadyClosed | Error::Io(_)) => {}
             Err(Error::Protocol(_)) => {}

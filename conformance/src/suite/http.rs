@@ -2,9 +2,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::{body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use partykit::http::{HeaderMap, HeaderValue, Request, header};
-use tokio::{net::TcpStream, time::timeout};
-
-use super::DEADLINE;
+use tokio::net::TcpStream;
 
 /// The answer to a plain request, read to its end.
 #[derive(Clone, Debug)]
@@ -55,16 +53,13 @@ pub(super) async fn send(authority: &str, mut request: Request<Bytes>) -> Answer
     let host = HeaderValue::from_str(authority).expect("a host");
     request.headers_mut().entry(header::HOST).or_insert(host);
     let what = format!("{} {}", request.method(), request.uri());
-    let answer = async {
-        let stream = TcpStream::connect(authority).await.expect("the server listens");
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.expect("a connection");
-        let connection = tokio::spawn(connection);
-        let response = sender.send_request(request.map(Full::new)).await;
-        let (head, body) = response.unwrap_or_else(|error| panic!("{what}: {error}")).into_parts();
-        let body = body.collect().await.unwrap_or_else(|error| panic!("{what}: {error}"));
-        connection.abort();
-        Answer::new(head.status.as_u16(), head.headers, body.to_bytes())
-    };
-    timeout(DEADLINE, answer).await.unwrap_or_else(|_| panic!("{what}: no answer"))
+    let stream = TcpStream::connect(authority).await.expect("the server listens");
+    let connected = http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = connected.expect("a connection");
+    let connection = tokio::spawn(connection);
+    let response = sender.send_request(request.map(Full::new)).await;
+    let (head, body) = response.unwrap_or_else(|error| panic!("{what}: {error}")).into_parts();
+    let body = body.collect().await.unwrap_or_else(|error| panic!("{what}: {error}"));
+    connection.abort();
+    Answer::new(head.status.as_u16(), head.headers, body.to_bytes())
 }

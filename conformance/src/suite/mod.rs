@@ -14,16 +14,15 @@ mod target;
 pub use cases::CASES;
 pub use client::{Client, Frame};
 pub use http::Answer;
-pub use report::{Outcome, Report};
+pub use report::{Outcome, Report, Verdict};
+
+use report::Cannot;
 pub use room::{Mode, Room};
 pub use target::{Control, HttpControl, RoomView, Target};
 
-use std::{fmt, panic::AssertUnwindSafe, time::Duration};
+use std::{fmt, panic::AssertUnwindSafe};
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
-
-/// How long a case waits for any one thing before it fails: far longer than anything takes.
-pub const DEADLINE: Duration = Duration::from_secs(20);
 
 /// How many cases run at once.
 const AT_ONCE: usize = 8;
@@ -34,7 +33,7 @@ pub struct Case {
     /// Its name, the module's first: `"closing::a_drop_is_1006"`.
     pub name: &'static str,
     /// The case itself. Panics when it fails.
-    pub run: for<'a> fn(&'a Target) -> BoxFuture<'a, ()>,
+    pub run: for<'a> fn(&'a Target) -> BoxFuture<'a, Verdict>,
 }
 
 impl fmt::Debug for Case {
@@ -66,12 +65,12 @@ pub async fn run_cases(target: &Target, cases: &'static [Case]) -> Report {
 }
 
 async fn run_case(target: &Target, case: &'static Case) -> Outcome {
-    let failure = match AssertUnwindSafe((case.run)(target)).catch_unwind().await {
-        Ok(()) => None,
-        Err(payload) => Some(match payload.downcast::<String>() {
+    let verdict = match AssertUnwindSafe((case.run)(target)).catch_unwind().await {
+        Ok(verdict) => verdict,
+        Err(payload) => Verdict::Failed(match payload.downcast::<String>() {
             Ok(text) => *text,
             Err(payload) => payload.downcast::<&str>().map_or("no text".into(), |t| (*t).into()),
         }),
     };
-    Outcome { name: case.name, failure }
+    Outcome { name: case.name, verdict }
 }

@@ -13,13 +13,41 @@ pub struct Report {
 
 /// How one case went.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(clippy::exhaustive_structs, reason = "a case has a name and passes or fails")]
+#[allow(clippy::exhaustive_structs, reason = "a case has a name and a verdict")]
 pub struct Outcome {
     /// The case's name.
     pub name: &'static str,
-    /// What it said, if it failed.
-    pub failure: Option<String>,
+    /// How it went.
+    pub verdict: Verdict,
 }
+
+/// What is to be said of a case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "there is no fourth way")]
+pub enum Verdict {
+    /// All is as it has to be.
+    Passed,
+    /// Something is not.
+    Failed(String),
+    /// The target's [`Control`](super::Control) cannot do what the case needs.
+    Skipped(&'static str),
+}
+
+impl From<()> for Verdict {
+    fn from((): ()) -> Self {
+        Self::Passed
+    }
+}
+
+impl From<Result<(), Cannot>> for Verdict {
+    fn from(result: Result<(), Cannot>) -> Self {
+        result.map_or_else(|Cannot(what)| Self::Skipped(what), |()| Self::Passed)
+    }
+}
+
+/// What the target's control cannot do.
+#[derive(Debug)]
+pub(super) struct Cannot(pub(super) &'static str);
 
 impl Report {
     /// A report about these cases, with what came out of those that ran.
@@ -27,19 +55,32 @@ impl Report {
         Self { listed: cases.iter().map(|case| case.name).collect(), outcomes }
     }
 
-    /// Whether every listed case ran, there are any, and none failed.
+    /// Whether there are cases, and every one that is listed has passed: none failed, none was skipped,
+    /// none is missing. A runtime whose control can do less compares [`Report::skipped`] with what it
+    /// knows that it cannot.
     pub fn is_passed(&self) -> bool {
-        !self.listed.is_empty() && self.missing().is_empty() && self.failures().next().is_none()
+        let passed = self.outcomes.iter().filter(|outcome| outcome.verdict == Verdict::Passed);
+        !self.listed.is_empty() && self.missing().is_empty() && passed.count() == self.listed.len()
     }
 
-    /// How many cases ran.
+    /// How many cases ran to a verdict, skipped ones not counted.
     pub fn ran(&self) -> usize {
-        self.outcomes.len()
+        self.outcomes.len() - self.skipped().count()
     }
 
-    /// The cases that failed.
-    pub fn failures(&self) -> impl Iterator<Item = &Outcome> {
-        self.outcomes.iter().filter(|outcome| outcome.failure.is_some())
+    /// The names of the cases that passed.
+    pub fn passed(&self) -> impl Iterator<Item = &'static str> {
+        self.named(|verdict| *verdict == Verdict::Passed)
+    }
+
+    /// The names of the cases that failed.
+    pub fn failed(&self) -> impl Iterator<Item = &'static str> {
+        self.named(|verdict| matches!(verdict, Verdict::Failed(_)))
+    }
+
+    /// The names of the cases that were skipped.
+    pub fn skipped(&self) -> impl Iterator<Item = &'static str> {
+        self.named(|verdict| matches!(verdict, Verdict::Skipped(_)))
     }
 
     /// The cases that are listed and did not run.
@@ -47,20 +88,25 @@ impl Report {
         let ran = |name: &&&str| !self.outcomes.iter().any(|outcome| outcome.name == **name);
         self.listed.iter().filter(ran).copied().collect()
     }
+
+    fn named(&self, is: impl Fn(&Verdict) -> bool) -> impl Iterator<Item = &'static str> {
+        self.outcomes.iter().filter(move |it| is(&it.verdict)).map(|outcome| outcome.name)
+    }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Outcome { name, failure } in &self.outcomes {
-            match failure {
-                None => writeln!(f, "ok      {name}")?,
-                Some(failure) => writeln!(f, "FAILED  {name}: {failure}")?,
+        for Outcome { name, verdict } in &self.outcomes {
+            match verdict {
+                Verdict::Passed => writeln!(f, "ok      {name}")?,
+                Verdict::Failed(failure) => writeln!(f, "FAILED  {name}: {failure}")?,
+                Verdict::Skipped(what) => writeln!(f, "skipped {name}: no {what}")?,
             }
         }
         for name in self.missing() {
             writeln!(f, "MISSING {name}")?;
         }
-        let (listed, ran, failed) = (self.listed.len(), self.ran(), self.failures().count());
+        let (listed, ran, failed) = (self.listed.len(), self.ran(), self.failed().count());
         writeln!(f, "{ran} of {listed} cases ran, {failed} failed")
     }
 }
@@ -70,12 +116,13 @@ mod tests {
     use super::*;
 
     const CASES: &[Case] = &[
-        Case { name: "one", run: |_| Box::pin(async {}) },
-        Case { name: "two", run: |_| Box::pin(async {}) },
+        Case { name: "one", run: |_| Box::pin(async { Verdict::Passed }) },
+        Case { name: "two", run: |_| Box::pin(async { Verdict::Passed }) },
     ];
 
     fn outcome(name: &'static str, failure: Option<&str>) -> Outcome {
-        Outcome { name, failure: failure.map(Into::into) }
+        let verdict = failure.map_or(Verdict::Passed, |failure| Verdict::Failed(failure.into()));
+        Outcome { name, verdict }
     }
 
     #[test]
@@ -88,6 +135,10 @@ mod tests {
         let failed = vec![outcome("one", None), outcome("two", Some("no"))];
         assert!(!Report::new(CASES, failed).is_passed());
         assert!(!Report::new(&[], Vec::new()).is_passed(), "nothing ran");
+        let skipped = Outcome { name: "two", verdict: Verdict::Skipped("stats") };
+        let skipped = Report::new(CASES, vec![outcome("one", None), skipped]);
+        assert!(!skipped.is_passed());
+        assert_eq!((skipped.ran(), skipped.skipped().collect()), (1, vec!["two"]));
     }
 
     #[test]

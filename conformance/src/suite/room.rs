@@ -87,7 +87,11 @@ impl<'a> Room<'a> {
     /// # Panics
     ///
     /// When there is no answer.
-    pub async fn try_connect(&self, rest: &str, headers: &[(&str, &str)]) -> Result<Client, Answer> {
+    pub async fn try_connect(
+        &self,
+        rest: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Client, Answer> {
         let authority = self.target.authority();
         let url = format!("ws://{authority}{}", self.path(rest));
         let mut request = url.into_client_request().expect("an address");
@@ -95,7 +99,7 @@ impl<'a> Room<'a> {
             let name: header::HeaderName = name.parse().expect("a header's name");
             request.headers_mut().insert(name, value.parse().expect("a header's value"));
         }
-        Client::connect(authority, request).await
+        Client::connect(self.target, request).await
     }
 
     /// A GET of the room, with what follows its path.

@@ -2,6 +2,7 @@ use std::{
     fmt,
     hash::{BuildHasher, RandomState},
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -15,6 +16,7 @@ use super::{Answer, Mode, Room, http};
 pub struct Target {
     base: String,
     control: Arc<dyn Control>,
+    deadline: Duration,
     /// Tells this run's rooms from those of the next.
     nonce: u64,
 }
@@ -79,7 +81,29 @@ impl Target {
     /// A server that is controlled otherwise.
     pub fn with_control(base: &str, control: Arc<dyn Control>) -> Self {
         let base = base.trim_end_matches('/').to_owned();
-        Self { base, control, nonce: RandomState::new().hash_one("a run") }
+        let deadline = Duration::from_secs(20);
+        Self { base, control, deadline, nonce: RandomState::new().hash_one("a run") }
+    }
+
+    /// How long a case waits for any one thing before it fails: 20 s unless said, far longer than
+    /// anything takes.
+    #[must_use]
+    pub fn with_deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
+    /// Waits for something until the deadline.
+    ///
+    /// # Panics
+    ///
+    /// When it is over; the message says `what` there is not.
+    pub(super) async fn expect<T>(&self, what: &str, it: impl Future<Output = T>) -> T {
+        within(self.deadline, what, it).await
+    }
+
+    /// How long a case waits for any one thing.
+    pub fn deadline(&self) -> Duration {
+        self.deadline
     }
 
     /// `http://` and where the server listens.
@@ -127,7 +151,7 @@ impl Target {
     ///
     /// When there is no answer.
     pub async fn send_request(&self, request: Request<hyper::body::Bytes>) -> Answer {
-        http::send(self.authority(), request).await
+        self.expect("answer", http::send(self.authority(), request)).await
     }
 }
 
@@ -150,10 +174,18 @@ impl HttpControl {
         Self { authority: authority.to_owned() }
     }
 
-    async fn send(&self, method: Method, what: &str, party: &str, room: &str, body: &str) -> Answer {
+    async fn send(
+        &self,
+        method: Method,
+        what: &str,
+        party: &str,
+        room: &str,
+        body: &str,
+    ) -> Answer {
         let path = format!("/control/{what}?party={party}&room={room}");
         let request = Request::builder().method(method).uri(path).body(body.to_owned().into());
-        http::send(&self.authority, request.expect("a request")).await
+        let sent = http::send(&self.authority, request.expect("a request"));
+        within(Duration::from_secs(20), "answer of the control", sent).await
     }
 }
 
@@ -175,4 +207,9 @@ impl Control for HttpControl {
         assert_eq!(answer.status(), 200, "no broadcast to {party}/{room}: {}", answer.text());
         true
     }
+}
+
+pub(super) async fn within<T>(time: Duration, what: &str, it: impl Future<Output = T>) -> T {
+    let within = tokio::time::timeout(time, it).await;
+    within.unwrap_or_else(|_| panic!("no {what} within {time:?}"))
 }

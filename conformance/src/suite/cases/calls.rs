@@ -73,7 +73,9 @@ pub(super) async fn after_a_write_is_refused(target: &Target) {
 
 pub(super) async fn nobody_there_is_told(target: &Target) {
     let room = target.room(Mode::Hibernating, "call-nobody");
-    for (party, id, error) in [("no-such-party", "a", "unknown-party"), ("probe", "", "invalid-room")] {
+    for (party, id, error) in
+        [("no-such-party", "a", "unknown-party"), ("probe", "", "invalid-room")]
+    {
         let (party, id) = (party.to_owned(), id.to_owned());
         // The probe writes the address into the request, which has to be one.
         let command = Command::Call { party, room: id, command: Box::new(Command::Who), put: None };
@@ -99,7 +101,10 @@ pub(super) async fn sleepers_are_woken(target: &Target) {
     room.sleep().await;
     other.sleep().await;
     let answer = ada.ask(call(&other, Command::Who)).await;
-    assert_eq!((&answer["answer"]["reason"], &answer["answer"]["count"]), (&json!("Wake"), &json!(1)));
+    assert_eq!(
+        (&answer["answer"]["reason"], &answer["answer"]["count"]),
+        (&json!("Wake"), &json!(1))
+    );
     if let Some(view) = other.stats().await {
         assert_eq!(view.last_wake.as_deref(), Some("request"));
     }

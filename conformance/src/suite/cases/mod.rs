@@ -84,7 +84,7 @@ macro_rules! table {
         /// All cases.
         pub const CASES: &[Case] = &[$($(Case {
             name: concat!(stringify!($module), "::", stringify!($case)),
-            run: |target| Box::pin($module::$case(target)),
+            run: |target| Box::pin(async move { $module::$case(target).await.into() }),
         }),*),*];
     };
 }

@@ -41,7 +41,10 @@ async fn transcript(room: &Room<'_>) -> Vec<String> {
         Command::Count,
         Command::Find { id: "ada".into() },
     ] {
-        let both = matches!(command, Command::Fail { .. } | Command::Panic { .. } | Command::Broadcast { .. });
+        let both = matches!(
+            command,
+            Command::Fail { .. } | Command::Panic { .. } | Command::Broadcast { .. }
+        );
         ada.tell(command).await;
         lines.hear(room, "ada", &mut ada, 1).await;
         if both {
@@ -57,7 +60,8 @@ async fn transcript(room: &Room<'_>) -> Vec<String> {
     lines.hear(room, "ada again", &mut again, 1).await;
     let mut failed = room.connect_with("eve", "greet=1&connect=fail").await;
     lines.hear(room, "eve", &mut failed, 1).await;
-    for (name, client) in [("witness", &mut witness), ("ada", &mut ada), ("ada again", &mut again)] {
+    for (name, client) in [("witness", &mut witness), ("ada", &mut ada), ("ada again", &mut again)]
+    {
         lines.hear(room, name, client, 1).await;
     }
     for rest in ["", "/fail", "/panic", "/echo"] {
@@ -117,6 +121,7 @@ impl Lines {
 fn without_ids(text: &str) -> String {
     let is_id = |word: &str| word.len() == 16 && word.bytes().all(|it| it.is_ascii_hexdigit());
     let words = text.split_inclusive(|it: char| !it.is_ascii_alphanumeric());
-    words.map(|word| if is_id(word.trim_end_matches(['\n', '"', ')', ' '])) { "id" } else { word }).collect()
+    words
+        .map(|word| if is_id(word.trim_end_matches(['\n', '"', ')', ' '])) { "id" } else { word })
+        .collect()
 }
-

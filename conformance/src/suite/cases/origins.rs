@@ -21,7 +21,8 @@ pub(super) async fn preflight_is_answered(target: &Target) {
     assert!(matches!(answer.status(), 200 | 204), "{answer:?}");
     let allowed = answer.header("access-control-allow-origin");
     assert!(allowed == Some(target.base()) || allowed == Some("*"), "{answer:?}");
-    let has = |name, what| answer.header(name).is_some_and(|value| value.contains(what) || value == "*");
+    let has =
+        |name, what| answer.header(name).is_some_and(|value| value.contains(what) || value == "*");
     assert!(has("access-control-allow-methods", "POST"), "{answer:?}");
     assert!(has("access-control-allow-headers", "content-type"), "{answer:?}");
 

@@ -17,9 +17,15 @@ pub(super) async fn a_broadcast_can_leave_out(target: &Target) {
         let mut eve = room.connect("eve").await;
         for _ in 0..2 {
             ada.tell(everybody("all")).await;
-            ada.tell(Command::Broadcast { text: "not me".into(), tag: None, except_me: true }).await;
+            ada.tell(Command::Broadcast { text: "not me".into(), tag: None, except_me: true })
+                .await;
             let tag = Some("team".to_owned());
-            ada.tell(Command::Broadcast { text: "team".into(), tag: tag.clone(), except_me: false }).await;
+            ada.tell(Command::Broadcast {
+                text: "team".into(),
+                tag: tag.clone(),
+                except_me: false,
+            })
+            .await;
             ada.tell(Command::Broadcast { text: "my team".into(), tag, except_me: true }).await;
             let to_eve = Some("eve".to_owned());
             ada.tell(Command::Broadcast { text: "eve".into(), tag: to_eve, except_me: true }).await;
@@ -67,7 +73,12 @@ pub(super) async fn tags_select(target: &Target) {
             room.connect_with("b", "tags=blue").await,
         ];
         room.sleep().await;
-        for (tag, ids) in [("red", json!(["c", "a"])), ("blue", json!(["a", "b"])), ("b", json!(["b"])), ("x", json!([]))] {
+        for (tag, ids) in [
+            ("red", json!(["c", "a"])),
+            ("blue", json!(["a", "b"])),
+            ("b", json!(["b"])),
+            ("x", json!([])),
+        ] {
             let tagged = room.perform(Command::Tagged { tag: tag.into() }).await;
             assert_eq!(tagged["ids"], ids, "{tag} in {room:?}");
         }

@@ -9,7 +9,12 @@ pub(super) async fn storage_survives(target: &Target) {
     for mode in Mode::BOTH {
         let room = target.room(mode, "storage");
         let mut client = room.connect("ada").await;
-        for (key, value) in [("b:2", json!([1, "two"])), ("b:1", json!(null)), ("a", json!({ "x": 1.5 })), ("c", json!("é"))] {
+        for (key, value) in [
+            ("b:2", json!([1, "two"])),
+            ("b:1", json!(null)),
+            ("a", json!({ "x": 1.5 })),
+            ("c", json!("é")),
+        ] {
             client.ask(Command::Put { key: key.into(), value }).await;
             room.sleep().await;
         }

@@ -60,7 +60,7 @@ pub(super) async fn the_reason_is_told(target: &Target) {
     for leaver in [&mut client, &mut witness] {
         leaver.close(None).await;
     }
-    until_empty(&room).await;
+    until_empty(target, &room).await;
     room.sleep().await;
     assert_eq!(reason().await, "Restart");
     room.perform(Command::Delete { key: "a".into() }).await;
@@ -68,12 +68,11 @@ pub(super) async fn the_reason_is_told(target: &Target) {
     assert_eq!(reason().await, "First");
 }
 
-async fn until_empty(room: &Room<'_>) {
+async fn until_empty(target: &Target, room: &Room<'_>) {
     let asking = async {
         while room.perform(Command::Who).await["count"] != Value::from(0) {
             tokio::task::yield_now().await;
         }
     };
-    let empty = tokio::time::timeout(crate::suite::DEADLINE, asking).await;
-    empty.unwrap_or_else(|_| panic!("somebody stays listed in {room:?}"));
+    target.expect("empty room", asking).await;
 }
