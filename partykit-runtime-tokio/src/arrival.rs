@@ -1,0 +1,132 @@
+use std::net::SocketAddr;
+
+use http::{
+    HeaderMap, StatusCode, Uri, Version,
+    header::HOST,
+    request::Parts,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use partykit_core::Response;
+
+use crate::{answer::hang_up, origins::parse_host};
+
+/// Headers with this prefix are PartyKit's own, between its parts. None comes from outside.
+const INTERNAL: &str = "x-partykit-";
+
+/// A request that has come in, its head made fit for users: an absolute URL, no internal headers, and
+/// no extensions but the peer's address.
+pub(crate) struct Arrival {
+    pub(crate) head: Parts,
+    pub(crate) body: Incoming,
+    /// Whom the client wanted to talk to. Only HTTP/1.0 may leave it out.
+    pub(crate) host: Option<Authority>,
+    pub(crate) upgrade: OnUpgrade,
+}
+
+impl Arrival {
+    /// # Errors
+    ///
+    /// An answer, when it is unclear to whom the client wanted to talk.
+    pub(crate) fn new(
+        mut request: hyper::Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Result<Self, Response> {
+        let upgrade = hyper::upgrade::on(&mut request);
+        let (mut head, body) = request.into_parts();
+        let host = host(&head).map_err(|problem| hang_up(StatusCode::BAD_REQUEST, problem))?;
+        if let Some(host) = &host {
+            head.uri = absolute(host, &head.uri);
+        }
+        strip_internal(&mut head.headers);
+        head.extensions.clear();
+        head.extensions.insert(peer);
+        Ok(Self { head, body, host, upgrade })
+    }
+}
+
+fn host(head: &Parts) -> Result<Option<Authority>, &'static str> {
+    let mut values = head.headers.get_all(HOST).iter();
+    let host = match (values.next(), values.next()) {
+        (_, Some(_)) => return Err("two Host headers"),
+        (Some(value), None) => {
+            value.to_str().ok().and_then(parse_host).ok_or("a bad Host header")?
+        }
+        (None, None) if head.version < Version::HTTP_11 => return Ok(None),
+        (None, None) => return Err("no Host header"),
+    };
+    match head.uri.authority() {
+        Some(target) if !target.as_str().eq_ignore_ascii_case(host.as_str()) => {
+            Err("the request's target is not its Host")
+        }
+        _ => Ok(Some(host)),
+    }
+}
+
+/// The whole address. It says `http` behind a proxy that ends TLS, too: what such a proxy tells in
+/// headers, anybody could.
+fn absolute(host: &Authority, uri: &Uri) -> Uri {
+    let path = uri.path_and_query().cloned();
+    let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let whole = Uri::builder().scheme(Scheme::HTTP).authority(host.clone()).path_and_query(path);
+    whole.build().unwrap_or_else(|_| uri.clone())
+}
+
+fn strip_internal(headers: &mut HeaderMap) {
+    let internal = headers.keys().filter(|name| name.as_str().starts_with(INTERNAL));
+    for name in internal.cloned().collect::<Vec<_>>() {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(uri: &str, hosts: &[&str]) -> Parts {
+        let mut request = http::Request::builder().uri(uri);
+        for host in hosts {
+            request = request.header(HOST, *host);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn a_request_has_one_host() {
+        assert!(host(&head("/a", &["h.com:80"])).unwrap().is_some());
+        assert!(host(&head("http://H.com/a", &["h.com"])).unwrap().is_some());
+        for bad in
+            [&[][..], &["a", "a"], &["a", "b"], &[""], &["a/b"], &["u@a"], &["a b"], &["a:b"]]
+        {
+            assert!(host(&head("/a", bad)).is_err(), "{bad:?}");
+        }
+        assert!(host(&head("http://other.com/a", &["h.com"])).is_err());
+        let mut old = head("/a", &[]);
+        old.version = Version::HTTP_10;
+        assert_eq!(host(&old), Ok(None));
+    }
+
+    #[test]
+    fn an_address_becomes_whole() {
+        let host = parse_host("h.com:1999").unwrap();
+        for (uri, whole) in [
+            ("/a/b?c=d", "http://h.com:1999/a/b?c=d"),
+            ("/", "http://h.com:1999/"),
+            ("http://h.com:1999/a", "http://h.com:1999/a"),
+        ] {
+            assert_eq!(absolute(&host, &uri.parse().unwrap()).to_string(), whole);
+        }
+    }
+
+    #[test]
+    fn internal_headers_stay_outside() {
+        let mut headers = HeaderMap::new();
+        for name in ["x-partykit-props", "x-partykit-room", "x-party", "cookie"] {
+            headers.append(name, "1".parse().unwrap());
+            headers.append(name, "2".parse().unwrap());
+        }
+        strip_internal(&mut headers);
+        assert_eq!(headers.keys_len(), 2);
+        assert_eq!(headers.get_all("x-party").iter().count(), 2);
+    }
+}

@@ -1,0 +1,259 @@
+use std::{collections::HashMap, fmt, future::Future, sync::Arc, time::Duration};
+
+use http::StatusCode;
+use partykit_core::{
+    Backend, MemoryBackend, Options, Request, Response, Result, RoomId, RoutePrefix, Server, Vars,
+};
+use tokio::net::ToSocketAddrs;
+
+use crate::{
+    Runtime,
+    answer::answer,
+    front::{Fallback, Front},
+    host::TokioHost,
+    origins::Origins,
+    party::{Kind, KindOf, Party},
+    shutdown::Shutdown,
+    socket::{LinkSettings, Sweeper},
+};
+
+/// What a [`Runtime`] is to run, and how.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use partykit_core::{Response, Result, RoomId, Server};
+/// use partykit_runtime_tokio::Runtime;
+///
+/// #[derive(Default)]
+/// struct Chat;
+/// impl Server for Chat {}
+///
+/// struct Game {
+///     seed: usize,
+/// }
+/// impl Server for Game {}
+///
+/// #[tokio::main]
+/// async fn main() -> Result {
+///     Runtime::builder()
+///         .party::<Chat>("chat")
+///         .party_with("game", |room: &RoomId| Game { seed: room.len() })
+///         .allow_origins(["https://example.com", "http://localhost:5173"])
+///         .var("GREETING", "hello")
+///         .fallback(async |_request| Response::new("no room\n".into()))
+///         .serve("0.0.0.0:1999")
+///         .await
+/// }
+/// ```
+#[must_use = "a builder does nothing until it serves"]
+pub struct Builder {
+    parties: Vec<Registration>,
+    prefix: RoutePrefix,
+    vars: HashMap<String, String>,
+    origins: Origins,
+    fallback: Fallback,
+    backend: Option<Arc<dyn Backend>>,
+    keep_alive: Duration,
+    shutdown_spread: Duration,
+}
+
+struct Registration {
+    name: Arc<str>,
+    options: Options,
+    kind: Arc<dyn Kind>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        let not_found = |_| -> std::future::Ready<Response> {
+            std::future::ready(answer(StatusCode::NOT_FOUND, "not found"))
+        };
+        Self {
+            parties: Vec::new(),
+            prefix: RoutePrefix::default(),
+            vars: HashMap::new(),
+            origins: Origins::default(),
+            fallback: Arc::new(move |request| Box::pin(not_found(request))),
+            backend: None,
+            keep_alive: Duration::from_secs(30),
+            shutdown_spread: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Builder {
+    /// Adds a party: its rooms are `/parties/<name>/<room>`, and each has an instance of `S`.
+    ///
+    /// # Panics
+    ///
+    /// When the name is empty, or another party has it.
+    #[track_caller]
+    pub fn party<S: Server + Default>(self, name: impl Into<Arc<str>>) -> Self {
+        self.party_with(name, |_: &RoomId| S::default())
+    }
+
+    /// Adds a party whose instances `make` makes, each time one is needed: after every sleep again.
+    ///
+    /// # Panics
+    ///
+    /// When the name is empty, or another party has it.
+    #[track_caller]
+    pub fn party_with<S: Server>(
+        self,
+        name: impl Into<Arc<str>>,
+        make: impl Fn(&RoomId) -> S + Send + Sync + 'static,
+    ) -> Self {
+        self.party_with_options(name, S::options(), make)
+    }
+
+    /// The same with other options than [`Server::options`].
+    ///
+    /// # Panics
+    ///
+    /// When the name is empty, or another party has it.
+    #[track_caller]
+    pub fn party_with_options<S: Server>(
+        mut self,
+        name: impl Into<Arc<str>>,
+        options: Options,
+        make: impl Fn(&RoomId) -> S + Send + Sync + 'static,
+    ) -> Self {
+        let name = name.into();
+        assert!(!name.is_empty(), "a party needs a name");
+        assert!(
+            self.parties.iter().all(|party| party.name != name),
+            "two parties are named {name:?}"
+        );
+        self.parties.push(Registration { name, options, kind: Arc::new(KindOf::new(make)) });
+        self
+    }
+
+    /// Where the URLs of rooms begin: `/<prefix>/<party>/<room>`. `parties` unless said, which is what
+    /// PartySocket asks for.
+    pub fn prefix(mut self, prefix: impl AsRef<str>) -> Self {
+        self.prefix = RoutePrefix::new(prefix);
+        self
+    }
+
+    /// A value for [`Room::var`](partykit_core::Room::var) and
+    /// [`Lobby::var`](partykit_core::Lobby::var). Names that are not set here are looked up among the
+    /// environment variables of the process.
+    pub fn var(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.vars.insert(name.into(), value.into());
+        self
+    }
+
+    /// What answers a request that is for no room: pages, health checks. 404 unless said. The body is at
+    /// hand, of up to 2 MiB; a panic is answered with 500.
+    ///
+    /// The peer's address is in the request's extensions, as a [`SocketAddr`](std::net::SocketAddr);
+    /// the before-hooks of parties find it there too.
+    pub fn fallback<F>(mut self, fallback: impl Fn(Request) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Response> + Send + 'static,
+    {
+        self.fallback = Arc::new(move |request| Box::pin(fallback(request)));
+        self
+    }
+
+    /// Lets pages of these origins, `https://example.com` or `http://localhost:5173`, talk to rooms:
+    /// they may open WebSockets, and read the answers to requests (CORS). Pages of the host that is
+    /// asked always may, and so may whoever sends no `Origin`, as anything but a browser does.
+    ///
+    /// All other pages get 403 when they connect.
+    ///
+    /// # Panics
+    ///
+    /// When one of them is not a scheme, a host and at most a port.
+    #[track_caller]
+    pub fn allow_origins<O: AsRef<str>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
+        for origin in origins {
+            let origin = origin.as_ref();
+            assert!(
+                self.origins.allow(origin),
+                "{origin:?} is not an origin such as \"https://example.com\""
+            );
+        }
+        self
+    }
+
+    /// Lets every page talk to rooms, with the cookies that its visitors have here. For parties that
+    /// authenticate by other means, or not at all.
+    pub fn allow_any_origin(mut self) -> Self {
+        self.origins.allow_any();
+        self
+    }
+
+    /// Where rooms store. In memory unless said: nothing survives the process.
+    pub fn backend(mut self, backend: Arc<dyn Backend>) -> Self {
+        self.backend = Some(backend);
+        self
+    }
+
+    /// After how much silence a client is pinged; when as much again brings nothing, it is given up
+    /// (1006). 30 s unless said. No room wakes from it.
+    pub fn keep_alive(mut self, silence: Duration) -> Self {
+        self.keep_alive = silence;
+        self
+    }
+
+    /// Over how much time a [shutdown](crate::Handle::shutdown) closes the sockets, so that not all
+    /// clients come back at once. 5 s unless said.
+    pub fn shutdown_spread(mut self, spread: Duration) -> Self {
+        self.shutdown_spread = spread;
+        self
+    }
+
+    /// The runtime, not serving yet. Its rooms are there already, for its
+    /// [handle](Runtime::handle).
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime, or in one without time and IO.
+    pub fn build(self) -> Runtime {
+        let explicit = self.vars;
+        let vars: Vars =
+            Arc::new(move |name| explicit.get(name).cloned().or_else(|| environment(name)));
+        let sweeper = Sweeper::start();
+        let parties = self.parties.into_iter().map(|Registration { name, options, kind }| {
+            let link = LinkSettings::new(&options, sweeper.clone());
+            let link = Arc::new(LinkSettings { keep_alive: self.keep_alive, ..link });
+            (name.clone(), Party::new(name, options, kind, link))
+        });
+        let backend = self.backend.unwrap_or_else(|| Arc::new(MemoryBackend::default()));
+        Runtime::new(Front {
+            host: TokioHost::new(parties.collect(), backend, vars),
+            prefix: self.prefix,
+            origins: self.origins,
+            fallback: self.fallback,
+            shutdown: Arc::new(Shutdown::new(self.shutdown_spread)),
+        })
+    }
+
+    /// Builds and serves, see [`Runtime::serve`].
+    ///
+    /// # Errors
+    ///
+    /// A [`ServeError`](crate::ServeError), in a box.
+    pub async fn serve(self, addr: impl ToSocketAddrs) -> Result {
+        self.build().serve(addr).await
+    }
+
+    /// Builds and serves, see [`Runtime::serve_on`].
+    pub async fn serve_on(self, listener: tokio::net::TcpListener) {
+        self.build().serve_on(listener).await;
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parties = self.parties.iter().map(|party| &party.name).collect::<Vec<_>>();
+        f.debug_struct("Builder").field("parties", &parties).finish_non_exhaustive()
+    }
+}
+
+/// An environment variable. Names that can be none have no value.
+fn environment(name: &str) -> Option<String> {
+    let can_be = !name.is_empty() && !name.contains(['=', '\0']);
+    can_be.then(|| std::env::var(name).ok()).flatten()
+}

@@ -1,0 +1,134 @@
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use http::{Method, StatusCode, header};
+use hyper::body::Incoming;
+use partykit_core::{Lobby, Options, Request, Response, Route, RoutePrefix, runtime::Chain};
+use tracing::{Instrument, info_span};
+
+use crate::{
+    answer::answer,
+    arrival::Arrival,
+    body, hook,
+    host::TokioHost,
+    origins::{Origins, Visitor},
+    party::Party,
+    shutdown::Shutdown,
+    upgrade,
+};
+
+/// What answers a request that is for no room.
+pub(crate) type Fallback = Arc<dyn Fn(Request) -> BoxFuture<'static, Response> + Send + Sync>;
+
+/// Where requests come in: finds whom each is for.
+pub(crate) struct Front {
+    pub(crate) host: Arc<TokioHost>,
+    pub(crate) prefix: RoutePrefix,
+    pub(crate) origins: Origins,
+    pub(crate) fallback: Fallback,
+    pub(crate) shutdown: Arc<Shutdown>,
+}
+
+impl Front {
+    pub(crate) async fn answer(
+        self: Arc<Self>,
+        request: hyper::Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Response {
+        let arrival = match Arrival::new(request, peer) {
+            Ok(arrival) => arrival,
+            Err(refusal) => return refusal,
+        };
+        let route = match self.prefix.parse(arrival.head.uri.path()) {
+            Ok(Some(route)) => Ok(route),
+            Ok(None) => return self.fall_back(arrival).await,
+            Err(error) => Err(answer(error.status(), error)),
+        };
+        let visitor = self.origins.judge(&arrival.head.headers, arrival.host.as_ref());
+        let mut response = match route {
+            Ok(route) => self.enter(&route, &visitor, arrival).await,
+            Err(refusal) => refusal,
+        };
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            self.origins.stamp(&visitor, response.headers_mut());
+        }
+        response
+    }
+
+    /// To a room.
+    async fn enter(
+        self: &Arc<Self>,
+        route: &Route,
+        visitor: &Visitor,
+        arrival: Arrival,
+    ) -> Response {
+        let Some(party) = self.host.party(route.party()) else {
+            return answer(StatusCode::NOT_FOUND, "no such party");
+        };
+        let Arrival { head, .. } = &arrival;
+        if let Some(response) = Origins::preflight(&head.method, &head.headers, visitor) {
+            return response;
+        }
+        let (party_name, room) = (route.party(), route.room());
+        if upgrade::is_wanted(&head.headers) {
+            let span = info_span!("connect", party = party_name, ?room);
+            upgrade::connect(self, party, route, visitor, arrival).instrument(span).await
+        } else {
+            let span = info_span!("request", party = party_name, ?room, method = %head.method);
+            self.request(party, route, arrival).instrument(span).await
+        }
+    }
+
+    /// A plain request to a room.
+    async fn request(&self, party: &Party, route: &Route, arrival: Arrival) -> Response {
+        let is_head = arrival.head.method == Method::HEAD;
+        let answer = async {
+            let body = body::read(arrival.body, party.options().request_body_limit()).await?;
+            let request = Request::from_parts(arrival.head, body.into());
+            let hook = party.before_request(request, self.lobby(route));
+            let request = hook::admit(&self.host, "on_before_request", hook).await?.into_request();
+            let refused = |refusal: partykit_core::Refusal| refusal.response();
+            let answer = self
+                .host
+                .enter(party, route.address(), |cell| cell.request(request, Chain::new()))
+                .map_err(refused)?;
+            let response = answer.await.map_err(refused)?;
+            Ok::<_, Response>(hook::fit(&self.host, "on_request", response))
+        };
+        own_length(answer.await.unwrap_or_else(|response| response), is_head)
+    }
+
+    /// To nobody's room.
+    async fn fall_back(&self, arrival: Arrival) -> Response {
+        let is_head = arrival.head.method == Method::HEAD;
+        let answer = async {
+            let body = body::read(arrival.body, Options::default().request_body_limit()).await?;
+            let request = Request::from_parts(arrival.head, body.into());
+            // The function itself may panic, not only its future.
+            let fallback = self.fallback.clone();
+            let work = Box::pin(async move { fallback(request).await });
+            let response = hook::guard(&self.host, "the fallback", work).await?;
+            Ok::<_, Response>(hook::fit(&self.host, "the fallback", response))
+        };
+        own_length(answer.await.unwrap_or_else(|response| response), is_head)
+    }
+
+    pub(crate) fn lobby(&self, route: &Route) -> Lobby {
+        Lobby::with_vars(route.address().clone(), self.host.vars().clone())
+    }
+}
+
+impl fmt::Debug for Front {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Front").field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+/// Lets the length of a body at hand be what it is, whatever a user's header says of it. The answer to
+/// a HEAD tells the length of a body that it does not have.
+fn own_length(mut response: Response, is_head: bool) -> Response {
+    if !is_head && !response.body().is_stream() {
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+    response
+}

@@ -1,0 +1,175 @@
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+};
+
+use partykit_core::{
+    AwakeReason, CallError, Message, Request, Response, RoomAddress, RoomId, RoomPhase, RoomStats,
+    runtime::{Chain, Host, RoomCell},
+};
+
+use crate::{PartyStats, RuntimeStats, host::TokioHost, shutdown::Shutdown};
+
+/// The way to the rooms of a [`Runtime`](crate::Runtime) from outside of them. Clones are the same.
+///
+/// ```no_run
+/// use partykit_core::{Body, Request, Result};
+/// use partykit_runtime_tokio::Handle;
+///
+/// async fn announce(handle: &Handle) -> Result {
+///     handle.broadcast("chat", "lobby", "we close at ten")?;
+///     let answer = handle.request("chat", "lobby", Request::new(Body::from("who is here?"))).await?;
+///     println!("{:?}", answer.body().bytes());
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Handle {
+    host: Arc<TokioHost>,
+    shutdown: Arc<Shutdown>,
+}
+
+impl Handle {
+    pub(crate) fn new(host: Arc<TokioHost>, shutdown: Arc<Shutdown>) -> Self {
+        Self { host, shutdown }
+    }
+
+    /// Sends a request to a room's [`on_request`](partykit_core::Server::on_request), past its
+    /// before-hook, and waits for the answer. Wakes the room. It is in the room's mailbox when this
+    /// returns a future; dropping the future does not take it back.
+    ///
+    /// # Errors
+    ///
+    /// See [`CallError`]. [`CallError::Timeout`] is none of them: wrap it in a timeout if it needs one.
+    pub fn request(
+        &self,
+        party: &str,
+        room: &str,
+        request: Request,
+    ) -> impl Future<Output = Result<Response, CallError>> + Send + use<> {
+        let call = self.reach(party, room).map(|to| self.host.call(to, request, Chain::new()));
+        async move { call?.await }
+    }
+
+    /// The same without an answer. At most once: a room that is overloaded or cannot start loses it.
+    ///
+    /// # Errors
+    ///
+    /// When there can be no such room.
+    pub fn tell(&self, party: &str, room: &str, request: Request) -> Result<(), CallError> {
+        let to = self.reach(party, room)?;
+        self.host.tell(to, request);
+        Ok(())
+    }
+
+    /// Sends a message to all connections of a room. Wakes nobody: a sleeping room's clients get it, a
+    /// room without any has nobody to get it.
+    ///
+    /// # Errors
+    ///
+    /// When there can be no such room.
+    pub fn broadcast(
+        &self,
+        party: &str,
+        room: &str,
+        message: impl Into<Message>,
+    ) -> Result<(), CallError> {
+        self.send(party, room, message.into(), None)
+    }
+
+    /// The same to the connections that have a tag; their ids are tags.
+    ///
+    /// # Errors
+    ///
+    /// When there can be no such room.
+    pub fn broadcast_tagged(
+        &self,
+        party: &str,
+        room: &str,
+        tag: &str,
+        message: impl Into<Message>,
+    ) -> Result<(), CallError> {
+        self.send(party, room, message.into(), Some(tag))
+    }
+
+    /// How a room is; `None` when it is not in memory. Wakes nobody.
+    pub fn room_stats(&self, party: &str, room: &str) -> Option<RoomStats> {
+        self.find(party, room).map(|cell| cell.stats())
+    }
+
+    /// How all rooms are. Wakes nobody, and takes a moment for each room in memory.
+    pub fn stats(&self) -> RuntimeStats {
+        let parties = self.host.parties().map(|party| {
+            let slow_clients = party.link().slow_clients.load(Ordering::Relaxed);
+            (party.name().clone(), PartyStats { slow_clients, ..PartyStats::default() })
+        });
+        let mut stats = RuntimeStats { parties: parties.collect() };
+        for cell in self.host.registry().all() {
+            let Some(party) = stats.parties.get_mut(cell.address().party()) else { continue };
+            let room = cell.stats();
+            party.rooms += 1;
+            party.connections += room.connections;
+            match room.phase {
+                RoomPhase::Asleep => party.asleep += 1,
+                RoomPhase::Waking | RoomPhase::Awake => party.awake += 1,
+            }
+        }
+        stats
+    }
+
+    /// Puts a room to sleep without waiting for its idle time; its connections stay. Waits for what
+    /// passes by itself: running handlers, waiting events, commits. A room that sleeps, or is not in
+    /// memory, is asleep.
+    ///
+    /// # Errors
+    ///
+    /// The reasons, when something else keeps it awake. Nothing is forced.
+    pub async fn evict(&self, party: &str, room: &str) -> Result<(), Vec<AwakeReason>> {
+        match self.find(party, room) {
+            Some(cell) => cell.hibernate().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Brings the runtime down: no connection is accepted any more, running handlers end and their
+    /// commits too, what they said leaves. Then all sockets are closed with 1012, one after another over
+    /// [`Builder::shutdown_spread`](crate::Builder::shutdown_spread); PartySocket connects again by
+    /// itself. No room is woken for it, and no `on_close` runs.
+    ///
+    /// Ends when all clients have gone, after about 45 s at the latest. Any number may wait for it.
+    pub async fn shutdown(&self) {
+        self.shutdown.run(&self.host).await;
+    }
+
+    fn send(
+        &self,
+        party: &str,
+        room: &str,
+        message: Message,
+        tag: Option<&str>,
+    ) -> Result<(), CallError> {
+        let to = self.reach(party, room)?;
+        if let Some(cell) = self.host.registry().find(&to) {
+            cell.broadcast(message, tag);
+        }
+        Ok(())
+    }
+
+    fn reach(&self, party: &str, room: &str) -> Result<RoomAddress, CallError> {
+        let room = RoomId::new(room)?;
+        match self.host.party(party) {
+            Some(party) => Ok(RoomAddress::new(party.name().clone(), room)),
+            None => Err(CallError::UnknownParty(party.to_owned())),
+        }
+    }
+
+    fn find(&self, party: &str, room: &str) -> Option<Arc<RoomCell>> {
+        self.host.registry().find(&self.reach(party, room).ok()?)
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("host", &self.host).finish_non_exhaustive()
+    }
+}

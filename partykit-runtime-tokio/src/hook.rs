@@ -1,0 +1,63 @@
+use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use partykit_core::{Admission, Admit, Response, Result};
+
+use crate::{answer::failure, host::TokioHost};
+
+/// How long a before-hook, or the fallback, may take: as long as a handler unless told otherwise.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs a before-hook to its answer.
+///
+/// # Errors
+///
+/// The answer for the client, when the hook gave one, or failed in any way.
+pub(crate) async fn admit(
+    host: &TokioHost,
+    name: &str,
+    hook: BoxFuture<'static, Result<Admit>>,
+) -> Result<Admission, Response> {
+    match guard(host, name, hook).await? {
+        Ok(Admit::Continue(admission)) => Ok(admission),
+        Ok(Admit::Respond(response)) => Err(fit(host, name, response)),
+        Err(error) => Err(failure(host, format_args!("{name} failed: {error}"))),
+    }
+}
+
+/// Runs a user's function that is not a room's.
+///
+/// # Errors
+///
+/// The answer for the client, when the function panics or takes too long.
+pub(crate) async fn guard<T>(
+    host: &TokioHost,
+    name: &str,
+    work: BoxFuture<'static, T>,
+) -> Result<T, Response> {
+    let work = AssertUnwindSafe(work).catch_unwind();
+    match tokio::time::timeout(PATIENCE, work).await {
+        Ok(Ok(result)) => Ok(result),
+        Ok(Err(payload)) => {
+            let text = panic_text(&*payload);
+            Err(failure(host, format_args!("{name} panicked: {text}")))
+        }
+        Err(_) => Err(failure(host, format_args!("{name} was cancelled after {PATIENCE:?}"))),
+    }
+}
+
+/// A user's response, unless it is one that only the runtime may give: with a 101 the connection would
+/// stop to be HTTP.
+pub(crate) fn fit(host: &TokioHost, name: &str, response: Response) -> Response {
+    match response.status() {
+        status if status.is_informational() => {
+            failure(host, format_args!("{name} answered {status}, which is no answer"))
+        }
+        _ => response,
+    }
+}
+
+fn panic_text(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&'static str>().copied();
+    text.or_else(|| payload.downcast_ref().map(String::as_str)).unwrap_or("no text")
+}

@@ -1,0 +1,168 @@
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Weak},
+    time::{Duration, SystemTime},
+};
+
+use futures_util::future::BoxFuture;
+use partykit_core::{
+    Backend, CallError, Refusal, Request, Response, RoomAddress, Timestamp, Vars,
+    runtime::{Chain, Host, RoomCell},
+};
+use tokio::{runtime::Handle, time::Instant};
+use tracing::debug;
+
+use crate::{party::Party, registry::Registry};
+
+/// What rooms get from Tokio and from the machine below it. One for each runtime.
+pub(crate) struct TokioHost {
+    me: Weak<Self>,
+    parties: HashMap<Arc<str>, Party>,
+    registry: Registry,
+    backend: Arc<dyn Backend>,
+    vars: Vars,
+    tokio: Handle,
+    origin: Instant,
+    origin_on_the_wall: SystemTime,
+}
+
+impl TokioHost {
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
+    pub(crate) fn new(
+        parties: HashMap<Arc<str>, Party>,
+        backend: Arc<dyn Backend>,
+        vars: Vars,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            parties,
+            registry: Registry::new(),
+            backend,
+            vars,
+            tokio: Handle::current(),
+            origin: Instant::now(),
+            origin_on_the_wall: SystemTime::now(),
+        })
+    }
+
+    pub(crate) fn party(&self, name: &str) -> Option<&Party> {
+        self.parties.get(name)
+    }
+
+    pub(crate) fn parties(&self) -> impl Iterator<Item = &Party> {
+        self.parties.values()
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub(crate) fn vars(&self) -> &Vars {
+        &self.vars
+    }
+
+    pub(crate) fn tokio(&self) -> &Handle {
+        &self.tokio
+    }
+
+    /// Gives a room of this party an input, see [`Registry::enter`].
+    pub(crate) fn enter<R>(
+        &self,
+        party: &Party,
+        address: &RoomAddress,
+        input: impl FnOnce(&Arc<RoomCell>) -> R,
+    ) -> Result<R, Refusal> {
+        let Some(host) = self.me.upgrade() else { return Err(Refusal::ShuttingDown) };
+        let make = || RoomCell::new(address.clone(), party.options().clone(), host);
+        self.registry.enter(address, make, input)
+    }
+
+    /// A fresh name that nobody can guess, in 2 * `N` hexadecimal digits.
+    pub(crate) fn token<const N: usize>(&self) -> String {
+        let mut bytes = [0; N];
+        self.random(&mut bytes);
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl Host for TokioHost {
+    fn elapsed(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    /// The wall clock at the start and what has elapsed since: it never jumps, and a test that pauses
+    /// Tokio's time pauses this too.
+    fn now(&self) -> Timestamp {
+        (self.origin_on_the_wall + self.elapsed()).into()
+    }
+
+    fn random(&self, bytes: &mut [u8]) {
+        getrandom::fill(bytes).expect("the operating system gives random bytes");
+    }
+
+    fn var(&self, name: &str) -> Option<String> {
+        (self.vars)(name)
+    }
+
+    fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    fn sleep_until(&self, at: Duration) -> BoxFuture<'static, ()> {
+        let _context = self.tokio.enter();
+        Box::pin(tokio::time::sleep_until(self.origin + at))
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.tokio.spawn(task);
+    }
+
+    fn start(&self, room: &Arc<RoomCell>) {
+        // A room only exists in a party that does.
+        if let Some(party) = self.party(room.address().party()) {
+            party.start(&self.tokio, room.clone());
+        }
+    }
+
+    fn vacant(&self, room: &Arc<RoomCell>) {
+        self.registry.forget(room);
+    }
+
+    fn call(
+        &self,
+        to: RoomAddress,
+        request: Request,
+        chain: Chain,
+    ) -> BoxFuture<'static, Result<Response, CallError>> {
+        let answer = match self.party(to.party()) {
+            None => Err(CallError::UnknownParty(to.party().to_owned())),
+            Some(_) if chain.contains(&to) => Err(CallError::Cycle(to.clone())),
+            Some(party) => self
+                .enter(party, &to, |cell| cell.request(request, chain))
+                .map_err(|refusal| CallError::Refused(to.clone(), refusal)),
+        };
+        Box::pin(async move { answer?.await.map_err(|refusal| CallError::Refused(to, refusal)) })
+    }
+
+    fn tell(&self, to: RoomAddress, request: Request) {
+        let Some(party) = self.party(to.party()) else { return };
+        let told = self.enter(party, &to, |cell| cell.tell(request));
+        if let Err(refusal) = told.and_then(|told| told) {
+            debug!(party = to.party(), room = ?to.room(), "a request without an answer is lost: {refusal}");
+        }
+    }
+
+    fn knows_party(&self, name: &str) -> bool {
+        self.parties.contains_key(name)
+    }
+}
+
+impl fmt::Debug for TokioHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parties = self.parties.keys().collect::<Vec<_>>();
+        f.debug_struct("TokioHost").field("parties", &parties).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,103 @@
+use std::{fmt, marker::PhantomData, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use partykit_core::{
+    Admit, Lobby, Options, Request, Result, RoomId, Server,
+    runtime::{RoomCell, drive},
+};
+use tokio::runtime::Handle;
+
+use crate::socket::LinkSettings;
+
+/// A kind of server under its name. The server's type ends here: behind [`Kind`] nobody knows it.
+pub(crate) struct Party {
+    name: Arc<str>,
+    options: Options,
+    kind: Arc<dyn Kind>,
+    link: Arc<LinkSettings>,
+}
+
+impl Party {
+    pub(crate) fn new(
+        name: Arc<str>,
+        options: Options,
+        kind: Arc<dyn Kind>,
+        link: Arc<LinkSettings>,
+    ) -> Self {
+        Self { name, options, kind, link }
+    }
+
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// What its sockets are like.
+    pub(crate) fn link(&self) -> &Arc<LinkSettings> {
+        &self.link
+    }
+
+    /// Runs a room until it sleeps.
+    pub(crate) fn start(&self, on: &Handle, room: Arc<RoomCell>) {
+        self.kind.start(on, room);
+    }
+
+    pub(crate) fn before_connect(
+        &self,
+        request: Request,
+        lobby: Lobby,
+    ) -> BoxFuture<'static, Result<Admit>> {
+        self.kind.before_connect(request, lobby)
+    }
+
+    pub(crate) fn before_request(
+        &self,
+        request: Request,
+        lobby: Lobby,
+    ) -> BoxFuture<'static, Result<Admit>> {
+        self.kind.before_request(request, lobby)
+    }
+}
+
+impl fmt::Debug for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Party").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What a runtime asks of a server's type.
+pub(crate) trait Kind: Send + Sync {
+    fn start(&self, on: &Handle, room: Arc<RoomCell>);
+    fn before_connect(&self, request: Request, lobby: Lobby) -> BoxFuture<'static, Result<Admit>>;
+    fn before_request(&self, request: Request, lobby: Lobby) -> BoxFuture<'static, Result<Admit>>;
+}
+
+/// Makes instances of `S` with `F`.
+pub(crate) struct KindOf<S, F> {
+    make: Arc<F>,
+    server: PhantomData<fn() -> S>,
+}
+
+impl<S, F> KindOf<S, F> {
+    pub(crate) fn new(make: F) -> Self {
+        Self { make: Arc::new(make), server: PhantomData }
+    }
+}
+
+impl<S: Server, F: Fn(&RoomId) -> S + Send + Sync + 'static> Kind for KindOf<S, F> {
+    fn start(&self, on: &Handle, room: Arc<RoomCell>) {
+        let make = self.make.clone();
+        on.spawn(drive::<S>(room, move |id| make(id)));
+    }
+
+    fn before_connect(&self, request: Request, lobby: Lobby) -> BoxFuture<'static, Result<Admit>> {
+        Box::pin(async move { S::on_before_connect(request, &lobby).await })
+    }
+
+    fn before_request(&self, request: Request, lobby: Lobby) -> BoxFuture<'static, Result<Admit>> {
+        Box::pin(async move { S::on_before_request(request, &lobby).await })
+    }
+}

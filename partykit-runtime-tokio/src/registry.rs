@@ -1,0 +1,453 @@
+//! Which rooms are in memory. Knows nothing of tokio, so that a model checker can run it.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use partykit_core::{Refusal, RoomAddress, runtime::RoomCell};
+
+/// So many locks share the rooms; more than there are cores to wait for one another.
+const SHARDS: usize = 64;
+
+/// A shard gives memory back when it has at least this much room and a quarter of it would do.
+const WORTH_SHRINKING: usize = 64;
+
+/// The table of rooms in memory. A room that is not in it is nothing but its rows in storage.
+///
+/// **No room is ever in memory twice.** What could break it is an input that reaches a cell which the
+/// table has just forgotten, while the next input makes a new cell. Therefore
+///
+/// * everything that can bring a vacant cell to life (connect, request, tell) goes in through
+///   [`Registry::enter`], which holds the shard's lock while it does;
+/// * [`Registry::forget`] removes a cell under the same lock, and only if it is vacant *then*;
+/// * a vacant cell has no connection, no task and no guard, so that nobody who still holds it has an
+///   input for it that would start its instance.
+///
+/// So a cell outside of the table is vacant, and stays so for ever.
+///
+/// The order of locks is shard, then cell. A cell calls
+/// [`Host::vacant`](partykit_core::runtime::Host::vacant) without holding its own.
+pub(crate) struct Registry {
+    shards: Box<[Mutex<Rooms>]>,
+    hasher: RandomState,
+    closed: AtomicBool,
+}
+
+type Rooms = HashMap<RoomAddress, Arc<RoomCell>>;
+
+impl Registry {
+    pub(crate) fn new() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Gives a room an input, and makes its cell first if it has none. Both closures run under the
+    /// shard's lock: they must not come back here.
+    ///
+    /// # Errors
+    ///
+    /// When the registry is [closed](Registry::close); the closures are dropped unused.
+    pub(crate) fn enter<R>(
+        &self,
+        address: &RoomAddress,
+        make: impl FnOnce() -> Arc<RoomCell>,
+        input: impl FnOnce(&Arc<RoomCell>) -> R,
+    ) -> Result<R, Refusal> {
+        let mut rooms = self.shard(address);
+        if self.closed.load(Ordering::SeqCst) {
+            drop(rooms);
+            return Err(Refusal::ShuttingDown);
+        }
+        if let Some(cell) = rooms.get(address) {
+            return Ok(input(cell));
+        }
+        let cell = make();
+        let result = input(&cell);
+        // A cell that refused its first input, or is through with it already, never calls `forget`
+        // again: it must not get an entry.
+        if !cell.is_vacant() {
+            rooms.insert(address.clone(), cell);
+        }
+        Ok(result)
+    }
+
+    /// A room that is in memory, for what a room without a cell has no use for: a broadcast, a question.
+    pub(crate) fn find(&self, address: &RoomAddress) -> Option<Arc<RoomCell>> {
+        self.shard(address).get(address).cloned()
+    }
+
+    /// Drops the cell from the table if it is vacant. Said when it seemed to be; that may be long ago,
+    /// and another cell may stand in its place.
+    pub(crate) fn forget(&self, cell: &Arc<RoomCell>) {
+        let mut rooms = self.shard(cell.address());
+        let is_known = rooms.get(cell.address()).is_some_and(|known| Arc::ptr_eq(known, cell));
+        if !is_known || !cell.is_vacant() {
+            return;
+        }
+        let forgotten = rooms.remove(cell.address());
+        if rooms.capacity() >= WORTH_SHRINKING && rooms.len() <= rooms.capacity() / 4 {
+            let half = rooms.capacity() / 2;
+            rooms.shrink_to(half);
+        }
+        drop(rooms);
+        drop(forgotten);
+    }
+
+    /// All rooms in memory, in no order, shard by shard: not a picture of one moment.
+    pub(crate) fn all(&self) -> Vec<Arc<RoomCell>> {
+        let shards = self.shards.iter().map(lock);
+        shards.flat_map(|rooms| rooms.values().cloned().collect::<Vec<_>>()).collect()
+    }
+
+    /// Lets no input in any more and returns the rooms there are; nobody can add one behind them.
+    pub(crate) fn close(&self) -> Vec<Arc<RoomCell>> {
+        self.closed.store(true, Ordering::SeqCst);
+        self.all()
+    }
+
+    /// Drops all entries of a closed registry.
+    pub(crate) fn clear(&self) {
+        debug_assert!(
+            self.closed.load(Ordering::SeqCst),
+            "an open registry never forgets a live room"
+        );
+        for shard in &self.shards {
+            let rooms = std::mem::take(&mut *lock(shard));
+            drop(rooms);
+        }
+    }
+
+    fn shard(&self, address: &RoomAddress) -> MutexGuard<'_, Rooms> {
+        // The modulo is below SHARDS, whatever the width of usize.
+        lock(&self.shards[(self.hasher.hash_one(address) % SHARDS as u64) as usize])
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("closed", &self.closed).finish_non_exhaustive()
+    }
+}
+
+/// No code under a shard's lock leaves the table half-changed.
+fn lock(shard: &Mutex<Rooms>) -> MutexGuard<'_, Rooms> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Weak, atomic::AtomicUsize},
+        thread,
+        time::{Duration, Instant},
+    };
+
+    use futures_util::future::BoxFuture;
+    use partykit_core::{
+        Backend, CallError, Close, Connection, MemoryBackend, Options, Request, Response, Result,
+        Room, RoomId, Server, Timestamp,
+        runtime::{Chain, Host, Outgoing, Socket, drive},
+    };
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// A host that makes the cells itself, and looks at all earlier ones of the name when it does.
+    struct House {
+        me: Weak<Self>,
+        registry: Registry,
+        options: Options,
+        backend: Arc<dyn Backend>,
+        made: Mutex<HashMap<RoomAddress, Vec<Weak<RoomCell>>>>,
+        tokio: tokio::runtime::Handle,
+        origin: Instant,
+    }
+
+    impl House {
+        fn new(options: Options, tokio: &tokio::runtime::Runtime) -> Arc<Self> {
+            Arc::new_cyclic(|me| Self {
+                me: me.clone(),
+                registry: Registry::new(),
+                options,
+                backend: Arc::new(MemoryBackend::default()),
+                made: Mutex::default(),
+                tokio: tokio.handle().clone(),
+                origin: Instant::now(),
+            })
+        }
+
+        fn enter<R>(
+            &self,
+            address: &RoomAddress,
+            input: impl FnOnce(&Arc<RoomCell>) -> R,
+        ) -> Result<R, Refusal> {
+            self.registry.enter(address, || self.make(address), input)
+        }
+
+        fn make(&self, address: &RoomAddress) -> Arc<RoomCell> {
+            let host = self.me.upgrade().unwrap();
+            let cell = RoomCell::new(address.clone(), self.options.clone(), host);
+            let mut made = self.made.lock().unwrap();
+            let cells = made.entry(address.clone()).or_default();
+            cells.retain(|cell| cell.strong_count() > 0);
+            let others = cells.iter().filter_map(Weak::upgrade);
+            assert!(others.into_iter().all(|other| other.is_vacant()), "a room lives twice");
+            cells.push(Arc::downgrade(&cell));
+            cell
+        }
+
+        fn request(&self, address: &RoomAddress) -> Result<Response, Refusal> {
+            let answer = self.enter(address, |cell| cell.request(Request::default(), Chain::new()));
+            self.tokio.block_on(answer?)
+        }
+
+        /// Connects and goes away again.
+        fn visit(&self, address: &RoomAddress) {
+            let (socket, decided) = TestSocket::new();
+            let (cell, connection) = self.connect(address, socket).unwrap();
+            self.tokio.block_on(decided).unwrap();
+            cell.closed(&connection, Close::normal());
+        }
+
+        fn connect(
+            &self,
+            address: &RoomAddress,
+            socket: Arc<dyn Socket>,
+        ) -> Result<(Arc<RoomCell>, Connection), Refusal> {
+            let connect = |cell: &Arc<RoomCell>| {
+                let connected = cell.connect("id", "http://h/", Request::default(), socket);
+                connected.map(|connection| (cell.clone(), connection))
+            };
+            self.enter(address, connect)?
+        }
+
+        fn wait_until_forgotten(&self) {
+            let begin = Instant::now();
+            while !self.registry.all().is_empty() {
+                assert!(
+                    begin.elapsed() < Duration::from_secs(20),
+                    "vacant rooms are not forgotten"
+                );
+                thread::yield_now();
+            }
+        }
+    }
+
+    impl Host for House {
+        fn elapsed(&self) -> Duration {
+            self.origin.elapsed()
+        }
+
+        fn now(&self) -> Timestamp {
+            Timestamp::default()
+        }
+
+        fn random(&self, bytes: &mut [u8]) {
+            bytes.fill(7);
+        }
+
+        fn var(&self, _: &str) -> Option<String> {
+            None
+        }
+
+        fn backend(&self) -> &Arc<dyn Backend> {
+            &self.backend
+        }
+
+        fn sleep_until(&self, at: Duration) -> BoxFuture<'static, ()> {
+            Box::pin(tokio::time::sleep_until((self.origin + at).into()))
+        }
+
+        fn spawn(&self, task: BoxFuture<'static, ()>) {
+            self.tokio.spawn(task);
+        }
+
+        fn start(&self, room: &Arc<RoomCell>) {
+            self.tokio.spawn(drive(room.clone(), Counter::new));
+        }
+
+        fn vacant(&self, room: &Arc<RoomCell>) {
+            self.registry.forget(room);
+        }
+
+        fn call(
+            &self,
+            to: RoomAddress,
+            _: Request,
+            _: Chain,
+        ) -> BoxFuture<'static, Result<Response, CallError>> {
+            Box::pin(async move { Err(CallError::Cycle(to)) })
+        }
+
+        fn tell(&self, _: RoomAddress, _: Request) {}
+
+        fn knows_party(&self, _: &str) -> bool {
+            false
+        }
+    }
+
+    struct TestSocket(Mutex<Option<oneshot::Sender<()>>>);
+
+    impl TestSocket {
+        fn new() -> (Arc<Self>, oneshot::Receiver<()>) {
+            let (accepted, decided) = oneshot::channel();
+            (Arc::new(Self(Mutex::new(Some(accepted)))), decided)
+        }
+    }
+
+    impl Socket for TestSocket {
+        fn accept(&self) {
+            let accepted = self.0.lock().unwrap().take().expect("accepted once");
+            let _ = accepted.send(());
+        }
+
+        fn refuse(&self, close: Close) {
+            panic!("a connect failed: {close}");
+        }
+
+        fn send(&self, _: &Outgoing) {}
+
+        fn close(&self, _: Close) {}
+
+        fn flush(&self) {}
+    }
+
+    /// Counts requests in storage, in two steps.
+    struct Counter(&'static AtomicUsize);
+
+    /// By the length of the name.
+    static INSTANCES: [AtomicUsize; 10] = [const { AtomicUsize::new(0) }; 10];
+
+    impl Counter {
+        fn new(room: &RoomId) -> Self {
+            let instances = &INSTANCES[room.len()];
+            assert_eq!(instances.fetch_add(1, Ordering::SeqCst), 0, "two instances of a room");
+            Self(instances)
+        }
+    }
+
+    impl Drop for Counter {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    impl Server for Counter {
+        async fn on_request(&mut self, room: &Room, _: Request) -> Result<Response> {
+            let count: u32 = room.storage().get("count").await?.unwrap_or(0) + 1;
+            tokio::task::yield_now().await;
+            room.storage().put("count", &count)?;
+            Ok(Response::new(count.to_string().into()))
+        }
+    }
+
+    fn tokio_runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap()
+    }
+
+    fn address(len: usize) -> RoomAddress {
+        RoomAddress::new("counter", RoomId::new("r".repeat(len)).unwrap())
+    }
+
+    fn options() -> Options {
+        Options::new().hibernate_after(Duration::ZERO)
+    }
+
+    /// The rooms fall asleep as soon as nothing waits, so that every input races with the removal of the
+    /// cell that the one before has woken.
+    #[test]
+    fn no_room_lives_twice() {
+        const THREADS: usize = 8;
+        const ROUNDS: usize = 600;
+
+        let tokio = tokio_runtime();
+        let house = House::new(options(), &tokio);
+        thread::scope(|scope| {
+            for seed in 0..THREADS {
+                let house = &house;
+                scope.spawn(move || {
+                    for round in 0..ROUNDS {
+                        let address = address(1 + (round * 7 + seed) % 3);
+                        if (round + seed) % 4 == 0 {
+                            house.visit(&address);
+                        } else {
+                            house.request(&address).unwrap();
+                        }
+                    }
+                });
+            }
+        });
+        house.wait_until_forgotten();
+
+        let cells = house.made.lock().unwrap().len();
+        assert_eq!(cells, 3, "each name was used");
+        let counted = (1..=3).map(|len| {
+            let answer = house.request(&address(len)).unwrap();
+            let body = answer.body().bytes().unwrap().to_vec();
+            String::from_utf8(body).unwrap().parse::<usize>().unwrap() - 1
+        });
+        assert_eq!(counted.sum::<usize>(), THREADS * ROUNDS / 4 * 3, "no request was lost");
+    }
+
+    #[test]
+    fn a_room_has_an_entry_while_it_has_a_connection() {
+        let tokio = tokio_runtime();
+        let house = House::new(options().hibernate(true), &tokio);
+        let (socket, decided) = TestSocket::new();
+        let (cell, connection) = house.connect(&address(5), socket).unwrap();
+        tokio.block_on(decided).unwrap();
+        tokio.block_on(cell.hibernate()).unwrap();
+        house.registry.forget(&cell);
+        assert!(Arc::ptr_eq(&house.registry.find(&address(5)).unwrap(), &cell));
+        cell.closed(&connection, Close::normal());
+        house.wait_until_forgotten();
+        assert!(cell.is_vacant());
+        house.registry.forget(&cell);
+    }
+
+    #[test]
+    fn a_refused_first_input_leaves_no_entry() {
+        let tokio = tokio_runtime();
+        let house = House::new(options().max_connections(0), &tokio);
+        let (socket, _decided) = TestSocket::new();
+        assert_eq!(house.connect(&address(6), socket).unwrap_err(), Refusal::Full);
+        assert!(house.registry.find(&address(6)).is_none());
+    }
+
+    #[test]
+    fn another_cell_of_the_name_is_not_forgotten() {
+        let tokio = tokio_runtime();
+        let house = House::new(options().hibernate(true), &tokio);
+        let stranger = house.make(&address(7));
+        let (socket, decided) = TestSocket::new();
+        let (cell, _connection) = house.connect(&address(7), socket).unwrap();
+        tokio.block_on(decided).unwrap();
+        house.registry.forget(&stranger);
+        assert!(Arc::ptr_eq(&house.registry.find(&address(7)).unwrap(), &cell));
+    }
+
+    #[test]
+    fn a_closed_registry_lets_nothing_in() {
+        let tokio = tokio_runtime();
+        let house = House::new(options().hibernate(true), &tokio);
+        let (socket, decided) = TestSocket::new();
+        let (cell, _connection) = house.connect(&address(8), socket).unwrap();
+        tokio.block_on(decided).unwrap();
+        let rooms = house.registry.close();
+        assert!(rooms.len() == 1 && Arc::ptr_eq(&rooms[0], &cell));
+        for len in [8, 9] {
+            assert_eq!(house.request(&address(len)).unwrap_err(), Refusal::ShuttingDown);
+        }
+        house.registry.clear();
+        assert!(house.registry.find(&address(8)).is_none());
+    }
+}

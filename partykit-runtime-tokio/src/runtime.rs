@@ -1,0 +1,120 @@
+use std::{fmt, sync::Arc};
+
+use tokio::net::{TcpListener, ToSocketAddrs};
+use tracing::{info, warn};
+
+use crate::{Builder, Handle, ServeError, front::Front, serve, shutdown::Stage, signals::Signals};
+
+/// Rooms on one machine: listens, and runs the parties that it was built with.
+///
+/// ```no_run
+/// use partykit_core::{Connection, Message, Options, Result, Room, Server};
+/// use partykit_runtime_tokio::Runtime;
+///
+/// #[derive(Default)]
+/// struct Relay;
+///
+/// impl Server for Relay {
+///     fn options() -> Options {
+///         Options::new().hibernate(true)
+///     }
+///
+///     async fn on_message(&mut self, room: &Room, sender: &Connection, message: Message) -> Result {
+///         room.broadcast(message).except(sender).send();
+///         Ok(())
+///     }
+/// }
+///
+/// #[tokio::main]
+/// async fn main() -> Result {
+///     Runtime::builder().party::<Relay>("main").serve("127.0.0.1:1999").await
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Runtime {
+    front: Arc<Front>,
+}
+
+impl Runtime {
+    /// A runtime without parties, to be told of some.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) fn new(front: Front) -> Self {
+        Self { front: Arc::new(front) }
+    }
+
+    /// The way to the rooms from outside of them, for as long as the process likes.
+    pub fn handle(&self) -> Handle {
+        Handle::new(self.front.host.clone(), self.front.shutdown.clone())
+    }
+
+    /// Listens on this address and serves, until the process is told to end: SIGTERM or SIGINT
+    /// [shut down](Handle::shutdown) in good order, a second one at once.
+    ///
+    /// Returns a [`partykit_core::Result`], so that it can be the last expression of such a `main`.
+    ///
+    /// # Errors
+    ///
+    /// A [`ServeError`], in a box.
+    pub async fn serve(&self, addr: impl ToSocketAddrs) -> partykit_core::Result {
+        let listener = TcpListener::bind(addr).await.map_err(ServeError::Listen)?;
+        let mut signals = Signals::new().map_err(ServeError::Signals)?;
+        let interrupted = async {
+            signals.next().await;
+            let handle = self.handle();
+            tokio::spawn(async move { handle.shutdown().await });
+            signals.next().await;
+            warn!("told twice to end: ending at once");
+        };
+        tokio::select! {
+            () = self.serve_on(listener) => {}
+            () = interrupted => {}
+        }
+        Ok(())
+    }
+
+    /// Serves on a listener until [`Handle::shutdown`]. Signals are the caller's business. May run more
+    /// than once at the same time, on several listeners; dropped, it only stops to accept.
+    ///
+    /// ```
+    /// use partykit_core::{Body, Request, Response, Result, Room, Server};
+    /// use partykit_runtime_tokio::Runtime;
+    ///
+    /// #[derive(Default)]
+    /// struct Hello;
+    ///
+    /// impl Server for Hello {
+    ///     async fn on_request(&mut self, room: &Room, _: Request) -> Result<Response> {
+    ///         Ok(Response::new(format!("this is {}", room.id()).into()))
+    ///     }
+    /// }
+    ///
+    /// #[tokio::main]
+    /// async fn main() -> Result {
+    ///     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    ///     let runtime = Runtime::builder().party::<Hello>("main").build();
+    ///     let handle = runtime.handle();
+    ///     let serving = tokio::spawn(async move { runtime.serve_on(listener).await });
+    ///     let answer = handle.request("main", "lobby", Request::new(Body::empty())).await?;
+    ///     assert_eq!(answer.into_body().bytes().unwrap(), "this is lobby");
+    ///     handle.shutdown().await;
+    ///     serving.await?;
+    ///     Ok(())
+    /// }
+    /// ```
+    pub async fn serve_on(&self, listener: TcpListener) {
+        if let Ok(address) = listener.local_addr() {
+            info!("listening on http://{address}");
+        }
+        serve::accept(&self.front, listener).await;
+        self.front.shutdown.reached(Stage::Stopped).await;
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("front", &self.front).finish()
+    }
+}

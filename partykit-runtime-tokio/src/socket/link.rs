@@ -1,0 +1,247 @@
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use partykit_core::{
+    Close,
+    runtime::{Outgoing, Socket},
+};
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    sync::oneshot,
+};
+
+use super::{
+    LinkSettings,
+    queue::Io,
+    state::{Phase, State},
+    sweeper::NEVER,
+};
+use crate::codec::{Violation, close_reply, encode_close, encode_message};
+
+/// A room's end of a socket. It exists before the handshake is answered, and takes frames from then on;
+/// [`run`](super::run) gives it the socket.
+pub(crate) struct Link {
+    settings: Arc<LinkSettings>,
+    me: Weak<Link>,
+    state: Mutex<State>,
+}
+
+/// How a connect ended. Either way the handshake is to be answered with 101 and the socket to be
+/// [run](super::run): the client is told by a Close.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The connection is open.
+    Accept,
+    /// The connect failed. The link sends this Close by itself.
+    Refuse(Close),
+}
+
+impl Link {
+    /// A link without a socket. The verdict comes when the room has decided; if the room goes away
+    /// undecided, the receiver fails.
+    pub(crate) fn new(settings: &Arc<LinkSettings>) -> (Arc<Self>, oneshot::Receiver<Verdict>) {
+        let (verdict, decided) = oneshot::channel();
+        let link = Arc::new_cyclic(|me| Self {
+            settings: settings.clone(),
+            me: me.clone(),
+            state: Mutex::new(State::new(verdict)),
+        });
+        (link, decided)
+    }
+
+    pub(super) fn settings(&self) -> &LinkSettings {
+        &self.settings
+    }
+
+    /// The socket is there.
+    pub(super) fn attach(&self, io: Box<dyn Io>) {
+        self.with(|state| state.attach(io, &self.settings));
+    }
+
+    /// For the task: writes what waits. From now on others write with this task's waker, so that the
+    /// task goes on where they cannot. Returns what the room has to be told.
+    pub(super) fn poll(&self, cx: &mut Context<'_>) -> (Progress, Option<Box<Close>>) {
+        self.with(|state| {
+            state.set_task(cx.waker());
+            state.write(&self.settings);
+            state.shut_down(&self.settings, cx);
+            let progress = match state.phase {
+                Phase::Open | Phase::Closing(_) => Progress::Read,
+                Phase::Draining => Progress::Discard,
+                Phase::Ended => Progress::End,
+            };
+            (progress, state.report.take())
+        })
+    }
+
+    /// For the task: reads.
+    pub(super) fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        self.with(|state| {
+            let Some(io) = &mut state.io else { return Poll::Ready(Ok(0)) };
+            let mut buffer = ReadBuf::new(buffer);
+            ready!(Pin::new(io).poll_read(cx, &mut buffer))?;
+            state.heard(self.settings.sweeper.now());
+            Poll::Ready(Ok(buffer.filled().len()))
+        })
+    }
+
+    /// Queues an answer to something that the client said.
+    pub(super) fn answer(&self, frame: Bytes) {
+        self.with(|state| state.send(frame, &self.settings));
+    }
+
+    /// The client's Close arrived.
+    pub(super) fn peer_closed(&self, close: Close) {
+        self.with(|state| {
+            let reply = (!state.is_close_out()).then(|| close_reply(&close));
+            state.finish(reply, Some(close), &self.settings);
+        });
+    }
+
+    /// The client did what is not allowed.
+    pub(super) fn violated(&self, violation: Violation) {
+        self.with(|state| state.fail(violation.close(), &self.settings));
+    }
+
+    /// The socket has ended without the closing handshake.
+    pub(super) fn lost(&self, reason: &'static str) {
+        self.with(|state| state.lose(reason));
+    }
+
+    /// The room takes no message now; whether it makes sense to wait for it.
+    pub(super) fn stall(&self) -> bool {
+        self.with(|state| {
+            state.stalled = matches!(state.phase, Phase::Open);
+            state.stalled
+        })
+    }
+
+    /// The room takes messages again. The client could not be heard meanwhile.
+    pub(super) fn resume(&self) {
+        self.with(|state| state.resume(self.settings.sweeper.now()));
+    }
+
+    /// A message has begun, or the one that had has ended.
+    pub(super) fn set_unfinished(&self, unfinished: bool) {
+        self.with(|state| state.begun = if unfinished { self.settings.sweeper.now() } else { 0 });
+    }
+
+    /// The task ends, and with it the socket.
+    pub(super) fn end(&self) {
+        // Dropped when the lock is not held any more: to close a socket takes a while.
+        let (_io, _task, _queue) = self.with(|state| {
+            state.phase = Phase::Ended;
+            (state.io.take(), state.task.take(), state.queue.take())
+        });
+    }
+
+    /// For the sweeper, which has forgotten this link.
+    pub(super) fn visit(&self) {
+        self.with(|state| {
+            state.visit = NEVER;
+            state.enforce(&self.settings);
+        });
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_queueing(&self) -> bool {
+        self.lock().queue.is_some()
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_up(&self) -> bool {
+        self.lock().task.is_some()
+    }
+
+    fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.lock();
+        let result = act(&mut state);
+        let due = state.due(&self.settings).max(self.settings.sweeper.now() + 1);
+        if due < state.visit {
+            self.settings.sweeper.schedule(&self.me, state.visit, due);
+            state.visit = due;
+        }
+        let waker = if std::mem::take(&mut state.wake) { state.task.clone() } else { None };
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn decide(&self, verdict: Verdict) {
+        let decided = self.lock().verdict.take();
+        if let Some(decided) = decided {
+            // Nobody listens when the client is gone already; the room hears of that.
+            let _ = decided.send(verdict);
+        }
+    }
+}
+
+impl Socket for Link {
+    fn accept(&self) {
+        self.decide(Verdict::Accept);
+    }
+
+    fn refuse(&self, close: Close) {
+        self.with(|state| state.finish(Some(encode_close(&close)), None, &self.settings));
+        self.decide(Verdict::Refuse(close));
+    }
+
+    fn send(&self, message: &Outgoing) {
+        self.with(|state| {
+            if state.speaks() {
+                state.send(message.encoded(encode_message).clone(), &self.settings);
+            }
+        });
+    }
+
+    fn close(&self, close: Close) {
+        self.with(|state| state.close(close, &self.settings));
+    }
+
+    /// Pings the client now, and gives it up when it says nothing for [`LinkSettings::probe`].
+    fn probe(&self) {
+        self.with(|state| {
+            state.ping(&self.settings, self.settings.probe);
+            state.write(&self.settings);
+        });
+    }
+
+    fn flush(&self) {
+        self.with(|state| state.write(&self.settings));
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        let visit = self.lock().visit;
+        if visit != NEVER {
+            self.settings.sweeper.cancel(&self.me, visit);
+        }
+    }
+}
+
+/// What a socket's task does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Reads for the room.
+    Read,
+    /// Reads, and forgets what it reads.
+    Discard,
+    /// Ends.
+    End,
+}

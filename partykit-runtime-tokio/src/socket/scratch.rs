@@ -1,0 +1,16 @@
+use std::cell::Cell;
+
+/// As much as one read takes.
+const SIZE: usize = 64 << 10;
+
+thread_local! {
+    static BUFFER: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+}
+
+/// Lends out the read buffer of this thread, which all of its sockets share.
+pub(super) fn with<R>(read: impl FnOnce(&mut [u8]) -> R) -> R {
+    let mut buffer = BUFFER.take().unwrap_or_else(|| vec![0; SIZE].into());
+    let result = read(&mut buffer);
+    BUFFER.set(Some(buffer));
+    result
+}

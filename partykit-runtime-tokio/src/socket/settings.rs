@@ -1,0 +1,62 @@
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use partykit_core::{Message, Options, Text};
+
+use super::Sweeper;
+use crate::codec::{Limits, encode_message};
+
+/// What the sockets of one party have in common. Durations are kept to the second: what is due after
+/// 5 s happens after 5 to 7 s.
+pub(crate) struct LinkSettings {
+    /// What a client may send.
+    pub(crate) limits: Limits,
+    /// A text that is answered without the room, and the encoded answer.
+    pub(crate) auto_response: Option<(Text, Bytes)>,
+    /// How many bytes may wait for a client behind the message that it is being sent. One that is
+    /// further behind is closed with 1013. 1 MiB, as in Centrifugo and engine.io.
+    pub(crate) outbound_bytes: usize,
+    /// A client that is silent for so long is pinged, and given up with 1006 when it is silent for so
+    /// long again. 30 s.
+    pub(crate) keep_alive: Duration,
+    /// How long a client may be silent after [`Socket::probe`](partykit_core::runtime::Socket::probe). 5 s.
+    pub(crate) probe: Duration,
+    /// How long a client may take to answer a Close, or to take the last frames. 10 s.
+    pub(crate) close_timeout: Duration,
+    /// How long a client may take to hang up when all is said, while what it still sends is
+    /// discarded: hanging up on unread bytes would reset the connection and cost it the Close. 1 s.
+    pub(crate) linger: Duration,
+    /// How long a client may take nothing of what waits for it. 15 s.
+    pub(crate) write_stall: Duration,
+    /// How long a client may take over one message. 30 s.
+    pub(crate) message_timeout: Duration,
+    /// How many clients were closed because they read too slowly.
+    pub(crate) slow_clients: AtomicU64,
+    /// Who looks after the time.
+    pub(crate) sweeper: Arc<Sweeper>,
+}
+
+impl LinkSettings {
+    /// The settings of a party with these options.
+    pub(crate) fn new(options: &Options, sweeper: Arc<Sweeper>) -> Self {
+        let auto_response = options.auto_response_pair().map(|(request, response)| {
+            (request.clone(), encode_message(&Message::Text(response.clone())))
+        });
+        Self {
+            limits: Limits { max_message: options.message_limit(), ..Limits::default() },
+            auto_response,
+            outbound_bytes: 1 << 20,
+            keep_alive: Duration::from_secs(30),
+            probe: Duration::from_secs(5),
+            close_timeout: Duration::from_secs(10),
+            linger: Duration::from_secs(1),
+            write_stall: Duration::from_secs(15),
+            message_timeout: Duration::from_secs(30),
+            slow_clients: AtomicU64::new(0),
+            sweeper,
+        }
+    }
+}

@@ -1,0 +1,109 @@
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::Link;
+
+/// Seconds since the sweeper started. The first is 1: as a deadline, 0 is none.
+pub(super) type Second = u32;
+
+/// No visit is due.
+pub(super) const NEVER: Second = Second::MAX;
+
+/// The clock of all links of a runtime, and who looks after them: each link is visited when the first
+/// of its time limits may be over, an idle one about twice a minute.
+pub(crate) struct Sweeper {
+    clock: AtomicU32,
+    visits: Mutex<Visits>,
+}
+
+/// By time, then by the link's address.
+type Visits = BTreeMap<(Second, usize), Weak<Link>>;
+
+impl Sweeper {
+    /// Starts it. Its task ends when nobody has the sweeper any more.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
+    pub(crate) fn start() -> Arc<Self> {
+        let sweeper = Arc::new(Self { clock: AtomicU32::new(1), visits: Mutex::default() });
+        tokio::spawn(sweep_each_second(Arc::downgrade(&sweeper)));
+        sweeper
+    }
+
+    /// The time, up to a second late.
+    pub(super) fn now(&self) -> Second {
+        self.clock.load(Ordering::Relaxed)
+    }
+
+    /// The first second by whose beginning `duration` has passed since now.
+    pub(super) fn after(&self, duration: Duration) -> Second {
+        past(self.now(), duration)
+    }
+
+    /// Moves the visit of a link from `old` to `new`.
+    pub(super) fn schedule(&self, link: &Weak<Link>, old: Second, new: Second) {
+        let address = address(link);
+        let mut visits = self.visits();
+        visits.remove(&(old, address));
+        visits.insert((new, address), link.clone());
+    }
+
+    /// Forgets a visit.
+    pub(super) fn cancel(&self, link: &Weak<Link>, old: Second) {
+        self.visits().remove(&(old, address(link)));
+    }
+
+    #[cfg(test)]
+    pub(super) fn scheduled(&self) -> usize {
+        self.visits().len()
+    }
+
+    fn sweep(&self, now: Second) {
+        self.clock.store(now, Ordering::Relaxed);
+        while let Some(link) = self.next_due(now) {
+            if let Some(link) = link.upgrade() {
+                link.visit();
+            }
+        }
+    }
+
+    fn next_due(&self, now: Second) -> Option<Weak<Link>> {
+        let mut visits = self.visits();
+        let first = visits.first_entry()?;
+        (first.key().0 <= now).then(|| first.remove())
+    }
+
+    fn visits(&self) -> MutexGuard<'_, Visits> {
+        self.visits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The first second by whose beginning `duration` has passed since some time in the second `start`.
+pub(super) fn past(start: Second, duration: Duration) -> Second {
+    let whole = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    start.saturating_add(Second::try_from(whole).unwrap_or(NEVER)).saturating_add(1)
+}
+
+async fn sweep_each_second(sweeper: Weak<Sweeper>) {
+    let start = Instant::now();
+    let mut seconds = interval(Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let elapsed = (seconds.tick().await - start).as_secs();
+        let Some(sweeper) = sweeper.upgrade() else { return };
+        sweeper.sweep(Second::try_from(elapsed + 1).unwrap_or(NEVER - 1));
+    }
+}
+
+fn address(link: &Weak<Link>) -> usize {
+    link.as_ptr().addr()
+}

@@ -1,0 +1,179 @@
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use partykit_core::{Close, Connection, Message, runtime::RoomCell};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tracing::debug;
+
+use super::{Link, link::Progress, scratch};
+use crate::codec::{Decoder, Incoming, encode_pong};
+
+/// Runs a socket to its end, once the handshake is answered with 101: gives the room what the client
+/// says, and tells it when and how the connection ended.
+///
+/// `already_read` is what the client sent right behind its handshake. A future that is dropped ends
+/// the socket, with 1006 for the room.
+pub(crate) fn run<I>(
+    io: I,
+    already_read: Bytes,
+    link: Arc<Link>,
+    room: Arc<RoomCell>,
+    connection: Connection,
+) -> impl Future<Output = ()> + Send + use<I>
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    link.attach(Box::new(io));
+    let held =
+        (!already_read.is_empty()).then(|| Box::new(Held { message: None, rest: already_read }));
+    let decoder = Decoder::default();
+    SocketTask { link, room, connection, decoder, held, unfinished: false, told: false }
+}
+
+struct SocketTask {
+    link: Arc<Link>,
+    room: Arc<RoomCell>,
+    connection: Connection,
+    decoder: Decoder,
+    held: Option<Box<Held>>,
+    /// The client owes the rest of a message.
+    unfinished: bool,
+    /// The room knows that it is over.
+    told: bool,
+}
+
+/// What has been read and the room could not take yet.
+struct Held {
+    message: Option<Message>,
+    rest: Bytes,
+}
+
+impl Future for SocketTask {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let (progress, report) = self.link.poll(cx);
+            if let Some(close) = report {
+                self.tell(*close);
+            }
+            match progress {
+                Progress::Read => ready!(self.poll_read(cx)),
+                Progress::Discard => ready!(self.poll_discard(cx)),
+                Progress::End => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+impl SocketTask {
+    /// Takes a step; ready when it has taken one.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(held) = self.held.take() {
+            return self.poll_held(held, cx);
+        }
+        scratch::with(|buffer| {
+            match ready!(self.link.poll_read(cx, buffer)) {
+                Ok(0) => self.link.lost("the client hung up without a Close"),
+                Ok(length) => self.digest(&buffer[..length], None),
+                Err(error) => {
+                    debug!(room = %self.room.address(), "a socket failed: {error}");
+                    self.link.lost("the connection broke");
+                }
+            }
+            Poll::Ready(())
+        })
+    }
+
+    /// Goes on where the room had no space.
+    fn poll_held(&mut self, mut held: Box<Held>, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(message) = held.message.take() {
+            if let Err(message) = self.room.message(&self.connection, message)
+                && self.link.stall()
+            {
+                held.message = Some(message);
+                self.held = Some(held);
+                return self.room.poll_space(cx);
+            }
+            self.link.resume();
+        }
+        self.digest(&held.rest, Some(&held.rest));
+        Poll::Ready(())
+    }
+
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.held = None;
+        let read = scratch::with(|buffer| self.link.poll_read(cx, buffer));
+        if matches!(ready!(read), Ok(0) | Err(_)) {
+            self.link.lost("the client hung up");
+        }
+        Poll::Ready(())
+    }
+
+    /// Acts on what was read. `owner` is what `input` is a part of, if that can be kept.
+    fn digest(&mut self, mut input: &[u8], owner: Option<&Bytes>) {
+        let Self { link, room, connection, decoder, .. } = self;
+        let settings = link.settings();
+        let mut unfinished = self.unfinished;
+        loop {
+            match decoder.decode(&mut input, &settings.limits) {
+                Ok(None) => break,
+                Ok(Some(Incoming::Message(message))) => match &settings.auto_response {
+                    Some((request, answer)) if message.as_text() == Some(request) => {
+                        link.answer(answer.clone());
+                    }
+                    _ => {
+                        if let Err(message) = room.message(connection, message)
+                            && link.stall()
+                        {
+                            let rest = owner.map_or_else(
+                                || Bytes::copy_from_slice(input),
+                                |owner| owner.slice_ref(input),
+                            );
+                            self.held = Some(Box::new(Held { message: Some(message), rest }));
+                            break;
+                        }
+                    }
+                },
+                Ok(Some(Incoming::Ping(payload))) => link.answer(encode_pong(&payload)),
+                Ok(Some(Incoming::Pong(_))) => {}
+                Ok(Some(Incoming::Close(close))) => return link.peer_closed(close),
+                Err(violation) => return link.violated(violation),
+            }
+            unfinished &= decoder.is_mid_message();
+        }
+        // Another message than the one before may have begun, and has its own time.
+        let owes = decoder.is_mid_message();
+        if owes != self.unfinished || owes != unfinished {
+            link.set_unfinished(owes);
+            self.unfinished = owes;
+        }
+    }
+
+    fn tell(&mut self, close: Close) {
+        self.told = true;
+        debug!(
+            room = %self.room.address(),
+            connection = self.connection.id(),
+            code = %close.code(),
+            clean = close.is_clean(),
+            "a connection ended"
+        );
+        self.room.closed(&self.connection, close);
+    }
+}
+
+impl Drop for SocketTask {
+    fn drop(&mut self) {
+        self.link.end();
+        if !self.told {
+            // Ignored for a connect that was refused: the room never knew it.
+            self.tell(Close::abnormal("the socket was dropped"));
+        }
+    }
+}

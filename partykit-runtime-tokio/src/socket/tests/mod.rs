@@ -1,0 +1,5 @@
+mod close;
+mod flow;
+mod house;
+mod memory;
+mod time;

@@ -1,0 +1,11 @@
+//! The runtime from outside, over TCP.
+
+mod connects;
+mod handles;
+mod hooks;
+mod origins;
+mod raw;
+mod requests;
+mod screen;
+mod shutdown;
+mod support;

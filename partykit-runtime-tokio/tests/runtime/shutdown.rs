@@ -1,0 +1,132 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use partykit_core::{
+    Body, CallError, Close, Connection, Message, Options, Refusal, Request, Response, Result, Room,
+    Server,
+};
+use partykit_runtime_tokio::Runtime;
+use tokio::{net::TcpStream, sync::Semaphore};
+
+use crate::support::{parse, serve, within};
+
+/// Answers when it gets a permit.
+struct Busy {
+    entered: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
+    closes: Arc<AtomicUsize>,
+    starts: Arc<AtomicUsize>,
+}
+
+impl Server for Busy {
+    fn options() -> Options {
+        Options::new().hibernate(true).hibernate_after(Duration::from_secs(3600))
+    }
+
+    async fn on_start(&mut self, _: &Room) -> Result {
+        self.starts.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    async fn on_message(&mut self, room: &Room, _: &Connection, message: Message) -> Result {
+        self.entered.add_permits(1);
+        self.permits.acquire().await?.forget();
+        room.storage().put("said", &message.as_text())?;
+        room.broadcast(message).send();
+        Ok(())
+    }
+
+    async fn on_request(&mut self, _: &Room, _: Request) -> Result<Response> {
+        self.entered.add_permits(1);
+        self.permits.acquire().await?.forget();
+        Ok(Response::new(Body::from("done")))
+    }
+
+    async fn on_close(&mut self, _: &Room, _: &Connection, _: Close) -> Result {
+        self.closes.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_runs_ends_and_sockets_are_told_to_come_back() {
+    let (entered, permits) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let (closes, starts) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (e, p, c, s) = (entered.clone(), permits.clone(), closes.clone(), starts.clone());
+    let make = move |_: &_| Busy {
+        entered: e.clone(),
+        permits: p.clone(),
+        closes: c.clone(),
+        starts: s.clone(),
+    };
+    let site = serve(Runtime::builder().party_with("busy", make).party::<Quiet>("quiet")).await;
+
+    let mut talker = site.connect("/parties/busy/talking").await;
+    let mut sleeper = site.connect("/parties/busy/sleeping").await;
+    within(site.handle.evict("busy", "sleeping")).await.unwrap();
+    talker.send("last words").await;
+    let addr = site.addr;
+    let asking = tokio::spawn(async move {
+        let request = format!("GET /parties/busy/asked HTTP/1.1\r\nhost: {addr}\r\n\r\n");
+        use tokio::io::AsyncWriteExt;
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        parse(&crate::support::read_to_end(&mut stream).await)
+    });
+    within(entered.acquire_many(2)).await.unwrap().forget();
+    // Waits behind the one that runs, and never will.
+    talker.send("too late").await;
+
+    let handle = site.handle.clone();
+    let down = tokio::spawn(async move { handle.shutdown().await });
+    let refused = within(async {
+        loop {
+            match site.handle.request("quiet", "new", Request::default()).await {
+                Err(CallError::Refused(_, refusal)) => break refusal,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    });
+    permits.add_permits(2);
+    assert_eq!(refused.await, Refusal::ShuttingDown);
+    assert_eq!(talker.text().await, "last words");
+    assert_eq!(talker.closed().await, (1012, "the server restarts".into()));
+    assert_eq!(sleeper.closed().await.0, 1012);
+    assert_eq!(within(asking).await.unwrap().body(), "done");
+
+    within(down).await.unwrap();
+    within(site.serving).await.unwrap();
+    within(site.handle.shutdown()).await;
+    assert!(TcpStream::connect(addr).await.is_err(), "nobody listens");
+    assert_eq!(site.handle.stats().parties["busy"].rooms, 0);
+    assert_eq!(closes.load(Ordering::SeqCst), 0, "no on_close runs");
+    assert_eq!(starts.load(Ordering::SeqCst), 3, "nobody was woken");
+}
+
+#[derive(Default)]
+struct Quiet;
+
+impl Server for Quiet {}
+
+#[tokio::test]
+async fn every_client_is_told() {
+    let site = serve(Runtime::builder().party::<Quiet>("quiet")).await;
+    let paths = (0..50).map(|n| format!("/parties/quiet/{}", n % 7));
+    let clients = join_all(paths.map(|path| {
+        let site = &site;
+        async move { site.connect(&path).await }
+    }))
+    .await;
+    // A connection that has said nothing yet holds nobody up.
+    let _idle = TcpStream::connect(site.addr).await.unwrap();
+    let closed =
+        join_all(clients.into_iter().map(|mut client| async move { client.closed().await }));
+    let (closed, ()) = tokio::join!(closed, within(site.handle.shutdown()));
+    assert!(closed.iter().all(|(code, _)| *code == 1012));
+}
