@@ -163,7 +163,10 @@ impl RoomCell {
         if state.machine.has_space() {
             return Poll::Ready(());
         }
-        state.space.push(cx.waker().clone());
+        // A socket that is woken for other reasons asks again: it need not stand here twice.
+        if !state.space.iter().rev().take(64).any(|known| known.will_wake(cx.waker())) {
+            state.space.push(cx.waker().clone());
+        }
         Poll::Pending
     }
 
