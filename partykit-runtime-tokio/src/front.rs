@@ -3,12 +3,11 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 use futures_util::future::BoxFuture;
 use http::{Method, StatusCode, header};
 use hyper::body::Incoming;
-use partykit_core::{
-    Lobby, Options, Request, Response, Route, RoutePrefix, runtime::Chain,
-};
+use partykit_core::{Lobby, Options, Request, Response, Route, RoutePrefix, runtime::Chain};
 use tracing::{Instrument, info_span};
 
 use crate::{
+    Handle,
     answer::answer,
     arrival::Arrival,
     body, hook,
@@ -58,7 +57,12 @@ impl Front {
     }
 
     /// To a room.
-    async fn enter(self: &Arc<Self>, route: &Route, visitor: &Visitor, arrival: Arrival) -> Response {
+    async fn enter(
+        self: &Arc<Self>,
+        route: &Route,
+        visitor: &Visitor,
+        arrival: Arrival,
+    ) -> Response {
         let Some(party) = self.host.party(route.party()) else {
             return answer(StatusCode::NOT_FOUND, "no such party");
         };
@@ -100,7 +104,9 @@ impl Front {
         let is_head = arrival.head.method == Method::HEAD;
         let answer = async {
             let body = body::read(arrival.body, Options::default().request_body_limit()).await?;
-            let request = Request::from_parts(arrival.head, body.into());
+            let mut request = Request::from_parts(arrival.head, body.into());
+            let handle = Handle::new(self.host.clone(), self.shutdown.clone());
+            request.extensions_mut().insert(handle);
             // The function itself may panic, not only its future.
             let fallback = self.fallback.clone();
             let work = Box::pin(async move { fallback(request).await });
