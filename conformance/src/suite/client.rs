@@ -126,6 +126,18 @@ impl Client {
         }
     }
 
+    /// Waits for the server to ping; it is answered.
+    ///
+    /// # Panics
+    ///
+    /// When something else comes, or nothing.
+    pub async fn next_ping(&mut self) {
+        match within(self.deadline, "ping for the client", self.socket.next()).await {
+            Some(Ok(Message::Ping(_))) => {}
+            other => panic!("a ping is expected, not {other:?}"),
+        }
+    }
+
     /// The next frame, which has to be a text.
     ///
     /// # Panics
