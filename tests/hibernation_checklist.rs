@@ -3,24 +3,19 @@
 
 mod support;
 
-use std::{
-    io,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use fastrand::Rng;
 use partykit::{Connection, Message, Options, Result, Room, RoomPhase, Server};
 use partykit_conformance::suite::{Client, Frame};
 use partykit_core::testing::{TestRoom, TestRoomBuilder};
 use serde_json::json;
-use support::{House, Switchboard, who};
+use support::{House, Switchboard, log, who};
 use tokio::{
     sync::{Semaphore, watch},
     task::{JoinHandle, yield_now},
     time::timeout,
 };
-use tracing_subscriber::fmt::MakeWriter;
 
 /// "Connect with hibernation enabled"
 #[tokio::test]
@@ -36,6 +31,7 @@ async fn line_01_connect_with_hibernation_enabled() {
 #[tokio::test]
 async fn line_02_wait_20_seconds() {
     // Twenty seconds of silence, on a virtual clock.
+    log::install();
     let room = TestRoom::<Switchboard>::new();
     let ada = room.connect("ada").await;
     assert_eq!(room.stats().phase, RoomPhase::Awake);
@@ -66,15 +62,13 @@ async fn line_03_a_message_is_received() {
 /// "Check server logs show "hibernation wake""
 #[tokio::test]
 async fn line_04_the_log_shows_the_wake() {
-    let log = Log::default();
-    let _guard = log.collect();
     let house = House::open().await;
     let mut ada = house.connect("ada").await;
     house.sleep().await;
-    log.clear();
+    log::clear();
     ada.say("hello").await;
     ada.next_text().await;
-    let lines = log.lines();
+    let lines = log::lines();
     let wakes: Vec<_> = lines.iter().filter(|line| line.contains("the room wakes")).collect();
     assert_eq!(wakes.len(), 1, "{lines:#?}");
     for part in ["reason=Wake", "cause=Some(Message)", House::PARTY, House::ROOM] {
@@ -223,15 +217,13 @@ async fn line_16_instance_variables_are_reset() {
 /// was logged on the way to it is there.
 #[tokio::test]
 async fn line_17_the_log_is_not_delayed() {
-    let log = Log::default();
-    let _guard = log.collect();
     let house = House::open().await;
     let mut ada = house.connect("ada").await;
     for _ in 0..10 {
         house.sleep().await;
-        log.clear();
+        log::clear();
         who(&mut ada).await;
-        let lines = log.lines();
+        let lines = log::lines();
         let at = |text: &str| lines.iter().position(|line| line.contains(text));
         let (woke, handled) = (at("the room wakes"), at("a message is handled"));
         assert!(woke.is_some() && woke < handled, "{lines:#?}");
@@ -242,6 +234,7 @@ async fn line_17_the_log_is_not_delayed() {
 #[tokio::test]
 async fn line_18_wall_time_is_saved() {
     const DAY: u32 = 24 * 60;
+    log::install();
     let work = Duration::from_millis(10);
     let done = Arc::new(Semaphore::new(0));
     let room = TestRoomBuilder::new({
@@ -353,7 +346,8 @@ impl StateMachine {
             let mut connections: Vec<Client> = Vec::new();
             loop {
                 let (click, want) = *wanted.borrow_and_update();
-                if want == !connections.is_empty() {
+                let is_open = !connections.is_empty();
+                if want == is_open {
                     report.send_replace((click, connections.len()));
                     if wanted.changed().await.is_err() {
                         return;
@@ -405,47 +399,4 @@ async fn until(holds: impl Fn() -> bool) -> bool {
         }
     };
     timeout(DEADLINE, polling).await.is_ok()
-}
-
-/// What the server logs.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    /// Collects while the guard lives, on this thread, which is the one that everything runs on.
-    fn collect(&self) -> tracing::subscriber::DefaultGuard {
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::DEBUG)
-            .with_ansi(false)
-            .with_writer(self.clone());
-        tracing::subscriber::set_default(subscriber.finish())
-    }
-
-    fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
-    fn lines(&self) -> Vec<String> {
-        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&bytes).lines().map(Into::into).collect()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
 }

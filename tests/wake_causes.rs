@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use partykit::{Body, Request, RoomPhase, WakeCause};
 use partykit_conformance::suite::{Client, Frame};
-use support::{House, who};
+use support::{House, log, who};
 
 /// A sleeping room with two clients.
 async fn asleep() -> (House, Client, Client) {
@@ -62,7 +62,9 @@ async fn a_lost_connection_wakes() {
 #[tokio::test]
 async fn a_message_wakes() {
     let (house, mut ada, _bob) = asleep().await;
+    log::clear();
     assert_eq!(who(&mut ada).await["events"], 1);
+    assert!(log::lines().iter().any(|line| line.contains("cause=Some(Message)")), "it is logged");
     assert_eq!(causes(&house), [(WakeCause::Connect, 1), (WakeCause::Message, 1)]);
 }
 

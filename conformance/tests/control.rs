@@ -9,7 +9,7 @@ use partykit::{
     Room, Server as Party, TaskResult,
 };
 use partykit_conformance::{
-    IN_MEMORY, PROBE, Probe, SMALL, STARTER, Server, Small, Starter, serve,
+    IN_MEMORY, PROBE, Probe, SMALL, STARTER, Small, Starter, serve,
     suite::{CASES, Case, Control, Target, Verdict, run_cases},
 };
 use tokio::net::TcpListener;

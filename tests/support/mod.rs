@@ -1,5 +1,7 @@
 //! A party that tells who is here, served on loopback.
 
+pub(crate) mod log;
+
 use partykit::{
     Close, Connection, Message, Options, Request, Response, Result, Room, RoomPhase, RoomStats,
     Runtime, Server, runtime::tokio::Builder,
@@ -81,6 +83,7 @@ impl House {
     }
 
     pub(crate) async fn open_with(change: impl FnOnce(Builder) -> Builder) -> Self {
+        log::install();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let builder = Runtime::builder().party::<Switchboard>(Self::PARTY);
         let server = serve(change(builder), listener).expect("an address");

@@ -8,8 +8,9 @@ use crate::{
 
 pub(super) async fn greetings_come_first(target: &Target) {
     for mode in Mode::BOTH {
-        let room = target.room(mode, "greetings");
         for asleep in [false, true] {
+            let room = target.room(mode, &format!("greetings-{asleep}"));
+            room.instance().await;
             if asleep {
                 room.sleep().await;
             }

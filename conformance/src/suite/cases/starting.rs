@@ -1,5 +1,5 @@
 use futures_util::future::join_all;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::assert_is_generic;
 use crate::{
@@ -70,7 +70,7 @@ pub(super) async fn the_reason_is_told(target: &Target) {
 
 async fn until_empty(target: &Target, room: &Room<'_>) {
     let asking = async {
-        while room.perform(Command::Who).await["count"] != Value::from(0) {
+        while room.perform(Command::Who).await["count"] != 0 {
             tokio::task::yield_now().await;
         }
     };
