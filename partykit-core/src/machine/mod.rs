@@ -407,7 +407,9 @@ impl Machine {
         self.accountant.woke(now, cause);
         self.phase = Phase::Waking;
         self.begin_turn(Handler::OnStart, None, deadline, limit);
-        if self.epoch.is_some() && self.roster.count() > 0 {
+        // A new claim would fence off the commit that is in flight.
+        let commits = self.gate.pending().next().is_some();
+        if self.epoch.is_some() && (commits || self.roster.count() > 0) {
             self.begin_start(false);
         } else {
             self.outputs.push_back(Output::Claim);
