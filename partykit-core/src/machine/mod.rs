@@ -540,7 +540,12 @@ impl Machine {
         }
         self.release();
         if turn.handler == Handler::OnStart {
-            self.start_failed(now, failed.id);
+            match failed.failure {
+                // An earlier handler's commit, not the start, has failed: the next start is for the
+                // same event, and for the on_error that is before it now.
+                Failure::Commit(_) if !turn.synced => self.reset(),
+                _ => self.start_failed(now, failed.id),
+            }
             return;
         }
         if resets {

@@ -35,7 +35,8 @@ pub(super) struct Turn {
     pub(super) deferred: Vec<(u64, Effect)>,
     /// The connection that is connecting has ended meanwhile.
     pub(super) gone: Option<crate::Close>,
-    synced: bool,
+    /// Some of what it wrote was handed to a commit already.
+    pub(super) synced: bool,
 }
 
 struct Savepoint {
