@@ -307,7 +307,8 @@ impl Machine {
     /// Emits an effect, unless it is for the connection that is connecting: its own come after the
     /// handshake's answer.
     fn say(&mut self, turn: Option<TurnId>, mut effect: Effect) {
-        let written = self.gate.written();
+        // No transaction of the handler takes back what others say: that is before every write.
+        let written = if turn.is_some() { self.gate.written() } else { 0 };
         if let Some(Turn { connection: Some(new), deferred, handler: Handler::OnConnect, .. }) =
             &mut self.turn
         {
