@@ -130,7 +130,12 @@ impl Machine {
                 self.discard(Discard::Event(event));
             }
         } else if !self.draining {
-            self.mailbox.push(Event::Close { connection: connection.clone(), close });
+            let event = Event::Close { connection: connection.clone(), close };
+            if now < self.refused_until {
+                self.mailbox.keep(event);
+            } else {
+                self.mailbox.push(event);
+            }
         }
         self.idle_since = now;
         self.advance(now);
