@@ -255,11 +255,11 @@ impl<'a> Storage<'a> {
     ///
     /// Those of `work`.
     pub async fn transaction<T, E, F: Future<Output = Result<T, E>>>(
-        &self,
+        self,
         work: impl FnOnce(Self) -> F,
     ) -> Result<T, E> {
         let mut transaction = Transaction::begin(self.room);
-        let result = work(*self).await;
+        let result = work(self).await;
         transaction.keep = result.is_ok();
         result
     }
