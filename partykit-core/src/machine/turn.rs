@@ -187,8 +187,10 @@ impl Machine {
             // No commit would ever make its number durable.
             return Ok(());
         }
-        let size =
-            |key: &Bytes, value: &Option<Bytes>| key.len() + value.as_ref().map_or(0, Bytes::len);
+        // The first byte of a row's key is not the user's, and not counted.
+        let size = |key: &Bytes, value: &Option<Bytes>| {
+            key.len() - 1 + value.as_ref().map_or(0, Bytes::len)
+        };
         let more: usize = rows.iter().map(|(key, value)| size(key, value)).sum();
         let replaced =
             rows.iter().filter_map(|(key, _)| Some(size(key, turn.overlay.writes.get(key)?)));
