@@ -189,7 +189,7 @@ impl Machine {
         }
         // The first byte of a row's key is not the user's, and not counted.
         let size = |key: &Bytes, value: &Option<Bytes>| {
-            key.len() - 1 + value.as_ref().map_or(0, Bytes::len)
+            key.len().saturating_sub(1) + value.as_ref().map_or(0, Bytes::len)
         };
         let more: usize = rows.iter().map(|(key, value)| size(key, value)).sum();
         let replaced =

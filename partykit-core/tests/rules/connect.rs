@@ -33,11 +33,14 @@ fn a_new_connection_is_listed_and_hears_its_own_frames_after_the_handshake() {
 
 #[test]
 fn a_connect_that_fails_was_never_here() {
-    for failure in ["fail", "panic", "say:hi fail", "put:k=1 say:hi fail", "state:x panic", "close:4000 fail"] {
+    for failure in
+        ["fail", "panic", "say:hi fail", "put:k=1 say:hi fail", "state:x panic", "close:4000 fail"]
+    {
         test(async |stage| {
             let room = stage.room();
             let ada = room.connect("ada").await;
-            let failed = room.connect_with("eve", wish(&format!("do={}", failure.replace(' ', "+")))).await;
+            let failed =
+                room.connect_with("eve", wish(&format!("do={}", failure.replace(' ', "+")))).await;
             let close = failed.closed().expect("a Close");
             assert_eq!(close.code(), CloseCode::INTERNAL, "{failure}");
             let id = close.reason().strip_prefix("error ").expect("an error id");
@@ -296,7 +299,8 @@ fn id_uri_and_tags_alone_may_be_too_large() {
         // Each has 12 bytes of `http://test/` besides what is counted here.
         let tag = "t".repeat(200);
         for (over, open) in [(0, true), (1, false)] {
-            let fixed = "http://test/parties/main/room?tags=&x=".len() + "ada".len() + 2 * tag.len();
+            let fixed =
+                "http://test/parties/main/room?tags=&x=".len() + "ada".len() + 2 * tag.len();
             let filler = "x".repeat(16_320 - fixed + over);
             let ada = room.connect_with("ada", wish(&format!("tags={tag}&x={filler}"))).await;
             assert_eq!(ada.is_open(), open);

@@ -51,7 +51,10 @@ fn a_broadcast_may_go_to_a_tag_or_leave_some_out() {
             })
         });
         assert_eq!(listed.await, (vec!["ada".into(), "bob".into()], 0, 3, 3));
-        assert_eq!((heard(&ada), heard(&bob), heard(&eve)), (vec![], vec!["6".into()], vec!["5".into()]));
+        assert_eq!(
+            (heard(&ada), heard(&bob), heard(&eve)),
+            (vec![], vec!["6".into()], vec!["5".into()])
+        );
     });
 }
 

@@ -45,7 +45,10 @@ fn a_failure_after_a_change_takes_the_instance_and_leaves_the_sockets() {
                 ada.send("seen get:k state? who all:hello").await;
                 let fresh = ["seen 1", "k=old", "state old", "here: ada,bob"];
                 assert_eq!(stage.journal(), fresh, "{failure}");
-                assert_eq!((heard(&ada), heard(&bob)), (vec!["hello".into()], vec!["hello".into()]));
+                assert_eq!(
+                    (heard(&ada), heard(&bob)),
+                    (vec!["hello".into()], vec!["hello".into()])
+                );
                 assert_eq!(room.stats().account.resets, 1);
             });
         }
@@ -362,7 +365,11 @@ fn a_handler_that_never_awaits_past_its_limit_is_counted_and_holds() {
     let stats = world.room("main", "room").stats();
     assert_eq!((stats.account.overruns, stats.account.resets), (1, 0));
     ada.say("get:k");
-    assert_eq!(world.stage().journal().last().unwrap(), "k=1", "it could not be cancelled: it holds");
+    assert_eq!(
+        world.stage().journal().last().unwrap(),
+        "k=1",
+        "it could not be cancelled: it holds"
+    );
     assert_eq!(world.room("main", "room").stats().account.overruns, 1);
 }
 

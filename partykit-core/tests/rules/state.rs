@@ -18,7 +18,8 @@ fn a_state_is_typed_and_survives_sleep_and_failures_but_no_crash() {
         let ada = room.connect("ada").await;
         let connection = ada.connection().clone();
         let player = || Player { name: "Ada".to_owned(), score: 7 };
-        inside(&room, move |_| Box::pin(async move { connection.set_state(&player()).unwrap() })).await;
+        inside(&room, move |_| Box::pin(async move { connection.set_state(&player()).unwrap() }))
+            .await;
         room.hibernate().await.unwrap();
         assert_eq!(ada.connection().state().unwrap(), Some(player()));
         ada.send("panic").await;

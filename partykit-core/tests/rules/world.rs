@@ -98,6 +98,16 @@ impl World {
         answer
     }
 
+    /// Runs something of the runtime's own beside the rooms.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> Running {
+        let over = Arc::new(AtomicBool::new(false));
+        let flag = over.clone();
+        let task = work.map(move |()| flag.store(true, Ordering::SeqCst));
+        self.0.state().tasks.push(Box::pin(task));
+        self.run();
+        Running(over)
+    }
+
     pub(crate) fn now(&self) -> Duration {
         self.0.state().now
     }
@@ -224,6 +234,14 @@ impl Host for Inner {
 
     fn knows_party(&self, name: &str) -> bool {
         self.state().parties.contains_key(name)
+    }
+}
+
+pub(crate) struct Running(Arc<AtomicBool>);
+
+impl Running {
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
     }
 }
 
