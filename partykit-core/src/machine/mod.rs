@@ -407,7 +407,9 @@ impl Machine {
         self.accountant.woke(now, cause);
         self.phase = Phase::Waking;
         self.begin_turn(Handler::OnStart, None, deadline, limit);
-        if self.epoch.is_some() && self.roster.count() > 0 {
+        // While a commit is in flight its claim has to stay the newest.
+        let commits = self.gate.pending().next().is_some();
+        if self.epoch.is_some() && (commits || self.roster.count() > 0) {
             self.begin_start(false);
         } else {
             self.outputs.push_back(Output::Claim);
@@ -511,7 +513,9 @@ impl Machine {
             }
             if let Some(close) = turn.gone {
                 self.roster.remove(&connection);
-                self.mailbox.push(Event::Close { connection, close });
+                if !self.draining {
+                    self.mailbox.push(Event::Close { connection, close });
+                }
             }
         }
         if let (Some(reply), Answer::Response(response)) = (turn.reply, answer) {

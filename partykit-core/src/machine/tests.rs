@@ -1,1 +1,266 @@
+//! The rules that a property states badly, and what once broke one.
 
+use std::{
+    panic::Location,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_channel::oneshot;
+
+use super::*;
+use crate::{
+    Batch, Body, FailureKind, Message, Request, Response, RoomAddress, RoomId, TaskResult,
+    calls::Chain,
+    host::{Outgoing, Socket},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A machine, and what its driver would have been told, in words.
+struct Bench {
+    machine: Machine,
+    now: Duration,
+    connections: u64,
+    epoch: u64,
+}
+
+type Answered = oneshot::Receiver<Result<Response, Refusal>>;
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(Options::new().hibernate(true))
+    }
+
+    fn with(options: Options) -> Self {
+        let (now, connections, epoch) = (Duration::ZERO, 0, 0);
+        Self { machine: Machine::new(options, now), now, connections, epoch }
+    }
+
+    /// What comes out, in words.
+    fn trace(&mut self) -> Vec<String> {
+        let mut trace = Vec::new();
+        while let Some(output) = self.machine.poll() {
+            trace.push(match output {
+                Output::Cancel(CancelReason::CommitFailed(_)) => "cancel: commit".to_owned(),
+                Output::Cancel(CancelReason::Timeout(limit)) => format!("cancel: {limit:?}"),
+                Output::CancelTasks(tasks) => format!("cancel {} tasks", tasks.len()),
+                Output::Claim => "claim".to_owned(),
+                Output::Commit(batch) => format!("commit {}", batch.writes.len()),
+                Output::Discard(_) => continue,
+                Output::DropInstance => "drop".to_owned(),
+                Output::Effect(effect) => say(effect),
+                Output::Flush => "flush".to_owned(),
+                Output::Refuse(connection, close) => {
+                    format!("refuse {} {}", connection.id(), close.code())
+                }
+                Output::Run(job) => run(&mut self.machine, job),
+            });
+        }
+        trace
+    }
+
+    /// Awake, and nothing to do.
+    fn wake(&mut self) {
+        let _ = self.tell();
+        self.claim();
+        self.done();
+        self.done();
+        self.trace();
+    }
+
+    /// A client that is in the room.
+    fn join(&mut self, id: &str) -> Connection {
+        let (connection, taken) = self.connect(id);
+        assert!(taken.is_ok());
+        if self.trace().contains(&"claim".to_owned()) {
+            self.claim();
+            self.done();
+        }
+        self.done();
+        self.trace();
+        connection
+    }
+
+    fn connect(&mut self, id: &str) -> (Connection, Result<(), Refusal>) {
+        self.connections += 1;
+        let connection = Connection::new(self.connections, id, "", Weak::new(), Arc::new(NoSocket));
+        let request = http::Request::new(Body::empty()).into();
+        let event = Event::Connect { connection: connection.clone(), request, arrived: self.now };
+        (connection, self.push(event))
+    }
+
+    fn message(&mut self, sender: &Connection, text: &'static str) -> Result<(), Refusal> {
+        self.push(Event::Message { sender: sender.clone(), message: Message::from(text) })
+    }
+
+    fn tell(&mut self) -> Result<(), Refusal> {
+        let request = http::Request::new(Body::empty()).into();
+        self.push(Event::Request { request, chain: Chain::new(), reply: None })
+    }
+
+    fn request(&mut self) -> Answered {
+        let (reply, answer) = oneshot::channel();
+        let request = http::Request::new(Body::empty()).into();
+        let event = Event::Request { request, chain: Chain::new(), reply: Some(reply) };
+        assert!(self.push(event).is_ok());
+        answer
+    }
+
+    fn push(&mut self, event: Event) -> Result<(), Refusal> {
+        self.machine.push(self.now, event).map_err(|(refusal, _)| refusal)
+    }
+
+    fn leave(&mut self, connection: &Connection) {
+        self.machine.closed(self.now, connection, Close::normal());
+    }
+
+    fn claim(&mut self) {
+        self.trace();
+        self.epoch += 1;
+        let claim = Claim { epoch: Epoch(self.epoch), empty: true };
+        self.machine.claimed(self.now, Ok(claim));
+        self.trace();
+    }
+
+    /// The handler succeeds.
+    fn done(&mut self) {
+        self.machine.turn_ended(self.now, Ok(Answer::Done));
+    }
+
+    /// The handler returns an `Err`.
+    fn err(&mut self) {
+        self.machine.turn_ended(self.now, Err(failed(Failure::Error("planned".into()))));
+    }
+
+    fn panic(&mut self) {
+        self.machine.turn_ended(self.now, Err(failed(Failure::Panic("planned".into()))));
+    }
+
+    /// The driver drops the handler, because a commit has failed.
+    fn cancelled(&mut self) {
+        self.machine.turn_ended(self.now, Err(failed(Failure::Commit("planned".into()))));
+    }
+
+    fn committed(&mut self) {
+        self.machine.commit_ended(self.now, Ok(()));
+    }
+
+    fn commit_fails(&mut self) {
+        let failed = failed(Failure::Commit("planned".into()));
+        self.machine.commit_ended(self.now, Err(failed));
+    }
+
+    /// The next start fails.
+    fn start_fails(&mut self) {
+        self.trace();
+        self.machine.claimed(self.now, Err(failed(Failure::Error("planned".into()))));
+    }
+
+    fn put(&mut self, key: &'static str) {
+        let row = (Bytes::from(key), Some(Bytes::new()));
+        assert!(self.machine.write(vec![row]).is_ok());
+    }
+
+    /// The handler says something.
+    fn send(&mut self, to: &Connection, text: &'static str) {
+        let turn = self.machine.current_turn();
+        assert!(turn.is_some(), "a handler runs");
+        self.machine.send(turn, to, Arc::new(Outgoing::new(text.into())));
+    }
+
+    /// Somebody else says something.
+    fn send_outside(&mut self, to: &Connection, text: &'static str) {
+        self.machine.send(None, to, Arc::new(Outgoing::new(text.into())));
+    }
+
+    fn spawn(&mut self) -> u64 {
+        let id = self.machine.reserve_task(("task", Location::caller())).expect("a turn");
+        self.machine.spawn(id, Box::pin(std::future::ready(())));
+        id
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.machine.tick(self.now);
+    }
+}
+
+struct NoSocket;
+
+impl Socket for NoSocket {
+    fn accept(&self) {}
+    fn refuse(&self, _: Close) {}
+    fn send(&self, _: &Outgoing) {}
+    fn close(&self, _: Close) {}
+    fn flush(&self) {}
+}
+
+fn failed(failure: Failure) -> Failed {
+    Failed { failure, id: ErrorId(7) }
+}
+
+fn say(effect: Effect) -> String {
+    match effect {
+        Effect::Accept(connection) => format!("accept {}", connection.id()),
+        Effect::Close(connection, close) => format!("close {} {}", connection.id(), close.code()),
+        Effect::Frame { to, frame } => {
+            let to: Vec<&str> = to.iter().map(Connection::id).collect();
+            format!("{} <- {}", to.join(","), frame.message().as_text().unwrap_or_default())
+        }
+        Effect::Respond(reply, response) => {
+            let text =
+                response.as_ref().map_or_else(ToString::to_string, |r| r.status().to_string());
+            drop(reply.send(response));
+            format!("respond {text}")
+        }
+        Effect::Spawn { id, .. } => format!("spawn {id}"),
+        Effect::Tell { to, .. } => format!("tell {to}"),
+    }
+}
+
+/// Names what runs; lists who connects.
+fn run(machine: &mut Machine, job: Job) -> String {
+    let name = job.handler().name();
+    match job {
+        Job::Connect { connection, .. } => {
+            machine.list(&connection);
+            format!("{name} {}", connection.id())
+        }
+        Job::Close { connection, .. } => format!("{name} {}", connection.id()),
+        Job::Error(error) => format!("{name} {}: {:?}", error.handler(), error.kind()),
+        Job::Message { sender, message } => {
+            format!("{name} {} {}", sender.id(), message.as_text().unwrap_or_default())
+        }
+        Job::Start => format!("{name} {:?}", machine.start_reason()),
+        _ => name.to_owned(),
+    }
+}
+
+fn refused(answer: &mut Answered) -> Option<Refusal> {
+    answer.try_recv().ok().flatten().and_then(Result::err)
+}
+
+#[test]
+fn a_client_that_left_while_it_connected_begins_no_on_close_in_a_shutdown() {
+    let mut room = Bench::new();
+    room.wake();
+    let (ada, _) = room.connect("ada");
+    assert_eq!(room.trace(), ["on_connect ada"]);
+    room.leave(&ada);
+    room.machine.drain(room.now);
+    room.done();
+    assert_eq!(room.trace(), ["accept ada", "drop"]);
+}
+
+#[test]
+fn a_start_beside_a_commit_keeps_the_claim_of_that_commit() {
+    let mut room = Bench::new();
+    room.wake();
+    let _ = (room.tell(), room.tell(), room.tell());
+    room.put("a");
+    room.done();
+    room.panic();
+    assert_eq!(room.trace(), ["on_request", "commit 1", "on_request", "drop", "on_start Restart"]);
+}
