@@ -264,3 +264,15 @@ fn a_start_beside_a_commit_keeps_the_claim_of_that_commit() {
     room.panic();
     assert_eq!(room.trace(), ["on_request", "commit 1", "on_request", "drop", "on_start Restart"]);
 }
+
+#[test]
+fn a_write_of_no_rows_holds_nothing_back() {
+    let mut room = Bench::new();
+    let ada = room.join("ada");
+    let _ = room.message(&ada, "hello");
+    assert!(room.machine.write(Vec::new()).is_ok());
+    room.send(&ada, "hi");
+    room.done();
+    assert_eq!(room.trace(), ["on_message ada hello", "ada <- hi", "flush"]);
+    assert_eq!(room.machine.reasons(), []);
+}
