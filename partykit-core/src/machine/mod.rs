@@ -709,6 +709,12 @@ impl Machine {
     }
 
     fn leave(&mut self, effect: Effect) {
+        if let Effect::Spawn { id, .. } = &effect
+            && !self.holders.has_task(*id)
+        {
+            // It was cancelled while it waited for its commit.
+            return self.discard(Discard::Effect(effect));
+        }
         self.unflushed |= matches!(effect, Effect::Frame { .. } | Effect::Close(..));
         self.outputs.push_back(Output::Effect(effect));
     }

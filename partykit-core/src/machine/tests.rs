@@ -276,3 +276,28 @@ fn a_write_of_no_rows_holds_nothing_back() {
     assert_eq!(room.trace(), ["on_message ada hello", "ada <- hi", "flush"]);
     assert_eq!(room.machine.reasons(), []);
 }
+
+#[test]
+fn a_task_that_is_cancelled_before_its_commit_never_starts() {
+    let mut room = Bench::new();
+    room.wake();
+    let _ = (room.tell(), room.tell());
+    room.put("a");
+    room.spawn();
+    room.done();
+    room.panic();
+    assert_eq!(room.trace()[2..], ["on_request", "cancel 1 tasks", "drop", "on_start Restart"]);
+    room.committed();
+    assert_eq!(room.trace(), Vec::<String>::new());
+}
+
+#[test]
+fn a_task_of_the_handler_that_a_shutdown_lets_end_does_not_start() {
+    let mut room = Bench::new();
+    room.wake();
+    let _ = room.tell();
+    room.spawn();
+    room.machine.drain(room.now);
+    room.done();
+    assert_eq!(room.trace(), ["on_request", "cancel 1 tasks", "drop"]);
+}
