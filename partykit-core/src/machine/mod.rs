@@ -139,12 +139,22 @@ impl Machine {
     /// The claim has ended; with it, `on_start` begins.
     pub(crate) fn claimed(&mut self, now: Duration, claim: Result<Claim, Failed>) {
         match claim {
+            Ok(claim) if self.draining => {
+                self.epoch = Some(claim.epoch);
+                self.turn = None;
+                self.drop_instance();
+                self.advance(now);
+            }
             Ok(claim) => {
                 self.epoch = Some(claim.epoch);
                 let empty = claim.empty && self.gate.pending().next().is_none();
                 self.begin_start(empty);
             }
-            Err(failed) => self.turn_ended(now, Err(failed)),
+            Err(failed) => {
+                // It may have taken the room over all the same.
+                self.epoch = None;
+                self.turn_ended(now, Err(failed));
+            }
         }
     }
 
@@ -222,9 +232,8 @@ impl Machine {
 
     /// Time has passed.
     pub(crate) fn tick(&mut self, now: Duration) {
-        if let Some(turn) =
-            self.turn.as_mut().filter(|turn| now >= turn.deadline && !turn.cancelled)
-        {
+        let is_due = |turn: &&mut Turn| turn.begun && !turn.cancelled && now >= turn.deadline;
+        if let Some(turn) = self.turn.as_mut().filter(is_due) {
             turn.cancelled = true;
             self.outputs.push_back(Output::Cancel(CancelReason::Timeout(turn.limit)));
         }
@@ -270,7 +279,7 @@ impl Machine {
     /// When [`Machine::tick`] wants to be called.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         match &self.turn {
-            Some(turn) if turn.cancelled => None,
+            Some(turn) if turn.cancelled || !turn.begun => None,
             Some(turn) => Some(turn.deadline),
             None if self.phase == Phase::Awake && self.reasons().is_empty() => {
                 Some(self.idle_since + self.options.hibernate_after)
@@ -422,6 +431,7 @@ impl Machine {
             (0, false) => StartReason::Restart,
             _ => StartReason::Wake,
         };
+        self.turn.iter_mut().for_each(|turn| turn.begun = true);
         self.outputs.push_back(Output::Run(Job::Start));
     }
 

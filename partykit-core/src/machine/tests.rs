@@ -301,3 +301,41 @@ fn a_task_of_the_handler_that_a_shutdown_lets_end_does_not_start() {
     room.done();
     assert_eq!(room.trace(), ["on_request", "cancel 1 tasks", "drop"]);
 }
+
+#[test]
+fn a_start_that_waited_long_for_its_claim_still_has_a_deadline() {
+    let mut room = Bench::new();
+    let _ = room.connect("ada");
+    assert_eq!(room.machine.deadline(), None, "nothing runs that could be cancelled");
+    room.pass(11 * SECOND);
+    assert_eq!(room.trace(), ["claim"]);
+    room.claim();
+    assert_eq!(room.machine.deadline(), Some(10 * SECOND));
+    room.pass(Duration::ZERO);
+    assert_eq!(room.trace(), ["cancel: 10s"]);
+}
+
+#[test]
+fn a_shutdown_during_the_claim_begins_no_on_start() {
+    let mut room = Bench::new();
+    let mut answer = room.request();
+    assert_eq!(room.trace(), ["claim"]);
+    room.machine.drain(room.now);
+    assert_eq!(room.trace(), ["respond the server is shutting down"]);
+    assert_eq!(refused(&mut answer), Some(Refusal::ShuttingDown));
+    room.machine.claimed(room.now, Ok(Claim { epoch: Epoch(1), empty: true }));
+    assert_eq!(room.trace(), ["drop"]);
+    assert!(room.machine.is_at_rest());
+}
+
+#[test]
+fn after_a_failed_claim_the_room_claims_anew() {
+    let mut room = Bench::new();
+    room.wake();
+    assert_eq!(room.machine.hibernate(room.now), Ok(()));
+    let _ = room.tell();
+    room.start_fails();
+    assert_eq!(room.machine.epoch(), None);
+    let _ = room.tell();
+    assert_eq!(room.trace().last().map(String::as_str), Some("claim"));
+}

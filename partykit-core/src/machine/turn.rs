@@ -21,6 +21,8 @@ pub(super) struct Turn {
     pub(super) reply: Option<Reply>,
     pub(super) deadline: Duration,
     pub(super) limit: Duration,
+    /// The driver was given its handler: `on_start` has to wait for the claim first.
+    pub(super) begun: bool,
     /// The driver was told to cancel it.
     pub(super) cancelled: bool,
     /// The number of the last write before its own.
@@ -63,6 +65,7 @@ impl Turn {
             reply: None,
             deadline,
             limit,
+            begun: handler != Handler::OnStart,
             cancelled: false,
             base,
             overlay: Batch::default(),
