@@ -622,6 +622,10 @@ impl Machine {
         match effect {
             Effect::Accept(connection) => {
                 self.roster.remove(&connection);
+                let is_its_end = |event: &Event| matches!(event, Event::Close { connection: c, .. } if *c == connection);
+                if let Some(event) = self.mailbox.remove(is_its_end) {
+                    self.discard(Discard::Event(event));
+                }
                 self.outputs.push_back(Output::Refuse(connection, closed_by(Refusal::Failed(id))));
             }
             Effect::Respond(reply, response) => {

@@ -339,3 +339,28 @@ fn after_a_failed_claim_the_room_claims_anew() {
     let _ = room.tell();
     assert_eq!(room.trace().last().map(String::as_str), Some("claim"));
 }
+
+#[test]
+fn a_connection_whose_on_connect_was_undone_has_no_on_close() {
+    let mut room = Bench::new();
+    room.wake();
+    let (ada, _) = room.connect("ada");
+    let _ = room.tell();
+    room.trace();
+    room.put("a");
+    room.done();
+    room.leave(&ada);
+    room.commit_fails();
+    room.cancelled();
+    let trace = room.trace();
+    assert_eq!(trace[..4], ["commit 1", "on_request", "refuse ada 1011", "cancel: commit"]);
+    assert!(!trace.contains(&"on_close ada".to_owned()));
+    room.claim();
+    room.done();
+    room.done();
+    room.done();
+    assert_eq!(room.trace(), ["on_error on_request: Commit", "on_error on_connect: Commit"]);
+    room.pass(10 * SECOND);
+    assert!(room.machine.is_at_rest() || room.trace() == ["drop"]);
+    assert!(room.machine.is_vacant());
+}
