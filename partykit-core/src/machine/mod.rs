@@ -552,7 +552,7 @@ impl Machine {
         }
         self.release();
         if turn.handler == Handler::OnStart {
-            self.start_failed(now, failed.id);
+            self.start_failed(now, failed.id, turn.void);
             return;
         }
         if resets {
@@ -571,10 +571,16 @@ impl Machine {
     }
 
     /// `on_start` failed, and with it the event that started the room.
-    fn start_failed(&mut self, now: Duration, id: ErrorId) {
+    fn start_failed(&mut self, now: Duration, id: ErrorId, void: bool) {
         self.drop_instance();
         self.start_failures += 1;
-        if let Some(event) = self.mailbox.pop() {
+        let event = if void {
+            // In front of it is the error of the commit that took the start along.
+            self.mailbox.remove(|event| !matches!(event, Event::Error(_)))
+        } else {
+            self.mailbox.pop()
+        };
+        if let Some(event) = event {
             self.fail_event(event, Refusal::Failed(id));
         }
         if let Some(over) = self.start_failures.checked_sub(limits::START_FAILURES) {
@@ -595,6 +601,7 @@ impl Machine {
             self.void(effect, failed.id);
         }
         if let Some((handler, connection)) = author
+            && handler != Handler::OnError
             && !self.draining
         {
             let (failure, id) = (failed.failure, failed.id);
@@ -607,7 +614,7 @@ impl Machine {
         }
         match &mut self.turn {
             Some(turn) => {
-                turn.base = self.gate.written();
+                (turn.base, turn.void) = (self.gate.written(), true);
                 if !turn.cancelled {
                     turn.cancelled = true;
                     self.outputs.push_back(Output::Cancel(CancelReason::CommitFailed(failed.id)));

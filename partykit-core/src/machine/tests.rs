@@ -364,3 +364,63 @@ fn a_connection_whose_on_connect_was_undone_has_no_on_close() {
     assert!(room.machine.is_at_rest() || room.trace() == ["drop"]);
     assert!(room.machine.is_vacant());
 }
+
+#[test]
+fn what_a_cancelled_handler_says_while_it_is_dropped_follows_a_void_write() {
+    let mut room = Bench::new();
+    let ada = room.join("ada");
+    let _ = (room.message(&ada, "1"), room.message(&ada, "2"));
+    room.put("a");
+    room.done();
+    room.put("b");
+    room.commit_fails();
+    room.send(&ada, "b is written");
+    let turn = room.machine.current_turn();
+    room.machine.close(turn, &ada, Close::normal());
+    assert!(room.machine.sync().is_ok());
+    room.cancelled();
+    let trace = room.trace();
+    assert_eq!(trace[..3], ["on_message ada 1", "commit 1", "on_message ada 2"]);
+    assert_eq!(trace[3..], ["cancel: commit", "drop", "claim"]);
+    assert!(room.message(&ada, "3").is_ok());
+    assert_eq!(room.machine.waiting(), 3, "the close is undone, so the message counts");
+}
+
+#[test]
+fn a_commit_of_on_error_that_fails_is_no_error_of_its_own() {
+    let mut room = Bench::new();
+    room.wake();
+    let _ = room.tell();
+    room.err();
+    room.put("errors");
+    room.done();
+    room.commit_fails();
+    let trace = room.trace();
+    assert_eq!(trace, ["on_request", "on_error on_request: Error", "commit 1", "drop"]);
+    assert!(room.machine.is_at_rest(), "otherwise a broken store would keep it busy for ever");
+}
+
+#[test]
+fn a_commit_that_fails_during_a_start_keeps_its_error_and_fails_the_event() {
+    let mut room = Bench::new();
+    room.wake();
+    let _ = (room.tell(), room.tell());
+    let mut answer = room.request();
+    room.put("a");
+    room.done();
+    room.panic();
+    // The panic's on_error is next; its start runs beside the commit.
+    assert_eq!(room.trace().last().map(String::as_str), Some("on_start Restart"));
+    room.commit_fails();
+    room.cancelled();
+    assert_eq!(
+        room.trace(),
+        ["cancel: commit", "drop", "respond the room failed, error 0000000000000007", "claim"]
+    );
+    assert_eq!(refused(&mut answer), Some(Refusal::Failed(ErrorId(7))));
+    room.claim();
+    room.done();
+    room.done();
+    room.done();
+    assert_eq!(room.trace(), ["on_error on_request: Commit", "on_error on_request: Panic"]);
+}

@@ -38,6 +38,8 @@ pub(super) struct Turn {
     /// The connection that is connecting has ended meanwhile.
     pub(super) gone: Option<crate::Close>,
     synced: bool,
+    /// A commit of writes before it has failed: what it read is void, and so is all that it does.
+    pub(super) void: bool,
 }
 
 struct Savepoint {
@@ -76,6 +78,7 @@ impl Turn {
             deferred: Vec::new(),
             gone: None,
             synced: false,
+            void: false,
         }
     }
 
@@ -85,7 +88,7 @@ impl Turn {
 
     /// Whether a failure would leave the instance at odds with storage or states.
     pub(super) fn has_written(&self) -> bool {
-        self.synced || !self.overlay.is_empty() || !self.states.is_empty()
+        self.void || self.synced || !self.overlay.is_empty() || !self.states.is_empty()
     }
 
     pub(super) fn author(&self) -> Author {
@@ -230,7 +233,7 @@ impl Machine {
     /// Commits what the handler has written so far; returns the number to wait for.
     pub(crate) fn sync(&mut self) -> Result<u64, StorageError> {
         let written = self.gate.written();
-        let Some(turn) = &mut self.turn else { return Ok(written) };
+        let Some(turn) = self.turn.as_mut().filter(|turn| !turn.void) else { return Ok(written) };
         if !turn.savepoints.is_empty() {
             return Err(StorageError::SyncInTransaction);
         }
@@ -312,6 +315,9 @@ impl Machine {
     /// Emits an effect, unless it is for the connection that is connecting: its own come after the
     /// handshake's answer.
     fn say(&mut self, turn: Option<TurnId>, mut effect: Effect) {
+        if turn.is_some() && self.turn.as_ref().is_some_and(|turn| turn.void) {
+            return self.undo(effect);
+        }
         let written = self.gate.written();
         if let Some(Turn { connection: Some(new), deferred, handler: Handler::OnConnect, .. }) =
             &mut self.turn
