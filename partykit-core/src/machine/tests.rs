@@ -424,3 +424,35 @@ fn a_commit_that_fails_during_a_start_keeps_its_error_and_fails_the_event() {
     room.done();
     assert_eq!(room.trace(), ["on_error on_request: Commit", "on_error on_request: Panic"]);
 }
+
+#[test]
+fn a_rollback_keeps_what_others_say_to_a_connection_that_is_connecting() {
+    let mut room = Bench::new();
+    room.wake();
+    let (ada, _) = room.connect("ada");
+    room.trace();
+    room.machine.begin_transaction();
+    room.put("a");
+    room.send(&ada, "a is written");
+    room.send_outside(&ada, "the weather is fine");
+    room.machine.end_transaction(false);
+    room.done();
+    assert_eq!(room.trace(), ["accept ada", "ada <- the weather is fine", "flush"]);
+}
+
+#[test]
+fn a_rollback_does_not_bring_back_who_left_while_connecting() {
+    let mut room = Bench::new();
+    room.wake();
+    let (ada, _) = room.connect("ada");
+    room.trace();
+    room.machine.begin_transaction();
+    room.put("a");
+    let turn = room.machine.current_turn();
+    room.machine.close(turn, &ada, Close::normal());
+    room.leave(&ada);
+    room.machine.end_transaction(false);
+    assert_eq!(room.machine.roster().count(), 0);
+    room.done();
+    assert_eq!(room.trace(), ["accept ada", "on_close ada"]);
+}

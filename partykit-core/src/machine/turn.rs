@@ -33,7 +33,7 @@ pub(super) struct Turn {
     savepoints: Vec<Savepoint>,
     pub(super) spawns: Vec<(u64, BoxFuture<'static, ()>)>,
     /// What was said to the connection that is connecting, each with the number of the last write
-    /// before it. Its handshake has to be answered first.
+    /// of the turn before it, or 0. Its handshake has to be answered first.
     pub(super) deferred: Vec<(u64, Effect)>,
     /// The connection that is connecting has ended meanwhile.
     pub(super) gone: Option<crate::Close>,
@@ -299,6 +299,10 @@ impl Machine {
         for effect in void {
             self.undo(effect);
         }
+        if let Some(Turn { connection: Some(gone), gone: Some(_), .. }) = &self.turn {
+            // Its close may be undone; it has ended all the same.
+            self.roster.set_status(gone, Status::Closing);
+        }
         self.release();
     }
 
@@ -318,7 +322,8 @@ impl Machine {
         if turn.is_some() && self.turn.as_ref().is_some_and(|turn| turn.void) {
             return self.undo(effect);
         }
-        let written = self.gate.written();
+        // What was said outside of the turn follows no write that a rollback could take back.
+        let written = turn.map_or(0, |_| self.gate.written());
         if let Some(Turn { connection: Some(new), deferred, handler: Handler::OnConnect, .. }) =
             &mut self.turn
         {
