@@ -130,7 +130,12 @@ impl Machine {
                 self.discard(Discard::Event(event));
             }
         } else if !self.draining {
-            self.mailbox.push(Event::Close { connection: connection.clone(), close });
+            let event = Event::Close { connection: connection.clone(), close };
+            if now < self.refused_until {
+                self.mailbox.keep(event);
+            } else {
+                self.mailbox.push(event);
+            }
         }
         self.idle_since = now;
         self.advance(now);
@@ -375,14 +380,14 @@ impl Machine {
     }
 
     fn admits(&mut self, now: Duration, event: &Event) -> Result<(), Refusal> {
-        if self.draining {
-            return Err(Refusal::ShuttingDown);
-        }
-        if now < self.refused_until {
+        if self.draining || now < self.refused_until {
             if matches!(event, Event::Message { .. }) {
                 self.accountant.dropped_message();
             }
-            return Err(Refusal::Unavailable(self.refused_until - now));
+            return Err(match self.draining {
+                true => Refusal::ShuttingDown,
+                false => Refusal::Unavailable(self.refused_until - now),
+            });
         }
         if matches!(event, Event::Connect { .. })
             && self.roster.len() >= self.options.max_connections
@@ -511,7 +516,7 @@ impl Machine {
         }
         if turn.handler == Handler::OnStart {
             self.phase = Phase::Awake;
-            self.start_failures = 0;
+            (self.start_failures, self.refused_until) = (0, Duration::ZERO);
             self.mailbox.unkeep();
         }
         if turn.handler == Handler::OnConnect

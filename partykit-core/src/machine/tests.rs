@@ -456,3 +456,39 @@ fn a_rollback_does_not_bring_back_who_left_while_connecting() {
     room.done();
     assert_eq!(room.trace(), ["accept ada", "on_close ada"]);
 }
+
+#[test]
+fn clients_that_leave_while_a_room_cannot_start_do_not_start_it() {
+    let mut room = Bench::new();
+    let (ada, grace) = (room.join("ada"), room.join("grace"));
+    let _ = room.message(&ada, "boom");
+    room.panic();
+    for _ in 0..3 {
+        room.trace();
+        room.err();
+        let _ = room.tell();
+    }
+    room.trace();
+    assert!(matches!(room.tell(), Err(Refusal::Unavailable(_))));
+    room.leave(&ada);
+    room.leave(&grace);
+    assert!(room.machine.is_at_rest());
+    assert!(!room.machine.is_vacant(), "two on_close are owed");
+    room.pass(SECOND);
+    assert!(room.tell().is_ok());
+    room.claim();
+    room.done();
+    room.done();
+    room.done();
+    assert_eq!(room.trace(), ["on_close ada", "on_close grace", "on_request"]);
+}
+
+#[test]
+fn messages_that_a_shutdown_loses_are_counted() {
+    let mut room = Bench::new();
+    let ada = room.join("ada");
+    let _ = (room.message(&ada, "1"), room.message(&ada, "2"));
+    room.machine.drain(room.now);
+    assert_eq!(room.message(&ada, "3"), Err(Refusal::ShuttingDown));
+    assert_eq!(room.machine.account(room.now).dropped_messages, 2);
+}
