@@ -287,7 +287,7 @@ impl Machine {
             Some(turn) if turn.cancelled || !turn.begun => None,
             Some(turn) => Some(turn.deadline),
             None if self.phase == Phase::Awake && self.reasons().is_empty() => {
-                Some(self.idle_since + self.options.hibernate_after)
+                Some(self.idle_since.saturating_add(self.options.hibernate_after))
             }
             None => None,
         }
@@ -414,9 +414,9 @@ impl Machine {
         let Some(cause) = self.mailbox.wake_cause() else { return };
         let (deadline, limit) = match self.mailbox.front() {
             Some(Event::Connect { arrived, .. }) => {
-                (*arrived + self.options.connect_timeout, self.options.connect_timeout)
+                (arrived.saturating_add(self.options.connect_timeout), self.options.connect_timeout)
             }
-            _ => (now + self.options.handler_timeout, self.options.handler_timeout),
+            _ => (now.saturating_add(self.options.handler_timeout), self.options.handler_timeout),
         };
         self.accountant.woke(now, cause);
         self.phase = Phase::Waking;
@@ -452,8 +452,8 @@ impl Machine {
             }
             return;
         };
-        self.turns_unflushed += 1;
-        if self.turns_unflushed > TURNS_PER_FLUSH && self.unflushed {
+        self.turns_unflushed += u32::from(self.unflushed);
+        if self.turns_unflushed >= TURNS_PER_FLUSH {
             (self.unflushed, self.turns_unflushed) = (false, 0);
             self.outputs.push_back(Output::Flush);
         }
@@ -466,12 +466,12 @@ impl Machine {
         let (deadline, limit, connection) = match &event {
             Event::Connect { connection, arrived, .. } => {
                 let limit = self.options.connect_timeout;
-                (*arrived + limit, limit, Some(connection))
+                (arrived.saturating_add(limit), limit, Some(connection))
             }
             Event::Close { connection, .. } | Event::Message { sender: connection, .. } => {
-                (now + limit, limit, Some(connection))
+                (now.saturating_add(limit), limit, Some(connection))
             }
-            _ => (now + limit, limit, None),
+            _ => (now.saturating_add(limit), limit, None),
         };
         let connection = connection.cloned();
         let turn = self.begin_turn(handler, connection, deadline, limit);

@@ -492,3 +492,35 @@ fn messages_that_a_shutdown_loses_are_counted() {
     assert_eq!(room.message(&ada, "3"), Err(Refusal::ShuttingDown));
     assert_eq!(room.machine.account(room.now).dropped_messages, 2);
 }
+
+#[test]
+fn no_limit_is_too_large() {
+    let for_ever = Options::new()
+        .hibernate_after(Duration::MAX)
+        .handler_timeout(Duration::MAX)
+        .connect_timeout(Duration::MAX);
+    let mut room = Bench::with(for_ever);
+    room.pass(SECOND);
+    room.join("ada");
+    room.wake();
+    assert_eq!(room.machine.deadline(), None, "it does not hibernate, and somebody is here");
+}
+
+#[test]
+fn what_busy_turns_say_leaves_after_256_of_them() {
+    let mut room = Bench::with(Options::new().mailbox(2000, 1 << 20));
+    let ada = room.join("ada");
+    // Those that say nothing do not count.
+    (0..300).for_each(|_| drop(room.message(&ada, "quiet")));
+    (0..600).for_each(|_| drop(room.message(&ada, "loud")));
+    for turn in 0..900 {
+        if turn >= 300 {
+            room.send(&ada, "x");
+        }
+        room.done();
+    }
+    let trace = room.trace();
+    let said = trace.split(|line| line == "flush");
+    let said = said.map(|lines| lines.iter().filter(|line| *line == "ada <- x").count());
+    assert_eq!(said.collect::<Vec<_>>(), [256, 256, 88, 0]);
+}
