@@ -158,9 +158,10 @@ impl Machine {
         self.say(Some(turn), Effect::Tell { to, request });
     }
 
-    /// Announces a task of the running handler: from now on it keeps the room awake.
+    /// Announces a task of the running handler: from now on it keeps the room awake. There is none
+    /// any more while the room shuts down.
     pub(crate) fn reserve_task(&mut self, holder: Holder) -> Option<u64> {
-        self.turn.as_ref()?;
+        self.turn.as_ref().filter(|_| !self.draining)?;
         Some(self.holders.add_task(holder))
     }
 
