@@ -11,7 +11,7 @@ use futures_channel::oneshot;
 
 use super::*;
 use crate::{
-    Batch, Body, FailureKind, Message, Request, Response, RoomAddress, RoomId, TaskResult,
+    Body, Message, Response,
     calls::Chain,
     host::{Outgoing, Socket},
 };

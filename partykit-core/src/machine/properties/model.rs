@@ -278,7 +278,8 @@ impl Model {
         }
         turn.writes.truncate(savepoint.writes);
         turn.states = savepoint.states;
-        let spawns = turn.spawns.split_off(savepoint.spawns);
+        // A shutdown may have cancelled some meanwhile.
+        let spawns = turn.spawns.split_off(savepoint.spawns.min(turn.spawns.len()));
         let id = turn.id;
         self.take_back(|said| said.turn == Some(id) && said.after > savepoint.base);
         spawns
@@ -422,6 +423,7 @@ impl Model {
         self.stored = stored;
         for client in &mut self.clients {
             (client.lost, client.ended, client.listed) = (true, true, false);
+            client.states = vec![(0, client.connection.committed_state())];
         }
         self.requests.iter_mut().for_each(|request| request.done = true);
     }
