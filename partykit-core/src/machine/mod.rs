@@ -516,8 +516,9 @@ impl Machine {
         }
         if turn.handler == Handler::OnStart {
             self.phase = Phase::Awake;
-            (self.start_failures, self.refused_until) = (0, Duration::ZERO);
+            self.start_failures = 0;
             self.mailbox.unkeep();
+            self.refused_until = Duration::ZERO;
         }
         if turn.handler == Handler::OnConnect
             && let Some(connection) = turn.connection.clone()
@@ -557,7 +558,12 @@ impl Machine {
         }
         self.release();
         if turn.handler == Handler::OnStart {
-            self.start_failed(now, failed.id, turn.void);
+            match failed.failure {
+                // An earlier handler's commit, not the start, has failed: the next start is for the
+                // same event, and for the on_error that is before it now.
+                Failure::Commit(_) if !turn.synced => self.reset(),
+                _ => self.start_failed(now, failed.id),
+            }
             return;
         }
         if resets {
@@ -576,16 +582,10 @@ impl Machine {
     }
 
     /// `on_start` failed, and with it the event that started the room.
-    fn start_failed(&mut self, now: Duration, id: ErrorId, void: bool) {
+    fn start_failed(&mut self, now: Duration, id: ErrorId) {
         self.drop_instance();
         self.start_failures += 1;
-        let event = if void {
-            // In front of it is the error of the commit that took the start along.
-            self.mailbox.remove(|event| !matches!(event, Event::Error(_)))
-        } else {
-            self.mailbox.pop()
-        };
-        if let Some(event) = event {
+        if let Some(event) = self.mailbox.pop() {
             self.fail_event(event, Refusal::Failed(id));
         }
         if let Some(over) = self.start_failures.checked_sub(limits::START_FAILURES) {
@@ -606,7 +606,6 @@ impl Machine {
             self.void(effect, failed.id);
         }
         if let Some((handler, connection)) = author
-            && handler != Handler::OnError
             && !self.draining
         {
             let (failure, id) = (failed.failure, failed.id);

@@ -37,7 +37,8 @@ pub(super) struct Turn {
     pub(super) deferred: Vec<(u64, Effect)>,
     /// The connection that is connecting has ended meanwhile.
     pub(super) gone: Option<crate::Close>,
-    synced: bool,
+    /// Some of what it wrote was handed to a commit already.
+    pub(super) synced: bool,
     /// A commit of writes before it has failed: what it read is void, and so is all that it does.
     pub(super) void: bool,
 }
@@ -323,8 +324,8 @@ impl Machine {
         if turn.is_some() && self.turn.as_ref().is_some_and(|turn| turn.void) {
             return self.undo(effect);
         }
-        // What was said outside of the turn follows no write that a rollback could take back.
-        let written = turn.map_or(0, |_| self.gate.written());
+        // No transaction of the handler takes back what others say: that is before every write.
+        let written = if turn.is_some() { self.gate.written() } else { 0 };
         if let Some(Turn { connection: Some(new), deferred, handler: Handler::OnConnect, .. }) =
             &mut self.turn
         {

@@ -367,13 +367,11 @@ impl Model {
                 format!("{what:?} left, although what was written before it is taken back"),
             ),
         }
-        let needs = self.live_until(after);
-        let has = last_write(store);
-        self.check(
-            Property::Gate,
-            needs <= has,
-            format!("{what:?} left after write {needs}, and the store only has write {has}"),
-        );
+        let (needs, has) = (self.live_until(after), last_write(store));
+        if needs > has {
+            let what = format!("{what:?} follows write {needs}, and the store has up to {has}");
+            self.broken(Property::Gate, what);
+        }
         if let What::Accept(to) | What::Close(_, to) | What::Frame(_, to) = what {
             let got = std::mem::replace(&mut self.clients[to].got, order);
             self.check(Property::Order, got < order, format!("{what:?} overtook something"));
