@@ -1,11 +1,13 @@
 //! What a room promises, tried with many thousands of stories that nobody would think of.
 //!
-//! [`op`] says what may happen, [`world`] makes it happen to a [`Machine`](super::Machine), and
-//! [`model`] says what ought to come of it. Each promise is a test of its own; each of the last tests
+//! [`op`] says what may happen, [`world`] makes it happen to a [`Machine`](super::Machine), [`outputs`]
+//! does what the machine wants done, and [`model`] says what ought to come of it. Each promise is a test of its own; each of the last tests
 //! does something wrong on purpose and sees that it is noticed.
 
+mod checks;
 mod model;
 mod op;
+mod outputs;
 mod world;
 
 use std::sync::atomic::Ordering;

@@ -2,7 +2,7 @@
 //! watching.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     panic::Location,
     sync::{Arc, Weak},
     time::Duration,
@@ -24,7 +24,7 @@ use crate::{
     calls::Chain,
     error::Failure,
     host::{Outgoing, Socket},
-    machine::{Answer, CancelReason, Effect, Event, Failed, Job, Machine, Output, Phase, Targets},
+    machine::{Answer, CancelReason, Effect, Event, Failed, Machine, Phase},
 };
 
 /// The receiver of a request's answer.
@@ -50,28 +50,28 @@ pub(super) enum Fault {
 
 pub(super) struct World {
     pub(super) model: Model,
-    machine: Machine,
-    fault: Fault,
-    options: Options,
-    now: Duration,
-    store: Rows,
-    epoch: u64,
-    claiming: bool,
-    commit: Option<(Arc<Batch>, Epoch)>,
-    instance: bool,
-    running: Option<u64>,
-    tasks: BTreeMap<u64, Task>,
-    guards: Vec<Option<u64>>,
-    bodies: usize,
-    drained: bool,
-    sleeps: u64,
-    arrivals: u64,
-    handled: u64,
-    swapped: Option<Effect>,
+    pub(super) machine: Machine,
+    pub(super) fault: Fault,
+    pub(super) options: Options,
+    pub(super) now: Duration,
+    pub(super) store: Rows,
+    pub(super) epoch: u64,
+    pub(super) claiming: bool,
+    pub(super) commit: Option<(Arc<Batch>, Epoch)>,
+    pub(super) instance: bool,
+    pub(super) running: Option<u64>,
+    pub(super) tasks: BTreeMap<u64, Task>,
+    pub(super) guards: Vec<Option<u64>>,
+    pub(super) bodies: usize,
+    pub(super) drained: bool,
+    pub(super) sleeps: u64,
+    pub(super) arrivals: u64,
+    pub(super) handled: u64,
+    pub(super) swapped: Option<Effect>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Task {
+pub(super) enum Task {
     Announced,
     Running,
 }
@@ -302,7 +302,7 @@ impl World {
         self.machine.closed(self.now, &connection, Close::no_status());
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub(super) fn pass(&mut self, time: Duration) {
         let until = self.now + time;
         let mut ticks = 0;
         while let Some(due) = self.machine.deadline().filter(|due| *due <= until) {
@@ -431,7 +431,7 @@ impl World {
     }
 
     /// The driver drops the handler's future; what it held is dropped with it, and may say something.
-    fn cancel(&mut self, reason: CancelReason) {
+    pub(super) fn cancel(&mut self, reason: CancelReason) {
         let Some(turn) = self.running else { return };
         while self.model.transactions() > 0 {
             self.end_transaction(false);
@@ -493,302 +493,26 @@ impl World {
         }
     }
 
-    // What comes out.
-
-    fn pump(&mut self) {
-        while let Some(output) = self.machine.poll() {
-            self.perform(output);
-        }
-        if let Some(effect) = self.swapped.take() {
-            self.deliver(effect);
-        }
-        self.check();
-    }
-
-    fn perform(&mut self, output: Output) {
-        match output {
-            Output::Cancel(reason) => self.cancel(reason),
-            Output::CancelTasks(ids) => {
-                for id in ids {
-                    self.tasks.remove(&id);
-                    self.model.cancel(id);
-                }
-            }
-            Output::Claim => {
-                let alone = !self.claiming && self.commit.is_none();
-                self.model.check(Property::Commits, alone, "claimed beside a claim or a commit");
-                self.claiming = true;
-            }
-            Output::Commit(batch) => {
-                self.model.check(Property::Commits, self.commit.is_none(), "two commits at once");
-                let epoch = self.machine.epoch();
-                let newest = epoch == Some(Epoch(self.epoch));
-                self.model.check(Property::Commits, newest, "a commit under an old claim");
-                self.commit = epoch.map(|epoch| (batch, epoch));
-            }
-            Output::Discard(_) | Output::Flush => {}
-            Output::DropInstance => {
-                let ends = self.running.is_none();
-                self.model.check(Property::OneHandler, ends, "the instance of a running handler");
-                self.instance = false;
-                if self.machine.account(self.now).sleeps > self.sleeps {
-                    self.sleeps += 1;
-                    let idle = self.idle();
-                    self.model.check(Property::Sleep, idle, "it sleeps, and something is pending");
-                } else {
-                    let cancelled = self.tasks.is_empty();
-                    self.model.check(Property::Tasks, cancelled, "a task outlives a reset");
-                }
-            }
-            Output::Effect(effect) => self.effect(effect),
-            Output::Refuse(connection, _) => {
-                let client = number_of(&connection);
-                let client = &mut self.model.clients[client];
-                client.answers += 1;
-                (client.refused, client.listed) = (true, false);
-                let once = client.answers == 1;
-                self.model.check(Property::Answers, once, "a handshake is answered twice");
-            }
-            Output::Run(job) => self.run(job),
-        }
-    }
-
-    fn effect(&mut self, effect: Effect) {
-        if self.fault == Fault::Overtaken && matches!(effect, Effect::Frame { .. }) {
-            match self.swapped.take() {
-                None => self.swapped = Some(effect),
-                Some(first) => {
-                    self.deliver(effect);
-                    self.deliver(first);
-                }
-            }
-            return;
-        }
-        self.deliver(effect);
-    }
-
-    fn deliver(&mut self, effect: Effect) {
-        match effect {
-            Effect::Accept(connection) => {
-                let client = number_of(&connection);
-                self.model.released(What::Accept(client), &self.store);
-                self.model.clients[client].answers += 1;
-                let once = self.model.clients[client].answers == 1;
-                self.model.check(Property::Answers, once, "a handshake is answered twice");
-            }
-            Effect::Close(connection, close) => {
-                let what = What::Close(parse(close.reason().as_bytes()), number_of(&connection));
-                self.model.released(what, &self.store);
-            }
-            Effect::Frame { to, frame } => {
-                let number = parse(frame.message().as_text().expect("text").as_bytes());
-                let to: &Targets = &to;
-                for connection in to.iter() {
-                    let what = What::Frame(number, number_of(connection));
-                    self.model.released(what, &self.store);
-                }
-            }
-            Effect::Respond(..) if self.fault == Fault::LostAnswer => {}
-            Effect::Respond(reply, response) => {
-                if let Ok(response) = &response {
-                    let number = parse(response.body().bytes().expect("a body"));
-                    self.model.released(What::Respond(number as usize), &self.store);
-                }
-                drop(reply.send(response));
-            }
-            Effect::Spawn { id, .. } => {
-                self.model.released(What::Spawn(id), &self.store);
-                let announced = self.tasks.insert(id, Task::Running) == Some(Task::Announced);
-                self.model.check(Property::Tasks, announced, "a task starts that was cancelled");
-            }
-            Effect::Tell { request, .. } => {
-                let number = parse(request.body().bytes().expect("a body"));
-                self.model.released(What::Tell(number), &self.store);
-            }
-        }
-    }
-
-    fn run(&mut self, job: Job) {
-        let free = self.running.is_none() && !self.claiming;
-        self.model.check(Property::OneHandler, free, "two handlers at once");
-        self.model.check(Property::Drain, !self.drained, "a handler begins after the shutdown");
-        let starts = matches!(job, Job::Start);
-        self.model.check(
-            Property::OneHandler,
-            self.instance != starts,
-            format!("{} on an instance that started: {}", job.handler(), self.instance),
-        );
-        let Some(turn) = self.machine.current_turn() else {
-            return self.model.broken(Property::OneHandler, "a handler without a turn");
-        };
-        self.running = Some(turn);
-        let kind = match &job {
-            Job::Connect { connection, request, .. } => {
-                self.arrived(request.body().bytes().map_or(0, |n| parse(n)));
-                JobKind::Connect(number_of(connection))
-            }
-            Job::Request { request } => {
-                self.arrived(request.body().bytes().map_or(0, |n| parse(n)));
-                JobKind::Request(parse(&request.uri().path().as_bytes()[1..]) as usize)
-            }
-            Job::Message { message, .. } => {
-                self.arrived(message.as_text().map_or(0, |n| parse(n.as_bytes())));
-                JobKind::Other
-            }
-            Job::Close { connection, .. } => {
-                let client = &mut self.model.clients[number_of(connection)];
-                client.on_close += 1;
-                let right = client.on_close == 1 && client.in_room && client.ended;
-                self.model.check(Property::Closes, right, "on_close of a connection not due");
-                JobKind::Other
-            }
-            Job::Start => JobKind::Start,
-            _ => JobKind::Other,
-        };
-        self.model.begin(turn, kind);
-        if let (JobKind::Connect(client), Job::Connect { connection, .. }) = (kind, &job) {
-            let tags = if self.model.clients[client].tagged { vec!["tag".into()] } else { vec![] };
-            connection.set_tags(tags.into());
-            self.machine.list(connection);
-            self.model.clients[client].listed = true;
-        }
-    }
-
-    fn arrived(&mut self, number: u64) {
-        let before = std::mem::replace(&mut self.handled, number);
-        self.model.check(Property::Arrival, before < number, "an event is handled out of order");
-    }
-
-    // What has to hold whenever nothing moves.
-
-    fn check(&mut self) {
-        self.model.check_late();
-        self.check_answers();
-        for client in 0..self.model.clients.len() {
-            let is = self.model.clients[client].connection.committed_state();
-            let ought = self.model.state(client);
-            if is != ought {
-                let what = format!("the state of {client} is {is:?} and not {ought:?}");
-                self.model.broken(Property::States, what);
-            }
-        }
-        self.check_reads();
-        let awake = self.machine.phase() == Phase::Awake;
-        let idle = self.idle();
-        let reasons = self.machine.reasons();
-        if reasons.is_empty() != idle {
-            let what = format!("idle is {idle} and the reasons are {reasons:?}");
-            self.model.broken(Property::Sleep, what);
-        }
-        let deadline = self.machine.deadline();
-        if awake && idle {
-            self.model.check(Property::Sleep, deadline.is_some(), "it will never sleep");
-        }
-        if self.running.is_some() {
-            self.model.check(Property::Deadlines, deadline.is_some(), "a handler has no deadline");
-        }
-        let waiting = self.machine.waiting();
-        let waits = awake || self.running.is_some() || self.claiming || waiting == 0;
-        self.model.check(Property::Sleep, waits, "it sleeps, and events wait");
-        let works = self.running.is_some() || self.claiming || self.commit.is_some();
-        let stuck = awake && !works && waiting > 0;
-        self.model.check(Property::Sleep, !stuck, "events wait, and nothing happens");
-        let vacant = self.machine.is_vacant();
-        let nobody = self.model.clients.iter().all(|client| client.ended || client.refused);
-        let nothing = idle && !awake && nobody && !self.owes_close() && self.holders() == 0;
-        self.model.check(
-            Property::Sleep,
-            !vacant || nothing,
-            "it says that it is vacant, and something is left",
-        );
-    }
-
-    fn check_reads(&mut self) {
-        if self.model.turn.as_ref().is_none_or(|turn| turn.void) || self.running.is_none() {
-            return;
-        }
-        let view = self.model.view();
-        let keys: BTreeSet<&Bytes> = view.keys().chain(self.store.keys()).collect();
-        for key in keys {
-            let pending = self.machine.lookup(key);
-            let is = pending.unwrap_or_else(|| self.store.get(key).cloned());
-            let ought = view.get(key).cloned();
-            if is != ought {
-                let what = format!("{key:?} reads {is:?} and not {ought:?}");
-                self.model.violations.push((Property::Reads, what));
-            }
-        }
-    }
-
-    fn check_answers(&mut self) {
-        for request in &mut self.model.requests {
-            let Some(answer) = request.answer.as_mut().filter(|_| !request.done) else { continue };
-            match answer.try_recv() {
-                Ok(None) => {}
-                Ok(Some(_)) => request.done = true,
-                Err(_) => {
-                    request.done = true;
-                    let what = "a request is dropped without an answer".to_owned();
-                    self.model.violations.push((Property::Answers, what));
-                }
-            }
-        }
-    }
-
-    fn check_owed(&mut self) {
-        let answered = self.model.requests.iter().all(|request| request.done);
-        self.model.check(Property::Answers, answered, "a request has no answer");
-        let unanswered = |client: &Client| client.answers == 0 && !client.ended;
-        let met = !self.model.clients.iter().any(unanswered);
-        self.model.check(Property::Answers, met, "a handshake has no answer");
-        let owes = self.owes_close();
-        self.model.check(Property::Closes, !owes, "a connection has ended without its on_close");
-    }
-
-    // What is pending.
-
-    fn idle(&self) -> bool {
-        let awake = self.machine.phase() == Phase::Awake;
-        let here = |client: &Client| !client.ended && !client.refused;
-        let connections = !self.options.hibernate && awake && self.model.clients.iter().any(here);
-        self.running.is_none()
-            && !self.claiming
-            && self.machine.waiting() == 0
-            && self.commit.is_none()
-            && self.model.pending.is_empty()
-            && self.model.held().next().is_none()
-            && (self.drained || (self.holders() == 0 && !connections))
-    }
-
-    fn holders(&self) -> usize {
-        self.tasks.len() + self.guards.len() + self.bodies
-    }
-
-    fn owes_close(&self) -> bool {
-        let owed = |client: &Client| client.in_room && client.ended && client.on_close == 0;
-        self.model.clients.iter().any(|client| owed(client) && !client.lost)
-    }
-
     fn client(&self, n: u8) -> Option<usize> {
         let here = |n: &usize| !self.model.clients[*n].ended && !self.model.clients[*n].refused;
         let here: Vec<usize> = (0..self.model.clients.len()).filter(here).collect();
         (!here.is_empty()).then(|| here[usize::from(n) % here.len()])
     }
 
-    fn running_task(&self, n: u8) -> Option<u64> {
+    pub(super) fn running_task(&self, n: u8) -> Option<u64> {
         let running = self.tasks.iter().filter(|(_, task)| **task == Task::Running);
         let running: Vec<u64> = running.map(|(id, _)| *id).collect();
         (!running.is_empty()).then(|| running[usize::from(n) % running.len()])
     }
 
-    fn everybody_leaves(&mut self) {
+    pub(super) fn everybody_leaves(&mut self) {
         while self.client(0).is_some() {
             self.step(&Op::Leave(0));
             self.all_ends();
         }
     }
 
-    fn all_ends(&mut self) {
+    pub(super) fn all_ends(&mut self) {
         for _ in 0..10_000 {
             let next = if self.claiming {
                 Op::Claim { ok: true }
@@ -825,6 +549,6 @@ fn task_event(last: bool) -> Event {
     Event::Task(TaskResult::planned("task", last))
 }
 
-fn number_of(connection: &Connection) -> usize {
+pub(super) fn number_of(connection: &Connection) -> usize {
     connection.key() as usize
 }
