@@ -215,7 +215,7 @@ impl RoomCell {
         let machine = &mut state.machine;
         let reasons = machine.reasons();
         let idles = machine.phase() == Phase::Awake && reasons.is_empty();
-        let until = machine.idle_since() + machine.options().hibernate_after;
+        let until = machine.idle_since().saturating_add(machine.options().hibernate_after);
         RoomStats {
             phase: match machine.phase() {
                 Phase::Asleep => RoomPhase::Asleep,

@@ -148,12 +148,22 @@ impl Machine {
     /// The claim has ended; with it, `on_start` begins.
     pub(crate) fn claimed(&mut self, now: Duration, claim: Result<Claim, Failed>) {
         match claim {
+            Ok(claim) if self.draining => {
+                self.epoch = Some(claim.epoch);
+                self.turn = None;
+                self.drop_instance();
+                self.advance(now);
+            }
             Ok(claim) => {
                 self.epoch = Some(claim.epoch);
                 let empty = claim.empty && self.gate.pending().next().is_none();
                 self.begin_start(empty);
             }
-            Err(failed) => self.turn_ended(now, Err(failed)),
+            Err(failed) => {
+                // It may have taken the room over all the same.
+                self.epoch = None;
+                self.turn_ended(now, Err(failed));
+            }
         }
     }
 
@@ -231,9 +241,8 @@ impl Machine {
 
     /// Time has passed.
     pub(crate) fn tick(&mut self, now: Duration) {
-        if let Some(turn) =
-            self.turn.as_mut().filter(|turn| now >= turn.deadline && !turn.cancelled)
-        {
+        let is_due = |turn: &&mut Turn| turn.begun && !turn.cancelled && now >= turn.deadline;
+        if let Some(turn) = self.turn.as_mut().filter(is_due) {
             turn.cancelled = true;
             self.outputs.push_back(Output::Cancel(CancelReason::Timeout(turn.limit)));
         }
@@ -282,10 +291,10 @@ impl Machine {
     /// When [`Machine::tick`] wants to be called.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         match &self.turn {
-            Some(turn) if turn.cancelled => None,
+            Some(turn) if turn.cancelled || !turn.begun => None,
             Some(turn) => Some(turn.deadline),
             None if self.phase == Phase::Awake && self.reasons().is_empty() => {
-                Some(self.idle_since + self.options.hibernate_after)
+                Some(self.idle_since.saturating_add(self.options.hibernate_after))
             }
             None if self.phase == Phase::Asleep => self.remembered_until,
             None => None,
@@ -380,14 +389,14 @@ impl Machine {
     }
 
     fn admits(&mut self, now: Duration, event: &Event) -> Result<(), Refusal> {
-        if self.draining {
-            return Err(Refusal::ShuttingDown);
-        }
-        if now < self.refused_until {
+        if self.draining || now < self.refused_until {
             if matches!(event, Event::Message { .. }) {
                 self.accountant.dropped_message();
             }
-            return Err(Refusal::Unavailable(self.refused_until - now));
+            return Err(match self.draining {
+                true => Refusal::ShuttingDown,
+                false => Refusal::Unavailable(self.refused_until - now),
+            });
         }
         if matches!(event, Event::Connect { .. })
             && self.roster.len() >= self.options.max_connections
@@ -414,9 +423,9 @@ impl Machine {
         let Some(cause) = self.mailbox.wake_cause() else { return };
         let (deadline, limit) = match self.mailbox.front() {
             Some(Event::Connect { arrived, .. }) => {
-                (*arrived + self.options.connect_timeout, self.options.connect_timeout)
+                (arrived.saturating_add(self.options.connect_timeout), self.options.connect_timeout)
             }
-            _ => (now + self.options.handler_timeout, self.options.handler_timeout),
+            _ => (now.saturating_add(self.options.handler_timeout), self.options.handler_timeout),
         };
         self.accountant.woke(now, cause);
         self.phase = Phase::Waking;
@@ -436,6 +445,7 @@ impl Machine {
             (0, false) => StartReason::Restart,
             _ => StartReason::Wake,
         };
+        self.turn.iter_mut().for_each(|turn| turn.begun = true);
         self.outputs.push_back(Output::Run(Job::Start));
     }
 
@@ -451,8 +461,8 @@ impl Machine {
             }
             return;
         };
-        self.turns_unflushed += 1;
-        if self.turns_unflushed > TURNS_PER_FLUSH && self.unflushed {
+        self.turns_unflushed += u32::from(self.unflushed);
+        if self.turns_unflushed >= TURNS_PER_FLUSH {
             (self.unflushed, self.turns_unflushed) = (false, 0);
             self.outputs.push_back(Output::Flush);
         }
@@ -465,12 +475,12 @@ impl Machine {
         let (deadline, limit, connection) = match &event {
             Event::Connect { connection, arrived, .. } => {
                 let limit = self.options.connect_timeout;
-                (*arrived + limit, limit, Some(connection))
+                (arrived.saturating_add(limit), limit, Some(connection))
             }
             Event::Close { connection, .. } | Event::Message { sender: connection, .. } => {
-                (now + limit, limit, Some(connection))
+                (now.saturating_add(limit), limit, Some(connection))
             }
-            _ => (now + limit, limit, None),
+            _ => (now.saturating_add(limit), limit, None),
         };
         let connection = connection.cloned();
         let turn = self.begin_turn(handler, connection, deadline, limit);
@@ -518,6 +528,7 @@ impl Machine {
             self.start_failures = 0;
             self.remembered_until = None;
             self.mailbox.unkeep();
+            self.refused_until = Duration::ZERO;
         }
         if turn.handler == Handler::OnConnect
             && let Some(connection) = turn.connection.clone()
@@ -620,7 +631,7 @@ impl Machine {
         }
         match &mut self.turn {
             Some(turn) => {
-                turn.base = self.gate.written();
+                (turn.base, turn.void) = (self.gate.written(), true);
                 if !turn.cancelled {
                     turn.cancelled = true;
                     self.outputs.push_back(Output::Cancel(CancelReason::CommitFailed(failed.id)));
@@ -635,6 +646,10 @@ impl Machine {
         match effect {
             Effect::Accept(connection) => {
                 self.roster.remove(&connection);
+                let is_its_end = |event: &Event| matches!(event, Event::Close { connection: c, .. } if *c == connection);
+                if let Some(event) = self.mailbox.remove(is_its_end) {
+                    self.discard(Discard::Event(event));
+                }
                 self.outputs.push_back(Output::Refuse(connection, closed_by(Refusal::Failed(id))));
             }
             Effect::Respond(reply, response) => {
@@ -731,6 +746,12 @@ impl Machine {
     }
 
     fn leave(&mut self, effect: Effect) {
+        if let Effect::Spawn { id, .. } = &effect
+            && !self.holders.has_task(*id)
+        {
+            // It was cancelled while it waited for its commit.
+            return self.discard(Discard::Effect(effect));
+        }
         self.unflushed |= matches!(effect, Effect::Frame { .. } | Effect::Close(..));
         self.outputs.push_back(Output::Effect(effect));
     }
