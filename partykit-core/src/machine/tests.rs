@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use self::bench::{Bench, SECOND, refused};
 use super::*;
+use crate::ErrorId;
 
 #[test]
 fn a_client_that_left_while_it_connected_begins_no_on_close_in_a_shutdown() {
