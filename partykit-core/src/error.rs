@@ -29,6 +29,13 @@ impl fmt::Debug for ErrorId {
     }
 }
 
+#[cfg(test)]
+impl ErrorId {
+    pub(crate) fn planned(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 /// One of the functions of a [`Server`](crate::Server).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

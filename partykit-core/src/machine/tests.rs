@@ -344,7 +344,7 @@ fn after_three_failed_starts_the_room_refuses_for_1_2_4_up_to_30_seconds() {
         room.start_fails();
         room.trace();
         let wait = Duration::from_secs(seconds);
-        assert_eq!(refused(&mut first), Some(Refusal::Failed(ErrorId(7))));
+        assert_eq!(refused(&mut first), Some(Refusal::Failed(ErrorId::planned(7))));
         assert_eq!(refused(&mut second), Some(Refusal::Unavailable(wait)));
         room.pass(wait - Duration::from_millis(1));
         let left = Refusal::Unavailable(Duration::from_millis(1));

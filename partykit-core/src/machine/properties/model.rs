@@ -436,7 +436,7 @@ impl Model {
         let pending = self.pending.iter().flat_map(|segment| &segment.writes);
         let own = self.turn.iter().filter(|turn| !turn.void).flat_map(|turn| &turn.writes);
         let numbers = pending.chain(own).map(|(number, _)| *number);
-        numbers.filter(|number| *number <= upto).last().unwrap_or(self.acked.min(upto))
+        numbers.rev().find(|number| *number <= upto).unwrap_or(self.acked.min(upto))
     }
 
     fn waits(&self, said: &Said) -> bool {

@@ -64,7 +64,7 @@ impl World {
                 let once = client.answers == 1;
                 self.model.check(Property::Answers, once, "a handshake is answered twice");
             }
-            Output::Run(job) => self.run(job),
+            Output::Run(job) => self.run(&job),
         }
     }
 
@@ -122,7 +122,7 @@ impl World {
         }
     }
 
-    fn run(&mut self, job: Job) {
+    fn run(&mut self, job: &Job) {
         let free = self.running.is_none() && !self.claiming;
         self.model.check(Property::OneHandler, free, "two handlers at once");
         self.model.check(Property::Drain, !self.drained, "a handler begins after the shutdown");
@@ -136,7 +136,7 @@ impl World {
             return self.model.broken(Property::OneHandler, "a handler without a turn");
         };
         self.running = Some(turn);
-        let kind = match &job {
+        let kind = match job {
             Job::Connect { connection, request, .. } => {
                 self.arrived(request.body().bytes().map_or(0, |n| parse(n)));
                 JobKind::Connect(number_of(connection))
@@ -160,7 +160,7 @@ impl World {
             _ => JobKind::Other,
         };
         self.model.begin(turn, kind);
-        if let (JobKind::Connect(client), Job::Connect { connection, .. }) = (kind, &job) {
+        if let (JobKind::Connect(client), Job::Connect { connection, .. }) = (kind, job) {
             let tags = if self.model.clients[client].tagged { vec!["tag".into()] } else { vec![] };
             connection.set_tags(tags.into());
             self.machine.list(connection);

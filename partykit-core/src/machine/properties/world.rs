@@ -427,7 +427,7 @@ impl World {
         let tasks = self.model.fail();
         self.tasks.retain(|id, _| !tasks.contains(id));
         self.running = None;
-        self.machine.turn_ended(self.now, Err(Failed { failure, id: ErrorId(0) }));
+        self.machine.turn_ended(self.now, Err(Failed { failure, id: ErrorId::planned(0) }));
     }
 
     /// The driver drops the handler's future; what it held is dropped with it, and may say something.
@@ -452,7 +452,8 @@ impl World {
         // One that failed may have taken the room over, too.
         self.epoch += 1;
         let claim = Claim { epoch: Epoch(self.epoch), empty: self.store.is_empty() };
-        let failed = || Failed { failure: Failure::Error("planned".into()), id: ErrorId(0) };
+        let failed =
+            || Failed { failure: Failure::Error("planned".into()), id: ErrorId::planned(0) };
         if !ok {
             self.model.fail();
             self.running = None;
@@ -481,7 +482,8 @@ impl World {
             self.model.commit_failed(self.store.clone());
             let model = &self.model;
             self.tasks.retain(|id, _| !model.is_void(What::Spawn(*id)));
-            let failed = Failed { failure: Failure::Commit("planned".into()), id: ErrorId(0) };
+            let failed =
+                Failed { failure: Failure::Commit("planned".into()), id: ErrorId::planned(0) };
             self.machine.commit_ended(self.now, Err(failed));
             if self.fault == Fault::StateKept {
                 let kept = Some(Bytes::from_static(b"kept"));

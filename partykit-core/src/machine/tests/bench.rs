@@ -203,7 +203,7 @@ impl Socket for NoSocket {
 }
 
 fn failed(failure: Failure) -> Failed {
-    Failed { failure, id: ErrorId(7) }
+    Failed { failure, id: ErrorId::planned(7) }
 }
 
 fn say(effect: Effect) -> String {
