@@ -30,6 +30,20 @@ const SLOW_CONNECT: Duration = Duration::from_secs(4);
 ///
 /// The future ends when the room sleeps and nothing waits; its connections stay. It has to be polled
 /// to its end.
+///
+/// ```
+/// use std::sync::Arc;
+/// use partykit_core::{Server, runtime::{Host, RoomCell, drive}};
+///
+/// #[derive(Default)]
+/// struct Chat;
+/// impl Server for Chat {}
+///
+/// fn start(host: &dyn Host, room: Arc<RoomCell>) {
+///     host.spawn(Box::pin(drive(room, |_| Chat)));
+/// }
+/// # let _ = start;
+/// ```
 pub async fn drive<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send) {
     let span =
         tracing::info_span!("room", party = cell.address().party(), room = %cell.address().room());

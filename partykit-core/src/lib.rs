@@ -41,10 +41,28 @@ mod time;
 mod turn;
 
 /// Any error, as handlers return it.
+///
+/// ```
+/// use partykit_core::BoxError;
+///
+/// let error: BoxError = "no such move".into();
+/// assert_eq!(error.to_string(), "no such move");
+/// ```
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What handlers return. The error type is a parameter, so that a `Result<u32, MyError>` still means
 /// what it says where this name is imported.
+///
+/// ```
+/// use partykit_core::Result;
+///
+/// fn handler() -> Result {
+///     let number: u32 = "12".parse()?;
+///     assert_eq!(number, 12);
+///     Ok(())
+/// }
+/// # handler().unwrap();
+/// ```
 pub type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 
 pub use address::{InvalidRoomId, RoomAddress, RoomId};

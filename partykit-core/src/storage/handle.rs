@@ -373,6 +373,18 @@ impl List {
 }
 
 /// Why a call to [`Storage`] failed.
+///
+/// ```
+/// use partykit_core::{Room, StorageError};
+///
+/// fn save(room: &Room, document: &str) -> Result<bool, StorageError> {
+///     match room.storage().put("document", document) {
+///         Err(StorageError::RowTooLarge { .. }) => Ok(false),
+///         result => result.map(|()| true),
+///     }
+/// }
+/// # let _ = save;
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
