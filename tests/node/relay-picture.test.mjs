@@ -35,25 +35,25 @@ describe("the relay's picture", { timeout: 120_000 }, () => {
     const page = await RelayPage.open(browser, relay, "lobby", { colorScheme: "light", deviceScaleFactor: 1 });
     const [ada, grace] = [page.client(0), page.client(1)];
     for (const client of [ada, grace]) await client.counts(2);
-    await passes(4);
+    await passes(3);
     await page.putToSleep();
-    await passes(9);
+    await passes(11);
     await ada.say("Is anybody awake?");
     await grace.reads("← from Ada Is anybody awake?");
-    await passes(5);
+    await passes(3);
     await page.putToSleep();
-    await passes(8);
+    await passes(10);
     await grace.say("I am. The room was not, until you spoke.");
-    await passes(4);
+    await passes(3);
     await ada.say("I did not notice.");
     await grace.reads("← from Ada Is anybody awake?", "I am. The room was not, until you spoke. →, sent",
       "← from Ada I did not notice.");
-    await passes(3);
+    await passes(2);
     await page.putToSleep();
-    await passes(7);
+    await passes(9);
     await fetch(`${relay.url}/parties/main/lobby`);
     await page.shows("room-cause", "request");
-    await passes(4);
+    await passes(3);
     await page.putToSleep();
     await passes(9);
 
