@@ -16,8 +16,11 @@ const { CONNECTING, OPEN, CLOSED } = PartySocket;
 const PROBE = { party: "probe" };
 
 let relay, probe;
-before(async () => { [relay, probe] = await Promise.all([Relay.start(), Probe.start()]); });
-after(() => Promise.all([relay.stop(), probe.stop()]));
+before(async () => {
+  relay = await Relay.start();
+  probe = await Probe.start();
+});
+after(() => Promise.all([relay?.stop(), probe?.stop()]));
 
 /** Clients are closed when their test ends, so that none tries to come back for ever. */
 async function open(test, server, room, options) {

@@ -7,20 +7,19 @@ const LISTENING = /listening on http:\/\/(\S+:(\d+))/;
 
 /** A server's process. */
 class Server {
-  /** `127.0.0.1` and the port, which a restart keeps. */
-  host = "127.0.0.1:0";
   #child = null;
   #output = "";
 
-  /** `variable` names the binary; `cargo xtask node` sets it. */
-  constructor(variable) {
+  /** `variable` names the binary; `cargo xtask node` sets it. `host` is where it is to listen. */
+  constructor(variable, host = "127.0.0.1:0") {
+    this.host = host; // from the first start on with the port that it got, so that a restart keeps it
     this.binary = process.env[variable];
     if (!this.binary) throw new Error(`${variable} is not set: run \`cargo xtask node\``);
     process.once("exit", () => this.#child?.kill("SIGKILL"));
   }
 
   /** A server that listens. */
-  static start() { return new this().start(); }
+  static start(host) { return new this(host).start(); }
 
   /** Starts the process, and waits until it listens. */
   async start() {
@@ -74,7 +73,7 @@ class Server {
 
 /** The relay: one party, `main`, and the page at `/`. */
 export class Relay extends Server {
-  constructor() { super("RELAY_BIN"); }
+  constructor(host) { super("RELAY_BIN", host); }
 
   /** Puts a room to sleep now; fails with the reasons when it does not. */
   sleep(room) { return this.post("/sleep", { room }); }
@@ -85,7 +84,7 @@ export class Relay extends Server {
 
 /** The conformance suite's parties, which do what their clients tell them. */
 export class Probe extends Server {
-  constructor() { super("PROBE_BIN"); }
+  constructor(host) { super("PROBE_BIN", host); }
 
   sleep(room, party = "probe") { return this.post("/control/evict", { party, room }); }
 

@@ -71,7 +71,7 @@ fn describe(stats: Option<RoomStats>) -> Value {
         "connections": stats.connections,
         "life_ms": account.life.as_millis() as u64,
         "resident_ms": account.resident.as_millis() as u64,
-        "active_ms": account.active.as_millis() as u64,
+        "active_ms": account.active.as_secs_f64() * 1e3,
         "starts": account.wakes(),
         "sleeps": account.sleeps,
         "last_wake": last_wake,
