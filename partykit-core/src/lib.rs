@@ -11,6 +11,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod address;
+mod attachment;
 mod broadcast;
 mod calls;
 mod cell;
@@ -92,6 +93,7 @@ pub use time::Timestamp;
 /// [`Socket`](runtime::Socket)s, keeps a [`RoomCell`](runtime::RoomCell) for each room, tells it what
 /// happens, and runs [`drive`](runtime::drive) when asked to.
 pub mod runtime {
+    pub use crate::attachment::{Attachment, AttachmentError};
     pub use crate::calls::Chain;
     pub use crate::cell::RoomCell;
     pub use crate::driver::drive;

@@ -232,6 +232,8 @@ impl<'a> Storage<'a> {
     /// Does something that may fail: on `Err`, everything that was written in it, and what was said
     /// after such a write, is as if it had not been; the handler goes on.
     ///
+    /// Transactions may nest, but not overlap: await one before the next begins.
+    ///
     /// ```
     /// use partykit_core::{BoxError, Connection, Message, Result, Room, Server};
     ///
