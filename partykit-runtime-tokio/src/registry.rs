@@ -116,7 +116,10 @@ impl Registry {
 
     /// Drops all entries of a closed registry.
     pub(crate) fn clear(&self) {
-        debug_assert!(self.closed.load(Ordering::SeqCst), "an open registry never forgets a live room");
+        debug_assert!(
+            self.closed.load(Ordering::SeqCst),
+            "an open registry never forgets a live room"
+        );
         for shard in &self.shards {
             let rooms = std::mem::take(&mut *lock(shard));
             drop(rooms);

@@ -125,7 +125,8 @@ async fn every_client_is_told() {
     .await;
     // A connection that has said nothing yet holds nobody up.
     let _idle = TcpStream::connect(site.addr).await.unwrap();
-    let closed = join_all(clients.into_iter().map(|mut client| async move { client.closed().await }));
+    let closed =
+        join_all(clients.into_iter().map(|mut client| async move { client.closed().await }));
     let (closed, ()) = tokio::join!(closed, within(site.handle.shutdown()));
     assert!(closed.iter().all(|(code, _)| *code == 1012));
 }

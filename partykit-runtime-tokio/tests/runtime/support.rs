@@ -69,9 +69,9 @@ impl Site {
         let stream = TcpStream::connect(self.addr).await.unwrap();
         match within(client_async(request, stream)).await {
             Ok((socket, answer)) => Ok((Client(socket), answer.map(|_| String::new()))),
-            Err(tungstenite::Error::Http(answer)) => Err(answer.map(|body| {
-                String::from_utf8(body.unwrap_or_default()).unwrap()
-            })),
+            Err(tungstenite::Error::Http(answer)) => {
+                Err(answer.map(|body| String::from_utf8(body.unwrap_or_default()).unwrap()))
+            }
             Err(error) => panic!("no answer to the handshake: {error}"),
         }
     }
