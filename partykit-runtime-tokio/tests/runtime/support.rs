@@ -28,7 +28,7 @@ pub(crate) async fn within<F: Future>(future: F) -> F::Output {
 pub(crate) async fn eventually(mut holds: impl FnMut() -> bool) {
     within(async {
         while !holds() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::task::yield_now().await;
         }
     })
     .await;
@@ -130,7 +130,7 @@ pub(crate) fn parse(text: &str) -> Answer {
         let (name, value) = line.split_once(": ").unwrap();
         answer = answer.header(name, value);
     }
-    assert!(!body.contains("HTTP/1."), "two responses: {text:?}");
+    assert!(!body.contains("HTTP/1.1 ") && !body.contains("HTTP/1.0 "), "two responses: {text:?}");
     answer.body(body.to_owned()).unwrap()
 }
 
@@ -177,9 +177,20 @@ impl Client {
         while let Some(Ok(_)) = within(self.0.next()).await {}
     }
 
+    /// The Ping that comes next.
+    pub(crate) async fn pinged(&mut self) {
+        let message = self.message().await;
+        assert!(message.is_ping(), "no Ping: {message:?}");
+    }
+
+    /// What comes next, of whatever kind.
+    pub(crate) async fn message(&mut self) -> tungstenite::Message {
+        within(self.0.next()).await.unwrap().unwrap()
+    }
+
     async fn next(&mut self) -> tungstenite::Message {
         loop {
-            match within(self.0.next()).await.unwrap().unwrap() {
+            match self.message().await {
                 tungstenite::Message::Ping(_) | tungstenite::Message::Pong(_) => {}
                 message => return message,
             }
