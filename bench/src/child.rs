@@ -5,8 +5,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use partykit::Result;
@@ -18,6 +17,16 @@ use crate::server::Kind;
 pub(crate) enum Allocator {
     Glibc,
     Jemalloc,
+}
+
+impl Allocator {
+    /// How long after the last work memory falls no more: jemalloc keeps free pages for 10 s.
+    pub(crate) fn rest(self) -> Duration {
+        match self {
+            Self::Glibc => Duration::from_millis(500),
+            Self::Jemalloc => Duration::from_millis(10_500),
+        }
+    }
 }
 
 /// A server that runs. Ends when dropped.
@@ -81,23 +90,8 @@ impl Server {
         Ok(Duration::from_nanos(nanoseconds))
     }
 
-    /// Its proportional share of memory, in bytes, once that has stopped falling: allocators give back
-    /// late. Waits for a second of quiet, for 15 s at most.
-    pub(crate) fn settled_memory(&self) -> Result<u64> {
-        let begun = Instant::now();
-        let (mut lowest, mut since) = (self.memory()?, begun);
-        while since.elapsed() < Duration::from_secs(1) && begun.elapsed() < Duration::from_secs(15)
-        {
-            thread::sleep(Duration::from_millis(100));
-            let memory = self.memory()?;
-            if memory < lowest {
-                (lowest, since) = (memory, Instant::now());
-            }
-        }
-        self.memory()
-    }
-
-    fn memory(&self) -> Result<u64> {
+    /// Its proportional share of memory, in bytes.
+    pub(crate) fn memory(&self) -> Result<u64> {
         let path = format!("/proc/{}/smaps_rollup", self.process.id());
         let rollup = fs::read_to_string(path)?;
         let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));

@@ -1,6 +1,8 @@
 //! What an idle connection costs in the server's process, and that it is really one: the room counts
 //! them, speaks to them, sleeps under them and wakes.
 
+use std::thread;
+
 use partykit::Result;
 
 use super::{Sizes, hall};
@@ -20,7 +22,7 @@ const USED: [&str; 2] =
 pub(super) fn take(sizes: &Sizes, report: &mut Report) -> Result<()> {
     for kind in Kind::ALL {
         for allocator in [Allocator::Jemalloc, Allocator::Glibc] {
-            let (fresh, used) = bytes(kind, allocator, sizes.idle)?;
+            let (fresh, used) = bytes(kind, allocator, sizes)?;
             let at = usize::from(allocator == Allocator::Glibc);
             report.record(FRESH[at], kind, fresh);
             report.record(USED[at], kind, used);
@@ -36,22 +38,27 @@ pub(super) fn take(sizes: &Sizes, report: &mut Report) -> Result<()> {
 }
 
 /// Of a connection that was only made, and of one that has spoken, heard and lived through a sleep.
-fn bytes(kind: Kind, allocator: Allocator, count: usize) -> Result<(f64, f64)> {
+fn bytes(kind: Kind, allocator: Allocator, sizes: &Sizes) -> Result<(f64, f64)> {
+    let (count, rest) = (sizes.idle, allocator.rest().min(sizes.rest));
+    let settled = |server: &Server| {
+        thread::sleep(rest);
+        server.memory()
+    };
     let mut crowd = Crowd::new()?;
     let mut server = Server::start(kind, allocator)?;
     // What the first clients cost is the server's code and its threads' buffers.
     let first = 16;
     crowd.connect(server.address(), first, |_| "lobby".to_owned())?;
     echo(&mut crowd, 0)?;
-    let before = server.settled_memory()?;
+    let before = settled(&server)?;
 
     crowd.connect(server.address(), count, hall)?;
-    let fresh = server.settled_memory()?;
+    let fresh = settled(&server)?;
     if kind == Kind::PartyKit {
         live(&mut crowd, &mut server, first, count as u64)?;
     }
     echo(&mut crowd, first)?;
-    let used = server.settled_memory()?;
+    let used = settled(&server)?;
     let of_one = |after: u64| (after as f64 - before as f64) / count as f64;
     Ok((of_one(fresh), of_one(used)))
 }

@@ -33,6 +33,8 @@ pub(crate) struct Sizes {
     pub(crate) wakes: usize,
     /// Connections whose memory is measured.
     pub(crate) idle: usize,
+    /// How long an allocator may take at most to give memory back.
+    pub(crate) rest: Duration,
 }
 
 impl Sizes {
@@ -47,6 +49,7 @@ impl Sizes {
         wake_rooms: 200,
         wakes: 3,
         idle: 10_000,
+        rest: Duration::MAX,
     };
 
     pub(crate) const QUICK: Self = Self {
@@ -60,6 +63,7 @@ impl Sizes {
         wake_rooms: 10,
         wakes: 2,
         idle: 500,
+        rest: Duration::from_millis(100),
     };
 }
 
