@@ -6,7 +6,7 @@ use crate::{BoxError, Connection, RoomAddress, host::Host};
 ///
 /// Prints as 16 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ErrorId(u64);
+pub struct ErrorId(pub(crate) u64);
 
 impl ErrorId {
     /// A fresh id. For runtimes, whose hooks can fail too.
@@ -26,6 +26,13 @@ impl fmt::Display for ErrorId {
 impl fmt::Debug for ErrorId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ErrorId({self})")
+    }
+}
+
+#[cfg(test)]
+impl ErrorId {
+    pub(crate) fn planned(number: u64) -> Self {
+        Self(number)
     }
 }
 

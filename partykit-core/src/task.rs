@@ -48,6 +48,11 @@ pub struct TaskResult {
 }
 
 impl TaskResult {
+    #[cfg(test)]
+    pub(crate) fn planned(name: &'static str, last: bool) -> Self {
+        Self { name, value: Ok(Box::new(())), last }
+    }
+
     /// What [`Room::spawn`](crate::Room::spawn) was told.
     pub fn name(&self) -> &'static str {
         self.name
