@@ -122,7 +122,7 @@ impl Tally {
                 }
                 None => self.first = Some(byte),
                 Some(TEXT) if usize::from(byte) == PAYLOAD => {
-                    (self.first, self.left) = (None, byte)
+                    (self.first, self.left) = (None, byte);
                 }
                 Some(PING) if byte == 0 => {
                     self.first = None;
