@@ -26,6 +26,8 @@ pub(crate) struct Plan {
     pub(crate) sizes: Sizes,
     /// The one measure to take; `None` is all.
     pub(crate) only: Option<String>,
+    /// The sizes are too small for the goals to mean anything.
+    pub(crate) quick: bool,
     pub(crate) check: bool,
     pub(crate) write: Option<PathBuf>,
 }
@@ -63,7 +65,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
         return Err("the figures of --quick are neither to be checked nor to be kept".into());
     }
     let sizes = if quick { Sizes::QUICK } else { Sizes::FULL };
-    Ok(Command::Measure(Plan { sizes, only, check, write }))
+    Ok(Command::Measure(Plan { sizes, only, quick, check, write }))
 }
 
 fn measure(name: String) -> Result<String, String> {

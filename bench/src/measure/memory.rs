@@ -27,7 +27,7 @@ pub(super) fn take(sizes: &Sizes, report: &mut Report) -> Result<()> {
             report.record(FRESH[at], kind, fresh);
             report.record(USED[at], kind, used);
             if (kind, allocator) == (Kind::PartyKit, Allocator::Jemalloc) {
-                report.claim(USED[at], "none: bytes", used, Goal::AtMost(1300.0));
+                report.claim(USED[at], "nothing: bytes", used, Goal::AtMost(1300.0));
             }
         }
     }

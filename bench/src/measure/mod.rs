@@ -85,6 +85,9 @@ pub(crate) fn all(plan: &Plan) -> Result<bool> {
             take(&plan.sizes, &mut report).map_err(|error| format!("{name}: {error}"))?;
         }
     }
+    if plan.quick {
+        report.forget_goals();
+    }
     let text = report.markdown(&plan.sizes);
     println!("{text}");
     if let Some(path) = &plan.write {
