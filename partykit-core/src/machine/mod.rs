@@ -18,7 +18,7 @@ mod turn;
 
 use std::{collections::VecDeque, fmt, time::Duration};
 
-pub use account::Account;
+pub use account::{Account, LongestAwake, TimeAwake};
 pub use awake::AwakeReason;
 pub use events::{StartReason, WakeCause};
 
@@ -29,12 +29,17 @@ pub(crate) use events::{
 pub(crate) use roster::Roster;
 
 use self::{
-    account::Accountant, awake::Holders, events::handler_of, gate::Gate, mailbox::Mailbox,
-    roster::Status, turn::Turn,
+    account::{Accountant, Condition},
+    awake::Holders,
+    events::handler_of,
+    gate::Gate,
+    mailbox::Mailbox,
+    roster::Status,
+    turn::Turn,
 };
 use crate::{
     Claim, Close, CloseCode, Connection, Epoch, ErrorId, Handler, HandlerError, Options, Refusal,
-    error::Failure, limits,
+    error::Failure, fact::Fact, limits,
 };
 
 /// So many turns may end before what they said has to leave, when events keep coming.
@@ -62,6 +67,8 @@ pub(crate) struct Machine {
     idle_since: Duration,
     draining: bool,
     outputs: VecDeque<Output>,
+    /// How instances came and went since somebody asked.
+    facts: Vec<Fact>,
     /// Something was queued at a socket since the last flush.
     unflushed: bool,
     turns_unflushed: u32,
@@ -96,6 +103,7 @@ impl Machine {
             idle_since: now,
             draining: false,
             outputs: VecDeque::new(),
+            facts: Vec::new(),
             unflushed: false,
             turns_unflushed: 0,
         }
@@ -142,6 +150,7 @@ impl Machine {
 
     /// The claim has ended; with it, `on_start` begins.
     pub(crate) fn claimed(&mut self, now: Duration, claim: Result<Claim, Failed>) {
+        self.settle(now);
         match claim {
             Ok(claim) => {
                 self.epoch = Some(claim.epoch);
@@ -154,6 +163,7 @@ impl Machine {
 
     /// The running handler has ended.
     pub(crate) fn turn_ended(&mut self, now: Duration, result: Result<Answer, Failed>) {
+        self.settle(now);
         let Some(turn) = self.turn.take() else { return };
         self.idle_since = now;
         match result {
@@ -166,6 +176,7 @@ impl Machine {
 
     /// The commit in flight has ended.
     pub(crate) fn commit_ended(&mut self, now: Duration, result: Result<(), Failed>) {
+        self.settle(now);
         self.idle_since = now;
         match result {
             Ok(()) => {
@@ -195,7 +206,7 @@ impl Machine {
     /// A task has ended, with its last event.
     pub(crate) fn task_ended(&mut self, now: Duration, id: u64, event: Event) {
         self.idle_since = now;
-        if self.holders.end_task(id) && !self.draining {
+        if self.holders.end_task(now, id) && !self.draining {
             self.mailbox.push(event);
         } else {
             self.discard(Discard::Event(event));
@@ -204,11 +215,14 @@ impl Machine {
     }
 
     pub(crate) fn guard_taken(&mut self, holder: awake::Holder) -> u64 {
-        self.holders.add_guard(holder)
+        let now = self.accountant.now();
+        let id = self.holders.add_guard(now, holder);
+        self.settle(now);
+        id
     }
 
     pub(crate) fn guard_dropped(&mut self, now: Duration, id: u64) {
-        if self.holders.end_guard(id) {
+        if self.holders.end_guard(now, id) {
             self.idle_since = now;
             self.advance(now);
         }
@@ -216,6 +230,7 @@ impl Machine {
 
     pub(crate) fn body_opened(&mut self) {
         self.holders.open_body();
+        self.settle(self.accountant.now());
     }
 
     pub(crate) fn body_ended(&mut self, now: Duration) {
@@ -255,6 +270,7 @@ impl Machine {
         if self.draining {
             return;
         }
+        self.settle(now);
         self.draining = true;
         self.mailbox.unkeep();
         while let Some(event) = self.mailbox.pop() {
@@ -327,9 +343,19 @@ impl Machine {
             && (self.remembered_until.is_none() || self.draining)
     }
 
-    /// How many events wait.
-    pub(crate) fn waiting(&self) -> usize {
-        self.mailbox.len()
+    /// How instances came and went since the last call.
+    pub(crate) fn take_facts(&mut self) -> Vec<Fact> {
+        std::mem::take(&mut self.facts)
+    }
+
+    /// What waits.
+    pub(crate) fn depths(&self) -> Depths {
+        Depths {
+            mailbox: self.mailbox.len(),
+            mailbox_bytes: self.mailbox.bytes(),
+            held: self.gate.held(),
+            held_bytes: self.gate.held_bytes(),
+        }
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -370,8 +396,13 @@ impl Machine {
         self.accountant.overran();
     }
 
+    /// The runtime closed a connection whose client read too slowly.
+    pub(crate) fn slow_client(&mut self) {
+        self.accountant.slow_client();
+    }
+
     pub(crate) fn account(&self, now: Duration) -> Account {
-        self.accountant.account(now)
+        self.accountant.account(now, self.holders.longest(now))
     }
 
     fn admits(&mut self, now: Duration, event: &Event) -> Result<(), Refusal> {
@@ -401,8 +432,23 @@ impl Machine {
                 Phase::Awake => self.run_next(now),
             }
         }
-        let active = self.turn.is_some() || self.gate.is_committing() || self.holders.tasks() > 0;
-        self.accountant.settle(now, self.phase != Phase::Asleep, active);
+        self.settle(now);
+    }
+
+    /// Books the time up to now.
+    fn settle(&mut self, now: Duration) {
+        let (handler, task) = (self.turn.is_some(), self.holders.tasks() > 0);
+        let condition = Condition {
+            resident: self.phase != Phase::Asleep,
+            active: handler || task || self.gate.is_committing(),
+            handler,
+            commit: self.gate.pending().next().is_some() || self.gate.held() > 0,
+            task,
+            guard: self.holders.guards() > 0,
+            body: self.holders.bodies() > 0,
+            connections: !self.options.hibernate && self.roster.len() > 0,
+        };
+        self.accountant.settle(now, condition);
     }
 
     fn wake(&mut self, now: Duration) {
@@ -414,6 +460,8 @@ impl Machine {
             _ => (now + self.options.handler_timeout, self.options.handler_timeout),
         };
         self.accountant.woke(now, cause);
+        self.holders.awake(now);
+        self.facts.push(Fact::Woke(cause));
         self.phase = Phase::Waking;
         self.begin_turn(Handler::OnStart, None, deadline, limit);
         // While a commit is in flight its claim has to stay the newest.
@@ -573,7 +621,7 @@ impl Machine {
 
     /// `on_start` failed, and with it the event that started the room.
     fn start_failed(&mut self, now: Duration, id: ErrorId) {
-        self.drop_instance();
+        self.drop_instance(|_| Fact::StartFailed);
         self.start_failures += 1;
         if let Some(event) = self.mailbox.pop() {
             self.fail_event(event, Refusal::Failed(id));
@@ -647,7 +695,7 @@ impl Machine {
                 self.roster.set_status(connection, Status::Open);
             }
             Effect::Spawn { id, .. } => {
-                self.holders.end_task(*id);
+                self.holders.end_task(self.accountant.now(), *id);
             }
             _ => {}
         }
@@ -683,25 +731,29 @@ impl Machine {
             self.accountant.reset();
         }
         self.cancel_tasks();
-        self.drop_instance();
+        self.drop_instance(|awake| Fact::Reset { awake });
     }
 
     fn sleep(&mut self, now: Duration) {
+        self.settle(now);
         self.accountant.slept();
         self.roster.shrink();
-        self.drop_instance();
-        self.accountant.settle(now, false, false);
+        self.drop_instance(|awake| Fact::Slept { awake });
+        self.settle(now);
     }
 
-    fn drop_instance(&mut self) {
+    /// Drops the instance, if there is one; `fact` says why it does, and how long it was there.
+    fn drop_instance(&mut self, fact: impl FnOnce(Duration) -> Fact) {
         if self.phase != Phase::Asleep {
             self.phase = Phase::Asleep;
+            let awake = self.accountant.ended(self.holders.longest(self.accountant.now()));
+            self.facts.push(fact(awake));
             self.outputs.push_back(Output::DropInstance);
         }
     }
 
     fn cancel_tasks(&mut self) {
-        let tasks = self.holders.cancel_tasks();
+        let tasks = self.holders.cancel_tasks(self.accountant.now());
         if !tasks.is_empty() {
             self.outputs.push_back(Output::CancelTasks(tasks));
         }
@@ -744,6 +796,15 @@ impl fmt::Debug for Machine {
             .field("mailbox", &self.mailbox.len())
             .finish_non_exhaustive()
     }
+}
+
+/// How much waits in a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Depths {
+    pub(crate) mailbox: usize,
+    pub(crate) mailbox_bytes: usize,
+    pub(crate) held: usize,
+    pub(crate) held_bytes: usize,
 }
 
 /// What a client is told that cannot come in.

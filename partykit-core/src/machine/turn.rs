@@ -155,7 +155,10 @@ impl Machine {
     /// Announces a task of the running handler: from now on it keeps the room awake.
     pub(crate) fn reserve_task(&mut self, holder: Holder) -> Option<u64> {
         self.turn.as_ref()?;
-        Some(self.holders.add_task(holder))
+        let now = self.accountant.now();
+        let id = self.holders.add_task(now, holder);
+        self.settle(now);
+        Some(id)
     }
 
     /// Starts an announced task when the handler has committed.
