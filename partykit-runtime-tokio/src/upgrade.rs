@@ -10,12 +10,10 @@ use http::{
 };
 use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use partykit_core::{
     Body, Close, Connection, ConnectionId, Refusal, Response, Route, runtime::RoomCell,
 };
-use tokio::net::TcpStream;
-use tracing::{Instrument, debug};
+use tracing::{Instrument, debug, debug_span};
 
 use crate::{
     answer::{answer, failure, hang_up},
@@ -23,6 +21,7 @@ use crate::{
     codec,
     front::Front,
     hook,
+    listen::Origin,
     origins::Visitor,
     party::Party,
     socket::{self, Link, Verdict},
@@ -41,7 +40,11 @@ pub(crate) async fn connect(
     visitor: &Visitor,
     arrival: Arrival,
 ) -> Response {
-    try_connect(front, party, route, visitor, arrival).await.unwrap_or_else(|response| response)
+    let connected = try_connect(front, party, route, visitor, arrival).await;
+    connected.unwrap_or_else(|response| {
+        party.link().meter.handshake_refused(response.status());
+        response
+    })
 }
 
 async fn try_connect(
@@ -51,7 +54,7 @@ async fn try_connect(
     visitor: &Visitor,
     arrival: Arrival,
 ) -> Result<Response, Response> {
-    let Arrival { head, body, upgrade, .. } = arrival;
+    let Arrival { head, body, upgrade, origin, .. } = arrival;
     let handshake = Handshake::parse(&head, body.is_end_stream())?;
     if *visitor == Visitor::Foreign {
         return Err(answer(StatusCode::FORBIDDEN, "this page may not connect here"));
@@ -86,9 +89,11 @@ async fn try_connect(
         debug!(%close, "the room does not let the connection in");
     }
     let alive = front.shutdown.socket();
-    let span = tracing::info_span!("connection", party = route.party(), room = ?route.room());
+    let (party, room) = (route.party(), route.room().as_str());
+    // Not at the level of the others: a subscriber keeps memory for it as long as the socket is there.
+    let span = debug_span!("connection", party, room, connection = id);
     let socket = async move {
-        become_socket(upgrade, link, pending).await;
+        become_socket(upgrade, origin, link, pending).await;
         drop(alive);
     };
     host.tokio().spawn(socket.instrument(span));
@@ -96,22 +101,14 @@ async fn try_connect(
 }
 
 /// Waits for the 101 to leave, then runs the socket to its end.
-async fn become_socket(upgrade: OnUpgrade, link: Arc<Link>, mut pending: Pending) {
+async fn become_socket(upgrade: OnUpgrade, origin: Origin, link: Arc<Link>, mut pending: Pending) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => return debug!("the client was gone before the upgrade: {error}"),
     };
     let Some((room, connection)) = pending.0.take() else { return };
-    match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => {
-            let io = parts.io.into_inner();
-            socket::run(io, parts.read_buf, link, room, connection).await;
-        }
-        Err(upgraded) => {
-            let io = TokioIo::new(upgraded);
-            socket::run(io, bytes::Bytes::new(), link, room, connection).await;
-        }
-    }
+    let (io, already_read) = (origin.release)(upgraded);
+    socket::run(io, already_read, link, room, connection).await;
 }
 
 fn switching(accept: &HeaderValue, protocol: Option<HeaderValue>) -> Response {
