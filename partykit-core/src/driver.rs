@@ -91,7 +91,8 @@ async fn run_turn<S: Server>(
     let room = Room::new(cell.clone());
     let turn_id = room.turn();
     if matches!(job, Job::Start) {
-        debug!(reason = ?room.start_reason(), cause = ?room.wake_cause(), "the room wakes");
+        let cause = room.wake_cause().map(tracing::field::display);
+        debug!(reason = ?room.start_reason(), cause, "the room wakes");
     }
     let mut future = pin!(Some(perform(instance, make, &room, job)));
     let ended = poll_fn(|cx| {
