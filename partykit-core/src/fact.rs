@@ -7,6 +7,25 @@ use crate::{Handler, Refusal, WakeCause};
 ///
 /// Every [`Woke`](Fact::Woke) is followed by one [`Slept`](Fact::Slept), [`Reset`](Fact::Reset) or
 /// [`StartFailed`](Fact::StartFailed), so that rooms with an instance can be counted.
+///
+/// ```
+/// use std::sync::atomic::{AtomicI64, Ordering};
+/// use partykit_core::runtime::Fact;
+///
+/// /// How many rooms have an instance.
+/// static AWAKE: AtomicI64 = AtomicI64::new(0);
+///
+/// fn observe(fact: Fact) {
+///     match fact {
+///         Fact::Woke(_) => AWAKE.fetch_add(1, Ordering::Relaxed),
+///         Fact::Slept { .. } | Fact::Reset { .. } | Fact::StartFailed => {
+///             AWAKE.fetch_sub(1, Ordering::Relaxed)
+///         }
+///         _ => 0,
+///     };
+/// }
+/// # observe(Fact::StartFailed);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fact {

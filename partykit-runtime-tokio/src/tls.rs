@@ -80,6 +80,16 @@ impl<L> fmt::Debug for TlsListener<L> {
 }
 
 /// A connection of a [`TlsListener`]: the first read or write does the handshake.
+///
+/// ```
+/// use partykit_runtime_tokio::{Listener, TlsListener, TlsStream};
+/// use tokio::net::{TcpListener, TcpStream};
+///
+/// async fn next(mut listener: TlsListener<TcpListener>) -> std::io::Result<TlsStream<TcpStream>> {
+///     let (stream, _peer) = listener.accept().await?;
+///     Ok(stream)
+/// }
+/// ```
 pub struct TlsStream<I>(State<I>);
 
 enum State<I> {

@@ -49,6 +49,13 @@ pub struct Account {
 /// hold at a time, so that the sum may be more than [`Account::resident`].
 ///
 /// Tasks, guards and response bodies count from the beginning of the handler in which they began.
+///
+/// ```no_run
+/// # fn show(stats: partykit_core::RoomStats) {
+/// let awake = &stats.account.awake;
+/// println!("{:?} for tasks, {:?} for nothing but the idle time", awake.task, awake.idle);
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TimeAwake {
@@ -69,6 +76,18 @@ pub struct TimeAwake {
 }
 
 /// A time without a pause in which an instance was in memory.
+///
+/// ```no_run
+/// # fn show(stats: partykit_core::RoomStats) {
+/// if let Some(longest) = &stats.account.longest_awake {
+///     println!("{:?} in memory", longest.duration);
+///     if let Some(reason) = &longest.held_by {
+///         // task "answer" started at src/lib.rs:27:14
+///         println!("held for {:?} by {reason}", longest.held);
+///     }
+/// }
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LongestAwake {
