@@ -29,6 +29,18 @@ use crate::{
 ///
 /// Every method may be called from anywhere, at any time. If something is to be done then and no driver
 /// runs, [`Host::start`] is called.
+///
+/// ```
+/// use std::sync::Arc;
+/// use partykit_core::{Options, RoomAddress, RoomId, RoomPhase, runtime::{Host, RoomCell}};
+///
+/// fn open(host: Arc<dyn Host>, id: RoomId) -> Arc<RoomCell> {
+///     let cell = RoomCell::new(RoomAddress::new("chat", id), Options::new(), host);
+///     assert_eq!(cell.stats().phase, RoomPhase::Asleep);
+///     cell
+/// }
+/// # let _ = open;
+/// ```
 pub struct RoomCell {
     address: RoomAddress,
     host: Arc<dyn Host>,
@@ -86,6 +98,15 @@ pub struct RoomStats {
 }
 
 /// Whether a room has an instance.
+///
+/// ```
+/// use partykit_core::{RoomPhase, RoomStats};
+///
+/// fn is_in_memory(stats: &RoomStats) -> bool {
+///     stats.phase != RoomPhase::Asleep
+/// }
+/// # let _ = is_in_memory;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(clippy::exhaustive_enums, reason = "these are the states of the machine")]
 pub enum RoomPhase {
@@ -236,7 +257,7 @@ impl RoomCell {
         let sockets: Vec<Connection> = machine.roster().every().cloned().collect();
         let reasons = machine.reasons();
         let idles = machine.phase() == Phase::Awake && reasons.is_empty();
-        let until = machine.idle_since() + machine.options().hibernate_after;
+        let until = machine.idle_since().saturating_add(machine.options().hibernate_after);
         let mut stats = RoomStats {
             phase: match machine.phase() {
                 Phase::Asleep => RoomPhase::Asleep,
@@ -271,18 +292,25 @@ impl RoomCell {
     ///
     /// The reasons, when something else keeps it awake.
     pub async fn hibernate(self: &Arc<Self>) -> Result<(), Vec<AwakeReason>> {
-        poll_fn(|cx| {
-            {
+        let passes = |reasons: &[AwakeReason]| {
+            !reasons.is_empty() && reasons.iter().all(AwakeReason::is_passing)
+        };
+        loop {
+            poll_fn(|cx| {
                 let mut state = self.lock();
-                let reasons = state.machine.reasons();
-                if !reasons.is_empty() && reasons.iter().all(AwakeReason::is_passing) {
+                if passes(&state.machine.reasons()) {
                     state.watchers.push(cx.waker().clone());
                     return Poll::Pending;
                 }
+                Poll::Ready(())
+            })
+            .await;
+            match self.enter(|state, now| state.machine.hibernate(now)) {
+                // Something has happened since.
+                Err(reasons) if passes(&reasons) => {}
+                result => return result,
             }
-            Poll::Ready(self.enter(|state, now| state.machine.hibernate(now)))
-        })
-        .await
+        }
     }
 
     /// Stops the room: refuses what waits and what comes, lets the running handler and its commit end,

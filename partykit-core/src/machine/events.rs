@@ -63,6 +63,12 @@ impl Event {
 }
 
 /// The kind of event that made an instance necessary.
+///
+/// ```
+/// use partykit_core::WakeCause;
+///
+/// assert_eq!(WakeCause::Message.to_string(), "message");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WakeCause {
