@@ -6,10 +6,10 @@ pub use partykit_core::{
     Account, Admission, Admit, AwakeReason, Backend, BackendError, Batch, Body, BoxError,
     Broadcast, CallError, Claim, Close, CloseCode, Connection, ConnectionId, Emitter, Epoch,
     ErrorId, FailureKind, FaultyBackend, Handler, HandlerError, InvalidClose, InvalidConnectionId,
-    InvalidRoomId, KeepAwake, KeyRange, List, Lobby, MemoryBackend, Message, Options, PartyRef,
-    Refusal, Request, RequestExt, Response, Result, Room, RoomAddress, RoomId, RoomPhase, RoomRef,
-    RoomStats, Route, RouteError, RoutePrefix, Server, StartReason, StateError, Storage,
-    StorageError, TaskError, TaskResult, Text, Timestamp, Vars, WakeCause,
+    InvalidRoomId, KeepAwake, KeyRange, List, Lobby, LongestAwake, MemoryBackend, Message, Options,
+    PartyRef, Refusal, Request, RequestExt, Response, Result, Room, RoomAddress, RoomId, RoomPhase,
+    RoomRef, RoomStats, Route, RouteError, RoutePrefix, Server, StartReason, StateError, Storage,
+    StorageError, TaskError, TaskResult, Text, TimeAwake, Timestamp, Vars, WakeCause,
 };
 #[cfg(feature = "testing")]
 pub use partykit_core::{conformance, testing};
@@ -34,12 +34,17 @@ pub mod runtime {
 /// Compiles the guide's examples.
 #[cfg(all(doctest, feature = "tokio", feature = "testing"))]
 mod guide {
+    #[cfg(feature = "tls")]
+    #[doc = include_str!("../docs/src/embedding.md")]
+    struct Embedding;
     #[doc = include_str!("../docs/src/first-room.md")]
     struct FirstRoom;
     #[doc = include_str!("../docs/src/hibernation.md")]
     struct Hibernation;
     #[doc = include_str!("../docs/src/introduction.md")]
     struct Introduction;
+    #[doc = include_str!("../docs/src/observability.md")]
+    struct Observability;
     #[doc = include_str!("../docs/src/protocol.md")]
     struct Protocol;
     #[doc = include_str!("../docs/src/rules.md")]

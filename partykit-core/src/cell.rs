@@ -16,6 +16,7 @@ use crate::{
     Account, AwakeReason, Close, Connection, Message, Options, Refusal, Request, Response,
     RoomAddress,
     calls::Chain,
+    fact::Fact,
     host::{Host, Outgoing, Socket},
     limits,
     machine::{Event, Machine, Output, Phase},
@@ -80,6 +81,14 @@ pub struct RoomStats {
     pub connections: usize,
     /// Events that wait.
     pub mailbox: usize,
+    /// Bytes of messages and requests in them.
+    pub mailbox_bytes: usize,
+    /// What the room said and that waits for a commit: frames, closes, responses and the like.
+    pub held: usize,
+    /// Bytes in that.
+    pub held_bytes: usize,
+    /// Bytes that wait at the sockets for clients to take them.
+    pub outbound_bytes: usize,
     /// Why it does not sleep, other than that its idle time is not over.
     pub reasons: Vec<AwakeReason>,
     /// When it will sleep if nothing happens.
@@ -157,6 +166,7 @@ impl RoomCell {
             let event = Event::Connect { connection: connection.clone(), request, arrived };
             state.machine.push(now, event).map(|()| connection).map_err(|(refusal, _)| refusal)
         })
+        .inspect_err(|refusal| self.observe(Fact::Refused(*refusal)))
     }
 
     /// A connection says something.
@@ -172,8 +182,12 @@ impl RoomCell {
         message: Message,
     ) -> Result<(), Message> {
         let sender = connection.clone();
-        match self.enter(|state, now| state.machine.push(now, Event::Message { sender, message })) {
-            Err((Refusal::Overloaded, Event::Message { message, .. })) => Err(message),
+        let event = Event::Message { sender, message };
+        let pushed = self.enter(|state, now| state.machine.push(now, event));
+        let Err((refusal, event)) = pushed else { return Ok(()) };
+        self.observe(Fact::Refused(refusal));
+        match (refusal, event) {
+            (Refusal::Overloaded, Event::Message { message, .. }) => Err(message),
             _ => Ok(()),
         }
     }
@@ -194,6 +208,11 @@ impl RoomCell {
     /// A socket has ended, whoever began it. May be said more than once.
     pub fn closed(self: &Arc<Self>, connection: &Connection, close: Close) {
         self.enter(|state, now| state.machine.closed(now, connection, close));
+    }
+
+    /// The runtime gives a client up, or is about to, because it reads too slowly.
+    pub fn slow_client(&self) {
+        self.lock().machine.slow_client();
     }
 
     /// An HTTP request, or a call from another room. It is in the mailbox when this returns; the future
@@ -234,21 +253,31 @@ impl RoomCell {
         let now = self.host.elapsed();
         let mut state = self.lock();
         let machine = &mut state.machine;
+        let depths = machine.depths();
+        let sockets: Vec<Connection> = machine.roster().every().cloned().collect();
         let reasons = machine.reasons();
         let idles = machine.phase() == Phase::Awake && reasons.is_empty();
         let until = machine.idle_since().saturating_add(machine.options().hibernate_after);
-        RoomStats {
+        let mut stats = RoomStats {
             phase: match machine.phase() {
                 Phase::Asleep => RoomPhase::Asleep,
                 Phase::Waking => RoomPhase::Waking,
                 Phase::Awake => RoomPhase::Awake,
             },
             connections: machine.roster().count(),
-            mailbox: machine.waiting(),
+            mailbox: depths.mailbox,
+            mailbox_bytes: depths.mailbox_bytes,
+            held: depths.held,
+            held_bytes: depths.held_bytes,
+            outbound_bytes: 0,
             sleeps_in: idles.then(|| until.saturating_sub(now)),
             reasons,
             account: machine.account(now),
-        }
+        };
+        // A socket has a lock of its own, which is not to be taken under this one.
+        drop(state);
+        stats.outbound_bytes = sockets.iter().map(|connection| connection.socket().queued()).sum();
+        stats
     }
 
     /// The listed connections, in connection order.
@@ -307,7 +336,12 @@ impl RoomCell {
     }
 
     pub(crate) fn push(self: &Arc<Self>, event: Event) -> Result<(), Refusal> {
-        self.enter(|state, now| state.machine.push(now, event)).map_err(|(refusal, _)| refusal)
+        let pushed = self.enter(|state, now| state.machine.push(now, event));
+        pushed.map_err(|(refusal, _)| refusal).inspect_err(|it| self.observe(Fact::Refused(*it)))
+    }
+
+    pub(crate) fn observe(&self, fact: Fact) {
+        self.host.observe(&self.address, fact);
     }
 
     pub(crate) fn send_to(self: &Arc<Self>, connection: &Connection, frame: Arc<Outgoing>) {
@@ -417,8 +451,12 @@ impl RoomCell {
     }
 
     /// For the driver: takes outputs up to the next one that it has to act on by itself, and leaves its
-    /// waker. Returns the time at which it wants to be called again.
-    pub(crate) fn take_outputs(&self, waker: &Waker, into: &mut Vec<Output>) -> Option<Duration> {
+    /// waker. Returns the time at which it wants to be called again, and how instances came and went.
+    pub(crate) fn take_outputs(
+        &self,
+        waker: &Waker,
+        into: &mut Vec<Output>,
+    ) -> (Option<Duration>, Vec<Fact>) {
         let mut guard = self.lock();
         let state = &mut *guard;
         match &mut state.driver {
@@ -432,7 +470,7 @@ impl RoomCell {
                 break;
             }
         }
-        state.machine.deadline()
+        (state.machine.deadline(), state.machine.take_facts())
     }
 
     /// For the driver: ends it if there is nothing left to do. Nobody else can start one in between.

@@ -16,6 +16,7 @@ use crate::{
     BackendError, Claim, Connection, ErrorId, Room, RoomId, Server,
     cell::RoomCell,
     error::{Failure, panic_message},
+    fact::Fact,
     machine::{Answer, CancelReason, Effect, Failed, Job, Output, Targets},
     scope,
     turn::turn,
@@ -48,8 +49,8 @@ const TURNS_PER_YIELD: u32 = 64;
 /// # let _ = start;
 /// ```
 pub async fn drive<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send) {
-    let span =
-        tracing::info_span!("room", party = cell.address().party(), room = %cell.address().room());
+    let (party, room) = (cell.address().party(), cell.address().room().as_str());
+    let span = tracing::info_span!("room", party, room);
     run(cell, make).instrument(span).await;
 }
 
@@ -63,7 +64,7 @@ async fn run<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send)
                 turns = turns.wrapping_add(1);
                 // Events that arrive together are handled together, and what the room says to one
                 // client in answer to all of them leaves in one write. And a busy room lets others run.
-                if mem::take(&mut pump.rested) || turns % TURNS_PER_YIELD == 0 {
+                if mem::take(&mut pump.rested) || turns.is_multiple_of(TURNS_PER_YIELD) {
                     yield_now().await;
                 }
                 let result = run_turn(&cell, &mut pump, &mut instance, &make, job).await;
@@ -77,7 +78,11 @@ async fn run<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send)
                         panic_message(payload)
                     );
                 }
-                debug!("the room's instance is dropped");
+                match pump.ended.take() {
+                    Some(Fact::Slept { awake }) => debug!(?awake, "the room sleeps"),
+                    Some(Fact::Reset { awake }) => debug!(?awake, "the room is reset"),
+                    _ => debug!("the room could not start"),
+                }
             }
             Step::Cancel(_) => {}
             Step::Rest => return,
@@ -97,10 +102,16 @@ async fn run_turn<S: Server>(
     let handler = job.handler();
     let connection = job.connection().cloned();
     let arrived = if let Job::Connect { arrived, .. } = &job { Some(*arrived) } else { None };
+    let handled = |failed: bool| {
+        let took = cell.host().elapsed().saturating_sub(begun);
+        cell.observe(Fact::Handled { handler, took, failed });
+        took
+    };
     let room = Room::new(cell.clone());
     let turn_id = room.turn();
     if matches!(job, Job::Start) {
-        debug!(reason = ?room.start_reason(), cause = ?room.wake_cause(), "the room wakes");
+        let cause = room.wake_cause().map(tracing::field::display);
+        debug!(reason = ?room.start_reason(), cause, "the room wakes");
     }
     let mut future = pin!(Some(perform(instance, make, &room, job)));
     let ended = poll_fn(|cx| {
@@ -124,10 +135,11 @@ async fn run_turn<S: Server>(
     let failure = match (ended, dropped) {
         (_, Err(payload)) => Failure::Panic(panic_message(payload)),
         (Ok(Ok(answer)), Ok(())) => {
-            let now = cell.host().elapsed();
+            let took = handled(false);
+            let now = begun + took;
             let limit = cell.machine(|machine| machine.options().handler_timeout);
-            if now.saturating_sub(begun) > limit {
-                warn!(%handler, "ran for {:?} without an await at which it could have been cancelled", now - begun);
+            if took > limit {
+                warn!(%handler, "ran for {took:?} without an await at which it could have been cancelled");
                 cell.machine(crate::machine::Machine::overran);
             } else if arrived.is_some_and(|arrived| now.saturating_sub(arrived) > SLOW_CONNECT) {
                 warn!(
@@ -141,9 +153,11 @@ async fn run_turn<S: Server>(
         (Err(CancelReason::Timeout(limit)), Ok(())) => Failure::Timeout(limit),
         (Err(CancelReason::CommitFailed(id)), Ok(())) => {
             let failure = Failure::Commit("an earlier commit of the room failed".to_owned());
+            handled(true);
             return Err(Failed { failure, id });
         }
     };
+    handled(true);
     let id = ErrorId::random(&**cell.host());
     error!(%handler, connection = connection.as_ref().map(Connection::id), error_id = %id, "{handler} {failure}");
     Err(Failed { failure, id })
@@ -171,12 +185,16 @@ struct Pump {
     cell: Arc<RoomCell>,
     claim: Option<BoxFuture<'static, Result<Claim, BackendError>>>,
     commit: Option<BoxFuture<'static, Result<(), BackendError>>>,
+    /// When the commit began.
+    committing: Duration,
     timer: Option<(Duration, BoxFuture<'static, ()>)>,
     outputs: Vec<Output>,
     /// Where something was queued since the last flush.
     unflushed: Vec<Targets>,
     /// Nothing waited since the last flush.
     rested: bool,
+    /// Why the instance that is to be dropped is dropped.
+    ended: Option<Fact>,
 }
 
 /// What the driver has to do by itself.
@@ -193,17 +211,25 @@ impl Pump {
             cell,
             claim: None,
             commit: None,
+            committing: Duration::ZERO,
             timer: None,
             outputs: Vec::new(),
             unflushed: Vec::new(),
             rested: true,
+            ended: None,
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         loop {
             let mut outputs = mem::take(&mut self.outputs);
-            let deadline = self.cell.take_outputs(cx.waker(), &mut outputs);
+            let (deadline, facts) = self.cell.take_outputs(cx.waker(), &mut outputs);
+            for fact in facts {
+                self.cell.observe(fact);
+                if !matches!(fact, Fact::Woke(_)) {
+                    self.ended = Some(fact);
+                }
+            }
             let idle = outputs.is_empty();
             let mut step = None;
             for output in outputs.drain(..) {
@@ -238,6 +264,7 @@ impl Pump {
             Output::Commit(batch) => {
                 let cell = self.cell.clone();
                 let epoch = cell.machine(|machine| machine.epoch());
+                self.committing = cell.host().elapsed();
                 self.commit = Some(Box::pin(async move {
                     let Some(epoch) = epoch else {
                         return Err(BackendError::Failed("not claimed".into()));
@@ -279,7 +306,14 @@ impl Pump {
                 self.flush_later(Targets::One(connection));
             }
             Effect::Frame { to, frame } => {
-                to.iter().for_each(|connection| connection.socket().send(&frame));
+                let mut receivers = 0;
+                for connection in to.iter() {
+                    connection.socket().send(&frame);
+                    receivers += 1;
+                }
+                if matches!(to, Targets::Many { .. }) {
+                    self.cell.observe(Fact::Broadcast { receivers });
+                }
                 self.flush_later(to);
             }
             Effect::Respond(reply, response) => drop(reply.send(response)),
@@ -313,6 +347,8 @@ impl Pump {
             && let Poll::Ready(result) = poll_guarded(commit, cx)
         {
             self.commit = None;
+            let took = self.cell.host().elapsed().saturating_sub(self.committing);
+            self.cell.observe(Fact::Committed { took, failed: result.is_err() });
             let result = result.map_err(|error| self.storage_failed("stored", error));
             self.cell.report(|machine, now| machine.commit_ended(now, result));
             return true;

@@ -5,7 +5,7 @@ use futures_core::future::BoxFuture;
 
 use crate::{
     Backend, CallError, Close, Message, Request, Response, RoomAddress, calls::Chain,
-    cell::RoomCell,
+    cell::RoomCell, fact::Fact,
 };
 
 /// What a runtime gives to its rooms: time, chance, named values, storage, timers, tasks, and the way
@@ -68,6 +68,13 @@ pub trait Host: Send + Sync + 'static {
 
     /// Whether a party of this name is registered.
     fn knows_party(&self, name: &str) -> bool;
+
+    /// Something happened to a room that may be worth counting. Called as it happens, from anywhere,
+    /// while the caller may hold locks: it must return at once, and not come back to a room. Does
+    /// nothing unless implemented.
+    fn observe(&self, room: &RoomAddress, fact: Fact) {
+        let _ = (room, fact);
+    }
 }
 
 /// A socket that a runtime owns: the other end of a [`Connection`](crate::Connection). Its methods
@@ -110,6 +117,11 @@ pub trait Socket: Send + Sync + 'static {
     /// and come back. Finds out soon whether anybody is at the other end. Does nothing unless
     /// implemented.
     fn probe(&self) {}
+
+    /// How many bytes wait for the client to take them. 0 unless implemented.
+    fn queued(&self) -> usize {
+        0
+    }
 
     /// Lets what is queued leave. Called once for each socket after a turn, so that what a room said to
     /// one client in it leaves in one write.

@@ -22,6 +22,7 @@ mod connection;
 mod connection_id;
 mod driver;
 mod error;
+mod fact;
 mod host;
 mod http;
 mod limits;
@@ -76,7 +77,7 @@ pub use connection_id::{ConnectionId, InvalidConnectionId};
 pub use error::{CallError, ErrorId, FailureKind, Handler, HandlerError, Refusal};
 pub use http::{Body, Request, RequestExt, Response};
 pub use lobby::{Admission, Admit, Lobby, Vars};
-pub use machine::{Account, AwakeReason, StartReason, WakeCause};
+pub use machine::{Account, AwakeReason, LongestAwake, StartReason, TimeAwake, WakeCause};
 pub use message::{Message, Text};
 pub use options::Options;
 pub use room::Room;
@@ -97,5 +98,6 @@ pub mod runtime {
     pub use crate::calls::Chain;
     pub use crate::cell::RoomCell;
     pub use crate::driver::drive;
+    pub use crate::fact::Fact;
     pub use crate::host::{Host, Outgoing, Socket};
 }

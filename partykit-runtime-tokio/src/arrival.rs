@@ -1,27 +1,45 @@
-use std::net::SocketAddr;
-
+use bytes::Bytes;
 use http::{
     HeaderMap, StatusCode, Uri, Version,
     header::HOST,
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
 };
-use hyper::{body::Incoming, upgrade::OnUpgrade};
-use partykit_core::Response;
+use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use hyper::upgrade::OnUpgrade;
+use partykit_core::{BoxError, Response};
 
-use crate::{answer::hang_up, origins::parse_host};
+use crate::{answer::hang_up, listen::Origin, origins::parse_host};
 
 /// Headers with this prefix are PartyKit's own, between its parts. None comes from outside.
 const INTERNAL: &str = "x-partykit-";
 
 /// A request that has come in, its head made fit for users: an absolute URL, no internal headers, and
-/// no extensions but the peer's address.
+/// no extensions but the peer's address and those of this program.
 pub(crate) struct Arrival {
     pub(crate) head: Parts,
-    pub(crate) body: Incoming,
+    pub(crate) body: ArrivalBody,
     /// Whom the client wanted to talk to. Only HTTP/1.0 may leave it out.
     pub(crate) host: Option<Authority>,
     pub(crate) upgrade: OnUpgrade,
+    pub(crate) origin: Origin,
+}
+
+/// The body of a request, from whichever server.
+pub(crate) type ArrivalBody = UnsyncBoxBody<Bytes, BrokenBody>;
+
+/// The body of a request broke off.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(crate) struct BrokenBody(BoxError);
+
+/// A request with its body in a box: from here on it does not matter which server it came through.
+pub(crate) fn boxed<B>(request: http::Request<B>) -> http::Request<ArrivalBody>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    request.map(|body| body.map_err(|error| BrokenBody(error.into())).boxed_unsync())
 }
 
 impl Arrival {
@@ -29,19 +47,24 @@ impl Arrival {
     ///
     /// An answer, when it is unclear to whom the client wanted to talk.
     pub(crate) fn new(
-        mut request: hyper::Request<Incoming>,
-        peer: SocketAddr,
+        mut request: http::Request<ArrivalBody>,
+        origin: Origin,
     ) -> Result<Self, Response> {
         let upgrade = hyper::upgrade::on(&mut request);
         let (mut head, body) = request.into_parts();
         let host = host(&head).map_err(|problem| hang_up(StatusCode::BAD_REQUEST, problem))?;
         if let Some(host) = &host {
-            head.uri = absolute(host, &head.uri);
+            let scheme = if origin.is_encrypted { Scheme::HTTPS } else { Scheme::HTTP };
+            head.uri = absolute(scheme, host, &head.uri);
         }
         strip_internal(&mut head.headers);
-        head.extensions.clear();
-        head.extensions.insert(peer);
-        Ok(Self { head, body, host, upgrade })
+        if !origin.keeps_extensions {
+            head.extensions.clear();
+        }
+        if let Some(peer) = origin.peer {
+            head.extensions.insert(peer);
+        }
+        Ok(Self { head, body, host, upgrade, origin })
     }
 }
 
@@ -53,6 +76,9 @@ fn host(head: &Parts) -> Result<Option<Authority>, &'static str> {
             value.to_str().ok().and_then(parse_host).ok_or("a bad Host header")?
         }
         (None, None) if head.version < Version::HTTP_11 => return Ok(None),
+        (None, None) if head.version > Version::HTTP_11 && head.uri.authority().is_some() => {
+            return Ok(head.uri.authority().cloned());
+        }
         (None, None) => return Err("no Host header"),
     };
     match head.uri.authority() {
@@ -65,10 +91,10 @@ fn host(head: &Parts) -> Result<Option<Authority>, &'static str> {
 
 /// The whole address. It says `http` behind a proxy that ends TLS, too: what such a proxy tells in
 /// headers, anybody could.
-fn absolute(host: &Authority, uri: &Uri) -> Uri {
+fn absolute(scheme: Scheme, host: &Authority, uri: &Uri) -> Uri {
     let path = uri.path_and_query().cloned();
     let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let whole = Uri::builder().scheme(Scheme::HTTP).authority(host.clone()).path_and_query(path);
+    let whole = Uri::builder().scheme(scheme).authority(host.clone()).path_and_query(path);
     whole.build().unwrap_or_else(|_| uri.clone())
 }
 
@@ -104,6 +130,9 @@ mod tests {
         let mut old = head("/a", &[]);
         old.version = Version::HTTP_10;
         assert_eq!(host(&old), Ok(None));
+        let mut new = head("https://h.com/a", &[]);
+        new.version = Version::HTTP_2;
+        assert_eq!(host(&new).unwrap().unwrap(), "h.com");
     }
 
     #[test]
@@ -114,7 +143,7 @@ mod tests {
             ("/", "http://h.com:1999/"),
             ("http://h.com:1999/a", "http://h.com:1999/a"),
         ] {
-            assert_eq!(absolute(&host, &uri.parse().unwrap()).to_string(), whole);
+            assert_eq!(absolute(Scheme::HTTP, &host, &uri.parse().unwrap()).to_string(), whole);
         }
     }
 

@@ -7,10 +7,11 @@ use partykit_core::{
 use tokio::net::ToSocketAddrs;
 
 use crate::{
-    Runtime,
+    Listener, Runtime,
     answer::answer,
     front::{Fallback, Front},
     host::TokioHost,
+    metrics::{self, Meter},
     origins::Origins,
     party::{Kind, KindOf, Party},
     shutdown::Shutdown,
@@ -147,7 +148,8 @@ impl Builder {
     /// hand, of up to 2 MiB; a panic is answered with 500.
     ///
     /// The runtime's [`Handle`](crate::Handle) is in the request's extensions, and so is the peer's
-    /// [`SocketAddr`](std::net::SocketAddr), which the before-hooks of parties find there too.
+    /// [`SocketAddr`](std::net::SocketAddr) if it has one, which the before-hooks of parties find there
+    /// too.
     ///
     /// ```
     /// use partykit_core::{Request, Response};
@@ -230,9 +232,12 @@ impl Builder {
         let vars: Vars =
             Arc::new(move |name| explicit.get(name).cloned().or_else(|| environment(name)));
         let sweeper = Sweeper::start();
+        metrics::describe();
         let parties = self.parties.into_iter().map(|Registration { name, options, kind }| {
             let link = LinkSettings::new(&options, sweeper.clone());
-            let link = Arc::new(LinkSettings { keep_alive: self.keep_alive, ..link });
+            let meter = Meter::new(&name);
+            let link = LinkSettings { keep_alive: self.keep_alive, meter, ..link };
+            let link = Arc::new(link);
             (name.clone(), Party::new(name, options, kind, link))
         });
         let backend = self.backend.unwrap_or_else(|| Arc::new(MemoryBackend::default()));
@@ -255,8 +260,23 @@ impl Builder {
     }
 
     /// Builds and serves, see [`Runtime::serve_on`].
-    pub async fn serve_on(self, listener: tokio::net::TcpListener) {
+    pub async fn serve_on(self, listener: impl Listener) {
         self.build().serve_on(listener).await;
+    }
+
+    /// Builds and serves, see [`Runtime::serve_tls`].
+    ///
+    /// # Errors
+    ///
+    /// A [`ServeError`](crate::ServeError), in a box.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub async fn serve_tls(
+        self,
+        addr: impl ToSocketAddrs,
+        config: impl Into<Arc<crate::rustls::ServerConfig>>,
+    ) -> Result {
+        self.build().serve_tls(addr, config).await
     }
 }
 

@@ -1,17 +1,17 @@
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use http::{Method, StatusCode, header};
-use hyper::body::Incoming;
 use partykit_core::{Lobby, Options, Request, Response, Route, RoutePrefix, runtime::Chain};
 use tracing::{Instrument, info_span};
 
 use crate::{
     Handle,
     answer::answer,
-    arrival::Arrival,
+    arrival::{Arrival, ArrivalBody},
     body, hook,
     host::TokioHost,
+    listen::Origin,
     origins::{Origins, Visitor},
     party::Party,
     shutdown::Shutdown,
@@ -31,15 +31,22 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    pub(crate) async fn answer(
+    /// In a box, whose type says that it may run on any thread: the compiler cannot find that out by
+    /// itself where servers of all kinds call this.
+    pub(crate) fn answer(
         self: Arc<Self>,
-        request: hyper::Request<Incoming>,
-        peer: SocketAddr,
-    ) -> Response {
-        let arrival = match Arrival::new(request, peer) {
-            Ok(arrival) => arrival,
-            Err(refusal) => return refusal,
-        };
+        request: http::Request<ArrivalBody>,
+        origin: Origin,
+    ) -> BoxFuture<'static, Response> {
+        Box::pin(async move {
+            match Arrival::new(request, origin) {
+                Ok(arrival) => self.receive(arrival).await,
+                Err(refusal) => refusal,
+            }
+        })
+    }
+
+    async fn receive(self: &Arc<Self>, arrival: Arrival) -> Response {
         let route = match self.prefix.parse(arrival.head.uri.path()) {
             Ok(Some(route)) => Ok(route),
             Ok(None) => return self.fall_back(arrival).await,
@@ -70,12 +77,12 @@ impl Front {
         if let Some(response) = Origins::preflight(&head.method, &head.headers, visitor) {
             return response;
         }
-        let (party_name, room) = (route.party(), route.room());
+        let (party_name, room) = (route.party(), route.room().as_str());
         if upgrade::is_wanted(&head.headers) {
-            let span = info_span!("connect", party = party_name, ?room);
+            let span = info_span!("connect", party = party_name, room);
             upgrade::connect(self, party, route, visitor, arrival).instrument(span).await
         } else {
-            let span = info_span!("request", party = party_name, ?room, method = %head.method);
+            let span = info_span!("request", party = party_name, room, method = %head.method);
             self.request(party, route, arrival).instrument(span).await
         }
     }

@@ -8,7 +8,7 @@ use partykit_core::{
     runtime::{Chain, Host, RoomCell},
 };
 
-use crate::{PartyStats, RuntimeStats, host::TokioHost, shutdown::Shutdown};
+use crate::{PartyStats, RuntimeStats, host::TokioHost, party::Past, shutdown::Shutdown};
 
 /// The way to the rooms of a [`Runtime`](crate::Runtime) from outside of them. Clones are the same.
 ///
@@ -97,11 +97,14 @@ impl Handle {
         self.find(party, room).map(|cell| cell.stats())
     }
 
-    /// How all rooms are. Wakes nobody, and takes a moment for each room in memory.
+    /// How all rooms are. Wakes nobody, and takes a moment for each room and each socket in memory.
     pub fn stats(&self) -> RuntimeStats {
         let parties = self.host.parties().map(|party| {
+            let Past { account, longest_awake_in } = party.past().clone();
             let slow_clients = party.link().slow_clients.load(Ordering::Relaxed);
-            (party.name().clone(), PartyStats { slow_clients, ..PartyStats::default() })
+            let stats =
+                PartyStats { slow_clients, account, longest_awake_in, ..PartyStats::default() };
+            (party.name().clone(), stats)
         });
         let mut stats = RuntimeStats { parties: parties.collect() };
         for cell in self.host.registry().all() {
@@ -109,6 +112,14 @@ impl Handle {
             let room = cell.stats();
             party.rooms += 1;
             party.connections += room.connections;
+            party.mailbox += room.mailbox;
+            party.mailbox_bytes += room.mailbox_bytes;
+            party.held += room.held;
+            party.held_bytes += room.held_bytes;
+            party.outbound_bytes += room.outbound_bytes;
+            if party.account.add(&room.account) {
+                party.longest_awake_in = Some(cell.address().room().clone());
+            }
             match room.phase {
                 RoomPhase::Asleep => party.asleep += 1,
                 RoomPhase::Waking | RoomPhase::Awake => party.awake += 1,

@@ -77,7 +77,7 @@ impl TokioHost {
     ) -> Result<R, Refusal> {
         let Some(host) = self.me.upgrade() else { return Err(Refusal::ShuttingDown) };
         let make = || RoomCell::new(address.clone(), party.options().clone(), host);
-        self.registry.enter(address, make, input)
+        self.registry.enter(address, make, input, || party.meter().room_made())
     }
 
     /// A fresh name that nobody can guess, in 2 * `N` hexadecimal digits.
@@ -128,7 +128,12 @@ impl Host for TokioHost {
     }
 
     fn vacant(&self, room: &Arc<RoomCell>) {
-        self.registry.forget(room);
+        if self.registry.forget(room)
+            && let Some(party) = self.party(room.address().party())
+        {
+            party.meter().room_forgotten();
+            party.past().add(room.address().room(), &room.stats().account);
+        }
     }
 
     fn call(
@@ -151,12 +156,23 @@ impl Host for TokioHost {
         let Some(party) = self.party(to.party()) else { return };
         let told = self.enter(party, &to, |cell| cell.tell(request));
         if let Err(refusal) = told.and_then(|told| told) {
-            debug!(party = to.party(), room = ?to.room(), "a request without an answer is lost: {refusal}");
+            debug!(
+                party = to.party(),
+                room = to.room().as_str(),
+                "a request without an answer is lost: {refusal}"
+            );
         }
     }
 
     fn knows_party(&self, name: &str) -> bool {
         self.parties.contains_key(name)
+    }
+
+    #[cfg(feature = "metrics")]
+    fn observe(&self, room: &RoomAddress, fact: partykit_core::runtime::Fact) {
+        if let Some(party) = self.party(room.party()) {
+            party.meter().observe(fact);
+        }
     }
 }
 

@@ -19,19 +19,38 @@ mod front;
 mod handle;
 mod hook;
 mod host;
+mod listen;
+#[cfg(feature = "metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+pub mod metrics;
+#[cfg(not(feature = "metrics"))]
+#[path = "metrics_off.rs"]
+mod metrics;
 mod origins;
 mod party;
 mod registry;
 mod runtime;
 mod serve;
+mod service;
 mod shutdown;
 mod signals;
 mod socket;
 mod stats;
+#[cfg(feature = "tls")]
+mod tls;
 mod upgrade;
 
 pub use builder::Builder;
 pub use error::ServeError;
 pub use handle::Handle;
+pub use listen::Listener;
 pub use runtime::Runtime;
+pub use service::RuntimeService;
 pub use stats::{PartyStats, RuntimeStats};
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub use tls::{TlsListener, TlsStream};
+/// The crate whose configuration a [`TlsListener`] takes, with `ring` as its default cryptography.
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub use tokio_rustls::rustls;

@@ -1,13 +1,17 @@
-use std::{fmt, marker::PhantomData, sync::Arc};
+use std::{
+    fmt,
+    marker::PhantomData,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use futures_util::future::BoxFuture;
 use partykit_core::{
-    Admit, Lobby, Options, Request, Result, RoomId, Server,
+    Account, Admit, Lobby, Options, Request, Result, RoomId, Server,
     runtime::{RoomCell, drive},
 };
 use tokio::runtime::Handle;
 
-use crate::socket::LinkSettings;
+use crate::{metrics::Meter, socket::LinkSettings};
 
 /// A kind of server under its name. The server's type ends here: behind [`Kind`] nobody knows it.
 pub(crate) struct Party {
@@ -15,6 +19,15 @@ pub(crate) struct Party {
     options: Options,
     kind: Arc<dyn Kind>,
     link: Arc<LinkSettings>,
+    past: Mutex<Past>,
+}
+
+/// What rooms did that are not in memory any more.
+#[derive(Clone, Default)]
+pub(crate) struct Past {
+    pub(crate) account: Account,
+    /// Which of them was awake for the longest time.
+    pub(crate) longest_awake_in: Option<RoomId>,
 }
 
 impl Party {
@@ -24,7 +37,7 @@ impl Party {
         kind: Arc<dyn Kind>,
         link: Arc<LinkSettings>,
     ) -> Self {
-        Self { name, options, kind, link }
+        Self { name, options, kind, link, past: Mutex::default() }
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
@@ -38,6 +51,15 @@ impl Party {
     /// What its sockets are like.
     pub(crate) fn link(&self) -> &Arc<LinkSettings> {
         &self.link
+    }
+
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.link.meter
+    }
+
+    /// What its forgotten rooms did.
+    pub(crate) fn past(&self) -> MutexGuard<'_, Past> {
+        self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs a room until it sleeps.
@@ -59,6 +81,15 @@ impl Party {
         lobby: Lobby,
     ) -> BoxFuture<'static, Result<Admit>> {
         self.kind.before_request(request, lobby)
+    }
+}
+
+impl Past {
+    /// Adds what one room did.
+    pub(crate) fn add(&mut self, room: &RoomId, account: &Account) {
+        if self.account.add(account) {
+            self.longest_awake_in = Some(room.clone());
+        }
     }
 }
 

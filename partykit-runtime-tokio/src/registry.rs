@@ -50,8 +50,8 @@ impl Registry {
         }
     }
 
-    /// Gives a room an input, and makes its cell first if it has none. Both closures run under the
-    /// shard's lock: they must not come back here.
+    /// Gives a room an input, and makes its cell first if it has none; says when it keeps the new cell.
+    /// The closures run under the shard's lock: they must not come back here.
     ///
     /// # Errors
     ///
@@ -61,6 +61,7 @@ impl Registry {
         address: &RoomAddress,
         make: impl FnOnce() -> Arc<RoomCell>,
         input: impl FnOnce(&Arc<RoomCell>) -> R,
+        kept: impl FnOnce(),
     ) -> Result<R, Refusal> {
         let mut rooms = self.shard(address);
         if self.closed.load(Ordering::SeqCst) {
@@ -76,6 +77,7 @@ impl Registry {
         // again: it must not get an entry.
         if !cell.is_vacant() {
             rooms.insert(address.clone(), cell);
+            kept();
         }
         Ok(result)
     }
@@ -86,12 +88,12 @@ impl Registry {
     }
 
     /// Drops the cell from the table if it is vacant. Said when it seemed to be; that may be long ago,
-    /// and another cell may stand in its place.
-    pub(crate) fn forget(&self, cell: &Arc<RoomCell>) {
+    /// and another cell may stand in its place. Returns whether it was dropped.
+    pub(crate) fn forget(&self, cell: &Arc<RoomCell>) -> bool {
         let mut rooms = self.shard(cell.address());
         let is_known = rooms.get(cell.address()).is_some_and(|known| Arc::ptr_eq(known, cell));
         if !is_known || !cell.is_vacant() {
-            return;
+            return false;
         }
         let forgotten = rooms.remove(cell.address());
         if rooms.capacity() >= WORTH_SHRINKING && rooms.len() <= rooms.capacity() / 4 {
@@ -99,7 +101,7 @@ impl Registry {
             rooms.shrink_to(half);
         }
         drop(rooms);
-        drop(forgotten);
+        forgotten.is_some()
     }
 
     /// All rooms in memory, in no order, shard by shard: not a picture of one moment.
@@ -190,7 +192,7 @@ mod tests {
             address: &RoomAddress,
             input: impl FnOnce(&Arc<RoomCell>) -> R,
         ) -> Result<R, Refusal> {
-            self.registry.enter(address, || self.make(address), input)
+            self.registry.enter(address, || self.make(address), input, || ())
         }
 
         fn make(&self, address: &RoomAddress) -> Arc<RoomCell> {

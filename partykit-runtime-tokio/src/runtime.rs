@@ -3,7 +3,10 @@ use std::{fmt, sync::Arc};
 use tokio::net::{TcpListener, ToSocketAddrs};
 use tracing::{info, warn};
 
-use crate::{Builder, Handle, ServeError, front::Front, serve, shutdown::Stage, signals::Signals};
+use crate::{
+    Builder, Handle, Listener, RuntimeService, ServeError, front::Front, serve, shutdown::Stage,
+    signals::Signals,
+};
 
 /// Rooms on one machine: listens, and runs the parties that it was built with.
 ///
@@ -60,23 +63,33 @@ impl Runtime {
     /// A [`ServeError`], in a box.
     pub async fn serve(&self, addr: impl ToSocketAddrs) -> partykit_core::Result {
         let listener = TcpListener::bind(addr).await.map_err(ServeError::Listen)?;
-        let mut signals = Signals::new().map_err(ServeError::Signals)?;
-        let interrupted = async {
-            signals.next().await;
-            let handle = self.handle();
-            tokio::spawn(async move { handle.shutdown().await });
-            signals.next().await;
-            warn!("told twice to end: ending at once");
-        };
-        tokio::select! {
-            () = self.serve_on(listener) => {}
-            () = interrupted => {}
-        }
-        Ok(())
+        self.serve_until_told(listener).await
     }
 
-    /// Serves on a listener until [`Handle::shutdown`]. Signals are the caller's business. May run more
-    /// than once at the same time, on several listeners; dropped, it only stops to accept.
+    /// The same with TLS, see [`TlsListener`](crate::TlsListener).
+    ///
+    /// # Errors
+    ///
+    /// A [`ServeError`], in a box.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub async fn serve_tls(
+        &self,
+        addr: impl ToSocketAddrs,
+        config: impl Into<Arc<crate::rustls::ServerConfig>>,
+    ) -> partykit_core::Result {
+        let listener = TcpListener::bind(addr).await.map_err(ServeError::Listen)?;
+        self.serve_until_told(crate::TlsListener::new(listener, config)).await
+    }
+
+    /// The runtime as a part of another server, axum's for example: see [`RuntimeService`].
+    pub fn service(&self) -> RuntimeService {
+        RuntimeService::new(self.front.clone())
+    }
+
+    /// Serves on a [listener](Listener) until [`Handle::shutdown`]: TCP, a Unix socket, TLS, or one's
+    /// own. Signals are the caller's business. May run more than once at the same time, on several
+    /// listeners; dropped, it only stops to accept.
     ///
     /// ```
     /// use partykit_core::{Body, Request, Response, Result, Room, Server};
@@ -104,12 +117,28 @@ impl Runtime {
     ///     Ok(())
     /// }
     /// ```
-    pub async fn serve_on(&self, listener: TcpListener) {
-        if let Ok(address) = listener.local_addr() {
-            info!("listening on http://{address}");
+    pub async fn serve_on(&self, listener: impl Listener) {
+        if let Some(address) = listener.address() {
+            info!("listening on {address}");
         }
         serve::accept(&self.front, listener).await;
         self.front.shutdown.reached(Stage::Stopped).await;
+    }
+
+    async fn serve_until_told(&self, listener: impl Listener) -> partykit_core::Result {
+        let mut signals = Signals::new().map_err(ServeError::Signals)?;
+        let interrupted = async {
+            signals.next().await;
+            let handle = self.handle();
+            tokio::spawn(async move { handle.shutdown().await });
+            signals.next().await;
+            warn!("told twice to end: ending at once");
+        };
+        tokio::select! {
+            () = self.serve_on(listener) => {}
+            () = interrupted => {}
+        }
+        Ok(())
     }
 }
 

@@ -1,12 +1,15 @@
-use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::{debug, warn};
 
 use crate::{
+    Listener,
+    arrival::boxed,
     front::Front,
+    listen::{Origin, release},
     shutdown::{Alive, Stage},
 };
 
@@ -24,7 +27,8 @@ const MAX_HEAD: usize = 16 * 1024;
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Takes connections in until the runtime shuts down.
-pub(crate) async fn accept(front: &Arc<Front>, listener: TcpListener) {
+pub(crate) async fn accept<L: Listener>(front: &Arc<Front>, mut listener: L) {
+    let is_encrypted = listener.is_encrypted();
     let mut stopping = pin!(front.shutdown.reached(Stage::Stopping));
     loop {
         let accepted = tokio::select! {
@@ -33,9 +37,11 @@ pub(crate) async fn accept(front: &Arc<Front>, listener: TcpListener) {
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => {
+            Ok((io, peer)) => {
                 let alive = front.shutdown.http();
-                tokio::spawn(serve(front.clone(), stream, peer, alive));
+                let release = release::<L::Io>;
+                let origin = Origin { peer, is_encrypted, keeps_extensions: false, release };
+                tokio::spawn(serve(front.clone(), io, origin, alive));
             }
             Err(error) if is_of_one_connection(&error) => {
                 debug!("a connection was gone before it was accepted: {error}");
@@ -52,22 +58,21 @@ pub(crate) async fn accept(front: &Arc<Front>, listener: TcpListener) {
 }
 
 /// One connection, until it ends or becomes a WebSocket.
-async fn serve(front: Arc<Front>, stream: TcpStream, peer: SocketAddr, _alive: Alive) {
-    // Without it small frames would wait for the acknowledgement of those before.
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!("TCP_NODELAY cannot be set: {error}");
-    }
+async fn serve<I>(front: Arc<Front>, io: I, origin: Origin, _alive: Alive)
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let shutdown = front.shutdown.clone();
     let service = service_fn(move |request| {
         let front = front.clone();
-        async move { Ok::<_, Infallible>(front.answer(request, peer).await) }
+        async move { Ok::<_, Infallible>(front.answer(boxed(request), origin).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
 
     let mut connection = pin!(connection);

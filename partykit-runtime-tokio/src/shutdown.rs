@@ -60,9 +60,12 @@ impl Shutdown {
     }
 
     /// Ends when the shutdown is at this stage.
-    pub(crate) async fn reached(&self, stage: Stage) {
-        // The sender is `self`, so it lives.
-        let _ = self.stage.subscribe().wait_for(|now| *now >= stage).await;
+    pub(crate) fn reached(&self, stage: Stage) -> impl Future<Output = ()> + Send + use<'_> {
+        let mut stages = self.stage.subscribe();
+        async move {
+            // The sender is `self`, so it lives.
+            let _ = stages.wait_for(|now| *now >= stage).await;
+        }
     }
 
     /// Shuts down, or waits for somebody else's shutdown to end. Goes on when this future is dropped.
@@ -97,6 +100,7 @@ impl Shutdown {
             warn!(http, sockets, "connections are still open after {CLIENTS:?}");
         }
         host.registry().clear();
+        host.parties().for_each(|party| party.meter().stopped());
         self.stage.send_replace(Stage::Stopped);
         debug!("shut down");
     }

@@ -1,5 +1,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
+use partykit_core::{Account, RoomId};
+
 /// How a runtime is right now.
 ///
 /// ```no_run
@@ -39,4 +41,20 @@ pub struct PartyStats {
     pub connections: usize,
     /// Clients that were closed because they read too slowly, since the start of the process.
     pub slow_clients: u64,
+    /// Events that wait for rooms.
+    pub mailbox: usize,
+    /// Bytes of messages and requests in them.
+    pub mailbox_bytes: usize,
+    /// What rooms said and that waits for their commits.
+    pub held: usize,
+    /// Bytes in that.
+    pub held_bytes: usize,
+    /// Bytes that wait at sockets for clients to take them.
+    pub outbound_bytes: usize,
+    /// The sum over all rooms since the start of the process, also those that are not in memory any
+    /// more: time, wakes by cause, what it was awake for. Its
+    /// [longest time awake](Account::longest_awake) is the longest of all rooms.
+    pub account: Account,
+    /// The room that had it.
+    pub longest_awake_in: Option<RoomId>,
 }

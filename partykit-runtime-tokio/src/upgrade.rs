@@ -1,6 +1,5 @@
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,
@@ -12,12 +11,10 @@ use http::{
 };
 use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use partykit_core::{
     Body, Close, Connection, ConnectionId, Refusal, Response, Route, runtime::RoomCell,
 };
-use tokio::net::TcpStream;
-use tracing::debug;
+use tracing::{Instrument, Span, debug, debug_span};
 
 use crate::{
     answer::{answer, failure, hang_up},
@@ -25,6 +22,7 @@ use crate::{
     codec,
     front::Front,
     hook,
+    listen::Origin,
     origins::Visitor,
     party::Party,
     shutdown::Alive,
@@ -44,7 +42,11 @@ pub(crate) async fn connect(
     visitor: &Visitor,
     arrival: Arrival,
 ) -> Response {
-    try_connect(front, party, route, visitor, arrival).await.unwrap_or_else(|response| response)
+    let connected = try_connect(front, party, route, visitor, arrival).await;
+    connected.unwrap_or_else(|response| {
+        party.link().meter.handshake_refused(response.status());
+        response
+    })
 }
 
 async fn try_connect(
@@ -54,7 +56,7 @@ async fn try_connect(
     visitor: &Visitor,
     arrival: Arrival,
 ) -> Result<Response, Response> {
-    let Arrival { head, body, upgrade, .. } = arrival;
+    let Arrival { head, body, upgrade, origin, .. } = arrival;
     let handshake = Handshake::parse(&head, body.is_end_stream())?;
     if *visitor == Visitor::Foreign {
         return Err(answer(StatusCode::FORBIDDEN, "this page may not connect here"));
@@ -89,30 +91,31 @@ async fn try_connect(
         debug!(%close, "the room does not let the connection in");
     }
     let alive = front.shutdown.socket();
-    host.tokio().spawn(become_socket(upgrade, link, pending, alive));
+    let (party, room) = (route.party(), route.room().as_str());
+    // Not at the level of the others: a subscriber keeps memory for it as long as the socket is there.
+    let span = debug_span!("connection", party, room, connection = id);
+    host.tokio().spawn(become_socket(upgrade, origin, link, pending, alive, span));
     Ok(switching(&handshake.accept, protocol))
 }
 
 /// Waits for the 101 to leave, then runs the socket in a task that holds nothing else: it lives as
 /// long as the client stays.
-async fn become_socket(upgrade: OnUpgrade, link: Arc<Link>, mut pending: Pending, alive: Alive) {
+async fn become_socket(
+    upgrade: OnUpgrade,
+    origin: Origin,
+    link: Arc<Link>,
+    mut pending: Pending,
+    alive: Alive,
+    span: Span,
+) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => return debug!("the client was gone before the upgrade: {error}"),
     };
     let Some((room, connection)) = pending.0.take() else { return };
-    match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => {
-            let io = parts.io.into_inner();
-            let socket = socket::run(io, parts.read_buf, link, room, connection);
-            tokio::spawn(socket.map(|()| drop(alive)));
-        }
-        Err(upgraded) => {
-            let io = TokioIo::new(upgraded);
-            let socket = socket::run(io, Bytes::new(), link, room, connection);
-            tokio::spawn(socket.map(|()| drop(alive)));
-        }
-    }
+    let (io, already_read) = (origin.release)(upgraded);
+    let socket = socket::run(io, already_read, link, room, connection);
+    tokio::spawn(socket.map(|()| drop(alive)).instrument(span));
 }
 
 fn switching(accept: &HeaderValue, protocol: Option<HeaderValue>) -> Response {

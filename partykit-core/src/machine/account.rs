@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use super::WakeCause;
+use super::{AwakeReason, WakeCause};
 
-/// How a room has spent its life so far.
+/// How a room has spent its life so far; of several rooms, the sum of theirs.
 ///
 /// `resident` is the time in which an instance was in memory; `active` the part of it in which a
 /// handler, a task or a commit ran, which is what Durable Objects bill.
@@ -15,7 +15,7 @@ use super::WakeCause;
 /// assert_eq!(account.resident_saved(), 0.0);
 /// assert_eq!(account.wakes(), 0);
 /// ```
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Account {
     /// Since the room came into memory, or its first connection.
@@ -24,18 +24,80 @@ pub struct Account {
     pub resident: Duration,
     /// With a handler, task or commit running.
     pub active: Duration,
+    /// What `resident` was spent on.
+    pub awake: TimeAwake,
+    /// The longest time without a pause that an instance was in memory; it may still last.
+    pub longest_awake: Option<LongestAwake>,
     /// How often the instance was dropped because the room was idle.
     pub sleeps: u64,
     /// How often the instance was dropped because something failed.
     pub resets: u64,
     /// How often each kind of event made an instance necessary.
     pub causes: Vec<(WakeCause, u64)>,
-    /// The last time that an event made an instance necessary, and which kind. Counted like `life`.
+    /// The last time that an event made an instance necessary, and which kind. Counted like `life`;
+    /// none in a sum.
     pub last_wake: Option<(WakeCause, Duration)>,
     /// Messages that were lost because the room could not start or shut down.
     pub dropped_messages: u64,
     /// Handlers that ran longer than they may without an await at which they could be cancelled.
     pub overruns: u64,
+    /// Connections that the runtime closed because their clients read too slowly.
+    pub slow_clients: u64,
+}
+
+/// For how long an instance was in memory while there was a reason of each kind. More than one may
+/// hold at a time, so that the sum may be more than [`Account::resident`].
+///
+/// Tasks, guards and response bodies count from the beginning of the handler in which they began.
+///
+/// ```no_run
+/// # fn show(stats: partykit_core::RoomStats) {
+/// let awake = &stats.account.awake;
+/// println!("{:?} for tasks, {:?} for nothing but the idle time", awake.task, awake.idle);
+/// # }
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TimeAwake {
+    /// A handler ran.
+    pub handler: Duration,
+    /// A commit was in flight, or what was said waited for one.
+    pub commit: Duration,
+    /// At least one task ran.
+    pub task: Duration,
+    /// At least one [`KeepAwake`](crate::KeepAwake) guard was held.
+    pub guard: Duration,
+    /// At least one streaming response body was open.
+    pub response_body: Duration,
+    /// None of these, but the server does not hibernate and somebody was connected.
+    pub connections: Duration,
+    /// None of all: the room only waited for its idle time to end.
+    pub idle: Duration,
+}
+
+/// A time without a pause in which an instance was in memory.
+///
+/// ```no_run
+/// # fn show(stats: partykit_core::RoomStats) {
+/// if let Some(longest) = &stats.account.longest_awake {
+///     println!("{:?} in memory", longest.duration);
+///     if let Some(reason) = &longest.held_by {
+///         // task "answer" started at src/lib.rs:27:14
+///         println!("held for {:?} by {reason}", longest.held);
+///     }
+/// }
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LongestAwake {
+    /// How long it was.
+    pub duration: Duration,
+    /// The [task](AwakeReason::Task) or [guard](AwakeReason::Guard) that held the room awake for the
+    /// longest part of it, with its call site. None when neither was there.
+    pub held_by: Option<AwakeReason>,
+    /// For how long that one held it.
+    pub held: Duration,
 }
 
 impl Account {
@@ -54,12 +116,109 @@ impl Account {
         self.causes.iter().map(|(_, times)| times).sum()
     }
 
+    /// Adds another room's account to this one. Returns whether the longest time awake is the other's
+    /// now.
+    ///
+    /// ```
+    /// use partykit_core::Account;
+    ///
+    /// let mut sum = Account::default();
+    /// let mut room = Account::default();
+    /// room.sleeps = 2;
+    /// sum.add(&room);
+    /// sum.add(&room);
+    /// assert_eq!(sum.sleeps, 4);
+    /// ```
+    pub fn add(&mut self, other: &Self) -> bool {
+        self.life += other.life;
+        self.resident += other.resident;
+        self.active += other.active;
+        self.awake.add(&other.awake);
+        self.sleeps += other.sleeps;
+        self.resets += other.resets;
+        other.causes.iter().for_each(|(cause, times)| self.count(*cause, *times));
+        self.last_wake = None;
+        self.dropped_messages += other.dropped_messages;
+        self.overruns += other.overruns;
+        self.slow_clients += other.slow_clients;
+        let longest = |account: &Self| account.longest_awake.as_ref().map(|time| time.duration);
+        let is_longer = longest(other) > longest(self);
+        if is_longer {
+            self.longest_awake.clone_from(&other.longest_awake);
+        }
+        is_longer
+    }
+
+    fn count(&mut self, cause: WakeCause, more: u64) {
+        match self.causes.iter_mut().find(|(known, _)| *known == cause) {
+            Some((_, times)) => *times += more,
+            None => self.causes.push((cause, more)),
+        }
+    }
+
     fn saved(&self, spent: Duration) -> f64 {
         if self.life.is_zero() {
             return 0.0;
         }
         1.0 - spent.as_secs_f64() / self.life.as_secs_f64()
     }
+
+    /// Books that a room was like this for some time.
+    fn book(&mut self, was: &Condition, passed: Duration) {
+        if was.active {
+            self.active += passed;
+        }
+        if was.resident {
+            self.resident += passed;
+            self.awake.book(was, passed);
+        }
+    }
+}
+
+impl TimeAwake {
+    fn book(&mut self, was: &Condition, passed: Duration) {
+        let awake = [
+            (was.handler, &mut self.handler),
+            (was.commit, &mut self.commit),
+            (was.task, &mut self.task),
+            (was.guard, &mut self.guard),
+            (was.body, &mut self.response_body),
+        ];
+        let mut idles = true;
+        for (holds, time) in awake {
+            if holds {
+                *time += passed;
+                idles = false;
+            }
+        }
+        if idles {
+            *(if was.connections { &mut self.connections } else { &mut self.idle }) += passed;
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.handler += other.handler;
+        self.commit += other.commit;
+        self.task += other.task;
+        self.guard += other.guard;
+        self.response_body += other.response_body;
+        self.connections += other.connections;
+        self.idle += other.idle;
+    }
+}
+
+/// What holds for a room from now on, until it says something else.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Condition {
+    pub(crate) resident: bool,
+    pub(crate) active: bool,
+    pub(crate) handler: bool,
+    pub(crate) commit: bool,
+    pub(crate) task: bool,
+    pub(crate) guard: bool,
+    pub(crate) body: bool,
+    /// Somebody is connected to a server that does not hibernate.
+    pub(crate) connections: bool,
 }
 
 /// Keeps an [`Account`] as time goes on.
@@ -68,8 +227,8 @@ pub(crate) struct Accountant {
     account: Account,
     born: Duration,
     settled: Duration,
-    resident: bool,
-    active: bool,
+    woken: Duration,
+    condition: Condition,
 }
 
 impl Accountant {
@@ -78,30 +237,35 @@ impl Accountant {
             account: Account::default(),
             born: now,
             settled: now,
-            resident: false,
-            active: false,
+            woken: now,
+            condition: Condition::default(),
         }
+    }
+
+    /// The time up to which everything is booked.
+    pub(crate) fn now(&self) -> Duration {
+        self.settled
     }
 
     /// Books the time since the last call, and what holds from now on.
-    pub(crate) fn settle(&mut self, now: Duration, resident: bool, active: bool) {
+    pub(crate) fn settle(&mut self, now: Duration, condition: Condition) {
         let passed = now.saturating_sub(self.settled);
-        if self.resident {
-            self.account.resident += passed;
-        }
-        if self.active {
-            self.account.active += passed;
-        }
+        self.account.book(&self.condition, passed);
         self.settled = now.max(self.settled);
-        (self.resident, self.active) = (resident, active);
+        self.condition = condition;
     }
 
     pub(crate) fn woke(&mut self, now: Duration, cause: WakeCause) {
+        self.woken = now;
         self.account.last_wake = Some((cause, now.saturating_sub(self.born)));
-        match self.account.causes.iter_mut().find(|(known, _)| *known == cause) {
-            Some((_, times)) => *times += 1,
-            None => self.account.causes.push((cause, 1)),
-        }
+        self.account.count(cause, 1);
+    }
+
+    /// The instance is dropped; `holder` held it for the longest time. Returns how long it was there.
+    pub(crate) fn ended(&mut self, holder: Option<(AwakeReason, Duration)>) -> Duration {
+        let awake = self.settled.saturating_sub(self.woken);
+        self.account.stretch(awake, holder);
+        awake
     }
 
     pub(crate) fn slept(&mut self) {
@@ -120,12 +284,33 @@ impl Accountant {
         self.account.overruns += 1;
     }
 
-    pub(crate) fn account(&self, now: Duration) -> Account {
-        let passed = now.saturating_sub(self.settled);
+    pub(crate) fn slow_client(&mut self) {
+        self.account.slow_clients += 1;
+    }
+
+    /// The account up to now; `holder` has held the room for the longest time since it woke.
+    pub(crate) fn account(
+        &self,
+        now: Duration,
+        holder: Option<(AwakeReason, Duration)>,
+    ) -> Account {
         let mut account = self.account.clone();
         account.life = now.saturating_sub(self.born);
-        account.resident += if self.resident { passed } else { Duration::ZERO };
-        account.active += if self.active { passed } else { Duration::ZERO };
+        account.book(&self.condition, now.saturating_sub(self.settled));
+        if self.condition.resident {
+            account.stretch(now.saturating_sub(self.woken), holder);
+        }
         account
+    }
+}
+
+impl Account {
+    /// Keeps this time awake if there was no longer one.
+    fn stretch(&mut self, duration: Duration, holder: Option<(AwakeReason, Duration)>) {
+        if self.longest_awake.as_ref().is_none_or(|longest| duration > longest.duration) {
+            let (held_by, held) =
+                holder.map_or((None, Duration::ZERO), |(by, held)| (Some(by), held));
+            self.longest_awake = Some(LongestAwake { duration, held_by, held });
+        }
     }
 }

@@ -1,4 +1,4 @@
-use std::{fmt, panic::Location};
+use std::{fmt, panic::Location, time::Duration};
 
 use crate::Handler;
 
@@ -68,45 +68,64 @@ impl fmt::Display for AwakeReason {
 #[derive(Debug, Default)]
 pub(crate) struct Holders {
     next: u64,
-    tasks: Vec<(u64, Holder)>,
-    guards: Vec<(u64, Holder)>,
+    tasks: Vec<Hold>,
+    guards: Vec<Hold>,
     bodies: usize,
+    /// Since when the room is awake.
+    awake_since: Duration,
+    /// What had held it for the longest time when it let go, and for how long.
+    longest: Option<(AwakeReason, Duration)>,
 }
 
 pub(crate) type Holder = (&'static str, &'static Location<'static>);
 
+#[derive(Debug)]
+struct Hold {
+    id: u64,
+    holder: Holder,
+    since: Duration,
+}
+
 impl Holders {
-    pub(crate) fn add_task(&mut self, holder: Holder) -> u64 {
+    pub(crate) fn add_task(&mut self, now: Duration, holder: Holder) -> u64 {
         self.next += 1;
-        self.tasks.push((self.next, holder));
+        self.tasks.push(Hold { id: self.next, holder, since: now });
         self.next
     }
 
     /// Ends a task; `false` if it was cancelled or has ended before.
-    pub(crate) fn end_task(&mut self, id: u64) -> bool {
-        remove(&mut self.tasks, id)
+    pub(crate) fn end_task(&mut self, now: Duration, id: u64) -> bool {
+        let ended = remove(&mut self.tasks, id);
+        ended.inspect(|hold| self.let_go(hold.task(), hold.since, now)).is_some()
     }
 
     pub(crate) fn has_task(&self, id: u64) -> bool {
-        self.tasks.iter().any(|(task, _)| *task == id)
+        self.tasks.iter().any(|task| task.id == id)
     }
 
     pub(crate) fn tasks(&self) -> usize {
         self.tasks.len()
     }
 
-    pub(crate) fn cancel_tasks(&mut self) -> Vec<u64> {
-        self.tasks.drain(..).map(|(id, _)| id).collect()
+    pub(crate) fn cancel_tasks(&mut self, now: Duration) -> Vec<u64> {
+        let tasks = std::mem::take(&mut self.tasks);
+        tasks.iter().for_each(|hold| self.let_go(hold.task(), hold.since, now));
+        tasks.into_iter().map(|task| task.id).collect()
     }
 
-    pub(crate) fn add_guard(&mut self, holder: Holder) -> u64 {
+    pub(crate) fn add_guard(&mut self, now: Duration, holder: Holder) -> u64 {
         self.next += 1;
-        self.guards.push((self.next, holder));
+        self.guards.push(Hold { id: self.next, holder, since: now });
         self.next
     }
 
-    pub(crate) fn end_guard(&mut self, id: u64) -> bool {
-        remove(&mut self.guards, id)
+    pub(crate) fn end_guard(&mut self, now: Duration, id: u64) -> bool {
+        let ended = remove(&mut self.guards, id);
+        ended.inspect(|hold| self.let_go(hold.guard(), hold.since, now)).is_some()
+    }
+
+    pub(crate) fn guards(&self) -> usize {
+        self.guards.len()
     }
 
     pub(crate) fn open_body(&mut self) {
@@ -117,11 +136,13 @@ impl Holders {
         self.bodies = self.bodies.saturating_sub(1);
     }
 
+    pub(crate) fn bodies(&self) -> usize {
+        self.bodies
+    }
+
     pub(crate) fn reasons(&self) -> impl Iterator<Item = AwakeReason> {
-        let tasks =
-            self.tasks.iter().map(|&(_, (name, location))| AwakeReason::Task { name, location });
-        let guards =
-            self.guards.iter().map(|&(_, (name, location))| AwakeReason::Guard { name, location });
+        let tasks = self.tasks.iter().map(Hold::task);
+        let guards = self.guards.iter().map(Hold::guard);
         let bodies = (self.bodies > 0).then_some(AwakeReason::ResponseBodies(self.bodies));
         tasks.chain(guards).chain(bodies)
     }
@@ -129,10 +150,41 @@ impl Holders {
     pub(crate) fn is_empty(&self) -> bool {
         self.tasks.is_empty() && self.guards.is_empty() && self.bodies == 0
     }
+
+    /// The room wakes.
+    pub(crate) fn awake(&mut self, now: Duration) {
+        (self.awake_since, self.longest) = (now, None);
+    }
+
+    /// The task or guard that has held the room for the longest time since it woke, and for how long.
+    pub(crate) fn longest(&self, now: Duration) -> Option<(AwakeReason, Duration)> {
+        let held = |hold: &Hold| now.saturating_sub(hold.since.max(self.awake_since));
+        let tasks = self.tasks.iter().map(|hold| (hold.task(), held(hold)));
+        let guards = self.guards.iter().map(|hold| (hold.guard(), held(hold)));
+        self.longest.clone().into_iter().chain(tasks).chain(guards).max_by_key(|(_, held)| *held)
+    }
+
+    fn let_go(&mut self, reason: AwakeReason, since: Duration, now: Duration) {
+        let held = now.saturating_sub(since.max(self.awake_since));
+        if self.longest.as_ref().is_none_or(|(_, longest)| held > *longest) {
+            self.longest = Some((reason, held));
+        }
+    }
 }
 
-fn remove(holders: &mut Vec<(u64, Holder)>, id: u64) -> bool {
-    let before = holders.len();
-    holders.retain(|(holder, _)| *holder != id);
-    holders.len() < before
+impl Hold {
+    fn task(&self) -> AwakeReason {
+        let (name, location) = self.holder;
+        AwakeReason::Task { name, location }
+    }
+
+    fn guard(&self) -> AwakeReason {
+        let (name, location) = self.holder;
+        AwakeReason::Guard { name, location }
+    }
+}
+
+fn remove(holds: &mut Vec<Hold>, id: u64) -> Option<Hold> {
+    let at = holds.iter().position(|hold| hold.id == id)?;
+    Some(holds.remove(at))
 }

@@ -69,6 +69,11 @@ impl Mailbox {
         self.events.len()
     }
 
+    /// The bytes that the waiting events keep in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.events.is_empty()
     }

@@ -20,7 +20,7 @@ mod turn;
 
 use std::{collections::VecDeque, fmt, time::Duration};
 
-pub use account::Account;
+pub use account::{Account, LongestAwake, TimeAwake};
 pub use awake::AwakeReason;
 pub use events::{StartReason, WakeCause};
 
@@ -33,7 +33,7 @@ pub(crate) use roster::Roster;
 use self::{
     account::Accountant, awake::Holders, gate::Gate, mailbox::Mailbox, roster::Status, turn::Turn,
 };
-use crate::{Claim, Close, Connection, Epoch, Options, Refusal};
+use crate::{Claim, Close, Connection, Epoch, Options, Refusal, fact::Fact};
 
 /// One room.
 pub(crate) struct Machine {
@@ -57,6 +57,8 @@ pub(crate) struct Machine {
     idle_since: Duration,
     draining: bool,
     outputs: VecDeque<Output>,
+    /// How instances came and went since somebody asked.
+    facts: Vec<Fact>,
     /// Something was queued at a socket since the last flush.
     unflushed: bool,
     turns_unflushed: u32,
@@ -91,6 +93,7 @@ impl Machine {
             idle_since: now,
             draining: false,
             outputs: VecDeque::new(),
+            facts: Vec::new(),
             unflushed: false,
             turns_unflushed: 0,
         }
@@ -142,11 +145,12 @@ impl Machine {
 
     /// The claim has ended; with it, `on_start` begins.
     pub(crate) fn claimed(&mut self, now: Duration, claim: Result<Claim, Failed>) {
+        self.settle(now);
         match claim {
             Ok(claim) if self.draining => {
                 self.epoch = Some(claim.epoch);
                 self.turn = None;
-                self.drop_instance();
+                self.drop_instance(|_| Fact::StartFailed);
                 self.advance(now);
             }
             Ok(claim) => {
@@ -164,6 +168,7 @@ impl Machine {
 
     /// The running handler has ended.
     pub(crate) fn turn_ended(&mut self, now: Duration, result: Result<Answer, Failed>) {
+        self.settle(now);
         let Some(turn) = self.turn.take() else { return };
         self.idle_since = now;
         match result {
@@ -176,6 +181,7 @@ impl Machine {
 
     /// The commit in flight has ended.
     pub(crate) fn commit_ended(&mut self, now: Duration, result: Result<(), Failed>) {
+        self.settle(now);
         self.idle_since = now;
         match result {
             Ok(()) => {
@@ -205,7 +211,7 @@ impl Machine {
     /// A task has ended, with its last event.
     pub(crate) fn task_ended(&mut self, now: Duration, id: u64, event: Event) {
         self.idle_since = now;
-        if self.holders.end_task(id) && !self.draining {
+        if self.holders.end_task(now, id) && !self.draining {
             self.mailbox.push(event);
         } else {
             self.discard(Discard::Event(event));
@@ -214,11 +220,14 @@ impl Machine {
     }
 
     pub(crate) fn guard_taken(&mut self, holder: awake::Holder) -> u64 {
-        self.holders.add_guard(holder)
+        let now = self.accountant.now();
+        let id = self.holders.add_guard(now, holder);
+        self.settle(now);
+        id
     }
 
     pub(crate) fn guard_dropped(&mut self, now: Duration, id: u64) {
-        if self.holders.end_guard(id) {
+        if self.holders.end_guard(now, id) {
             self.idle_since = now;
             self.advance(now);
         }
@@ -226,6 +235,7 @@ impl Machine {
 
     pub(crate) fn body_opened(&mut self) {
         self.holders.open_body();
+        self.settle(self.accountant.now());
     }
 
     pub(crate) fn body_ended(&mut self, now: Duration) {
@@ -264,6 +274,7 @@ impl Machine {
         if self.draining {
             return;
         }
+        self.settle(now);
         self.draining = true;
         self.mailbox.unkeep();
         while let Some(event) = self.mailbox.pop() {
@@ -336,9 +347,24 @@ impl Machine {
             && (self.remembered_until.is_none() || self.draining)
     }
 
+    /// How instances came and went since the last call.
+    pub(crate) fn take_facts(&mut self) -> Vec<Fact> {
+        std::mem::take(&mut self.facts)
+    }
+
     /// How many events wait.
     pub(crate) fn waiting(&self) -> usize {
         self.mailbox.len()
+    }
+
+    /// What waits.
+    pub(crate) fn depths(&self) -> Depths {
+        Depths {
+            mailbox: self.waiting(),
+            mailbox_bytes: self.mailbox.bytes(),
+            held: self.gate.held(),
+            held_bytes: self.gate.held_bytes(),
+        }
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -379,9 +405,23 @@ impl Machine {
         self.accountant.overran();
     }
 
-    pub(crate) fn account(&self, now: Duration) -> Account {
-        self.accountant.account(now)
+    /// The runtime closed a connection whose client read too slowly.
+    pub(crate) fn slow_client(&mut self) {
+        self.accountant.slow_client();
     }
+
+    pub(crate) fn account(&self, now: Duration) -> Account {
+        self.accountant.account(now, self.holders.longest(now))
+    }
+}
+
+/// How much waits in a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Depths {
+    pub(crate) mailbox: usize,
+    pub(crate) mailbox_bytes: usize,
+    pub(crate) held: usize,
+    pub(crate) held_bytes: usize,
 }
 
 impl fmt::Debug for Machine {

@@ -128,6 +128,11 @@ impl Roster {
             .clone()
     }
 
+    /// All that have a socket, of any status.
+    pub(crate) fn every(&self) -> impl Iterator<Item = &Connection> {
+        self.entries.values().map(|entry| &entry.connection)
+    }
+
     /// The listed connections with this tag, in connection order.
     pub(crate) fn tagged(&self, tag: &str) -> impl DoubleEndedIterator<Item = &Connection> {
         let (one, many) = match self.index.get(&self.hasher.hash_one(tag)) {

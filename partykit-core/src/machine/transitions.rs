@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::{
     Answer, CancelReason, Discard, Effect, Event, Failed, Job, Machine, Output, Phase, StartReason,
-    TurnId, events::handler_of, roster::Status, turn::Turn,
+    TurnId, account::Condition, events::handler_of, roster::Status, turn::Turn,
 };
 use crate::{
-    Close, CloseCode, Connection, ErrorId, Handler, HandlerError, Refusal, error::Failure, limits,
+    Close, CloseCode, Connection, ErrorId, Handler, HandlerError, Refusal, error::Failure,
+    fact::Fact, limits,
 };
 
 /// So many turns may end before what they said has to leave, when events keep coming.
@@ -41,8 +42,23 @@ impl Machine {
                 Phase::Awake => self.run_next(now),
             }
         }
-        let active = self.turn.is_some() || self.gate.is_committing() || self.holders.tasks() > 0;
-        self.accountant.settle(now, self.phase != Phase::Asleep, active);
+        self.settle(now);
+    }
+
+    /// Books the time up to now.
+    pub(super) fn settle(&mut self, now: Duration) {
+        let (handler, task) = (self.turn.is_some(), self.holders.tasks() > 0);
+        let condition = Condition {
+            resident: self.phase != Phase::Asleep,
+            active: handler || task || self.gate.is_committing(),
+            handler,
+            commit: self.gate.pending().next().is_some() || self.gate.held() > 0,
+            task,
+            guard: self.holders.guards() > 0,
+            body: self.holders.bodies() > 0,
+            connections: !self.options.hibernate && self.roster.len() > 0,
+        };
+        self.accountant.settle(now, condition);
     }
 
     fn wake(&mut self, now: Duration) {
@@ -54,6 +70,8 @@ impl Machine {
             _ => (now.saturating_add(self.options.handler_timeout), self.options.handler_timeout),
         };
         self.accountant.woke(now, cause);
+        self.holders.awake(now);
+        self.facts.push(Fact::Woke(cause));
         self.phase = Phase::Waking;
         self.begin_turn(Handler::OnStart, None, deadline, limit);
         // A new claim would fence off the commit that is in flight.
@@ -220,7 +238,7 @@ impl Machine {
 
     /// `on_start` failed, and with it the event that started the room.
     fn start_failed(&mut self, now: Duration, id: ErrorId) {
-        self.drop_instance();
+        self.drop_instance(|_| Fact::StartFailed);
         self.start_failures += 1;
         if let Some(event) = self.mailbox.pop() {
             self.fail_event(event, Refusal::Failed(id));
@@ -298,7 +316,7 @@ impl Machine {
                 self.roster.set_status(connection, Status::Open);
             }
             Effect::Spawn { id, .. } => {
-                self.holders.end_task(*id);
+                self.holders.end_task(self.accountant.now(), *id);
             }
             _ => {}
         }
@@ -334,25 +352,29 @@ impl Machine {
             self.accountant.reset();
         }
         self.cancel_tasks();
-        self.drop_instance();
+        self.drop_instance(|awake| Fact::Reset { awake });
     }
 
     pub(super) fn sleep(&mut self, now: Duration) {
+        self.settle(now);
         self.accountant.slept();
         self.roster.shrink();
-        self.drop_instance();
-        self.accountant.settle(now, false, false);
+        self.drop_instance(|awake| Fact::Slept { awake });
+        self.settle(now);
     }
 
-    pub(super) fn drop_instance(&mut self) {
+    /// Drops the instance, if there is one; `fact` says why it does, and how long it was there.
+    pub(super) fn drop_instance(&mut self, fact: impl FnOnce(Duration) -> Fact) {
         if self.phase != Phase::Asleep {
             self.phase = Phase::Asleep;
+            let awake = self.accountant.ended(self.holders.longest(self.accountant.now()));
+            self.facts.push(fact(awake));
             self.outputs.push_back(Output::DropInstance);
         }
     }
 
     pub(super) fn cancel_tasks(&mut self) {
-        let tasks = self.holders.cancel_tasks();
+        let tasks = self.holders.cancel_tasks(self.accountant.now());
         if !tasks.is_empty() {
             self.outputs.push_back(Output::CancelTasks(tasks));
         }

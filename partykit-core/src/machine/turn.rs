@@ -163,7 +163,10 @@ impl Machine {
     /// any more while the room shuts down.
     pub(crate) fn reserve_task(&mut self, holder: Holder) -> Option<u64> {
         self.turn.as_ref().filter(|_| !self.draining)?;
-        Some(self.holders.add_task(holder))
+        let now = self.accountant.now();
+        let id = self.holders.add_task(now, holder);
+        self.settle(now);
+        Some(id)
     }
 
     /// Starts an announced task when the handler has committed.

@@ -144,6 +144,11 @@ impl Link {
         });
     }
 
+    /// Whether the client was given up because it reads too slowly.
+    pub(super) fn is_behind(&self) -> bool {
+        self.lock().behind
+    }
+
     /// For the sweeper, which has forgotten this link.
     pub(super) fn visit(&self) {
         self.with(|state| {
@@ -204,6 +209,7 @@ impl Socket for Link {
     fn send(&self, message: &Outgoing) {
         self.with(|state| {
             if state.speaks() {
+                self.settings.meter.sent(message.message().len());
                 state.send(message.encoded(encode_message).clone(), &self.settings);
             }
         });
@@ -219,6 +225,10 @@ impl Socket for Link {
             state.ping(&self.settings, self.settings.probe);
             state.write(&self.settings);
         });
+    }
+
+    fn queued(&self) -> usize {
+        self.lock().queue.as_ref().map_or(0, |queue| queue.bytes())
     }
 
     fn flush(&self) {

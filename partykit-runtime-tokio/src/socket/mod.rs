@@ -17,6 +17,7 @@ mod task;
 mod tests;
 
 pub(crate) use link::{Link, Verdict};
+pub(crate) use queue::Io;
 pub(crate) use settings::LinkSettings;
 pub(crate) use sweeper::Sweeper;
 pub(crate) use task::run;

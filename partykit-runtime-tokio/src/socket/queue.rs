@@ -14,7 +14,7 @@ use super::sweeper::Second;
 const SLICES: usize = 64;
 
 /// What carries a connection.
-pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
@@ -61,6 +61,10 @@ impl Queue {
     /// Whether the writing of the last frame has begun.
     pub(super) fn is_last_begun(&self) -> bool {
         self.begun && self.frames.len() == 1
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(super) fn moved(&self) -> Second {

@@ -7,7 +7,10 @@ use bytes::Bytes;
 use partykit_core::{Message, Options, Text};
 
 use super::Sweeper;
-use crate::codec::{Limits, encode_message};
+use crate::{
+    codec::{Limits, encode_message},
+    metrics::Meter,
+};
 
 /// What the sockets of one party have in common. Durations are kept to the second: what is due after
 /// 5 s happens after 5 to 7 s.
@@ -35,6 +38,8 @@ pub(crate) struct LinkSettings {
     pub(crate) message_timeout: Duration,
     /// How many clients were closed because they read too slowly.
     pub(crate) slow_clients: AtomicU64,
+    /// Counts what goes through them.
+    pub(crate) meter: Meter,
     /// Who looks after the time.
     pub(crate) sweeper: Arc<Sweeper>,
 }
@@ -56,6 +61,7 @@ impl LinkSettings {
             write_stall: Duration::from_secs(15),
             message_timeout: Duration::from_secs(30),
             slow_clients: AtomicU64::new(0),
+            meter: Meter::new(&Arc::from("")),
             sweeper,
         }
     }

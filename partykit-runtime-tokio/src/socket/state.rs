@@ -47,6 +47,8 @@ pub(super) struct State {
     unflushed: bool,
     /// Nothing can be written any more.
     broken: bool,
+    /// The client read too slowly.
+    pub(super) behind: bool,
     /// We said that nothing more will be written.
     shut: bool,
     /// The task has something to do.
@@ -82,6 +84,7 @@ impl State {
             stalled: false,
             unflushed: false,
             broken: false,
+            behind: false,
             shut: false,
             wake: false,
         }
@@ -309,6 +312,8 @@ impl State {
 
     fn fall_behind(&mut self, settings: &LinkSettings) {
         settings.slow_clients.fetch_add(1, Ordering::Relaxed);
+        settings.meter.slow_client();
+        self.behind = true;
         let close = Close::new(CloseCode::TRY_AGAIN, "too far behind");
         self.fail(close.expect("a valid code and a short reason"), settings);
     }

@@ -7,10 +7,9 @@ use std::{
 
 use bytes::Bytes;
 use partykit_core::{Close, Connection, Message, runtime::RoomCell};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::debug;
 
-use super::{Link, link::Progress, scratch};
+use super::{Io, Link, link::Progress, scratch};
 use crate::codec::{Decoder, Incoming, encode_pong};
 
 /// Runs a socket to its end, once the handshake is answered with 101: gives the room what the client
@@ -18,17 +17,15 @@ use crate::codec::{Decoder, Incoming, encode_pong};
 ///
 /// `already_read` is what the client sent right behind its handshake. A future that is dropped ends
 /// the socket, with 1006 for the room.
-pub(crate) fn run<I>(
-    io: I,
+pub(crate) fn run(
+    io: Box<dyn Io>,
     already_read: Bytes,
     link: Arc<Link>,
     room: Arc<RoomCell>,
     connection: Connection,
-) -> impl Future<Output = ()> + Send + use<I>
-where
-    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    link.attach(Box::new(io));
+) -> impl Future<Output = ()> + Send {
+    link.settings().meter.connected();
+    link.attach(io);
     let held =
         (!already_read.is_empty()).then(|| Box::new(Held { message: None, rest: already_read }));
     let decoder = Decoder::default();
@@ -82,7 +79,7 @@ impl SocketTask {
                 Ok(0) => self.link.lost("the client hung up without a Close"),
                 Ok(length) => self.digest(&buffer[..length], None),
                 Err(error) => {
-                    debug!(room = %self.room.address(), "a socket failed: {error}");
+                    debug!("a socket failed: {error}");
                     self.link.lost("the connection broke");
                 }
             }
@@ -128,6 +125,7 @@ impl SocketTask {
                         link.answer(answer.clone());
                     }
                     _ => {
+                        settings.meter.received(message.len());
                         if let Err(message) = room.message(connection, message)
                             && link.stall()
                         {
@@ -157,13 +155,21 @@ impl SocketTask {
 
     fn tell(&mut self, close: Close) {
         self.told = true;
+        let (room, connection) = (self.room.address(), self.connection.id());
+        let (code, clean, slow) =
+            (u16::from(close.code()), close.is_clean(), self.link.is_behind());
         debug!(
-            room = %self.room.address(),
-            connection = self.connection.id(),
-            code = %close.code(),
-            clean = close.is_clean(),
+            party = room.party(),
+            room = room.room().as_str(),
+            connection,
+            code,
+            clean,
+            slow,
             "a connection ended"
         );
+        if slow {
+            self.room.slow_client();
+        }
         self.room.closed(&self.connection, close);
     }
 }
@@ -171,6 +177,7 @@ impl SocketTask {
 impl Drop for SocketTask {
     fn drop(&mut self) {
         self.link.end();
+        self.link.settings().meter.disconnected();
         if !self.told {
             // Ignored for a connect that was refused: the room never knew it.
             self.tell(Close::abnormal("the socket was dropped"));

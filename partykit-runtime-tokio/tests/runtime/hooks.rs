@@ -86,7 +86,7 @@ async fn props_cannot_be_forged() {
         let answer = site.request("GET", path, &forgeries, "").await;
         assert_eq!(answer.body(), &expected);
         let (mut client, _) = site.try_connect(path, &[forged]).await.unwrap();
-        assert_eq!(client.text().await, format!("{expected} http://{}{path}", site.addr));
+        assert_eq!(client.text().await, format!("{expected} {}{path}", site.base()));
     }
 }
 
@@ -138,7 +138,7 @@ async fn a_protocol_that_was_not_offered_is_an_error() {
 /// The head of the answer to an upgrade.
 async fn upgrade_head(site: &Site, path: &str, more: &str) -> String {
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-    let mut stream = tokio::net::TcpStream::connect(site.addr).await.unwrap();
+    let mut stream = site.stream().await;
     let request = format!(
         "GET {path} HTTP/1.1\r\nhost: {}\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
          sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n",

@@ -9,3 +9,7 @@ mod requests;
 mod screen;
 mod shutdown;
 mod support;
+mod transport;
+mod wire;
+
+const TRANSPORT: transport::Transport = transport::Transport::Tcp;

@@ -12,7 +12,7 @@ use partykit_core::{
     Server,
 };
 use partykit_runtime_tokio::Runtime;
-use tokio::{net::TcpStream, sync::Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::support::{parse, serve, within};
 
@@ -65,17 +65,18 @@ async fn what_runs_ends_and_sockets_are_told_to_come_back() {
         closes: c.clone(),
         starts: s.clone(),
     };
-    let site = serve(Runtime::builder().party_with("busy", make).party::<Quiet>("quiet")).await;
+    let builder = Runtime::builder().party_with("busy", make).party::<Quiet>("quiet");
+    let mut site = serve(builder).await;
 
     let mut talker = site.connect("/parties/busy/talking").await;
     let mut sleeper = site.connect("/parties/busy/sleeping").await;
     within(site.handle.evict("busy", "sleeping")).await.unwrap();
     talker.send("last words").await;
     let addr = site.addr;
+    let mut stream = site.stream().await;
     let asking = tokio::spawn(async move {
         let request = format!("GET /parties/busy/asked HTTP/1.1\r\nhost: {addr}\r\n\r\n");
         use tokio::io::AsyncWriteExt;
-        let mut stream = TcpStream::connect(addr).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         parse(&crate::support::read_to_end(&mut stream).await)
     });
@@ -101,9 +102,9 @@ async fn what_runs_ends_and_sockets_are_told_to_come_back() {
     assert_eq!(within(asking).await.unwrap().body(), "done");
 
     within(down).await.unwrap();
-    within(site.serving).await.unwrap();
+    within(&mut site.serving).await.unwrap();
     within(site.handle.shutdown()).await;
-    assert!(TcpStream::connect(addr).await.is_err(), "nobody listens");
+    assert!(site.try_stream().await.is_err(), "nobody listens");
     assert_eq!(site.handle.stats().parties["busy"].rooms, 0);
     assert_eq!(closes.load(Ordering::SeqCst), 0, "no on_close runs");
     assert_eq!(starts.load(Ordering::SeqCst), 3, "nobody was woken");
@@ -124,7 +125,7 @@ async fn every_client_is_told() {
     }))
     .await;
     // A connection that has said nothing yet holds nobody up.
-    let _idle = TcpStream::connect(site.addr).await.unwrap();
+    let _idle = site.stream().await;
     let closed =
         join_all(clients.into_iter().map(|mut client| async move { client.closed().await }));
     let (closed, ()) = tokio::join!(closed, within(site.handle.shutdown()));

@@ -1,20 +1,22 @@
-//! A runtime on a free port, and clients that want nothing but the wire.
+//! A runtime that serves over the transport of this binary, and clients that want nothing but the wire.
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{future::Future, io, net::SocketAddr, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use partykit_core::{Body, Request};
 use partykit_runtime_tokio::{Builder, Handle};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpListener,
     task::JoinHandle,
     time::timeout,
 };
 use tokio_tungstenite::{
-    WebSocketStream, client_async,
-    tungstenite::{self, client::IntoClientRequest, http},
+    WebSocketStream, client_async_with_config,
+    tungstenite::{self, client::IntoClientRequest, http, protocol::WebSocketConfig},
 };
+
+use crate::transport::{Door, Transport};
 
 /// How long anything may take before it counts as never.
 const NEVER: Duration = Duration::from_secs(20);
@@ -37,20 +39,58 @@ pub(crate) async fn eventually(mut holds: impl FnMut() -> bool) {
 /// A runtime that serves.
 pub(crate) struct Site {
     pub(crate) handle: Handle,
+    /// What clients call the site. A Unix socket has no such name; any will do.
     pub(crate) addr: SocketAddr,
     pub(crate) serving: JoinHandle<()>,
+    door: Door,
 }
 
 pub(crate) async fn serve(builder: Builder) -> Site {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
     let runtime = builder.shutdown_spread(Duration::from_millis(20)).build();
     let handle = runtime.handle();
-    let serving = tokio::spawn(async move { runtime.serve_on(listener).await });
-    Site { handle, addr, serving }
+    let tcp = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (door, serving) = match crate::TRANSPORT {
+        Transport::Tcp => {
+            let listener = tcp().await;
+            let door = Door::Tcp(listener.local_addr().unwrap());
+            (door, tokio::spawn(async move { runtime.serve_on(listener).await }))
+        }
+        #[cfg(unix)]
+        Transport::Unix => {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("socket");
+            let listener = tokio::net::UnixListener::bind(path).unwrap();
+            let serving = tokio::spawn(async move { runtime.serve_on(listener).await });
+            (Door::Unix(directory), serving)
+        }
+        #[cfg(feature = "tls")]
+        Transport::Tls => {
+            let listener = tcp().await;
+            let (config, connector) = crate::transport::tls();
+            let door = Door::Tls(listener.local_addr().unwrap(), connector);
+            let listener = partykit_runtime_tokio::TlsListener::new(listener, config);
+            (door, tokio::spawn(async move { runtime.serve_on(listener).await }))
+        }
+    };
+    Site { handle, addr: door.addr(), serving, door }
 }
 
 impl Site {
+    /// A connection on which nothing has been said.
+    pub(crate) async fn stream(&self) -> Stream {
+        self.try_stream().await.unwrap()
+    }
+
+    /// The same, if somebody listens.
+    pub(crate) async fn try_stream(&self) -> io::Result<Stream> {
+        self.door.connect().await
+    }
+
+    /// Where addresses begin, as rooms see them.
+    pub(crate) fn base(&self) -> String {
+        format!("{}://{}", self.door.scheme(), self.addr)
+    }
+
     /// A WebSocket to this path.
     pub(crate) async fn connect(&self, path: &str) -> Client {
         self.try_connect(path, &[]).await.unwrap().0
@@ -66,8 +106,9 @@ impl Site {
         for (name, value) in headers {
             request.headers_mut().append(*name, value.parse().unwrap());
         }
-        let stream = TcpStream::connect(self.addr).await.unwrap();
-        match within(client_async(request, stream)).await {
+        let config = WebSocketConfig::default().max_write_buffer_size(usize::MAX);
+        let connecting = client_async_with_config(request, self.stream().await, Some(config));
+        match within(connecting).await {
             Ok((socket, answer)) => Ok((Client(socket), answer.map(|_| String::new()))),
             Err(tungstenite::Error::Http(answer)) => {
                 Err(answer.map(|body| String::from_utf8(body.unwrap_or_default()).unwrap()))
@@ -98,8 +139,10 @@ impl Site {
 
     /// Sends these bytes on a new connection and reads until it ends.
     pub(crate) async fn raw(&self, bytes: &[u8]) -> String {
-        let mut stream = TcpStream::connect(self.addr).await.unwrap();
-        stream.write_all(bytes).await.unwrap();
+        let mut stream = self.stream().await;
+        // Whoever is refused early may not be read to the end.
+        let _ = stream.write_all(bytes).await;
+        let _ = stream.flush().await;
         read_to_end(&mut stream).await
     }
 
@@ -110,8 +153,15 @@ impl Site {
     }
 }
 
+/// The client's end of a connection.
+pub(crate) type Stream = Box<dyn Duplex>;
+
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
 /// All that arrives until the connection ends, however it does.
-pub(crate) async fn read_to_end(stream: &mut TcpStream) -> String {
+pub(crate) async fn read_to_end(stream: &mut Stream) -> String {
     let mut answer = Vec::new();
     let ended = within(stream.read_to_end(&mut answer)).await;
     assert!(ended.is_ok() || !answer.is_empty(), "reset without an answer");
@@ -139,11 +189,15 @@ pub(crate) fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
 }
 
 /// A WebSocket client.
-pub(crate) struct Client(WebSocketStream<TcpStream>);
+pub(crate) struct Client(WebSocketStream<Stream>);
 
 impl Client {
     pub(crate) async fn send(&mut self, text: &str) {
         within(self.0.send(text.into())).await.unwrap();
+    }
+
+    pub(crate) async fn send_message(&mut self, message: impl Into<tungstenite::Message>) {
+        within(self.0.send(message.into())).await.unwrap();
     }
 
     /// The next text.

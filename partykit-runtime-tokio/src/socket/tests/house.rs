@@ -106,7 +106,8 @@ impl House {
         let connection = self.room.connect(&id, uri, request, socket).unwrap();
         let verdict = verdict.await.unwrap();
         assert_eq!(matches!(verdict, Verdict::Refuse(_)), uri == "/refuse");
-        let socket = run(ours, already_read, link.clone(), self.room.clone(), connection.clone());
+        let socket =
+            run(Box::new(ours), already_read, link.clone(), self.room.clone(), connection.clone());
         Guest { io, link, connection, task: tokio::spawn(socket) }
     }
 

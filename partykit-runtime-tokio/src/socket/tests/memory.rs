@@ -16,7 +16,7 @@ async fn an_idle_connection_is_small() {
     let connection = house.room.connect("guest", "/", request, link.clone()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let io = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    let future = run(io, Bytes::new(), link, house.room.clone(), connection);
+    let future = run(Box::new(io), Bytes::new(), link, house.room.clone(), connection);
     let (future, link) = (size_of_val(&future), size_of::<Link>());
     assert!(future <= 64, "the future has {future} bytes");
     assert!(link <= 160, "the link has {link} bytes");

@@ -1,0 +1,42 @@
+//! Rooms whose numbers Prometheus can fetch: `cargo run -p metrics-page`, then look at `/metrics`.
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use partykit::{
+    Connection, Message, Options, Request, Response, Result, Room, Runtime, Server,
+    http::StatusCode,
+};
+
+/// From a tenth of a millisecond to the 30 s that a handler may take.
+const SECONDS: &[f64] = &[0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 30.0];
+
+#[derive(Default)]
+struct Chat;
+
+impl Server for Chat {
+    fn options() -> Options {
+        Options::new().hibernate(true)
+    }
+
+    async fn on_message(&mut self, room: &Room, _: &Connection, message: Message) -> Result {
+        room.broadcast(message).send();
+        Ok(())
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result {
+    // Before the runtime is built: it asks the recorder for its counters once.
+    let prometheus = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?
+        .install_recorder()?;
+    let page = move |request: Request| {
+        let found = request.uri().path() == "/metrics";
+        let mut response =
+            Response::new(if found { prometheus.render() } else { String::new() }.into());
+        if !found {
+            *response.status_mut() = StatusCode::NOT_FOUND;
+        }
+        async { response }
+    };
+    Runtime::builder().party::<Chat>("chat").fallback(page).serve("127.0.0.1:1999").await
+}

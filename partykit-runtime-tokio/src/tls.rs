@@ -1,0 +1,172 @@
+use std::{
+    fmt,
+    future::Future,
+    io::{self, IoSlice},
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::{Accept, TlsAcceptor, rustls::ServerConfig};
+
+use crate::Listener;
+
+/// Speaks TLS on the connections of another listener.
+///
+/// The handshake takes place in the connection's own task, within the 10 s that a client has for the
+/// head of its first request; a client that is slow at it holds nobody up. Connections are ended with a
+/// `close_notify`.
+///
+/// ```no_run
+/// use std::sync::Arc;
+/// use partykit_core::{BoxError, Result, Server};
+/// use partykit_runtime_tokio::{Runtime, TlsListener, rustls};
+/// use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+///
+/// #[derive(Default)]
+/// struct Chat;
+/// impl Server for Chat {}
+///
+/// # async fn main() -> Result {
+/// let chain: Vec<_> =
+///     CertificateDer::pem_file_iter("chain.pem")?.collect::<Result<_, rustls::pki_types::pem::Error>>()?;
+/// let key = PrivateKeyDer::from_pem_file("key.pem")?;
+/// let config =
+///     rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
+///
+/// let runtime = Runtime::builder().party::<Chat>("chat").build();
+/// let listener = tokio::net::TcpListener::bind("0.0.0.0:443").await?;
+/// runtime.serve_on(TlsListener::new(listener, config)).await;
+/// # Ok(())
+/// # }
+/// ```
+pub struct TlsListener<L> {
+    listener: L,
+    acceptor: TlsAcceptor,
+}
+
+impl<L: Listener> TlsListener<L> {
+    /// TLS as `config` has it. Among its ALPN protocols, if it has any, must be `http/1.1` and not `h2`,
+    /// which the runtime does not speak.
+    pub fn new(listener: L, config: impl Into<Arc<ServerConfig>>) -> Self {
+        Self { listener, acceptor: TlsAcceptor::from(config.into()) }
+    }
+}
+
+impl<L: Listener> Listener for TlsListener<L> {
+    type Io = TlsStream<L::Io>;
+
+    async fn accept(&mut self) -> io::Result<(Self::Io, Option<SocketAddr>)> {
+        let (io, peer) = self.listener.accept().await?;
+        Ok((TlsStream(State::Handshake(Box::new(self.acceptor.accept(io)))), peer))
+    }
+
+    fn is_encrypted(&self) -> bool {
+        true
+    }
+
+    fn address(&self) -> Option<String> {
+        let address = self.listener.address()?;
+        Some(address.strip_prefix("http:").map_or(address.clone(), |rest| format!("https:{rest}")))
+    }
+}
+
+impl<L> fmt::Debug for TlsListener<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsListener").finish_non_exhaustive()
+    }
+}
+
+/// A connection of a [`TlsListener`]: the first read or write does the handshake.
+///
+/// ```
+/// use partykit_runtime_tokio::{Listener, TlsListener, TlsStream};
+/// use tokio::net::{TcpListener, TcpStream};
+///
+/// async fn next(mut listener: TlsListener<TcpListener>) -> std::io::Result<TlsStream<TcpStream>> {
+///     let (stream, _peer) = listener.accept().await?;
+///     Ok(stream)
+/// }
+/// ```
+pub struct TlsStream<I>(State<I>);
+
+enum State<I> {
+    Handshake(Box<Accept<I>>),
+    Open(Box<tokio_rustls::server::TlsStream<I>>),
+    Failed,
+}
+
+impl<I: AsyncRead + AsyncWrite + Unpin> TlsStream<I> {
+    /// Ready when the handshake is over.
+    fn poll_open(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Pin<&mut tokio_rustls::server::TlsStream<I>>>> {
+        if let State::Handshake(handshake) = &mut self.0 {
+            let ended = ready!(Pin::new(&mut **handshake).poll(cx));
+            // A handshake that has ended may not be asked again, failed or not.
+            self.0 = State::Failed;
+            self.0 = State::Open(Box::new(ended?));
+        }
+        match &mut self.0 {
+            State::Open(stream) => Poll::Ready(Ok(Pin::new(stream))),
+            _ => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+}
+
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.poll_open(cx))?.poll_read(cx, buffer)
+    }
+}
+
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<I> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_open(cx))?.poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_open(cx))?.poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.0 {
+            State::Open(stream) => Pin::new(stream).poll_flush(cx),
+            // Nothing was written yet.
+            State::Handshake(_) | State::Failed => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.0 {
+            State::Open(stream) => Pin::new(stream).poll_shutdown(cx),
+            // Without keys there is no way to say goodbye.
+            State::Handshake(_) | State::Failed => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl<I> fmt::Debug for TlsStream<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsStream").finish_non_exhaustive()
+    }
+}
