@@ -247,7 +247,14 @@ impl Pump {
 
     fn leave(&mut self, effect: Effect) {
         match effect {
-            Effect::Accept(connection) => connection.socket().accept(),
+            Effect::Accept(connection) => {
+                connection.socket().accept();
+                let older =
+                    self.cell.machine(|machine| machine.roster().before(&connection).cloned());
+                if let Some(older) = older {
+                    older.socket().probe();
+                }
+            }
             Effect::Close(connection, close) => {
                 connection.socket().close(close);
                 self.flush_later(Targets::One(connection));

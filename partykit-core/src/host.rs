@@ -73,6 +73,11 @@ pub trait Socket: Send + Sync + 'static {
     /// [`RoomCell::closed`].
     fn close(&self, close: Close);
 
+    /// Another connection of the room has come with this one's id: its client may have lost this socket
+    /// and come back. Finds out soon whether anybody is at the other end. Does nothing unless
+    /// implemented.
+    fn probe(&self) {}
+
     /// Lets what is queued leave. Called once for each socket after a turn, so that what a room said to
     /// one client in it leaves in one write.
     fn flush(&self);

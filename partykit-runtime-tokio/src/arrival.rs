@@ -49,7 +49,9 @@ fn host(head: &Parts) -> Result<Option<Authority>, &'static str> {
     let mut values = head.headers.get_all(HOST).iter();
     let host = match (values.next(), values.next()) {
         (_, Some(_)) => return Err("two Host headers"),
-        (Some(value), None) => value.to_str().ok().and_then(parse_host).ok_or("a bad Host header")?,
+        (Some(value), None) => {
+            value.to_str().ok().and_then(parse_host).ok_or("a bad Host header")?
+        }
         (None, None) if head.version < Version::HTTP_11 => return Ok(None),
         (None, None) => return Err("no Host header"),
     };
@@ -93,7 +95,8 @@ mod tests {
     fn a_request_has_one_host() {
         assert!(host(&head("/a", &["h.com:80"])).unwrap().is_some());
         assert!(host(&head("http://H.com/a", &["h.com"])).unwrap().is_some());
-        for bad in [&[][..], &["a", "a"], &["a", "b"], &[""], &["a/b"], &["u@a"], &["a b"], &["a:b"]]
+        for bad in
+            [&[][..], &["a", "a"], &["a", "b"], &[""], &["a/b"], &["u@a"], &["a b"], &["a:b"]]
         {
             assert!(host(&head("/a", bad)).is_err(), "{bad:?}");
         }

@@ -3,9 +3,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 use futures_util::future::BoxFuture;
 use http::{Method, StatusCode, header};
 use hyper::body::Incoming;
-use partykit_core::{
-    Lobby, Options, Request, Response, Route, RoutePrefix, runtime::Chain,
-};
+use partykit_core::{Lobby, Options, Request, Response, Route, RoutePrefix, runtime::Chain};
 use tracing::{Instrument, info_span};
 
 use crate::{
@@ -58,7 +56,12 @@ impl Front {
     }
 
     /// To a room.
-    async fn enter(self: &Arc<Self>, route: &Route, visitor: &Visitor, arrival: Arrival) -> Response {
+    async fn enter(
+        self: &Arc<Self>,
+        route: &Route,
+        visitor: &Visitor,
+        arrival: Arrival,
+    ) -> Response {
         let Some(party) = self.host.party(route.party()) else {
             return answer(StatusCode::NOT_FOUND, "no such party");
         };

@@ -42,9 +42,7 @@ pub(crate) async fn guard<T>(
             let text = panic_text(&*payload);
             Err(failure(host, format_args!("{name} panicked: {text}")))
         }
-        Err(_) => {
-            Err(failure(host, format_args!("{name} was cancelled after {PATIENCE:?}")))
-        }
+        Err(_) => Err(failure(host, format_args!("{name} was cancelled after {PATIENCE:?}"))),
     }
 }
 

@@ -69,7 +69,11 @@ impl Origins {
 
     /// The answer to a browser that asks before it sends: whatever it wants to send is allowed, if its
     /// page is. What only looks like such a question has none.
-    pub(crate) fn preflight(method: &Method, headers: &HeaderMap, visitor: &Visitor) -> Option<Response> {
+    pub(crate) fn preflight(
+        method: &Method,
+        headers: &HeaderMap,
+        visitor: &Visitor,
+    ) -> Option<Response> {
         let wanted = headers.get(ACCESS_CONTROL_REQUEST_METHOD)?;
         if method != Method::OPTIONS || *visitor == Visitor::Unknown {
             return None;

@@ -116,7 +116,10 @@ impl Registry {
 
     /// Drops all entries of a closed registry.
     pub(crate) fn clear(&self) {
-        debug_assert!(self.closed.load(Ordering::SeqCst), "an open registry never forgets a live room");
+        debug_assert!(
+            self.closed.load(Ordering::SeqCst),
+            "an open registry never forgets a live room"
+        );
         for shard in &self.shards {
             let rooms = std::mem::take(&mut *lock(shard));
             drop(rooms);
@@ -138,4 +141,313 @@ impl fmt::Debug for Registry {
 /// No code under a shard's lock leaves the table half-changed.
 fn lock(shard: &Mutex<Rooms>) -> MutexGuard<'_, Rooms> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Weak, atomic::AtomicUsize},
+        thread,
+        time::{Duration, Instant},
+    };
+
+    use futures_util::future::BoxFuture;
+    use partykit_core::{
+        Backend, CallError, Close, Connection, MemoryBackend, Options, Request, Response, Result,
+        Room, RoomId, Server, Timestamp,
+        runtime::{Chain, Host, Outgoing, Socket, drive},
+    };
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// A host that makes the cells itself, and looks at all earlier ones of the name when it does.
+    struct House {
+        me: Weak<Self>,
+        registry: Registry,
+        options: Options,
+        backend: Arc<dyn Backend>,
+        made: Mutex<HashMap<RoomAddress, Vec<Weak<RoomCell>>>>,
+        tokio: tokio::runtime::Handle,
+        origin: Instant,
+    }
+
+    impl House {
+        fn new(options: Options, tokio: &tokio::runtime::Runtime) -> Arc<Self> {
+            Arc::new_cyclic(|me| Self {
+                me: me.clone(),
+                registry: Registry::new(),
+                options,
+                backend: Arc::new(MemoryBackend::default()),
+                made: Mutex::default(),
+                tokio: tokio.handle().clone(),
+                origin: Instant::now(),
+            })
+        }
+
+        fn enter<R>(
+            &self,
+            address: &RoomAddress,
+            input: impl FnOnce(&Arc<RoomCell>) -> R,
+        ) -> Result<R, Refusal> {
+            self.registry.enter(address, || self.make(address), input)
+        }
+
+        fn make(&self, address: &RoomAddress) -> Arc<RoomCell> {
+            let host = self.me.upgrade().unwrap();
+            let cell = RoomCell::new(address.clone(), self.options.clone(), host);
+            let mut made = self.made.lock().unwrap();
+            let cells = made.entry(address.clone()).or_default();
+            cells.retain(|cell| cell.strong_count() > 0);
+            let others = cells.iter().filter_map(Weak::upgrade);
+            assert!(others.into_iter().all(|other| other.is_vacant()), "a room lives twice");
+            cells.push(Arc::downgrade(&cell));
+            cell
+        }
+
+        fn request(&self, address: &RoomAddress) -> Result<Response, Refusal> {
+            let answer = self.enter(address, |cell| cell.request(Request::default(), Chain::new()));
+            self.tokio.block_on(answer?)
+        }
+
+        /// Connects and goes away again.
+        fn visit(&self, address: &RoomAddress) {
+            let (socket, decided) = TestSocket::new();
+            let (cell, connection) = self.connect(address, socket).unwrap();
+            self.tokio.block_on(decided).unwrap();
+            cell.closed(&connection, Close::normal());
+        }
+
+        fn connect(
+            &self,
+            address: &RoomAddress,
+            socket: Arc<dyn Socket>,
+        ) -> Result<(Arc<RoomCell>, Connection), Refusal> {
+            let connect = |cell: &Arc<RoomCell>| {
+                let connected = cell.connect("id", "http://h/", Request::default(), socket);
+                connected.map(|connection| (cell.clone(), connection))
+            };
+            self.enter(address, connect)?
+        }
+
+        fn wait_until_forgotten(&self) {
+            let begin = Instant::now();
+            while !self.registry.all().is_empty() {
+                assert!(
+                    begin.elapsed() < Duration::from_secs(20),
+                    "vacant rooms are not forgotten"
+                );
+                thread::yield_now();
+            }
+        }
+    }
+
+    impl Host for House {
+        fn elapsed(&self) -> Duration {
+            self.origin.elapsed()
+        }
+
+        fn now(&self) -> Timestamp {
+            Timestamp::default()
+        }
+
+        fn random(&self, bytes: &mut [u8]) {
+            bytes.fill(7);
+        }
+
+        fn var(&self, _: &str) -> Option<String> {
+            None
+        }
+
+        fn backend(&self) -> &Arc<dyn Backend> {
+            &self.backend
+        }
+
+        fn sleep_until(&self, at: Duration) -> BoxFuture<'static, ()> {
+            Box::pin(tokio::time::sleep_until((self.origin + at).into()))
+        }
+
+        fn spawn(&self, task: BoxFuture<'static, ()>) {
+            self.tokio.spawn(task);
+        }
+
+        fn start(&self, room: &Arc<RoomCell>) {
+            self.tokio.spawn(drive(room.clone(), Counter::new));
+        }
+
+        fn vacant(&self, room: &Arc<RoomCell>) {
+            self.registry.forget(room);
+        }
+
+        fn call(
+            &self,
+            to: RoomAddress,
+            _: Request,
+            _: Chain,
+        ) -> BoxFuture<'static, Result<Response, CallError>> {
+            Box::pin(async move { Err(CallError::Cycle(to)) })
+        }
+
+        fn tell(&self, _: RoomAddress, _: Request) {}
+
+        fn knows_party(&self, _: &str) -> bool {
+            false
+        }
+    }
+
+    struct TestSocket(Mutex<Option<oneshot::Sender<()>>>);
+
+    impl TestSocket {
+        fn new() -> (Arc<Self>, oneshot::Receiver<()>) {
+            let (accepted, decided) = oneshot::channel();
+            (Arc::new(Self(Mutex::new(Some(accepted)))), decided)
+        }
+    }
+
+    impl Socket for TestSocket {
+        fn accept(&self) {
+            let accepted = self.0.lock().unwrap().take().expect("accepted once");
+            let _ = accepted.send(());
+        }
+
+        fn refuse(&self, close: Close) {
+            panic!("a connect failed: {close}");
+        }
+
+        fn send(&self, _: &Outgoing) {}
+
+        fn close(&self, _: Close) {}
+
+        fn flush(&self) {}
+    }
+
+    /// Counts requests in storage, in two steps.
+    struct Counter(&'static AtomicUsize);
+
+    /// By the length of the name.
+    static INSTANCES: [AtomicUsize; 10] = [const { AtomicUsize::new(0) }; 10];
+
+    impl Counter {
+        fn new(room: &RoomId) -> Self {
+            let instances = &INSTANCES[room.len()];
+            assert_eq!(instances.fetch_add(1, Ordering::SeqCst), 0, "two instances of a room");
+            Self(instances)
+        }
+    }
+
+    impl Drop for Counter {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    impl Server for Counter {
+        async fn on_request(&mut self, room: &Room, _: Request) -> Result<Response> {
+            let count: u32 = room.storage().get("count").await?.unwrap_or(0) + 1;
+            tokio::task::yield_now().await;
+            room.storage().put("count", &count)?;
+            Ok(Response::new(count.to_string().into()))
+        }
+    }
+
+    fn tokio_runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap()
+    }
+
+    fn address(len: usize) -> RoomAddress {
+        RoomAddress::new("counter", RoomId::new("r".repeat(len)).unwrap())
+    }
+
+    fn options() -> Options {
+        Options::new().hibernate_after(Duration::ZERO)
+    }
+
+    /// The rooms fall asleep as soon as nothing waits, so that every input races with the removal of the
+    /// cell that the one before has woken.
+    #[test]
+    fn no_room_lives_twice() {
+        const THREADS: usize = 8;
+        const ROUNDS: usize = 600;
+
+        let tokio = tokio_runtime();
+        let house = House::new(options(), &tokio);
+        thread::scope(|scope| {
+            for seed in 0..THREADS {
+                let house = &house;
+                scope.spawn(move || {
+                    for round in 0..ROUNDS {
+                        let address = address(1 + (round * 7 + seed) % 3);
+                        if (round + seed) % 4 == 0 {
+                            house.visit(&address);
+                        } else {
+                            house.request(&address).unwrap();
+                        }
+                    }
+                });
+            }
+        });
+        house.wait_until_forgotten();
+
+        let cells = house.made.lock().unwrap().len();
+        assert_eq!(cells, 3, "each name was used");
+        let counted = (1..=3).map(|len| {
+            let answer = house.request(&address(len)).unwrap();
+            let body = answer.body().bytes().unwrap().to_vec();
+            String::from_utf8(body).unwrap().parse::<usize>().unwrap() - 1
+        });
+        assert_eq!(counted.sum::<usize>(), THREADS * ROUNDS / 4 * 3, "no request was lost");
+    }
+
+    #[test]
+    fn a_room_has_an_entry_while_it_has_a_connection() {
+        let tokio = tokio_runtime();
+        let house = House::new(options().hibernate(true), &tokio);
+        let (socket, decided) = TestSocket::new();
+        let (cell, connection) = house.connect(&address(5), socket).unwrap();
+        tokio.block_on(decided).unwrap();
+        tokio.block_on(cell.hibernate()).unwrap();
+        house.registry.forget(&cell);
+        assert!(Arc::ptr_eq(&house.registry.find(&address(5)).unwrap(), &cell));
+        cell.closed(&connection, Close::normal());
+        house.wait_until_forgotten();
+        assert!(cell.is_vacant());
+        house.registry.forget(&cell);
+    }
+
+    #[test]
+    fn a_refused_first_input_leaves_no_entry() {
+        let tokio = tokio_runtime();
+        let house = House::new(options().max_connections(0), &tokio);
+        let (socket, _decided) = TestSocket::new();
+        assert_eq!(house.connect(&address(6), socket).unwrap_err(), Refusal::Full);
+        assert!(house.registry.find(&address(6)).is_none());
+    }
+
+    #[test]
+    fn another_cell_of_the_name_is_not_forgotten() {
+        let tokio = tokio_runtime();
+        let house = House::new(options().hibernate(true), &tokio);
+        let stranger = house.make(&address(7));
+        let (socket, decided) = TestSocket::new();
+        let (cell, _connection) = house.connect(&address(7), socket).unwrap();
+        tokio.block_on(decided).unwrap();
+        house.registry.forget(&stranger);
+        assert!(Arc::ptr_eq(&house.registry.find(&address(7)).unwrap(), &cell));
+    }
+
+    #[test]
+    fn a_closed_registry_lets_nothing_in() {
+        let tokio = tokio_runtime();
+        let house = House::new(options().hibernate(true), &tokio);
+        let (socket, decided) = TestSocket::new();
+        let (cell, _connection) = house.connect(&address(8), socket).unwrap();
+        tokio.block_on(decided).unwrap();
+        let rooms = house.registry.close();
+        assert!(rooms.len() == 1 && Arc::ptr_eq(&rooms[0], &cell));
+        for len in [8, 9] {
+            assert_eq!(house.request(&address(len)).unwrap_err(), Refusal::ShuttingDown);
+        }
+        house.registry.clear();
+        assert!(house.registry.find(&address(8)).is_none());
+    }
 }

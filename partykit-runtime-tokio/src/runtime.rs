@@ -3,13 +3,7 @@ use std::{fmt, sync::Arc};
 use tokio::net::{TcpListener, ToSocketAddrs};
 use tracing::{info, warn};
 
-use crate::{
-    Builder, Handle, ServeError,
-    front::Front,
-    serve,
-    shutdown::Stage,
-    signals::Signals,
-};
+use crate::{Builder, Handle, ServeError, front::Front, serve, shutdown::Stage, signals::Signals};
 
 /// Rooms on one machine: listens, and runs the parties that it was built with.
 ///

@@ -20,8 +20,9 @@ use tracing::{Instrument, debug};
 use crate::{
     answer::{answer, failure, hang_up},
     arrival::Arrival,
-    codec, hook,
+    codec,
     front::Front,
+    hook,
     origins::Visitor,
     party::Party,
     socket::{self, Link, Verdict},

@@ -152,6 +152,12 @@ impl Roster {
             .map(|e| &e.connection)
     }
 
+    /// The newest listed connection with the same id that came before this one.
+    pub(crate) fn before(&self, connection: &Connection) -> Option<&Connection> {
+        let older = |c: &&Connection| c.id() == connection.id() && c.key() < connection.key();
+        self.tagged(connection.id()).rev().find(older)
+    }
+
     /// Frees what can be made again.
     pub(crate) fn shrink(&mut self) {
         self.snapshot = None;

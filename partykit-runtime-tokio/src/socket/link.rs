@@ -54,15 +54,6 @@ impl Link {
         (link, decided)
     }
 
-    /// Asks the client whether it is there: pings it now, and gives it up when it says nothing for
-    /// [`LinkSettings::probe`].
-    pub(crate) fn probe(&self) {
-        self.with(|state| {
-            state.ping(&self.settings, self.settings.probe);
-            state.write(&self.settings);
-        });
-    }
-
     pub(super) fn settings(&self) -> &LinkSettings {
         &self.settings
     }
@@ -220,6 +211,14 @@ impl Socket for Link {
 
     fn close(&self, close: Close) {
         self.with(|state| state.close(close, &self.settings));
+    }
+
+    /// Pings the client now, and gives it up when it says nothing for [`LinkSettings::probe`].
+    fn probe(&self) {
+        self.with(|state| {
+            state.ping(&self.settings, self.settings.probe);
+            state.write(&self.settings);
+        });
     }
 
     fn flush(&self) {

@@ -22,7 +22,7 @@ pub(crate) struct LinkSettings {
     /// A client that is silent for so long is pinged, and given up with 1006 when it is silent for so
     /// long again. 30 s.
     pub(crate) keep_alive: Duration,
-    /// How long a client may be silent after [`Link::probe`](super::Link::probe). 5 s.
+    /// How long a client may be silent after [`Socket::probe`](partykit_core::runtime::Socket::probe). 5 s.
     pub(crate) probe: Duration,
     /// How long a client may take to answer a Close, or to take the last frames. 10 s.
     pub(crate) close_timeout: Duration,

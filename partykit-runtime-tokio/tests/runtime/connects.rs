@@ -66,6 +66,10 @@ async fn many_first_events_see_one_finished_start() {
 struct Shaky(Arc<AtomicBool>);
 
 impl Server for Shaky {
+    fn options() -> Options {
+        Options::new().hibernate(true)
+    }
+
     async fn on_start(&mut self, _: &Room) -> Result {
         if self.0.load(Ordering::SeqCst) { Err("the secret detail".into()) } else { Ok(()) }
     }
@@ -92,14 +96,15 @@ async fn a_failed_start_fails_its_event_and_the_next_one_tries_again() {
     assert_eq!(site.get("/parties/shaky/a").await.body(), "up");
     let _client = site.connect("/parties/shaky/a").await;
 
+    within(site.handle.evict("shaky", "a")).await.unwrap();
     broken.store(true, Ordering::SeqCst);
     for _ in 0..3 {
-        assert_eq!(site.get("/parties/shaky/b").await.status(), 500);
+        assert_eq!(site.get("/parties/shaky/a").await.status(), 500);
     }
-    let refused = site.get("/parties/shaky/b").await;
+    let refused = site.get("/parties/shaky/a").await;
     assert_eq!(refused.status(), 503);
     assert!(refused.headers().contains_key("retry-after"));
-    assert_eq!(site.try_connect("/parties/shaky/b", &[]).await.err().unwrap().status(), 503);
+    assert_eq!(site.try_connect("/parties/shaky/a", &[]).await.err().unwrap().status(), 503);
 }
 
 /// Lets in whoever says `in`, and tells how it goes.
@@ -203,4 +208,25 @@ async fn a_client_that_leaves_before_its_handshake_ends_leaves_nothing() {
     }
     permits.add_permits(1);
     eventually(|| site.handle.room_stats("held", "a").is_none()).await;
+}
+
+#[tokio::test]
+async fn a_second_socket_with_an_id_stands_beside_the_first_which_is_asked_whether_it_lives() {
+    let (closes, _closed) = mpsc::unbounded_channel();
+    let builder = Runtime::builder().party_with("picky", move |_| Picky(closes.clone()));
+    let site = serve(builder).await;
+    let mut first = site.connect("/parties/picky/a?do=in&_pk=me").await;
+    assert_eq!(first.text().await, "hello");
+    let mut other = site.connect("/parties/picky/a?do=in&_pk=other").await;
+    let mut second = site.connect("/parties/picky/a?do=in&_pk=me").await;
+    first.pinged().await;
+    for client in [&mut first, &mut second, &mut other] {
+        client.send("how many?").await;
+    }
+    assert_eq!(first.text().await, "3");
+    for client in [&mut second, &mut other] {
+        // Nothing but what was said to them: they were not asked.
+        assert_eq!(client.message().await, "hello".into());
+        assert_eq!(client.message().await, "3".into());
+    }
 }

@@ -64,9 +64,7 @@ async fn site() -> Site {
 #[tokio::test]
 async fn a_hook_answers_in_place_of_the_room() {
     let site = site().await;
-    for (doing, status, body) in
-        [("refuse", 401, ""), ("respond", 200, "main/a Some(\"t\")")]
-    {
+    for (doing, status, body) in [("refuse", 401, ""), ("respond", 200, "main/a Some(\"t\")")] {
         let path = format!("/parties/main/a?do={doing}");
         let answer = site.get(&path).await;
         assert_eq!((answer.status().as_u16(), answer.body().as_str()), (status, body));
@@ -81,7 +79,9 @@ async fn props_cannot_be_forged() {
     let site = site().await;
     let forged = ("x-partykit-props", "eyJhZG1pbiI6dHJ1ZX0=");
     let forgeries = [forged, ("X-PartyKit-Room", "other"), ("x-partykit-anything", "1")];
-    for (path, props) in [("/parties/main/a", "None"), ("/parties/main/a?do=props", "Some(\"real\")")] {
+    for (path, props) in
+        [("/parties/main/a", "None"), ("/parties/main/a?do=props", "Some(\"real\")")]
+    {
         let expected = format!("props {props}, internal false");
         let answer = site.request("GET", path, &forgeries, "").await;
         assert_eq!(answer.body(), &expected);
@@ -95,8 +95,7 @@ async fn a_broken_hook_tells_only_an_id() {
     let site = site().await;
     for doing in ["fail", "panic", "switch"] {
         let path = format!("/parties/main/a?do={doing}");
-        let answers =
-            [site.get(&path).await, site.try_connect(&path, &[]).await.err().unwrap()];
+        let answers = [site.get(&path).await, site.try_connect(&path, &[]).await.err().unwrap()];
         for answer in answers {
             assert_eq!(answer.status(), 500, "{doing}");
             assert!(tells_only_an_id(answer.body(), "secret"), "{}", answer.body());

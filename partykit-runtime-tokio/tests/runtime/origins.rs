@@ -78,7 +78,8 @@ async fn browsers_are_told_who_may_read_an_answer() {
     let listed = Runtime::builder().party::<Open>("main").allow_origins(["https://app.com"]);
     let listed = serve(listed).await;
     let any = serve(Runtime::builder().party::<Open>("main").allow_any_origin()).await;
-    let paths = ["/parties/main/a", "/parties/main/a/refused", "/parties/none/a", "/parties/main/%"];
+    let paths =
+        ["/parties/main/a", "/parties/main/a/refused", "/parties/none/a", "/parties/main/%"];
     for path in paths {
         for (site, origin, allowed) in [
             (&listed, "https://app.com", Some("https://app.com")),

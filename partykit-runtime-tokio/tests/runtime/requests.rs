@@ -56,7 +56,10 @@ async fn a_room_answers_a_request() {
     assert_eq!(answer.status(), 200);
     let uri = format!("http://{}/parties/mirror/my%20room/more?q=1", site.addr);
     assert_eq!(answer.body(), &format!("POST {uri} my room [body] hi"));
-    assert_eq!(site.get("/parties/mirror/a/stream").await.body().matches(['a', 'b', 'c']).count(), 3);
+    assert_eq!(
+        site.get("/parties/mirror/a/stream").await.body().matches(['a', 'b', 'c']).count(),
+        3
+    );
 }
 
 #[tokio::test]
@@ -112,7 +115,10 @@ async fn the_prefix_and_the_fallback_are_the_users() {
     let site = serve(builder().prefix("/api/rooms").fallback(fallback)).await;
     assert!(site.get("/api/rooms/mirror/a").await.body().ends_with("a [] hi"));
     let answer = site.request("POST", "/parties/mirror/a", &[], "7").await;
-    assert_eq!((answer.status().as_u16(), answer.body().as_str()), (200, "POST /parties/mirror/a true 7"));
+    assert_eq!(
+        (answer.status().as_u16(), answer.body().as_str()),
+        (200, "POST /parties/mirror/a true 7")
+    );
     let broken = site.get("/panic").await;
     assert_eq!(broken.status(), 500);
     assert!(tells_only_an_id(broken.body(), "on purpose"), "{}", broken.body());

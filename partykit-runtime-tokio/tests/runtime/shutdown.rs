@@ -59,13 +59,13 @@ async fn what_runs_ends_and_sockets_are_told_to_come_back() {
     let (entered, permits) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let (closes, starts) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (e, p, c, s) = (entered.clone(), permits.clone(), closes.clone(), starts.clone());
-    let site = serve(Runtime::builder().party_with("busy", move |_| Busy {
+    let make = move |_: &_| Busy {
         entered: e.clone(),
         permits: p.clone(),
         closes: c.clone(),
         starts: s.clone(),
-    }))
-    .await;
+    };
+    let site = serve(Runtime::builder().party_with("busy", make).party::<Quiet>("quiet")).await;
 
     let mut talker = site.connect("/parties/busy/talking").await;
     let mut sleeper = site.connect("/parties/busy/sleeping").await;
@@ -87,7 +87,7 @@ async fn what_runs_ends_and_sockets_are_told_to_come_back() {
     let down = tokio::spawn(async move { handle.shutdown().await });
     let refused = within(async {
         loop {
-            match site.handle.request("busy", "new", Request::default()).await {
+            match site.handle.request("quiet", "new", Request::default()).await {
                 Err(CallError::Refused(_, refusal)) => break refusal,
                 _ => tokio::task::yield_now().await,
             }
@@ -125,7 +125,8 @@ async fn every_client_is_told() {
     .await;
     // A connection that has said nothing yet holds nobody up.
     let _idle = TcpStream::connect(site.addr).await.unwrap();
-    let closed = join_all(clients.into_iter().map(|mut client| async move { client.closed().await }));
+    let closed =
+        join_all(clients.into_iter().map(|mut client| async move { client.closed().await }));
     let (closed, ()) = tokio::join!(closed, within(site.handle.shutdown()));
     assert!(closed.iter().all(|(code, _)| *code == 1012));
 }

@@ -69,9 +69,9 @@ impl Site {
         let stream = TcpStream::connect(self.addr).await.unwrap();
         match within(client_async(request, stream)).await {
             Ok((socket, answer)) => Ok((Client(socket), answer.map(|_| String::new()))),
-            Err(tungstenite::Error::Http(answer)) => Err(answer.map(|body| {
-                String::from_utf8(body.unwrap_or_default()).unwrap()
-            })),
+            Err(tungstenite::Error::Http(answer)) => {
+                Err(answer.map(|body| String::from_utf8(body.unwrap_or_default()).unwrap()))
+            }
             Err(error) => panic!("no answer to the handshake: {error}"),
         }
     }
@@ -130,7 +130,7 @@ pub(crate) fn parse(text: &str) -> Answer {
         let (name, value) = line.split_once(": ").unwrap();
         answer = answer.header(name, value);
     }
-    assert!(!body.contains("HTTP/1."), "two responses: {text:?}");
+    assert!(!body.contains("HTTP/1.1 ") && !body.contains("HTTP/1.0 "), "two responses: {text:?}");
     answer.body(body.to_owned()).unwrap()
 }
 
@@ -177,9 +177,20 @@ impl Client {
         while let Some(Ok(_)) = within(self.0.next()).await {}
     }
 
+    /// The Ping that comes next.
+    pub(crate) async fn pinged(&mut self) {
+        let message = self.message().await;
+        assert!(message.is_ping(), "no Ping: {message:?}");
+    }
+
+    /// What comes next, of whatever kind.
+    pub(crate) async fn message(&mut self) -> tungstenite::Message {
+        within(self.0.next()).await.unwrap().unwrap()
+    }
+
     async fn next(&mut self) -> tungstenite::Message {
         loop {
-            match within(self.0.next()).await.unwrap().unwrap() {
+            match self.message().await {
                 tungstenite::Message::Ping(_) | tungstenite::Message::Pong(_) => {}
                 message => return message,
             }

@@ -100,7 +100,10 @@ impl House {
         let (link, verdict) = Link::new(&self.settings);
         let request = Request::new(Body::empty());
         let socket: Arc<dyn Socket> = link.clone();
-        let connection = self.room.connect("guest", uri, request, socket).unwrap();
+        // Guests with one id would be probed, each for the next.
+        static GUESTS: AtomicUsize = AtomicUsize::new(0);
+        let id = format!("guest {}", GUESTS.fetch_add(1, Ordering::Relaxed));
+        let connection = self.room.connect(&id, uri, request, socket).unwrap();
         let verdict = verdict.await.unwrap();
         assert_eq!(matches!(verdict, Verdict::Refuse(_)), uri == "/refuse");
         let socket = run(ours, already_read, link.clone(), self.room.clone(), connection.clone());

@@ -1,7 +1,7 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use partykit_core::Options;
+use partykit_core::{Options, runtime::Socket as _};
 use tokio::time::{Duration, Instant, advance, sleep};
 
 use super::house::*;
