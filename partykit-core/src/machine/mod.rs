@@ -46,6 +46,8 @@ pub(crate) struct Machine {
     phase: Phase,
     roster: Roster,
     mailbox: Mailbox,
+    /// Connections to be closed when what they said is handled.
+    condemned: Vec<(Connection, Close)>,
     gate: Gate,
     holders: Holders,
     accountant: Accountant,
@@ -80,6 +82,7 @@ impl Machine {
             phase: Phase::Asleep,
             roster: Roster::default(),
             mailbox: Mailbox::default(),
+            condemned: Vec::new(),
             gate: Gate::default(),
             holders: Holders::default(),
             accountant: Accountant::new(now),
@@ -133,6 +136,12 @@ impl Machine {
             self.mailbox.push(Event::Close { connection: connection.clone(), close });
         }
         self.idle_since = now;
+        self.advance(now);
+    }
+
+    /// Closes a connection, but not before what it has said is handled.
+    pub(crate) fn hang_up(&mut self, now: Duration, connection: &Connection, close: Close) {
+        self.condemned.push((connection.clone(), close));
         self.advance(now);
     }
 
@@ -385,6 +394,7 @@ impl Machine {
 
     /// Takes the next step that is due, if one is.
     fn advance(&mut self, now: Duration) {
+        self.close_condemned();
         if self.turn.is_none() {
             match self.phase {
                 Phase::Asleep => self.wake(now),
@@ -394,6 +404,21 @@ impl Machine {
         }
         let active = self.turn.is_some() || self.gate.is_committing() || self.holders.tasks() > 0;
         self.accountant.settle(now, self.phase != Phase::Asleep, active);
+    }
+
+    fn close_condemned(&mut self) {
+        if self.condemned.is_empty() {
+            return;
+        }
+        let is_heard = |connection: &Connection| {
+            let runs = self.turn.as_ref().is_some_and(|turn| turn.is_message_of(connection));
+            !runs && !self.mailbox.has_message_of(connection)
+        };
+        let heard: Vec<_> =
+            self.condemned.extract_if(.., |(connection, _)| is_heard(connection)).collect();
+        for (connection, close) in heard {
+            self.close(None, &connection, close);
+        }
     }
 
     fn wake(&mut self, now: Duration) {

@@ -43,6 +43,9 @@ pub(super) struct State {
     pub(super) visit: Second,
     /// Nothing is read, because the room takes no message.
     pub(super) stalled: bool,
+    /// The client is at fault. Nothing more is read, and the room closes when it has answered what came
+    /// before that.
+    pub(super) condemned: bool,
     /// What was written may still be in a buffer of the socket.
     unflushed: bool,
     /// Nothing can be written any more.
@@ -80,6 +83,7 @@ impl State {
             deadline: 0,
             visit: NEVER,
             stalled: false,
+            condemned: false,
             unflushed: false,
             broken: false,
             shut: false,
@@ -132,6 +136,9 @@ impl State {
         if !self.speaks() {
             return;
         }
+        if self.condemned {
+            return self.fail(close, settings);
+        }
         self.push(encode_close(&close), settings);
         self.phase = Phase::Closing(Box::new(close));
         // The room is no longer interested in what the task waits to tell it.
@@ -154,7 +161,7 @@ impl State {
         if matches!(self.phase, Phase::Draining | Phase::Ended) {
             return;
         }
-        if self.queue.as_mut().is_some_and(|queue| !queue.keep_begun()) {
+        if !self.condemned && self.queue.as_mut().is_some_and(|queue| !queue.keep_begun()) {
             self.queue = None;
         }
         if let Some(frame) = frame.filter(|_| !self.broken) {
@@ -307,7 +314,7 @@ impl State {
 
     /// Whether silence means something.
     fn listens(&self) -> bool {
-        self.speaks() && !self.stalled
+        self.speaks() && !self.stalled && !self.condemned
     }
 
     fn fall_behind(&mut self, settings: &LinkSettings) {
