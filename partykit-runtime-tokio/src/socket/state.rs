@@ -238,9 +238,6 @@ impl State {
     pub(super) fn resume(&mut self, now: Second) {
         self.stalled = false;
         self.heard(now);
-        if self.begun > 0 {
-            self.begun = now;
-        }
     }
 
     /// Pings the client, which has `patience` to say something.

@@ -1,9 +1,9 @@
 use bytes::Bytes;
-use futures_util::StreamExt;
 use partykit_core::Options;
 use tokio::{
     io::AsyncReadExt,
     net::{TcpListener, TcpStream},
+    time::Instant,
 };
 use tokio_tungstenite::tungstenite::Message as Frame;
 
@@ -123,7 +123,7 @@ async fn the_servers_close_leaves_behind_what_it_said_and_ends_with_the_clients(
 async fn a_client_that_never_answers_a_close_is_given_up() {
     let mut house = House::new();
     let mut guest = house.connect().await;
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     guest.write(&frame(0x81, b"close")).await;
     assert_eq!(house.closed().await, (4001, "enough".into(), false));
     assert!((10..=12).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
@@ -135,7 +135,7 @@ async fn a_client_that_never_answers_a_close_is_given_up() {
 async fn a_client_that_does_not_hang_up_is_hung_up_on() {
     let mut house = House::new();
     let mut guest = house.connect().await;
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     guest.write(&close_frame(1000, "")).await;
     assert_eq!(house.closed().await.0, 1000);
     guest.task.await.unwrap();
@@ -176,23 +176,38 @@ async fn a_close_is_read_although_nothing_can_be_written() {
 
 #[tokio::test]
 async fn a_frame_that_is_begun_is_finished_before_the_echo() {
-    let mut house = House::new();
-    // Eleven frames of 3 bytes, and one of a twelfth that has 4.
-    let mut guest = house.connect_with(35, Bytes::new()).await;
-    guest.write(&frame(0x81, b"burst 100")).await;
-    house.handled(1).await;
-    guest.write(&close_frame(4321, "bye")).await;
-    assert_eq!(house.closed().await.0, 4321);
-    let (mut client, ..) = guest.client().await;
-    let mut heard = Vec::new();
-    loop {
-        match client.next().await.unwrap().unwrap() {
-            Frame::Text(text) => heard.push(text.parse::<usize>().unwrap()),
-            Frame::Close(close) => break assert_eq!(u16::from(close.unwrap().code), 4321),
-            other => panic!("{other:?}"),
+    // Ten frames of 3 bytes and one of 4 fit into 34 bytes; the next begins in the 35th.
+    for (capacity, finished) in [(34, 11), (35, 12)] {
+        let mut house = House::new();
+        let mut guest = house.connect_with(capacity, Bytes::new()).await;
+        guest.write(&frame(0x81, b"burst 100")).await;
+        house.handled(1).await;
+        guest.write(&close_frame(4321, "bye")).await;
+        assert_eq!(house.closed().await.0, 4321);
+        let (mut client, ..) = guest.client().await;
+        for n in 0..finished {
+            assert_eq!(hear(&mut client).await, Frame::text(n.to_string()));
         }
+        let Frame::Close(Some(close)) = hear(&mut client).await else { panic!("no Close") };
+        assert_eq!(u16::from(close.code), 4321);
     }
-    assert_eq!(heard, (0..=11).collect::<Vec<_>>());
+}
+
+/// Its answer is behind messages that nobody wants any more.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_held_up_can_be_closed() {
+    let house = House::with(Options::new().mailbox(1, 1000), |_| {});
+    let mut guest = house.connect().await;
+    guest.write(&[frame(0x81, b"wait"), frame(0x81, b"b").repeat(50)].concat()).await;
+    eventually(|| house.room.stats().mailbox == 1).await;
+    let begun = Instant::now();
+    guest.connection.close(4001, "enough").unwrap();
+    assert_eq!(guest.read(10).await, server_close(4001, "enough"));
+    guest.write(&close_frame(4001, "")).await;
+    assert_eq!(guest.read_to_end().await, b"");
+    assert!(begun.elapsed().as_secs() < 5, "its answer was not read");
+    assert_eq!(house.room.stats().mailbox, 2, "one message, and the close");
+    house.shared.gate.add_permits(1);
 }
 
 #[tokio::test]
@@ -220,4 +235,16 @@ async fn a_long_greeting_makes_no_client_slow() {
     for n in 0..30 {
         assert_eq!(hear(&mut client).await, Frame::text(n.to_string().repeat(50_000)));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn behind_a_long_greeting_no_more_waits_than_otherwise() {
+    let mut house = House::with(Options::new(), |settings| settings.outbound_bytes = 1000);
+    let (ours, io) = tokio::io::duplex(4096);
+    let guest = house.connect_over(ours, io, "/greet", Bytes::new()).await;
+    eventually(|| guest.link.is_up()).await;
+    let begun = Instant::now();
+    house.room.broadcast(vec![0; 6000].into(), None);
+    assert_eq!(house.closed().await.0, 1013);
+    assert!(begun.elapsed().as_secs() < 5, "it was closed for taking nothing");
 }

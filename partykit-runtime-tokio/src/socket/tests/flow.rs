@@ -142,7 +142,10 @@ async fn one_message_may_be_longer_than_what_may_wait() {
     let house = House::with(Options::new(), |settings| settings.outbound_bytes = 10);
     let (mut client, ..) = house.connect_with(1000, Bytes::new()).await.client().await;
     say(&mut client, "shout").await;
+    house.handled(1).await;
+    house.room.broadcast("hi".into(), None);
     assert_eq!(hear(&mut client).await, Frame::binary(vec![7; 64 << 10]));
+    assert_eq!(hear(&mut client).await, Frame::text("hi"));
     say(&mut client, "still here").await;
     assert_eq!(hear(&mut client).await, Frame::text("still here"));
 }
@@ -189,12 +192,14 @@ async fn whoever_flushes_writes_to_every_socket_itself() {
 async fn no_wake_up_is_lost_between_threads() {
     let house = House::with(Options::new().mailbox(16, 1 << 20), |_| {});
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut clients = Vec::new();
+    let mut guests = Vec::new();
     for _ in 0..8 {
         let io = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (ours, _) = listener.accept().await.unwrap();
-        let guest = house.connect_over(ours, io, "/", Bytes::new()).await;
-        clients.push(tokio::spawn(async move {
+        guests.push(house.connect_over(ours, io, "/", Bytes::new()).await);
+    }
+    let clients = guests.into_iter().map(|guest| {
+        tokio::spawn(async move {
             let (mut client, ..) = guest.client().await;
             for n in 0..500 {
                 for part in 0..4 {
@@ -205,9 +210,9 @@ async fn no_wake_up_is_lost_between_threads() {
                     assert_eq!(hear(&mut client).await, Frame::text(format!("{n} {part}")));
                 }
             }
-        }));
-    }
-    for client in clients {
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
         tokio::time::timeout(Duration::from_secs(60), client).await.unwrap().unwrap();
     }
 }

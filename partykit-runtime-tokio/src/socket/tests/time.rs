@@ -57,6 +57,9 @@ async fn a_probe_is_answered_within_seconds() {
         guest.link.probe();
         assert_eq!(guest.read(2).await, PING);
     }
+    sleep(Duration::from_secs(4)).await;
+    // Asking again gives no more time.
+    dead.link.probe();
     alive.write(&frame(0x8a, b"")).await;
     assert_eq!(house.closed().await.0, 1006);
     assert!((5..=7).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
