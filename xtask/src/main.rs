@@ -3,6 +3,7 @@
 //! A step is a row of [`steps::STEPS`]; `cargo xtask test` runs them all in that order, and each of
 //! them is a subcommand too. CI runs the same thing through `.ci/run`.
 
+mod autobahn;
 mod command;
 mod report;
 mod rules;
@@ -73,7 +74,7 @@ fn help() -> String {
          The first failure ends the run, unless --keep-going is given.\n\n",
     );
     for step in STEPS {
-        text.push_str(&format!("  {:<8}{}\n", step.name, step.about));
+        text.push_str(&format!("  {:<10}{}\n", step.name, step.about));
     }
     text
 }

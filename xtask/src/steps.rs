@@ -3,6 +3,7 @@
 use std::{env, path::Path};
 
 use crate::{
+    autobahn,
     command::{Command, Failure},
     report::{Outcome, Verdict},
     rules, tools,
@@ -37,6 +38,11 @@ pub(crate) const STEPS: &[Step] = &[
         name: "node",
         about: "real clients: partysocket in Node and in headless Chromium",
         run: node,
+    },
+    Step {
+        name: "autobahn",
+        about: "the WebSocket conformance suite, against the echo example",
+        run: autobahn,
     },
     Step { name: "doc", about: "rustdoc, warnings denied", run: doc },
     Step { name: "hack", about: "each feature of each published crate by itself", run: hack },
@@ -96,7 +102,7 @@ fn wasm(root: &Path) -> Outcome {
         Command::new(root, &format!("cargo check --target {} {what}", tools::WASM)).run()
     };
     check("-p partykit-core -p partykit-runtime-workers")?;
-    passed(check("-p relay --lib --no-default-features"))
+    passed(check("-p echo -p relay --lib --no-default-features"))
 }
 
 fn node(root: &Path) -> Outcome {
@@ -120,6 +126,12 @@ fn node(root: &Path) -> Outcome {
         Some(_) => Ok(Verdict::Passed),
         None => Err(Failure::new("npm test did not say how many tests it ran")),
     }
+}
+
+fn autobahn(root: &Path) -> Outcome {
+    autobahn::install(root)?;
+    Command::new(root, SERVERS).run()?;
+    autobahn::run(&built("echo", "echo")?)
 }
 
 fn doc(root: &Path) -> Outcome {

@@ -79,6 +79,8 @@ fn text(status: StatusCode, body: impl Into<String>) -> Response {
 fn respond(status: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, partykit::http::HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, partykit::http::HeaderValue::from_static(content_type));
     response
 }
