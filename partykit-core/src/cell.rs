@@ -163,7 +163,10 @@ impl RoomCell {
         if state.machine.has_space() {
             return Poll::Ready(());
         }
-        state.space.push(cx.waker().clone());
+        // A socket that is woken for other reasons asks again: it need not stand here twice.
+        if !state.space.iter().rev().take(64).any(|known| known.will_wake(cx.waker())) {
+            state.space.push(cx.waker().clone());
+        }
         Poll::Pending
     }
 
@@ -434,8 +437,11 @@ impl RoomCell {
     fn enter<R>(self: &Arc<Self>, act: impl FnOnce(&mut State, Duration) -> R) -> R {
         let now = self.host.elapsed();
         let mut state = self.lock();
+        let was_vacant = state.machine.is_vacant();
         let result = act(&mut state, now);
-        let busy = !state.machine.is_at_rest();
+        // A driver also says that the room has become vacant: the caller may hold locks that the
+        // runtime needs to forget it.
+        let busy = !state.machine.is_at_rest() || (state.machine.is_vacant() && !was_vacant);
         let (start, driver) = match &mut state.driver {
             DriverSlot::Running(waker) => (false, waker.take()),
             slot @ DriverSlot::None if busy => {

@@ -125,7 +125,7 @@ async fn run_turn<S: Server>(
             return Err(Failed { failure, id });
         }
     };
-    let id = error_id(cell);
+    let id = ErrorId::random(&**cell.host());
     error!(%handler, connection = connection.as_ref().map(Connection::id), error_id = %id, "{handler} {failure}");
     Err(Failed { failure, id })
 }
@@ -318,7 +318,7 @@ impl Pump {
     }
 
     fn storage_failed(&self, what: &str, error: BackendError) -> Failed {
-        let id = error_id(&self.cell);
+        let id = ErrorId::random(&**self.cell.host());
         error!(error_id = %id, "the room could not be {what}: {error}");
         let failure = match what {
             "claimed" => Failure::Error(error.into()),
@@ -363,12 +363,6 @@ impl Drop for OpenBody {
     fn drop(&mut self) {
         self.0.tell_machine(|machine, now| machine.body_ended(now));
     }
-}
-
-fn error_id(cell: &RoomCell) -> ErrorId {
-    let mut id = [0; 8];
-    cell.host().random(&mut id);
-    ErrorId(u64::from_le_bytes(id))
 }
 
 /// Lets other tasks run first.

@@ -1,12 +1,21 @@
 use std::{fmt, time::Duration};
 
-use crate::{BoxError, Connection, RoomAddress};
+use crate::{BoxError, Connection, RoomAddress, host::Host};
 
 /// Names one failure in the log and towards the client, who learns nothing else about it.
 ///
 /// Prints as 16 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ErrorId(pub(crate) u64);
+pub struct ErrorId(u64);
+
+impl ErrorId {
+    /// A fresh id. For runtimes, whose hooks can fail too.
+    pub fn random(host: &(impl Host + ?Sized)) -> Self {
+        let mut id = [0; 8];
+        host.random(&mut id);
+        Self(u64::from_le_bytes(id))
+    }
+}
 
 impl fmt::Display for ErrorId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

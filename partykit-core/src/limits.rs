@@ -1,5 +1,7 @@
 //! Durable Objects' numbers, which hold on every runtime.
 
+use std::time::Duration;
+
 /// Tags of a connection, its id included.
 pub(crate) const TAGS: usize = 10;
 /// Bytes of a tag, and of a connection's id.
@@ -16,5 +18,7 @@ pub(crate) const KEYS: usize = 128;
 pub(crate) const BATCH: usize = 32 << 20;
 /// Failed starts in a row before events are refused for a while.
 pub(crate) const START_FAILURES: u32 = 3;
-/// The longest such while, in seconds; the first is one second, each further one twice as long.
-pub(crate) const START_BACKOFF: u64 = 30;
+/// The first such while; each further one is twice as long.
+pub(crate) const START_BACKOFF_FIRST: Duration = Duration::from_secs(1);
+/// The longest such while.
+pub(crate) const START_BACKOFF: Duration = Duration::from_secs(30);

@@ -1,5 +1,5 @@
 use http::{HeaderValue, StatusCode, header};
-use partykit_core::{Response, runtime::Host};
+use partykit_core::{ErrorId, Response};
 use tracing::error;
 
 use crate::host::TokioHost;
@@ -24,9 +24,7 @@ pub(crate) fn hang_up(status: StatusCode, line: impl std::fmt::Display) -> Respo
 /// A failure on this side of the room: the log gets the detail, the client a 500 with the id under
 /// which the log has it.
 pub(crate) fn failure(host: &TokioHost, detail: impl std::fmt::Display) -> Response {
-    let mut id = [0; 8];
-    host.random(&mut id);
-    let id = format!("{:016x}", u64::from_le_bytes(id));
-    error!(error_id = id, "{detail}");
+    let id = ErrorId::random(host);
+    error!(error_id = %id, "{detail}");
     answer(StatusCode::INTERNAL_SERVER_ERROR, format_args!("the request failed, error {id}"))
 }

@@ -146,8 +146,23 @@ impl Builder {
     /// What answers a request that is for no room: pages, health checks. 404 unless said. The body is at
     /// hand, of up to 2 MiB; a panic is answered with 500.
     ///
-    /// The peer's address is in the request's extensions, as a [`SocketAddr`](std::net::SocketAddr);
-    /// the before-hooks of parties find it there too.
+    /// The runtime's [`Handle`](crate::Handle) is in the request's extensions, and so is the peer's
+    /// [`SocketAddr`](std::net::SocketAddr), which the before-hooks of parties find there too.
+    ///
+    /// ```
+    /// use partykit_core::{Request, Response};
+    /// use partykit_runtime_tokio::{Handle, Runtime};
+    ///
+    /// async fn how_many(request: Request) -> Response {
+    ///     let handle = request.extensions().get::<Handle>();
+    ///     let lobby = handle.and_then(|handle| handle.room_stats("main", "lobby"));
+    ///     let connections = lobby.map_or(0, |lobby| lobby.connections);
+    ///     Response::new(format!("{connections} in the lobby").into())
+    /// }
+    ///
+    /// let builder = Runtime::builder().fallback(how_many);
+    /// # let _ = builder;
+    /// ```
     pub fn fallback<F>(mut self, fallback: impl Fn(Request) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Response> + Send + 'static,

@@ -7,6 +7,7 @@ use partykit_core::{Lobby, Options, Request, Response, Route, RoutePrefix, runti
 use tracing::{Instrument, info_span};
 
 use crate::{
+    Handle,
     answer::answer,
     arrival::Arrival,
     body, hook,
@@ -103,7 +104,9 @@ impl Front {
         let is_head = arrival.head.method == Method::HEAD;
         let answer = async {
             let body = body::read(arrival.body, Options::default().request_body_limit()).await?;
-            let request = Request::from_parts(arrival.head, body.into());
+            let mut request = Request::from_parts(arrival.head, body.into());
+            let handle = Handle::new(self.host.clone(), self.shutdown.clone());
+            request.extensions_mut().insert(handle);
             // The function itself may panic, not only its future.
             let fallback = self.fallback.clone();
             let work = Box::pin(async move { fallback(request).await });

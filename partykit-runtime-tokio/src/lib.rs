@@ -4,12 +4,15 @@
 //! Depend on the crate `partykit` instead, which re-exports this beside what parties are written with.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![allow(
+    clippy::result_large_err,
+    reason = "an answer given early is an Err, at most once a request"
+)]
 
 mod answer;
 mod arrival;
 mod body;
 mod builder;
-#[allow(dead_code, unused_imports)]
 mod codec;
 mod error;
 mod front;

@@ -29,10 +29,12 @@ pub(crate) async fn answer(request: Request) -> Response {
     }
 }
 
-/// The level of the log: `info`, unless `RELAY_LOG` says another.
-pub(crate) fn log_level() -> tracing_subscriber::filter::LevelFilter {
+/// Writes the log to standard output, the address of the page first. Its level is `info`, unless
+/// `RELAY_LOG` says another.
+pub(crate) fn init_log() {
     let level = std::env::var("RELAY_LOG").ok().and_then(|level| level.parse().ok());
-    level.unwrap_or(tracing_subscriber::filter::LevelFilter::INFO)
+    let level = level.unwrap_or(tracing_subscriber::filter::LevelFilter::INFO);
+    tracing_subscriber::fmt().with_target(false).without_time().with_max_level(level).init();
 }
 
 /// A room's stats, as the page wants them.

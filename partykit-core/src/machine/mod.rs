@@ -58,6 +58,9 @@ pub(crate) struct Machine {
     /// Failed starts in a row.
     start_failures: u32,
     refused_until: Duration,
+    /// Until when failed starts are remembered: a room that nobody holds on to would begin to count
+    /// anew with each event.
+    remembered_until: Option<Duration>,
     idle_since: Duration,
     draining: bool,
     outputs: VecDeque<Output>,
@@ -92,6 +95,7 @@ impl Machine {
             start_reason: StartReason::First,
             start_failures: 0,
             refused_until: Duration::ZERO,
+            remembered_until: None,
             idle_since: now,
             draining: false,
             outputs: VecDeque::new(),
@@ -237,6 +241,9 @@ impl Machine {
             turn.cancelled = true;
             self.outputs.push_back(Output::Cancel(CancelReason::Timeout(turn.limit)));
         }
+        if self.remembered_until.is_some_and(|until| now >= until) {
+            self.remembered_until = None;
+        }
         self.advance(now);
     }
 
@@ -284,6 +291,7 @@ impl Machine {
             None if self.phase == Phase::Awake && self.reasons().is_empty() => {
                 Some(self.idle_since + self.options.hibernate_after)
             }
+            None if self.phase == Phase::Asleep => self.remembered_until,
             None => None,
         }
     }
@@ -325,6 +333,7 @@ impl Machine {
             && self.gate.pending().next().is_none()
             && self.outputs.is_empty()
             && !self.unflushed
+            && (self.remembered_until.is_none() || self.draining)
     }
 
     /// How many events wait.
@@ -527,6 +536,7 @@ impl Machine {
         if turn.handler == Handler::OnStart {
             self.phase = Phase::Awake;
             self.start_failures = 0;
+            self.remembered_until = None;
             self.mailbox.unkeep();
         }
         if turn.handler == Handler::OnConnect
@@ -593,15 +603,17 @@ impl Machine {
         if let Some(event) = self.mailbox.pop() {
             self.fail_event(event, Refusal::Failed(id));
         }
+        let mut refused = Duration::ZERO;
         if let Some(over) = self.start_failures.checked_sub(limits::START_FAILURES) {
-            let seconds = 1_u64
-                .checked_shl(over)
-                .map_or(limits::START_BACKOFF, |s| s.min(limits::START_BACKOFF));
-            self.refused_until = now + Duration::from_secs(seconds);
+            refused = 1_u32.checked_shl(over).map_or(limits::START_BACKOFF, |times| {
+                (limits::START_BACKOFF_FIRST * times).min(limits::START_BACKOFF)
+            });
+            self.refused_until = now + refused;
             while let Some(event) = self.mailbox.pop() {
-                self.fail_event(event, Refusal::Unavailable(Duration::from_secs(seconds)));
+                self.fail_event(event, Refusal::Unavailable(refused));
             }
         }
+        self.remembered_until = Some(now + (2 * refused).max(limits::START_BACKOFF_FIRST));
     }
 
     fn commit_failed(&mut self, failed: Failed) {

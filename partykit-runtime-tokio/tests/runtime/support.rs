@@ -28,7 +28,7 @@ pub(crate) async fn within<F: Future>(future: F) -> F::Output {
 pub(crate) async fn eventually(mut holds: impl FnMut() -> bool) {
     within(async {
         while !holds() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::task::yield_now().await;
         }
     })
     .await;
