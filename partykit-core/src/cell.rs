@@ -248,18 +248,25 @@ impl RoomCell {
     ///
     /// The reasons, when something else keeps it awake.
     pub async fn hibernate(self: &Arc<Self>) -> Result<(), Vec<AwakeReason>> {
-        poll_fn(|cx| {
-            {
+        let passes = |reasons: &[AwakeReason]| {
+            !reasons.is_empty() && reasons.iter().all(AwakeReason::is_passing)
+        };
+        loop {
+            poll_fn(|cx| {
                 let mut state = self.lock();
-                let reasons = state.machine.reasons();
-                if !reasons.is_empty() && reasons.iter().all(AwakeReason::is_passing) {
+                if passes(&state.machine.reasons()) {
                     state.watchers.push(cx.waker().clone());
                     return Poll::Pending;
                 }
+                Poll::Ready(())
+            })
+            .await;
+            match self.enter(|state, now| state.machine.hibernate(now)) {
+                // Something has happened since.
+                Err(reasons) if passes(&reasons) => {}
+                result => return result,
             }
-            Poll::Ready(self.enter(|state, now| state.machine.hibernate(now)))
-        })
-        .await
+        }
     }
 
     /// Stops the room: refuses what waits and what comes, lets the running handler and its commit end,

@@ -102,6 +102,7 @@ fn wasm(root: &Path) -> Outcome {
         Command::new(root, &format!("cargo check --target {} {what}", tools::WASM)).run()
     };
     check("-p partykit-core -p partykit-runtime-workers")?;
+    check("-p partykit-conformance --lib --no-default-features")?;
     passed(check("-p echo -p relay --lib --no-default-features"))
 }
 

@@ -142,14 +142,16 @@ impl Gate {
     }
 
     /// The commit in flight failed: everything after the last durable write is void. Returns what was
-    /// held, and whose commit it was.
+    /// held, and whose commit it was: the first handler's that `on_error` is told of, so that a store
+    /// which stays broken does not make `on_start` and `on_error` call each other.
     pub(crate) fn failed(&mut self) -> (Vec<Effect>, Option<Author>) {
         let void = [self.in_flight.take(), self.waiting.take()].into_iter().flatten();
         let mut undo = Vec::new();
         let mut author = None;
         for pending in void {
             undo.extend(pending.undo);
-            author = author.or(Some(pending.author));
+            let is_told = !matches!(pending.author.0, Handler::OnError | Handler::OnStart);
+            author = author.or(is_told.then_some(pending.author));
         }
         for (connection, before) in undo.into_iter().rev() {
             connection.commit_state(before);

@@ -137,7 +137,12 @@ impl Machine {
                 self.discard(Discard::Event(event));
             }
         } else if !self.draining {
-            self.mailbox.push(Event::Close { connection: connection.clone(), close });
+            let event = Event::Close { connection: connection.clone(), close };
+            if now < self.refused_until {
+                self.mailbox.keep(event);
+            } else {
+                self.mailbox.push(event);
+            }
         }
         self.idle_since = now;
         self.advance(now);
@@ -441,7 +446,7 @@ impl Machine {
         self.accountant.woke(now, cause);
         self.phase = Phase::Waking;
         self.begin_turn(Handler::OnStart, None, deadline, limit);
-        // While a commit is in flight its claim has to stay the newest.
+        // A new claim would fence off the commit that is in flight.
         let commits = self.gate.pending().next().is_some();
         if self.epoch.is_some() && (commits || self.roster.count() > 0) {
             self.begin_start(false);
@@ -580,7 +585,12 @@ impl Machine {
         }
         self.release();
         if turn.handler == Handler::OnStart {
-            self.start_failed(now, failed.id);
+            match failed.failure {
+                // An earlier handler's commit, not the start, has failed: the next start is for the
+                // same event, and for the on_error that is before it now.
+                Failure::Commit(_) if !turn.synced => self.reset(),
+                _ => self.start_failed(now, failed.id),
+            }
             self.discard(Discard::Failed(failed));
             return;
         }

@@ -35,7 +35,8 @@ pub(super) struct Turn {
     pub(super) deferred: Vec<(u64, Effect)>,
     /// The connection that is connecting has ended meanwhile.
     pub(super) gone: Option<crate::Close>,
-    synced: bool,
+    /// Some of what it wrote was handed to a commit already.
+    pub(super) synced: bool,
 }
 
 struct Savepoint {
@@ -186,8 +187,14 @@ impl Machine {
     /// Puts (`Some`) or deletes rows: all of them, or none if they are too much for a handler.
     pub(crate) fn write(&mut self, rows: Vec<(Bytes, Option<Bytes>)>) -> Result<(), StorageError> {
         let Some(turn) = &mut self.turn else { return Ok(()) };
-        let size =
-            |key: &Bytes, value: &Option<Bytes>| key.len() + value.as_ref().map_or(0, Bytes::len);
+        if rows.is_empty() {
+            // No commit would ever make its number durable.
+            return Ok(());
+        }
+        // The first byte of a row's key is not the user's, and not counted.
+        let size = |key: &Bytes, value: &Option<Bytes>| {
+            key.len().saturating_sub(1) + value.as_ref().map_or(0, Bytes::len)
+        };
         let more: usize = rows.iter().map(|(key, value)| size(key, value)).sum();
         let replaced =
             rows.iter().filter_map(|(key, _)| Some(size(key, turn.overlay.writes.get(key)?)));
@@ -310,7 +317,8 @@ impl Machine {
     /// Emits an effect, unless it is for the connection that is connecting: its own come after the
     /// handshake's answer.
     fn say(&mut self, turn: Option<TurnId>, mut effect: Effect) {
-        let written = self.gate.written();
+        // No transaction of the handler takes back what others say: that is before every write.
+        let written = if turn.is_some() { self.gate.written() } else { 0 };
         if let Some(Turn { connection: Some(new), deferred, handler: Handler::OnConnect, .. }) =
             &mut self.turn
         {

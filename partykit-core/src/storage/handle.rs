@@ -233,30 +233,33 @@ impl<'a> Storage<'a> {
     /// after such a write, is as if it had not been; the handler goes on.
     ///
     /// ```
-    /// # use partykit_core::{Room, StorageError};
-    /// # async fn pay(room: &Room) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    /// let paid = room.storage().transaction(async |storage| {
-    ///     let left = storage.get::<u32>("coins").await?.unwrap_or(0).checked_sub(5);
-    ///     storage.put("ticket", &true)?;
-    ///     storage.put("coins", &left.ok_or("not enough coins")?)?;
-    ///     Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
-    /// });
-    /// if paid.await.is_err() {
-    ///     assert_eq!(room.storage().get::<bool>("ticket").await?, None);
+    /// use partykit_core::{BoxError, Connection, Message, Result, Room, Server};
+    ///
+    /// struct Shop;
+    ///
+    /// impl Server for Shop {
+    ///     async fn on_message(&mut self, room: &Room, buyer: &Connection, _: Message) -> Result {
+    ///         let sold = room.storage().transaction(async |storage| {
+    ///             storage.put("sold to", buyer.id())?;
+    ///             let left = storage.get::<u32>("left").await?.unwrap_or(0).checked_sub(1);
+    ///             storage.put("left", &left.ok_or("nothing is left")?)?;
+    ///             Ok::<_, BoxError>(())
+    ///         });
+    ///         buyer.send(if sold.await.is_ok() { "thank you" } else { "sorry" });
+    ///         Ok(())
+    ///     }
     /// }
-    /// # Ok(())
-    /// # }
     /// ```
     ///
     /// # Errors
     ///
     /// Those of `work`.
-    pub async fn transaction<T, E>(
-        &self,
-        work: impl AsyncFnOnce(Self) -> Result<T, E>,
+    pub async fn transaction<T, E, F: Future<Output = Result<T, E>>>(
+        self,
+        work: impl FnOnce(Self) -> F,
     ) -> Result<T, E> {
         let mut transaction = Transaction::begin(self.room);
-        let result = work(*self).await;
+        let result = work(self).await;
         transaction.keep = result.is_ok();
         result
     }

@@ -1,0 +1,24 @@
+//! What every PartyKit runtime has to do, as black-box cases that speak HTTP and WebSocket, and the
+//! parties that they talk to.
+//!
+//! * The parties ([`Probe`], [`Starter`], [`Small`]) know nothing but `partykit`: any runtime can serve
+//!   them. A client scripts them with [`Command`]s.
+//! * The cases ([`suite`]) know nothing but an address, and a way to put a room to sleep.
+//! * The binary `probe` serves the parties on Tokio.
+//!
+//! To check another runtime, serve [the parties](PARTIES) on it and [run](suite::run) the suite on its
+//! address.
+#![forbid(unsafe_code)]
+
+mod probe;
+#[cfg(feature = "suite")]
+mod serve;
+#[cfg(feature = "suite")]
+pub mod suite;
+
+pub use probe::{
+    AUTO_REQUEST, AUTO_RESPONSE, Arrival, Command, IN_MEMORY, PARTIES, PROBE, Probe, SECRET, SMALL,
+    SMALL_BODY, SMALL_CONNECTIONS, SMALL_MESSAGE, STARTER, Small, Starter,
+};
+#[cfg(feature = "suite")]
+pub use serve::{Server, serve};

@@ -1,0 +1,22 @@
+mod arrival;
+mod command;
+mod parties;
+mod small;
+mod starter;
+
+pub use arrival::Arrival;
+pub use command::Command;
+pub use parties::{AUTO_REQUEST, AUTO_RESPONSE, Probe, SECRET};
+pub use small::{SMALL_BODY, SMALL_CONNECTIONS, SMALL_MESSAGE, Small};
+pub use starter::Starter;
+
+/// The name under which a runtime serves [`Probe<true>`](Probe): it hibernates.
+pub const PROBE: &str = "probe";
+/// The name under which a runtime serves [`Probe<false>`](Probe): the same, in memory.
+pub const IN_MEMORY: &str = "memory";
+/// The name under which a runtime serves [`Starter`].
+pub const STARTER: &str = "starter";
+/// The name under which a runtime serves [`Small`].
+pub const SMALL: &str = "small";
+/// All names.
+pub const PARTIES: &[&str] = &[PROBE, IN_MEMORY, STARTER, SMALL];

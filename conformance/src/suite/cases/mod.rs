@@ -1,0 +1,104 @@
+mod address;
+mod calls;
+mod closing;
+mod connecting;
+mod failing;
+mod frames;
+mod hooks;
+mod limits;
+mod modes;
+mod origins;
+mod requests;
+mod rooms;
+mod sleeping;
+mod starting;
+mod waking;
+
+use super::Case;
+
+/// Calls a macro with all cases: `module { case, .. } ..`. For tests that want one test for each.
+#[macro_export]
+macro_rules! for_each_case {
+    ($($then:tt)+) => {
+        $($then)+! {
+            address {
+                a_room_is_percent_decoded, bad_encoding_is_400, double_slashes_are_one,
+                extra_path_reaches_the_same_room, missing_room_is_404, pk_has_1_to_256_bytes,
+                unknown_party_is_404, without_pk_an_id_is_made,
+            }
+            connecting {
+                a_close_comes_at_once, a_failed_on_connect_was_never_here, greetings_come_first,
+                ten_tags_with_the_id, tags_and_uri_are_kept, too_many_tags_fail_the_connect,
+                writes_are_stored_at_open,
+            }
+            hooks {
+                a_failing_hook_is_500, a_refusal_wakes_nobody, forged_headers_never_arrive,
+                props_reach_the_room, the_chosen_protocol_is_named, unoffered_protocol_is_500,
+            }
+            origins {
+                a_foreign_page_is_refused, a_page_of_this_host_is_let_in, preflight_is_answered,
+            }
+            frames {
+                auto_response_passes_the_room_by, many_frames_keep_their_order,
+                one_handler_after_another, order_survives_sleep, pings_are_answered,
+                text_stays_text_and_binary_binary, up_to_1_mib,
+            }
+            rooms {
+                a_broadcast_can_leave_out, connections_come_in_order, one_id_twice,
+                state_survives_sleep, tags_select,
+            }
+            limits { bodies_have_a_limit, messages_have_a_limit, rooms_have_a_limit }
+            closing {
+                a_code_and_reason_are_echoed, a_drop_is_1006, a_server_close_reaches_the_client,
+                closed_is_not_listed, normal_is_1000, what_was_said_before_is_handled,
+                without_a_code_is_1005,
+            }
+            failing {
+                a_panic_renews_the_instance, an_error_keeps_the_instance,
+                nothing_is_left_of_an_error_after_a_write,
+                nothing_is_left_of_a_panic_after_a_write, others_are_not_touched,
+                requests_fail_with_500,
+            }
+            requests { default_is_404, the_answer_is_the_rooms, the_room_sees_the_request }
+            starting {
+                a_failing_start_is_tried_again, a_hundred_at_once_see_one_start,
+                the_reason_is_told,
+            }
+            sleeping { storage_survives, tasks_come_back }
+            waking {
+                a_broadcast_from_outside_does_not, a_connect_wakes, a_disconnect_wakes,
+                a_drop_wakes, a_message_wakes, a_ping_does_not, a_pong_does_not,
+                a_request_wakes, asking_does_not, auto_response_does_not,
+            }
+            calls {
+                a_call_is_answered, a_cycle_is_refused, a_tell_arrives, after_a_write_is_refused,
+                failures_are_told, nobody_there_is_told, sleepers_are_woken,
+            }
+            modes { differ_in_nothing }
+        }
+    };
+}
+
+macro_rules! table {
+    ($($module:ident { $($case:ident),* $(,)? })*) => {
+        /// All cases.
+        pub const CASES: &[Case] = &[$($(Case {
+            name: concat!(stringify!($module), "::", stringify!($case)),
+            run: |target| Box::pin(async move { $module::$case(target).await.into() }),
+        }),*),*];
+    };
+}
+for_each_case!(table);
+
+/// The error id in a text: 16 hexadecimal digits.
+///
+/// # Panics
+///
+/// When there is none, or when the text tells the error.
+fn assert_is_generic(text: &str) {
+    let is_id = |word: &&str| word.len() == 16 && word.bytes().all(|it| it.is_ascii_hexdigit());
+    let has_id = text.split(|it: char| !it.is_ascii_alphanumeric()).any(|word| is_id(&word));
+    assert!(has_id, "an error id of 16 hexadecimal digits is expected in {text:?}");
+    assert!(!text.contains(crate::SECRET), "a client must not see {text:?}");
+    assert!(!text.contains(".rs"), "a client must not see {text:?}");
+}

@@ -1,0 +1,18 @@
+//! Every rule that somebody who writes a server, or a client, can observe: one file for each thing that
+//! breaking it would threaten. The rooms are real ones, run by `TestRoom`, or by [`world`] where a test
+//! needs several rooms or a runtime's view of one.
+
+mod calls;
+mod connect;
+mod connections;
+mod effects;
+mod failure;
+mod mailbox;
+mod script;
+mod sleep;
+mod start;
+mod state;
+mod storage;
+mod tasks;
+mod transparency;
+mod world;

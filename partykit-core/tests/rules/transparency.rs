@@ -1,0 +1,211 @@
+//! Sleep is invisible: a server that makes its fields anew in `on_start` does the same whether its room
+//! slept or not; and one that does not is found out.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use futures_executor::block_on;
+use partykit_core::{
+    Close, Connection, Message, Request, Response, Result, Room, Server,
+    testing::{Step, TestRoomBuilder, transparency},
+};
+use proptest::prelude::*;
+
+/// Caches in its fields what storage and connections say, and makes it anew in `on_start`.
+#[derive(Default)]
+struct Tally {
+    total: u32,
+    here: BTreeSet<String>,
+}
+
+impl Tally {
+    fn look_around(&mut self, room: &Room) {
+        self.here = room.connections().map(|c| c.id().to_owned()).collect();
+    }
+}
+
+impl Server for Tally {
+    fn connection_tags(&mut self, _: &Room, id: &str, _: &Request) -> Result<Vec<String>> {
+        Ok(vec![format!("{}-team", &id[..1])])
+    }
+
+    async fn on_start(&mut self, room: &Room) -> Result {
+        self.total = room.storage().get("total").await?.unwrap_or(0);
+        self.look_around(room);
+        Ok(())
+    }
+
+    async fn on_connect(&mut self, room: &Room, new: &Connection, _: &Request) -> Result {
+        if new.id() == "b1" && self.total % 5 == 4 {
+            return Err("not now".into());
+        }
+        self.look_around(room);
+        new.send(format!("{} of {:?}", self.total, self.here));
+        room.storage().put(&format!("seen:{}", new.id()), &self.total)?;
+        Ok(())
+    }
+
+    async fn on_message(&mut self, room: &Room, sender: &Connection, message: Message) -> Result {
+        let word = message.as_text().ok_or("text, please")?;
+        if word == "fail" {
+            return Err("as you wish".into());
+        }
+        self.total += 1;
+        room.storage().put("total", &self.total)?;
+        let said = sender.state::<u32>()?.unwrap_or(0) + 1;
+        sender.set_state(&said)?;
+        room.broadcast(format!("{said} of {} by {:?}", self.total, self.here)).tag("a-team").send();
+        match word {
+            "panic" => panic!("as you wish"),
+            "undo" => return Err("as you wish".into()),
+            "bye" => {
+                sender.close(4000, "bye")?;
+                self.look_around(room);
+            }
+            "task" => room.spawn("echo", async { 1_u32 }),
+            _ => room.broadcast(message).except(sender).send(),
+        }
+        Ok(())
+    }
+
+    async fn on_task(&mut self, room: &Room, result: partykit_core::TaskResult) -> Result {
+        self.total += result.value::<u32>()?;
+        room.storage().put("total", &self.total)?;
+        Ok(())
+    }
+
+    async fn on_close(&mut self, room: &Room, gone: &Connection, close: Close) -> Result {
+        self.look_around(room);
+        room.broadcast(format!("{} went with {close}: {:?}", gone.id(), self.here)).send();
+        Ok(())
+    }
+
+    async fn on_request(&mut self, room: &Room, _: Request) -> Result<Response> {
+        let stored: Option<u32> = room.storage().get("total").await?;
+        let body = format!("{} {stored:?} {:?} {}", self.total, self.here, room.count());
+        Ok(Response::new(body.into()))
+    }
+}
+
+/// Keeps its count in a field and nowhere else.
+#[derive(Default)]
+struct Forgetful(u32);
+
+impl Server for Forgetful {
+    async fn on_request(&mut self, _: &Room, _: Request) -> Result<Response> {
+        Ok(Response::new(self.0.to_string().into()))
+    }
+
+    async fn on_message(&mut self, _: &Room, _: &Connection, _: Message) -> Result {
+        self.0 += 1;
+        Ok(())
+    }
+}
+
+/// Greets in `on_start`.
+#[derive(Default)]
+struct Talkative;
+
+impl Server for Talkative {
+    async fn on_start(&mut self, room: &Room) -> Result {
+        room.broadcast("good morning").send();
+        Ok(())
+    }
+}
+
+/// Counts its starts in storage: nobody hears it, but it is there.
+#[derive(Default)]
+struct Diarist;
+
+impl Server for Diarist {
+    async fn on_start(&mut self, room: &Room) -> Result {
+        let starts: u32 = room.storage().get("starts").await?.unwrap_or(0);
+        room.storage().put("starts", &(starts + 1))?;
+        Ok(())
+    }
+}
+
+fn rooms<S: Server + Default>() -> TestRoomBuilder<S> {
+    TestRoomBuilder::new(|_| S::default())
+}
+
+fn id() -> impl Strategy<Value = String> {
+    prop::sample::select(vec!["a1", "a2", "b1"]).prop_map(str::to_owned)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let words = vec!["hello", "fail", "undo", "panic", "bye", "task"];
+    prop_oneof![
+        3 => id().prop_map(Step::Connect),
+        6 => (id(), prop::sample::select(words)).prop_map(|(id, word)| Step::say(&id, word)),
+        1 => id().prop_map(|id| Step::say(&id, vec![0xFF])),
+        1 => (id(), prop::sample::select(vec![1000, 4321])).prop_map(|(id, code)| Step::close(&id, code)),
+        1 => id().prop_map(Step::Vanish),
+        2 => Just(Step::get("/total?x=1")),
+        1 => (0..20_u64).prop_map(|seconds| Step::Advance(Duration::from_secs(seconds))),
+    ]
+}
+
+/// Steps of which each is possible: whoever acts has connected before.
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(step(), 1..40).prop_map(|steps| {
+        let mut known = BTreeSet::new();
+        let possible = steps.into_iter().map(|step| match &step {
+            Step::Connect(id)
+            | Step::Vanish(id)
+            | Step::Say { id, .. }
+            | Step::Close { id, .. } => {
+                if known.insert(id.clone()) {
+                    Step::Connect(id.clone())
+                } else {
+                    step
+                }
+            }
+            _ => step,
+        });
+        possible.collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn nobody_can_tell_whether_a_correct_server_slept(steps in steps()) {
+        block_on(transparency(rooms::<Tally>, &steps)).unwrap();
+    }
+
+    #[test]
+    fn a_server_that_forgets_is_found_out_as_soon_as_somebody_asks(
+        before in 1..5_usize,
+        after in 0..5_usize,
+    ) {
+        let mut steps = vec![Step::connect("a1")];
+        steps.extend((0..before).map(|_| Step::say("a1", "x")));
+        steps.push(Step::get(""));
+        steps.extend((0..after).map(|_| Step::get("")));
+        let difference = block_on(transparency(rooms::<Forgetful>, &steps)).unwrap_err();
+        prop_assert_eq!(difference.step, before + 1);
+        let (awake, asleep) = (&difference.awake[0], &difference.asleep[0]);
+        prop_assert_eq!(awake, &format!("200 OK Some(b\"{before}\")"));
+        prop_assert_eq!(asleep, "200 OK Some(b\"0\")");
+        let lines = [format!("- {awake}"), format!("+ {asleep}")];
+        let shown = difference.to_string();
+        prop_assert!(lines.iter().all(|line| shown.contains(line)), "{}", shown);
+    }
+}
+
+#[test]
+fn a_server_that_speaks_when_it_wakes_is_found_out() {
+    let steps = [Step::connect("a1"), Step::get(""), Step::say("a1", "x")];
+    let difference = block_on(transparency(rooms::<Talkative>, &steps)).unwrap_err();
+    assert_eq!(difference.step, 1, "nobody was here to hear the first one");
+    assert!(difference.asleep.iter().any(|line| line.contains("good morning")));
+    assert!(!difference.awake.iter().any(|line| line.contains("good morning")));
+}
+
+#[test]
+fn a_server_that_writes_when_it_wakes_is_found_out() {
+    let steps = [Step::connect("a1"), Step::say("a1", "x")];
+    let difference = block_on(transparency(rooms::<Diarist>, &steps)).unwrap_err();
+    assert_eq!(difference.step, 1);
+}
