@@ -10,7 +10,7 @@ use partykit_core::{Connection, List, Message, Result, Room, Server, testing::Te
 
 /// Something that a handler does with its storage.
 #[derive(Arbitrary, Clone, Debug)]
-pub enum ListStep {
+enum ListStep {
     /// The handler ends, what it wrote is committed, and the next one begins.
     Commit,
     /// The handler fails, what it wrote is forgotten, and the next one begins.
@@ -29,7 +29,7 @@ pub enum ListStep {
 
 /// Which rows, as [`List`] has it.
 #[derive(Arbitrary, Clone, Debug)]
-pub struct Query {
+struct Query {
     prefix: Option<Key>,
     start: Option<Key>,
     /// Without the first key itself.
@@ -41,7 +41,7 @@ pub struct Query {
 
 /// A key that has neighbours: a few parts of a small alphabet.
 #[derive(Arbitrary, Clone, Debug)]
-pub struct Key(u8, Option<u8>, Option<u8>);
+struct Key(u8, Option<u8>, Option<u8>);
 
 impl Key {
     fn text(&self) -> String {
@@ -59,7 +59,8 @@ type Rows = BTreeMap<String, Vec<u8>>;
 /// # Panics
 ///
 /// When they differ.
-pub fn list(steps: &[ListStep]) {
+pub fn list(bytes: &[u8]) {
+    let steps = crate::values::<ListStep>(bytes);
     let script = Arc::new(Mutex::new(Script::default()));
     let room = {
         let script = script.clone();

@@ -15,7 +15,7 @@ use partykit_core::{
 
 /// Something that happens to a room.
 #[derive(Arbitrary, Clone, Debug)]
-pub enum RoomStep {
+enum RoomStep {
     /// Time passes: a second, or as much as handlers that hang may take.
     Advance(bool),
     /// One of the clients closes its connection.
@@ -38,7 +38,7 @@ pub enum RoomStep {
 
 /// What a handler does for a client.
 #[derive(Arbitrary, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deed {
+enum Deed {
     /// Closes the client's connection.
     Close,
     /// Deletes a row and says so.
@@ -83,7 +83,8 @@ type Rows = BTreeMap<String, Vec<u8>>;
 /// When the room stores something else than what its successful handlers wrote, when a client was told
 /// something else than what is durable, was told nothing, or is still connecting at the end, or when an
 /// instance is not what storage makes of it.
-pub fn machine(steps: &[RoomStep]) {
+pub fn machine(bytes: &[u8]) {
+    let steps = crate::values::<RoomStep>(bytes);
     block_on(async {
         let mut world = World::new();
         for step in steps.iter().take(MAX_STEPS) {
