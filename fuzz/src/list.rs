@@ -39,6 +39,30 @@ struct Query {
     limit: Option<u8>,
 }
 
+/// One of a few keys, some of which begin others, at the edges of what text can be.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+struct Key(u8);
+
+impl Key {
+    fn text(self) -> String {
+        const EDGES: [&str; 4] = ["", "\0", "é", "\u{10ffff}"];
+        let [first, second] = [self.0 % 4, self.0 / 4 % 4].map(usize::from);
+        [["a", "b", "\u{7f}", "\u{10ffff}"][first], EDGES[second]].concat()
+    }
+}
+
+/// Which rows, as [`List`] has it.
+#[derive(Arbitrary, Clone, Debug)]
+struct Query {
+    prefix: Option<Key>,
+    start: Option<Key>,
+    /// Without the first key itself.
+    after: bool,
+    end: Option<Key>,
+    reverse: bool,
+    limit: Option<u8>,
+}
+
 /// A key that has neighbours: a few parts of a small alphabet.
 #[derive(Arbitrary, Clone, Debug)]
 struct Key(u8, Option<u8>, Option<u8>);
@@ -167,10 +191,10 @@ impl Query {
 
     /// The same, word for word.
     fn select(&self, rows: &Rows) -> Vec<(String, Vec<u8>)> {
-        let prefix = self.prefix.as_ref().map(Key::text).unwrap_or_default();
-        let start = self.start.as_ref().map(Key::text).unwrap_or_default();
+        let prefix = self.prefix.map(Key::text).unwrap_or_default();
+        let start = self.start.map(Key::text).unwrap_or_default();
         let after = self.after && self.start.is_some();
-        let end = self.end.as_ref().map(Key::text);
+        let end = self.end.map(Key::text);
         let mut selected: Vec<_> = rows
             .iter()
             .filter(|(key, _)| key.starts_with(&prefix))
