@@ -51,31 +51,6 @@ impl Key {
     }
 }
 
-/// Which rows, as [`List`] has it.
-#[derive(Arbitrary, Clone, Debug)]
-struct Query {
-    prefix: Option<Key>,
-    start: Option<Key>,
-    /// Without the first key itself.
-    after: bool,
-    end: Option<Key>,
-    reverse: bool,
-    limit: Option<u8>,
-}
-
-/// A key that has neighbours: a few parts of a small alphabet.
-#[derive(Arbitrary, Clone, Debug)]
-struct Key(u8, Option<u8>, Option<u8>);
-
-impl Key {
-    fn text(&self) -> String {
-        const PARTS: [&str; 8] =
-            ["a", "b", "\0", "\u{7f}", "é", "\u{7ff}", "\u{ffff}", "\u{10ffff}"];
-        let parts = [Some(self.0), self.1, self.2].into_iter().flatten();
-        parts.map(|part| PARTS[usize::from(part) % PARTS.len()]).collect()
-    }
-}
-
 type Rows = BTreeMap<String, Vec<u8>>;
 
 /// Runs the steps in the handlers of a room and compares what `list` gives with what a map has.

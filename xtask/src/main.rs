@@ -5,6 +5,7 @@
 
 mod autobahn;
 mod command;
+mod fuzz;
 mod report;
 mod rules;
 mod steps;
@@ -13,7 +14,7 @@ mod tools;
 use std::{env, path::PathBuf, process::ExitCode};
 
 use report::Report;
-use steps::{STEPS, Step};
+use steps::{ON_DEMAND, STEPS, Step};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -50,7 +51,10 @@ fn select<'a>(names: &[&'a str]) -> Result<Vec<&'static Step>, &'a str> {
     }
     names
         .iter()
-        .map(|name| STEPS.iter().find(|step| step.name == *name).ok_or(*name))
+        .map(|name| {
+            let known = STEPS.iter().chain(ON_DEMAND);
+            known.into_iter().find(|step| step.name == *name).ok_or(*name)
+        })
         .collect::<Result<_, _>>()
 }
 
@@ -73,9 +77,10 @@ fn help() -> String {
          cargo xtask STEP.. [--keep-going]  only these\n\n\
          The first failure ends the run, unless --keep-going is given.\n\n",
     );
-    for step in STEPS {
-        text.push_str(&format!("  {:<10}{}\n", step.name, step.about));
-    }
+    let row = |step: &Step| format!("  {:<10}{}\n", step.name, step.about);
+    text.extend(STEPS.iter().map(row));
+    text.push_str("\nNot a part of test:\n\n");
+    text.extend(ON_DEMAND.iter().map(row));
     text
 }
 
@@ -91,15 +96,16 @@ mod tests {
 
     #[test]
     fn steps_are_selected_by_name_and_unknown_ones_refused() {
-        let some: Vec<_> = select(&["unit", "fmt"]).unwrap().iter().map(|s| s.name).collect();
-        assert_eq!(some, ["unit", "fmt"]);
+        let names = ["unit", "fuzz", "fmt"];
+        let some: Vec<_> = select(&names).unwrap().iter().map(|s| s.name).collect();
+        assert_eq!(some, names);
         assert_eq!(select(&["fmt", "nonsense"]).err(), Some("nonsense"));
     }
 
     #[test]
     fn help_names_every_step() {
         let help = help();
-        for step in STEPS {
+        for step in STEPS.iter().chain(ON_DEMAND) {
             assert!(help.contains(step.name) && help.contains(step.about));
         }
     }

@@ -5,6 +5,7 @@ use std::{env, path::Path};
 use crate::{
     autobahn,
     command::{Command, Failure},
+    fuzz,
     report::{Outcome, Verdict},
     rules, tools,
 };
@@ -48,6 +49,13 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "hack", about: "each feature of each published crate by itself", run: hack },
     Step { name: "deny", about: "licences, sources, bans and known vulnerabilities", run: deny },
 ];
+
+/// What runs only when it is asked for.
+pub(crate) const ON_DEMAND: &[Step] = &[Step {
+    name: "fuzz",
+    about: "each fuzz target for FUZZ_SECONDS, 20 unless said; needs a nightly toolchain",
+    run: fuzz,
+}];
 
 const PUBLISHED: &[&str] =
     &["partykit", "partykit-core", "partykit-runtime-tokio", "partykit-runtime-workers"];
@@ -133,6 +141,11 @@ fn autobahn(root: &Path) -> Outcome {
     autobahn::install(root)?;
     Command::new(root, SERVERS).run()?;
     autobahn::run(&built("echo", "echo")?)
+}
+
+fn fuzz(root: &Path) -> Outcome {
+    tools::install_fuzz(root)?;
+    fuzz::run(root)
 }
 
 fn doc(root: &Path) -> Outcome {
