@@ -246,6 +246,13 @@ impl<S: Server + Default> Default for TestRoom<S> {
     }
 }
 
+/// Ends the server: its tasks hold the room, and it holds them.
+impl<S> Drop for TestRoom<S> {
+    fn drop(&mut self) {
+        self.host.crash();
+    }
+}
+
 impl<S> fmt::Debug for TestRoom<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TestRoom").field("address", &self.address).finish_non_exhaustive()
@@ -391,6 +398,16 @@ mod tests {
     struct Nothing;
 
     impl Server for Nothing {}
+
+    #[test]
+    fn nothing_is_left_of_a_room_that_was_awake() {
+        let backend = Arc::new(MemoryBackend::default());
+        let room = TestRoom::<Nothing>::builder().backend(backend.clone()).build();
+        let client = block_on(room.connect("ada"));
+        assert!(room.stats().account.wakes() > 0);
+        drop((room, client));
+        assert_eq!(Arc::strong_count(&backend), 1);
+    }
 
     #[test]
     fn names_and_ids_may_be_what_they_like() {
