@@ -56,6 +56,13 @@ impl fmt::Display for RoomId {
 }
 
 /// A room id that is empty or too long. Holds its length in bytes.
+///
+/// ```
+/// use partykit_core::RoomId;
+///
+/// let error = RoomId::new("").unwrap_err();
+/// assert_eq!(error.to_string(), "a room id has 1 to 1024 bytes, this one has 0");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a room id has 1 to {max} bytes, this one has {0}", max = RoomId::MAX_LEN)]
 pub struct InvalidRoomId(usize);

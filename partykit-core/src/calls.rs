@@ -6,6 +6,14 @@ use crate::{CallError, InvalidRoomId, Request, Response, Room, RoomAddress, Room
 
 /// The rooms that wait for a call, outermost first. A call into one of them is refused, because
 /// it could never be answered.
+///
+/// ```
+/// use partykit_core::{RoomAddress, RoomId, runtime::Chain};
+///
+/// let room = RoomAddress::new("chat", RoomId::new("lobby")?);
+/// assert!(!Chain::new().contains(&room));
+/// # Ok::<(), partykit_core::InvalidRoomId>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct Chain(Option<Arc<Link>>);
 
@@ -81,6 +89,16 @@ impl<'a> PartyRef<'a> {
 }
 
 /// Another room, to call or tell. Made with [`PartyRef::room`].
+///
+/// ```
+/// use partykit_core::{Body, CallError, Request, Room, RoomRef};
+///
+/// fn count(room: &Room) -> Result<(), CallError> {
+///     let counter: RoomRef = room.party("counter").room("all");
+///     counter.tell(Request::new(Body::from("one more")))
+/// }
+/// # let _ = count;
+/// ```
 #[derive(Debug)]
 pub struct RoomRef<'a> {
     room: &'a Room,

@@ -28,6 +28,18 @@ use crate::{
 ///
 /// Every method may be called from anywhere, at any time. If something is to be done then and no driver
 /// runs, [`Host::start`] is called.
+///
+/// ```
+/// use std::sync::Arc;
+/// use partykit_core::{Options, RoomAddress, RoomId, RoomPhase, runtime::{Host, RoomCell}};
+///
+/// fn open(host: Arc<dyn Host>, id: RoomId) -> Arc<RoomCell> {
+///     let cell = RoomCell::new(RoomAddress::new("chat", id), Options::new(), host);
+///     assert_eq!(cell.stats().phase, RoomPhase::Asleep);
+///     cell
+/// }
+/// # let _ = open;
+/// ```
 pub struct RoomCell {
     address: RoomAddress,
     host: Arc<dyn Host>,
@@ -77,6 +89,15 @@ pub struct RoomStats {
 }
 
 /// Whether a room has an instance.
+///
+/// ```
+/// use partykit_core::{RoomPhase, RoomStats};
+///
+/// fn is_in_memory(stats: &RoomStats) -> bool {
+///     stats.phase != RoomPhase::Asleep
+/// }
+/// # let _ = is_in_memory;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(clippy::exhaustive_enums, reason = "these are the states of the machine")]
 pub enum RoomPhase {
@@ -221,7 +242,7 @@ impl RoomCell {
         let machine = &mut state.machine;
         let reasons = machine.reasons();
         let idles = machine.phase() == Phase::Awake && reasons.is_empty();
-        let until = machine.idle_since() + machine.options().hibernate_after;
+        let until = machine.idle_since().saturating_add(machine.options().hibernate_after);
         RoomStats {
             phase: match machine.phase() {
                 Phase::Asleep => RoomPhase::Asleep,

@@ -97,6 +97,13 @@ impl fmt::Display for Close {
 }
 
 /// A close that cannot be sent.
+///
+/// ```
+/// use partykit_core::{Close, InvalidClose};
+///
+/// assert_eq!(Close::new(1006, "").unwrap_err(), InvalidClose::Code(1006.into()));
+/// assert_eq!(Close::new(1000, "?".repeat(200)).unwrap_err(), InvalidClose::Reason(200));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidClose {

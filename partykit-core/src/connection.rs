@@ -219,6 +219,18 @@ impl fmt::Debug for Connection {
 }
 
 /// A state that cannot be set.
+///
+/// ```
+/// use partykit_core::{Connection, StateError};
+///
+/// fn remember(connection: &Connection, text: &str) -> Result<(), StateError> {
+///     match connection.set_state(text) {
+///         Err(StateError::TooLarge(_)) => connection.set_state("something long"),
+///         result => result,
+///     }
+/// }
+/// # let _ = remember;
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StateError {

@@ -24,12 +24,29 @@ use crate::{
 /// PartySocket gives a connect up after this time.
 const SLOW_CONNECT: Duration = Duration::from_secs(4);
 
+/// So many turns may follow one another before other tasks of the thread get theirs.
+const TURNS_PER_YIELD: u32 = 64;
+
 /// Runs a room until nothing is left to do: makes its instance, runs its handlers, commits, lets what
 /// it says leave, puts it to sleep. Runtimes call it when [`Host::start`](crate::runtime::Host::start)
 /// asks for it.
 ///
 /// The future ends when the room sleeps and nothing waits; its connections stay. It has to be polled
 /// to its end.
+///
+/// ```
+/// use std::sync::Arc;
+/// use partykit_core::{Server, runtime::{Host, RoomCell, drive}};
+///
+/// #[derive(Default)]
+/// struct Chat;
+/// impl Server for Chat {}
+///
+/// fn start(host: &dyn Host, room: Arc<RoomCell>) {
+///     host.spawn(Box::pin(drive(room, |_| Chat)));
+/// }
+/// # let _ = start;
+/// ```
 pub async fn drive<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send) {
     let span =
         tracing::info_span!("room", party = cell.address().party(), room = %cell.address().room());
@@ -39,12 +56,14 @@ pub async fn drive<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S +
 async fn run<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send) {
     let mut pump = Pump::new(cell.clone());
     let mut instance = None;
+    let mut turns = 0_u32;
     loop {
         match poll_fn(|cx| pump.poll(cx)).await {
             Step::Run(job) => {
-                if mem::take(&mut pump.rested) {
-                    // Events that arrive together are handled together, and what the room says to one
-                    // client in answer to all of them leaves in one write.
+                turns = turns.wrapping_add(1);
+                // Events that arrive together are handled together, and what the room says to one
+                // client in answer to all of them leaves in one write. And a busy room lets others run.
+                if mem::take(&mut pump.rested) || turns % TURNS_PER_YIELD == 0 {
                     yield_now().await;
                 }
                 let result = run_turn(&cell, &mut pump, &mut instance, &make, job).await;
@@ -255,7 +274,7 @@ impl Pump {
                     older.socket().probe();
                 }
             }
-            Effect::Close(connection, close) => {
+            Effect::Close(connection, close) | Effect::HangUp(connection, close) => {
                 connection.socket().close(close);
                 self.flush_later(Targets::One(connection));
             }

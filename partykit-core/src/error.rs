@@ -5,8 +5,18 @@ use crate::{BoxError, Connection, RoomAddress, host::Host};
 /// Names one failure in the log and towards the client, who learns nothing else about it.
 ///
 /// Prints as 16 hexadecimal digits.
+///
+/// ```
+/// use partykit_core::{ErrorId, HandlerError};
+///
+/// fn ticket(error: &HandlerError) -> String {
+///     let id: ErrorId = error.id();
+///     format!("please tell us this number: {id}")
+/// }
+/// # let _ = ticket;
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ErrorId(u64);
+pub struct ErrorId(pub(crate) u64);
 
 impl ErrorId {
     /// A fresh id. For runtimes, whose hooks can fail too.
@@ -29,7 +39,20 @@ impl fmt::Debug for ErrorId {
     }
 }
 
+#[cfg(test)]
+impl ErrorId {
+    pub(crate) fn planned(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 /// One of the functions of a [`Server`](crate::Server).
+///
+/// ```
+/// use partykit_core::Handler;
+///
+/// assert_eq!(Handler::OnMessage.name(), "on_message");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "each is named after its function")]
@@ -131,6 +154,15 @@ impl std::error::Error for HandlerError {
 }
 
 /// How a handler failed.
+///
+/// ```
+/// use partykit_core::{FailureKind, HandlerError};
+///
+/// fn is_a_bug(error: &HandlerError) -> bool {
+///     matches!(error.kind(), FailureKind::Panic | FailureKind::Timeout)
+/// }
+/// # let _ = is_a_bug;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FailureKind {
@@ -166,6 +198,15 @@ impl fmt::Display for Failure {
 }
 
 /// Why a room did not answer a request, or did not let a connection in.
+///
+/// ```
+/// use std::time::Duration;
+/// use partykit_core::Refusal;
+///
+/// let answer = Refusal::Unavailable(Duration::from_secs(2)).response();
+/// assert_eq!(answer.status(), 503);
+/// assert_eq!(answer.headers()["retry-after"], "3");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -211,6 +252,19 @@ impl Refusal {
 }
 
 /// Why a call to another room failed.
+///
+/// ```
+/// use partykit_core::{Body, CallError, Request, Response, Room};
+///
+/// async fn ask(room: &Room) -> Result<Option<Response>, CallError> {
+///     match room.party("counter").room("all").request(Request::new(Body::empty())).await {
+///         Ok(answer) => Ok(Some(answer)),
+///         Err(CallError::Timeout(..) | CallError::Refused(..)) => Ok(None),
+///         Err(error) => Err(error),
+///     }
+/// }
+/// # let _ = ask;
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {

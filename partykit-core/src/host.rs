@@ -10,6 +10,20 @@ use crate::{
 
 /// What a runtime gives to its rooms: time, chance, named values, storage, timers, tasks, and the way
 /// to other rooms. One for all rooms of a runtime.
+///
+/// ```
+/// use std::sync::Arc;
+/// use partykit_core::runtime::{Host, RoomCell, drive};
+/// # use partykit_core::Server;
+/// # struct Chat;
+/// # impl Server for Chat {}
+///
+/// /// What `Host::start` of a runtime for one party comes down to.
+/// fn start(host: &dyn Host, room: &Arc<RoomCell>) {
+///     host.spawn(Box::pin(drive(room.clone(), |_| Chat)));
+/// }
+/// # let _ = start;
+/// ```
 pub trait Host: Send + Sync + 'static {
     /// A monotonic clock: the time since an origin of the runtime's choosing.
     fn elapsed(&self) -> Duration;
@@ -58,6 +72,25 @@ pub trait Host: Send + Sync + 'static {
 
 /// A socket that a runtime owns: the other end of a [`Connection`](crate::Connection). Its methods
 /// are called by the room's driver, in order and never two at once, and must not block.
+///
+/// ```
+/// use std::sync::Mutex;
+/// use partykit_core::{Close, Message, runtime::{Outgoing, Socket}};
+///
+/// /// Notes what a room says, for a test.
+/// #[derive(Default)]
+/// struct Notebook(Mutex<Vec<Message>>);
+///
+/// impl Socket for Notebook {
+///     fn accept(&self) {}
+///     fn refuse(&self, _: Close) {}
+///     fn send(&self, message: &Outgoing) {
+///         self.0.lock().unwrap().push(message.message().clone());
+///     }
+///     fn close(&self, _: Close) {}
+///     fn flush(&self) {}
+/// }
+/// ```
 pub trait Socket: Send + Sync + 'static {
     /// `on_connect` succeeded and its writes are durable: answer the handshake.
     fn accept(&self);
@@ -85,6 +118,16 @@ pub trait Socket: Send + Sync + 'static {
 
 /// A message on its way to any number of sockets, with room for its encoded form: whichever socket is
 /// first encodes, the others share.
+///
+/// ```
+/// use bytes::Bytes;
+/// use partykit_core::runtime::Outgoing;
+///
+/// fn queue(message: &Outgoing, queue: &mut Vec<Bytes>) {
+///     queue.push(message.encoded(|message| Bytes::copy_from_slice(message.as_bytes())).clone());
+/// }
+/// # let _ = queue;
+/// ```
 pub struct Outgoing {
     message: Message,
     encoded: std::sync::OnceLock<Bytes>,

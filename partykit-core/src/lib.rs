@@ -11,6 +11,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod address;
+mod attachment;
 mod broadcast;
 mod calls;
 mod cell;
@@ -41,10 +42,28 @@ mod time;
 mod turn;
 
 /// Any error, as handlers return it.
+///
+/// ```
+/// use partykit_core::BoxError;
+///
+/// let error: BoxError = "no such move".into();
+/// assert_eq!(error.to_string(), "no such move");
+/// ```
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What handlers return. The error type is a parameter, so that a `Result<u32, MyError>` still means
 /// what it says where this name is imported.
+///
+/// ```
+/// use partykit_core::Result;
+///
+/// fn handler() -> Result {
+///     let number: u32 = "12".parse()?;
+///     assert_eq!(number, 12);
+///     Ok(())
+/// }
+/// # handler().unwrap();
+/// ```
 pub type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 
 pub use address::{InvalidRoomId, RoomAddress, RoomId};
@@ -74,6 +93,7 @@ pub use time::Timestamp;
 /// [`Socket`](runtime::Socket)s, keeps a [`RoomCell`](runtime::RoomCell) for each room, tells it what
 /// happens, and runs [`drive`](runtime::drive) when asked to.
 pub mod runtime {
+    pub use crate::attachment::{Attachment, AttachmentError};
     pub use crate::calls::Chain;
     pub use crate::cell::RoomCell;
     pub use crate::driver::drive;

@@ -5,6 +5,14 @@ use serde::Serialize;
 use crate::{Body, Request, Response, RoomAddress, http::Props};
 
 /// Looks up a named value of the surroundings: an environment variable, a secret.
+///
+/// ```
+/// use std::sync::Arc;
+/// use partykit_core::Vars;
+///
+/// let vars: Vars = Arc::new(|name| std::env::var(name).ok());
+/// # let _ = vars;
+/// ```
 pub type Vars = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// What a before-hook sees: which room is asked for, and the runtime's named values. No room exists

@@ -48,6 +48,11 @@ pub struct TaskResult {
 }
 
 impl TaskResult {
+    #[cfg(test)]
+    pub(crate) fn planned(name: &'static str, last: bool) -> Self {
+        Self { name, value: Ok(Box::new(())), last }
+    }
+
     /// What [`Room::spawn`](crate::Room::spawn) was told.
     pub fn name(&self) -> &'static str {
         self.name
@@ -82,6 +87,19 @@ impl fmt::Debug for TaskResult {
 }
 
 /// A task that has no value of the type asked for.
+///
+/// ```
+/// use partykit_core::{TaskError, TaskResult};
+///
+/// fn weather(result: TaskResult) -> String {
+///     match result.value::<String>() {
+///         Ok(weather) => weather,
+///         Err(TaskError::Panicked { task, .. }) => format!("{task} is out of order"),
+///         Err(error) => error.to_string(),
+///     }
+/// }
+/// # let _ = weather;
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskError {
@@ -104,6 +122,19 @@ pub enum TaskError {
 }
 
 /// The way of a running task to its room, see [`Room::spawn_streaming`](crate::Room::spawn_streaming).
+///
+/// ```
+/// use partykit_core::Room;
+///
+/// fn count_down(room: &Room) {
+///     room.spawn_streaming("count down", async |emitter| {
+///         for left in (1..=3).rev() {
+///             emitter.emit(left).await;
+///         }
+///     });
+/// }
+/// # let _ = count_down;
+/// ```
 pub struct Emitter {
     cell: Arc<RoomCell>,
     id: u64,

@@ -17,6 +17,15 @@ pub struct RuntimeStats {
 }
 
 /// How the rooms of a party are right now.
+///
+/// ```
+/// use partykit_runtime_tokio::{Handle, PartyStats};
+///
+/// fn busiest(handle: &Handle) -> Option<usize> {
+///     handle.stats().parties.values().map(|party: &PartyStats| party.connections).max()
+/// }
+/// # let _ = busiest;
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PartyStats {

@@ -14,9 +14,7 @@ pub(crate) async fn answer(request: Request) -> Response {
         return text(StatusCode::INTERNAL_SERVER_ERROR, "no runtime");
     };
     match (request.method(), request.uri().path()) {
-        (&Method::GET, "/") => {
-            respond(StatusCode::OK, "text/html; charset=utf-8", include_str!("page.html"))
-        }
+        (&Method::GET, "/") => respond(StatusCode::OK, "text/html; charset=utf-8", page()),
         (&Method::GET, "/stats") => {
             let stats = handle.room_stats("main", &room);
             respond(StatusCode::OK, "application/json", describe(stats).to_string())
@@ -27,6 +25,17 @@ pub(crate) async fn answer(request: Request) -> Response {
         },
         _ => text(StatusCode::NOT_FOUND, "not found"),
     }
+}
+
+/// One document, with everything in it.
+fn page() -> String {
+    format!(
+        include_str!("page/index.html"),
+        style = include_str!("page/style.css"),
+        client = include_str!("page/client.js"),
+        panels = include_str!("page/panels.js"),
+        room = include_str!("page/room.js"),
+    )
 }
 
 /// Writes the log to standard output, the address of the page first. Its level is `info`, unless
@@ -62,7 +71,7 @@ fn describe(stats: Option<RoomStats>) -> Value {
         "connections": stats.connections,
         "life_ms": account.life.as_millis() as u64,
         "resident_ms": account.resident.as_millis() as u64,
-        "active_ms": account.active.as_millis() as u64,
+        "active_ms": account.active.as_secs_f64() * 1e3,
         "starts": account.wakes(),
         "sleeps": account.sleeps,
         "last_wake": last_wake,

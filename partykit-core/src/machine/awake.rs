@@ -3,6 +3,14 @@ use std::{fmt, panic::Location};
 use crate::Handler;
 
 /// One reason why a room does not sleep, with the place in the code that caused it where there is one.
+///
+/// ```
+/// use partykit_core::AwakeReason;
+///
+/// assert!(AwakeReason::Mailbox(3).is_passing());
+/// assert_eq!(AwakeReason::Mailbox(3).to_string(), "3 events wait");
+/// assert!(!AwakeReason::ResponseBodies(1).is_passing(), "a client decides when it ends");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AwakeReason {

@@ -43,7 +43,10 @@ impl Mailbox {
     }
 
     /// Removes the first event for which `is` holds.
-    pub(crate) fn remove(&mut self, is: impl FnMut(&Event) -> bool) -> Option<Event> {
+    pub(crate) fn remove(&mut self, mut is: impl FnMut(&Event) -> bool) -> Option<Event> {
+        if let Some(at) = self.kept.iter().position(&mut is) {
+            return self.kept.remove(at);
+        }
         let at = self.events.iter().position(is)?;
         let event = self.events.remove(at)?;
         self.bytes -= event.size();

@@ -1,8 +1,9 @@
 //! The sans-IO room: what happens goes in with the time at which it happens, what is to be done comes
 //! out. No clock, no socket, no future is touched here, so the same calls always give the same outputs.
 //!
-//! This file has every transition between sleeping, waking and awake, and the fate of every event.
-//! What a handler does while it runs stands in [`turn`].
+//! This file has what goes in, and what can be asked. Every transition between sleeping, waking and
+//! awake, and the fate of every event, stands in [`transitions`]; what a handler does while it runs, in
+//! [`turn`].
 
 mod account;
 mod awake;
@@ -14,6 +15,7 @@ mod properties;
 mod roster;
 #[cfg(test)]
 mod tests;
+mod transitions;
 mod turn;
 
 use std::{collections::VecDeque, fmt, time::Duration};
@@ -29,16 +31,9 @@ pub(crate) use events::{
 pub(crate) use roster::Roster;
 
 use self::{
-    account::Accountant, awake::Holders, events::handler_of, gate::Gate, mailbox::Mailbox,
-    roster::Status, turn::Turn,
+    account::Accountant, awake::Holders, gate::Gate, mailbox::Mailbox, roster::Status, turn::Turn,
 };
-use crate::{
-    Claim, Close, CloseCode, Connection, Epoch, ErrorId, Handler, HandlerError, Options, Refusal,
-    error::Failure, limits,
-};
-
-/// So many turns may end before what they said has to leave, when events keep coming.
-const TURNS_PER_FLUSH: u32 = 256;
+use crate::{Claim, Close, Connection, Epoch, Options, Refusal};
 
 /// One room.
 pub(crate) struct Machine {
@@ -157,12 +152,22 @@ impl Machine {
     /// The claim has ended; with it, `on_start` begins.
     pub(crate) fn claimed(&mut self, now: Duration, claim: Result<Claim, Failed>) {
         match claim {
+            Ok(claim) if self.draining => {
+                self.epoch = Some(claim.epoch);
+                self.turn = None;
+                self.drop_instance();
+                self.advance(now);
+            }
             Ok(claim) => {
                 self.epoch = Some(claim.epoch);
                 let empty = claim.empty && self.gate.pending().next().is_none();
                 self.begin_start(empty);
             }
-            Err(failed) => self.turn_ended(now, Err(failed)),
+            Err(failed) => {
+                // It may have taken the room over all the same.
+                self.epoch = None;
+                self.turn_ended(now, Err(failed));
+            }
         }
     }
 
@@ -240,9 +245,8 @@ impl Machine {
 
     /// Time has passed.
     pub(crate) fn tick(&mut self, now: Duration) {
-        if let Some(turn) =
-            self.turn.as_mut().filter(|turn| now >= turn.deadline && !turn.cancelled)
-        {
+        let is_due = |turn: &&mut Turn| turn.begun && !turn.cancelled && now >= turn.deadline;
+        if let Some(turn) = self.turn.as_mut().filter(is_due) {
             turn.cancelled = true;
             self.outputs.push_back(Output::Cancel(CancelReason::Timeout(turn.limit)));
         }
@@ -291,10 +295,10 @@ impl Machine {
     /// When [`Machine::tick`] wants to be called.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         match &self.turn {
-            Some(turn) if turn.cancelled => None,
+            Some(turn) if turn.cancelled || !turn.begun => None,
             Some(turn) => Some(turn.deadline),
             None if self.phase == Phase::Awake && self.reasons().is_empty() => {
-                Some(self.idle_since + self.options.hibernate_after)
+                Some(self.idle_since.saturating_add(self.options.hibernate_after))
             }
             None if self.phase == Phase::Asleep => self.remembered_until,
             None => None,
@@ -387,388 +391,6 @@ impl Machine {
     pub(crate) fn account(&self, now: Duration) -> Account {
         self.accountant.account(now)
     }
-
-    fn admits(&mut self, now: Duration, event: &Event) -> Result<(), Refusal> {
-        if self.draining {
-            return Err(Refusal::ShuttingDown);
-        }
-        if now < self.refused_until {
-            if matches!(event, Event::Message { .. }) {
-                self.accountant.dropped_message();
-            }
-            return Err(Refusal::Unavailable(self.refused_until - now));
-        }
-        if matches!(event, Event::Connect { .. })
-            && self.roster.len() >= self.options.max_connections
-        {
-            return Err(Refusal::Full);
-        }
-        if self.has_space() { Ok(()) } else { Err(Refusal::Overloaded) }
-    }
-
-    /// Takes the next step that is due, if one is.
-    fn advance(&mut self, now: Duration) {
-        self.close_condemned();
-        if self.turn.is_none() {
-            match self.phase {
-                Phase::Asleep => self.wake(now),
-                Phase::Waking => {}
-                Phase::Awake => self.run_next(now),
-            }
-        }
-        let active = self.turn.is_some() || self.gate.is_committing() || self.holders.tasks() > 0;
-        self.accountant.settle(now, self.phase != Phase::Asleep, active);
-    }
-
-    fn close_condemned(&mut self) {
-        if self.condemned.is_empty() {
-            return;
-        }
-        let is_heard = |connection: &Connection| {
-            let runs = self.turn.as_ref().is_some_and(|turn| turn.is_message_of(connection));
-            !runs && !self.mailbox.has_message_of(connection)
-        };
-        let heard: Vec<_> =
-            self.condemned.extract_if(.., |(connection, _)| is_heard(connection)).collect();
-        for (connection, close) in heard {
-            self.close(None, &connection, close);
-        }
-    }
-
-    fn wake(&mut self, now: Duration) {
-        let Some(cause) = self.mailbox.wake_cause() else { return };
-        let (deadline, limit) = match self.mailbox.front() {
-            Some(Event::Connect { arrived, .. }) => {
-                (*arrived + self.options.connect_timeout, self.options.connect_timeout)
-            }
-            _ => (now + self.options.handler_timeout, self.options.handler_timeout),
-        };
-        self.accountant.woke(now, cause);
-        self.phase = Phase::Waking;
-        self.begin_turn(Handler::OnStart, None, deadline, limit);
-        // A new claim would fence off the commit that is in flight.
-        let commits = self.gate.pending().next().is_some();
-        if self.epoch.is_some() && (commits || self.roster.count() > 0) {
-            self.begin_start(false);
-        } else {
-            self.outputs.push_back(Output::Claim);
-        }
-    }
-
-    fn begin_start(&mut self, empty: bool) {
-        self.start_reason = match (self.roster.count(), empty) {
-            (0, true) => StartReason::First,
-            (0, false) => StartReason::Restart,
-            _ => StartReason::Wake,
-        };
-        self.outputs.push_back(Output::Run(Job::Start));
-    }
-
-    fn run_next(&mut self, now: Duration) {
-        if self.gate.held_bytes() > self.options.held_bytes {
-            return;
-        }
-        let Some(event) = self.mailbox.pop() else {
-            let idle = now.saturating_sub(self.idle_since);
-            if self.reasons().is_empty() && (self.draining || idle >= self.options.hibernate_after)
-            {
-                self.sleep(now);
-            }
-            return;
-        };
-        self.turns_unflushed += 1;
-        if self.turns_unflushed > TURNS_PER_FLUSH && self.unflushed {
-            (self.unflushed, self.turns_unflushed) = (false, 0);
-            self.outputs.push_back(Output::Flush);
-        }
-        self.run(now, event);
-    }
-
-    fn run(&mut self, now: Duration, event: Event) {
-        let handler = handler_of(&event);
-        let limit = self.options.handler_timeout;
-        let (deadline, limit, connection) = match &event {
-            Event::Connect { connection, arrived, .. } => {
-                let limit = self.options.connect_timeout;
-                (*arrived + limit, limit, Some(connection))
-            }
-            Event::Close { connection, .. } | Event::Message { sender: connection, .. } => {
-                (now + limit, limit, Some(connection))
-            }
-            _ => (now + limit, limit, None),
-        };
-        let connection = connection.cloned();
-        let turn = self.begin_turn(handler, connection, deadline, limit);
-        let job = match event {
-            Event::Close { connection, close } => Job::Close { connection, close },
-            Event::Connect { connection, request, arrived } => {
-                Job::Connect { connection, request, arrived }
-            }
-            Event::Error(error) => Job::Error(error),
-            Event::Message { sender, message } => Job::Message { sender, message },
-            Event::Request { request, chain, reply } => {
-                (turn.chain, turn.reply) = (chain, reply);
-                Job::Request { request }
-            }
-            Event::Task(result) => Job::Task(result),
-        };
-        self.outputs.push_back(Output::Run(job));
-    }
-
-    fn begin_turn(
-        &mut self,
-        handler: Handler,
-        connection: Option<Connection>,
-        deadline: Duration,
-        limit: Duration,
-    ) -> &mut Turn {
-        debug_assert!(self.turn.is_none(), "never two handlers at once");
-        self.last_turn += 1;
-        let turn =
-            Turn::new(self.last_turn, handler, connection, self.gate.written(), deadline, limit);
-        self.turn.insert(turn)
-    }
-
-    /// A handler succeeded: what it did holds.
-    fn finish(&mut self, mut turn: Turn, answer: Answer) {
-        if !turn.overlay.is_empty() {
-            self.gate.add(std::mem::take(&mut turn.overlay), turn.author());
-        }
-        for (connection, state) in std::mem::take(&mut turn.states) {
-            let before = connection.commit_state(state);
-            self.gate.remember(&connection, before);
-        }
-        if turn.handler == Handler::OnStart {
-            self.phase = Phase::Awake;
-            self.start_failures = 0;
-            self.remembered_until = None;
-            self.mailbox.unkeep();
-        }
-        if turn.handler == Handler::OnConnect
-            && let Some(connection) = turn.connection.clone()
-        {
-            self.emit(None, Effect::Accept(connection.clone()));
-            for (_, effect) in turn.deferred {
-                self.emit(None, effect);
-            }
-            if let Some(close) = turn.gone {
-                self.roster.remove(&connection);
-                if !self.draining {
-                    self.mailbox.push(Event::Close { connection, close });
-                }
-            }
-        }
-        if let Answer::Response(response) = answer {
-            match turn.reply {
-                Some(reply) => self.emit(None, Effect::Respond(reply, Ok(response))),
-                None => self.discard(Discard::Response(response)),
-            }
-        }
-        for (id, task) in turn.spawns {
-            self.emit(None, Effect::Spawn { id, task });
-        }
-    }
-
-    /// A handler failed: nothing of what it did holds, but what it said before its first write.
-    fn fail(&mut self, now: Duration, mut turn: Turn, failed: Failed) {
-        let resets = turn.has_written() || !matches!(failed.failure, Failure::Error(_));
-        self.take_back(&mut turn);
-        let refusal = Refusal::Failed(failed.id);
-        if turn.handler == Handler::OnConnect
-            && let Some(connection) = &turn.connection
-        {
-            self.roster.remove(connection);
-            self.outputs.push_back(Output::Refuse(connection.clone(), closed_by(refusal)));
-        }
-        if let Some(reply) = turn.reply.take() {
-            self.emit(None, Effect::Respond(reply, Err(refusal)));
-        }
-        self.release();
-        if turn.handler == Handler::OnStart {
-            match failed.failure {
-                // An earlier handler's commit, not the start, has failed: the next start is for the
-                // same event, and for the on_error that is before it now.
-                Failure::Commit(_) if !turn.synced => self.reset(),
-                _ => self.start_failed(now, failed.id),
-            }
-            self.discard(Discard::Failed(failed));
-            return;
-        }
-        if resets {
-            self.reset();
-        }
-        if turn.handler == Handler::OnError || self.draining {
-            self.discard(Discard::Failed(failed));
-            return;
-        }
-        let Failed { failure, id } = failed;
-        let (handler, connection) = turn.author();
-        self.mailbox.push_front(Event::Error(HandlerError { handler, connection, failure, id }));
-    }
-
-    /// `on_start` failed, and with it the event that started the room.
-    fn start_failed(&mut self, now: Duration, id: ErrorId) {
-        self.drop_instance();
-        self.start_failures += 1;
-        if let Some(event) = self.mailbox.pop() {
-            self.fail_event(event, Refusal::Failed(id));
-        }
-        let mut refused = Duration::ZERO;
-        if let Some(over) = self.start_failures.checked_sub(limits::START_FAILURES) {
-            refused = 1_u32.checked_shl(over).map_or(limits::START_BACKOFF, |times| {
-                (limits::START_BACKOFF_FIRST * times).min(limits::START_BACKOFF)
-            });
-            self.refused_until = now + refused;
-            while let Some(event) = self.mailbox.pop() {
-                self.fail_event(event, Refusal::Unavailable(refused));
-            }
-        }
-        self.remembered_until = Some(now + (2 * refused).max(limits::START_BACKOFF_FIRST));
-    }
-
-    fn commit_failed(&mut self, failed: Failed) {
-        let (void, author) = self.gate.failed();
-        self.epoch = None;
-        for effect in void {
-            self.void(effect, failed.id);
-        }
-        if let Some((handler, connection)) = author
-            && !self.draining
-        {
-            let (failure, id) = (failed.failure, failed.id);
-            self.mailbox.push_front(Event::Error(HandlerError {
-                handler,
-                connection,
-                failure,
-                id,
-            }));
-        }
-        match &mut self.turn {
-            Some(turn) => {
-                turn.base = self.gate.written();
-                if !turn.cancelled {
-                    turn.cancelled = true;
-                    self.outputs.push_back(Output::Cancel(CancelReason::CommitFailed(failed.id)));
-                }
-            }
-            None => self.reset(),
-        }
-    }
-
-    /// Ends an effect whose commit failed: nobody may see it.
-    fn void(&mut self, effect: Effect, id: ErrorId) {
-        match effect {
-            Effect::Accept(connection) => {
-                self.roster.remove(&connection);
-                self.outputs.push_back(Output::Refuse(connection, closed_by(Refusal::Failed(id))));
-            }
-            Effect::Respond(reply, response) => {
-                if let Ok(response) = response {
-                    self.discard(Discard::Response(response));
-                }
-                let refused = Effect::Respond(reply, Err(Refusal::Failed(id)));
-                self.outputs.push_back(Output::Effect(refused));
-            }
-            effect => self.undo(effect),
-        }
-    }
-
-    /// Ends an effect that was taken back before it left.
-    fn undo(&mut self, effect: Effect) {
-        match &effect {
-            Effect::Close(connection, _)
-                if self.roster.status(connection) == Some(Status::Closing) =>
-            {
-                self.roster.set_status(connection, Status::Open);
-            }
-            Effect::Spawn { id, .. } => {
-                self.holders.end_task(*id);
-            }
-            _ => {}
-        }
-        self.discard(Discard::Effect(effect));
-    }
-
-    /// Ends an event that no handler will see.
-    fn fail_event(&mut self, event: Event, refusal: Refusal) {
-        match event {
-            Event::Close { .. } if !self.draining => self.mailbox.keep(event),
-            Event::Connect { connection, request, arrived } => {
-                self.roster.remove(&connection);
-                self.outputs.push_back(Output::Refuse(connection.clone(), closed_by(refusal)));
-                self.discard(Discard::Event(Event::Connect { connection, request, arrived }));
-            }
-            Event::Message { .. } => {
-                self.accountant.dropped_message();
-                self.discard(Discard::Event(event));
-            }
-            Event::Request { request, chain, reply } => {
-                if let Some(reply) = reply {
-                    self.outputs.push_back(Output::Effect(Effect::Respond(reply, Err(refusal))));
-                }
-                self.discard(Discard::Event(Event::Request { request, chain, reply: None }));
-            }
-            event => self.discard(Discard::Event(event)),
-        }
-    }
-
-    /// A failure takes the instance; the sockets stay.
-    fn reset(&mut self) {
-        if self.phase != Phase::Asleep {
-            self.accountant.reset();
-        }
-        self.cancel_tasks();
-        self.drop_instance();
-    }
-
-    fn sleep(&mut self, now: Duration) {
-        self.accountant.slept();
-        self.roster.shrink();
-        self.drop_instance();
-        self.accountant.settle(now, false, false);
-    }
-
-    fn drop_instance(&mut self) {
-        if self.phase != Phase::Asleep {
-            self.phase = Phase::Asleep;
-            self.outputs.push_back(Output::DropInstance);
-        }
-    }
-
-    fn cancel_tasks(&mut self) {
-        let tasks = self.holders.cancel_tasks();
-        if !tasks.is_empty() {
-            self.outputs.push_back(Output::CancelTasks(tasks));
-        }
-    }
-
-    /// Lets an effect leave, now or when the writes before it are durable.
-    fn emit(&mut self, turn: Option<TurnId>, effect: Effect) {
-        if let Some(effect) = self.gate.hold(turn, effect) {
-            self.leave(effect);
-        }
-    }
-
-    fn release(&mut self) {
-        while let Some(effect) = self.gate.release() {
-            self.leave(effect);
-        }
-    }
-
-    fn leave(&mut self, effect: Effect) {
-        self.unflushed |= matches!(effect, Effect::Frame { .. } | Effect::Close(..));
-        self.outputs.push_back(Output::Effect(effect));
-    }
-
-    fn begin_commit(&mut self) {
-        if let Some(batch) = self.gate.begin_commit() {
-            self.outputs.push_back(Output::Commit(batch));
-        }
-    }
-
-    fn discard(&mut self, discard: Discard) {
-        self.outputs.push_back(Output::Discard(discard));
-    }
 }
 
 impl fmt::Debug for Machine {
@@ -778,14 +400,5 @@ impl fmt::Debug for Machine {
             .field("roster", &self.roster.len())
             .field("mailbox", &self.mailbox.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// What a client is told that cannot come in.
-fn closed_by(refusal: Refusal) -> Close {
-    match refusal {
-        Refusal::Failed(id) => Close::fixed(CloseCode::INTERNAL, format!("error {id}")),
-        Refusal::ShuttingDown => Close::fixed(CloseCode::RESTART, "the server restarts"),
-        _ => Close::fixed(CloseCode::TRY_AGAIN, "try again later"),
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct Turn {
     pub(super) reply: Option<Reply>,
     pub(super) deadline: Duration,
     pub(super) limit: Duration,
+    /// The driver was given its handler: `on_start` has to wait for the claim first.
+    pub(super) begun: bool,
     /// The driver was told to cancel it.
     pub(super) cancelled: bool,
     /// The number of the last write before its own.
@@ -31,12 +33,14 @@ pub(super) struct Turn {
     savepoints: Vec<Savepoint>,
     pub(super) spawns: Vec<(u64, BoxFuture<'static, ()>)>,
     /// What was said to the connection that is connecting, each with the number of the last write
-    /// before it. Its handshake has to be answered first.
+    /// of the turn before it, or 0. Its handshake has to be answered first.
     pub(super) deferred: Vec<(u64, Effect)>,
     /// The connection that is connecting has ended meanwhile.
     pub(super) gone: Option<crate::Close>,
     /// Some of what it wrote was handed to a commit already.
     pub(super) synced: bool,
+    /// A commit of writes before it has failed: what it read is void, and so is all that it does.
+    pub(super) void: bool,
 }
 
 struct Savepoint {
@@ -64,6 +68,7 @@ impl Turn {
             reply: None,
             deadline,
             limit,
+            begun: handler != Handler::OnStart,
             cancelled: false,
             base,
             overlay: Batch::default(),
@@ -74,6 +79,7 @@ impl Turn {
             deferred: Vec::new(),
             gone: None,
             synced: false,
+            void: false,
         }
     }
 
@@ -87,7 +93,7 @@ impl Turn {
 
     /// Whether a failure would leave the instance at odds with storage or states.
     pub(super) fn has_written(&self) -> bool {
-        self.synced || !self.overlay.is_empty() || !self.states.is_empty()
+        self.void || self.synced || !self.overlay.is_empty() || !self.states.is_empty()
     }
 
     pub(super) fn author(&self) -> Author {
@@ -157,9 +163,10 @@ impl Machine {
         self.say(Some(turn), Effect::Tell { to, request: Box::new(request) });
     }
 
-    /// Announces a task of the running handler: from now on it keeps the room awake.
+    /// Announces a task of the running handler: from now on it keeps the room awake. There is none
+    /// any more while the room shuts down.
     pub(crate) fn reserve_task(&mut self, holder: Holder) -> Option<u64> {
-        self.turn.as_ref()?;
+        self.turn.as_ref().filter(|_| !self.draining)?;
         Some(self.holders.add_task(holder))
     }
 
@@ -235,7 +242,7 @@ impl Machine {
     /// Commits what the handler has written so far; returns the number to wait for.
     pub(crate) fn sync(&mut self) -> Result<u64, StorageError> {
         let written = self.gate.written();
-        let Some(turn) = &mut self.turn else { return Ok(written) };
+        let Some(turn) = self.turn.as_mut().filter(|turn| !turn.void) else { return Ok(written) };
         if !turn.savepoints.is_empty() {
             return Err(StorageError::SyncInTransaction);
         }
@@ -301,6 +308,10 @@ impl Machine {
         for effect in void {
             self.undo(effect);
         }
+        if let Some(Turn { connection: Some(gone), gone: Some(_), .. }) = &self.turn {
+            // Its close may be undone; it has ended all the same.
+            self.roster.set_status(gone, Status::Closing);
+        }
         self.release();
     }
 
@@ -317,6 +328,9 @@ impl Machine {
     /// Emits an effect, unless it is for the connection that is connecting: its own come after the
     /// handshake's answer.
     fn say(&mut self, turn: Option<TurnId>, mut effect: Effect) {
+        if turn.is_some() && self.turn.as_ref().is_some_and(|turn| turn.void) {
+            return self.undo(effect);
+        }
         // No transaction of the handler takes back what others say: that is before every write.
         let written = if turn.is_some() { self.gate.written() } else { 0 };
         if let Some(Turn { connection: Some(new), deferred, handler: Handler::OnConnect, .. }) =

@@ -32,6 +32,25 @@ use crate::{BoxError, RoomAddress};
 ///    been completed.
 /// 7. **Nothing for nothing.** A claim stores nothing; a room without rows and without a claim costs
 ///    nothing.
+///
+/// ```
+/// use partykit_core::{Backend, BackendError, Batch, MemoryBackend, RoomAddress, RoomId};
+///
+/// /// Puts one row, as core would for a room that was never in memory.
+/// async fn seed(backend: &dyn Backend, room: &RoomAddress) -> Result<(), BackendError> {
+///     let claim = backend.claim(room).await?;
+///     let writes = [("key".into(), Some("value".into()))].into();
+///     backend.commit(room, claim.epoch, Batch { clear: false, writes }).await?;
+///     backend.release(room, claim.epoch);
+///     Ok(())
+/// }
+///
+/// # futures_executor::block_on(async {
+/// let room = RoomAddress::new("main", RoomId::new("lobby")?);
+/// seed(&MemoryBackend::default(), &room).await?;
+/// # Ok::<(), partykit_core::BoxError>(())
+/// # }).unwrap();
+/// ```
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
     /// Takes the room over: from now on commits with earlier epochs fail. Never waits for a disk to
@@ -71,6 +90,13 @@ pub trait Backend: Send + Sync + 'static {
 }
 
 /// The right to commit to a room: the answer to [`Backend::claim`].
+///
+/// ```
+/// use partykit_core::{Claim, Epoch};
+///
+/// let claim = Claim { epoch: Epoch(1), empty: true };
+/// assert!(claim.epoch < Epoch(2));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "backends outside this crate make it")]
 pub struct Claim {
@@ -81,10 +107,24 @@ pub struct Claim {
 }
 
 /// The number of a claim. A later claim of the same room has a greater one.
+///
+/// ```
+/// use partykit_core::Epoch;
+///
+/// assert!(Epoch(2) > Epoch(1), "the later claim");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
 
 /// A range of keys, bounded or not at either end.
+///
+/// ```
+/// use std::ops::Bound;
+/// use partykit_core::KeyRange;
+///
+/// let from_b: KeyRange = (Bound::Included("b".into()), Bound::Unbounded);
+/// # let _ = from_b;
+/// ```
 pub type KeyRange = (Bound<Bytes>, Bound<Bytes>);
 
 /// Whether no key can lie in `range`, its end being before its start. (`BTreeMap::range` panics on
@@ -104,6 +144,15 @@ pub(crate) fn is_crossed(range: &KeyRange) -> bool {
 ///
 /// Applied in this order: if [`clear`](Batch::clear) is set, every row of the room goes; then each
 /// of [`writes`](Batch::writes) is put (`Some`) or deleted (`None`).
+///
+/// ```
+/// use partykit_core::Batch;
+///
+/// let mut batch = Batch { clear: false, writes: [("a".into(), Some("1".into()))].into() };
+/// batch.merge(Batch { clear: false, writes: [("a".into(), None), ("b".into(), Some("2".into()))].into() });
+/// assert_eq!(batch.writes.len(), 2);
+/// assert_eq!(batch.writes["a".as_bytes()], None, "the later write counts");
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "backends outside this crate take it apart")]
 pub struct Batch {
@@ -135,6 +184,14 @@ impl Batch {
 }
 
 /// Why a call to a [`Backend`] failed.
+///
+/// ```
+/// use partykit_core::{BackendError, Epoch};
+///
+/// let error = BackendError::Failed("the disk is full".into());
+/// assert_eq!(error.to_string(), "the store failed: the disk is full");
+/// assert!(BackendError::StaleEpoch(Epoch(7)).to_string().contains("epoch 7"));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackendError {

@@ -232,6 +232,8 @@ impl<'a> Storage<'a> {
     /// Does something that may fail: on `Err`, everything that was written in it, and what was said
     /// after such a write, is as if it had not been; the handler goes on.
     ///
+    /// Transactions may nest, but not overlap: await one before the next begins.
+    ///
     /// ```
     /// use partykit_core::{BoxError, Connection, Message, Result, Room, Server};
     ///
@@ -373,6 +375,18 @@ impl List {
 }
 
 /// Why a call to [`Storage`] failed.
+///
+/// ```
+/// use partykit_core::{Room, StorageError};
+///
+/// fn save(room: &Room, document: &str) -> Result<bool, StorageError> {
+///     match room.storage().put("document", document) {
+///         Err(StorageError::RowTooLarge { .. }) => Ok(false),
+///         result => result.map(|()| true),
+///     }
+/// }
+/// # let _ = save;
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {

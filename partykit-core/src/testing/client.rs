@@ -10,6 +10,23 @@ use crate::{
 };
 
 /// The client's end of a connection to a [`TestRoom`](super::TestRoom).
+///
+/// ```
+/// use partykit_core::{Message, Server, testing::TestRoom};
+///
+/// #[derive(Default)]
+/// struct Silent;
+/// impl Server for Silent {}
+///
+/// # futures_executor::block_on(async {
+/// let room = TestRoom::<Silent>::new();
+/// let ada = room.connect("ada").await;
+/// ada.send("hello?").await;
+/// assert!(ada.received().is_empty());
+/// ada.close(1000, "").await.unwrap();
+/// assert!(!ada.is_open());
+/// # });
+/// ```
 pub struct TestConnection {
     pub(super) connection: Connection,
     pub(super) socket: Arc<TestSocket>,

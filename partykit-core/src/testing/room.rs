@@ -23,6 +23,23 @@ use crate::{
 /// Its methods return when all has happened that happens without time passing; time passes with
 /// [`advance`](TestRoom::advance). A handler that waits for the outside world is waited for with
 /// [`idle`](TestRoom::idle).
+///
+/// ```
+/// use std::time::Duration;
+/// use partykit_core::{RoomPhase, Server, testing::TestRoom};
+///
+/// #[derive(Default)]
+/// struct Silent;
+/// impl Server for Silent {}
+///
+/// # futures_executor::block_on(async {
+/// let room = TestRoom::<Silent>::new();
+/// room.get("").await.unwrap();
+/// assert_eq!(room.stats().phase, RoomPhase::Awake);
+/// room.advance(Duration::from_secs(10)).await;
+/// assert_eq!(room.stats().phase, RoomPhase::Asleep);
+/// # });
+/// ```
 pub struct TestRoom<S> {
     host: Arc<TestHost>,
     cell: Mutex<Arc<RoomCell>>,

@@ -6,6 +6,20 @@ use super::{TestConnection, TestRoom, TestRoomBuilder};
 use crate::{Body, List, Message, Request, Server};
 
 /// Something that happens to a room under test.
+///
+/// ```
+/// use std::time::Duration;
+/// use partykit_core::testing::Step;
+///
+/// let steps = [
+///     Step::connect("ada"),
+///     Step::say("ada", "hello"),
+///     Step::get("/history"),
+///     Step::Advance(Duration::from_secs(60)),
+///     Step::close("ada", 1000),
+/// ];
+/// # let _ = steps;
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Step {
@@ -122,6 +136,15 @@ pub async fn transparency<S: Server>(
 }
 
 /// Where sleep shows.
+///
+/// ```
+/// use partykit_core::testing::Difference;
+///
+/// fn report(difference: &Difference) {
+///     println!("step {}: {difference}", difference.step);
+/// }
+/// # let _ = report;
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Difference {

@@ -272,7 +272,7 @@ fn tags_have_limits() {
         (nine.to_owned(), 10),
         (format!("{nine},ada"), 10),
         (format!("{nine},9,9,ada,ada"), 10),
-        (long.clone(), 2),
+        (long, 2),
         ("ada".to_owned(), 1),
         ("é,é".to_owned().replace('é', "%C3%A9"), 2),
     ];

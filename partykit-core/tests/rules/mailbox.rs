@@ -47,10 +47,7 @@ fn whoever_waits_for_space_is_woken() {
     ada.try_say("note:1").unwrap();
     ada.try_say("note:2").unwrap();
     let cell = world.room("main", "room");
-    let waiting = world.spawn(std::future::poll_fn({
-        let cell = cell.clone();
-        move |cx| cell.poll_space(cx)
-    }));
+    let waiting = world.spawn(std::future::poll_fn(move |cx| cell.poll_space(cx)));
     assert!(!waiting.is_over());
     world.stage().open("end");
     world.run();
@@ -113,10 +110,7 @@ fn a_room_that_shuts_down_refuses_what_waits_and_ends_what_runs() {
     ada.try_say("note:lost").unwrap();
     let cell = world.room("main", "room");
     let answer = cell.request(told("note:lost"), Chain::new());
-    let drained = world.spawn({
-        let cell = cell.clone();
-        async move { cell.drain().await }
-    });
+    let drained = world.spawn(async move { cell.drain().await });
     assert!(!drained.is_over(), "a handler runs");
     let answer = futures_executor::block_on(answer);
     assert_eq!(answer.unwrap_err(), Refusal::ShuttingDown);

@@ -4,6 +4,7 @@
 
 mod arrows;
 mod book;
+mod examples;
 mod lexer;
 mod relay;
 mod sources;
@@ -56,6 +57,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Violation>, Failure> {
     let mut violations = Vec::new();
     for file in &files {
         violations.extend(sources::check(file)?);
+        violations.extend(examples::check(file));
     }
     violations.extend(relay::check(required(&files, relay::PATH)?)?);
     violations.extend(sources::forbids_unsafe(required(&files, "partykit-core/src/lib.rs")?)?);

@@ -1,4 +1,4 @@
-//! A house with one room, driven by the core as on a real runtime, and clients at its door.
+//! A house with one room, driven as on a real runtime, and its guests; in virtual time if asked.
 
 use std::{
     future::{Future, ready},

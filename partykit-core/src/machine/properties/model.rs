@@ -1,0 +1,520 @@
+//! What ought to be, kept beside the machine and without its numbers: every write, everything that
+//! was said and every state, each with what became of it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::{Batch, Connection};
+
+/// The rows of a store.
+pub(super) type Rows = BTreeMap<Bytes, Bytes>;
+
+/// The row that holds the number of the last write. Every write changes it, so that the rows of a
+/// store tell how far it has come.
+pub(super) const LAST: &[u8] = b"last";
+
+/// What is said of a room that breaks its promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Property {
+    /// What a connection gets is in the order in which it was said; nothing comes twice.
+    Order,
+    /// Whatever leaves, the writes before it are readable in the store at that moment.
+    Gate,
+    /// The store holds what a prefix of the successful handlers wrote, whole batches only.
+    Storage,
+    /// What a handler says after a write that is taken back never leaves; all else does, at once when
+    /// it waits for nothing.
+    Rollback,
+    /// Handlers run one after another, on an instance that has started.
+    OneHandler,
+    /// Events are handled in the order in which they came.
+    Arrival,
+    /// The room is awake for a reason, says so, and sleeps without one.
+    Sleep,
+    /// Every request gets one answer, every handshake too.
+    Answers,
+    /// `on_close` runs once for every connection that came in and has ended.
+    Closes,
+    /// One commit at a time, under the newest claim.
+    Commits,
+    /// A state is what the last successful handler made it.
+    States,
+    /// A handler reads its own writes and those of all successful ones.
+    Reads,
+    /// A task runs from its handler's commit until it ends or is cancelled.
+    Tasks,
+    /// No handler can run for ever.
+    Deadlines,
+    /// A room that shuts down begins nothing.
+    Drain,
+}
+
+#[derive(Default)]
+pub(super) struct Model {
+    pub(super) violations: Vec<(Property, String)>,
+    /// What the store holds of what the room knows to be stored.
+    pub(super) stored: Rows,
+    /// The number of the last write in it.
+    pub(super) acked: u64,
+    /// What successful handlers wrote since, oldest first.
+    pub(super) pending: Vec<Segment>,
+    pub(super) turn: Option<Turn>,
+    pub(super) said: Vec<Said>,
+    pub(super) clients: Vec<Client>,
+    pub(super) requests: Vec<Request>,
+    last_write: u64,
+    last_said: u64,
+}
+
+/// What became durable together: a handler's writes, or those up to a `sync`.
+pub(super) struct Segment {
+    pub(super) last: u64,
+    writes: Vec<(u64, Batch)>,
+}
+
+/// The handler that runs.
+pub(super) struct Turn {
+    pub(super) id: u64,
+    pub(super) job: JobKind,
+    /// The last write before its own; after a `sync`, before those that were not synced.
+    base: u64,
+    writes: Vec<(u64, Batch)>,
+    states: Vec<(usize, Option<Bytes>)>,
+    spawns: Vec<u64>,
+    savepoints: Vec<Savepoint>,
+    /// A commit before it has failed: nothing of it counts.
+    pub(super) void: bool,
+}
+
+struct Savepoint {
+    writes: usize,
+    base: u64,
+    states: Vec<(usize, Option<Bytes>)>,
+    spawns: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum JobKind {
+    Start,
+    Connect(usize),
+    Request(usize),
+    Other,
+}
+
+/// Something that was said, to one receiver.
+pub(super) struct Said {
+    pub(super) what: What,
+    turn: Option<u64>,
+    /// The last write before it.
+    after: u64,
+    order: u64,
+    pub(super) fate: Spoken,
+    /// For the connection that is connecting: waits for the end of its turn.
+    deferred: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum What {
+    Accept(usize),
+    Close(u64, usize),
+    Frame(u64, usize),
+    Respond(usize),
+    Spawn(u64),
+    Tell(u64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Spoken {
+    Held,
+    Released,
+    /// Taken back.
+    Void,
+}
+
+pub(super) struct Client {
+    pub(super) connection: Connection,
+    pub(super) tagged: bool,
+    /// Its `on_connect` succeeded, and the commit of it has not failed.
+    pub(super) in_room: bool,
+    pub(super) listed: bool,
+    /// The socket has ended.
+    pub(super) ended: bool,
+    /// Accepted, refused, or neither yet.
+    pub(super) answers: u32,
+    pub(super) refused: bool,
+    pub(super) closing: Option<u64>,
+    pub(super) on_close: u32,
+    /// Lost in a crash or a shutdown: nothing is owed to it.
+    pub(super) lost: bool,
+    states: Vec<(u64, Option<Bytes>)>,
+    got: u64,
+}
+
+pub(super) struct Request {
+    pub(super) answer: Option<super::world::Answered>,
+    pub(super) done: bool,
+}
+
+impl Model {
+    pub(super) fn broken(&mut self, property: Property, what: impl Into<String>) {
+        self.violations.push((property, what.into()));
+    }
+
+    pub(super) fn check(&mut self, property: Property, holds: bool, what: impl Into<String>) {
+        if !holds {
+            self.broken(property, what);
+        }
+    }
+
+    pub(super) fn begin(&mut self, id: u64, job: JobKind) {
+        let turn = Turn {
+            id,
+            job,
+            base: self.latest(),
+            writes: Vec::new(),
+            states: Vec::new(),
+            spawns: Vec::new(),
+            savepoints: Vec::new(),
+            void: false,
+        };
+        self.turn = Some(turn);
+    }
+
+    /// Numbers a write of the running handler and gives it the row that tells its number.
+    pub(super) fn write(&mut self, clear: bool, key: Option<(Bytes, bool)>) -> Option<Batch> {
+        self.last_write += 1;
+        let number = Bytes::from(self.last_write.to_string());
+        let mut batch = Batch { clear, ..Batch::default() };
+        if let Some((key, put)) = key {
+            batch.writes.insert(key, put.then(|| number.clone()));
+        }
+        batch.writes.insert(Bytes::from_static(LAST), Some(number));
+        self.turn.as_mut()?.writes.push((self.last_write, batch.clone()));
+        Some(batch)
+    }
+
+    /// What the running handler reads.
+    pub(super) fn view(&self) -> Rows {
+        let mut rows = self.stored.clone();
+        let pending = self.pending.iter().flat_map(|segment| &segment.writes);
+        let own = self.turn.iter().flat_map(|turn| &turn.writes);
+        pending.chain(own).for_each(|(_, batch)| apply(&mut rows, batch));
+        rows
+    }
+
+    /// The connections that a frame is for.
+    pub(super) fn receivers(&self, tagged: bool, except: Option<usize>) -> Vec<usize> {
+        let all = 0..self.clients.len();
+        all.filter(|n| self.is_open(*n) && Some(*n) != except)
+            .filter(|n| !tagged || self.clients[*n].tagged)
+            .collect()
+    }
+
+    pub(super) fn is_open(&self, client: usize) -> bool {
+        let client = &self.clients[client];
+        client.listed && !client.ended && client.closing.is_none()
+    }
+
+    /// Numbers a frame, a close or a tell.
+    pub(super) fn next_said(&mut self) -> u64 {
+        self.last_said += 1;
+        self.last_said
+    }
+
+    pub(super) fn say(&mut self, turn: Option<u64>, what: What) {
+        let order = self.next_said();
+        let (connecting, void) = match &self.turn {
+            Some(Turn { job: JobKind::Connect(new), void, .. }) => (Some(*new), *void),
+            Some(turn) => (None, turn.void),
+            None => (None, false),
+        };
+        let deferred = match what {
+            What::Frame(_, to) | What::Close(_, to) => Some(to) == connecting,
+            _ => false,
+        };
+        let fate = if void && turn.is_some() { Spoken::Void } else { Spoken::Held };
+        if let What::Close(number, to) = what
+            && fate == Spoken::Held
+        {
+            self.clients[to].closing = Some(number);
+        }
+        self.said.push(Said { what, turn, after: self.latest(), order, fate, deferred });
+    }
+
+    pub(super) fn set_state(&mut self, client: usize, state: Option<Bytes>) {
+        if let Some(turn) = &mut self.turn {
+            turn.states.retain(|(other, _)| *other != client);
+            turn.states.push((client, state));
+        }
+    }
+
+    pub(super) fn spawn(&mut self, id: u64) {
+        self.turn.iter_mut().for_each(|turn| turn.spawns.push(id));
+    }
+
+    pub(super) fn transactions(&self) -> usize {
+        self.turn.as_ref().map_or(0, |turn| turn.savepoints.len())
+    }
+
+    pub(super) fn begin_transaction(&mut self) {
+        let base = self.latest();
+        if let Some(turn) = &mut self.turn {
+            turn.savepoints.push(Savepoint {
+                writes: turn.writes.len(),
+                base,
+                states: turn.states.clone(),
+                spawns: turn.spawns.len(),
+            });
+        }
+    }
+
+    /// Ends the innermost transaction; returns the tasks that are taken back.
+    pub(super) fn end_transaction(&mut self, keep: bool) -> Vec<u64> {
+        let Some(turn) = &mut self.turn else { return Vec::new() };
+        let Some(savepoint) = turn.savepoints.pop() else { return Vec::new() };
+        if keep {
+            return Vec::new();
+        }
+        turn.writes.truncate(savepoint.writes);
+        turn.states = savepoint.states;
+        // A shutdown may have cancelled some meanwhile.
+        let spawns = turn.spawns.split_off(savepoint.spawns.min(turn.spawns.len()));
+        let id = turn.id;
+        self.take_back(|said| said.turn == Some(id) && said.after > savepoint.base);
+        spawns
+    }
+
+    pub(super) fn sync(&mut self) {
+        let latest = self.latest();
+        let Some(turn) = &mut self.turn else { return };
+        let (writes, states) = (std::mem::take(&mut turn.writes), std::mem::take(&mut turn.states));
+        turn.base = latest;
+        self.keep(writes, states);
+    }
+
+    /// The running handler succeeded.
+    pub(super) fn finish(&mut self) {
+        let Some(turn) = self.turn.take() else { return };
+        self.keep(turn.writes, turn.states);
+        if let JobKind::Connect(client) = turn.job {
+            (self.clients[client].in_room, self.clients[client].listed) = (true, true);
+            self.say(None, What::Accept(client));
+            let (after, mut order) = (self.latest(), self.last_said);
+            for said in self.said.iter_mut().filter(|said| said.deferred) {
+                order += 1;
+                (said.after, said.order, said.deferred) = (after, order, false);
+            }
+            self.last_said = order;
+        }
+        if let JobKind::Request(request) = turn.job
+            && self.requests[request].answer.is_some()
+        {
+            self.say(None, What::Respond(request));
+        }
+        turn.spawns.into_iter().for_each(|id| self.say(None, What::Spawn(id)));
+    }
+
+    /// The running handler failed. Returns the tasks that are taken back.
+    pub(super) fn fail(&mut self) -> Vec<u64> {
+        let Some(turn) = self.turn.take() else { return Vec::new() };
+        self.take_back(|said| {
+            said.deferred || (said.turn == Some(turn.id) && said.after > turn.base)
+        });
+        if let JobKind::Connect(client) = turn.job {
+            self.clients[client].listed = false;
+        }
+        turn.spawns
+    }
+
+    /// The commit up to this write is durable, and the room knows it.
+    pub(super) fn committed(&mut self, upto: u64) {
+        let done = self.pending.iter().take_while(|segment| segment.last <= upto).count();
+        for segment in self.pending.drain(..done) {
+            segment.writes.iter().for_each(|(_, batch)| apply(&mut self.stored, batch));
+        }
+        self.acked = upto;
+        for client in &mut self.clients {
+            let durable = client.states.iter().rposition(|(after, _)| *after <= upto);
+            client.states.drain(..durable.unwrap_or(0));
+        }
+    }
+
+    /// A commit failed: all that waited for it is void. `stored` is what the store holds.
+    pub(super) fn commit_failed(&mut self, stored: Rows) {
+        self.take_back(|said| !said.deferred);
+        for client in &mut self.clients {
+            client.states.retain(|(after, _)| *after <= self.acked);
+        }
+        self.pending.clear();
+        self.turn.iter_mut().for_each(|turn| turn.void = true);
+        self.acked = last_write(&stored);
+        self.stored = stored;
+    }
+
+    /// Something leaves the room while the store holds these rows.
+    pub(super) fn released(&mut self, what: What, store: &Rows) {
+        let Some(at) = self.said.iter().rposition(|said| said.what == what) else {
+            return self.broken(Property::Order, format!("{what:?} left, and nobody said it"));
+        };
+        let Said { after, order, fate, .. } = self.said[at];
+        self.said[at].fate = Spoken::Released;
+        match fate {
+            Spoken::Held => {}
+            Spoken::Released => self.broken(Property::Order, format!("{what:?} left twice")),
+            Spoken::Void => self.broken(
+                Property::Rollback,
+                format!("{what:?} left, although what was written before it is taken back"),
+            ),
+        }
+        let (needs, has) = (self.live_until(after), last_write(store));
+        if needs > has {
+            let what = format!("{what:?} follows write {needs}, and the store has up to {has}");
+            self.broken(Property::Gate, what);
+        }
+        if let What::Accept(to) | What::Close(_, to) | What::Frame(_, to) = what {
+            let got = std::mem::replace(&mut self.clients[to].got, order);
+            self.check(Property::Order, got < order, format!("{what:?} overtook something"));
+            let answered = self.clients[to].answers > 0;
+            self.check(
+                Property::Order,
+                answered || matches!(what, What::Accept(_)),
+                format!("{what:?} overtook the handshake's answer"),
+            );
+        }
+    }
+
+    /// Whether everything has left that waits for nothing.
+    pub(super) fn check_late(&mut self) {
+        let late: Vec<What> =
+            self.held().filter(|said| !self.waits(said)).map(|s| s.what).collect();
+        for what in late {
+            self.broken(Property::Rollback, format!("{what:?} is held, and waits for nothing"));
+        }
+    }
+
+    pub(super) fn held(&self) -> impl Iterator<Item = &Said> {
+        self.said.iter().filter(|said| said.fate == Spoken::Held)
+    }
+
+    pub(super) fn is_void(&self, what: What) -> bool {
+        self.said.iter().any(|said| said.what == what && said.fate == Spoken::Void)
+    }
+
+    /// What ought to be the committed state of a connection.
+    pub(super) fn state(&self, client: usize) -> Option<Bytes> {
+        self.clients[client].states.last().and_then(|(_, state)| state.clone())
+    }
+
+    /// A task is cancelled, whether it has started or not.
+    pub(super) fn cancel(&mut self, task: u64) {
+        self.turn.iter_mut().for_each(|turn| turn.spawns.retain(|id| *id != task));
+        self.take_back(|said| said.what == What::Spawn(task));
+    }
+
+    /// The server's process is gone, and with it everything but the store.
+    pub(super) fn crash(&mut self, stored: Rows) {
+        self.take_back(|_| true);
+        self.turn = None;
+        self.pending.clear();
+        self.acked = last_write(&stored);
+        self.stored = stored;
+        for client in &mut self.clients {
+            (client.lost, client.ended, client.listed) = (true, true, false);
+            client.states = vec![(0, client.connection.committed_state())];
+        }
+        self.requests.iter_mut().for_each(|request| request.done = true);
+    }
+
+    /// The number of the last write that nobody has taken back.
+    fn latest(&self) -> u64 {
+        self.live_until(u64::MAX)
+    }
+
+    /// The number of the last such write up to this one.
+    fn live_until(&self, upto: u64) -> u64 {
+        let pending = self.pending.iter().flat_map(|segment| &segment.writes);
+        let own = self.turn.iter().filter(|turn| !turn.void).flat_map(|turn| &turn.writes);
+        let numbers = pending.chain(own).map(|(number, _)| *number);
+        numbers.rev().find(|number| *number <= upto).unwrap_or(self.acked.min(upto))
+    }
+
+    fn waits(&self, said: &Said) -> bool {
+        said.deferred || self.live_until(said.after) > self.acked
+    }
+
+    fn keep(&mut self, writes: Vec<(u64, Batch)>, states: Vec<(usize, Option<Bytes>)>) {
+        if let Some((last, _)) = writes.last() {
+            self.pending.push(Segment { last: *last, writes });
+        }
+        let after = self.latest();
+        for (client, state) in states {
+            self.clients[client].states.push((after, state));
+        }
+    }
+
+    fn take_back(&mut self, is: impl Fn(&Said) -> bool) {
+        for said in self.said.iter_mut().filter(|said| said.fate == Spoken::Held && is(said)) {
+            said.fate = Spoken::Void;
+            match said.what {
+                What::Close(number, to) if self.clients[to].closing == Some(number) => {
+                    self.clients[to].closing = None;
+                }
+                What::Accept(to) => {
+                    (self.clients[to].listed, self.clients[to].in_room) = (false, false);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Segment {
+    /// What the store holds once this segment and those before it are in it.
+    pub(super) fn fold(rows: &Rows, segments: &[Self]) -> Rows {
+        let mut rows = rows.clone();
+        let writes = segments.iter().flat_map(|segment| &segment.writes);
+        writes.for_each(|(_, batch)| apply(&mut rows, batch));
+        rows
+    }
+}
+
+impl Client {
+    pub(super) fn new(connection: Connection, tagged: bool) -> Self {
+        Self {
+            connection,
+            tagged,
+            in_room: false,
+            listed: false,
+            ended: false,
+            answers: 0,
+            refused: false,
+            closing: None,
+            on_close: 0,
+            lost: false,
+            states: vec![(0, None)],
+            got: 0,
+        }
+    }
+}
+
+pub(super) fn apply(rows: &mut Rows, batch: &Batch) {
+    if batch.clear {
+        rows.clear();
+    }
+    for (key, write) in &batch.writes {
+        match write {
+            Some(value) => rows.insert(key.clone(), value.clone()),
+            None => rows.remove(key),
+        };
+    }
+}
+
+/// The number of the last write that these rows hold.
+pub(super) fn last_write(rows: &Rows) -> u64 {
+    rows.get(LAST).map_or(0, |value| parse(value))
+}
+
+pub(super) fn parse(number: &[u8]) -> u64 {
+    std::str::from_utf8(number).ok().and_then(|text| text.parse().ok()).expect("a number")
+}

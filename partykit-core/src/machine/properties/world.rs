@@ -1,0 +1,556 @@
+//! All around a machine: what its driver, its store and its clients do, step by step, with the model
+//! watching.
+
+use std::{
+    collections::BTreeMap,
+    panic::Location,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_channel::oneshot;
+
+use super::{
+    model::{
+        Client, JobKind, LAST, Model, Property, Request, Rows, Segment, What, apply, last_write,
+        parse,
+    },
+    op::{Ending, Fate, Op, Setup},
+};
+use crate::{
+    Batch, Body, Claim, Close, Connection, Epoch, ErrorId, Message, Options, Refusal, Response,
+    RoomAddress, RoomId, TaskResult,
+    calls::Chain,
+    error::Failure,
+    host::{Outgoing, Socket},
+    machine::{Answer, CancelReason, Effect, Event, Failed, Machine, Phase},
+};
+
+/// The receiver of a request's answer.
+pub(super) type Answered = oneshot::Receiver<Result<Response, Refusal>>;
+
+/// Something that is done wrong on purpose, to see that it is noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    None,
+    /// The gate lets everything pass.
+    OpenGate,
+    /// The store forgets a commit that it reports as done.
+    LostCommit,
+    /// The driver delivers one frame after the next one.
+    Overtaken,
+    /// The driver drops an answer.
+    LostAnswer,
+    /// A guard is taken, and the machine is not told.
+    HiddenGuard,
+    /// What a failed commit undid is done again.
+    StateKept,
+}
+
+pub(super) struct World {
+    pub(super) model: Model,
+    pub(super) machine: Machine,
+    pub(super) fault: Fault,
+    pub(super) options: Options,
+    pub(super) now: Duration,
+    pub(super) store: Rows,
+    pub(super) epoch: u64,
+    pub(super) claiming: bool,
+    pub(super) commit: Option<(Arc<Batch>, Epoch)>,
+    pub(super) instance: bool,
+    pub(super) running: Option<u64>,
+    pub(super) tasks: BTreeMap<u64, Task>,
+    pub(super) guards: Vec<Option<u64>>,
+    pub(super) bodies: usize,
+    pub(super) drained: bool,
+    pub(super) sleeps: u64,
+    pub(super) arrivals: u64,
+    pub(super) handled: u64,
+    pub(super) swapped: Option<Effect>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Task {
+    Announced,
+    Running,
+}
+
+struct NoSocket;
+
+impl Socket for NoSocket {
+    fn accept(&self) {}
+    fn refuse(&self, _: Close) {}
+    fn send(&self, _: &Outgoing) {}
+    fn close(&self, _: Close) {}
+    fn flush(&self) {}
+}
+
+impl World {
+    pub(super) fn new(setup: &Setup, fault: Fault) -> Self {
+        let mut options = Options::new().hibernate(setup.hibernate);
+        if setup.tight {
+            options = options.mailbox(3, 1 << 20).max_connections(3).max_held(2);
+        }
+        Self {
+            model: Model::default(),
+            machine: machine(&options, Duration::ZERO, fault),
+            fault,
+            options,
+            now: Duration::ZERO,
+            store: Rows::new(),
+            epoch: 0,
+            claiming: false,
+            commit: None,
+            instance: false,
+            running: None,
+            tasks: BTreeMap::new(),
+            guards: Vec::new(),
+            bodies: 0,
+            drained: false,
+            sleeps: 0,
+            arrivals: 0,
+            handled: 0,
+            swapped: None,
+        }
+    }
+
+    /// One step, and everything that follows from it at once.
+    pub(super) fn step(&mut self, op: &Op) {
+        if self.running.is_some() {
+            self.handler_does(op);
+        }
+        self.happens(op);
+        self.pump();
+    }
+
+    /// Lets everything end that can end; what is owed then is missing.
+    pub(super) fn settle(&mut self) {
+        if !self.drained {
+            self.all_ends();
+            // The longest time in which a room that cannot start refuses.
+            self.pass(Duration::from_secs(30));
+            self.step(&Op::Request { reply: true });
+        }
+        self.all_ends();
+        if !self.options.hibernate {
+            self.everybody_leaves();
+        }
+        self.pass(self.options.hibernate_after);
+        let asleep = self.machine.phase() == Phase::Asleep;
+        self.model.check(Property::Sleep, asleep, "nothing is left to do, and it does not sleep");
+        self.everybody_leaves();
+        self.pass(self.options.hibernate_after);
+        let vacant = self.machine.is_vacant();
+        self.model.check(Property::Sleep, vacant, "everybody is gone, and it is not vacant");
+        self.check_owed();
+    }
+
+    fn happens(&mut self, op: &Op) {
+        match *op {
+            Op::Connect { tagged } => self.connect(tagged),
+            Op::Message(n) => {
+                if let Some(client) = self.client(n)
+                    && self.model.clients[client].answers > 0
+                {
+                    let sender = self.model.clients[client].connection.clone();
+                    let message = Message::from((self.arrivals + 1).to_string());
+                    self.push(Event::Message { sender, message });
+                }
+            }
+            Op::Leave(n) => self.client(n).into_iter().for_each(|client| self.leave(client)),
+            Op::Request { reply } => self.request(reply),
+            Op::OutsideSend(n) => self.send(None, n),
+            Op::OutsideBroadcast { tagged } => self.broadcast(None, tagged, None),
+            Op::OutsideClose(n) => self.close(None, n),
+            Op::Hibernate => {
+                let slept = self.machine.hibernate(self.now).is_ok();
+                let asleep = self.machine.phase() == Phase::Asleep;
+                self.model.check(Property::Sleep, !slept || asleep, "said to sleep, and does not");
+            }
+            Op::Drain => {
+                self.drained = true;
+                self.model.clients.iter_mut().for_each(|client| client.lost = true);
+                self.machine.drain(self.now);
+            }
+            Op::Crash => self.crash(),
+            Op::Commit(fate) => self.end_commit(fate),
+            Op::Claim { ok } => self.end_claim(ok),
+            Op::TaskSays(n) => {
+                if let Some(id) = self.running_task(n) {
+                    let _ = self.machine.task_says(self.now, id, task_event(false));
+                }
+            }
+            Op::TaskEnds(n) => {
+                if let Some(id) = self.running_task(n) {
+                    self.tasks.remove(&id);
+                    self.machine.task_ended(self.now, id, task_event(true));
+                }
+            }
+            Op::DropGuard(n) if !self.guards.is_empty() => {
+                let guard = self.guards.swap_remove(usize::from(n) % self.guards.len());
+                if let Some(id) = guard {
+                    self.machine.guard_dropped(self.now, id);
+                }
+            }
+            Op::EndBody if self.bodies > 0 => {
+                self.bodies -= 1;
+                self.machine.body_ended(self.now);
+            }
+            Op::Pass(millis) => self.pass(Duration::from_millis(millis.into())),
+            Op::Deadline => {
+                let deadline = self.machine.deadline().unwrap_or(self.now);
+                self.pass(deadline.saturating_sub(self.now));
+            }
+            Op::Tick => self.machine.tick(self.now),
+            _ => {}
+        }
+    }
+
+    fn handler_does(&mut self, op: &Op) {
+        match *op {
+            Op::Put(key) => self.write(false, Some((key, true))),
+            Op::Delete(key) => self.write(false, Some((key, false))),
+            Op::Clear => self.write(true, None),
+            Op::WriteNothing => assert!(self.machine.write(Vec::new()).is_ok(), "it is small"),
+            Op::Send(n) => self.send(self.running, n),
+            Op::Broadcast { tagged, except } => {
+                let except = except.and_then(|n| self.client(n));
+                self.broadcast(self.running, tagged, except);
+            }
+            Op::Close(n) => self.close(self.running, n),
+            Op::SetState(n) => {
+                if let Some(client) = self.client(n) {
+                    let state = Some(Bytes::from(self.model.next_said().to_string()));
+                    self.model.set_state(client, state.clone());
+                    self.machine.set_state(&self.model.clients[client].connection, state);
+                }
+            }
+            Op::Begin => {
+                self.model.begin_transaction();
+                self.machine.begin_transaction();
+            }
+            Op::End { keep } => self.end_transaction(keep),
+            Op::Sync => {
+                let nested = self.model.transactions() > 0;
+                if !nested {
+                    self.model.sync();
+                }
+                let synced = self.machine.sync().is_ok();
+                self.model.check(Property::Commits, synced != nested, "sync in a transaction");
+            }
+            Op::Spawn => {
+                if let Some(id) = self.machine.reserve_task(("task", Location::caller())) {
+                    self.tasks.insert(id, Task::Announced);
+                    self.model.spawn(id);
+                    self.machine.spawn(id, Box::pin(std::future::ready(())));
+                }
+            }
+            Op::Tell => self.tell(),
+            Op::TakeGuard if self.fault == Fault::HiddenGuard => self.guards.push(None),
+            Op::TakeGuard => {
+                self.guards.push(Some(self.machine.guard_taken(("guard", Location::caller()))));
+            }
+            Op::Finish(ending) => self.finish(ending),
+            _ => {}
+        }
+    }
+
+    // What comes in.
+
+    fn connect(&mut self, tagged: bool) {
+        let number = self.model.clients.len();
+        let id = format!("c{number}");
+        let connection = Connection::new(number as u64, &id, "", Weak::new(), Arc::new(NoSocket));
+        let client = Client::new(connection.clone(), tagged);
+        let request = http::Request::new(Body::from((self.arrivals + 1).to_string()));
+        let event = Event::Connect { connection, request: request.into(), arrived: self.now };
+        // Known before it is pushed, as it may be refused at once.
+        self.model.clients.push(client);
+        if !self.push(event) {
+            self.model.clients.pop();
+        }
+    }
+
+    fn request(&mut self, reply: bool) {
+        let number = self.model.requests.len();
+        let mut request = http::Request::new(Body::from((self.arrivals + 1).to_string()));
+        *request.uri_mut() = format!("/{number}").parse().expect("a path");
+        let (sender, answer) = reply.then(oneshot::channel).unzip();
+        let request = request.into();
+        let event = Event::Request { request, chain: Chain::new(), reply: sender };
+        self.model.requests.push(Request { answer, done: !reply });
+        if !self.push(event) {
+            self.model.requests[number].done = true;
+        }
+    }
+
+    /// Whether the machine took the event.
+    fn push(&mut self, event: Event) -> bool {
+        let taken = self.machine.push(self.now, event).is_ok();
+        self.arrivals += u64::from(taken);
+        let refuses = self.drained && taken;
+        self.model.check(Property::Drain, !refuses, "it takes an event while it shuts down");
+        taken
+    }
+
+    fn leave(&mut self, client: usize) {
+        self.model.clients[client].ended = true;
+        let connection = self.model.clients[client].connection.clone();
+        self.machine.closed(self.now, &connection, Close::normal());
+        // A runtime may say so twice.
+        self.machine.closed(self.now, &connection, Close::no_status());
+    }
+
+    pub(super) fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        let mut ticks = 0;
+        while let Some(due) = self.machine.deadline().filter(|due| *due <= until) {
+            self.now = due.max(self.now);
+            self.machine.tick(self.now);
+            self.pump();
+            ticks += 1;
+            if ticks > 1000 {
+                return self.model.broken(Property::Deadlines, "ticks at the deadline are in vain");
+            }
+        }
+        self.now = until;
+        self.machine.tick(self.now);
+        self.pump();
+    }
+
+    fn crash(&mut self) {
+        if let Some((batch, _)) = self.commit.take() {
+            let (store, segments) = (&self.store, &self.model.pending);
+            let upto = batch.writes.get(LAST).cloned().flatten().map_or(0, |n| parse(&n));
+            let done = segments.iter().take_while(|segment| segment.last <= upto).count();
+            let whole = Segment::fold(store, &segments[..done]);
+            // Half of the commits that are cut off reach the store all the same.
+            if upto % 2 == 0 {
+                apply(&mut self.store, &batch);
+                self.model.check(Property::Storage, self.store == whole, "a batch is not whole");
+            }
+        }
+        self.model.crash(self.store.clone());
+        self.machine = machine(&self.options, self.now, self.fault);
+        (self.running, self.claiming, self.instance, self.drained) = (None, false, false, false);
+        (self.bodies, self.sleeps, self.swapped) = (0, 0, None);
+        self.tasks.clear();
+        self.guards.clear();
+    }
+
+    // What the handler does.
+
+    fn write(&mut self, clear: bool, key: Option<(u8, bool)>) {
+        let key = key.map(|(key, put)| (Bytes::from(vec![b'k', key]), put));
+        let Some(batch) = self.model.write(clear, key) else { return };
+        if clear {
+            self.machine.clear();
+        }
+        let written = self.machine.write(batch.writes.into_iter().collect());
+        assert!(written.is_ok(), "it is small");
+    }
+
+    fn send(&mut self, turn: Option<u64>, n: u8) {
+        let Some(client) = self.client(n) else { return };
+        let number = self.model.next_said();
+        if self.model.is_open(client) {
+            self.model.say(turn, What::Frame(number, client));
+        }
+        self.machine.send(turn, &self.model.clients[client].connection, frame(number));
+    }
+
+    fn broadcast(&mut self, turn: Option<u64>, tagged: bool, except: Option<usize>) {
+        let number = self.model.next_said();
+        for client in self.model.receivers(tagged, except) {
+            self.model.say(turn, What::Frame(number, client));
+        }
+        let except = except.map(|client| self.model.clients[client].connection.clone());
+        let tag = tagged.then_some("tag");
+        self.machine.broadcast(turn, tag, except.into_iter().collect(), frame(number));
+    }
+
+    fn close(&mut self, turn: Option<u64>, n: u8) {
+        let Some(client) = self.client(n) else { return };
+        let number = self.model.next_said();
+        if self.model.is_open(client) {
+            self.model.say(turn, What::Close(number, client));
+        }
+        let close = Close::new(4000, number.to_string()).expect("a close");
+        self.machine.close(turn, &self.model.clients[client].connection, close);
+    }
+
+    fn tell(&mut self) {
+        let Some(turn) = self.running else { return };
+        let number = self.model.next_said();
+        self.model.say(Some(turn), What::Tell(number));
+        let to = RoomAddress::new("main", RoomId::new("other").expect("a room id"));
+        self.machine.tell(turn, to, http::Request::new(Body::from(number.to_string())));
+    }
+
+    fn end_transaction(&mut self, keep: bool) {
+        let tasks = self.model.end_transaction(keep);
+        self.tasks.retain(|id, _| !tasks.contains(id));
+        self.machine.end_transaction(keep);
+    }
+
+    fn finish(&mut self, ending: Ending) {
+        let done = matches!(ending, Ending::Done | Ending::Streaming);
+        while self.model.transactions() > 0 {
+            self.end_transaction(done);
+        }
+        if !done {
+            let failure = match ending {
+                Ending::Err => Failure::Error("planned".into()),
+                _ => Failure::Panic("planned".to_owned()),
+            };
+            return self.fail(failure);
+        }
+        let job = self.model.turn.as_ref().map(|turn| turn.job);
+        let answer = match job {
+            Some(JobKind::Request(number)) => {
+                if ending == Ending::Streaming {
+                    self.bodies += 1;
+                    self.machine.body_opened();
+                }
+                Answer::Response(Response::new(Body::from(number.to_string())))
+            }
+            _ => Answer::Done,
+        };
+        self.model.finish();
+        self.running = None;
+        self.instance = true;
+        self.machine.turn_ended(self.now, Ok(answer));
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        let tasks = self.model.fail();
+        self.tasks.retain(|id, _| !tasks.contains(id));
+        self.running = None;
+        self.machine.turn_ended(self.now, Err(Failed { failure, id: ErrorId::planned(0) }));
+    }
+
+    /// The driver drops the handler's future; what it held is dropped with it, and may say something.
+    pub(super) fn cancel(&mut self, reason: CancelReason) {
+        let Some(turn) = self.running else { return };
+        while self.model.transactions() > 0 {
+            self.end_transaction(false);
+        }
+        self.broadcast(Some(turn), false, None);
+        self.fail(match reason {
+            CancelReason::CommitFailed(_) => Failure::Commit("planned".to_owned()),
+            CancelReason::Timeout(limit) => Failure::Timeout(limit),
+        });
+    }
+
+    // What the room waits for.
+
+    fn end_claim(&mut self, ok: bool) {
+        if !std::mem::take(&mut self.claiming) {
+            return;
+        }
+        // One that failed may have taken the room over, too.
+        self.epoch += 1;
+        let claim = Claim { epoch: Epoch(self.epoch), empty: self.store.is_empty() };
+        let failed =
+            || Failed { failure: Failure::Error("planned".into()), id: ErrorId::planned(0) };
+        if !ok {
+            self.model.fail();
+            self.running = None;
+        }
+        self.machine.claimed(self.now, if ok { Ok(claim) } else { Err(failed()) });
+    }
+
+    fn end_commit(&mut self, fate: Fate) {
+        let Some((batch, _)) = self.commit.take() else { return };
+        let upto = batch.writes.get(LAST).cloned().flatten().map_or(0, |number| parse(&number));
+        let done = self.model.pending.iter().take_while(|segment| segment.last <= upto).count();
+        let whole = Segment::fold(&self.model.stored, &self.model.pending[..done]);
+        if fate != Fate::Failed && self.fault != Fault::LostCommit {
+            apply(&mut self.store, &batch);
+            let is_whole = self.store == whole && last_write(&whole) == upto;
+            self.model.check(
+                Property::Storage,
+                is_whole,
+                format!("{:?} is stored, and the handlers wrote {whole:?}", self.store),
+            );
+        }
+        if fate == Fate::Stored {
+            self.model.committed(upto);
+            self.machine.commit_ended(self.now, Ok(()));
+        } else {
+            self.model.commit_failed(self.store.clone());
+            let model = &self.model;
+            self.tasks.retain(|id, _| !model.is_void(What::Spawn(*id)));
+            let failed =
+                Failed { failure: Failure::Commit("planned".into()), id: ErrorId::planned(0) };
+            self.machine.commit_ended(self.now, Err(failed));
+            if self.fault == Fault::StateKept {
+                let kept = Some(Bytes::from_static(b"kept"));
+                let clients = &self.model.clients;
+                clients
+                    .iter()
+                    .for_each(|client| drop(client.connection.commit_state(kept.clone())));
+            }
+        }
+    }
+
+    fn client(&self, n: u8) -> Option<usize> {
+        let here = |n: &usize| !self.model.clients[*n].ended && !self.model.clients[*n].refused;
+        let here: Vec<usize> = (0..self.model.clients.len()).filter(here).collect();
+        (!here.is_empty()).then(|| here[usize::from(n) % here.len()])
+    }
+
+    pub(super) fn running_task(&self, n: u8) -> Option<u64> {
+        let running = self.tasks.iter().filter(|(_, task)| **task == Task::Running);
+        let running: Vec<u64> = running.map(|(id, _)| *id).collect();
+        (!running.is_empty()).then(|| running[usize::from(n) % running.len()])
+    }
+
+    pub(super) fn everybody_leaves(&mut self) {
+        while self.client(0).is_some() {
+            self.step(&Op::Leave(0));
+            self.all_ends();
+        }
+    }
+
+    pub(super) fn all_ends(&mut self) {
+        for _ in 0..10_000 {
+            let next = if self.claiming {
+                Op::Claim { ok: true }
+            } else if self.running.is_some() {
+                Op::Finish(Ending::Done)
+            } else if self.commit.is_some() {
+                Op::Commit(Fate::Stored)
+            } else if self.running_task(0).is_some() {
+                Op::TaskEnds(0)
+            } else if !self.guards.is_empty() {
+                Op::DropGuard(0)
+            } else if self.bodies > 0 {
+                Op::EndBody
+            } else {
+                return;
+            };
+            self.step(&next);
+        }
+        self.model.broken(Property::Sleep, "it never comes to an end");
+    }
+}
+
+fn machine(options: &Options, now: Duration, fault: Fault) -> Machine {
+    let mut machine = Machine::new(options.clone(), now);
+    machine.gate.switched_off = fault == Fault::OpenGate;
+    machine
+}
+
+fn frame(number: u64) -> Arc<Outgoing> {
+    Arc::new(Outgoing::new(Message::from(number.to_string())))
+}
+
+fn task_event(last: bool) -> Event {
+    Event::Task(TaskResult::planned("task", last))
+}
+
+pub(super) fn number_of(connection: &Connection) -> usize {
+    connection.key() as usize
+}

@@ -1,0 +1,250 @@
+//! A machine on the bench: inputs by short names, outputs in words.
+
+use std::{
+    panic::Location,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_channel::oneshot;
+
+use crate::{
+    Body, Claim, Close, Connection, Epoch, ErrorId, Message, Options, Refusal, Response,
+    calls::Chain,
+    error::Failure,
+    host::{Outgoing, Socket},
+    machine::{Answer, CancelReason, Effect, Event, Failed, Job, Machine, Output},
+};
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+
+/// A machine, and what its driver would have been told, in words.
+pub(super) struct Bench {
+    pub(super) machine: Machine,
+    pub(super) now: Duration,
+    connections: u64,
+    epoch: u64,
+}
+
+pub(super) type Answered = oneshot::Receiver<Result<Response, Refusal>>;
+
+impl Bench {
+    pub(super) fn new() -> Self {
+        Self::with(Options::new().hibernate(true))
+    }
+
+    pub(super) fn with(options: Options) -> Self {
+        let (now, connections, epoch) = (Duration::ZERO, 0, 0);
+        Self { machine: Machine::new(options, now), now, connections, epoch }
+    }
+
+    /// What comes out, in words.
+    pub(super) fn trace(&mut self) -> Vec<String> {
+        let mut trace = Vec::new();
+        while let Some(output) = self.machine.poll() {
+            trace.push(match output {
+                Output::Cancel(CancelReason::CommitFailed(_)) => "cancel: commit".to_owned(),
+                Output::Cancel(CancelReason::Timeout(limit)) => format!("cancel: {limit:?}"),
+                Output::CancelTasks(tasks) => format!("cancel {} tasks", tasks.len()),
+                Output::Claim => "claim".to_owned(),
+                Output::Commit(batch) => format!("commit {}", batch.writes.len()),
+                Output::Discard(_) => continue,
+                Output::DropInstance => "drop".to_owned(),
+                Output::Effect(effect) => say(effect),
+                Output::Flush => "flush".to_owned(),
+                Output::Refuse(connection, close) => {
+                    format!("refuse {} {}", connection.id(), close.code())
+                }
+                Output::Run(job) => run(&mut self.machine, job),
+            });
+        }
+        trace
+    }
+
+    /// Awake, and nothing to do.
+    pub(super) fn wake(&mut self) {
+        let _ = self.tell();
+        self.claim();
+        self.done();
+        self.done();
+        self.trace();
+    }
+
+    /// A client that is in the room.
+    pub(super) fn join(&mut self, id: &str) -> Connection {
+        let (connection, taken) = self.connect(id);
+        assert!(taken.is_ok());
+        if self.trace().contains(&"claim".to_owned()) {
+            self.claim();
+            self.done();
+        }
+        self.done();
+        self.trace();
+        connection
+    }
+
+    pub(super) fn connect(&mut self, id: &str) -> (Connection, Result<(), Refusal>) {
+        self.connections += 1;
+        let connection = Connection::new(self.connections, id, "", Weak::new(), Arc::new(NoSocket));
+        let request = http::Request::new(Body::empty()).into();
+        let event = Event::Connect { connection: connection.clone(), request, arrived: self.now };
+        (connection, self.push(event))
+    }
+
+    pub(super) fn message(
+        &mut self,
+        sender: &Connection,
+        text: &'static str,
+    ) -> Result<(), Refusal> {
+        self.push(Event::Message { sender: sender.clone(), message: Message::from(text) })
+    }
+
+    pub(super) fn tell(&mut self) -> Result<(), Refusal> {
+        let request = http::Request::new(Body::empty()).into();
+        self.push(Event::Request { request, chain: Chain::new(), reply: None })
+    }
+
+    pub(super) fn request(&mut self) -> Answered {
+        let (reply, answer) = oneshot::channel();
+        let request = http::Request::new(Body::empty()).into();
+        let event = Event::Request { request, chain: Chain::new(), reply: Some(reply) };
+        assert!(self.push(event).is_ok());
+        answer
+    }
+
+    pub(super) fn push(&mut self, event: Event) -> Result<(), Refusal> {
+        self.machine.push(self.now, event).map_err(|(refusal, _)| refusal)
+    }
+
+    pub(super) fn leave(&mut self, connection: &Connection) {
+        self.machine.closed(self.now, connection, Close::normal());
+    }
+
+    pub(super) fn claim(&mut self) {
+        self.trace();
+        self.epoch += 1;
+        let claim = Claim { epoch: Epoch(self.epoch), empty: true };
+        self.machine.claimed(self.now, Ok(claim));
+        self.trace();
+    }
+
+    /// The handler succeeds.
+    pub(super) fn done(&mut self) {
+        self.machine.turn_ended(self.now, Ok(Answer::Done));
+    }
+
+    /// The handler returns an `Err`.
+    pub(super) fn err(&mut self) {
+        self.machine.turn_ended(self.now, Err(failed(Failure::Error("planned".into()))));
+    }
+
+    pub(super) fn panic(&mut self) {
+        self.machine.turn_ended(self.now, Err(failed(Failure::Panic("planned".into()))));
+    }
+
+    /// The driver drops the handler, because a commit has failed.
+    pub(super) fn cancelled(&mut self) {
+        self.machine.turn_ended(self.now, Err(failed(Failure::Commit("planned".into()))));
+    }
+
+    pub(super) fn committed(&mut self) {
+        self.machine.commit_ended(self.now, Ok(()));
+    }
+
+    pub(super) fn commit_fails(&mut self) {
+        let failed = failed(Failure::Commit("planned".into()));
+        self.machine.commit_ended(self.now, Err(failed));
+    }
+
+    /// The next start fails.
+    pub(super) fn start_fails(&mut self) {
+        self.trace();
+        self.machine.claimed(self.now, Err(failed(Failure::Error("planned".into()))));
+    }
+
+    pub(super) fn put(&mut self, key: &'static str) {
+        let row = (Bytes::from(key), Some(Bytes::new()));
+        assert!(self.machine.write(vec![row]).is_ok());
+    }
+
+    /// The handler says something.
+    pub(super) fn send(&mut self, to: &Connection, text: &'static str) {
+        let turn = self.machine.current_turn();
+        assert!(turn.is_some(), "a handler runs");
+        self.machine.send(turn, to, Arc::new(Outgoing::new(text.into())));
+    }
+
+    /// Somebody else says something.
+    pub(super) fn send_outside(&mut self, to: &Connection, text: &'static str) {
+        self.machine.send(None, to, Arc::new(Outgoing::new(text.into())));
+    }
+
+    pub(super) fn spawn(&mut self) -> u64 {
+        let id = self.machine.reserve_task(("task", Location::caller())).expect("a turn");
+        self.machine.spawn(id, Box::pin(std::future::ready(())));
+        id
+    }
+
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.machine.tick(self.now);
+    }
+}
+
+struct NoSocket;
+
+impl Socket for NoSocket {
+    fn accept(&self) {}
+    fn refuse(&self, _: Close) {}
+    fn send(&self, _: &Outgoing) {}
+    fn close(&self, _: Close) {}
+    fn flush(&self) {}
+}
+
+fn failed(failure: Failure) -> Failed {
+    Failed { failure, id: ErrorId::planned(7) }
+}
+
+fn say(effect: Effect) -> String {
+    match effect {
+        Effect::Accept(connection) => format!("accept {}", connection.id()),
+        Effect::Close(connection, close) | Effect::HangUp(connection, close) => {
+            format!("close {} {}", connection.id(), close.code())
+        }
+        Effect::Frame { to, frame } => {
+            let to: Vec<&str> = to.iter().map(Connection::id).collect();
+            format!("{} <- {}", to.join(","), frame.message().as_text().unwrap_or_default())
+        }
+        Effect::Respond(reply, response) => {
+            let text =
+                response.as_ref().map_or_else(ToString::to_string, |r| r.status().to_string());
+            drop(reply.send(response));
+            format!("respond {text}")
+        }
+        Effect::Spawn { id, .. } => format!("spawn {id}"),
+        Effect::Tell { to, .. } => format!("tell {to}"),
+    }
+}
+
+/// Names what runs; lists who connects.
+fn run(machine: &mut Machine, job: Job) -> String {
+    let name = job.handler().name();
+    match job {
+        Job::Connect { connection, .. } => {
+            machine.list(&connection);
+            format!("{name} {}", connection.id())
+        }
+        Job::Close { connection, .. } => format!("{name} {}", connection.id()),
+        Job::Error(error) => format!("{name} {}: {:?}", error.handler(), error.kind()),
+        Job::Message { sender, message } => {
+            format!("{name} {} {}", sender.id(), message.as_text().unwrap_or_default())
+        }
+        Job::Start => format!("{name} {:?}", machine.start_reason()),
+        _ => name.to_owned(),
+    }
+}
+
+pub(super) fn refused(answer: &mut Answered) -> Option<Refusal> {
+    answer.try_recv().ok().flatten().and_then(Result::err)
+}

@@ -1,0 +1,423 @@
+//! Every transition between sleeping, waking and awake, and the fate of every event and effect.
+
+use std::time::Duration;
+
+use super::{
+    Answer, CancelReason, Discard, Effect, Event, Failed, Job, Machine, Output, Phase, StartReason,
+    TurnId, events::handler_of, roster::Status, turn::Turn,
+};
+use crate::{
+    Close, CloseCode, Connection, ErrorId, Handler, HandlerError, Refusal, error::Failure, limits,
+};
+
+/// So many turns may end before what they said has to leave, when events keep coming.
+const TURNS_PER_FLUSH: u32 = 256;
+
+impl Machine {
+    pub(super) fn admits(&mut self, now: Duration, event: &Event) -> Result<(), Refusal> {
+        if self.draining || now < self.refused_until {
+            if matches!(event, Event::Message { .. }) {
+                self.accountant.dropped_message();
+            }
+            return Err(match self.draining {
+                true => Refusal::ShuttingDown,
+                false => Refusal::Unavailable(self.refused_until - now),
+            });
+        }
+        if matches!(event, Event::Connect { .. })
+            && self.roster.len() >= self.options.max_connections
+        {
+            return Err(Refusal::Full);
+        }
+        if self.has_space() { Ok(()) } else { Err(Refusal::Overloaded) }
+    }
+
+    /// Takes the next step that is due, if one is.
+    pub(super) fn advance(&mut self, now: Duration) {
+        self.close_condemned();
+        if self.turn.is_none() {
+            match self.phase {
+                Phase::Asleep => self.wake(now),
+                Phase::Waking => {}
+                Phase::Awake => self.run_next(now),
+            }
+        }
+        let active = self.turn.is_some() || self.gate.is_committing() || self.holders.tasks() > 0;
+        self.accountant.settle(now, self.phase != Phase::Asleep, active);
+    }
+
+    fn close_condemned(&mut self) {
+        if self.condemned.is_empty() {
+            return;
+        }
+        let is_heard = |connection: &Connection| {
+            let runs = self.turn.as_ref().is_some_and(|turn| turn.is_message_of(connection));
+            !runs && !self.mailbox.has_message_of(connection)
+        };
+        let heard: Vec<_> =
+            self.condemned.extract_if(.., |(connection, _)| is_heard(connection)).collect();
+        for (connection, close) in heard {
+            if self.roster.set_status(&connection, Status::Closing) {
+                self.emit(None, Effect::HangUp(connection, close));
+            }
+        }
+    }
+
+    fn wake(&mut self, now: Duration) {
+        let Some(cause) = self.mailbox.wake_cause() else { return };
+        let (deadline, limit) = match self.mailbox.front() {
+            Some(Event::Connect { arrived, .. }) => {
+                (arrived.saturating_add(self.options.connect_timeout), self.options.connect_timeout)
+            }
+            _ => (now.saturating_add(self.options.handler_timeout), self.options.handler_timeout),
+        };
+        self.accountant.woke(now, cause);
+        self.phase = Phase::Waking;
+        self.begin_turn(Handler::OnStart, None, deadline, limit);
+        // A new claim would fence off the commit that is in flight.
+        let commits = self.gate.pending().next().is_some();
+        if self.epoch.is_some() && (commits || self.roster.count() > 0) {
+            self.begin_start(false);
+        } else {
+            self.outputs.push_back(Output::Claim);
+        }
+    }
+
+    pub(super) fn begin_start(&mut self, empty: bool) {
+        self.start_reason = match (self.roster.count(), empty) {
+            (0, true) => StartReason::First,
+            (0, false) => StartReason::Restart,
+            _ => StartReason::Wake,
+        };
+        self.turn.iter_mut().for_each(|turn| turn.begun = true);
+        self.outputs.push_back(Output::Run(Job::Start));
+    }
+
+    fn run_next(&mut self, now: Duration) {
+        if self.gate.held_bytes() > self.options.held_bytes {
+            return;
+        }
+        let Some(event) = self.mailbox.pop() else {
+            let idle = now.saturating_sub(self.idle_since);
+            if self.reasons().is_empty() && (self.draining || idle >= self.options.hibernate_after)
+            {
+                self.sleep(now);
+            }
+            return;
+        };
+        self.turns_unflushed += u32::from(self.unflushed);
+        if self.turns_unflushed >= TURNS_PER_FLUSH {
+            (self.unflushed, self.turns_unflushed) = (false, 0);
+            self.outputs.push_back(Output::Flush);
+        }
+        self.run(now, event);
+    }
+
+    fn run(&mut self, now: Duration, event: Event) {
+        let handler = handler_of(&event);
+        let limit = self.options.handler_timeout;
+        let (deadline, limit, connection) = match &event {
+            Event::Connect { connection, arrived, .. } => {
+                let limit = self.options.connect_timeout;
+                (arrived.saturating_add(limit), limit, Some(connection))
+            }
+            Event::Close { connection, .. } | Event::Message { sender: connection, .. } => {
+                (now.saturating_add(limit), limit, Some(connection))
+            }
+            _ => (now.saturating_add(limit), limit, None),
+        };
+        let connection = connection.cloned();
+        let turn = self.begin_turn(handler, connection, deadline, limit);
+        let job = match event {
+            Event::Close { connection, close } => Job::Close { connection, close },
+            Event::Connect { connection, request, arrived } => {
+                Job::Connect { connection, request, arrived }
+            }
+            Event::Error(error) => Job::Error(error),
+            Event::Message { sender, message } => Job::Message { sender, message },
+            Event::Request { request, chain, reply } => {
+                (turn.chain, turn.reply) = (chain, reply);
+                Job::Request { request }
+            }
+            Event::Task(result) => Job::Task(result),
+        };
+        self.outputs.push_back(Output::Run(job));
+    }
+
+    fn begin_turn(
+        &mut self,
+        handler: Handler,
+        connection: Option<Connection>,
+        deadline: Duration,
+        limit: Duration,
+    ) -> &mut Turn {
+        debug_assert!(self.turn.is_none(), "never two handlers at once");
+        self.last_turn += 1;
+        let turn =
+            Turn::new(self.last_turn, handler, connection, self.gate.written(), deadline, limit);
+        self.turn.insert(turn)
+    }
+
+    /// A handler succeeded: what it did holds.
+    pub(super) fn finish(&mut self, mut turn: Turn, answer: Answer) {
+        if !turn.overlay.is_empty() {
+            self.gate.add(std::mem::take(&mut turn.overlay), turn.author());
+        }
+        for (connection, state) in std::mem::take(&mut turn.states) {
+            let before = connection.commit_state(state);
+            self.gate.remember(&connection, before);
+        }
+        if turn.handler == Handler::OnStart {
+            self.phase = Phase::Awake;
+            self.start_failures = 0;
+            self.remembered_until = None;
+            self.mailbox.unkeep();
+            self.refused_until = Duration::ZERO;
+        }
+        if turn.handler == Handler::OnConnect
+            && let Some(connection) = turn.connection.clone()
+        {
+            self.emit(None, Effect::Accept(connection.clone()));
+            for (_, effect) in turn.deferred {
+                self.emit(None, effect);
+            }
+            if let Some(close) = turn.gone {
+                self.roster.remove(&connection);
+                if !self.draining {
+                    self.mailbox.push(Event::Close { connection, close });
+                }
+            }
+        }
+        if let Answer::Response(response) = answer {
+            match turn.reply {
+                Some(reply) => self.emit(None, Effect::Respond(reply, Ok(response))),
+                None => self.discard(Discard::Response(response)),
+            }
+        }
+        for (id, task) in turn.spawns {
+            self.emit(None, Effect::Spawn { id, task });
+        }
+    }
+
+    /// A handler failed: nothing of what it did holds, but what it said before its first write.
+    pub(super) fn fail(&mut self, now: Duration, mut turn: Turn, failed: Failed) {
+        let resets = turn.has_written() || !matches!(failed.failure, Failure::Error(_));
+        self.take_back(&mut turn);
+        let refusal = Refusal::Failed(failed.id);
+        if turn.handler == Handler::OnConnect
+            && let Some(connection) = &turn.connection
+        {
+            self.roster.remove(connection);
+            self.outputs.push_back(Output::Refuse(connection.clone(), closed_by(refusal)));
+        }
+        if let Some(reply) = turn.reply.take() {
+            self.emit(None, Effect::Respond(reply, Err(refusal)));
+        }
+        self.release();
+        if turn.handler == Handler::OnStart {
+            match failed.failure {
+                // An earlier handler's commit, not the start, has failed: the next start is for the
+                // same event, and for the on_error that is before it now.
+                Failure::Commit(_) if !turn.synced => self.reset(),
+                _ => self.start_failed(now, failed.id),
+            }
+            self.discard(Discard::Failed(failed));
+            return;
+        }
+        if resets {
+            self.reset();
+        }
+        if turn.handler == Handler::OnError || self.draining {
+            self.discard(Discard::Failed(failed));
+            return;
+        }
+        let Failed { failure, id } = failed;
+        let (handler, connection) = turn.author();
+        self.mailbox.push_front(Event::Error(HandlerError { handler, connection, failure, id }));
+    }
+
+    /// `on_start` failed, and with it the event that started the room.
+    fn start_failed(&mut self, now: Duration, id: ErrorId) {
+        self.drop_instance();
+        self.start_failures += 1;
+        if let Some(event) = self.mailbox.pop() {
+            self.fail_event(event, Refusal::Failed(id));
+        }
+        let mut refused = Duration::ZERO;
+        if let Some(over) = self.start_failures.checked_sub(limits::START_FAILURES) {
+            refused = 1_u32.checked_shl(over).map_or(limits::START_BACKOFF, |times| {
+                (limits::START_BACKOFF_FIRST * times).min(limits::START_BACKOFF)
+            });
+            self.refused_until = now + refused;
+            while let Some(event) = self.mailbox.pop() {
+                self.fail_event(event, Refusal::Unavailable(refused));
+            }
+        }
+        self.remembered_until = Some(now + (2 * refused).max(limits::START_BACKOFF_FIRST));
+    }
+
+    pub(super) fn commit_failed(&mut self, failed: Failed) {
+        let (void, author) = self.gate.failed();
+        self.epoch = None;
+        for effect in void {
+            self.void(effect, failed.id);
+        }
+        if let Some((handler, connection)) = author
+            && !self.draining
+        {
+            let (failure, id) = (failed.failure, failed.id);
+            self.mailbox.push_front(Event::Error(HandlerError {
+                handler,
+                connection,
+                failure,
+                id,
+            }));
+        }
+        match &mut self.turn {
+            Some(turn) => {
+                (turn.base, turn.void) = (self.gate.written(), true);
+                if !turn.cancelled {
+                    turn.cancelled = true;
+                    self.outputs.push_back(Output::Cancel(CancelReason::CommitFailed(failed.id)));
+                }
+            }
+            None => self.reset(),
+        }
+    }
+
+    /// Ends an effect whose commit failed: nobody may see it.
+    fn void(&mut self, effect: Effect, id: ErrorId) {
+        match effect {
+            Effect::Accept(connection) => {
+                self.roster.remove(&connection);
+                let is_its_end = |event: &Event| matches!(event, Event::Close { connection: c, .. } if *c == connection);
+                if let Some(event) = self.mailbox.remove(is_its_end) {
+                    self.discard(Discard::Event(event));
+                }
+                self.outputs.push_back(Output::Refuse(connection, closed_by(Refusal::Failed(id))));
+            }
+            Effect::Respond(reply, response) => {
+                if let Ok(response) = response {
+                    self.discard(Discard::Response(response));
+                }
+                let refused = Effect::Respond(reply, Err(Refusal::Failed(id)));
+                self.outputs.push_back(Output::Effect(refused));
+            }
+            effect @ Effect::HangUp(..) => self.leave(effect),
+            effect => self.undo(effect),
+        }
+    }
+
+    /// Ends an effect that was taken back before it left.
+    pub(super) fn undo(&mut self, effect: Effect) {
+        match &effect {
+            Effect::Close(connection, _)
+                if self.roster.status(connection) == Some(Status::Closing) =>
+            {
+                self.roster.set_status(connection, Status::Open);
+            }
+            Effect::Spawn { id, .. } => {
+                self.holders.end_task(*id);
+            }
+            _ => {}
+        }
+        self.discard(Discard::Effect(effect));
+    }
+
+    /// Ends an event that no handler will see.
+    pub(super) fn fail_event(&mut self, event: Event, refusal: Refusal) {
+        match event {
+            Event::Close { .. } if !self.draining => self.mailbox.keep(event),
+            Event::Connect { connection, request, arrived } => {
+                self.roster.remove(&connection);
+                self.outputs.push_back(Output::Refuse(connection.clone(), closed_by(refusal)));
+                self.discard(Discard::Event(Event::Connect { connection, request, arrived }));
+            }
+            Event::Message { .. } => {
+                self.accountant.dropped_message();
+                self.discard(Discard::Event(event));
+            }
+            Event::Request { request, chain, reply } => {
+                if let Some(reply) = reply {
+                    self.outputs.push_back(Output::Effect(Effect::Respond(reply, Err(refusal))));
+                }
+                self.discard(Discard::Event(Event::Request { request, chain, reply: None }));
+            }
+            event => self.discard(Discard::Event(event)),
+        }
+    }
+
+    /// A failure takes the instance; the sockets stay.
+    pub(super) fn reset(&mut self) {
+        if self.phase != Phase::Asleep {
+            self.accountant.reset();
+        }
+        self.cancel_tasks();
+        self.drop_instance();
+    }
+
+    pub(super) fn sleep(&mut self, now: Duration) {
+        self.accountant.slept();
+        self.roster.shrink();
+        self.drop_instance();
+        self.accountant.settle(now, false, false);
+    }
+
+    pub(super) fn drop_instance(&mut self) {
+        if self.phase != Phase::Asleep {
+            self.phase = Phase::Asleep;
+            self.outputs.push_back(Output::DropInstance);
+        }
+    }
+
+    pub(super) fn cancel_tasks(&mut self) {
+        let tasks = self.holders.cancel_tasks();
+        if !tasks.is_empty() {
+            self.outputs.push_back(Output::CancelTasks(tasks));
+        }
+    }
+
+    /// Lets an effect leave, now or when the writes before it are durable.
+    pub(super) fn emit(&mut self, turn: Option<TurnId>, effect: Effect) {
+        if let Some(effect) = self.gate.hold(turn, effect) {
+            self.leave(effect);
+        }
+    }
+
+    pub(super) fn release(&mut self) {
+        while let Some(effect) = self.gate.release() {
+            self.leave(effect);
+        }
+    }
+
+    fn leave(&mut self, effect: Effect) {
+        if let Effect::Spawn { id, .. } = &effect
+            && !self.holders.has_task(*id)
+        {
+            // It was cancelled while it waited for its commit.
+            return self.discard(Discard::Effect(effect));
+        }
+        self.unflushed |=
+            matches!(effect, Effect::Frame { .. } | Effect::Close(..) | Effect::HangUp(..));
+        self.outputs.push_back(Output::Effect(effect));
+    }
+
+    pub(super) fn begin_commit(&mut self) {
+        if let Some(batch) = self.gate.begin_commit() {
+            self.outputs.push_back(Output::Commit(batch));
+        }
+    }
+
+    pub(super) fn discard(&mut self, discard: Discard) {
+        self.outputs.push_back(Output::Discard(discard));
+    }
+}
+
+/// What a client is told that cannot come in.
+fn closed_by(refusal: Refusal) -> Close {
+    match refusal {
+        Refusal::Failed(id) => Close::fixed(CloseCode::INTERNAL, format!("error {id}")),
+        Refusal::ShuttingDown => Close::fixed(CloseCode::RESTART, "the server restarts"),
+        _ => Close::fixed(CloseCode::TRY_AGAIN, "try again later"),
+    }
+}

@@ -1,0 +1,92 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+
+import { until } from "./until.mjs";
+
+const LISTENING = /listening on http:\/\/(\S+:(\d+))/;
+
+/** A server's process. */
+class Server {
+  #child = null;
+  #output = "";
+
+  /** `variable` names the binary; `cargo xtask node` sets it. `host` is where it is to listen. */
+  constructor(variable, host = "127.0.0.1:0") {
+    this.host = host; // from the first start on with the port that it got, so that a restart keeps it
+    this.binary = process.env[variable];
+    if (!this.binary) throw new Error(`${variable} is not set: run \`cargo xtask node\``);
+    process.once("exit", () => this.#child?.kill("SIGKILL"));
+  }
+
+  /** A server that listens. */
+  static start(host) { return new this(host).start(); }
+
+  /** Starts the process, and waits until it listens. */
+  async start() {
+    this.#output = "";
+    const child = (this.#child = spawn(this.binary, [this.host], { stdio: ["ignore", "pipe", "pipe"] }));
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding("utf8").on("data", (text) => { this.#output += text; });
+    }
+    const told = await until(`${this.binary} says where it listens`, () => {
+      if (child.exitCode !== null) throw new Error(`it ended with ${child.exitCode}: ${this.#output}`);
+      return LISTENING.exec(this.#output);
+    }, { seen: () => this.#output });
+    this.host = told[1];
+    this.url = `http://${this.host}`;
+    return this;
+  }
+
+  /** What it has written since it started. */
+  get output() { return this.#output; }
+
+  /** Ends the process with a signal, and says how it ended: `{ code, signal }`. */
+  async stop(signal = "SIGKILL") {
+    const child = this.#child;
+    if (child.exitCode === null && child.signalCode === null) {
+      const ended = once(child, "exit");
+      child.kill(signal);
+      await ended;
+    }
+    return { code: child.exitCode, signal: child.signalCode };
+  }
+
+  /** Has the server do something, and returns its answer. Fails unless it did. */
+  async post(path, query) {
+    const answer = await fetch(`${this.url}${path}?${new URLSearchParams(query)}`, { method: "POST" });
+    if (!answer.ok) throw new Error(`${path} of ${JSON.stringify(query)}: ${answer.status} ${await answer.text()}`);
+  }
+
+  /** What the server says of a room. */
+  async ask(path, query) {
+    const answer = await fetch(`${this.url}${path}?${new URLSearchParams(query)}`);
+    return answer.json();
+  }
+
+  /** Waits until a room has so many connections. */
+  async counts(room, connections) {
+    await until(`${room} has ${connections} connections`,
+      async () => (await this.stats(room))?.connections === connections,
+      { seen: () => this.stats(room) });
+  }
+}
+
+/** The relay: one party, `main`, and the page at `/`. */
+export class Relay extends Server {
+  constructor(host) { super("RELAY_BIN", host); }
+
+  /** Puts a room to sleep now; fails with the reasons when it does not. */
+  sleep(room) { return this.post("/sleep", { room }); }
+
+  /** How a room is, as the page sees it. Wakes nobody. */
+  stats(room) { return this.ask("/stats", { room }); }
+}
+
+/** The conformance suite's parties, which do what their clients tell them. */
+export class Probe extends Server {
+  constructor(host) { super("PROBE_BIN", host); }
+
+  sleep(room, party = "probe") { return this.post("/control/evict", { party, room }); }
+
+  stats(room, party = "probe") { return this.ask("/control/stats", { party, room }); }
+}
