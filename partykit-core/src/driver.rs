@@ -63,7 +63,7 @@ async fn run<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send)
                 turns = turns.wrapping_add(1);
                 // Events that arrive together are handled together, and what the room says to one
                 // client in answer to all of them leaves in one write. And a busy room lets others run.
-                if mem::take(&mut pump.rested) || turns % TURNS_PER_YIELD == 0 {
+                if mem::take(&mut pump.rested) || turns.is_multiple_of(TURNS_PER_YIELD) {
                     yield_now().await;
                 }
                 let result = run_turn(&cell, &mut pump, &mut instance, &make, job).await;
