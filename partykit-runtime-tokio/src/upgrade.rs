@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,
     header::{
@@ -15,7 +17,7 @@ use partykit_core::{
     Body, Close, Connection, ConnectionId, Refusal, Response, Route, runtime::RoomCell,
 };
 use tokio::net::TcpStream;
-use tracing::{Instrument, debug};
+use tracing::debug;
 
 use crate::{
     answer::{answer, failure, hang_up},
@@ -25,6 +27,7 @@ use crate::{
     hook,
     origins::Visitor,
     party::Party,
+    shutdown::Alive,
     socket::{self, Link, Verdict},
 };
 
@@ -86,17 +89,13 @@ async fn try_connect(
         debug!(%close, "the room does not let the connection in");
     }
     let alive = front.shutdown.socket();
-    let span = tracing::info_span!("connection", party = route.party(), room = ?route.room());
-    let socket = async move {
-        become_socket(upgrade, link, pending).await;
-        drop(alive);
-    };
-    host.tokio().spawn(socket.instrument(span));
+    host.tokio().spawn(become_socket(upgrade, link, pending, alive));
     Ok(switching(&handshake.accept, protocol))
 }
 
-/// Waits for the 101 to leave, then runs the socket to its end.
-async fn become_socket(upgrade: OnUpgrade, link: Arc<Link>, mut pending: Pending) {
+/// Waits for the 101 to leave, then runs the socket in a task that holds nothing else: it lives as
+/// long as the client stays.
+async fn become_socket(upgrade: OnUpgrade, link: Arc<Link>, mut pending: Pending, alive: Alive) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => return debug!("the client was gone before the upgrade: {error}"),
@@ -105,11 +104,13 @@ async fn become_socket(upgrade: OnUpgrade, link: Arc<Link>, mut pending: Pending
     match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => {
             let io = parts.io.into_inner();
-            socket::run(io, parts.read_buf, link, room, connection).await;
+            let socket = socket::run(io, parts.read_buf, link, room, connection);
+            tokio::spawn(socket.map(|()| drop(alive)));
         }
         Err(upgraded) => {
             let io = TokioIo::new(upgraded);
-            socket::run(io, bytes::Bytes::new(), link, room, connection).await;
+            let socket = socket::run(io, Bytes::new(), link, room, connection);
+            tokio::spawn(socket.map(|()| drop(alive)));
         }
     }
 }

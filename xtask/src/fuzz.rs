@@ -1,6 +1,6 @@
 //! Runs the fuzz targets for a while each.
 
-use std::{env, path::Path};
+use std::path::Path;
 
 use crate::{
     command::{Command, Failure},
@@ -10,14 +10,17 @@ use crate::{
 /// Where the targets are, below the root.
 const DIRECTORY: &str = "fuzz/libfuzzer";
 
-/// How long one target runs, in seconds, unless `FUZZ_SECONDS` says otherwise.
+/// How long one target runs, in seconds, unless an argument says otherwise.
 const SECONDS: u32 = 20;
 
 /// Builds and runs every target. A crash is a failure, and the input that led to it is kept.
-pub(crate) fn run(root: &Path) -> Outcome {
-    let seconds = match env::var("FUZZ_SECONDS") {
-        Ok(text) => text.parse().map_err(|_| Failure::new("FUZZ_SECONDS is no number"))?,
-        Err(_) => SECONDS,
+pub(crate) fn run(root: &Path, arguments: &[String]) -> Outcome {
+    let seconds = match arguments {
+        [] => SECONDS,
+        [seconds] => {
+            seconds.parse().map_err(|_| Failure::new("usage: cargo xtask fuzz [SECONDS]"))?
+        }
+        _ => return Err(Failure::new("usage: cargo xtask fuzz [SECONDS]")),
     };
     let cargo = |command: &str| {
         let line = format!("cargo +nightly fuzz {command} --fuzz-dir {DIRECTORY}");

@@ -1,7 +1,8 @@
 //! Everything a contributor runs: `cargo xtask help`.
 //!
 //! A step is a row of [`steps::STEPS`]; `cargo xtask test` runs them all in that order, and each of
-//! them is a subcommand too. CI runs the same thing through `.ci/run`.
+//! them is a subcommand too. CI runs the same thing through `.ci/run`. What `test` does not run is a
+//! row of [`steps::TOOLS`].
 
 mod autobahn;
 mod command;
@@ -14,10 +15,21 @@ mod tools;
 use std::{env, path::PathBuf, process::ExitCode};
 
 use report::Report;
-use steps::{ON_DEMAND, STEPS, Step};
+use steps::{STEPS, Step, TOOLS};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
+    if let Some((name, rest)) = arguments.split_first()
+        && let Some(tool) = TOOLS.iter().find(|tool| tool.name == name)
+    {
+        return match (tool.run)(&root(), rest) {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(failure) => {
+                eprintln!("{failure}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let (flags, names): (Vec<&str>, Vec<&str>) =
         arguments.iter().map(String::as_str).partition(|argument| argument.starts_with('-'));
     if names.is_empty() || names == ["help"] || flags.contains(&"--help") {
@@ -51,10 +63,7 @@ fn select<'a>(names: &[&'a str]) -> Result<Vec<&'static Step>, &'a str> {
     }
     names
         .iter()
-        .map(|name| {
-            let known = STEPS.iter().chain(ON_DEMAND);
-            known.into_iter().find(|step| step.name == *name).ok_or(*name)
-        })
+        .map(|name| STEPS.iter().find(|step| step.name == *name).ok_or(*name))
         .collect::<Result<_, _>>()
 }
 
@@ -77,10 +86,13 @@ fn help() -> String {
          cargo xtask STEP.. [--keep-going]  only these\n\n\
          The first failure ends the run, unless --keep-going is given.\n\n",
     );
-    let row = |step: &Step| format!("  {:<10}{}\n", step.name, step.about);
-    text.extend(STEPS.iter().map(row));
-    text.push_str("\nNot a part of test:\n\n");
-    text.extend(ON_DEMAND.iter().map(row));
+    for step in STEPS {
+        text.push_str(&format!("  {:<10}{}\n", step.name, step.about));
+    }
+    text.push_str("\nBeside them, each alone and with arguments of its own:\n\n");
+    for tool in TOOLS {
+        text.push_str(&format!("  {:<10}{}\n", tool.name, tool.about));
+    }
     text
 }
 
@@ -96,7 +108,7 @@ mod tests {
 
     #[test]
     fn steps_are_selected_by_name_and_unknown_ones_refused() {
-        let names = ["unit", "fuzz", "fmt"];
+        let names = ["unit", "autobahn", "fmt"];
         let some: Vec<_> = select(&names).unwrap().iter().map(|s| s.name).collect();
         assert_eq!(some, names);
         assert_eq!(select(&["fmt", "nonsense"]).err(), Some("nonsense"));
@@ -105,8 +117,12 @@ mod tests {
     #[test]
     fn help_names_every_step() {
         let help = help();
-        for step in STEPS.iter().chain(ON_DEMAND) {
+        for step in STEPS {
             assert!(help.contains(step.name) && help.contains(step.about));
+        }
+        for tool in TOOLS {
+            assert!(help.contains(tool.name) && help.contains(tool.about));
+            assert!(STEPS.iter().all(|step| step.name != tool.name), "one name, one meaning");
         }
     }
 }
