@@ -34,11 +34,13 @@ mod scope;
 mod server;
 mod splitmix;
 mod storage;
+mod sync;
 mod task;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod time;
 mod turn;
+mod wake_once;
 
 /// Any error, as handlers return it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
