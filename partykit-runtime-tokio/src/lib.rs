@@ -9,10 +9,12 @@
     reason = "an answer given early is an Err, at most once a request"
 )]
 
+mod admission;
 mod answer;
 mod arrival;
 mod body;
 mod builder;
+mod clock;
 mod codec;
 mod error;
 mod front;
@@ -22,6 +24,7 @@ mod host;
 mod origins;
 mod party;
 mod registry;
+mod room_rate;
 mod runtime;
 mod serve;
 mod shutdown;

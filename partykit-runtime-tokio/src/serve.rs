@@ -1,8 +1,18 @@
-use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{Instant, timeout_at},
+};
 use tracing::{debug, warn};
 
 use crate::{
@@ -10,7 +20,8 @@ use crate::{
     shutdown::{Alive, Stage},
 };
 
-/// How long a client may take for the head of a request; also how long it may keep an idle connection.
+/// How long a client may take for the head of a request, its turn to send it included; also how long it
+/// may keep an idle connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many headers a request may have.
@@ -57,14 +68,27 @@ async fn serve(front: Arc<Front>, stream: TcpStream, peer: SocketAddr, _alive: A
     if let Err(error) = stream.set_nodelay(true) {
         debug!("TCP_NODELAY cannot be set: {error}");
     }
+    let stream = match front.admission.admit(stream) {
+        Ok(stream) => stream,
+        Err(stream) => {
+            debug!("a client too many is refused");
+            return front.admission.refuse(stream).await;
+        }
+    };
+    let deadline = Instant::now() + HEAD_TIMEOUT;
+    let Ok(beginning) = timeout_at(deadline, front.admission.begin(Some(peer.ip()))).await else {
+        return debug!("a client's turn did not come in {HEAD_TIMEOUT:?}");
+    };
+    let beginning = Mutex::new(Some(beginning));
     let shutdown = front.shutdown.clone();
     let service = service_fn(move |request| {
+        drop(beginning.lock().unwrap_or_else(PoisonError::into_inner).take());
         let front = front.clone();
         async move { Ok::<_, Infallible>(front.answer(request, peer).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(deadline - Instant::now())
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service)

@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tracing::{Instrument, debug};
 
 use crate::{
+    admission::Admitted,
     answer::{answer, failure, hang_up},
     arrival::Arrival,
     codec,
@@ -58,6 +59,7 @@ async fn try_connect(
     }
     let host = &front.host;
     let uri = head.uri.to_string();
+    let client = front.room_rate.address(&head);
 
     let request = http::Request::from_parts(head, Body::empty());
     let hook = party.before_connect(request, front.lobby(route));
@@ -68,6 +70,7 @@ async fn try_connect(
     });
     let protocol = protocol.transpose()?;
 
+    front.count_if_new(route, client)?;
     let id = handshake.id.map_or_else(|| host.token::<16>(), |id| id.to_string());
     let request = admission.into_request();
     let (link, verdict) = Link::new(party.link());
@@ -102,9 +105,9 @@ async fn become_socket(upgrade: OnUpgrade, link: Arc<Link>, mut pending: Pending
         Err(error) => return debug!("the client was gone before the upgrade: {error}"),
     };
     let Some((room, connection)) = pending.0.take() else { return };
-    match upgraded.downcast::<TokioIo<TcpStream>>() {
+    match upgraded.downcast::<TokioIo<Admitted<TcpStream>>>() {
         Ok(parts) => {
-            let io = parts.io.into_inner();
+            let io = parts.io.into_inner().leave_alone();
             socket::run(io, parts.read_buf, link, room, connection).await;
         }
         Err(upgraded) => {

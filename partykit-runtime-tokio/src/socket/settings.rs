@@ -6,7 +6,7 @@ use std::{
 use bytes::Bytes;
 use partykit_core::{Message, Options, Text};
 
-use super::Sweeper;
+use super::{Sweeper, pace::PaceLimits};
 use crate::codec::{Limits, encode_message};
 
 /// What the sockets of one party have in common. Durations are kept to the second: what is due after
@@ -14,6 +14,8 @@ use crate::codec::{Limits, encode_message};
 pub(crate) struct LinkSettings {
     /// What a client may send.
     pub(crate) limits: Limits,
+    /// How fast it may send.
+    pub(crate) pace: PaceLimits,
     /// A text that is answered without the room, and the encoded answer.
     pub(crate) auto_response: Option<(Text, Bytes)>,
     /// How many bytes may wait for a client behind the message that it is being sent. One that is
@@ -47,6 +49,7 @@ impl LinkSettings {
         });
         Self {
             limits: Limits { max_message: options.message_limit(), ..Limits::default() },
+            pace: PaceLimits::new(options.message_rate_limit()),
             auto_response,
             outbound_bytes: 1 << 20,
             keep_alive: Duration::from_secs(30),
