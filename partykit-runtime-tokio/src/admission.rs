@@ -36,14 +36,22 @@ pub(crate) struct AdmissionLimits {
     pub(crate) beginnings: usize,
     /// Those of them at one address.
     pub(crate) beginnings_per_address: usize,
+    /// How long a client may take until its first request has arrived whole, its turn included; also how
+    /// long for each further one.
+    pub(crate) patience: Duration,
 }
 
 impl Default for AdmissionLimits {
-    /// 1,024 beginnings, 64 at an address, and seven eighths of the descriptors that the process may
+    /// 1,024 beginnings, 64 at an address, 10 s, and seven eighths of the descriptors that the process may
     /// have: the rest is for storage, and for what else the program does.
     fn default() -> Self {
         let connections = descriptors().map_or(usize::MAX, |limit| limit - limit / 8);
-        Self { connections, beginnings: 1024, beginnings_per_address: 64 }
+        Self {
+            connections,
+            beginnings: 1024,
+            beginnings_per_address: 64,
+            patience: Duration::from_secs(10),
+        }
     }
 }
 
@@ -56,6 +64,7 @@ pub(crate) struct Admission {
     connections: Arc<Semaphore>,
     beginnings: Arc<Semaphore>,
     per_address: usize,
+    patience: Duration,
     addresses: Mutex<HashMap<IpAddr, Address>>,
     told: Semaphore,
 }
@@ -73,9 +82,15 @@ impl Admission {
             connections: permits(limits.connections),
             beginnings: permits(limits.beginnings),
             per_address: limits.beginnings_per_address.min(Semaphore::MAX_PERMITS),
+            patience: limits.patience,
             addresses: Mutex::default(),
             told: Semaphore::new(TOLD),
         })
+    }
+
+    /// See [`AdmissionLimits::patience`].
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// A client, unless there are too many.
@@ -271,7 +286,8 @@ mod tests {
         beginnings: usize,
         beginnings_per_address: usize,
     ) -> AdmissionLimits {
-        AdmissionLimits { connections, beginnings, beginnings_per_address }
+        let patience = Duration::from_secs(1);
+        AdmissionLimits { connections, beginnings, beginnings_per_address, patience }
     }
 
     fn ip(address: &str) -> Option<IpAddr> {

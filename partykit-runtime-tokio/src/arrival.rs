@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 
 use http::{
-    HeaderMap, StatusCode, Uri, Version,
+    HeaderMap, Method, StatusCode, Uri, Version,
     header::HOST,
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
@@ -27,13 +27,16 @@ pub(crate) struct Arrival {
 impl Arrival {
     /// # Errors
     ///
-    /// An answer, when it is unclear to whom the client wanted to talk.
+    /// An answer, when it is unclear to whom the client wanted to talk, or it is not us.
     pub(crate) fn new(
         mut request: hyper::Request<Incoming>,
         peer: SocketAddr,
     ) -> Result<Self, Response> {
         let upgrade = hyper::upgrade::on(&mut request);
         let (mut head, body) = request.into_parts();
+        if head.method == Method::CONNECT {
+            return Err(hang_up(StatusCode::BAD_REQUEST, "this is no proxy"));
+        }
         let host = host(&head).map_err(|problem| hang_up(StatusCode::BAD_REQUEST, problem))?;
         if let Some(host) = &host {
             head.uri = absolute(host, &head.uri);

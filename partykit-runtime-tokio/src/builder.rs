@@ -243,11 +243,19 @@ impl Builder {
 
     /// How many clients may be read from whose first request has not arrived whole: of all, and at one
     /// address, which is of IPv6 its first 64 bits. 1,024 and 64 unless said. The others wait for their
-    /// turn, in the order in which they came; each is hung up on when its request is not there 10 s
-    /// after it came.
+    /// turn, in the order in which they came, and within the [time](Builder::handshake_timeout) that all
+    /// have.
     pub fn max_handshakes(mut self, all: usize, per_address: usize) -> Self {
         self.admission.beginnings = all.max(1);
         self.admission.beginnings_per_address = per_address.max(1);
+        self
+    }
+
+    /// How long a client may take until its first request is there whole, however few bytes it sends at
+    /// a time; also how long it may keep a connection without one. Then it is hung up on. 10 s unless
+    /// said. What the server takes for the answer does not count.
+    pub fn handshake_timeout(mut self, patience: Duration) -> Self {
+        self.admission.patience = patience;
         self
     }
 

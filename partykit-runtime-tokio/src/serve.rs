@@ -20,10 +20,6 @@ use crate::{
     shutdown::{Alive, Stage},
 };
 
-/// How long a client may take for the head of a request, its turn to send it included; also how long it
-/// may keep an idle connection.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// How many headers a request may have.
 const MAX_HEADERS: usize = 100;
 
@@ -75,9 +71,9 @@ async fn serve(front: Arc<Front>, stream: TcpStream, peer: SocketAddr, _alive: A
             return front.admission.refuse(stream).await;
         }
     };
-    let deadline = Instant::now() + HEAD_TIMEOUT;
+    let deadline = Instant::now() + front.admission.patience();
     let Ok(beginning) = timeout_at(deadline, front.admission.begin(Some(peer.ip()))).await else {
-        return debug!("a client's turn did not come in {HEAD_TIMEOUT:?}");
+        return debug!("a client's turn did not come in time");
     };
     let beginning = Mutex::new(Some(beginning));
     let shutdown = front.shutdown.clone();

@@ -4,7 +4,6 @@ mod connects;
 mod handles;
 mod hooks;
 mod origins;
-mod raw;
 mod requests;
 mod screen;
 mod shutdown;

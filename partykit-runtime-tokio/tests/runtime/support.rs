@@ -171,6 +171,15 @@ impl Client {
         }
     }
 
+    /// The bare connection, for what no client says.
+    pub(crate) fn into_raw(self) -> TcpStream {
+        self.0.into_inner()
+    }
+
+    pub(crate) async fn send_bytes(&mut self, bytes: Vec<u8>) {
+        within(self.0.send(bytes.into())).await.unwrap();
+    }
+
     /// Closes, and waits for the end.
     pub(crate) async fn close(mut self) {
         self.0.close(None).await.unwrap();
