@@ -85,6 +85,10 @@ async fn try_connect(
     let Ok(verdict) = verdict.await else {
         return Err(failure(host, "the room never answered the handshake"));
     };
+    // Connections that end with their next answer cannot become anything else.
+    if front.shutdown.is_under_way() {
+        return Err(Refusal::ShuttingDown.response());
+    }
     if let Verdict::Refuse(close) = &verdict {
         debug!(%close, "the room does not let the connection in");
     }

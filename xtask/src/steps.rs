@@ -38,6 +38,11 @@ pub(crate) const STEPS: &[Step] = &[
         about: "real clients: partysocket in Node and in headless Chromium",
         run: node,
     },
+    Step {
+        name: "herd",
+        about: "a server restarts under 5,000 clients that come back at once",
+        run: herd,
+    },
     Step { name: "doc", about: "rustdoc, warnings denied", run: doc },
     Step { name: "hack", about: "each feature of each published crate by itself", run: hack },
     Step { name: "deny", about: "licences, sources, bans and known vulnerabilities", run: deny },
@@ -119,6 +124,16 @@ fn node(root: &Path) -> Outcome {
         Some(0) => Err(Failure::new("npm test ran no test")),
         Some(_) => Ok(Verdict::Passed),
         None => Err(Failure::new("npm test did not say how many tests it ran")),
+    }
+}
+
+/// Beside nothing else, unlike the small herd of the unit tests: no handshake may take 4 s.
+fn herd(root: &Path) -> Outcome {
+    let line = "cargo test -p partykit-runtime-tokio --all-features --test threats -- \
+                --exact herd::threat_07_reconnect_storm --nocapture";
+    match Command::new(root, line).env("PARTYKIT_HERD", "5000").tee()? {
+        said if said.contains("5000 clients, the last one back") => Ok(Verdict::Passed),
+        _ => Err(Failure::new("no herd came")),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Every interleaving of the lock that keeps a room to one driver, by loom: the same file that the
 //! crate is built from, with loom's lock in it. Without the lock, or with a driver that looks and
 //! leaves in two steps, loom has to find fault.
+#![allow(clippy::duplicate_mod, reason = "once with the lock, once without")]
 
 use std::{future::poll_fn, task::Poll};
 

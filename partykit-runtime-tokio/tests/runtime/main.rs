@@ -7,4 +7,5 @@ mod origins;
 mod requests;
 mod screen;
 mod shutdown;
+#[allow(dead_code, reason = "shared with other tests")]
 mod support;

@@ -67,6 +67,34 @@ async fn threat_01_slowloris() {
     assert_eq!(parse(&read_to_end(&mut late).await).body(), "b");
 }
 
+/// Nobody's time is over here: others are let in although an address takes up all that it may.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn threat_01_an_address_keeps_only_itself_waiting() {
+    let builder = Runtime::builder()
+        .party::<Echo>("echo")
+        .max_handshakes(9, 8)
+        .handshake_timeout(Duration::from_secs(3600));
+    let site = serve(builder).await;
+    let mut witness = Witness::of(&site).await;
+    let slow = witness
+        .during(async {
+            let mut slow = Vec::new();
+            for _ in 0..100 {
+                let mut stream = connect_from("127.0.0.2", site.addr).await;
+                stream.write_all(b"GET /").await.unwrap();
+                slow.push(stream);
+            }
+            slow
+        })
+        .await;
+    for _ in 0..20 {
+        site.connect("/parties/echo/a").await.close().await;
+    }
+    drop(slow);
+    witness.is_alone().await;
+}
+
 #[tokio::test]
 async fn threat_01_a_client_too_many_is_told_so() {
     let site = serve(Runtime::builder().party::<Echo>("echo").max_connections(2)).await;
