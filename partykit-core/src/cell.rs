@@ -3,7 +3,7 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -21,6 +21,7 @@ use crate::{
     limits,
     machine::{Event, Machine, Output, Phase},
     scope,
+    wake_once::{Call, Guard, WakeOnce},
 };
 
 /// All of a room that outlives its instance: its machine, and who is to be woken when something
@@ -44,24 +45,17 @@ use crate::{
 pub struct RoomCell {
     address: RoomAddress,
     host: Arc<dyn Host>,
-    state: Mutex<State>,
+    state: WakeOnce<State>,
 }
 
 struct State {
     machine: Machine,
-    driver: DriverSlot,
     next_connection: u64,
     /// Whoever waits for space in the mailbox.
     space: Vec<Waker>,
     /// Whoever waits for the room to sleep, or for a commit.
     watchers: Vec<Waker>,
     tasks: HashMap<u64, AbortHandle>,
-}
-
-/// Whether a driver runs. Changes only under the cell's lock, so that there is never a second one.
-enum DriverSlot {
-    None,
-    Running(Option<Waker>),
 }
 
 /// How a room is right now.
@@ -124,13 +118,12 @@ impl RoomCell {
         let machine = Machine::new(options, host.elapsed());
         let state = State {
             machine,
-            driver: DriverSlot::None,
             next_connection: 0,
             space: Vec::new(),
             watchers: Vec::new(),
             tasks: HashMap::new(),
         };
-        Arc::new(Self { address, host, state: Mutex::new(state) })
+        Arc::new(Self { address, host, state: WakeOnce::new(state) })
     }
 
     /// Which room it is.
@@ -325,7 +318,7 @@ impl RoomCell {
         self.enter(|state, now| state.machine.drain(now));
         poll_fn(|cx| {
             let mut state = self.lock();
-            if state.machine.is_at_rest() && matches!(state.driver, DriverSlot::None) {
+            if state.machine.is_at_rest() && !state.is_driven() {
                 return Poll::Ready(());
             }
             state.watchers.push(cx.waker().clone());
@@ -338,7 +331,7 @@ impl RoomCell {
     /// nothing waits. A vacant cell may be dropped, if nobody can reach it any more.
     pub fn is_vacant(&self) -> bool {
         let state = self.lock();
-        matches!(state.driver, DriverSlot::None) && state.machine.is_vacant()
+        !state.is_driven() && state.machine.is_vacant()
     }
 
     pub(crate) fn push(self: &Arc<Self>, event: Event) -> Result<(), Refusal> {
@@ -463,33 +456,29 @@ impl RoomCell {
         waker: &Waker,
         into: &mut Vec<Output>,
     ) -> (Option<Duration>, Vec<Fact>) {
-        let mut guard = self.lock();
-        let state = &mut *guard;
-        match &mut state.driver {
-            DriverSlot::Running(Some(known)) if known.will_wake(waker) => {}
-            slot => *slot = DriverSlot::Running(Some(waker.clone())),
-        }
-        while let Some(output) = state.machine.poll() {
-            let stop = matches!(output, Output::Run(_) | Output::Cancel(_) | Output::DropInstance);
-            into.push(output);
-            if stop {
-                break;
+        self.state.take(waker, |state| {
+            while let Some(output) = state.machine.poll() {
+                let stop =
+                    matches!(output, Output::Run(_) | Output::Cancel(_) | Output::DropInstance);
+                into.push(output);
+                if stop {
+                    break;
+                }
             }
-        }
-        (state.machine.deadline(), state.machine.take_facts())
+            (state.machine.deadline(), state.machine.take_facts())
+        })
     }
 
     /// For the driver: ends it if there is nothing left to do. Nobody else can start one in between.
     pub(crate) fn retire_driver(self: &Arc<Self>) -> bool {
-        let mut state = self.lock();
-        if !state.machine.is_at_rest() {
-            return false;
-        }
-        state.driver = DriverSlot::None;
-        let vacant = state.machine.is_vacant();
-        let claim = if vacant { state.machine.release_claim() } else { None };
-        let wakers = mem::take(&mut state.watchers);
-        drop(state);
+        let retired = self.state.retire(|state| {
+            state.machine.is_at_rest().then(|| {
+                let vacant = state.machine.is_vacant();
+                let claim = if vacant { state.machine.release_claim() } else { None };
+                (vacant, claim, mem::take(&mut state.watchers))
+            })
+        });
+        let Some((vacant, claim, wakers)) = retired else { return false };
         wakers.into_iter().for_each(Waker::wake);
         if let Some(epoch) = claim {
             self.host.backend().release(&self.address, epoch);
@@ -502,31 +491,25 @@ impl RoomCell {
 
     fn enter<R>(self: &Arc<Self>, act: impl FnOnce(&mut State, Duration) -> R) -> R {
         let now = self.host.elapsed();
-        let mut state = self.lock();
-        let was_vacant = state.machine.is_vacant();
-        let result = act(&mut state, now);
-        // A driver also says that the room has become vacant: the caller may hold locks that the
-        // runtime needs to forget it.
-        let busy = !state.machine.is_at_rest() || (state.machine.is_vacant() && !was_vacant);
-        let (start, driver) = match &mut state.driver {
-            DriverSlot::Running(waker) => (false, waker.take()),
-            slot @ DriverSlot::None if busy => {
-                *slot = DriverSlot::Running(None);
-                (true, None)
-            }
-            DriverSlot::None => (false, None),
-        };
-        let wakers = state.wakers();
-        drop(state);
-        if start {
-            self.host.start(self);
+        let ((result, wakers), call) = self.state.enter(|state| {
+            let was_vacant = state.machine.is_vacant();
+            let result = act(state, now);
+            // A driver also says that the room has become vacant: the caller may hold locks that the
+            // runtime needs to forget it.
+            let busy = !state.machine.is_at_rest() || (state.machine.is_vacant() && !was_vacant);
+            ((result, state.wakers()), busy)
+        });
+        match call {
+            Call::Nothing => {}
+            Call::Start => self.host.start(self),
+            Call::Wake(driver) => driver.wake(),
         }
-        driver.into_iter().chain(wakers).for_each(Waker::wake);
+        wakers.into_iter().for_each(Waker::wake);
         result
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, State> {
+        self.state.lock()
     }
 }
 

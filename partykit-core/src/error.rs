@@ -223,6 +223,9 @@ pub enum Refusal {
     /// The room failed to start several times in a row; it may be asked again after this time.
     #[error("the room cannot start, try again in {0:?}")]
     Unavailable(Duration),
+    /// The room is not in memory, and the server has as many there as it may have.
+    #[error("the server has reached its limit of rooms")]
+    TooManyRooms,
     /// The server is shutting down.
     #[error("the server is shutting down")]
     ShuttingDown,

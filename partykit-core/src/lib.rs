@@ -36,11 +36,13 @@ mod scope;
 mod server;
 mod splitmix;
 mod storage;
+mod sync;
 mod task;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod time;
 mod turn;
+mod wake_once;
 
 /// Any error, as handlers return it.
 ///

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use crate::Text;
 
@@ -19,6 +19,7 @@ pub struct Options {
     pub(crate) auto_response: Option<(Text, Text)>,
     pub(crate) max_connections: usize,
     pub(crate) max_message: usize,
+    pub(crate) message_rate: Option<(NonZeroU32, NonZeroU32)>,
     pub(crate) max_request_body: usize,
     pub(crate) mailbox_events: usize,
     pub(crate) mailbox_bytes: usize,
@@ -36,6 +37,7 @@ impl Default for Options {
             auto_response: None,
             max_connections: 32_768,
             max_message: 1 << 20,
+            message_rate: None,
             max_request_body: 2 << 20,
             mailbox_events: 1024,
             mailbox_bytes: 16 << 20,
@@ -99,6 +101,29 @@ impl Options {
         Self { max_message: bytes.min(Self::MAX_MESSAGE), ..self }
     }
 
+    /// How fast a client may send messages: so many in a second, and up to `burst` at once after a
+    /// silence. One more closes its connection with 1008, unread. Texts of the
+    /// [auto-response](Options::auto_response) count. No limit unless said: a room that cannot follow
+    /// already slows its clients down, see [`Options::mailbox`].
+    ///
+    /// ```
+    /// use partykit_core::Options;
+    ///
+    /// let cursors = Options::new().max_message_rate(60, 120);
+    /// # let _ = cursors;
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When one of them is 0: then nobody could say anything.
+    #[must_use]
+    #[track_caller]
+    pub fn max_message_rate(self, per_second: u32, burst: u32) -> Self {
+        let rate = NonZeroU32::new(per_second).zip(NonZeroU32::new(burst));
+        assert!(rate.is_some(), "a rate of messages is at least 1 a second and 1 at once");
+        Self { message_rate: rate, ..self }
+    }
+
     /// The longest body of an HTTP request, in bytes; a longer one is answered with 413. 2 MiB
     /// unless said.
     #[must_use]
@@ -154,6 +179,11 @@ impl Options {
     /// The limit of [`Options::max_message`]. For runtimes.
     pub fn message_limit(&self) -> usize {
         self.max_message
+    }
+
+    /// The limit of [`Options::max_message_rate`]: per second, and at once. For runtimes.
+    pub fn message_rate_limit(&self) -> Option<(NonZeroU32, NonZeroU32)> {
+        self.message_rate
     }
 
     /// The limit of [`Options::max_request_body`]. For runtimes.

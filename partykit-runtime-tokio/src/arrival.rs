@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use http::{
-    HeaderMap, StatusCode, Uri, Version,
+    HeaderMap, Method, StatusCode, Uri, Version,
     header::HOST,
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
@@ -45,13 +45,16 @@ where
 impl Arrival {
     /// # Errors
     ///
-    /// An answer, when it is unclear to whom the client wanted to talk.
+    /// An answer, when it is unclear to whom the client wanted to talk, or it is not us.
     pub(crate) fn new(
         mut request: http::Request<ArrivalBody>,
         origin: Origin,
     ) -> Result<Self, Response> {
         let upgrade = hyper::upgrade::on(&mut request);
         let (mut head, body) = request.into_parts();
+        if head.method == Method::CONNECT {
+            return Err(hang_up(StatusCode::BAD_REQUEST, "this is no proxy"));
+        }
         let host = host(&head).map_err(|problem| hang_up(StatusCode::BAD_REQUEST, problem))?;
         if let Some(host) = &host {
             let scheme = if origin.is_encrypted { Scheme::HTTPS } else { Scheme::HTTP };

@@ -1,6 +1,9 @@
-use std::{collections::HashMap, fmt, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap, fmt, future::Future, net::IpAddr, num::NonZeroU32, sync::Arc,
+    time::Duration,
+};
 
-use http::StatusCode;
+use http::{StatusCode, request::Parts};
 use partykit_core::{
     Backend, MemoryBackend, Options, Request, Response, Result, RoomId, RoutePrefix, Server, Vars,
 };
@@ -8,12 +11,15 @@ use tokio::net::ToSocketAddrs;
 
 use crate::{
     Listener, Runtime,
+    admission::{Admission, AdmissionLimits},
     answer::answer,
     front::{Fallback, Front},
     host::TokioHost,
     metrics::{self, Meter},
     origins::Origins,
     party::{Kind, KindOf, Party},
+    registry::MAX_ROOMS,
+    room_rate::{ClientAddress, RoomRate, peer},
     shutdown::Shutdown,
     socket::{LinkSettings, Sweeper},
 };
@@ -56,6 +62,10 @@ pub struct Builder {
     backend: Option<Arc<dyn Backend>>,
     keep_alive: Duration,
     shutdown_spread: Duration,
+    admission: AdmissionLimits,
+    max_rooms: usize,
+    new_rooms: Option<NonZeroU32>,
+    client_address: ClientAddress,
 }
 
 struct Registration {
@@ -78,6 +88,10 @@ impl Default for Builder {
             backend: None,
             keep_alive: Duration::from_secs(30),
             shutdown_spread: Duration::from_secs(5),
+            admission: AdmissionLimits::default(),
+            max_rooms: MAX_ROOMS,
+            new_rooms: None,
+            client_address: Arc::new(peer),
         }
     }
 }
@@ -221,6 +235,80 @@ impl Builder {
         self
     }
 
+    /// How many clients the process has at a time, sockets and plain HTTP together. One more gets a 503
+    /// without being asked what it wants. Seven eighths of the descriptors that the process may have
+    /// (`ulimit -n`) unless said: the others are for storage, and for what else the program does.
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.admission.connections = connections;
+        self
+    }
+
+    /// How many clients may be read from whose first request has not arrived whole: of all, and at one
+    /// address, which is of IPv6 its first 64 bits. 1,024 and 64 unless said. The others wait for their
+    /// turn, in the order in which they came, and within the [time](Builder::handshake_timeout) that all
+    /// have.
+    pub fn max_handshakes(mut self, all: usize, per_address: usize) -> Self {
+        self.admission.beginnings = all.max(1);
+        self.admission.beginnings_per_address = per_address.max(1);
+        self
+    }
+
+    /// How long a client may take until its first request is there whole, however few bytes it sends at
+    /// a time; also how long it may keep a connection without one. Then it is hung up on. 10 s unless
+    /// said. What the server takes for the answer does not count.
+    pub fn handshake_timeout(mut self, patience: Duration) -> Self {
+        self.admission.patience = patience;
+        self
+    }
+
+    /// How many rooms there may be in memory, of all parties together: awake, or asleep with
+    /// connections. While there are as many, what would bring a further one into memory gets a 503, and
+    /// those that are there go on. 100,000 unless said.
+    pub fn max_rooms(mut self, rooms: usize) -> Self {
+        self.max_rooms = rooms;
+        self
+    }
+
+    /// How many rooms the clients at one address may bring into memory in a minute, after
+    /// [`on_before_connect`](partykit_core::Server::on_before_connect) let them; a further one gets a
+    /// 429 with `Retry-After`. Rooms that are in memory already do not count. An address is of IPv6 its
+    /// first 64 bits.
+    ///
+    /// No limit unless said, because an address is not a person: all clients of a reverse proxy come from
+    /// one, see [`Builder::client_address`], and so do all pupils of a school.
+    /// [`Builder::max_rooms`] holds in any case.
+    ///
+    /// # Panics
+    ///
+    /// When it is 0: then there would be no rooms.
+    #[track_caller]
+    pub fn max_new_rooms_per_minute(mut self, rooms: u32) -> Self {
+        let rooms =
+            NonZeroU32::new(rooms).expect("an address may have at least one new room a minute");
+        self.new_rooms = Some(rooms);
+        self
+    }
+
+    /// Where a client is, for the limits that go by addresses of requests; clients of which it is not
+    /// known have no such limit. The other end of the TCP connection unless said. Behind a proxy, read
+    /// the header that the proxy sets, and only if nobody can get past the proxy: anybody can send it.
+    ///
+    /// ```
+    /// use partykit_runtime_tokio::Runtime;
+    ///
+    /// let builder = Runtime::builder()
+    ///     .max_new_rooms_per_minute(60)
+    ///     .client_address(|head| head.headers.get("cf-connecting-ip")?.to_str().ok()?.parse().ok());
+    /// # let _ = builder;
+    /// ```
+    pub fn client_address(
+        mut self,
+        address: impl Fn(&Parts) -> Option<IpAddr> + Send + Sync + 'static,
+    ) -> Self {
+        self.client_address = Arc::new(address);
+        self
+    }
+
     /// The runtime, not serving yet. Its rooms are there already, for its
     /// [handle](Runtime::handle).
     ///
@@ -242,11 +330,13 @@ impl Builder {
         });
         let backend = self.backend.unwrap_or_else(|| Arc::new(MemoryBackend::default()));
         Runtime::new(Front {
-            host: TokioHost::new(parties.collect(), backend, vars),
+            host: TokioHost::new(parties.collect(), backend, vars, self.max_rooms),
             prefix: self.prefix,
             origins: self.origins,
             fallback: self.fallback,
             shutdown: Arc::new(Shutdown::new(self.shutdown_spread)),
+            admission: Admission::new(self.admission),
+            room_rate: RoomRate::new(self.new_rooms, self.client_address),
         })
     }
 

@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use http::{Method, StatusCode, header};
@@ -7,6 +7,7 @@ use tracing::{Instrument, info_span};
 
 use crate::{
     Handle,
+    admission::Admission,
     answer::answer,
     arrival::{Arrival, ArrivalBody},
     body, hook,
@@ -14,6 +15,7 @@ use crate::{
     listen::Origin,
     origins::{Origins, Visitor},
     party::Party,
+    room_rate::RoomRate,
     shutdown::Shutdown,
     upgrade,
 };
@@ -28,6 +30,8 @@ pub(crate) struct Front {
     pub(crate) origins: Origins,
     pub(crate) fallback: Fallback,
     pub(crate) shutdown: Arc<Shutdown>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) room_rate: RoomRate,
 }
 
 impl Front {
@@ -90,11 +94,13 @@ impl Front {
     /// A plain request to a room.
     async fn request(&self, party: &Party, route: &Route, arrival: Arrival) -> Response {
         let is_head = arrival.head.method == Method::HEAD;
+        let client = self.room_rate.address(&arrival.head);
         let answer = async {
             let body = body::read(arrival.body, party.options().request_body_limit()).await?;
             let request = Request::from_parts(arrival.head, body.into());
             let hook = party.before_request(request, self.lobby(route));
             let request = hook::admit(&self.host, "on_before_request", hook).await?.into_request();
+            self.count_if_new(route, client)?;
             let refused = |refusal: partykit_core::Refusal| refusal.response();
             let answer = self
                 .host
@@ -121,6 +127,22 @@ impl Front {
             Ok::<_, Response>(hook::fit(&self.host, "the fallback", response))
         };
         own_length(answer.await.unwrap_or_else(|response| response), is_head)
+    }
+
+    /// Counts a room that a client is about to bring into memory.
+    ///
+    /// # Errors
+    ///
+    /// An answer, when its address has done so too often.
+    pub(crate) fn count_if_new(
+        &self,
+        route: &Route,
+        client: Option<IpAddr>,
+    ) -> Result<(), Response> {
+        if client.is_none() || self.host.registry().find(route.address()).is_some() {
+            return Ok(());
+        }
+        self.room_rate.count(client)
     }
 
     pub(crate) fn lobby(&self, route: &Route) -> Lobby {

@@ -35,11 +35,12 @@ impl TokioHost {
         parties: HashMap<Arc<str>, Party>,
         backend: Arc<dyn Backend>,
         vars: Vars,
+        max_rooms: usize,
     ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
             parties,
-            registry: Registry::new(),
+            registry: Registry::new(max_rooms),
             backend,
             vars,
             tokio: Handle::current(),

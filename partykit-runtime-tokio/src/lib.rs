@@ -9,10 +9,12 @@
     reason = "an answer given early is an Err, at most once a request"
 )]
 
+mod admission;
 mod answer;
 mod arrival;
 mod body;
 mod builder;
+mod clock;
 mod codec;
 mod error;
 mod front;
@@ -32,6 +34,7 @@ mod metrics;
 mod origins;
 mod party;
 mod registry;
+mod room_rate;
 mod runtime;
 mod serve;
 mod service;

@@ -9,7 +9,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use crate::socket::Io;
+use crate::{admission::Admitted, socket::Io};
 
 /// Where connections come from: TCP, Unix sockets, [TLS](crate::TlsListener) over either, or anything
 /// else that carries bytes both ways.
@@ -114,8 +114,8 @@ pub(crate) fn release<I>(upgraded: Upgraded) -> (Box<dyn Io>, Bytes)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    match upgraded.downcast::<TokioIo<I>>() {
-        Ok(parts) => (Box::new(parts.io.into_inner()), parts.read_buf),
+    match upgraded.downcast::<TokioIo<Admitted<I>>>() {
+        Ok(parts) => (Box::new(parts.io.into_inner().leave_alone()), parts.read_buf),
         Err(upgraded) => release_wrapped(upgraded),
     }
 }

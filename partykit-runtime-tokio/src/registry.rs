@@ -6,11 +6,15 @@ use std::{
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
 use partykit_core::{Refusal, RoomAddress, runtime::RoomCell};
+
+/// So many rooms are in memory at a time unless somebody says otherwise. An empty one has less than
+/// 1 KiB, one with a connection is worth it.
+pub(crate) const MAX_ROOMS: usize = 100_000;
 
 /// So many locks share the rooms; more than there are cores to wait for one another.
 const SHARDS: usize = 64;
@@ -37,16 +41,21 @@ pub(crate) struct Registry {
     shards: Box<[Mutex<Rooms>]>,
     hasher: RandomState,
     closed: AtomicBool,
+    max_rooms: usize,
+    /// Entries, and cells that are about to become one.
+    rooms: AtomicUsize,
 }
 
 type Rooms = HashMap<RoomAddress, Arc<RoomCell>>;
 
 impl Registry {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(max_rooms: usize) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             closed: AtomicBool::new(false),
+            max_rooms,
+            rooms: AtomicUsize::new(0),
         }
     }
 
@@ -55,7 +64,8 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// When the registry is [closed](Registry::close); the closures are dropped unused.
+    /// When the registry is [closed](Registry::close), or a cell would be one too many; the closures are
+    /// dropped unused.
     pub(crate) fn enter<R>(
         &self,
         address: &RoomAddress,
@@ -71,11 +81,18 @@ impl Registry {
         if let Some(cell) = rooms.get(address) {
             return Ok(input(cell));
         }
+        let count = |rooms| (rooms < self.max_rooms).then_some(rooms + 1);
+        if self.rooms.fetch_update(Ordering::SeqCst, Ordering::SeqCst, count).is_err() {
+            drop(rooms);
+            return Err(Refusal::TooManyRooms);
+        }
         let cell = make();
         let result = input(&cell);
         // A cell that refused its first input, or is through with it already, never calls `forget`
         // again: it must not get an entry.
-        if !cell.is_vacant() {
+        if cell.is_vacant() {
+            self.rooms.fetch_sub(1, Ordering::SeqCst);
+        } else {
             rooms.insert(address.clone(), cell);
             kept();
         }
@@ -96,6 +113,7 @@ impl Registry {
             return false;
         }
         let forgotten = rooms.remove(cell.address());
+        self.rooms.fetch_sub(1, Ordering::SeqCst);
         if rooms.capacity() >= WORTH_SHRINKING && rooms.len() <= rooms.capacity() / 4 {
             let half = rooms.capacity() / 2;
             rooms.shrink_to(half);
@@ -178,7 +196,7 @@ mod tests {
         fn new(options: Options, tokio: &tokio::runtime::Runtime) -> Arc<Self> {
             Arc::new_cyclic(|me| Self {
                 me: me.clone(),
-                registry: Registry::new(),
+                registry: Registry::new(MAX_ROOMS),
                 options,
                 backend: Arc::new(MemoryBackend::default()),
                 made: Mutex::default(),

@@ -1,8 +1,17 @@
-use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, timeout_at},
+};
 use tracing::{debug, warn};
 
 use crate::{
@@ -12,9 +21,6 @@ use crate::{
     listen::{Origin, release},
     shutdown::{Alive, Stage},
 };
-
-/// How long a client may take for the head of a request; also how long it may keep an idle connection.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many headers a request may have.
 const MAX_HEADERS: usize = 100;
@@ -62,14 +68,28 @@ async fn serve<I>(front: Arc<Front>, io: I, origin: Origin, _alive: Alive)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let io = match front.admission.admit(io) {
+        Ok(io) => io,
+        Err(io) => {
+            debug!("a client too many is refused");
+            return front.admission.refuse(io).await;
+        }
+    };
+    let deadline = Instant::now() + front.admission.patience();
+    let address = origin.peer.map(|peer| peer.ip());
+    let Ok(beginning) = timeout_at(deadline, front.admission.begin(address)).await else {
+        return debug!("a client's turn did not come in time");
+    };
+    let beginning = Mutex::new(Some(beginning));
     let shutdown = front.shutdown.clone();
     let service = service_fn(move |request| {
+        drop(beginning.lock().unwrap_or_else(PoisonError::into_inner).take());
         let front = front.clone();
         async move { Ok::<_, Infallible>(front.answer(boxed(request), origin).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(deadline - Instant::now())
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(io), service)

@@ -59,6 +59,11 @@ impl Shutdown {
         Alive(self.sockets.subscribe())
     }
 
+    /// Whether it has begun.
+    pub(crate) fn is_under_way(&self) -> bool {
+        *self.stage.borrow() >= Stage::Stopping
+    }
+
     /// Ends when the shutdown is at this stage.
     pub(crate) fn reached(&self, stage: Stage) -> impl Future<Output = ()> + Send + use<'_> {
         let mut stages = self.stage.subscribe();

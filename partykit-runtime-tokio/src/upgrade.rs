@@ -63,6 +63,7 @@ async fn try_connect(
     }
     let host = &front.host;
     let uri = head.uri.to_string();
+    let client = front.room_rate.address(&head);
 
     let request = http::Request::from_parts(head, Body::empty());
     let hook = party.before_connect(request, front.lobby(route));
@@ -73,6 +74,7 @@ async fn try_connect(
     });
     let protocol = protocol.transpose()?;
 
+    front.count_if_new(route, client)?;
     let id = handshake.id.map_or_else(|| host.token::<16>(), |id| id.to_string());
     let request = admission.into_request();
     let (link, verdict) = Link::new(party.link());
@@ -87,6 +89,10 @@ async fn try_connect(
     let Ok(verdict) = verdict.await else {
         return Err(failure(host, "the room never answered the handshake"));
     };
+    // Connections that end with their next answer cannot become anything else.
+    if front.shutdown.is_under_way() {
+        return Err(Refusal::ShuttingDown.response());
+    }
     if let Verdict::Refuse(close) = &verdict {
         debug!(%close, "the room does not let the connection in");
     }

@@ -9,12 +9,11 @@ mod handles;
 mod hooks;
 #[path = "runtime/origins.rs"]
 mod origins;
-#[path = "runtime/raw.rs"]
-mod raw;
 #[path = "runtime/requests.rs"]
 mod requests;
 #[path = "runtime/shutdown.rs"]
 mod shutdown;
+#[allow(dead_code, reason = "shared with other tests")]
 #[path = "runtime/support.rs"]
 mod support;
 #[path = "runtime/transport.rs"]

@@ -44,7 +44,7 @@ async fn the_first_signal_lets_handlers_end_and_the_second_does_not() {
         client.write_all(request.as_bytes()).await.unwrap();
         timeout(NEVER, entered.acquire()).await.unwrap().unwrap().forget();
 
-        terminate();
+        tell("-TERM");
         let deaf = async {
             while TcpStream::connect(addr).await.is_ok() {
                 tokio::task::yield_now().await;
@@ -53,7 +53,7 @@ async fn the_first_signal_lets_handlers_end_and_the_second_does_not() {
         timeout(NEVER, deaf).await.expect("it listens still");
         assert!(!serving.is_finished(), "a handler runs");
         if signals == 2 {
-            terminate();
+            tell("-INT");
             timeout(NEVER, &mut serving).await.unwrap().unwrap().unwrap();
             continue;
         }
@@ -78,8 +78,8 @@ async fn connect(addr: std::net::SocketAddr) -> TcpStream {
     timeout(NEVER, connecting).await.expect("nobody listens")
 }
 
-/// Sends SIGTERM to this process, which has a handler for it by now.
-fn terminate() {
+/// Sends this process a signal for which it has a handler by now.
+fn tell(signal: &str) {
     let pid = std::process::id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
 }

@@ -45,6 +45,11 @@ pub(crate) const STEPS: &[Step] = &[
         about: "the WebSocket conformance suite, against the echo example",
         run: autobahn,
     },
+    Step {
+        name: "herd",
+        about: "a server restarts under 5,000 clients that come back at once",
+        run: herd,
+    },
     Step { name: "doc", about: "rustdoc, warnings denied", run: doc },
     Step { name: "hack", about: "each feature of each published crate by itself", run: hack },
     Step { name: "deny", about: "licences, sources, bans and known vulnerabilities", run: deny },
@@ -163,6 +168,16 @@ fn autobahn(root: &Path) -> Outcome {
 fn fuzz(root: &Path, arguments: &[String]) -> Outcome {
     tools::install_fuzz(root)?;
     fuzz::run(root, arguments)
+}
+
+/// Beside nothing else, unlike the small herd of the unit tests: no handshake may take 4 s.
+fn herd(root: &Path) -> Outcome {
+    let line = "cargo test -p partykit-runtime-tokio --all-features --test threats -- \
+                --exact herd::threat_07_reconnect_storm --nocapture";
+    match Command::new(root, line).env("PARTYKIT_HERD", "5000").tee()? {
+        said if said.contains("5000 clients, the last one back") => Ok(Verdict::Passed),
+        _ => Err(Failure::new("no herd came")),
+    }
 }
 
 fn doc(root: &Path) -> Outcome {

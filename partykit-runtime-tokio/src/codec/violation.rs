@@ -19,6 +19,12 @@ pub(crate) enum Violation {
     /// A message is over [`Limits::max_fragments`](super::Limits::max_fragments).
     #[error("too many fragments")]
     TooManyFragments,
+    /// Pings and Pongs come faster than anybody needs them.
+    #[error("too many control frames")]
+    TooManyControls,
+    /// Messages come faster than the party allows.
+    #[error("too many messages")]
+    TooManyMessages,
 }
 
 impl Violation {
@@ -28,7 +34,9 @@ impl Violation {
             Self::Protocol(_) => CloseCode::PROTOCOL,
             Self::NotUtf8 => CloseCode::INVALID_PAYLOAD,
             Self::TooBig => CloseCode::TOO_BIG,
-            Self::TooManyFragments => CloseCode::POLICY,
+            Self::TooManyFragments | Self::TooManyControls | Self::TooManyMessages => {
+                CloseCode::POLICY
+            }
         }
     }
 

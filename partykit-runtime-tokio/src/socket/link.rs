@@ -17,6 +17,7 @@ use tokio::{
 
 use super::{
     LinkSettings,
+    pace::MessageCount,
     queue::Io,
     state::{Phase, State},
     sweeper::NEVER,
@@ -98,6 +99,17 @@ impl Link {
     /// Queues an answer to something that the client said.
     pub(super) fn answer(&self, frame: Bytes) {
         self.with(|state| state.send(frame, &self.settings));
+    }
+
+    /// The client said a message.
+    ///
+    /// # Errors
+    ///
+    /// When the party has a limit, and it is one too many.
+    pub(super) fn count_message(&self) -> Result<(), Violation> {
+        let Some(limit) = self.settings.pace.messages else { return Ok(()) };
+        let mut state = self.lock();
+        state.messages.get_or_insert_with(|| Box::new(MessageCount::new(limit))).add()
     }
 
     /// The client's Close arrived.

@@ -7,6 +7,7 @@
 //! time limits and hanging up are the [`Sweeper`]'s, one for all links: no link has a timer.
 
 mod link;
+mod pace;
 mod queue;
 mod scratch;
 mod settings;

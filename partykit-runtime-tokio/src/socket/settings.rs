@@ -6,7 +6,7 @@ use std::{
 use bytes::Bytes;
 use partykit_core::{Message, Options, Text};
 
-use super::Sweeper;
+use super::{Sweeper, pace::PaceLimits};
 use crate::{
     codec::{Limits, encode_message},
     metrics::Meter,
@@ -17,6 +17,8 @@ use crate::{
 pub(crate) struct LinkSettings {
     /// What a client may send.
     pub(crate) limits: Limits,
+    /// How fast it may send.
+    pub(crate) pace: PaceLimits,
     /// A text that is answered without the room, and the encoded answer.
     pub(crate) auto_response: Option<(Text, Bytes)>,
     /// How many bytes may wait for a client behind the message that it is being sent. One that is
@@ -52,6 +54,7 @@ impl LinkSettings {
         });
         Self {
             limits: Limits::new(options.message_limit()),
+            pace: PaceLimits::new(options.message_rate_limit()),
             auto_response,
             outbound_bytes: 1 << 20,
             keep_alive: Duration::from_secs(30),

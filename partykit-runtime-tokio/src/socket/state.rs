@@ -13,6 +13,7 @@ use tokio::{io::AsyncWrite, sync::oneshot, task::coop::unconstrained};
 
 use super::{
     LinkSettings, Verdict,
+    pace::MessageCount,
     queue::{Io, Queue},
     sweeper::{NEVER, Second, past},
 };
@@ -30,6 +31,7 @@ pub(super) struct State {
     pub(super) task: Option<Waker>,
     pub(super) verdict: Option<oneshot::Sender<Verdict>>,
     pub(super) queue: Option<Box<Queue>>,
+    pub(super) messages: Option<Box<MessageCount>>,
     /// How it ended, until the task has told the room.
     pub(super) report: Option<Box<Close>>,
     heard: Second,
@@ -78,6 +80,7 @@ impl State {
             task: None,
             verdict: Some(verdict),
             queue: None,
+            messages: None,
             report: None,
             heard: 0,
             trial: 0,

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use partykit_core::{Close, Connection, Message, runtime::RoomCell};
 use tracing::debug;
 
-use super::{Io, Link, link::Progress, scratch};
+use super::{Io, Link, link::Progress, pace::ControlCount, scratch};
 use crate::codec::{Decoder, Incoming, encode_pong};
 
 /// Runs a socket to its end, once the handshake is answered with 101: gives the room what the client
@@ -28,8 +28,8 @@ pub(crate) fn run(
     link.attach(io);
     let held =
         (!already_read.is_empty()).then(|| Box::new(Held { message: None, rest: already_read }));
-    let decoder = Decoder::default();
-    SocketTask { link, room, connection, decoder, held, unfinished: false, told: false }
+    let (decoder, controls) = (Decoder::default(), ControlCount::default());
+    SocketTask { link, room, connection, decoder, controls, held, unfinished: false, told: false }
 }
 
 struct SocketTask {
@@ -37,6 +37,7 @@ struct SocketTask {
     room: Arc<RoomCell>,
     connection: Connection,
     decoder: Decoder,
+    controls: ControlCount,
     held: Option<Box<Held>>,
     /// The client owes the rest of a message.
     unfinished: bool,
@@ -115,11 +116,21 @@ impl SocketTask {
 
     /// Acts on what was read. `owner` is what `input` is a part of, if that can be kept.
     fn digest(&mut self, mut input: &[u8], owner: Option<&Bytes>) {
-        let Self { link, room, connection, decoder, .. } = self;
+        let Self { link, room, connection, decoder, controls, .. } = self;
         let settings = link.settings();
         let mut unfinished = self.unfinished;
         loop {
-            match decoder.decode(&mut input, &settings.limits) {
+            let incoming = decoder.decode(&mut input, &settings.limits).and_then(|incoming| {
+                match incoming {
+                    Some(Incoming::Message(_)) => link.count_message()?,
+                    Some(Incoming::Ping(_) | Incoming::Pong(_)) => {
+                        controls.add(&settings.pace, settings.sweeper.now())?;
+                    }
+                    Some(Incoming::Close(_)) | None => {}
+                }
+                Ok(incoming)
+            });
+            match incoming {
                 Ok(None) => break,
                 Ok(Some(Incoming::Message(message))) => match &settings.auto_response {
                     Some((request, answer)) if message.as_text() == Some(request) => {

@@ -4,10 +4,10 @@ mod connects;
 mod handles;
 mod hooks;
 mod origins;
-mod raw;
 mod requests;
 mod screen;
 mod shutdown;
+#[allow(dead_code, reason = "shared with other tests")]
 mod support;
 mod transport;
 mod wire;

@@ -14,7 +14,7 @@ use partykit_core::{
 use partykit_runtime_tokio::Runtime;
 use tokio::sync::Semaphore;
 
-use crate::support::{parse, serve, within};
+use crate::support::{eventually, parse, serve, within};
 
 /// Answers when it gets a permit.
 struct Busy {
@@ -130,4 +130,44 @@ async fn every_client_is_told() {
         join_all(clients.into_iter().map(|mut client| async move { client.closed().await }));
     let (closed, ()) = tokio::join!(closed, within(site.handle.shutdown()));
     assert!(closed.iter().all(|(code, _)| *code == 1012));
+}
+
+/// Lets nobody in without a permit.
+struct Door {
+    entered: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
+}
+
+impl Server for Door {
+    async fn on_connect(&mut self, _: &Room, _: &Connection, _: &Request) -> Result {
+        self.entered.add_permits(1);
+        self.permits.acquire().await?.forget();
+        Ok(())
+    }
+}
+
+/// The one whose `on_connect` runs, and the one who waits behind it.
+#[tokio::test]
+async fn whoever_is_at_the_door_is_sent_away() {
+    let (entered, permits) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let (e, p) = (entered.clone(), permits.clone());
+    let make = move |_: &_| Door { entered: e.clone(), permits: p.clone() };
+    let site = serve(Runtime::builder().party_with("door", make)).await;
+    let connect =
+        || async { within(site.try_connect("/parties/door/a", &[])).await.err().unwrap() };
+    let down = async {
+        within(entered.acquire()).await.unwrap().forget();
+        let waiting = || site.handle.room_stats("door", "a").map_or(0, |room| room.mailbox);
+        eventually(|| waiting() == 1).await;
+        let release = async {
+            let ask = || site.handle.request("door", "b", Request::default());
+            while !matches!(ask().await, Err(CallError::Refused(_, Refusal::ShuttingDown))) {
+                tokio::task::yield_now().await;
+            }
+            permits.add_permits(1);
+        };
+        within(async { tokio::join!(site.handle.shutdown(), release) }).await;
+    };
+    let (first, second, ()) = tokio::join!(connect(), connect(), down);
+    assert_eq!([first.status(), second.status()], [503; 2]);
 }

@@ -161,7 +161,7 @@ pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// All that arrives until the connection ends, however it does.
-pub(crate) async fn read_to_end(stream: &mut Stream) -> String {
+pub(crate) async fn read_to_end(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut answer = Vec::new();
     let ended = within(stream.read_to_end(&mut answer)).await;
     assert!(ended.is_ok() || !answer.is_empty(), "reset without an answer");
@@ -223,6 +223,15 @@ impl Client {
             tungstenite::Message::Text(text) => Err(text.as_str().to_owned()),
             other => panic!("neither text nor Close: {other:?}"),
         }
+    }
+
+    /// The bare connection, for what no client says.
+    pub(crate) fn into_raw(self) -> Stream {
+        self.0.into_inner()
+    }
+
+    pub(crate) async fn send_bytes(&mut self, bytes: Vec<u8>) {
+        within(self.0.send(bytes.into())).await.unwrap();
     }
 
     /// Closes, and waits for the end.

@@ -1,0 +1,116 @@
+//! At most one driver, and none too few. Knows nothing of rooms, of executors or of time, so that a
+//! model checker can run it: `tests/wake_once`.
+
+use std::{
+    ops::{Deref, DerefMut},
+    sync::PoisonError,
+    task::Waker,
+};
+
+use super::sync::{Mutex, MutexGuard};
+
+/// State that anybody may change, and that one driver at a time works on.
+///
+/// A driver is started when there is work and none runs, woken when there is work and it runs, and ends
+/// by itself when there is none. Whether there is work and whether a driver runs change under one lock:
+/// work that arrives while a driver is ending finds it either still there or already gone, never in
+/// between.
+pub(crate) struct WakeOnce<T> {
+    inner: Mutex<Inner<T>>,
+}
+
+struct Inner<T> {
+    state: T,
+    driver: Driver,
+}
+
+enum Driver {
+    None,
+    /// Its waker, until somebody has taken it to wake it.
+    Running(Option<Waker>),
+}
+
+/// What the caller owes the driver. To be done when the lock is released: a waker is foreign code.
+#[must_use = "without it the driver never learns that there is work"]
+pub(crate) enum Call {
+    /// It knows, or need not.
+    Nothing,
+    /// There is none and there has to be one. Nobody else is told so until it has [retired].
+    ///
+    /// [retired]: WakeOnce::retire
+    Start,
+    /// It runs, and waits.
+    Wake(Waker),
+}
+
+impl<T> WakeOnce<T> {
+    /// Nobody drives it yet.
+    pub(crate) fn new(state: T) -> Self {
+        Self { inner: Mutex::new(Inner { state, driver: Driver::None }) }
+    }
+
+    /// The state, for what gives a driver nothing to do.
+    pub(crate) fn lock(&self) -> Guard<'_, T> {
+        Guard(self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the state. `act` also says whether a driver has to be there afterwards.
+    pub(crate) fn enter<R>(&self, act: impl FnOnce(&mut T) -> (R, bool)) -> (R, Call) {
+        let mut guard = self.lock();
+        let Inner { state, driver } = &mut *guard.0;
+        let (result, is_work) = act(state);
+        let call = match driver {
+            Driver::Running(waker) => waker.take().map_or(Call::Nothing, Call::Wake),
+            Driver::None if is_work => {
+                *driver = Driver::Running(None);
+                Call::Start
+            }
+            Driver::None => Call::Nothing,
+        };
+        (result, call)
+    }
+
+    /// For the driver: takes work. Whatever arrives from now on wakes `waker`.
+    pub(crate) fn take<R>(&self, waker: &Waker, take: impl FnOnce(&mut T) -> R) -> R {
+        let mut guard = self.lock();
+        let Inner { state, driver } = &mut *guard.0;
+        match driver {
+            Driver::Running(Some(known)) if known.will_wake(waker) => {}
+            driver => *driver = Driver::Running(Some(waker.clone())),
+        }
+        take(state)
+    }
+
+    /// For the driver: ends it, unless `rest` says with `None` that there is work. When this has
+    /// returned something, the driver must not touch the state any more.
+    pub(crate) fn retire<R>(&self, rest: impl FnOnce(&mut T) -> Option<R>) -> Option<R> {
+        let mut guard = self.lock();
+        let rested = rest(&mut guard.0.state)?;
+        guard.0.driver = Driver::None;
+        Some(rested)
+    }
+}
+
+/// The state, locked.
+pub(crate) struct Guard<'a, T>(MutexGuard<'a, Inner<T>>);
+
+impl<T> Guard<'_, T> {
+    /// Whether a driver runs.
+    pub(crate) fn is_driven(&self) -> bool {
+        matches!(self.0.driver, Driver::Running(_))
+    }
+}
+
+impl<T> Deref for Guard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0.state
+    }
+}
+
+impl<T> DerefMut for Guard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0.state
+    }
+}

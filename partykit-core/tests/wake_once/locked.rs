@@ -1,0 +1,6 @@
+mod sync {
+    pub(crate) use loom::sync::{Mutex, MutexGuard};
+}
+
+#[path = "../../src/wake_once.rs"]
+pub(crate) mod wake_once;
