@@ -64,7 +64,7 @@ async fn a_message_wakes() {
     let (house, mut ada, _bob) = asleep().await;
     log::clear();
     assert_eq!(who(&mut ada).await["events"], 1);
-    assert!(log::lines().iter().any(|line| line.contains("cause=Some(Message)")), "it is logged");
+    assert!(log::lines().iter().any(|line| line.contains("cause=message")), "it is logged");
     assert_eq!(causes(&house), [(WakeCause::Connect, 1), (WakeCause::Message, 1)]);
 }
 
