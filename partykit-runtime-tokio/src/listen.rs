@@ -11,7 +11,7 @@ use tracing::debug;
 
 use crate::socket::Io;
 
-/// Where connections come from: TCP, Unix sockets, [TLS](crate::TlsListener) over either, or anything
+/// Where connections come from: TCP, Unix sockets, TLS over either (`TlsListener`, with the feature `tls`), or anything
 /// else that carries bytes both ways.
 ///
 /// ```
