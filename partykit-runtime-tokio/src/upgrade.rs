@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,
     header::{
@@ -13,7 +14,7 @@ use hyper::upgrade::OnUpgrade;
 use partykit_core::{
     Body, Close, Connection, ConnectionId, Refusal, Response, Route, runtime::RoomCell,
 };
-use tracing::{Instrument, debug, debug_span};
+use tracing::debug;
 
 use crate::{
     answer::{answer, failure, hang_up},
@@ -24,6 +25,7 @@ use crate::{
     listen::Origin,
     origins::Visitor,
     party::Party,
+    shutdown::Alive,
     socket::{self, Link, Verdict},
 };
 
@@ -89,26 +91,27 @@ async fn try_connect(
         debug!(%close, "the room does not let the connection in");
     }
     let alive = front.shutdown.socket();
-    let (party, room) = (route.party(), route.room().as_str());
-    // Not at the level of the others: a subscriber keeps memory for it as long as the socket is there.
-    let span = debug_span!("connection", party, room, connection = id);
-    let socket = async move {
-        become_socket(upgrade, origin, link, pending).await;
-        drop(alive);
-    };
-    host.tokio().spawn(socket.instrument(span));
+    host.tokio().spawn(become_socket(upgrade, origin, link, pending, alive));
     Ok(switching(&handshake.accept, protocol))
 }
 
-/// Waits for the 101 to leave, then runs the socket to its end.
-async fn become_socket(upgrade: OnUpgrade, origin: Origin, link: Arc<Link>, mut pending: Pending) {
+/// Waits for the 101 to leave, then runs the socket in a task that holds nothing else: it lives as
+/// long as the client stays.
+async fn become_socket(
+    upgrade: OnUpgrade,
+    origin: Origin,
+    link: Arc<Link>,
+    mut pending: Pending,
+    alive: Alive,
+) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => return debug!("the client was gone before the upgrade: {error}"),
     };
     let Some((room, connection)) = pending.0.take() else { return };
     let (io, already_read) = (origin.release)(upgraded);
-    socket::run(io, already_read, link, room, connection).await;
+    let socket = socket::run(io, already_read, link, room, connection);
+    tokio::spawn(socket.map(|()| drop(alive)));
 }
 
 fn switching(accept: &HeaderValue, protocol: Option<HeaderValue>) -> Response {

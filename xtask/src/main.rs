@@ -1,7 +1,8 @@
 //! Everything a contributor runs: `cargo xtask help`.
 //!
 //! A step is a row of [`steps::STEPS`]; `cargo xtask test` runs them all in that order, and each of
-//! them is a subcommand too. CI runs the same thing through `.ci/run`.
+//! them is a subcommand too. CI runs the same thing through `.ci/run`. What `test` does not run is a
+//! row of [`steps::TOOLS`].
 
 mod command;
 mod report;
@@ -12,10 +13,21 @@ mod tools;
 use std::{env, path::PathBuf, process::ExitCode};
 
 use report::Report;
-use steps::{STEPS, Step};
+use steps::{STEPS, Step, TOOLS};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
+    if let Some((name, rest)) = arguments.split_first()
+        && let Some(tool) = TOOLS.iter().find(|tool| tool.name == name)
+    {
+        return match (tool.run)(&root(), rest) {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(failure) => {
+                eprintln!("{failure}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let (flags, names): (Vec<&str>, Vec<&str>) =
         arguments.iter().map(String::as_str).partition(|argument| argument.starts_with('-'));
     if names.is_empty() || names == ["help"] || flags.contains(&"--help") {
@@ -75,6 +87,10 @@ fn help() -> String {
     for step in STEPS {
         text.push_str(&format!("  {:<8}{}\n", step.name, step.about));
     }
+    text.push_str("\nBeside them, each alone and with arguments of its own:\n\n");
+    for tool in TOOLS {
+        text.push_str(&format!("  {:<8}{}\n", tool.name, tool.about));
+    }
     text
 }
 
@@ -100,6 +116,10 @@ mod tests {
         let help = help();
         for step in STEPS {
             assert!(help.contains(step.name) && help.contains(step.about));
+        }
+        for tool in TOOLS {
+            assert!(help.contains(tool.name) && help.contains(tool.about));
+            assert!(STEPS.iter().all(|step| step.name != tool.name), "one name, one meaning");
         }
     }
 }

@@ -43,12 +43,29 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "deny", about: "licences, sources, bans and known vulnerabilities", run: deny },
 ];
 
+/// What `test` does not run: it takes long, and its outcome depends on the machine.
+#[derive(Debug)]
+pub(crate) struct Tool {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    /// The arguments are those that follow its name.
+    pub(crate) run: fn(root: &Path, arguments: &[String]) -> Outcome,
+}
+
+/// Each a subcommand, which stands alone and takes arguments of its own.
+pub(crate) const TOOLS: &[Tool] = &[Tool {
+    name: "bench",
+    about: "measures, and writes docs/benchmarks.md; --quick only tries, --check fails below the goals",
+    run: bench,
+}];
+
 const PUBLISHED: &[&str] =
     &["partykit", "partykit-core", "partykit-runtime-tokio", "partykit-runtime-workers"];
 
 /// The features and targets of every build that runs: with the same set, dependencies are compiled
 /// once. (`--examples` makes cargo count the features of the dev-dependencies in.)
-const SERVERS: &str = "cargo build --workspace --exclude xtask --all-features --bins --examples";
+const SERVERS: &str = "cargo build --workspace --exclude xtask --exclude partykit-bench \
+                       --all-features --bins --examples";
 
 fn fmt(root: &Path) -> Outcome {
     passed(Command::new(root, "cargo fmt --all --check").run())
@@ -146,6 +163,19 @@ fn deny(root: &Path) -> Outcome {
         return Ok(Verdict::PassedBut("no advisories: their database is out of reach".into()));
     }
     passed(Command::new(root, "cargo deny --offline --all-features check advisories").run())
+}
+
+/// Other arguments than `--check` make a run that is not the whole one: it leaves the document alone.
+fn bench(root: &Path, arguments: &[String]) -> Outcome {
+    Command::new(root, "cargo build --release -p partykit-bench --bins").run()?;
+    let mut bench = Command::new(root, "cargo run --release --quiet -p partykit-bench --");
+    for argument in arguments {
+        bench = bench.arg(argument);
+    }
+    if arguments.iter().all(|argument| argument == "--check") {
+        bench = bench.arg("--write").arg("docs/benchmarks.md");
+    }
+    passed(bench.run())
 }
 
 fn passed(done: Result<(), Failure>) -> Outcome {

@@ -1,0 +1,117 @@
+//! A server in its own process: questions to it, and what the kernel knows of it.
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader, Write},
+    net::SocketAddr,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::Duration,
+};
+
+use partykit::Result;
+
+use crate::server::Kind;
+
+/// The allocator of a server's process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Allocator {
+    Glibc,
+    Jemalloc,
+}
+
+impl Allocator {
+    /// How long after the last work memory falls no more: jemalloc keeps free pages for 10 s.
+    pub(crate) fn rest(self) -> Duration {
+        match self {
+            Self::Glibc => Duration::from_millis(500),
+            Self::Jemalloc => Duration::from_millis(10_500),
+        }
+    }
+}
+
+/// A server that runs. Ends when dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    process: Child,
+    questions: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Starts a server and waits until it listens.
+    ///
+    /// # Errors
+    ///
+    /// When it does not: the other binary has not been built, for example.
+    pub(crate) fn start(kind: Kind, allocator: Allocator) -> Result<Self> {
+        let binary = env::current_exe()?.with_file_name(match allocator {
+            Allocator::Glibc => "partykit-bench",
+            Allocator::Jemalloc => "partykit-bench-jemalloc",
+        });
+        let mut process = Command::new(&binary)
+            .args(["serve", kind.name()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("{}: {error}", binary.display()))?;
+        let (Some(questions), Some(answers)) = (process.stdin.take(), process.stdout.take()) else {
+            return Err("a server without pipes".into());
+        };
+        let mut answers = BufReader::new(answers);
+        let address = read_line(&mut answers)?.parse()?;
+        Ok(Self { process, questions, answers, address })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Asks the server something; see [`run`](crate::server::run).
+    pub(crate) fn ask(&mut self, question: &str) -> Result<String> {
+        writeln!(self.questions, "{question}")?;
+        read_line(&mut self.answers)
+    }
+
+    /// The same for an answer that has to be a number.
+    pub(crate) fn count(&mut self, question: &str) -> Result<u64> {
+        let answer = self.ask(question)?;
+        answer.parse().map_err(|_| format!("{question}: {answer}").into())
+    }
+
+    /// Processor time of all its threads so far, of user and kernel together.
+    pub(crate) fn processor_time(&self) -> Result<Duration> {
+        let mut nanoseconds = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
+            let stat = fs::read_to_string(task?.path().join("schedstat"))?;
+            let first = stat.split_whitespace().next().ok_or("an empty schedstat")?;
+            nanoseconds += first.parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(nanoseconds))
+    }
+
+    /// Its proportional share of memory, in bytes.
+    pub(crate) fn memory(&self) -> Result<u64> {
+        let path = format!("/proc/{}/smaps_rollup", self.process.id());
+        let rollup = fs::read_to_string(path)?;
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+        let kibibytes = line.and_then(|line| line.split_whitespace().next());
+        Ok(kibibytes.ok_or("a kernel without PSS")?.parse::<u64>()? * 1024)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to end.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn read_line(answers: &mut BufReader<ChildStdout>) -> Result<String> {
+    let mut line = String::new();
+    match answers.read_line(&mut line)? {
+        0 => Err("the server has ended".into()),
+        _ => Ok(line.trim_end().to_owned()),
+    }
+}

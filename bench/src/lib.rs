@@ -1,0 +1,45 @@
+//! Measures what a room costs: `cargo xtask bench`.
+//!
+//! Three servers speak the same protocol, each in a process of its own: **partykit**, **raw** (an epoll
+//! loop that does nothing but what it must) and **tungstenite** (what one writes first with
+//! tokio-tungstenite; it only echoes). The process that measures is the clients, all of them on one
+//! epoll loop, over loopback.
+//!
+//! A figure by itself says as much of the machine and of what else it did as of the server. So what
+//! counts are ratios, each of two servers that took turns in the same run; a ratio is the median over
+//! those turns. Processor time is what the kernel's scheduler counted for the server's threads, memory
+//! is the process's proportional share (PSS).
+#![forbid(unsafe_code)]
+
+mod child;
+mod crowd;
+mod measure;
+mod options;
+mod protocol;
+mod report;
+mod server;
+
+use std::process::ExitCode;
+
+/// All of both binaries: they differ in their allocator only.
+pub fn main() -> ExitCode {
+    match options::parse(std::env::args().skip(1)) {
+        Ok(options::Command::Serve(kind)) => finish(server::run(kind).map(|()| true)),
+        Ok(options::Command::Measure(plan)) => finish(measure::all(&plan)),
+        Err(wrong) => {
+            eprintln!("{wrong}\n\n{}", options::HELP);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn finish(outcome: partykit::Result<bool>) -> ExitCode {
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("the bench failed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

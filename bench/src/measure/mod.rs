@@ -1,0 +1,116 @@
+//! What is measured, one file each.
+
+mod crowd;
+mod memory;
+mod storm;
+mod wake;
+
+use std::{fs, time::Duration};
+
+use partykit::Result;
+
+use crate::{options::Plan, report::Report};
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    /// How often the servers take turns.
+    pub(crate) turns: usize,
+    /// Connections of one room, where many are in one. 20,000 descriptors are a common limit of a
+    /// process, and the clients' process needs one for each too.
+    pub(crate) crowd: usize,
+    /// Broadcasts to them in a turn.
+    pub(crate) broadcasts: u64,
+    /// Those of them that ask for echoes, each one at a time.
+    pub(crate) active: usize,
+    /// How long echoes, or a storm, are measured in a turn.
+    pub(crate) window: Duration,
+    pub(crate) storm_rooms: usize,
+    /// Talkers in each of them.
+    pub(crate) storm_talkers: usize,
+    pub(crate) wake_rooms: usize,
+    /// Wakes of each of them.
+    pub(crate) wakes: usize,
+    /// Connections whose memory is measured.
+    pub(crate) idle: usize,
+    /// How long an allocator may take at most to give memory back.
+    pub(crate) rest: Duration,
+}
+
+impl Sizes {
+    pub(crate) const FULL: Self = Self {
+        turns: 5,
+        crowd: 9_900,
+        broadcasts: 20,
+        active: 100,
+        window: Duration::from_secs(2),
+        storm_rooms: 10,
+        storm_talkers: 100,
+        wake_rooms: 200,
+        wakes: 3,
+        idle: 10_000,
+        rest: Duration::MAX,
+    };
+
+    pub(crate) const QUICK: Self = Self {
+        turns: 1,
+        crowd: 500,
+        broadcasts: 5,
+        active: 50,
+        window: Duration::from_millis(300),
+        storm_rooms: 4,
+        storm_talkers: 25,
+        wake_rooms: 10,
+        wakes: 2,
+        idle: 500,
+        rest: Duration::from_millis(100),
+    };
+}
+
+/// Takes all measures of a plan and reports. Whether the goals are reached, if that is asked.
+///
+/// # Errors
+///
+/// When something is not measured but broken.
+pub(crate) fn all(plan: &Plan) -> Result<bool> {
+    let mut report = Report::default();
+    for (name, take) in [
+        ("crowd", crowd::take as fn(&Sizes, &mut Report) -> Result<()>),
+        ("storm", storm::take),
+        ("wake", wake::take),
+        ("memory", memory::take),
+    ] {
+        if plan.takes(name) {
+            eprintln!("measuring: {name}");
+            take(&plan.sizes, &mut report).map_err(|error| format!("{name}: {error}"))?;
+        }
+    }
+    if plan.quick {
+        report.forget_goals();
+    }
+    let text = report.markdown(&plan.sizes);
+    println!("{text}");
+    if let Some(path) = &plan.write {
+        fs::write(path, text)?;
+    }
+    let missed = report.missed();
+    for goal in &missed {
+        eprintln!("missed: {goal}");
+    }
+    Ok(missed.is_empty() || !plan.check)
+}
+
+/// A room of which there are no others.
+fn hall(_: usize) -> String {
+    "hall".to_owned()
+}
+
+/// How many a second.
+fn rate(count: u64, time: Duration) -> f64 {
+    count as f64 / time.as_secs_f64()
+}
+
+/// Microseconds for each.
+fn each(count: u64, time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6 / count as f64
+}

@@ -1,0 +1,102 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use crate::{measure::Sizes, server::Kind};
+
+pub(crate) const HELP: &str = "\
+partykit-bench [--quick] [--check] [--only MEASURE] [--write FILE]
+partykit-bench serve partykit|raw|tungstenite
+
+  --quick         small sizes, for a look whether all of it works: no goal is meant for them
+  --check         fail when a goal is missed
+  --only MEASURE  crowd, storm, wake or memory
+  --write FILE    write the report there too, as Markdown";
+
+/// What a process is to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Measure(Plan),
+    Serve(Kind),
+}
+
+/// What is measured, and what becomes of it.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) sizes: Sizes,
+    /// The one measure to take; `None` is all.
+    pub(crate) only: Option<String>,
+    /// The sizes are too small for the goals to mean anything.
+    pub(crate) quick: bool,
+    pub(crate) check: bool,
+    pub(crate) write: Option<PathBuf>,
+}
+
+impl Plan {
+    pub(crate) fn takes(&self, measure: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| only == measure)
+    }
+}
+
+/// Reads the arguments, without the program's name.
+///
+/// # Errors
+///
+/// What is wrong with them, in words.
+pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String> {
+    let (mut quick, mut check, mut only, mut write) = (false, false, None, None);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
+        match argument.as_str() {
+            "serve" => {
+                let kind = value()?;
+                let known = Kind::ALL.into_iter().find(|known| known.name() == kind);
+                let known = known.ok_or_else(|| format!("there is no server {kind}"))?;
+                return Ok(Command::Serve(known));
+            }
+            "--quick" => quick = true,
+            "--check" => check = true,
+            "--only" => only = Some(measure(value()?)?),
+            "--write" => write = Some(PathBuf::from(value()?)),
+            _ => return Err(format!("unknown argument {argument}")),
+        }
+    }
+    if quick && (check || write.is_some()) {
+        return Err("the figures of --quick are neither to be checked nor to be kept".into());
+    }
+    let sizes = if quick { Sizes::QUICK } else { Sizes::FULL };
+    Ok(Command::Measure(Plan { sizes, only, quick, check, write }))
+}
+
+fn measure(name: String) -> Result<String, String> {
+    match name.as_str() {
+        "crowd" | "storm" | "wake" | "memory" => Ok(name),
+        _ => Err(format!("there is no measure {name}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Command, String> {
+        parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn arguments_are_understood() {
+        assert!(matches!(parsed("serve raw"), Ok(Command::Serve(Kind::Raw))));
+        let Ok(Command::Measure(plan)) = parsed("--check --only wake --write a.md") else {
+            panic!("a plan");
+        };
+        assert!(plan.check && plan.takes("wake") && !plan.takes("storm"));
+        assert_eq!(plan.write, Some(PathBuf::from("a.md")));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for line in ["serve", "serve cake", "--only cake", "--write", "cake", "--quick --check"] {
+            assert!(parsed(line).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! What was measured, as tables: ratios first.
+
+use std::{
+    fmt::{self, Write},
+    fs,
+    process::Command,
+    thread,
+};
+
+use crate::{measure::Sizes, server::Kind};
+
+/// All figures of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    figures: Vec<Figure>,
+    claims: Vec<Claim>,
+}
+
+/// One measure, with the values of each server in the order of their turns.
+#[derive(Debug)]
+struct Figure {
+    measure: &'static str,
+    values: [Vec<f64>; Kind::ALL.len()],
+}
+
+/// A ratio, or what else has a goal.
+#[derive(Debug)]
+struct Claim {
+    measure: &'static str,
+    beside: &'static str,
+    /// One for each turn.
+    values: Vec<f64>,
+    goal: Option<Goal>,
+}
+
+/// What a median should be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Goal {
+    AtLeast(f64),
+    AtMost(f64),
+    Below(f64),
+}
+
+impl Goal {
+    fn is_met(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(goal) => value >= goal,
+            Self::AtMost(goal) => value <= goal,
+            Self::Below(goal) => value < goal,
+        }
+    }
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtLeast(goal) => write!(f, "≥ {goal}"),
+            Self::AtMost(goal) => write!(f, "≤ {goal}"),
+            Self::Below(goal) => write!(f, "< {goal}"),
+        }
+    }
+}
+
+impl Report {
+    /// A value of a server, from its turn.
+    pub(crate) fn record(&mut self, measure: &'static str, kind: Kind, value: f64) {
+        let known = self.figures.iter().position(|figure| figure.measure == measure);
+        let at = known.unwrap_or_else(|| {
+            self.figures.push(Figure { measure, values: Default::default() });
+            self.figures.len() - 1
+        });
+        self.figures[at].values[kind as usize].push(value);
+    }
+
+    /// The ratio of partykit to another server, turn by turn.
+    pub(crate) fn compare(&mut self, measure: &'static str, beside: Kind, goal: Option<Goal>) {
+        let figure = self.figures.iter().find(|figure| figure.measure == measure);
+        let values = figure.map_or_else(Vec::new, |figure| {
+            let [ours, theirs] =
+                [Kind::PartyKit, beside].map(|kind| figure.values[kind as usize].iter());
+            ours.zip(theirs).map(|(ours, theirs)| ours / theirs).collect()
+        });
+        self.claims.push(Claim { measure, beside: beside.name(), values, goal });
+    }
+
+    /// A value with a goal that is no ratio of two servers.
+    pub(crate) fn claim(
+        &mut self,
+        measure: &'static str,
+        beside: &'static str,
+        value: f64,
+        goal: Goal,
+    ) {
+        self.claims.push(Claim { measure, beside, values: vec![value], goal: Some(goal) });
+    }
+
+    /// Judges nothing.
+    pub(crate) fn forget_goals(&mut self) {
+        for claim in &mut self.claims {
+            claim.goal = None;
+        }
+    }
+
+    /// The goals that are missed, in words.
+    pub(crate) fn missed(&self) -> Vec<String> {
+        let with_goal = self.claims.iter().filter_map(|claim| Some((claim, claim.goal?)));
+        with_goal
+            .filter(|(claim, goal)| !goal.is_met(median(&claim.values)))
+            .map(|(claim, goal)| {
+                let is = number(median(&claim.values));
+                format!("{}, beside {}: {is}, should be {goal}", claim.measure, claim.beside)
+            })
+            .collect()
+    }
+
+    pub(crate) fn markdown(&self, sizes: &Sizes) -> String {
+        let mut text = String::from(
+            "# Benchmarks\n\n\
+             Written by `cargo xtask bench`; what each line is, and how it is measured, stands in \
+             `bench/src`.\n\
+             *raw* is one epoll loop without any of what a room is, with a write for each delivery; \
+             *tungstenite*\nis a task for each socket with tokio-tungstenite and its defaults, and \
+             only echoes. The clients are a process\nof their own on the same machine. Trust the \
+             ratios: the servers took turns.\n\n",
+        );
+        text.push_str(&machine());
+        text.push_str(&scale(sizes));
+        text.push_str("\n## Ratios\n\npartykit / the other; the median of all turns.\n\n");
+        text.push_str("| measure | beside | ratio | lowest to highest | goal | |\n");
+        text.push_str("|---|---|---:|---:|---:|---|\n");
+        for claim in &self.claims {
+            let _ = writeln!(text, "{claim}");
+        }
+        text.push_str("\n## Figures\n\nMedians of all turns, of this machine at that hour.\n\n");
+        let names = Kind::ALL.map(Kind::name).join(" | ");
+        let _ = writeln!(text, "| measure | {names} |\n|---|---:|---:|---:|");
+        for Figure { measure, values } in &self.figures {
+            let cells = values.each_ref().map(|values| match values.as_slice() {
+                [] => "".to_owned(),
+                values => number(median(values)),
+            });
+            let _ = writeln!(text, "| {measure} | {} |", cells.join(" | "));
+        }
+        text
+    }
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = median(&self.values);
+        let [lowest, highest] = [0, 100].map(|at| percentile(&mut self.values.clone(), at));
+        let (goal, verdict) = match self.goal {
+            None => (String::new(), ""),
+            Some(goal) if goal.is_met(value) => (goal.to_string(), "reached"),
+            Some(goal) => (goal.to_string(), "**missed**"),
+        };
+        let (measure, beside) = (self.measure, self.beside);
+        let (value, lowest, highest) = (number(value), number(lowest), number(highest));
+        write!(f, "| {measure} | {beside} | {value} | {lowest} to {highest} | {goal} | {verdict} |")
+    }
+}
+
+/// The value below which so many in a hundred are; NaN, which reaches no goal, of none.
+pub(crate) fn percentile(values: &mut [f64], percent: usize) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let last = values.len().saturating_sub(1);
+    values.get(last * percent / 100).copied().unwrap_or(f64::NAN)
+}
+
+fn median(values: &[f64]) -> f64 {
+    percentile(&mut values.to_vec(), 50)
+}
+
+/// Three digits that mean something.
+fn number(value: f64) -> String {
+    match value.abs() {
+        size if size >= 10_000.0 => format!("{:.0}k", value / 1000.0),
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+fn machine() -> String {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let processor = read("/proc/cpuinfo")
+        .lines()
+        .find_map(|line| {
+            Some(line.strip_prefix("model name")?.split_once(':')?.1.trim().to_owned())
+        })
+        .unwrap_or_else(|| "unknown".into());
+    let cores = thread::available_parallelism().map_or(0, usize::from);
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let rustc = Command::new("rustc").arg("--version").output();
+    let rustc = rustc.map_or_else(
+        |_| "rustc unknown".into(),
+        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+    );
+    format!("Machine: {cores} cores ({processor}), Linux {}, {rustc}.\n", kernel.trim())
+}
+
+fn scale(sizes: &Sizes) -> String {
+    format!(
+        "Sizes: {} turns; {} connections in one room, {} of them asking for echoes; a storm in {} rooms \
+         of {};\n{} wakes in {} rooms; memory of {} connections. Messages of 64 bytes. Servers with \
+         jemalloc unless\nsaid otherwise, since an allocator is chosen by whoever builds the server.\n",
+        sizes.turns,
+        sizes.crowd,
+        sizes.active,
+        sizes.storm_rooms,
+        sizes.storm_talkers,
+        sizes.wake_rooms * sizes.wakes,
+        sizes.wake_rooms,
+        sizes.idle
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_is_the_median_over_the_turns() {
+        let mut report = Report::default();
+        for (ours, theirs) in [(1.0, 2.0), (90.0, 100.0), (8.0, 10.0)] {
+            report.record("speed", Kind::PartyKit, ours);
+            report.record("speed", Kind::Raw, theirs);
+        }
+        report.compare("speed", Kind::Raw, Some(Goal::AtLeast(0.8)));
+        assert_eq!(report.missed(), Vec::<String>::new());
+        let table = report.markdown(&Sizes::QUICK);
+        assert!(
+            table.contains("| speed | raw | 0.80 | 0.50 to 0.90 | ≥ 0.8 | reached |"),
+            "{table}"
+        );
+        assert!(table.contains("| speed | 8.00 | 10.0 |  |"), "{table}");
+    }
+
+    #[test]
+    fn a_goal_without_figures_is_missed() {
+        let mut report = Report::default();
+        report.compare("speed", Kind::Raw, Some(Goal::AtMost(9.0)));
+        report.claim("latency", "nothing", 3.0, Goal::Below(3.0));
+        assert_eq!(report.missed().len(), 2);
+    }
+
+    #[test]
+    fn percentiles_are_values_that_occurred() {
+        let mut values: Vec<f64> = (1..=200).rev().map(f64::from).collect();
+        assert_eq!(percentile(&mut values, 50), 100.0);
+        assert_eq!(percentile(&mut values, 99), 198.0);
+        assert!(percentile(&mut [], 50).is_nan());
+    }
+}
