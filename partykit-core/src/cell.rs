@@ -215,6 +215,12 @@ impl RoomCell {
         self.lock().machine.slow_client();
     }
 
+    /// A client did what the runtime does not suffer: closes its connection when all that it said before
+    /// has been handled. The room's answers to that leave first, then [`Socket::close`] is called.
+    pub fn hang_up(self: &Arc<Self>, connection: &Connection, close: Close) {
+        self.enter(|state, now| state.machine.hang_up(now, connection, close));
+    }
+
     /// An HTTP request, or a call from another room. It is in the mailbox when this returns; the future
     /// only waits for the answer.
     pub fn request(

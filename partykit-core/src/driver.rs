@@ -301,7 +301,7 @@ impl Pump {
                     older.socket().probe();
                 }
             }
-            Effect::Close(connection, close) => {
+            Effect::Close(connection, close) | Effect::HangUp(connection, close) => {
                 connection.socket().close(close);
                 self.flush_later(Targets::One(connection));
             }

@@ -16,6 +16,9 @@ mod builder;
 mod codec;
 mod error;
 mod front;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod hook;
 mod host;

@@ -78,6 +78,18 @@ impl Command {
         self.judge(status, started).map(|()| seen)
     }
 
+    /// Runs it and returns what it wrote to standard error, which nobody sees unless it fails.
+    pub(crate) fn log(mut self) -> Result<String, Failure> {
+        self.announce();
+        let started = Instant::now();
+        let output = self.inner.output().map_err(|error| self.not_started(&error))?;
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        if !output.status.success() {
+            eprintln!("{log}");
+        }
+        self.judge(output.status, started).map(|()| log)
+    }
+
     /// Runs it quietly and returns its standard output: for questions, not for work.
     pub(crate) fn read(mut self) -> Result<String, Failure> {
         let output = self.inner.output().map_err(|error| self.not_started(&error))?;
@@ -130,6 +142,12 @@ mod tests {
     fn output_can_be_read() {
         assert!(command("cargo --version").tee().unwrap().starts_with("cargo "));
         assert!(command("cargo --version").read().unwrap().starts_with("cargo "));
+    }
+
+    #[test]
+    fn a_log_is_what_went_to_standard_error() {
+        assert_eq!(command("cargo --version").log().unwrap(), "");
+        assert!(command("cargo no-such-subcommand").log().is_err());
     }
 
     #[test]

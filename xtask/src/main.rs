@@ -4,7 +4,9 @@
 //! them is a subcommand too. CI runs the same thing through `.ci/run`. What `test` does not run is a
 //! row of [`steps::TOOLS`].
 
+mod autobahn;
 mod command;
+mod fuzz;
 mod report;
 mod rules;
 mod steps;
@@ -85,11 +87,11 @@ fn help() -> String {
          The first failure ends the run, unless --keep-going is given.\n\n",
     );
     for step in STEPS {
-        text.push_str(&format!("  {:<8}{}\n", step.name, step.about));
+        text.push_str(&format!("  {:<10}{}\n", step.name, step.about));
     }
     text.push_str("\nBeside them, each alone and with arguments of its own:\n\n");
     for tool in TOOLS {
-        text.push_str(&format!("  {:<8}{}\n", tool.name, tool.about));
+        text.push_str(&format!("  {:<10}{}\n", tool.name, tool.about));
     }
     text
 }
@@ -106,8 +108,9 @@ mod tests {
 
     #[test]
     fn steps_are_selected_by_name_and_unknown_ones_refused() {
-        let some: Vec<_> = select(&["unit", "fmt"]).unwrap().iter().map(|s| s.name).collect();
-        assert_eq!(some, ["unit", "fmt"]);
+        let names = ["unit", "autobahn", "fmt"];
+        let some: Vec<_> = select(&names).unwrap().iter().map(|s| s.name).collect();
+        assert_eq!(some, names);
         assert_eq!(select(&["fmt", "nonsense"]).err(), Some("nonsense"));
     }
 

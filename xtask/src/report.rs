@@ -67,7 +67,7 @@ impl Report {
                 Some((took, Err(_))) => ("FAILED", Some(took), ""),
             };
             let took = took.map_or(String::new(), |took| format!("{:.1} s", took.as_secs_f64()));
-            let line = format!("{name:<8}{verdict:<13}{took:>8}  {remark}");
+            let line = format!("{name:<10}{verdict:<13}{took:>8}  {remark}");
             writeln!(table, "{}", line.trim_end()).expect("a String takes every write");
         }
         table
@@ -88,7 +88,7 @@ mod tests {
         assert!(report.has_failed());
         let table = report.table();
         let words: Vec<_> =
-            table.lines().map(|line| line[8..].split("  ").next().unwrap()).collect();
+            table.lines().map(|line| line[10..].split("  ").next().unwrap()).collect();
         assert_eq!(words, ["passed", "PASSED, BUT", "FAILED", "not run"]);
         assert!(table.lines().nth(1).unwrap().ends_with("without x"));
     }

@@ -3,7 +3,9 @@
 use std::{env, path::Path};
 
 use crate::{
+    autobahn,
     command::{Command, Failure},
+    fuzz,
     report::{Outcome, Verdict},
     rules, tools,
 };
@@ -38,6 +40,11 @@ pub(crate) const STEPS: &[Step] = &[
         about: "real clients: partysocket in Node and in headless Chromium",
         run: node,
     },
+    Step {
+        name: "autobahn",
+        about: "the WebSocket conformance suite, against the echo example",
+        run: autobahn,
+    },
     Step { name: "doc", about: "rustdoc, warnings denied", run: doc },
     Step { name: "hack", about: "each feature of each published crate by itself", run: hack },
     Step { name: "deny", about: "licences, sources, bans and known vulnerabilities", run: deny },
@@ -53,11 +60,18 @@ pub(crate) struct Tool {
 }
 
 /// Each a subcommand, which stands alone and takes arguments of its own.
-pub(crate) const TOOLS: &[Tool] = &[Tool {
-    name: "bench",
-    about: "measures, and writes docs/benchmarks.md; --quick only tries, --check fails below the goals",
-    run: bench,
-}];
+pub(crate) const TOOLS: &[Tool] = &[
+    Tool {
+        name: "bench",
+        about: "measures, and writes docs/benchmarks.md; --quick only tries, --check fails below the goals",
+        run: bench,
+    },
+    Tool {
+        name: "fuzz",
+        about: "runs each fuzz target for 20 s, or for as many as it is told; needs a nightly toolchain",
+        run: fuzz,
+    },
+];
 
 const PUBLISHED: &[&str] =
     &["partykit", "partykit-core", "partykit-runtime-tokio", "partykit-runtime-workers"];
@@ -114,7 +128,7 @@ fn wasm(root: &Path) -> Outcome {
     };
     check("-p partykit-core -p partykit-runtime-workers")?;
     check("-p partykit-conformance --lib --no-default-features")?;
-    passed(check("-p relay --lib --no-default-features"))
+    passed(check("-p echo -p relay --lib --no-default-features"))
 }
 
 fn node(root: &Path) -> Outcome {
@@ -138,6 +152,17 @@ fn node(root: &Path) -> Outcome {
         Some(_) => Ok(Verdict::Passed),
         None => Err(Failure::new("npm test did not say how many tests it ran")),
     }
+}
+
+fn autobahn(root: &Path) -> Outcome {
+    autobahn::install(root)?;
+    Command::new(root, SERVERS).run()?;
+    autobahn::run(&built("echo", "echo")?)
+}
+
+fn fuzz(root: &Path, arguments: &[String]) -> Outcome {
+    tools::install_fuzz(root)?;
+    fuzz::run(root, arguments)
 }
 
 fn doc(root: &Path) -> Outcome {

@@ -11,6 +11,9 @@ use crate::command::{Command, Failure};
 /// takes. Another version that is already there is left alone.
 const CARGO_TOOLS: &[(&str, &str)] = &[("cargo-hack", "0.6.46"), ("cargo-deny", "0.20.2")];
 
+/// The same for the step `fuzz`, which installs it by itself: it needs a nightly toolchain, too.
+const CARGO_FUZZ: (&str, &str) = ("cargo-fuzz", "0.13.2");
+
 /// Faster than `cargo test`, and ends a test that hangs; but takes minutes to build, so `unit`
 /// does without it where it is missing.
 pub(crate) const NEXTEST: &str = "cargo-nextest";
@@ -30,15 +33,18 @@ pub(crate) fn install(root: &Path) -> Result<(), Failure> {
         Command::new(root, "rustup target add").arg(WASM).run()?;
     }
     for (tool, version) in CARGO_TOOLS {
-        if find(tool).is_none() {
-            Command::new(root, &format!("cargo install --locked {tool}@{version}")).run()?;
-        }
+        install_cargo_tool(root, tool, version)?;
     }
     install_node_modules(&root.join(NODE_TESTS))?;
     if chromium().is_none() {
         install_chromium(root)?;
     }
     Ok(())
+}
+
+/// Installs what fuzzing needs beside a nightly toolchain.
+pub(crate) fn install_fuzz(root: &Path) -> Result<(), Failure> {
+    install_cargo_tool(root, CARGO_FUZZ.0, CARGO_FUZZ.1)
 }
 
 /// A failure that says how to get `tool`, unless it is there.
@@ -66,6 +72,13 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
 pub(crate) fn chromium() -> Option<PathBuf> {
     let named = env::var_os("CHROMIUM").filter(|path| !path.is_empty()).map(PathBuf::from);
     named.or_else(|| BROWSERS.iter().find_map(|name| find(name)))
+}
+
+fn install_cargo_tool(root: &Path, tool: &str, version: &str) -> Result<(), Failure> {
+    if find(tool).is_some() {
+        return Ok(());
+    }
+    Command::new(root, &format!("cargo install --locked {tool}@{version}")).run()
 }
 
 /// Asks rustc, not rustup: distributions ship Rust without rustup.

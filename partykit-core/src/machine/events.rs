@@ -172,10 +172,21 @@ pub(crate) struct Failed {
 pub(crate) enum Effect {
     Accept(Connection),
     Close(Connection, Close),
-    Frame { to: Targets, frame: Arc<Outgoing> },
+    Frame {
+        to: Targets,
+        frame: Arc<Outgoing>,
+    },
+    /// A Close that the runtime wants, whatever becomes of the room's writes.
+    HangUp(Connection, Close),
     Respond(Reply, Result<Response, Refusal>),
-    Spawn { id: u64, task: BoxFuture<'static, ()> },
-    Tell { to: RoomAddress, request: Box<Request> },
+    Spawn {
+        id: u64,
+        task: BoxFuture<'static, ()>,
+    },
+    Tell {
+        to: RoomAddress,
+        request: Box<Request>,
+    },
 }
 
 /// The receivers of a frame.
@@ -232,6 +243,7 @@ impl fmt::Debug for Effect {
             Self::Frame { to, frame } => {
                 write!(f, "Frame({} to {})", frame.message().len(), to.iter().count())
             }
+            Self::HangUp(connection, close) => write!(f, "HangUp({:?}, {close})", connection.id()),
             Self::Respond(..) => f.write_str("Respond"),
             Self::Spawn { id, .. } => write!(f, "Spawn({id})"),
             Self::Tell { to, .. } => write!(f, "Tell({to})"),

@@ -1,6 +1,7 @@
 use std::collections::VecDeque;
 
 use super::{Event, WakeCause};
+use crate::Connection;
 
 /// The events that wait for a room, in the order in which they came.
 #[derive(Debug, Default)]
@@ -50,6 +51,12 @@ impl Mailbox {
         let event = self.events.remove(at)?;
         self.bytes -= event.size();
         Some(event)
+    }
+
+    pub(crate) fn has_message_of(&self, connection: &Connection) -> bool {
+        let is_it =
+            |event: &Event| matches!(event, Event::Message { sender, .. } if sender == connection);
+        self.events.iter().any(is_it)
     }
 
     /// What a sleeping room would wake for.

@@ -41,6 +41,8 @@ pub(crate) struct Machine {
     phase: Phase,
     roster: Roster,
     mailbox: Mailbox,
+    /// Connections to be closed when what they said is handled.
+    condemned: Vec<(Connection, Close)>,
     gate: Gate,
     holders: Holders,
     accountant: Accountant,
@@ -80,6 +82,7 @@ impl Machine {
             phase: Phase::Asleep,
             roster: Roster::default(),
             mailbox: Mailbox::default(),
+            condemned: Vec::new(),
             gate: Gate::default(),
             holders: Holders::default(),
             accountant: Accountant::new(now),
@@ -140,6 +143,12 @@ impl Machine {
             }
         }
         self.idle_since = now;
+        self.advance(now);
+    }
+
+    /// Closes a connection, but not before what it has said is handled.
+    pub(crate) fn hang_up(&mut self, now: Duration, connection: &Connection, close: Close) {
+        self.condemned.push((connection.clone(), close));
         self.advance(now);
     }
 

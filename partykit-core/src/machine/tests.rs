@@ -1,6 +1,7 @@
 //! The rules that a property states badly, and what once broke one.
 
 mod bench;
+mod hang_up;
 
 use std::{panic::Location, time::Duration};
 

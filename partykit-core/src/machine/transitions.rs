@@ -35,6 +35,7 @@ impl Machine {
 
     /// Takes the next step that is due, if one is.
     pub(super) fn advance(&mut self, now: Duration) {
+        self.close_condemned();
         if self.turn.is_none() {
             match self.phase {
                 Phase::Asleep => self.wake(now),
@@ -59,6 +60,23 @@ impl Machine {
             connections: !self.options.hibernate && self.roster.len() > 0,
         };
         self.accountant.settle(now, condition);
+    }
+
+    fn close_condemned(&mut self) {
+        if self.condemned.is_empty() {
+            return;
+        }
+        let is_heard = |connection: &Connection| {
+            let runs = self.turn.as_ref().is_some_and(|turn| turn.is_message_of(connection));
+            !runs && !self.mailbox.has_message_of(connection)
+        };
+        let heard: Vec<_> =
+            self.condemned.extract_if(.., |(connection, _)| is_heard(connection)).collect();
+        for (connection, close) in heard {
+            if self.roster.set_status(&connection, Status::Closing) {
+                self.emit(None, Effect::HangUp(connection, close));
+            }
+        }
     }
 
     fn wake(&mut self, now: Duration) {
@@ -303,6 +321,7 @@ impl Machine {
                 let refused = Effect::Respond(reply, Err(Refusal::Failed(id)));
                 self.outputs.push_back(Output::Effect(refused));
             }
+            effect @ Effect::HangUp(..) => self.leave(effect),
             effect => self.undo(effect),
         }
     }
@@ -400,7 +419,8 @@ impl Machine {
             // It was cancelled while it waited for its commit.
             return self.discard(Discard::Effect(effect));
         }
-        self.unflushed |= matches!(effect, Effect::Frame { .. } | Effect::Close(..));
+        self.unflushed |=
+            matches!(effect, Effect::Frame { .. } | Effect::Close(..) | Effect::HangUp(..));
         self.outputs.push_back(Output::Effect(effect));
     }
 

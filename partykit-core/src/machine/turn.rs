@@ -87,6 +87,10 @@ impl Turn {
         self.handler == Handler::OnConnect && self.connection.as_ref() == Some(connection)
     }
 
+    pub(super) fn is_message_of(&self, connection: &Connection) -> bool {
+        self.handler == Handler::OnMessage && self.connection.as_ref() == Some(connection)
+    }
+
     /// Whether a failure would leave the instance at odds with storage or states.
     pub(super) fn has_written(&self) -> bool {
         self.void || self.synced || !self.overlay.is_empty() || !self.states.is_empty()

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     AwakeReason, Backend, Body, CallError, List, MemoryBackend, Message, Options, Refusal, Request,
-    Response, RoomAddress, RoomId, RoomStats, Server,
+    Response, RoomAddress, RoomId, RoomStats, Route, RoutePrefix, Server,
     runtime::{Chain, Host, RoomCell, drive},
 };
 
@@ -63,7 +63,8 @@ impl<S: Server + Default> TestRoom<S> {
 impl<S: Server> TestRoom<S> {
     /// Connects a client with this id.
     pub async fn connect(&self, id: &str) -> TestConnection {
-        let path = self.path(&format!("?_pk={id}"));
+        let mut query = form_urlencoded::Serializer::for_suffix(String::from("?"), 1);
+        let path = self.path(&query.append_pair("_pk", id).finish());
         self.connect_with(id, get(&path)).await
     }
 
@@ -248,7 +249,7 @@ impl<S: Server> TestRoom<S> {
     }
 
     pub(super) fn path(&self, rest: &str) -> String {
-        format!("/parties/{}/{}{rest}", self.address.party(), self.address.room())
+        RoutePrefix::default().path(&Route::new(self.address.clone())) + rest
     }
 
     fn dyn_host(&self) -> Arc<dyn Host> {
@@ -259,6 +260,13 @@ impl<S: Server> TestRoom<S> {
 impl<S: Server + Default> Default for TestRoom<S> {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Ends the server: its tasks hold the room, and it holds them.
+impl<S> Drop for TestRoom<S> {
+    fn drop(&mut self) {
+        self.host.crash();
     }
 }
 
@@ -394,4 +402,39 @@ pub(super) fn get(path: &str) -> Request {
     let mut request = Request::new(Body::empty());
     *request.uri_mut() = path.parse().expect("a path");
     request
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_executor::block_on;
+
+    use super::*;
+    use crate::ConnectionId;
+
+    #[derive(Default)]
+    struct Nothing;
+
+    impl Server for Nothing {}
+
+    #[test]
+    fn nothing_is_left_of_a_room_that_was_awake() {
+        let backend = Arc::new(MemoryBackend::default());
+        let room = TestRoom::<Nothing>::builder().backend(backend.clone()).build();
+        let client = block_on(room.connect("ada"));
+        assert!(room.stats().account.wakes() > 0);
+        drop((room, client));
+        assert_eq!(Arc::strong_count(&backend), 1);
+    }
+
+    #[test]
+    fn names_and_ids_may_be_what_they_like() {
+        let room = TestRoom::<Nothing>::builder().room("a b/é").build();
+        let client = block_on(room.connect("my id&x=%"));
+        assert_eq!(client.id(), "my id&x=%");
+        let uri: http::Uri = client.connection().uri().parse().unwrap();
+        let id = ConnectionId::from_query(uri.query()).unwrap();
+        assert_eq!(id.as_deref(), Some("my id&x=%"));
+        let route = RoutePrefix::default().parse(uri.path()).unwrap().unwrap();
+        assert_eq!(route.address(), room.address());
+    }
 }

@@ -14,14 +14,22 @@ use super::{Violation, encode::MAX_CONTROL, window::Window};
 pub(crate) struct Limits {
     /// The longest message in bytes, fragments taken together. 1 MiB, as Durable Objects had it.
     pub(crate) max_message: usize,
-    /// The most fragments of one message. 16,384, as the `ws` package of npm has it: empty
-    /// fragments never reach `max_message`.
+    /// The most fragments of one message: empty ones never reach `max_message`.
     pub(crate) max_fragments: u32,
+}
+
+impl Limits {
+    /// The limits that go with a longest message. It may come in pieces of 64 bytes; that is 16,384
+    /// of them for the default of 1 MiB, the limit of the `ws` package of npm, and never fewer.
+    pub(crate) fn new(max_message: usize) -> Self {
+        let pieces = u32::try_from(max_message / 64).unwrap_or(u32::MAX);
+        Self { max_message, max_fragments: pieces.max(16_384) }
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_message: 1 << 20, max_fragments: 16_384 }
+        Self::new(1 << 20)
     }
 }
 
@@ -272,6 +280,13 @@ mod tests {
     fn assert_idle(decoder: &Decoder) {
         assert!(decoder.frame.is_none() && decoder.message.is_none());
         assert!(!decoder.is_mid_message());
+    }
+
+    #[test]
+    fn a_longest_message_may_come_in_pieces_of_64_bytes() {
+        assert_eq!(Limits::new(1 << 20).max_fragments, 16_384);
+        assert_eq!(Limits::new(16 << 20).max_fragments, 16 * 16_384);
+        assert_eq!(Limits::new(100).max_fragments, 16_384);
     }
 
     #[test]

@@ -225,4 +225,25 @@ proptest! {
         }
         prop_assert_eq!(cut, whole);
     }
+    #[test]
+    fn tungstenite_by_itself_says_the_same(
+        actions in vec(action(), 0..5),
+        (last, _) in ending(),
+        damage in vec((any::<Index>(), any::<u8>()), 0..3),
+        limits in (0..6000_u16, 1..6_u8, any::<u8>()),
+    ) {
+        let mut stream = Vec::new();
+        for action in &actions {
+            action.write(&mut stream, &mut Vec::new());
+        }
+        stream.extend(last);
+        stream.extend([0x81, 0x80, 1, 2, 3, 4]);
+        for (place, byte) in damage {
+            let place = place.index(stream.len());
+            stream[place] = byte;
+        }
+        let (max_message, max_fragments, piece) = limits;
+        let head = [&max_message.to_le_bytes()[..], &[max_fragments, piece]].concat();
+        crate::fuzzing::frames(&[&head[..], &stream].concat());
+    }
 }

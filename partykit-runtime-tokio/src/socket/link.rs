@@ -71,6 +71,7 @@ impl Link {
             state.write(&self.settings);
             state.shut_down(&self.settings, cx);
             let progress = match state.phase {
+                Phase::Open if state.condemned => Progress::Wait,
                 Phase::Open | Phase::Closing(_) => Progress::Read,
                 Phase::Draining => Progress::Discard,
                 Phase::Ended => Progress::End,
@@ -107,9 +108,18 @@ impl Link {
         });
     }
 
-    /// The client did what is not allowed.
-    pub(super) fn violated(&self, violation: Violation) {
-        self.with(|state| state.fail(violation.close(), &self.settings));
+    /// The client did what is not allowed, and nothing more is read of it. Returns what the room is to
+    /// [hang up](partykit_core::runtime::RoomCell::hang_up) with when it has answered what was allowed.
+    pub(super) fn violated(&self, violation: Violation) -> Option<Close> {
+        let close = violation.close();
+        self.with(|state| {
+            state.condemned = state.speaks();
+            if state.condemned {
+                return Some(close);
+            }
+            state.fail(close, &self.settings);
+            None
+        })
     }
 
     /// The socket has ended without the closing handshake.
@@ -252,6 +262,8 @@ pub(super) enum Progress {
     Read,
     /// Reads, and forgets what it reads.
     Discard,
+    /// Reads nothing until the room has closed.
+    Wait,
     /// Ends.
     End,
 }

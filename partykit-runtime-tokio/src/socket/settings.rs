@@ -51,7 +51,7 @@ impl LinkSettings {
             (request.clone(), encode_message(&Message::Text(response.clone())))
         });
         Self {
-            limits: Limits { max_message: options.message_limit(), ..Limits::default() },
+            limits: Limits::new(options.message_limit()),
             auto_response,
             outbound_bytes: 1 << 20,
             keep_alive: Duration::from_secs(30),

@@ -43,6 +43,9 @@ pub(super) struct State {
     pub(super) visit: Second,
     /// Nothing is read, because the room takes no message.
     pub(super) stalled: bool,
+    /// The client is at fault. Nothing more is read, and the room closes when it has answered what came
+    /// before that.
+    pub(super) condemned: bool,
     /// What was written may still be in a buffer of the socket.
     unflushed: bool,
     /// Nothing can be written any more.
@@ -82,6 +85,7 @@ impl State {
             deadline: 0,
             visit: NEVER,
             stalled: false,
+            condemned: false,
             unflushed: false,
             broken: false,
             behind: false,
@@ -135,6 +139,9 @@ impl State {
         if !self.speaks() {
             return;
         }
+        if self.condemned {
+            return self.fail(close, settings);
+        }
         self.push(encode_close(&close), settings);
         self.phase = Phase::Closing(Box::new(close));
         // The room is no longer interested in what the task waits to tell it.
@@ -157,7 +164,7 @@ impl State {
         if matches!(self.phase, Phase::Draining | Phase::Ended) {
             return;
         }
-        if self.queue.as_mut().is_some_and(|queue| !queue.keep_begun()) {
+        if !self.condemned && self.queue.as_mut().is_some_and(|queue| !queue.keep_begun()) {
             self.queue = None;
         }
         if let Some(frame) = frame.filter(|_| !self.broken) {
@@ -307,7 +314,7 @@ impl State {
 
     /// Whether silence means something.
     fn listens(&self) -> bool {
-        self.speaks() && !self.stalled
+        self.speaks() && !self.stalled && !self.condemned
     }
 
     fn fall_behind(&mut self, settings: &LinkSettings) {

@@ -62,6 +62,7 @@ impl Future for SocketTask {
             match progress {
                 Progress::Read => ready!(self.poll_read(cx)),
                 Progress::Discard => ready!(self.poll_discard(cx)),
+                Progress::Wait => return Poll::Pending,
                 Progress::End => return Poll::Ready(()),
             }
         }
@@ -143,7 +144,12 @@ impl SocketTask {
                 Ok(Some(Incoming::Ping(payload))) => link.answer(encode_pong(&payload)),
                 Ok(Some(Incoming::Pong(_))) => {}
                 Ok(Some(Incoming::Close(close))) => return link.peer_closed(close),
-                Err(violation) => return link.violated(violation),
+                Err(violation) => {
+                    if let Some(close) = link.violated(violation) {
+                        room.hang_up(connection, close);
+                    }
+                    return;
+                }
             }
             unfinished &= decoder.is_mid_message();
         }

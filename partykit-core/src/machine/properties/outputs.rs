@@ -91,7 +91,7 @@ impl World {
                 let once = self.model.clients[client].answers == 1;
                 self.model.check(Property::Answers, once, "a handshake is answered twice");
             }
-            Effect::Close(connection, close) => {
+            Effect::Close(connection, close) | Effect::HangUp(connection, close) => {
                 let what = What::Close(parse(close.reason().as_bytes()), number_of(&connection));
                 self.model.released(what, &self.store);
             }

@@ -209,7 +209,9 @@ fn failed(failure: Failure) -> Failed {
 fn say(effect: Effect) -> String {
     match effect {
         Effect::Accept(connection) => format!("accept {}", connection.id()),
-        Effect::Close(connection, close) => format!("close {} {}", connection.id(), close.code()),
+        Effect::Close(connection, close) | Effect::HangUp(connection, close) => {
+            format!("close {} {}", connection.id(), close.code())
+        }
         Effect::Frame { to, frame } => {
             let to: Vec<&str> = to.iter().map(Connection::id).collect();
             format!("{} <- {}", to.join(","), frame.message().as_text().unwrap_or_default())

@@ -44,6 +44,31 @@ async fn a_close_that_came_with_the_handshake_is_answered() {
 }
 
 #[tokio::test]
+async fn what_a_client_said_before_it_did_wrong_is_answered_first() {
+    let mut house = House::new();
+    let mut guest = house.connect().await;
+    let wrong = [frame(0x81, b"wait"), frame(0x81, b"hi"), frame(0x83, b""), frame(0x81, b"no")];
+    guest.write(&wrong.concat()).await;
+    house.shared.gate.add_permits(1);
+    let answer = [&[0x81, 2, b'h', b'i'], &server_close(1002, "unknown opcode")[..]].concat();
+    assert_eq!(guest.read_to_end().await, answer);
+    assert_eq!(house.closed().await, (1002, "unknown opcode".into(), false));
+    assert_eq!(*house.shared.handled.lock().unwrap(), 2);
+}
+
+#[tokio::test]
+async fn who_does_wrong_waits_for_nobody_else() {
+    let mut house = House::new();
+    let (mut busy, mut guest) = (house.connect().await, house.connect().await);
+    busy.write(&frame(0x81, b"wait")).await;
+    eventually(|| house.room.stats().mailbox == 0 && !house.room.stats().reasons.is_empty()).await;
+    guest.write(&frame(0x83, b"")).await;
+    assert_eq!(guest.read_to_end().await, server_close(1002, "unknown opcode"));
+    house.shared.gate.add_permits(1);
+    assert_eq!(house.closed().await, (1002, "unknown opcode".into(), false));
+}
+
+#[tokio::test]
 async fn what_a_client_does_wrong_it_is_told() {
     let small = Options::new().hibernate(true).max_message(100);
     for (bytes, code) in [

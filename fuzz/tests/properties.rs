@@ -1,0 +1,37 @@
+//! The bodies of the fuzz targets on stable, with a few hundred inputs each.
+
+use proptest::{collection::vec, prelude::*};
+
+/// What a URL is made of, and what it is not.
+fn url() -> impl Strategy<Value = Vec<u8>> {
+    let part = prop_oneof![
+        "[a-z]{1,8}",
+        "[/%.?#&=+\\\\\n]{1,4}",
+        "%[0-9A-Fa-f]{2}",
+        "_pk=",
+        "\\PC{1,8}",
+        "[a-z]{200,1100}",
+    ];
+    (any::<u8>(), vec(part, 0..12)).prop_map(|(flags, parts)| {
+        let mut bytes = vec![flags];
+        bytes.extend(parts.concat().into_bytes());
+        bytes
+    })
+}
+
+proptest! {
+    #[test]
+    fn route(bytes in prop_oneof![url(), vec(any::<u8>(), 0..100)]) {
+        fuzz::route(&bytes);
+    }
+
+    #[test]
+    fn list(bytes in vec(any::<u8>(), 0..2000)) {
+        fuzz::list(&bytes);
+    }
+
+    #[test]
+    fn machine(bytes in vec(any::<u8>(), 0..2000)) {
+        fuzz::machine(&bytes);
+    }
+}
