@@ -322,10 +322,8 @@ impl Builder {
         let sweeper = Sweeper::start();
         metrics::describe();
         let parties = self.parties.into_iter().map(|Registration { name, options, kind }| {
-            let link = LinkSettings::new(&options, sweeper.clone());
-            let meter = Meter::new(&name);
-            let link = LinkSettings { keep_alive: self.keep_alive, meter, ..link };
-            let link = Arc::new(link);
+            let link = LinkSettings::new(&options, sweeper.clone(), Meter::new(&name));
+            let link = Arc::new(LinkSettings { keep_alive: self.keep_alive, ..link });
             (name.clone(), Party::new(name, options, kind, link))
         });
         let backend = self.backend.unwrap_or_else(|| Arc::new(MemoryBackend::default()));

@@ -11,8 +11,8 @@ use tracing::debug;
 
 use crate::{admission::Admitted, socket::Io};
 
-/// Where connections come from: TCP, Unix sockets, [TLS](crate::TlsListener) over either, or anything
-/// else that carries bytes both ways.
+/// Where connections come from: TCP, Unix sockets, TLS over either (`TlsListener`, with the feature
+/// `tls`), or anything else that carries bytes both ways.
 ///
 /// ```
 /// use std::{io, net::SocketAddr};

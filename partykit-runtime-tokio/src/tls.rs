@@ -29,7 +29,7 @@ use crate::Listener;
 /// struct Chat;
 /// impl Server for Chat {}
 ///
-/// # async fn main() -> Result {
+/// # async fn serve() -> Result {
 /// let chain: Vec<_> =
 ///     CertificateDer::pem_file_iter("chain.pem")?.collect::<Result<_, rustls::pki_types::pem::Error>>()?;
 /// let key = PrivateKeyDer::from_pem_file("key.pem")?;

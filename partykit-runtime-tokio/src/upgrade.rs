@@ -14,7 +14,7 @@ use hyper::upgrade::OnUpgrade;
 use partykit_core::{
     Body, Close, Connection, ConnectionId, Refusal, Response, Route, runtime::RoomCell,
 };
-use tracing::{Instrument, Span, debug, debug_span};
+use tracing::debug;
 
 use crate::{
     answer::{answer, failure, hang_up},
@@ -97,10 +97,7 @@ async fn try_connect(
         debug!(%close, "the room does not let the connection in");
     }
     let alive = front.shutdown.socket();
-    let (party, room) = (route.party(), route.room().as_str());
-    // Not at the level of the others: a subscriber keeps memory for it as long as the socket is there.
-    let span = debug_span!("connection", party, room, connection = id);
-    host.tokio().spawn(become_socket(upgrade, origin, link, pending, alive, span));
+    host.tokio().spawn(become_socket(upgrade, origin, link, pending, alive));
     Ok(switching(&handshake.accept, protocol))
 }
 
@@ -112,7 +109,6 @@ async fn become_socket(
     link: Arc<Link>,
     mut pending: Pending,
     alive: Alive,
-    span: Span,
 ) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
@@ -121,7 +117,7 @@ async fn become_socket(
     let Some((room, connection)) = pending.0.take() else { return };
     let (io, already_read) = (origin.release)(upgraded);
     let socket = socket::run(io, already_read, link, room, connection);
-    tokio::spawn(socket.map(|()| drop(alive)).instrument(span));
+    tokio::spawn(socket.map(|()| drop(alive)));
 }
 
 fn switching(accept: &HeaderValue, protocol: Option<HeaderValue>) -> Response {

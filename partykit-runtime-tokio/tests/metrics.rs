@@ -100,6 +100,8 @@ async fn what_happens_is_counted() {
     assert_eq!(of(metrics::HANDSHAKES_REFUSED, ",status=\"503\""), 1.0);
     assert_eq!(of(metrics::EVENTS_REFUSED, ",reason=\"full\""), 1.0);
     assert!(!page.contains("lobby"), "no label per room");
+    let series = page.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    assert!(series.into_iter().all(|line| line.contains("{party=\"chat\"")), "one party:\n{page}");
 
     drop(clients);
     within(handle.shutdown()).await;

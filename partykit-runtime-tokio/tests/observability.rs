@@ -181,7 +181,7 @@ async fn the_log_tells_what_happens_when_it_happens() {
     while let Some(Ok(_)) = within(ada.next()).await {}
     drop(ada);
     let ended = log.wait_for("a connection ended").await;
-    ended.is_of("connection");
+    assert_eq!((ended.field("party"), ended.field("room")), ("chat", "the lobby"));
     assert_eq!(ended.field("connection"), "ada");
     assert_eq!((ended.field("code"), ended.field("clean")), ("1005", "true"));
     assert_eq!(ended.field("slow"), "false");

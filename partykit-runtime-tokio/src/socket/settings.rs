@@ -48,7 +48,7 @@ pub(crate) struct LinkSettings {
 
 impl LinkSettings {
     /// The settings of a party with these options.
-    pub(crate) fn new(options: &Options, sweeper: Arc<Sweeper>) -> Self {
+    pub(crate) fn new(options: &Options, sweeper: Arc<Sweeper>, meter: Meter) -> Self {
         let auto_response = options.auto_response_pair().map(|(request, response)| {
             (request.clone(), encode_message(&Message::Text(response.clone())))
         });
@@ -64,7 +64,7 @@ impl LinkSettings {
             write_stall: Duration::from_secs(15),
             message_timeout: Duration::from_secs(30),
             slow_clients: AtomicU64::new(0),
-            meter: Meter::new(&Arc::from("")),
+            meter,
             sweeper,
         }
     }

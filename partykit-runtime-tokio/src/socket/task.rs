@@ -81,7 +81,9 @@ impl SocketTask {
                 Ok(0) => self.link.lost("the client hung up without a Close"),
                 Ok(length) => self.digest(&buffer[..length], None),
                 Err(error) => {
-                    debug!("a socket failed: {error}");
+                    let (room, connection) = (self.room.address(), self.connection.id());
+                    let (party, room) = (room.party(), room.room().as_str());
+                    debug!(party, room, connection, "a socket failed: {error}");
                     self.link.lost("the connection broke");
                 }
             }

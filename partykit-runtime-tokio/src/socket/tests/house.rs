@@ -30,7 +30,10 @@ use tokio_tungstenite::{
     tungstenite::{Message as Frame, protocol::Role},
 };
 
-use crate::socket::{Link, LinkSettings, Sweeper, Verdict, run};
+use crate::{
+    metrics::Meter,
+    socket::{Link, LinkSettings, Sweeper, Verdict, run},
+};
 
 /// Larger than anything that a test leaves unread.
 pub(super) const WIDE: usize = 16 << 20;
@@ -68,7 +71,8 @@ impl House {
         let (sender, closes) = mpsc::unbounded_channel();
         let gate = Semaphore::new(0);
         let shared = Arc::new(Shared { gate, handled: Mutex::new(0), closes: sender });
-        let mut settings = LinkSettings::new(&options, Sweeper::start());
+        let mut settings =
+            LinkSettings::new(&options, Sweeper::start(), Meter::new(&"main".into()));
         change(&mut settings);
         let backend: Arc<dyn Backend> = Arc::new(MemoryBackend::default());
         let host = TestHost { start: Instant::now(), backend, shared: shared.clone() };
