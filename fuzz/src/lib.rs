@@ -5,10 +5,12 @@
 //! of a WebSocket have theirs in `partykit-runtime-tokio`, which shows its codec to nobody.
 #![forbid(unsafe_code)]
 
+mod attachment;
 mod list;
 mod machine;
 mod route;
 
+pub use attachment::attachment;
 pub use list::list;
 pub use machine::machine;
 pub use route::route;

@@ -1,5 +1,6 @@
 //! The bodies of the fuzz targets on stable, with a few hundred inputs each.
 
+use partykit_core::runtime::Attachment;
 use proptest::{collection::vec, prelude::*};
 
 /// What a URL is made of, and what it is not.
@@ -19,7 +20,25 @@ fn url() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// The bytes of an attachment, or nearly.
+fn attachment() -> impl Strategy<Value = Vec<u8>> {
+    let tags = vec("[a-z]{1,9}", 0..=9);
+    let state = proptest::option::of(vec(any::<u8>(), 0..50));
+    let whole = ("[a-z]{1,9}", ".{0,50}", tags, state)
+        .prop_map(|(id, uri, tags, state)| Attachment { id, uri, tags, state }.encode());
+    (whole, any::<prop::sample::Index>(), any::<u8>()).prop_map(|(mut bytes, at, byte)| {
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        bytes
+    })
+}
+
 proptest! {
+    #[test]
+    fn attachments(bytes in prop_oneof![attachment(), vec(any::<u8>(), 0..100)]) {
+        fuzz::attachment(&bytes);
+    }
+
     #[test]
     fn route(bytes in prop_oneof![url(), vec(any::<u8>(), 0..100)]) {
         fuzz::route(&bytes);
