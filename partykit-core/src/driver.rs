@@ -1,23 +1,23 @@
 use std::{
-    future::{Future, poll_fn},
+    future::poll_fn,
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::{Pin, pin},
+    pin::pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Poll, ready},
     time::Duration,
 };
 
-use futures_core::future::BoxFuture;
-use futures_util::{FutureExt, future::abortable};
+use futures_util::FutureExt;
 use tracing::{Instrument, debug, error, warn};
 
 use crate::{
-    BackendError, Claim, Connection, ErrorId, Room, RoomId, Server,
+    Connection, ErrorId, Room, RoomId, Server,
     cell::RoomCell,
     error::{Failure, panic_message},
     fact::Fact,
-    machine::{Answer, CancelReason, Effect, Failed, Job, Output, Targets},
+    machine::{Answer, CancelReason, Failed, Job},
+    pump::{Pump, Step},
     scope,
     turn::turn,
 };
@@ -178,219 +178,6 @@ async fn perform<S: Server>(
         Ok(result) => result.map_err(Failure::Error),
         Err(payload) => Err(Failure::Panic(panic_message(payload))),
     }
-}
-
-/// Does what the machine wants done, and waits for what it waits for.
-struct Pump {
-    cell: Arc<RoomCell>,
-    claim: Option<BoxFuture<'static, Result<Claim, BackendError>>>,
-    commit: Option<BoxFuture<'static, Result<(), BackendError>>>,
-    /// When the commit began.
-    committing: Duration,
-    timer: Option<(Duration, BoxFuture<'static, ()>)>,
-    outputs: Vec<Output>,
-    /// Where something was queued since the last flush.
-    unflushed: Vec<Targets>,
-    /// Nothing waited since the last flush.
-    rested: bool,
-    /// Why the instance that is to be dropped is dropped.
-    ended: Option<Fact>,
-}
-
-/// What the driver has to do by itself.
-enum Step {
-    Cancel(CancelReason),
-    DropInstance,
-    Rest,
-    Run(Job),
-}
-
-impl Pump {
-    fn new(cell: Arc<RoomCell>) -> Self {
-        Self {
-            cell,
-            claim: None,
-            commit: None,
-            committing: Duration::ZERO,
-            timer: None,
-            outputs: Vec::new(),
-            unflushed: Vec::new(),
-            rested: true,
-            ended: None,
-        }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        loop {
-            let mut outputs = mem::take(&mut self.outputs);
-            let (deadline, facts) = self.cell.take_outputs(cx.waker(), &mut outputs);
-            for fact in facts {
-                self.cell.observe(fact);
-                if !matches!(fact, Fact::Woke(_)) {
-                    self.ended = Some(fact);
-                }
-            }
-            let idle = outputs.is_empty();
-            let mut step = None;
-            for output in outputs.drain(..) {
-                step = self.apply(output);
-            }
-            self.outputs = outputs;
-            if let Some(step) = step {
-                return Poll::Ready(step);
-            }
-            if !idle || self.poll_storage(cx) || self.poll_timer(cx, deadline) {
-                continue;
-            }
-            if self.claim.is_none() && self.commit.is_none() && self.cell.retire_driver() {
-                return Poll::Ready(Step::Rest);
-            }
-            self.rested = true;
-            return Poll::Pending;
-        }
-    }
-
-    fn apply(&mut self, output: Output) -> Option<Step> {
-        match output {
-            Output::Cancel(reason) => return Some(Step::Cancel(reason)),
-            Output::CancelTasks(tasks) => tasks.iter().for_each(|id| self.cell.abort_task(*id)),
-            Output::Claim => {
-                let cell = self.cell.clone();
-                self.claim =
-                    Some(Box::pin(
-                        async move { cell.host().backend().claim(cell.address()).await },
-                    ));
-            }
-            Output::Commit(batch) => {
-                let cell = self.cell.clone();
-                let epoch = cell.machine(|machine| machine.epoch());
-                self.committing = cell.host().elapsed();
-                self.commit = Some(Box::pin(async move {
-                    let Some(epoch) = epoch else {
-                        return Err(BackendError::Failed("not claimed".into()));
-                    };
-                    let batch = Arc::unwrap_or_clone(batch);
-                    cell.host().backend().commit(cell.address(), epoch, batch).await
-                }));
-            }
-            Output::Discard(discard) => {
-                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(discard))) {
-                    error!("a value panicked while it was dropped: {}", panic_message(payload));
-                }
-            }
-            Output::DropInstance => return Some(Step::DropInstance),
-            Output::Effect(effect) => self.leave(effect),
-            Output::Flush => {
-                for targets in self.unflushed.drain(..) {
-                    targets.reached().iter().for_each(|connection| connection.socket().flush());
-                }
-            }
-            Output::Refuse(connection, close) => connection.socket().refuse(close),
-            Output::Run(job) => return Some(Step::Run(job)),
-        }
-        None
-    }
-
-    fn leave(&mut self, effect: Effect) {
-        match effect {
-            Effect::Accept(connection) => {
-                connection.socket().accept();
-                let older =
-                    self.cell.machine(|machine| machine.roster().before(&connection).cloned());
-                if let Some(older) = older {
-                    older.socket().probe();
-                }
-            }
-            Effect::Close(connection, close) | Effect::HangUp(connection, close) => {
-                connection.socket().close(close);
-                self.flush_later(Targets::One(connection));
-            }
-            Effect::Frame { to, frame } => {
-                let mut receivers = 0;
-                for connection in to.iter() {
-                    connection.socket().send(&frame);
-                    receivers += 1;
-                }
-                if matches!(to, Targets::Many { .. }) {
-                    self.cell.observe(Fact::Broadcast { receivers });
-                }
-                self.flush_later(to);
-            }
-            Effect::Respond(reply, response) => drop(reply.send(response)),
-            Effect::Spawn { id, task } => {
-                let (task, handle) = abortable(task);
-                self.cell.add_task(id, handle);
-                self.cell.host().spawn(Box::pin(task.map(drop)));
-            }
-            Effect::Tell { to, request } => self.cell.host().tell(to, *request),
-        }
-    }
-
-    fn flush_later(&mut self, targets: Targets) {
-        // A room mostly speaks to the same connections again.
-        if !self.unflushed.iter().rev().take(4).any(|known| known.reaches_same(&targets)) {
-            self.unflushed.push(targets);
-        }
-    }
-
-    /// Whether a claim or a commit has ended.
-    fn poll_storage(&mut self, cx: &mut Context<'_>) -> bool {
-        if let Some(claim) = &mut self.claim
-            && let Poll::Ready(result) = poll_guarded(claim, cx)
-        {
-            self.claim = None;
-            let result = result.map_err(|error| self.storage_failed("claimed", error));
-            self.cell.report(|machine, now| machine.claimed(now, result));
-            return true;
-        }
-        if let Some(commit) = &mut self.commit
-            && let Poll::Ready(result) = poll_guarded(commit, cx)
-        {
-            self.commit = None;
-            let took = self.cell.host().elapsed().saturating_sub(self.committing);
-            self.cell.observe(Fact::Committed { took, failed: result.is_err() });
-            let result = result.map_err(|error| self.storage_failed("stored", error));
-            self.cell.report(|machine, now| machine.commit_ended(now, result));
-            return true;
-        }
-        false
-    }
-
-    /// Whether it was time for something.
-    fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: Option<Duration>) -> bool {
-        let Some(deadline) = deadline else { return false };
-        // A timer that is too early stays: most deadlines only ever move away.
-        if self.timer.as_ref().is_none_or(|(at, _)| *at > deadline) {
-            self.timer = Some((deadline, self.cell.host().sleep_until(deadline)));
-        }
-        let Some((_, timer)) = &mut self.timer else { return false };
-        if timer.as_mut().poll(cx).is_pending() {
-            return false;
-        }
-        self.timer = None;
-        self.cell.report(|machine, now| machine.tick(now));
-        true
-    }
-
-    fn storage_failed(&self, what: &str, error: BackendError) -> Failed {
-        let id = ErrorId::random(&**self.cell.host());
-        error!(error_id = %id, "the room could not be {what}: {error}");
-        let failure = match what {
-            "claimed" => Failure::Error(error.into()),
-            _ => Failure::Commit(error.to_string()),
-        };
-        Failed { failure, id }
-    }
-}
-
-/// Polls a backend's future; its panic is its failure.
-fn poll_guarded<T>(
-    future: &mut Pin<Box<dyn Future<Output = Result<T, BackendError>> + Send>>,
-    cx: &mut Context<'_>,
-) -> Poll<Result<T, BackendError>> {
-    catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))).unwrap_or_else(|payload| {
-        Poll::Ready(Err(BackendError::Failed(panic_message(payload).into())))
-    })
 }
 
 /// A response that streams keeps the room awake until its body ends, or is dropped.

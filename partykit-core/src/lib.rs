@@ -30,6 +30,7 @@ mod lobby;
 mod machine;
 mod message;
 mod options;
+mod pump;
 mod room;
 mod route;
 mod scope;

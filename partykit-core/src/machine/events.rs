@@ -198,11 +198,15 @@ pub(crate) enum Targets {
 
 impl Targets {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Connection> {
-        let except: &[Connection] = match self {
-            Self::One(_) => &[],
-            Self::Many { except, .. } => except,
-        };
-        self.reached().iter().filter(move |connection| !except.contains(connection))
+        self.reached().iter().filter(|connection| self.includes(connection))
+    }
+
+    /// Whether a connection that it reaches is a receiver.
+    pub(crate) fn includes(&self, connection: &Connection) -> bool {
+        match self {
+            Self::One(_) => true,
+            Self::Many { except, .. } => !except.contains(connection),
+        }
     }
 
     /// The receivers, and those that are excepted.
