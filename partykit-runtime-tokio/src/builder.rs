@@ -3,6 +3,7 @@ use std::{
     time::Duration,
 };
 
+use governor::Quota;
 use http::{StatusCode, request::Parts};
 use partykit_core::{
     Backend, MemoryBackend, Options, Request, Response, Result, RoomId, RoutePrefix, Server, Vars,
@@ -11,6 +12,7 @@ use tokio::net::ToSocketAddrs;
 
 use crate::{
     Listener, Runtime,
+    address_rate::AddressRate,
     admission::{Admission, AdmissionLimits},
     answer::answer,
     front::{Fallback, Front},
@@ -65,6 +67,7 @@ pub struct Builder {
     admission: AdmissionLimits,
     max_rooms: usize,
     new_rooms: Option<NonZeroU32>,
+    messages: Option<Arc<AddressRate>>,
     client_address: ClientAddress,
 }
 
@@ -91,6 +94,7 @@ impl Default for Builder {
             admission: AdmissionLimits::default(),
             max_rooms: MAX_ROOMS,
             new_rooms: None,
+            messages: None,
             client_address: Arc::new(peer),
         }
     }
@@ -289,6 +293,24 @@ impl Builder {
         self
     }
 
+    /// How fast all clients at one address may talk together, in all rooms: so many messages in a second,
+    /// and up to `burst` at once after a silence. One more closes the connection that sent it with 1008.
+    /// [`Options::max_message_rate`] is the same for each client by itself.
+    ///
+    /// No limit unless said, for the reason that [`Builder::max_new_rooms_per_minute`] gives.
+    ///
+    /// # Panics
+    ///
+    /// When one of them is 0: then nobody could say anything.
+    #[track_caller]
+    pub fn max_message_rate_per_address(mut self, per_second: u32, burst: u32) -> Self {
+        let rate = NonZeroU32::new(per_second).zip(NonZeroU32::new(burst));
+        let (rate, burst) = rate.expect("a rate is at least 1 a second and 1 at once");
+        let quota = Quota::per_second(rate).allow_burst(burst);
+        self.messages = Some(Arc::new(AddressRate::new(quota)));
+        self
+    }
+
     /// Where a client is, for the limits that go by addresses of requests; clients of which it is not
     /// known have no such limit. The other end of the TCP connection unless said. Behind a proxy, read
     /// the header that the proxy sets, and only if nobody can get past the proxy: anybody can send it.
@@ -322,8 +344,9 @@ impl Builder {
         let sweeper = Sweeper::start();
         metrics::describe();
         let parties = self.parties.into_iter().map(|Registration { name, options, kind }| {
-            let link = LinkSettings::new(&options, sweeper.clone(), Meter::new(&name));
-            let link = Arc::new(LinkSettings { keep_alive: self.keep_alive, ..link });
+            let mut link = LinkSettings::new(&options, sweeper.clone(), Meter::new(&name));
+            (link.keep_alive, link.pace.by_address) = (self.keep_alive, self.messages.clone());
+            let link = Arc::new(link);
             (name.clone(), Party::new(name, options, kind, link))
         });
         let backend = self.backend.unwrap_or_else(|| Arc::new(MemoryBackend::default()));

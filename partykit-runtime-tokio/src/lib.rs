@@ -9,6 +9,7 @@
     reason = "an answer given early is an Err, at most once a request"
 )]
 
+mod address_rate;
 mod admission;
 mod answer;
 mod arrival;

@@ -64,6 +64,8 @@ async fn try_connect(
     let host = &front.host;
     let uri = head.uri.to_string();
     let client = front.room_rate.address(&head);
+    let counts = party.link().pace.by_address.is_some();
+    let talker = counts.then(|| front.room_rate.client(&head)).flatten();
 
     let request = http::Request::from_parts(head, Body::empty());
     let hook = party.before_connect(request, front.lobby(route));
@@ -78,6 +80,9 @@ async fn try_connect(
     let id = handshake.id.map_or_else(|| host.token::<16>(), |id| id.to_string());
     let request = admission.into_request();
     let (link, verdict) = Link::new(party.link());
+    if let Some(address) = talker {
+        link.set_address(address);
+    }
     let entered = host.enter(party, route.address(), |cell| {
         let socket = link.clone();
         cell.connect(&id, &uri, request, socket).map(|connection| (cell.clone(), connection))

@@ -1,5 +1,6 @@
 use std::{
     io,
+    net::IpAddr,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll, ready},
@@ -55,6 +56,12 @@ impl Link {
         (link, decided)
     }
 
+    /// Where the client is, for the rate of messages of all clients there.
+    pub(crate) fn set_address(&self, address: IpAddr) {
+        let count = MessageCount::new(&self.settings.pace, Some(address));
+        self.lock().messages = Some(Box::new(count));
+    }
+
     pub(super) fn settings(&self) -> &LinkSettings {
         &self.settings
     }
@@ -107,9 +114,12 @@ impl Link {
     ///
     /// When the party has a limit, and it is one too many.
     pub(super) fn count_message(&self) -> Result<(), Violation> {
-        let Some(limit) = self.settings.pace.messages else { return Ok(()) };
+        let pace = &self.settings.pace;
+        if pace.messages.is_none() && pace.by_address.is_none() {
+            return Ok(());
+        }
         let mut state = self.lock();
-        state.messages.get_or_insert_with(|| Box::new(MessageCount::new(limit))).add()
+        state.messages.get_or_insert_with(|| Box::new(MessageCount::new(pace, None))).add()
     }
 
     /// The client's Close arrived.

@@ -52,3 +52,23 @@ async fn threat_17_message_flood() {
     assert_eq!(witness.during(attack).await, 1008);
     witness.is_alone().await;
 }
+
+#[tokio::test]
+async fn threat_17_message_flood_from_one_address() {
+    // The witness says what it says from the same address, within the burst.
+    let builder = Runtime::builder().party::<Echo>("echo").max_message_rate_per_address(1, 60);
+    let site = serve(builder).await;
+    let mut witness = Witness::of(&site).await;
+    let attack = async {
+        let mut streams = Vec::new();
+        for _ in 0..8 {
+            let mut stream = site.connect("/parties/echo/b").await.into_raw();
+            stream.write_all(&frame(0x82, b"x").repeat(5)).await.unwrap();
+            streams.push(stream);
+        }
+    };
+    witness.during(attack).await;
+    let mut stream = site.connect("/parties/echo/b").await.into_raw();
+    stream.write_all(&frame(0x82, b"x").repeat(70)).await.unwrap();
+    assert_eq!(close_code(&mut stream).await, 1008);
+}
