@@ -14,7 +14,7 @@ use futures_util::future::AbortHandle;
 
 use crate::{
     Account, AwakeReason, Close, Connection, Message, Options, Refusal, Request, Response,
-    RoomAddress,
+    RoomAddress, StateError,
     calls::Chain,
     fact::Fact,
     host::{Host, Outgoing, Socket},
@@ -353,13 +353,25 @@ impl RoomCell {
         self.act(turn, |machine| machine.close(turn, connection, close));
     }
 
-    pub(crate) fn write_state(&self, connection: &Connection, state: Option<Bytes>) {
+    pub(crate) fn write_state(
+        &self,
+        connection: &Connection,
+        state: Option<Bytes>,
+    ) -> Result<(), StateError> {
         let turn = scope::current(self);
         let mut cell = self.lock();
+        let size = state.as_ref().map_or(0, Bytes::len);
+        if let Some(total) = cell.machine.overfills(connection, size) {
+            return Err(StateError::RoomTooLarge(total));
+        }
         match turn.filter(|turn| cell.machine.is_turn(*turn)) {
             Some(_) => cell.machine.set_state(connection, state),
-            None => drop(connection.commit_state(state)),
+            None => {
+                drop(connection.commit_state(state));
+                cell.machine.roster().measure(connection);
+            }
         }
+        Ok(())
     }
 
     pub(crate) fn pending_state(&self, connection: &Connection) -> Option<Option<Bytes>> {
@@ -383,10 +395,17 @@ impl RoomCell {
         }
         connection.set_tags(own.into());
         match connection.fixed_size() {
-            size if size > limits::ATTACHMENT => return Err(TagError::TooLarge(size)),
-            _ => self.lock().machine.list(connection),
+            size if size > limits::ATTACHMENT => Err(TagError::TooLarge(size)),
+            size => {
+                let mut cell = self.lock();
+                let total = cell.machine.roster().attached() + size;
+                if total > limits::ATTACHMENTS {
+                    return Err(TagError::RoomTooLarge(total));
+                }
+                cell.machine.list(connection);
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// Does something to the machine as a part of the running turn, or from outside of it.
@@ -541,4 +560,6 @@ pub(crate) enum TagError {
     TooMany(usize),
     #[error("id, uri and tags of a connection have at most {max} bytes together, not {0}", max = limits::ATTACHMENT)]
     TooLarge(usize),
+    #[error("the connections of a room have at most {max} bytes attached, not {0}", max = limits::ATTACHMENTS)]
+    RoomTooLarge(usize),
 }

@@ -111,20 +111,21 @@ impl Connection {
     /// # Errors
     ///
     /// When `state` cannot be represented as JSON, or id, uri, tags and state together would have more
-    /// than 16,320 bytes (what fits into a Durable Object's attachment).
+    /// than 16,320 bytes (what fits into a Durable Object's attachment), or those of all connections of
+    /// the room more than 64 MiB.
     pub fn set_state<T: Serialize + ?Sized>(&self, state: &T) -> Result<(), StateError> {
         let json = serde_json::to_vec(state)?;
         let size = self.fixed_size() + json.len();
         if size > limits::ATTACHMENT {
             return Err(StateError::TooLarge(size));
         }
-        self.write_state(Some(json.into()));
-        Ok(())
+        self.write_state(Some(json.into()))
     }
 
     /// Forgets the state.
     pub fn clear_state(&self) {
-        self.write_state(None);
+        // No state is never too large.
+        let _ = self.write_state(None);
     }
 
     /// Sends a message. To a connection that is closed or closing it does nothing; one that reads too
@@ -186,10 +187,13 @@ impl Connection {
         self.uri().len() + self.tags().map(str::len).sum::<usize>()
     }
 
-    fn write_state(&self, state: Option<Bytes>) {
+    fn write_state(&self, state: Option<Bytes>) -> Result<(), StateError> {
         match self.room() {
             Some(room) => room.write_state(self, state),
-            None => drop(self.commit_state(state)),
+            None => {
+                drop(self.commit_state(state));
+                Ok(())
+            }
         }
     }
 
@@ -237,6 +241,12 @@ pub enum StateError {
     /// It has no JSON form.
     #[error("the connection's state has no JSON form: {0}")]
     Json(#[from] serde_json::Error),
+    /// Ids, uris, tags and states of all connections of the room would have this many bytes.
+    #[error(
+        "ids, uris, tags and states of a room's connections have at most {max} bytes together, not {0}",
+        max = limits::ATTACHMENTS
+    )]
+    RoomTooLarge(usize),
     /// Id, uri, tags and state would have this many bytes.
     #[error(
         "id, uri, tags and state of a connection have at most {max} bytes together, not {0}",

@@ -8,6 +8,9 @@ pub(crate) const TAGS: usize = 10;
 pub(crate) const TAG: usize = 256;
 /// Bytes of id, uri, tags and state of a connection: 16,384 less the encoding's own.
 pub(crate) const ATTACHMENT: usize = 16_320;
+/// Bytes of id, uri, tags and state of all connections of a room together: what 4,096 connections may
+/// have that use all they can, and 32,768 that have 2 KiB each.
+pub(crate) const ATTACHMENTS: usize = 64 << 20;
 /// Bytes of a storage key.
 pub(crate) const KEY: usize = 2048;
 /// Bytes of a storage key and its value.

@@ -2,7 +2,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{Effect, TurnId};
+use super::{Effect, Roster, TurnId};
 use crate::{Batch, Connection, error::Handler};
 
 /// Holds back what a room says until the writes before it are durable.
@@ -144,7 +144,7 @@ impl Gate {
     /// The commit in flight failed: everything after the last durable write is void. Returns what was
     /// held, and whose commit it was: the first handler's that `on_error` is told of, so that a store
     /// which stays broken does not make `on_start` and `on_error` call each other.
-    pub(crate) fn failed(&mut self) -> (Vec<Effect>, Option<Author>) {
+    pub(crate) fn failed(&mut self, roster: &mut Roster) -> (Vec<Effect>, Option<Author>) {
         let void = [self.in_flight.take(), self.waiting.take()].into_iter().flatten();
         let mut undo = Vec::new();
         let mut author = None;
@@ -155,6 +155,7 @@ impl Gate {
         }
         for (connection, before) in undo.into_iter().rev() {
             connection.commit_state(before);
+            roster.measure(&connection);
         }
         self.written = self.durable;
         self.held_bytes = 0;

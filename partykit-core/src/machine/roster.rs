@@ -14,6 +14,8 @@ pub(crate) struct Roster {
     index: HashMap<u64, Keys>,
     hasher: RandomState,
     listed: usize,
+    /// The bytes of ids, uris, tags and committed states, of connections that were listed.
+    attached: usize,
     /// All listed connections, while nothing has changed since somebody asked.
     snapshot: Option<Arc<[Connection]>>,
 }
@@ -22,6 +24,8 @@ pub(crate) struct Roster {
 struct Entry {
     connection: Connection,
     status: Status,
+    /// Its part of [`Roster::attached`].
+    size: u32,
 }
 
 /// Where a connection stands.
@@ -45,7 +49,8 @@ enum Keys {
 impl Roster {
     /// Takes a connection in that is not listed yet.
     pub(crate) fn insert(&mut self, connection: Connection) {
-        self.entries.insert(connection.key(), Entry { connection, status: Status::Connecting });
+        self.entries
+            .insert(connection.key(), Entry { connection, status: Status::Connecting, size: 0 });
     }
 
     /// Lists a connection whose tags are known now.
@@ -68,6 +73,21 @@ impl Roster {
             }
         }
         self.set_status(connection, Status::Open);
+        self.measure(connection);
+    }
+
+    /// Counts what a connection has attached, after that has changed.
+    pub(crate) fn measure(&mut self, connection: &Connection) {
+        let Some(entry) = self.entries.get_mut(&connection.key()) else { return };
+        let size = connection.fixed_size() + connection.committed_state().map_or(0, |s| s.len());
+        // At most 16,320 bytes.
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
+        self.attached = self.attached + size as usize - entry.size as usize;
+        entry.size = size;
+    }
+
+    pub(crate) fn attached(&self) -> usize {
+        self.attached
     }
 
     /// Changes where a connection stands; returns whether the room knows it.
@@ -90,7 +110,8 @@ impl Roster {
     pub(crate) fn remove(&mut self, connection: &Connection) -> Option<Status> {
         let status = self.status(connection)?;
         self.set_status(connection, Status::Closing);
-        self.entries.remove(&connection.key());
+        let entry = self.entries.remove(&connection.key());
+        self.attached -= entry.map_or(0, |entry| entry.size as usize);
         for hash in self.hashes(connection) {
             let empty = match self.index.get_mut(&hash) {
                 Some(Keys::One(key)) => *key == connection.key(),

@@ -183,6 +183,7 @@ impl Machine {
         }
         for (connection, state) in std::mem::take(&mut turn.states) {
             let before = connection.commit_state(state);
+            self.roster.measure(&connection);
             self.gate.remember(&connection, before);
         }
         if turn.handler == Handler::OnStart {
@@ -275,7 +276,7 @@ impl Machine {
     }
 
     pub(super) fn commit_failed(&mut self, failed: Failed) {
-        let (void, author) = self.gate.failed();
+        let (void, author) = self.gate.failed(&mut self.roster);
         self.epoch = None;
         for effect in void {
             self.void(effect, failed.id);

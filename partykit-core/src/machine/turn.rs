@@ -186,6 +186,24 @@ impl Machine {
         states.iter().find(|(c, _)| c == connection).map(|(_, state)| state.clone())
     }
 
+    /// Whether a state of so many bytes would be too much for the room; then how many bytes its
+    /// connections would have attached.
+    pub(crate) fn overfills(&self, connection: &Connection, state: usize) -> Option<usize> {
+        let states = self.turn.as_ref().map_or(&[][..], |turn| &turn.states);
+        let most = self.roster.attached() + state + states.len() * limits::ATTACHMENT;
+        if most <= limits::ATTACHMENTS {
+            return None;
+        }
+        let committed = |c: &Connection| c.committed_state().map_or(0, |state| state.len());
+        let own = committed(connection);
+        let others = states.iter().filter(|(c, _)| c != connection);
+        let (more, less) = others.fold((state, own), |(more, less), (c, state)| {
+            (more + state.as_ref().map_or(0, Bytes::len), less + committed(c))
+        });
+        let total = (self.roster.attached() + more).saturating_sub(less);
+        (total > limits::ATTACHMENTS && state > own).then_some(total)
+    }
+
     pub(crate) fn set_state(&mut self, connection: &Connection, state: Option<Bytes>) {
         let Some(turn) = &mut self.turn else { return };
         match turn.states.iter_mut().find(|(c, _)| c == connection) {
@@ -259,6 +277,7 @@ impl Machine {
         }
         for (connection, state) in states {
             let before = connection.commit_state(state);
+            self.roster.measure(&connection);
             self.gate.remember(&connection, before);
         }
         self.begin_commit();

@@ -123,3 +123,43 @@ fn id_uri_tags_and_state_have_16320_bytes_together() {
         assert_eq!(kept.len(), 16_320 - fixed - 2, "what did not fit changed nothing");
     });
 }
+
+#[test]
+fn the_connections_of_a_room_have_64_mib_attached() {
+    const EACH: usize = 16_000;
+    test(async |stage| {
+        let room = stage.room();
+        let mut crowd = Vec::new();
+        let state = "x".repeat(EACH - 2);
+        let full = loop {
+            let client = room.connect(&format!("{}", crowd.len())).await;
+            let result = client.connection().set_state(&state);
+            crowd.push(client);
+            if let Err(error) = result {
+                break error;
+            }
+        };
+        assert!(matches!(full, StateError::RoomTooLarge(_)), "{full}");
+        let most = (64 << 20) / EACH;
+        assert!((most - 50..=most).contains(&crowd.len()), "{} connections", crowd.len());
+        let last = crowd.last().unwrap().connection().clone();
+        assert_eq!(last.state::<String>().unwrap(), None);
+
+        // A handler's own states count too, and are forgotten with it.
+        let late = last.clone();
+        inside(&room, move |_| {
+            Box::pin(async move {
+                let result = late.set_state(&"x".repeat(EACH - 2));
+                assert!(matches!(result, Err(StateError::RoomTooLarge(_))));
+            })
+        })
+        .await;
+
+        // Whoever needs less, or goes, leaves space.
+        crowd[0].connection().set_state("less").unwrap();
+        last.set_state(&state).unwrap();
+        assert!(crowd[0].connection().set_state(&state).is_err());
+        crowd.swap_remove(1).vanish().await;
+        crowd[0].connection().set_state(&state).unwrap();
+    });
+}
