@@ -72,19 +72,21 @@ impl Link {
     }
 
     /// For the task: writes what waits. From now on others write with this task's waker, so that the
-    /// task goes on where they cannot. Returns what the room has to be told.
-    pub(super) fn poll(&self, cx: &mut Context<'_>) -> (Progress, Option<Box<Close>>) {
+    /// task goes on where they cannot.
+    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Progress {
         self.with(|state| {
             state.set_task(cx.waker());
+            if let Some(report) = state.begin_report() {
+                return Progress::Tell(report);
+            }
             state.write(&self.settings);
             state.shut_down(&self.settings, cx);
-            let progress = match state.phase {
+            match state.phase {
                 Phase::Open if state.condemned => Progress::Wait,
                 Phase::Open | Phase::Closing(_) => Progress::Read,
                 Phase::Draining => Progress::Discard,
                 Phase::Ended => Progress::End,
-            };
-            (progress, state.report.take())
+            }
         })
     }
 
@@ -278,8 +280,10 @@ impl Drop for Link {
 }
 
 /// What a socket's task does next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Progress {
+    /// Tells the room that it is over, and how it ended.
+    Tell(Box<Close>),
     /// Reads for the room.
     Read,
     /// Reads, and forgets what it reads.

@@ -34,6 +34,8 @@ pub(super) struct State {
     pub(super) messages: Option<Box<MessageCount>>,
     /// How it ended, until the task has told the room.
     pub(super) report: Option<Box<Close>>,
+    /// The task is telling it.
+    telling: bool,
     heard: Second,
     /// When the client is given up unless it says something; 0 when it need not.
     trial: Second,
@@ -82,6 +84,7 @@ impl State {
             queue: None,
             messages: None,
             report: None,
+            telling: false,
             heard: 0,
             trial: 0,
             begun: 0,
@@ -201,6 +204,10 @@ impl State {
 
     /// Writes as much as the socket takes. When it takes no more, the task goes on.
     pub(super) fn write(&mut self, settings: &LinkSettings) {
+        // Who hears the end may count on the room knowing it.
+        if self.report.is_some() || self.telling {
+            return;
+        }
         let Self { io: Some(io), task: Some(task), queue, unflushed, .. } = self else { return };
         let now = settings.sweeper.now();
         let attempt = poll_fn(|cx| poll_write_out(&mut **io, queue, unflushed, now, cx));
@@ -220,6 +227,13 @@ impl State {
                 self.wake = true;
             }
         }
+    }
+
+    /// What the room has to be told before anything more is written; once. The one before is told.
+    pub(super) fn begin_report(&mut self) -> Option<Box<Close>> {
+        let report = self.report.take();
+        self.telling = report.is_some();
+        report
     }
 
     /// When everything is said: says so.

@@ -56,11 +56,8 @@ impl Future for SocketTask {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let (progress, report) = self.link.poll(cx);
-            if let Some(close) = report {
-                self.tell(*close);
-            }
-            match progress {
+            match self.link.poll(cx) {
+                Progress::Tell(close) => self.tell(*close),
                 Progress::Read => ready!(self.poll_read(cx)),
                 Progress::Discard => ready!(self.poll_discard(cx)),
                 Progress::Wait => return Poll::Pending,

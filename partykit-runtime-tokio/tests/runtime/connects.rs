@@ -8,10 +8,14 @@ use std::{
 
 use futures_util::future::join_all;
 use partykit_core::{
-    Body, Close, Connection, Message, Options, Request, RequestExt, Response, Result, Room, Server,
+    Body, Close, Connection, Message, Options, Request, RequestExt, Response, Result, Room, RoomId,
+    Server,
 };
 use partykit_runtime_tokio::Runtime;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::{Semaphore, mpsc},
+};
 
 use crate::support::{eventually, serve, tells_only_an_id, within};
 
@@ -228,5 +232,22 @@ async fn a_second_socket_with_an_id_stands_beside_the_first_which_is_asked_wheth
         // Nothing but what was said to them: they were not asked.
         assert_eq!(client.message().await, "hello".into());
         assert_eq!(client.message().await, "3".into());
+    }
+}
+
+/// Who has seen the answer to its Close may count on its place being free.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_is_forgotten_before_its_close_is_answered() {
+    struct Silent;
+
+    impl Server for Silent {}
+
+    let site = serve(Runtime::builder().party_with("silent", |_: &RoomId| Silent)).await;
+    for _ in 0..300 {
+        let mut socket = site.connect("/parties/silent/a").await.into_raw();
+        socket.write_all(&[0x88, 0x80, 0, 0, 0, 0]).await.unwrap();
+        within(socket.read_exact(&mut [0; 2])).await.unwrap();
+        let listed = site.handle.room_stats("silent", "a").map_or(0, |room| room.connections);
+        assert_eq!(listed, 0);
     }
 }
