@@ -50,5 +50,7 @@ async fn threat_16_dead_peers() {
         }
     });
     assert_eq!(end.await, ("dead".into(), 1006));
+    let left = site.handle.room_stats("echo", "a").unwrap().connections;
+    assert_eq!(left, 1, "the witness is left, and nobody else");
     drop(dead);
 }
