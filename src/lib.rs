@@ -9,7 +9,7 @@ pub use partykit_core::{
     InvalidRoomId, KeepAwake, KeyRange, List, Lobby, LongestAwake, MemoryBackend, Message, Options,
     PartyRef, Refusal, Request, RequestExt, Response, Result, Room, RoomAddress, RoomId, RoomPhase,
     RoomRef, RoomStats, Route, RouteError, RoutePrefix, Server, StartReason, StateError, Storage,
-    StorageError, TaskError, TaskResult, Text, TimeAwake, Timestamp, Vars, WakeCause,
+    StorageError, TaskError, TaskResult, Text, TimeAwake, Timestamp, Vars, WakeCause, WakeUp,
 };
 #[cfg(feature = "testing")]
 pub use partykit_core::{conformance, testing};

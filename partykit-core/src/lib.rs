@@ -88,7 +88,7 @@ pub use route::{Route, RouteError, RoutePrefix};
 pub use server::Server;
 pub use storage::{
     Backend, BackendError, Batch, Claim, Epoch, FaultyBackend, KeyRange, List, MemoryBackend,
-    Storage, StorageError,
+    Storage, StorageError, WakeUp,
 };
 pub use task::{Emitter, KeepAwake, TaskError, TaskResult};
 pub use time::Timestamp;

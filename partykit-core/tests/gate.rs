@@ -20,6 +20,7 @@ use futures_executor::block_on;
 use partykit_core::{
     Backend, BackendError, Batch, Body, Claim, Connection, Epoch, FaultyBackend, KeyRange, List,
     MemoryBackend, Message, Options, Request, Response, Result, Room, RoomAddress, RoomId, Server,
+    Timestamp,
     testing::{TestConnection, TestRoom},
 };
 use proptest::{
@@ -391,6 +392,14 @@ impl Backend for Store {
             let _ = released.await;
         }
         Ok(())
+    }
+
+    async fn wake_ups(
+        &self,
+        after: Option<&(Timestamp, RoomAddress)>,
+        limit: usize,
+    ) -> Result<Vec<(Timestamp, RoomAddress)>, BackendError> {
+        self.inner.wake_ups(after, limit).await
     }
 
     fn release(&self, room: &RoomAddress, epoch: Epoch) {

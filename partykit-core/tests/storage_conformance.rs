@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_executor::block_on;
 use partykit_core::{
     Backend, BackendError, Batch, Claim, Epoch, FaultyBackend, KeyRange, MemoryBackend,
-    RoomAddress, RoomId, conformance::storage,
+    RoomAddress, RoomId, Timestamp, WakeUp, conformance::storage,
 };
 
 #[test]
@@ -85,6 +85,10 @@ faults! {
     an_empty_value_that_is_lost: LosesEmptyValues, reads, "an empty value is a value";
     a_claim_that_stores: StoresClaims, claims, "line 7 (nothing for nothing)";
     a_claim_that_never_finds_a_room_empty: NeverEmpty, claims, "empty before its first row";
+    wake_ups_in_another_order: WakesByName, wake_ups, "line 8 (wake-ups)";
+    a_wake_up_that_outlives_a_clear: KeepsClearedWakeUps, wake_ups, "line 8 (wake-ups)";
+    a_wake_up_that_is_never_removed: NeverForgetsWakeUps, wake_ups, "line 8 (wake-ups)";
+    a_wake_up_of_a_refused_commit: WritesWakeUpsBeforeItChecks, wake_ups, "line 8 (wake-ups)";
 }
 
 #[test]
@@ -127,17 +131,21 @@ enum Fault {
     ClearsSiblings,
     FailsHalfway,
     NeverEmpty,
+    NeverForgetsWakeUps,
     ForgetsEpochs,
     IgnoresEpochs,
     IncludesBounds,
     JoinsNames,
+    KeepsClearedWakeUps,
     KeepsReleasedClaims,
     LosesEmptyValues,
     OrdersByLength,
     ReleasesForOthers,
     ReversesThePage,
     StoresClaims,
+    WakesByName,
     WritesBeforeItChecks,
+    WritesWakeUpsBeforeItChecks,
     WritesOneByOne,
 }
 
@@ -177,7 +185,9 @@ impl Backend for Broken {
             Fault::StoresClaims => {
                 let epoch = claim.epoch.0.to_string();
                 let writes = [("claim".into(), Some(epoch.into()))].into();
-                self.memory.commit(&room, claim.epoch, Batch { clear: false, writes }).await?;
+                self.memory
+                    .commit(&room, claim.epoch, Batch { writes, ..Batch::default() })
+                    .await?;
                 claim
             }
             Fault::NeverEmpty => Claim { empty: false, ..claim },
@@ -260,7 +270,7 @@ impl Backend for Broken {
                 self.memory.commit(&room, epoch, clear).await?;
                 for write in batch.writes {
                     yield_once().await;
-                    let batch = Batch { clear: false, writes: [write].into() };
+                    let batch = Batch { writes: [write].into(), ..Batch::default() };
                     self.memory.commit(&room, epoch, batch).await?;
                 }
                 Ok(())
@@ -269,7 +279,8 @@ impl Backend for Broken {
                 let writes: std::collections::BTreeMap<_, _> =
                     batch.writes.iter().take(1).map(|(k, v)| (k.clone(), v.clone())).collect();
                 let is_whole = writes.len() == batch.writes.len();
-                self.memory.commit(&room, epoch, Batch { clear: batch.clear, writes }).await?;
+                let batch = Batch { writes, ..batch };
+                self.memory.commit(&room, epoch, batch).await?;
                 match is_whole {
                     true => Ok(()),
                     false => Err(BackendError::Failed("the disk is full".into())),
@@ -284,8 +295,37 @@ impl Backend for Broken {
                 self.force(&sibling, Batch { clear: true, ..Batch::default() }).await?;
                 self.force(&room, batch).await
             }
+            Fault::KeepsClearedWakeUps if batch.clear && batch.wake_up.is_none() => {
+                let found = self.memory.wake_ups(None, usize::MAX).await?;
+                let kept = found.into_iter().find(|(_, address)| *address == room);
+                let wake_up = kept.map(|(at, _)| WakeUp::At(at));
+                self.memory.commit(&room, epoch, Batch { wake_up, ..batch }).await
+            }
+            Fault::NeverForgetsWakeUps => {
+                let wake_up = batch.wake_up.filter(|wake_up| *wake_up != WakeUp::Never);
+                self.memory.commit(&room, epoch, Batch { wake_up, ..batch }).await
+            }
+            Fault::WritesWakeUpsBeforeItChecks if batch.wake_up.is_some() => {
+                let result = self.memory.commit(&room, epoch, batch.clone()).await;
+                let wake_up = batch.wake_up;
+                self.force(&room, Batch { wake_up, ..Batch::default() }).await?;
+                result
+            }
             _ => self.memory.commit(&room, epoch, batch).await,
         }
+    }
+
+    async fn wake_ups(
+        &self,
+        after: Option<&(Timestamp, RoomAddress)>,
+        limit: usize,
+    ) -> Result<Vec<(Timestamp, RoomAddress)>, BackendError> {
+        let mut found = self.memory.wake_ups(after, usize::MAX).await?;
+        if self.fault == Fault::WakesByName {
+            found.sort_by(|(_, one), (_, other)| one.cmp(other));
+        }
+        found.truncate(limit);
+        Ok(found)
     }
 
     fn release(&self, room: &RoomAddress, epoch: Epoch) {

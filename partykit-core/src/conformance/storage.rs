@@ -19,12 +19,14 @@ mod claims;
 mod holder;
 mod random;
 mod rows;
+mod wake_ups;
 
 use std::sync::Arc;
 
 pub use claims::{cancellation, claims, concurrency, fencing, persistence};
 pub use random::{random_failures, random_operations};
 pub use rows::{batches, order, ranges, reads, separation};
+pub use wake_ups::{wake_up_pages, wake_ups};
 
 use crate::Backend;
 
@@ -44,6 +46,8 @@ pub async fn all<B: Backend + ?Sized>(open: impl AsyncFn() -> Arc<B>) {
     separation(&*open().await).await;
     concurrency(&*open().await).await;
     cancellation(&*open().await).await;
+    wake_ups(&*open().await).await;
+    wake_up_pages(&*open().await).await;
     for seed in 0..4 {
         random_operations(&*open().await, seed).await;
     }

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, ops::Bound};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{BoxError, RoomAddress};
+use crate::{BoxError, RoomAddress, Timestamp};
 
 /// Where rooms keep what they store: a minimal, dyn-safe key-value store.
 ///
@@ -32,6 +32,11 @@ use crate::{BoxError, RoomAddress};
 ///    been completed.
 /// 7. **Nothing for nothing.** A claim stores nothing; a room without rows and without a claim costs
 ///    nothing.
+/// 8. **Wake-ups.** A batch may say when its room is to be woken, as a part of the same atom: a room
+///    has one such time or none, a later one replaces it, [`clear`](Batch::clear) removes it. It is
+///    as durable as a row, and it is no row: [`Claim::empty`] does not count it, no scan finds it.
+///    [`wake_ups`](Backend::wake_ups) gives the rooms in the order of their times, and costs what it
+///    gives, however many rooms there are.
 ///
 /// ```
 /// use partykit_core::{Backend, BackendError, Batch, MemoryBackend, RoomAddress, RoomId};
@@ -40,7 +45,7 @@ use crate::{BoxError, RoomAddress};
 /// async fn seed(backend: &dyn Backend, room: &RoomAddress) -> Result<(), BackendError> {
 ///     let claim = backend.claim(room).await?;
 ///     let writes = [("key".into(), Some("value".into()))].into();
-///     backend.commit(room, claim.epoch, Batch { clear: false, writes }).await?;
+///     backend.commit(room, claim.epoch, Batch { writes, ..Batch::default() }).await?;
 ///     backend.release(room, claim.epoch);
 ///     Ok(())
 /// }
@@ -83,6 +88,16 @@ pub trait Backend: Send + Sync + 'static {
         epoch: Epoch,
         batch: Batch,
     ) -> Result<(), BackendError>;
+
+    /// The first `limit` rooms that want to be woken, earliest first, with their times; with `after`,
+    /// the first ones after that entry. Rooms of the same time come in an order that does not change.
+    ///
+    /// `after` need not be an entry any more.
+    async fn wake_ups(
+        &self,
+        after: Option<&(Timestamp, RoomAddress)>,
+        limit: usize,
+    ) -> Result<Vec<(Timestamp, RoomAddress)>, BackendError>;
 
     /// Gives a claim back, because the room sleeps and nobody is connected. A claim that is not the
     /// newest is none to give back: nothing happens then.
@@ -142,30 +157,53 @@ pub(crate) fn is_crossed(range: &KeyRange) -> bool {
 
 /// What one commit changes.
 ///
-/// Applied in this order: if [`clear`](Batch::clear) is set, every row of the room goes; then each
-/// of [`writes`](Batch::writes) is put (`Some`) or deleted (`None`).
+/// Applied in this order: if [`clear`](Batch::clear) is set, every row of the room goes, and its
+/// wake-up; then each of [`writes`](Batch::writes) is put (`Some`) or deleted (`None`), and the
+/// [`wake_up`](Batch::wake_up) is set.
 ///
 /// ```
 /// use partykit_core::Batch;
 ///
-/// let mut batch = Batch { clear: false, writes: [("a".into(), Some("1".into()))].into() };
-/// batch.merge(Batch { clear: false, writes: [("a".into(), None), ("b".into(), Some("2".into()))].into() });
+/// let mut batch = Batch { writes: [("a".into(), Some("1".into()))].into(), ..Batch::default() };
+/// let writes = [("a".into(), None), ("b".into(), Some("2".into()))].into();
+/// batch.merge(Batch { writes, ..Batch::default() });
 /// assert_eq!(batch.writes.len(), 2);
 /// assert_eq!(batch.writes["a".as_bytes()], None, "the later write counts");
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "backends outside this crate take it apart")]
 pub struct Batch {
-    /// Remove every row of the room first.
+    /// Remove every row of the room first, and its wake-up.
     pub clear: bool,
     /// The rows to put or delete.
     pub writes: BTreeMap<Bytes, Option<Bytes>>,
+    /// When the room is to be woken; `None` leaves that as it was.
+    pub wake_up: Option<WakeUp>,
+}
+
+/// When a room is to be woken.
+///
+/// ```
+/// use partykit_core::{Batch, Timestamp, WakeUp};
+///
+/// let at = WakeUp::At(Timestamp::from_millis(1_700_000_000_000));
+/// let mut batch = Batch { wake_up: Some(at), ..Batch::default() };
+/// batch.merge(Batch { wake_up: Some(WakeUp::Never), ..Batch::default() });
+/// assert_eq!(batch.wake_up, Some(WakeUp::Never), "the later one counts");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "backends outside this crate take it apart")]
+pub enum WakeUp {
+    /// No sooner than this.
+    At(Timestamp),
+    /// Not at all.
+    Never,
 }
 
 impl Batch {
     /// Whether applying it would change nothing.
     pub fn is_empty(&self) -> bool {
-        !self.clear && self.writes.is_empty()
+        !self.clear && self.writes.is_empty() && self.wake_up.is_none()
     }
 
     /// Makes this batch what applying it and then `next` would do.
@@ -174,6 +212,7 @@ impl Batch {
             *self = next;
         } else {
             self.writes.extend(next.writes);
+            self.wake_up = next.wake_up.or(self.wake_up);
         }
     }
 

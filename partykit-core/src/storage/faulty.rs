@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_channel::oneshot;
 
 use super::backend::{Backend, BackendError, Batch, Claim, Epoch, KeyRange};
-use crate::{RoomAddress, splitmix::SplitMix64};
+use crate::{RoomAddress, Timestamp, splitmix::SplitMix64};
 
 /// A [`Backend`] that keeps the contract in the least convenient way: late, and sometimes not at all.
 /// For tests.
@@ -299,6 +299,14 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         }
     }
 
+    async fn wake_ups(
+        &self,
+        after: Option<&(Timestamp, RoomAddress)>,
+        limit: usize,
+    ) -> Result<Vec<(Timestamp, RoomAddress)>, BackendError> {
+        self.read_through(self.inner().wake_ups(after, limit)).await
+    }
+
     fn release(&self, room: &RoomAddress, epoch: Epoch) {
         self.inner().release(room, epoch);
     }
@@ -346,7 +354,7 @@ mod tests {
     }
 
     fn batch(n: u32) -> Batch {
-        Batch { clear: false, writes: [(n.to_string().into(), Some("v".into()))].into() }
+        Batch { writes: [(n.to_string().into(), Some("v".into()))].into(), ..Batch::default() }
     }
 
     /// Which of 200 commits failed, and which were applied.

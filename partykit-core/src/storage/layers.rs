@@ -173,7 +173,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Claim, Epoch, MemoryBackend, RoomId};
+    use crate::{Claim, Epoch, MemoryBackend, RoomId, Timestamp};
 
     type Rows = BTreeMap<Bytes, Bytes>;
 
@@ -187,7 +187,7 @@ mod tests {
         let value =
             prop::option::of(prop::collection::vec(any::<u8>(), 0..3).prop_map(Bytes::from));
         (prop::bool::weighted(0.2), prop::collection::btree_map(key(), value, 0..10))
-            .prop_map(|(clear, writes)| Batch { clear, writes })
+            .prop_map(|(clear, writes)| Batch { clear, writes, wake_up: None })
     }
 
     fn bound() -> impl Strategy<Value = Bound<Bytes>> {
@@ -304,6 +304,14 @@ mod tests {
             self.0.commit(room, epoch, batch).await
         }
 
+        async fn wake_ups(
+            &self,
+            after: Option<&(Timestamp, RoomAddress)>,
+            limit: usize,
+        ) -> Result<Vec<(Timestamp, RoomAddress)>, BackendError> {
+            self.0.wake_ups(after, limit).await
+        }
+
         fn release(&self, room: &RoomAddress, epoch: Epoch) {
             self.0.release(room, epoch);
         }
@@ -312,7 +320,7 @@ mod tests {
     fn numbered(numbers: std::ops::Range<u32>, value: Option<&'static str>) -> Batch {
         let writes =
             numbers.map(|n| (Bytes::copy_from_slice(&n.to_be_bytes()), value.map(Bytes::from)));
-        Batch { clear: false, writes: writes.collect() }
+        Batch { writes: writes.collect(), ..Batch::default() }
     }
 
     async fn asked_with(rows: u32, layer: &Batch, limit: usize) -> (Vec<usize>, usize) {

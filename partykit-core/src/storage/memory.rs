@@ -1,14 +1,15 @@
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
+    ops::Bound,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::backend::{Backend, BackendError, Batch, Claim, Epoch, KeyRange, is_crossed};
-use crate::RoomAddress;
+use super::backend::{Backend, BackendError, Batch, Claim, Epoch, KeyRange, WakeUp, is_crossed};
+use crate::{RoomAddress, Timestamp};
 
 /// Keeps all rows in memory: the reference [`Backend`], for tests and for rooms that need not outlive
 /// the process.
@@ -47,6 +48,10 @@ struct Store {
     claims: HashMap<RoomAddress, Epoch>,
     /// The rows of the rooms that have any.
     rooms: HashMap<RoomAddress, BTreeMap<Bytes, Bytes>>,
+    /// The rooms that want to be woken.
+    wake_ups: HashMap<RoomAddress, Timestamp>,
+    /// The same, in order.
+    by_time: BTreeSet<(Timestamp, RoomAddress)>,
 }
 
 impl MemoryBackend {
@@ -118,13 +123,38 @@ impl Backend for MemoryBackend {
         if !rows.is_empty() {
             store.rooms.insert(room.clone(), rows);
         }
+        if let Some(wake_up) = batch.wake_up.or(batch.clear.then_some(WakeUp::Never)) {
+            store.set_wake_up(room, wake_up);
+        }
         Ok(())
+    }
+
+    async fn wake_ups(
+        &self,
+        after: Option<&(Timestamp, RoomAddress)>,
+        limit: usize,
+    ) -> Result<Vec<(Timestamp, RoomAddress)>, BackendError> {
+        let after = after.map_or(Bound::Unbounded, |entry| Bound::Excluded(entry.clone()));
+        let store = self.store();
+        Ok(store.by_time.range((after, Bound::Unbounded)).take(limit).cloned().collect())
     }
 
     fn release(&self, room: &RoomAddress, epoch: Epoch) {
         let mut store = self.store();
         if store.claims.get(room) == Some(&epoch) {
             store.claims.remove(room);
+        }
+    }
+}
+
+impl Store {
+    fn set_wake_up(&mut self, room: &RoomAddress, wake_up: WakeUp) {
+        if let Some(before) = self.wake_ups.remove(room) {
+            self.by_time.remove(&(before, room.clone()));
+        }
+        if let WakeUp::At(at) = wake_up {
+            self.wake_ups.insert(room.clone(), at);
+            self.by_time.insert((at, room.clone()));
         }
     }
 }
@@ -148,8 +178,9 @@ mod tests {
         let backend = MemoryBackend::default();
         let room = RoomAddress::new("main", RoomId::new("a").unwrap());
         let write = |value: Option<&'static str>| Batch {
-            clear: false,
             writes: [("k".into(), value.map(Bytes::from))].into(),
+            wake_up: Some(value.map_or(WakeUp::Never, |_| WakeUp::At(Timestamp::default()))),
+            ..Batch::default()
         };
         block_on(async {
             let stale = backend.claim(&room).await.unwrap().epoch;
@@ -164,6 +195,8 @@ mod tests {
             assert_eq!(backend.store().claims.len(), 1, "a stale claim gives nothing back");
             backend.release(&room, epoch);
             assert!(backend.store().claims.is_empty());
+            let store = backend.store();
+            assert!(store.wake_ups.is_empty() && store.by_time.is_empty());
         });
     }
 }

@@ -4,7 +4,7 @@ mod handle;
 mod layers;
 mod memory;
 
-pub use backend::{Backend, BackendError, Batch, Claim, Epoch, KeyRange};
+pub use backend::{Backend, BackendError, Batch, Claim, Epoch, KeyRange, WakeUp};
 pub use faulty::FaultyBackend;
 pub(crate) use handle::durable;
 pub use handle::{List, Storage, StorageError};

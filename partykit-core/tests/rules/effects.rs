@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use partykit_core::{
     Backend, BackendError, Batch, Claim, CloseCode, Epoch, FaultyBackend, KeyRange, MemoryBackend,
-    Message, Refusal, RoomAddress,
+    Message, Refusal, RoomAddress, Timestamp,
 };
 
 use crate::script::{NOTHING, heard, test, told, wish};
@@ -343,6 +343,14 @@ impl Backend for Counting {
     ) -> Result<(), BackendError> {
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.inner.commit(room, epoch, batch).await
+    }
+
+    async fn wake_ups(
+        &self,
+        after: Option<&(Timestamp, RoomAddress)>,
+        limit: usize,
+    ) -> Result<Vec<(Timestamp, RoomAddress)>, BackendError> {
+        self.inner.wake_ups(after, limit).await
     }
 
     fn release(&self, room: &RoomAddress, epoch: Epoch) {

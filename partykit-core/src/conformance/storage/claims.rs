@@ -5,7 +5,7 @@ use futures_util::future::{join, join_all};
 use super::holder::{
     EVERYTHING, Holder, Rows, address, assert_rows, bytes, cleared, deletes, done, puts, row,
 };
-use crate::{Backend, BackendError, Batch};
+use crate::{Backend, BackendError, Batch, Timestamp, WakeUp};
 
 /// Lines 4 and 7: epochs grow, a claim says whether the room is empty, and stores nothing.
 ///
@@ -255,7 +255,7 @@ pub async fn persistence<B: Backend + ?Sized>(open: impl AsyncFn() -> std::sync:
     let room = address("persistence", "room");
     let mut expected = Rows::new();
     let mut previous = None;
-    for round in 0..4 {
+    for round in 0..4_u64 {
         let backend = open().await;
         if let Some(epoch) = previous {
             let holder = Holder::with_epoch(&*backend, &room, epoch);
@@ -267,6 +267,15 @@ pub async fn persistence<B: Backend + ?Sized>(open: impl AsyncFn() -> std::sync:
         }
         let holder = Holder::claim(&*backend, &room).await;
         assert_eq!(holder.found_empty, expected.is_empty(), "`Claim::empty` in round {round}");
+        let wake_up = (Timestamp::from_millis(1000 + round), room.clone());
+        if let Some(before) = round.checked_sub(1) {
+            let found = done("wake_ups", backend.wake_ups(None, usize::MAX).await);
+            let before = (Timestamp::from_millis(1000 + before), room.clone());
+            assert!(
+                found.contains(&before) && !found.contains(&wake_up),
+                "contract line 8 (wake-ups): {found:?} after the store was opened anew"
+            );
+        }
         if let Some(epoch) = previous {
             assert!(
                 holder.epoch > epoch,
@@ -278,7 +287,8 @@ pub async fn persistence<B: Backend + ?Sized>(open: impl AsyncFn() -> std::sync:
             stale.assert_is_fenced(cleared(puts([("a", "stale")]))).await;
         }
         expected = vec![row("a", format!("{round}")), row("b", "")];
-        holder.commit(cleared(puts(expected.iter().cloned()))).await;
+        let wake_up = Some(WakeUp::At(wake_up.0));
+        holder.commit(Batch { wake_up, ..cleared(puts(expected.iter().cloned())) }).await;
         previous = Some(holder.epoch);
     }
 }

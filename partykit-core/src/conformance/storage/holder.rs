@@ -117,12 +117,13 @@ pub(super) fn puts<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     rows: impl IntoIterator<Item = (K, V)>,
 ) -> Batch {
     let writes = rows.into_iter().map(|(key, value)| (bytes(key), Some(bytes(value))));
-    Batch { clear: false, writes: writes.collect() }
+    Batch { writes: writes.collect(), ..Batch::default() }
 }
 
 /// A batch of deletes.
 pub(super) fn deletes<K: AsRef<[u8]>>(keys: impl IntoIterator<Item = K>) -> Batch {
-    Batch { clear: false, writes: keys.into_iter().map(|key| (bytes(key), None)).collect() }
+    let writes = keys.into_iter().map(|key| (bytes(key), None)).collect();
+    Batch { writes, ..Batch::default() }
 }
 
 /// The same batch, but with everything removed first.

@@ -183,7 +183,7 @@ impl Random {
             let is_put = self.numbers.chance(0.6);
             (key, is_put.then(|| Bytes::copy_from_slice(&value[..length])))
         };
-        Batch { clear, writes: keys.into_iter().map(write).collect() }
+        Batch { clear, writes: keys.into_iter().map(write).collect(), wake_up: None }
     }
 
     fn bound(&mut self) -> Bound<Bytes> {

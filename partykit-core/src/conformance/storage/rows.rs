@@ -206,10 +206,10 @@ pub async fn ranges<B: Backend + ?Sized>(backend: &B) {
 pub async fn batches<B: Backend + ?Sized>(backend: &B) {
     let holder = Holder::claim(backend, &address("batches", "room")).await;
     let mixed = |puts: &[(&str, &str)], deletes: &[&str]| Batch {
-        clear: false,
         writes: (puts.iter().map(|(key, value)| (bytes(key), Some(bytes(value)))))
             .chain(deletes.iter().map(|key| (bytes(key), None)))
             .collect(),
+        ..Batch::default()
     };
     let steps = [
         ("nothing", Batch::default()),
