@@ -168,7 +168,9 @@ export class BoardPage extends Page {
 
   /** Types another text into a card. */
   async rewrite(text, other) {
-    await this.card(text).getByTestId("text").fill(other);
+    await this.card(text).getByTestId("text").click({ position: { x: 4, y: 8 } });
+    await this.page.keyboard.press("ControlOrMeta+A");
+    await this.page.keyboard.insertText(other);
     await this.page.keyboard.press("Enter");
   }
 

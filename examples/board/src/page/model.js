@@ -5,13 +5,15 @@
 // a change shows at once; when it is saved, or refused, it only leaves the outbox.
 //
 // When the socket comes back nobody knows which of the changes under way were heard. So all are said
-// again: each can be said twice. And the items are read again, as many as were loaded, no more.
+// again: each can be said twice. And the items are read again, as many as were loaded, no more. A change
+// that nothing is heard of for long is said again too: the server's attempt to store it may have failed.
 
 import { PartySocket } from "./partysocket/index.js";
 
 const PAGE = 30;  // items that are loaded at a time
 const MOST = 100; // what the server gives at once
 const NOTHING = "~"; // above all ids
+const PATIENCE = 10_000; // milliseconds
 
 export class Model {
   people = 0;
@@ -19,7 +21,7 @@ export class Model {
   more = false;     // whether it has older ones than those that are here
   loaded = false;   // whether the first page has come
   #confirmed = new Map();
-  #outbox = [];     // { op, change }, the oldest first
+  #outbox = [];     // { op, change, at }, the oldest first; `at` is when it was said last
   #ops = 0;
   #oldest = NOTHING; // all items from this id on are here, and none that is older
   #reach = NOTHING;  // down to where items are read again, after the socket was away
@@ -37,6 +39,7 @@ export class Model {
     this.socket.addEventListener("open", () => this.#opened());
     this.socket.addEventListener("close", () => { this.#asked = false; on.change(); });
     this.socket.addEventListener("message", ({ data }) => this.#heard(JSON.parse(data)));
+    setInterval(() => { if (this.online && this.#outbox[0]?.at < Date.now() - PATIENCE) this.#sayAll(); }, 1000);
   }
 
   get online() { return this.socket.readyState === PartySocket.OPEN; }
@@ -73,7 +76,13 @@ export class Model {
     this.on.change();
   }
 
-  #say({ op, change }) { this.socket.send(JSON.stringify({ type: "change", op, change })); }
+  #say(said) {
+    const { op, change } = said;
+    said.at = Date.now();
+    this.socket.send(JSON.stringify({ type: "change", op, change }));
+  }
+
+  #sayAll() { this.#outbox.forEach((said) => this.#say(said)); }
 
   #ask(before, limit) {
     this.#asked = true;
@@ -81,7 +90,7 @@ export class Model {
   }
 
   #opened() {
-    for (const said of this.#outbox) this.#say(said);
+    this.#sayAll();
     if (this.#oldest < this.#reach) this.#reach = this.#oldest;
     this.#ask(null, this.loaded ? MOST : PAGE);
     this.on.change();

@@ -48,7 +48,7 @@ function dress(card, item) {
   const text = card.querySelector(".text");
   card.dataset.color = item.color;
   card.dataset.saved = item.saved;
-  if (document.activeElement !== text) put(text, item.text);
+  if (!text.isContentEditable) put(text, item.text);
   put(card.querySelector(".saved"), item.saved ? "saved" : model.online ? "saving" : "waiting");
   card.querySelector("[data-do=left]").disabled = item.column === COLUMNS[0][0];
   card.querySelector("[data-do=right]").disabled = item.column === COLUMNS.at(-1)[0];
@@ -62,7 +62,7 @@ function drawState(shown) {
   put($("state-text"), { offline: "Offline", connecting: "Connecting", saving: `Saving ${changes}`, saved: "All changes saved" }[state]);
   put($("state-more"), state !== "offline" ? "" : unsaved ? `${changes} wait${unsaved === 1 ? "s" : ""} here, and will be sent` : "You can go on: changes will wait here");
   put($("people"), online ? String(model.people) : "–");
-  put($("total"), loaded ? String(total) : "–");
+  put($("total"), !loaded ? "–" : more ? `${shown} of ${total}` : String(total));
   put($("total-unit"), total === 1 ? "card" : "cards");
   put($("shown"), !loaded ? "" : more ? `The newest ${shown} of ${total} cards are loaded.` : total ? `All cards are loaded.` : "No cards yet. Add the first one.");
   $("more").hidden = !more;
@@ -89,15 +89,20 @@ function makeCard(id) {
   cards.set(id, card);
   const text = card.querySelector(".text");
   const item = () => model.items.find((item) => item.id === id);
+  text.onclick = () => edit(card, text);
   text.onkeydown = (event) => {
-    if (event.key === "Escape") put(text, item().text);
-    if (event.key === "Escape" || (event.key === "Enter" && !event.shiftKey)) { event.preventDefault(); text.blur(); }
+    const editing = text.isContentEditable;
+    if (editing && event.key === "Escape") put(text, item().text);
+    const ends = event.key === "Escape" || (event.key === "Enter" && !event.shiftKey);
+    if (ends) event.preventDefault();
+    if (ends && editing) text.blur();
+    else if (event.key === "Enter") edit(card, text);
   };
-  text.onfocus = () => { card.draggable = false; };
   text.onblur = () => {
-    card.draggable = true;
     const now = text.innerText.trim();
-    if (now && item() && now !== item().text) model.update(id, { text: now });
+    const edited = text.isContentEditable;
+    [text.contentEditable, card.draggable] = ["false", true];
+    if (edited && now && item() && now !== item().text) model.update(id, { text: now });
     drawSoon();
   };
   card.onclick = ({ target }) => {
@@ -118,6 +123,15 @@ function makeCard(id) {
   };
   card.ondragend = () => { dragged = null; delete card.dataset.dragged; mark(null); };
   return card;
+}
+
+/** Lets the text be changed, until it loses the focus. */
+function edit(card, text) {
+  if (text.isContentEditable) return;
+  [text.contentEditable, card.draggable] = ["plaintext-only", false];
+  text.focus();
+  getSelection().selectAllChildren(text);
+  getSelection().collapseToEnd();
 }
 
 /** Puts a card into a column, so many cards from the top. */
