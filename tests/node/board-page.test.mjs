@@ -131,6 +131,30 @@ describe("the board's page", { timeout: 240_000 }, () => {
     assertClean(board);
   });
 
+  it("says a change again of which it hears nothing", async () => {
+    let swallowed = 0;
+    const prepare = async (page) => {
+      await page.clock.install();
+      await page.routeWebSocket(/./, (socket) => {
+        const server = socket.connectToServer();
+        socket.onMessage((message) => {
+          if (JSON.parse(message).type === "change" && swallowed++ === 0) return;
+          server.send(message);
+        });
+      });
+    };
+    const page = await BoardPage.open(browsers[0], board, `board ${(rooms += 1)}`, { prepare });
+    pages.push(page);
+    await page.add("todo", "hello?");
+    await page.has({ todo: ["hello? (yellow, saving)"] });
+    await page.is("Saving 1 change");
+    await until("it is swallowed", () => swallowed === 1);
+    await page.page.clock.fastForward(11_000);
+    await page.has({ todo: ["hello? (yellow, saved)"] });
+    await page.is("All changes saved");
+    assert.equal(swallowed, 2);
+  });
+
   it("has all that was saved after kill -9, and sends what waited", async (t) => {
     const server = await Board.start(path.join(data, "killed"));
     t.after(() => server.stop());

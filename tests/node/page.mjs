@@ -20,10 +20,14 @@ class Page {
   /** What the console said of errors, and exceptions. */
   errors = [];
 
-  /** Opens the page of a room, and waits until it is ready. */
-  static async open(browser, server, room, options) {
+  /**
+   * Opens the page of a room, and waits until it is ready. `prepare` does something before with the
+   * browser's page; the other options are those of the browser's context.
+   */
+  static async open(browser, server, room, { prepare, ...options } = {}) {
     const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
     const page = new this(await context.newPage());
+    await prepare?.(page.page);
     await page.page.goto(`${server.url}/?${new URLSearchParams({ room })}`);
     await page.ready();
     return page;

@@ -75,7 +75,7 @@ describe("the picture", { timeout: 120_000 }, () => {
     assert.equal(await page.phase(), "asleep");
   });
 
-  it("of the board shows cards of two people, saved and on their way", async (t) => {
+  it("of the board shows cards of two people, all saved", async (t) => {
     const board = await Board.start(path.join(directory, "board"), HOST);
     t.after(() => board.stop());
     const letters = Array.from({ length: 40 }, (_, n) => [["todo", "doing", "done"][n % 3], "gray", `Answer letter ${n + 1}`]);

@@ -247,7 +247,7 @@ fn bad_input_is_answered_and_changes_nothing() {
             ada.send(said.to_string()).await;
             match heard(&ada).as_slice() {
                 [Event::Refused { op: Some(5), reason }] => {
-                    assert!(reason.contains(why), "{reason}")
+                    assert!(reason.contains(why), "{reason}");
                 }
                 other => panic!("{said}: {other:?}"),
             }

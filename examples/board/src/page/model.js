@@ -9,6 +9,7 @@
 // that nothing is heard of for long is said again too: the server's attempt to store it may have failed.
 
 import { PartySocket } from "./partysocket/index.js";
+import { newId } from "./place.js";
 
 const PAGE = 30;  // items that are loaded at a time
 const MOST = 100; // what the server gives at once
@@ -59,6 +60,9 @@ export class Model {
     }
     return [...items.values()];
   }
+
+  /** An id for a new item: the newest. */
+  newId() { return newId(this.items.map((item) => item.id).sort().at(-1)); }
 
   create(item) { this.#want({ do: "create", item }); }
   update(id, changes) { this.#want({ do: "update", id, changes }); }

@@ -22,10 +22,11 @@ export function byPlace(a, b) {
   return a.id < b.id ? 1 : -1;
 }
 
-/** An id that no other item has, in the order of age. */
-export function newId() {
+/** An id that no other item has, in the order of age, also if this clock is behind that of `newest`. */
+export function newId(newest = "0") {
+  const now = Math.max(Date.now(), Number.parseInt(newest.slice(0, 12), 16));
   const [chance] = crypto.getRandomValues(new Uint32Array(1));
-  return Date.now().toString(16).padStart(12, "0") + chance.toString(16).padStart(8, "0");
+  return now.toString(16).padStart(12, "0") + chance.toString(16).padStart(8, "0");
 }
 
 /** The place of a new item: above all that are older, and above `top`, the place of the topmost. */

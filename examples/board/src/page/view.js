@@ -2,7 +2,7 @@
 // stays the same as long as its item is there, so that nobody loses the text that they are typing.
 
 import { Model } from "./model.js";
-import { between, byPlace, newId, placeOfNew } from "./place.js";
+import { between, byPlace, placeOfNew } from "./place.js";
 
 const COLUMNS = [["todo", "To do"], ["doing", "Doing"], ["done", "Done"]];
 const COLORS = ["yellow", "green", "blue", "pink", "gray"];
@@ -138,7 +138,7 @@ function edit(card, text) {
 function move(id, name, from) {
   const others = column(name).filter((item) => item.id !== id);
   const [above, below] = [others[from - 1]?.place, others[from]?.place];
-  const place = above === undefined ? placeOfNew(newId(), below) : between(below ?? "", above);
+  const place = above === undefined ? placeOfNew(model.newId(), below) : between(below ?? "", above);
   model.update(id, { column: name, place });
 }
 
@@ -175,7 +175,7 @@ for (const [name, title] of COLUMNS) {
     event.preventDefault();
     const text = input.value.trim();
     if (!text) return;
-    const id = newId();
+    const id = model.newId();
     const color = { todo: "yellow", doing: "blue", done: "green" }[name];
     model.create({ id, text, column: name, color, place: placeOfNew(id, column(name)[0]?.place) });
     input.value = "";
