@@ -78,7 +78,8 @@ describe("the picture", { timeout: 120_000 }, () => {
   it("of the board shows cards of two people, all saved", async (t) => {
     const board = await Board.start(path.join(directory, "board"), HOST);
     t.after(() => board.stop());
-    const letters = Array.from({ length: 40 }, (_, n) => [["todo", "doing", "done"][n % 3], "gray", `Answer letter ${n + 1}`]);
+    const columns = ["todo", "doing", "done"];
+    const letters = Array.from({ length: 40 }, (_, n) => [columns[n % 3], "gray", `Answer letter ${n + 1}`]);
     for (const [column, color, text] of [
       ...letters,
       ["done", "green", "Find a room"],

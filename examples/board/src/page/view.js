@@ -59,12 +59,15 @@ function drawState(shown) {
   const changes = unsaved === 1 ? "1 change" : `${unsaved} changes`;
   const state = !online ? (loaded ? "offline" : "connecting") : unsaved ? "saving" : "saved";
   $("state").dataset.state = state;
-  put($("state-text"), { offline: "Offline", connecting: "Connecting", saving: `Saving ${changes}`, saved: "All changes saved" }[state]);
-  put($("state-more"), state !== "offline" ? "" : unsaved ? `${changes} wait${unsaved === 1 ? "s" : ""} here, and will be sent` : "You can go on: changes will wait here");
+  const words = { offline: "Offline", connecting: "Connecting", saving: `Saving ${changes}`, saved: "All changes saved" };
+  put($("state-text"), words[state]);
+  const waiting = `${changes} ${unsaved === 1 ? "waits" : "wait"} here, and will be sent`;
+  put($("state-more"), state !== "offline" ? "" : unsaved ? waiting : "You can go on: changes will wait here");
   put($("people"), online ? String(model.people) : "–");
   put($("total"), !loaded ? "–" : more ? `${shown} of ${total}` : String(total));
   put($("total-unit"), total === 1 ? "card" : "cards");
-  put($("shown"), !loaded ? "" : more ? `The newest ${shown} of ${total} cards are loaded.` : total ? `All cards are loaded.` : "No cards yet. Add the first one.");
+  const all = total ? "All cards are loaded." : "No cards yet. Add the first one.";
+  put($("shown"), !loaded ? "" : more ? `The newest ${shown} of ${total} cards are loaded.` : all);
   $("more").hidden = !more;
   $("more").disabled = !online;
 }
@@ -149,7 +152,8 @@ let dragged = null; // an id
 /** Which card of a list a drop at this height would stand before, as a number from the top. */
 function target(list, y) {
   const others = [...list.children].filter((card) => cards.get(dragged) !== card);
-  const at = others.findIndex((card) => { const { top, height } = card.getBoundingClientRect(); return y < top + height / 2; });
+  const middle = (card) => { const { top, height } = card.getBoundingClientRect(); return top + height / 2; };
+  const at = others.findIndex((card) => y < middle(card));
   return { others, at: at < 0 ? others.length : at };
 }
 
