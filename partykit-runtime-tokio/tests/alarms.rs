@@ -82,7 +82,7 @@ impl Tower {
     fn runtime(&self, backend: impl Backend) -> Handle {
         let tower = self.clone();
         let builder = Runtime::builder().party_with("bell", move |_| Bell(tower.clone()));
-        builder.backend(Arc::new(backend)).build().handle()
+        builder.backend(Arc::new(backend)).build().unwrap().handle()
     }
 
     fn rung(&self) -> usize {
@@ -270,7 +270,7 @@ async fn nothing_is_left_of_a_runtime_that_is_dropped() {
     let (tower, backend) = (Tower::default(), Arc::new(MemoryBackend::default()));
     let factory = tower.clone();
     let builder = Runtime::builder().party_with("bell", move |_| Bell(factory.clone()));
-    let handle = builder.backend(backend.clone()).build().handle();
+    let handle = builder.backend(backend.clone()).build().unwrap().handle();
     set(&handle, "a", 100 * SECOND).await;
     drop(handle);
     sleep(10 * SECOND).await;
