@@ -13,7 +13,7 @@ use partykit_core::{
 use tokio::{runtime::Handle, time::Instant};
 use tracing::debug;
 
-use crate::{party::Party, registry::Registry};
+use crate::{DiskBackend, party::Party, registry::Registry};
 
 /// What rooms get from Tokio and from the machine below it. One for each runtime.
 pub(crate) struct TokioHost {
@@ -21,6 +21,8 @@ pub(crate) struct TokioHost {
     parties: HashMap<Arc<str>, Party>,
     registry: Registry,
     backend: Arc<dyn Backend>,
+    /// The backend, if it is ours to close.
+    store: Option<DiskBackend>,
     vars: Vars,
     tokio: Handle,
     origin: Instant,
@@ -34,6 +36,7 @@ impl TokioHost {
     pub(crate) fn new(
         parties: HashMap<Arc<str>, Party>,
         backend: Arc<dyn Backend>,
+        store: Option<DiskBackend>,
         vars: Vars,
         max_rooms: usize,
     ) -> Arc<Self> {
@@ -42,6 +45,7 @@ impl TokioHost {
             parties,
             registry: Registry::new(max_rooms),
             backend,
+            store,
             vars,
             tokio: Handle::current(),
             origin: Instant::now(),
@@ -63,6 +67,13 @@ impl TokioHost {
 
     pub(crate) fn vars(&self) -> &Vars {
         &self.vars
+    }
+
+    /// Ends storage in good order.
+    pub(crate) async fn close_store(&self) {
+        if let Some(store) = &self.store {
+            store.close().await;
+        }
     }
 
     pub(crate) fn tokio(&self) -> &Handle {
