@@ -1,4 +1,5 @@
-//! Serves the board, with its page: `cargo run -p board [ADDRESS]`.
+//! Serves the board, with its page: `cargo run -p board [ADDRESS]`. What it stores is in the directory
+//! that `PARTYKIT_DATA` names, else in `./.partykit`.
 
 mod page;
 
@@ -9,5 +10,7 @@ use partykit::{Result, Runtime};
 async fn main() -> Result {
     tracing_subscriber::fmt().with_target(false).without_time().init();
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:1999".to_owned());
-    Runtime::builder().party::<Board>("board").fallback(page::answer).serve(address).await
+    let data = std::env::var_os("PARTYKIT_DATA").unwrap_or_else(|| ".partykit".into());
+    let board = Runtime::builder().party::<Board>("board").data(data);
+    board.fallback(page::answer).serve(address).await
 }
