@@ -114,7 +114,7 @@ async fn a_directory_without_permission_is_an_error() {
     for part in ["lock", "store", "."] {
         let part = path.join(part);
         let before = fs::metadata(&part).unwrap().permissions();
-        fs::set_permissions(&part, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&part, fs::Permissions::from_mode(0o000)).unwrap();
         let is_barred = if part.is_dir() {
             fs::read_dir(&part).is_err()
         } else {

@@ -210,9 +210,9 @@ async fn pages_neither_lose_nor_repeat_a_row_that_stays() {
                 let Some((last, _)) = page.last().cloned() else { break };
                 let excluded = std::ops::Bound::Excluded(last);
                 if reverse {
-                    range.1 = excluded
+                    range.1 = excluded;
                 } else {
-                    range.0 = excluded
+                    range.0 = excluded;
                 }
                 found.extend(page.into_iter().map(|(key, _)| key));
             }
