@@ -348,6 +348,11 @@ impl Model {
         turn.spawns
     }
 
+    /// All that waits is put in flight.
+    pub(super) fn committing(&mut self) {
+        self.in_flight = self.pending.len();
+    }
+
     /// The commit in flight is durable, and the room knows it.
     pub(super) fn committed(&mut self) {
         let done = std::mem::take(&mut self.in_flight);
@@ -515,6 +520,14 @@ impl Turn {
 }
 
 impl Segment {
+    /// What these segments change together.
+    pub(super) fn merged(segments: &[Self]) -> Batch {
+        let mut merged = Batch::default();
+        let writes = segments.iter().flat_map(|segment| &segment.writes);
+        writes.for_each(|(_, batch)| merged.merge(batch.clone()));
+        merged
+    }
+
     /// What the room itself writes.
     pub(super) fn new(number: u64, batch: Batch) -> Self {
         Self { last: number, writes: vec![(number, batch)] }

@@ -116,7 +116,7 @@ fn happens() -> impl Strategy<Value = Op> {
     prop_oneof![
         20 => any::<bool>().prop_map(|tagged| Op::Connect { tagged }),
         20 => any::<u8>().prop_map(Op::Message),
-        12 => Just(Op::Ring),
+        20 => Just(Op::Ring),
         12 => any::<u8>().prop_map(Op::Leave),
         20 => any::<bool>().prop_map(|reply| Op::Request { reply }),
         6 => any::<u8>().prop_map(Op::OutsideSend),
@@ -139,7 +139,7 @@ fn handler_does() -> impl Strategy<Value = Op> {
         12 => (0..3_u8).prop_map(Op::Put),
         3 => (0..3_u8).prop_map(Op::Delete),
         2 => Just(Op::Clear),
-        5 => (0..4_000_u16).prop_map(Op::SetAlarm),
+        8 => (0..2_000_u16).prop_map(Op::SetAlarm),
         1 => Just(Op::DeleteAlarm),
         1 => Just(Op::WriteNothing),
         8 => any::<u8>().prop_map(Op::Send),

@@ -1,7 +1,7 @@
 //! What comes out of the machine, done as the driver does it.
 
 use super::{
-    model::{JobKind, Property, Request, What, parse},
+    model::{JobKind, Property, Request, Segment, What, parse},
     world::{Fault, Task, World, number_of},
 };
 use crate::{
@@ -40,7 +40,13 @@ impl World {
                 let newest = epoch == Some(Epoch(self.epoch));
                 self.model.check(Property::Commits, newest, "a commit under an old claim");
                 self.commit = epoch.map(|epoch| (batch, epoch));
-                self.model.in_flight = self.model.pending.len();
+                self.model.committing();
+                if let (Some((batch, _)), false) = (&self.commit, self.model.pending.is_empty()) {
+                    let ought = Segment::merged(&self.model.pending);
+                    let same = **batch == ought;
+                    let what = format!("{batch:?} is committed, and not {ought:?}");
+                    self.model.check(Property::Commits, same, what);
+                }
             }
             Output::Discard(_) | Output::Flush => {}
             Output::DropInstance => {
