@@ -168,6 +168,8 @@ impl<const HIBERNATES: bool> Server for Probe<HIBERNATES> {
     }
 }
 
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
 impl<const HIBERNATES: bool> Probe<HIBERNATES> {
     /// Does what it is told, and says what there is to answer.
     async fn perform(
@@ -291,7 +293,7 @@ impl<const HIBERNATES: bool> Probe<HIBERNATES> {
         room: &'a Room,
         sender: Option<&'a Connection>,
         commands: Vec<Command>,
-    ) -> Pin<Box<dyn Future<Output = Result<Vec<Option<Value>>>> + Send + 'a>> {
+    ) -> Boxed<'a, Result<Vec<Option<Value>>>> {
         Box::pin(async move {
             let mut answers = Vec::new();
             for command in commands {

@@ -34,7 +34,7 @@ pub(super) async fn store(room: &Room, command: Command) -> Result<Value> {
         Command::PutSized { key, key_bytes, bytes } => {
             let key = format!("{key:k<key_bytes$}");
             let value = format!("\"{}\"", "v".repeat(bytes.saturating_sub(2)));
-            json!({ "re": "put-sized", "error": error(storage.put_bytes(&key, value)) })
+            json!({ "re": "put-sized", "error": error(&storage.put_bytes(&key, value)) })
         }
         Command::Many { call, keys } => {
             let keys: Vec<String> = (0..keys).map(|n| format!("{n:04}")).collect();
@@ -47,7 +47,7 @@ pub(super) async fn store(room: &Room, command: Command) -> Result<Value> {
                     values.map(|values| found = Some(values.iter().flatten().count()))
                 }
             };
-            json!({ "re": "many", "error": error(done), "found": found })
+            json!({ "re": "many", "error": error(&done), "found": found })
         }
         Command::DeleteAll => {
             storage.delete_all();
@@ -64,7 +64,7 @@ pub(super) async fn store(room: &Room, command: Command) -> Result<Value> {
         }
         Command::SetAlarmAt { at } => {
             let set = storage.set_alarm(Timestamp::from_millis(at));
-            json!({ "re": "set-alarm-at", "error": error(set) })
+            json!({ "re": "set-alarm-at", "error": error(&set) })
         }
         Command::Alarm => {
             let at = storage.alarm().await?.map(Timestamp::as_millis);
@@ -101,7 +101,7 @@ fn list(range: Range) -> List {
 }
 
 /// What is wrong, if something is.
-fn error(result: Result<(), StorageError>) -> Option<&'static str> {
+fn error(result: &Result<(), StorageError>) -> Option<&'static str> {
     match result {
         Ok(()) => None,
         Err(StorageError::AlarmTooLate(_)) => Some("alarm-too-late"),
