@@ -35,6 +35,8 @@ pub mod runtime {
 /// Compiles the guide's examples.
 #[cfg(all(doctest, feature = "tokio", feature = "testing"))]
 mod guide {
+    #[doc = include_str!("../docs/src/alarms.md")]
+    struct Alarms;
     #[cfg(feature = "tls")]
     #[doc = include_str!("../docs/src/embedding.md")]
     struct Embedding;

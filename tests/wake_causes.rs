@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use partykit::{Body, Request, RoomPhase, WakeCause};
 use partykit_conformance::suite::{Client, Frame};
+use serde_json::json;
 use support::{House, log, who};
 
 /// A sleeping room with two clients.
@@ -82,6 +83,39 @@ async fn a_request_from_the_handle_wakes() {
     let answer = house.server.handle().request(House::PARTY, House::ROOM, request).await;
     assert_eq!(answer.expect("an answer").status(), 200);
     assert_eq!(causes(&house), [(WakeCause::Connect, 1), (WakeCause::Request, 1)]);
+}
+
+#[tokio::test]
+async fn an_alarm_wakes() {
+    let house = House::open().await;
+    let mut ada = house.connect("ada").await;
+    let mut bob = house.connect("bob").await;
+    ada.next_json().await;
+    ada.say("alarm").await;
+    assert_eq!(ada.next_text().await, "the alarm is set");
+    house.sleep().await;
+    log::clear();
+    for client in [&mut ada, &mut bob] {
+        assert_eq!(client.next_json().await, json!({ "alarm": 1 }), "a new instance rings");
+    }
+    assert!(log::lines().iter().any(|line| line.contains("cause=alarm")), "it is logged");
+    assert_eq!(causes(&house), [(WakeCause::Connect, 1), (WakeCause::Alarm, 1)]);
+    house.sleep().await;
+    assert_eq!(house.stats().account.sleeps, 2, "once");
+}
+
+#[tokio::test]
+async fn an_alarm_that_waits_does_not_wake() {
+    let (house, mut ada, _bob) = asleep().await;
+    ada.say("alarm in an hour").await;
+    assert_eq!(ada.next_text().await, "the alarm is set");
+    house.sleep().await;
+    let before = house.stats().account;
+    ada.ping(b"").await;
+    ada.next().await;
+    let after = house.stats().account;
+    assert_eq!((after.causes, after.sleeps), (before.causes, before.sleeps));
+    assert_eq!(house.stats().phase, RoomPhase::Asleep);
 }
 
 #[tokio::test]

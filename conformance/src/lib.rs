@@ -17,8 +17,8 @@ mod serve;
 pub mod suite;
 
 pub use probe::{
-    AUTO_REQUEST, AUTO_RESPONSE, Arrival, Command, IN_MEMORY, PARTIES, PROBE, Probe, SECRET, SMALL,
-    SMALL_BODY, SMALL_CONNECTIONS, SMALL_MESSAGE, STARTER, Small, Starter,
+    AUTO_REQUEST, AUTO_RESPONSE, Arrival, Call, Command, IN_MEMORY, PARTIES, PROBE, Probe, Range,
+    SECRET, SMALL, SMALL_BODY, SMALL_CONNECTIONS, SMALL_MESSAGE, STARTER, Small, Starter,
 };
 #[cfg(feature = "suite")]
 pub use serve::{Server, serve};

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures_util::{SinkExt, StreamExt};
 use partykit::{
-    Admit, Close, Connection, HandlerError, Lobby, Message, Options, Request, Response, Result,
-    Room, Server as Party, TaskResult,
+    Admit, Alarm, Close, Connection, HandlerError, Lobby, Message, Options, Request, Response,
+    Result, Room, Server as Party, TaskResult,
 };
 use partykit_conformance::{
     IN_MEMORY, PROBE, Probe, SMALL, STARTER, Small, Starter, serve,
@@ -146,6 +146,10 @@ impl<const HIBERNATES: bool> Party for Forgetful<HIBERNATES> {
 
     async fn on_request(&mut self, room: &Room, request: Request) -> Result<Response> {
         self.probe.on_request(room, request).await
+    }
+
+    async fn on_alarm(&mut self, room: &Room, alarm: Alarm) -> Result {
+        self.probe.on_alarm(room, alarm).await
     }
 
     async fn on_task(&mut self, room: &Room, result: TaskResult) -> Result {

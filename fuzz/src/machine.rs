@@ -8,8 +8,8 @@ use std::{
 use arbitrary::Arbitrary;
 use futures_executor::block_on;
 use partykit_core::{
-    Body, Connection, FaultyBackend, List, MemoryBackend, Message, Options, Request, Response,
-    Result, Room, Server,
+    Alarm, Body, Connection, FaultyBackend, List, MemoryBackend, Message, Options, Request,
+    Response, Result, Room, Server,
     testing::{TestConnection, TestRoom},
 };
 
@@ -39,6 +39,10 @@ enum RoomStep {
 /// What a handler does for a client.
 #[derive(Arbitrary, Clone, Copy, Debug, PartialEq, Eq)]
 enum Deed {
+    /// Sets the alarm and puts the row that says so.
+    Alarm,
+    /// The same, and fails.
+    AlarmThenFail,
     /// Closes the client's connection.
     Close,
     /// Deletes a row and says so.
@@ -57,7 +61,9 @@ enum Deed {
     Undo,
 }
 
-const DEEDS: [Deed; 8] = [
+const DEEDS: [Deed; 10] = [
+    Deed::Alarm,
+    Deed::AlarmThenFail,
     Deed::Close,
     Deed::Delete,
     Deed::Fail,
@@ -71,6 +77,12 @@ const DEEDS: [Deed; 8] = [
 /// A handler may take 30 s.
 const HANG: Duration = Duration::from_secs(31);
 
+/// The row that is there as long as the alarm is.
+const ALARM: &str = "alarm";
+
+/// An alarm's handler fails twice at most, and it rings again after 2 and 4 seconds.
+const RUNG_OUT: Duration = Duration::from_secs(60);
+
 /// No room has space for more events than this and one for every client.
 const MAX_STEPS: usize = 500;
 
@@ -81,8 +93,9 @@ type Rows = BTreeMap<String, Vec<u8>>;
 /// # Panics
 ///
 /// When the room stores something else than what its successful handlers wrote, when a client was told
-/// something else than what is durable, was told nothing, or is still connecting at the end, or when an
-/// instance is not what storage makes of it.
+/// something else than what is durable, was told nothing, or is still connecting at the end, when an
+/// instance is not what storage makes of it, or when there is an alarm without its row or a row without its
+/// alarm, or one that never rings.
 pub fn machine(bytes: &[u8]) {
     let steps = crate::values::<RoomStep>(bytes);
     block_on(async {
@@ -95,6 +108,9 @@ pub fn machine(bytes: &[u8]) {
         for client in &world.clients {
             assert!(client.end.is_answered(), "{} waits for ever", client.end.id());
         }
+        world.room.advance(RUNG_OUT).await;
+        assert_eq!(world.room.alarm().await, None, "an alarm does not ring");
+        assert!(!world.has_alarm_row().await, "an alarm is gone, and its handler has not run");
     });
 }
 
@@ -163,12 +179,16 @@ impl World {
             }
             // A failed commit takes with it what handlers did that ran before it was known. Who that is
             // depends on when a queue is worked off: the model has no queue while a failure is planned.
-            RoomStep::FailCommit if self.waiting.is_empty() => {
+            // Nor an alarm, which would take the failure to itself.
+            RoomStep::FailCommit
+                if self.waiting.is_empty() && self.room.alarm().await.is_none() =>
+            {
                 self.backend.fail_next_commit();
                 self.commit_fails = true;
             }
             RoomStep::FailCommit => {}
             RoomStep::Say(..) if self.commit_fails && !self.waiting.is_empty() => {}
+            RoomStep::Say(_, Deed::Alarm, _) if self.commit_fails => {}
             RoomStep::Hibernate => {
                 let slept = self.room.hibernate().await;
                 assert_eq!(slept.is_ok(), self.waiting.is_empty(), "{slept:?}");
@@ -217,8 +237,8 @@ impl World {
             match order.deed {
                 Deed::Hang => return self.waiting.push_front(order),
                 Deed::Close | Deed::Fail => {}
-                Deed::PutThenFail => {}
-                Deed::Undo => self.confirm(order),
+                Deed::AlarmThenFail | Deed::PutThenFail => {}
+                Deed::Alarm | Deed::Undo => self.confirm(order),
                 Deed::Delete | Deed::Put | Deed::SyncThenFail => {
                     if std::mem::take(&mut self.commit_fails) {
                         continue;
@@ -237,9 +257,16 @@ impl World {
         self.clients[order.client].expected.push(order.message());
     }
 
+    async fn has_alarm_row(&self) -> bool {
+        !self.room.rows(List::new().prefix(ALARM)).await.is_empty()
+    }
+
     async fn check(&mut self, step: &RoomStep) {
-        let stored: Rows = self.room.rows(List::new()).await.into_iter().collect();
+        let rows = List::new().prefix("row ");
+        let stored: Rows = self.room.rows(rows).await.into_iter().collect();
         assert_eq!(stored, self.rows, "after {step:?}");
+        let alarm = self.room.alarm().await;
+        assert_eq!(alarm.is_some(), self.has_alarm_row().await, "{alarm:?} after {step:?}");
         for client in &mut self.clients {
             let (told, expected) = (client.end.received(), std::mem::take(&mut client.expected));
             if client.end.is_open() {
@@ -307,6 +334,10 @@ impl Server for Ledger {
                 sender.send(message);
                 return Ok(());
             }
+            Deed::Alarm | Deed::AlarmThenFail => {
+                storage.put_bytes(ALARM, vec![order.key % 3])?;
+                storage.set_alarm(room.now() + Duration::from_secs(1))?;
+            }
             Deed::Delete => {
                 self.rows.remove(&order.row());
                 storage.delete(&order.row())?;
@@ -323,11 +354,17 @@ impl Server for Ledger {
         }
         sender.send(message);
         match order.deed {
-            Deed::PutThenFail => Err("asked to fail".into()),
+            Deed::AlarmThenFail | Deed::PutThenFail => Err("asked to fail".into()),
             // What stands in memory is durable, so the instance may stay or go.
             Deed::SyncThenFail => Err("asked to fail".into()),
             _ => Ok(()),
         }
+    }
+
+    async fn on_alarm(&mut self, room: &Room, alarm: Alarm) -> Result {
+        let failures = room.storage().get_bytes(ALARM).await?.ok_or("an alarm without its row")?;
+        room.storage().delete(ALARM)?;
+        if alarm.retries < u32::from(failures[0]) { Err("asked to fail".into()) } else { Ok(()) }
     }
 
     async fn on_request(&mut self, room: &Room, _: Request) -> Result<Response> {
@@ -336,6 +373,6 @@ impl Server for Ledger {
 }
 
 async fn stored(room: &Room) -> Result<Rows> {
-    let rows = room.storage().list_bytes(List::new()).await?;
+    let rows = room.storage().list_bytes(List::new().prefix("row ")).await?;
     Ok(rows.into_iter().map(|(key, value)| (key, value.to_vec())).collect())
 }

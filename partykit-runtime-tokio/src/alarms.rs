@@ -56,15 +56,7 @@ impl Alarms {
 
     /// Begins to ring the alarms in the store.
     pub(crate) fn start(self: &Arc<Self>, host: &Arc<TokioHost>) {
-        let ringer = Ringer {
-            alarms: self.clone(),
-            host: Arc::downgrade(host),
-            rooms: HashMap::new(),
-            ringing: FuturesUnordered::new(),
-            resting: FuturesUnordered::new(),
-            after: None,
-            failures: 0,
-        };
+        let ringer = Ringer::new(self, host);
         *lock(&self.task) = Some(host.tokio().spawn(ringer.run()));
     }
 
@@ -123,6 +115,18 @@ struct Busy {
 }
 
 impl Ringer {
+    fn new(alarms: &Arc<Alarms>, host: &Arc<TokioHost>) -> Self {
+        Self {
+            alarms: alarms.clone(),
+            host: Arc::downgrade(host),
+            rooms: HashMap::new(),
+            ringing: FuturesUnordered::new(),
+            resting: FuturesUnordered::new(),
+            after: None,
+            failures: 0,
+        }
+    }
+
     async fn run(mut self) {
         loop {
             let Some(host) = self.host.upgrade() else { return };
@@ -143,7 +147,11 @@ impl Ringer {
         let due = {
             let mut told = lock(&self.alarms.told);
             // Whatever is set while the store is asked is to be told.
-            told.looks_at = NEVER;
+            let first = std::mem::replace(&mut told.looks_at, NEVER);
+            if self.after.as_ref().is_some_and(|(after, _)| first <= *after) {
+                // The clock was set back: what is set for later now stands before what has rung.
+                self.after = None;
+            }
             std::mem::take(&mut told.due)
         };
         due.into_iter().for_each(|room| self.ring(room));
@@ -239,4 +247,34 @@ fn backoff(failures: u32) -> Duration {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use partykit_core::{Backend, Batch, MemoryBackend, RoomId, WakeUp};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_back_hides_no_alarm() {
+        let backend = Arc::new(MemoryBackend::default());
+        let host = TokioHost::new(HashMap::new(), backend.clone(), None, Arc::new(|_| None), 9);
+        host.alarms().stop();
+        let alarms = Alarms::new();
+        let mut ringer = Ringer::new(&alarms, &host);
+        let room = RoomAddress::new("bell", RoomId::new("r").unwrap());
+        ringer.after = Some((host.now() + Duration::from_secs(3600), room.clone()));
+
+        let (now, wait) = (host.now(), Duration::from_secs(20));
+        let at = now + wait;
+        let claim = backend.claim(&room).await.unwrap();
+        let batch = Batch { wake_up: Some(WakeUp::At(at)), ..Batch::default() };
+        backend.commit(&room, claim.epoch, batch).await.unwrap();
+        alarms.set(&room, at, now);
+        let next = ringer.look(&host).await.expect("it looks again");
+        assert!(next <= Instant::now() + wait);
+        sleep_until(next).await;
+        assert_eq!(ringer.look(&host).await, None);
+        assert_eq!(ringer.after, Some((at, room)), "it has rung");
+    }
 }

@@ -2,9 +2,11 @@
 
 pub(crate) mod log;
 
+use std::time::Duration;
+
 use partykit::{
-    Close, Connection, Message, Options, Request, Response, Result, Room, RoomPhase, RoomStats,
-    Runtime, Server, runtime::tokio::Builder,
+    Alarm, Close, Connection, Message, Options, Request, Response, Result, Room, RoomPhase,
+    RoomStats, Runtime, Server, runtime::tokio::Builder,
 };
 use partykit_conformance::{
     serve,
@@ -16,7 +18,8 @@ use tokio::net::TcpListener;
 /// Tells everybody how many are here, whenever that changes, and passes on what anybody says.
 ///
 /// To `who` it answers with what it knows: `count`, `connections` (their ids) and `events`, how many
-/// this instance has seen. To `heartbeat` the runtime answers.
+/// this instance has seen. `alarm` sets the alarm, in two seconds, and so does `alarm in an hour`. To
+/// `heartbeat` the runtime answers.
 #[derive(Debug, Default)]
 pub(crate) struct Switchboard {
     events: u32,
@@ -35,17 +38,33 @@ impl Server for Switchboard {
     async fn on_message(&mut self, room: &Room, sender: &Connection, message: Message) -> Result {
         tracing::info!("a message is handled");
         self.events += 1;
-        if message.as_text() == Some("who") {
-            sender.send(Message::from_json(&self.who(room))?);
-        } else {
-            room.broadcast(message).send();
-        }
+        let within = match message.as_text() {
+            Some("who") => {
+                sender.send(Message::from_json(&self.who(room))?);
+                return Ok(());
+            }
+            Some("alarm") => Duration::from_secs(2),
+            Some("alarm in an hour") => Duration::from_secs(3600),
+            _ => {
+                room.broadcast(message).send();
+                return Ok(());
+            }
+        };
+        room.storage().set_alarm(room.now() + within)?;
+        sender.send("the alarm is set");
         Ok(())
     }
 
     async fn on_close(&mut self, room: &Room, _: &Connection, _: Close) -> Result {
         self.events += 1;
         announce(room)
+    }
+
+    async fn on_alarm(&mut self, room: &Room, _: Alarm) -> Result {
+        self.events += 1;
+        let events = self.events;
+        room.broadcast(Message::from_json(&json!({ "alarm": events }))?).send();
+        Ok(())
     }
 
     async fn on_request(&mut self, room: &Room, _: Request) -> Result<Response> {

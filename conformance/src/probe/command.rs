@@ -39,7 +39,7 @@ pub enum Command {
         except_me: bool,
     },
     /// Sends texts `0`, `1`, .. to the one who asks, without an answer.
-    Many {
+    Frames {
         /// How many.
         frames: u32,
     },
@@ -74,6 +74,73 @@ pub enum Command {
         /// What their keys begin with.
         #[serde(default)]
         prefix: String,
+    },
+    /// The `rows` of a range, as pairs of key and value.
+    List(Range),
+    /// How many bytes are stored under a key: `bytes`, or `null`.
+    Size {
+        /// The key.
+        key: String,
+    },
+    /// Stores a JSON text of a certain size. An `error` says what is wrong.
+    PutSized {
+        /// What the key begins with; the rest is `k`s.
+        key: String,
+        /// The key's bytes.
+        key_bytes: usize,
+        /// The value's bytes, at least 2.
+        bytes: usize,
+    },
+    /// Names many keys in one call: `0000`, `0001`, .. An `error` says what is wrong; `found` is how many
+    /// of them had a value.
+    Many {
+        /// What is done with them.
+        call: Call,
+        /// How many.
+        keys: usize,
+    },
+    /// Forgets all that is stored.
+    DeleteAll,
+    /// Commits what is written so far.
+    Sync,
+    /// Does several things in one handler, and `answers` with what each of them answers.
+    All {
+        /// What it does.
+        commands: Vec<Command>,
+        /// Returns an `Err` then.
+        #[serde(default)]
+        fail: bool,
+    },
+    /// Does several things in one transaction, and says whether it is `kept`.
+    Transaction {
+        /// What it does.
+        commands: Vec<Command>,
+        /// Undoes them then.
+        #[serde(default)]
+        fail: bool,
+    },
+    /// Sets the alarm, and answers when it rings: `at`, in milliseconds of the room's clock.
+    SetAlarm {
+        /// In so many milliseconds.
+        within: i64,
+    },
+    /// Sets the alarm to a moment of the room's clock, in milliseconds. An `error` says what is wrong.
+    SetAlarmAt {
+        /// The moment.
+        at: u64,
+    },
+    /// When the alarm rings next: `at`, in milliseconds of the room's clock, or `null`.
+    Alarm,
+    /// Deletes the alarm.
+    DeleteAlarm,
+    /// What is done when the alarm rings, from now on: see [`Probe`](crate::Probe).
+    OnAlarm {
+        /// What it does.
+        #[serde(default)]
+        commands: Vec<Command>,
+        /// Fails then, so often.
+        #[serde(default)]
+        failures: u32,
     },
     /// Returns an `Err`; there is no answer to a message.
     Fail {
@@ -120,4 +187,38 @@ pub enum Command {
         /// What it is told.
         command: Box<Command>,
     },
+}
+
+/// What [`Command::List`] gives, in key order unless it says otherwise.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+#[allow(clippy::exhaustive_structs, reason = "cases and parties are of one crate")]
+pub struct Range {
+    /// What the keys begin with.
+    pub prefix: String,
+    /// The first key.
+    pub start: Option<String>,
+    /// The key before the first one.
+    pub start_after: Option<String>,
+    /// The key behind the last one.
+    pub end: Option<String>,
+    /// The last key first.
+    pub reverse: bool,
+    /// At most so many rows.
+    pub limit: Option<usize>,
+    /// The rows are loaded one after another.
+    pub stream: bool,
+}
+
+/// What is done with many keys.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(clippy::exhaustive_enums, reason = "cases and parties are of one crate")]
+pub enum Call {
+    /// They are stored.
+    Put,
+    /// They are read.
+    Get,
+    /// They are forgotten.
+    Delete,
 }

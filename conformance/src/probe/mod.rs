@@ -3,9 +3,10 @@ mod command;
 mod parties;
 mod small;
 mod starter;
+mod storing;
 
 pub use arrival::Arrival;
-pub use command::Command;
+pub use command::{Call, Command, Range};
 pub use parties::{AUTO_REQUEST, AUTO_RESPONSE, Probe, SECRET};
 pub use small::{SMALL_BODY, SMALL_CONNECTIONS, SMALL_MESSAGE, Small};
 pub use starter::Starter;

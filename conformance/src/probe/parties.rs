@@ -1,13 +1,18 @@
-use std::{future::poll_fn, task::Poll};
+use std::{future::poll_fn, pin::Pin, task::Poll};
 
 use partykit::{
-    Admit, Body, BoxError, CallError, Close, Connection, HandlerError, List, Lobby, Message,
+    Admit, Alarm, Body, BoxError, CallError, Close, Connection, HandlerError, Lobby, Message,
     Options, Request, RequestExt, Response, Result, Room, RoutePrefix, Server, TaskResult,
+    Timestamp,
     http::{Method, StatusCode, header},
 };
 use serde_json::{Value, json};
 
-use super::{Arrival, Command, arrival::seen};
+use super::{
+    Arrival, Command,
+    arrival::seen,
+    storing::{ON_ALARM, store},
+};
 
 /// A text that the runtime answers with [`AUTO_RESPONSE`], without the room.
 pub const AUTO_REQUEST: &str = "ping?";
@@ -25,6 +30,10 @@ pub const SECRET: &str = "hunter2";
 ///
 /// To requests it answers by the path behind the room: none: what it sees of the request; `do`: the
 /// answer to the command in the body; `echo`: the body; `fail` and `panic`: it does that.
+///
+/// When its alarm rings it tells everybody (`{"event": "alarm"}` with `scheduled`, `now`, `retries`, and
+/// `at`, which is what [`Command::Alarm`] answers then, and `reason`, why the room has started) and stores
+/// the same, together with those before, under `rang`. Then it does what [`Command::OnAlarm`] said.
 ///
 /// It keeps nothing in fields but what [`Command::Who`] shows as `instance`: so whether it hibernates
 /// shows nowhere else.
@@ -135,12 +144,31 @@ impl<const HIBERNATES: bool> Server for Probe<HIBERNATES> {
         }
     }
 
+    async fn on_alarm(&mut self, room: &Room, alarm: Alarm) -> Result {
+        let storage = room.storage();
+        let event = json!({
+            "event": "alarm", "scheduled": alarm.scheduled.as_millis(), "retries": alarm.retries,
+            "now": room.now().as_millis(), "at": storage.alarm().await?.map(Timestamp::as_millis),
+            "reason": format!("{:?}", room.start_reason()),
+        });
+        room.broadcast(Message::from_json(&event)?).send();
+        let mut rang = storage.get::<Vec<Value>>("rang").await?.unwrap_or_default();
+        rang.push(event);
+        storage.put("rang", &rang)?;
+        let Some(then) = storage.get(ON_ALARM).await? else { return Ok(()) };
+        let Command::OnAlarm { commands, failures } = then else { return Ok(()) };
+        self.perform_all(room, None, commands).await?;
+        if alarm.retries < failures { Err(SECRET.into()) } else { Ok(()) }
+    }
+
     async fn on_task(&mut self, room: &Room, result: TaskResult) -> Result {
         let event = json!({ "event": "task", "value": result.value::<String>()? });
         room.broadcast(Message::from_json(&event)?).send();
         Ok(())
     }
 }
+
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 impl<const HIBERNATES: bool> Probe<HIBERNATES> {
     /// Does what it is told, and says what there is to answer.
@@ -176,7 +204,7 @@ impl<const HIBERNATES: bool> Probe<HIBERNATES> {
                 broadcast.send();
                 return Ok(None);
             }
-            Command::Many { frames } => {
+            Command::Frames { frames } => {
                 let sender = by_message(sender)?;
                 (0..frames).for_each(|n| sender.send(n.to_string()));
                 return Ok(None);
@@ -202,9 +230,19 @@ impl<const HIBERNATES: bool> Probe<HIBERNATES> {
                 storage.delete(&key)?;
                 json!({ "re": "delete" })
             }
-            Command::Rows { prefix } => {
-                let rows = storage.list::<Value>(List::new().prefix(prefix)).await?;
-                json!({ "re": "rows", "rows": rows })
+            Command::All { commands, fail } => {
+                let answers = self.perform_all(room, sender, commands).await?;
+                if fail {
+                    return Err(SECRET.into());
+                }
+                json!({ "re": "all", "answers": answers })
+            }
+            Command::Transaction { commands, fail } => {
+                let kept = storage.transaction(async |_| {
+                    self.perform_all(room, sender, commands).await?;
+                    if fail { Err(BoxError::from(SECRET)) } else { Ok(()) }
+                });
+                json!({ "re": "transaction", "kept": kept.await.is_ok() })
             }
             Command::Fail { put } => {
                 self.write_and_say(room, sender, put)?;
@@ -244,8 +282,25 @@ impl<const HIBERNATES: bool> Probe<HIBERNATES> {
                 room.party(party).room(&id).tell(request)?;
                 json!({ "re": "tell" })
             }
+            command => store(room, command).await?,
         };
         Ok(Some(answer))
+    }
+
+    /// The same for several commands: what each of them answers.
+    fn perform_all<'a>(
+        &'a self,
+        room: &'a Room,
+        sender: Option<&'a Connection>,
+        commands: Vec<Command>,
+    ) -> Boxed<'a, Result<Vec<Option<Value>>>> {
+        Box::pin(async move {
+            let mut answers = Vec::new();
+            for command in commands {
+                answers.push(self.perform(room, sender, command).await?);
+            }
+            Ok(answers)
+        })
     }
 
     fn write_and_say(

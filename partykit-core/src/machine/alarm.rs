@@ -43,18 +43,23 @@ impl Machine {
     pub(crate) fn ring(&mut self, now: Duration, wall: Timestamp, row: AlarmRow) -> Option<Alarm> {
         let turn = self.turn.as_mut()?;
         let author = turn.author();
-        let (write, wake_up) = if row.rings() > wall {
-            // Somebody woke the room too early, and may have forgotten the time by that.
-            (None, Some(WakeUp::At(row.rings())))
-        } else if row.is_spent() {
-            self.facts.push(Fact::AlarmGivenUp);
-            (Some(None), Some(WakeUp::Never))
+        let batch = if row.rings() > wall || row.is_spent() {
+            // Who asks is answered when this is durable. No failure of the turn takes it back.
+            self.gate.write();
+            turn.base = self.gate.written();
+            if row.rings() > wall {
+                // Somebody woke the room too early, and may have forgotten the time by that.
+                Batch { wake_up: Some(WakeUp::At(row.rings())), ..Batch::default() }
+            } else {
+                self.facts.push(Fact::AlarmGivenUp);
+                alarm_batch(None)
+            }
         } else {
             turn.ringing = Some(Ringing { row, wall, now });
-            (Some(Some(row.counted().encode())), None)
+            let writes = [(AlarmRow::KEY, Some(row.counted().encode()))].into();
+            Batch { writes, ..Batch::default() }
         };
-        let writes = write.map(|write| (AlarmRow::KEY, write)).into_iter().collect();
-        self.gate.add(Batch { writes, wake_up, ..Batch::default() }, author);
+        self.gate.add(batch, author);
         self.begin_commit();
         self.turn.as_ref()?.ringing.as_ref().map(|ringing| ringing.row.alarm())
     }
@@ -95,10 +100,16 @@ impl Machine {
 
 impl Turn {
     /// A part of what the handler did is committed before it ends. An alarm that it has set by then
-    /// stands in the place of the one that rings.
+    /// stands in the place of the one that rings; but if it has deleted the row, that is not over yet.
     pub(super) fn keep_alarm(&mut self) {
-        if self.overlay.writes.get(&AlarmRow::KEY).is_some_and(Option::is_some) {
+        let Some(ringing) = &self.ringing else { return };
+        let write = self.overlay.writes.get(&AlarmRow::KEY);
+        if write.is_some_and(Option::is_some) {
             self.ringing = None;
+        } else if write.is_some() || self.overlay.clear {
+            let counted = ringing.row.counted();
+            self.overlay.writes.insert(AlarmRow::KEY, Some(counted.encode()));
+            self.overlay.wake_up = Some(WakeUp::At(counted.rings()));
         }
     }
 }

@@ -4,6 +4,7 @@
 //! does what the machine wants done, and [`model`] says what ought to come of it. Each promise is a test of its own; each of the last tests
 //! does something wrong on purpose and sees that it is noticed.
 
+mod alarms;
 mod checks;
 mod model;
 mod op;
@@ -97,6 +98,11 @@ fn a_room_that_shuts_down_begins_nothing() {
 }
 
 #[test]
+fn an_alarm_rings_when_it_is_due_and_is_stored_until_its_handler_has_succeeded() {
+    holds(Property::Alarms);
+}
+
+#[test]
 fn an_open_gate_is_noticed() {
     is_noticed(Fault::OpenGate, Property::Gate);
 }
@@ -124,6 +130,21 @@ fn a_guard_that_the_room_ignores_is_noticed() {
 #[test]
 fn a_state_that_survives_its_failed_commit_is_noticed() {
     is_noticed(Fault::StateKept, Property::States);
+}
+
+#[test]
+fn an_alarm_that_is_removed_when_it_begins_to_ring_is_noticed() {
+    is_noticed(Fault::RemovedAlarm, Property::Alarms);
+}
+
+#[test]
+fn an_alarm_that_rings_before_its_time_is_noticed() {
+    is_noticed(Fault::EarlyRing, Property::Alarms);
+}
+
+#[test]
+fn a_wake_up_that_the_store_forgets_is_noticed() {
+    is_noticed(Fault::NoWakeUp, Property::Alarms);
 }
 
 fn holds(property: Property) {

@@ -1,5 +1,6 @@
 //! The rules that a property states badly, and what once broke one.
 
+mod alarms;
 mod bench;
 mod hang_up;
 

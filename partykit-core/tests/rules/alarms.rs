@@ -253,6 +253,32 @@ fn a_sync_in_the_handler_does_not_lose_it() {
 }
 
 #[test]
+fn a_sync_of_a_handler_that_deletes_does_not_lose_it() {
+    for program in ["noalarm put:k=v sync", "clear sync", "clear put:k=v sync noalarm sync"] {
+        for end in ["stuck", "fail", "panic"] {
+            test(async |stage| {
+                let room = stage.room();
+                stage.on("alarm", &format!("{program} alarm? {end}"));
+                room.request(told("alarm:10")).await.unwrap();
+                room.advance(10 * SECOND).await;
+                assert!(stage.journal().contains(&"alarm=none".to_owned()));
+                stage.on("alarm", program);
+                if end == "stuck" {
+                    room.crash().await;
+                }
+                room.advance(60 * SECOND).await;
+                let journal = stage.journal();
+                let again: Vec<_> =
+                    journal.iter().filter(|line| line.starts_with("alarm at")).collect();
+                assert_eq!(again.len(), 1, "{program} {end}: {journal:?}");
+                assert!(again[0].ends_with("due 10 retry 1"), "{program} {end}: {journal:?}");
+                assert_eq!(room.alarm().await, None, "{program} {end}");
+            });
+        }
+    }
+}
+
+#[test]
 fn a_room_that_cannot_start_has_it_ring_when_it_can() {
     test(async |stage| {
         let room = stage.room();

@@ -39,7 +39,7 @@ pub(super) async fn many_frames_keep_their_order(target: &Target) {
     for mode in Mode::BOTH {
         let room = target.room(mode, "order");
         let mut client = room.connect("ada").await;
-        client.tell(Command::Many { frames: 1000 }).await;
+        client.tell(Command::Frames { frames: 1000 }).await;
         for n in 0..1000 {
             assert_eq!(client.next_text().await, n.to_string());
         }

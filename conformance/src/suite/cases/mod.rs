@@ -1,4 +1,5 @@
 mod address;
+mod alarms;
 mod calls;
 mod closing;
 mod connecting;
@@ -12,6 +13,7 @@ mod requests;
 mod rooms;
 mod sleeping;
 mod starting;
+mod storage;
 mod waking;
 
 use super::Case;
@@ -63,6 +65,19 @@ macro_rules! for_each_case {
             starting {
                 a_failing_start_is_tried_again, a_hundred_at_once_see_one_start,
                 the_reason_is_told,
+            }
+            storage {
+                a_failed_handler_leaves_nothing, calls_take_128_keys,
+                delete_all_leaves_nothing, handlers_write_32_mib, keys_have_2048_bytes,
+                lists_have_bounds, lists_see_what_the_handler_wrote,
+                rows_have_two_million_bytes, streams_are_lists, sync_outlives_a_failure,
+                transactions_can_be_undone,
+            }
+            alarms {
+                a_failed_handler_sets_none, a_failing_one_rings_again, a_past_one_rings_at_once,
+                delete_all_deletes_it, it_can_be_deleted, it_can_be_replaced,
+                its_handler_sets_the_next, one_too_late_is_an_error, rings_once_at_its_time,
+                rings_where_nobody_is, sleepers_are_woken, the_new_one_replaces_a_retry,
             }
             sleeping { storage_survives, tasks_come_back }
             waking {

@@ -23,6 +23,7 @@ impl World {
             }
         }
         self.check_reads();
+        self.check_alarm();
         let awake = self.machine.phase() == Phase::Awake;
         let idle = self.idle();
         let reasons = self.machine.reasons();

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::{Batch, Connection};
+use super::alarms::Ringing;
+use crate::{Batch, Connection, Timestamp};
 
 /// The rows of a store.
 pub(super) type Rows = BTreeMap<Bytes, Bytes>;
@@ -44,6 +45,8 @@ pub(super) enum Property {
     Reads,
     /// A task runs from its handler's commit until it ends or is cancelled.
     Tasks,
+    /// An alarm rings when it is due and not before, and is stored until its handler has succeeded.
+    Alarms,
     /// No handler can run for ever.
     Deadlines,
     /// A room that shuts down begins nothing.
@@ -59,6 +62,8 @@ pub(super) struct Model {
     pub(super) acked: u64,
     /// What successful handlers wrote since, oldest first.
     pub(super) pending: Vec<Segment>,
+    /// How many of them are in the commit that is in flight.
+    pub(super) in_flight: usize,
     pub(super) turn: Option<Turn>,
     pub(super) said: Vec<Said>,
     pub(super) clients: Vec<Client>,
@@ -78,11 +83,12 @@ pub(super) struct Turn {
     pub(super) id: u64,
     pub(super) job: JobKind,
     /// The last write before its own; after a `sync`, before those that were not synced.
-    base: u64,
-    writes: Vec<(u64, Batch)>,
+    pub(super) base: u64,
+    pub(super) writes: Vec<(u64, Batch)>,
     states: Vec<(usize, Option<Bytes>)>,
     spawns: Vec<u64>,
     savepoints: Vec<Savepoint>,
+    pub(super) ringing: Option<Ringing>,
     /// A commit before it has failed: nothing of it counts.
     pub(super) void: bool,
 }
@@ -96,6 +102,8 @@ struct Savepoint {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum JobKind {
+    /// For whoever asked with this number.
+    Alarm(usize),
     Start,
     Connect(usize),
     Request(usize),
@@ -154,6 +162,8 @@ pub(super) struct Client {
 pub(super) struct Request {
     pub(super) answer: Option<super::world::Answered>,
     pub(super) done: bool,
+    /// It asks whether the alarm is due.
+    pub(super) alarm: bool,
 }
 
 impl Model {
@@ -176,6 +186,7 @@ impl Model {
             states: Vec::new(),
             spawns: Vec::new(),
             savepoints: Vec::new(),
+            ringing: None,
             void: false,
         };
         self.turn = Some(turn);
@@ -183,8 +194,7 @@ impl Model {
 
     /// Numbers a write of the running handler and gives it the row that tells its number.
     pub(super) fn write(&mut self, clear: bool, key: Option<(Bytes, bool)>) -> Option<Batch> {
-        self.last_write += 1;
-        let number = Bytes::from(self.last_write.to_string());
+        let number = Bytes::from(self.next_write().to_string());
         let mut batch = Batch { clear, ..Batch::default() };
         if let Some((key, put)) = key {
             batch.writes.insert(key, put.then(|| number.clone()));
@@ -192,6 +202,11 @@ impl Model {
         batch.writes.insert(Bytes::from_static(LAST), Some(number));
         self.turn.as_mut()?.writes.push((self.last_write, batch.clone()));
         Some(batch)
+    }
+
+    pub(super) fn next_write(&mut self) -> u64 {
+        self.last_write += 1;
+        self.last_write
     }
 
     /// What the running handler reads.
@@ -286,6 +301,7 @@ impl Model {
     }
 
     pub(super) fn sync(&mut self) {
+        self.sync_alarm();
         let latest = self.latest();
         let Some(turn) = &mut self.turn else { return };
         let (writes, states) = (std::mem::take(&mut turn.writes), std::mem::take(&mut turn.states));
@@ -295,6 +311,7 @@ impl Model {
 
     /// The running handler succeeded.
     pub(super) fn finish(&mut self) {
+        self.finish_alarm();
         let Some(turn) = self.turn.take() else { return };
         self.keep(turn.writes, turn.states);
         if let JobKind::Connect(client) = turn.job {
@@ -307,7 +324,7 @@ impl Model {
             }
             self.last_said = order;
         }
-        if let JobKind::Request(request) = turn.job
+        if let JobKind::Request(request) | JobKind::Alarm(request) = turn.job
             && self.requests[request].answer.is_some()
         {
             self.say(None, What::Respond(request));
@@ -315,8 +332,8 @@ impl Model {
         turn.spawns.into_iter().for_each(|id| self.say(None, What::Spawn(id)));
     }
 
-    /// The running handler failed. Returns the tasks that are taken back.
-    pub(super) fn fail(&mut self) -> Vec<u64> {
+    /// The running handler failed, at this time. Returns the tasks that are taken back.
+    pub(super) fn fail(&mut self, wall: Timestamp) -> Vec<u64> {
         let Some(turn) = self.turn.take() else { return Vec::new() };
         self.take_back(|said| {
             said.deferred || (said.turn == Some(turn.id) && said.after > turn.base)
@@ -324,16 +341,26 @@ impl Model {
         if let JobKind::Connect(client) = turn.job {
             self.clients[client].listed = false;
         }
+        if let (JobKind::Alarm(asked), Some(ringing), false) = (turn.job, &turn.ringing, turn.void)
+        {
+            self.fail_alarm(asked, ringing, wall);
+        }
         turn.spawns
     }
 
-    /// The commit up to this write is durable, and the room knows it.
-    pub(super) fn committed(&mut self, upto: u64) {
-        let done = self.pending.iter().take_while(|segment| segment.last <= upto).count();
+    /// All that waits is put in flight.
+    pub(super) fn committing(&mut self) {
+        self.in_flight = self.pending.len();
+    }
+
+    /// The commit in flight is durable, and the room knows it.
+    pub(super) fn committed(&mut self) {
+        let done = std::mem::take(&mut self.in_flight);
         for segment in self.pending.drain(..done) {
             segment.writes.iter().for_each(|(_, batch)| apply(&mut self.stored, batch));
+            self.acked = segment.last;
         }
-        self.acked = upto;
+        let upto = self.acked;
         for client in &mut self.clients {
             let durable = client.states.iter().rposition(|(after, _)| *after <= upto);
             client.states.drain(..durable.unwrap_or(0));
@@ -346,10 +373,8 @@ impl Model {
         for client in &mut self.clients {
             client.states.retain(|(after, _)| *after <= self.acked);
         }
-        self.pending.clear();
+        self.lost(stored);
         self.turn.iter_mut().for_each(|turn| turn.void = true);
-        self.acked = last_write(&stored);
-        self.stored = stored;
     }
 
     /// Something leaves the room while the store holds these rows.
@@ -367,7 +392,7 @@ impl Model {
                 format!("{what:?} left, although what was written before it is taken back"),
             ),
         }
-        let (needs, has) = (self.live_until(after), last_write(store));
+        let (needs, has) = (self.live_until(after), self.reached(store));
         if needs > has {
             let what = format!("{what:?} follows write {needs}, and the store has up to {has}");
             self.broken(Property::Gate, what);
@@ -416,9 +441,7 @@ impl Model {
     pub(super) fn crash(&mut self, stored: Rows) {
         self.take_back(|_| true);
         self.turn = None;
-        self.pending.clear();
-        self.acked = last_write(&stored);
-        self.stored = stored;
+        self.lost(stored);
         for client in &mut self.clients {
             (client.lost, client.ended, client.listed) = (true, true, false);
             client.states = vec![(0, client.connection.committed_state())];
@@ -426,8 +449,26 @@ impl Model {
         self.requests.iter_mut().for_each(|request| request.done = true);
     }
 
+    /// What waits is void, and the store holds these rows.
+    fn lost(&mut self, stored: Rows) {
+        self.acked = self.reached(&stored);
+        self.pending.clear();
+        self.in_flight = 0;
+        self.stored = stored;
+    }
+
+    /// The number of the last write that a store with these rows has.
+    fn reached(&self, store: &Rows) -> u64 {
+        let whole = Segment::fold(&self.stored, &self.pending[..self.in_flight]);
+        match self.pending[..self.in_flight].last() {
+            Some(last) if *store == whole => last.last,
+            _ if *store == self.stored => self.acked,
+            _ => last_write(store),
+        }
+    }
+
     /// The number of the last write that nobody has taken back.
-    fn latest(&self) -> u64 {
+    pub(super) fn latest(&self) -> u64 {
         self.live_until(u64::MAX)
     }
 
@@ -469,7 +510,29 @@ impl Model {
     }
 }
 
+impl Turn {
+    /// All that it wrote since the last `sync`.
+    pub(super) fn merged(&self) -> Batch {
+        let mut merged = Batch::default();
+        self.writes.iter().for_each(|(_, batch)| merged.merge(batch.clone()));
+        merged
+    }
+}
+
 impl Segment {
+    /// What these segments change together.
+    pub(super) fn merged(segments: &[Self]) -> Batch {
+        let mut merged = Batch::default();
+        let writes = segments.iter().flat_map(|segment| &segment.writes);
+        writes.for_each(|(_, batch)| merged.merge(batch.clone()));
+        merged
+    }
+
+    /// What the room itself writes.
+    pub(super) fn new(number: u64, batch: Batch) -> Self {
+        Self { last: number, writes: vec![(number, batch)] }
+    }
+
     /// What the store holds once this segment and those before it are in it.
     pub(super) fn fold(rows: &Rows, segments: &[Self]) -> Rows {
         let mut rows = rows.clone();

@@ -19,6 +19,8 @@ pub(super) enum Op {
         tagged: bool,
     },
     Message(u8),
+    /// Somebody thinks that the alarm may be due.
+    Ring,
     Leave(u8),
     Request {
         reply: bool,
@@ -35,6 +37,8 @@ pub(super) enum Op {
     Put(u8),
     Delete(u8),
     Clear,
+    SetAlarm(u16),
+    DeleteAlarm,
     WriteNothing,
     Send(u8),
     Broadcast {
@@ -112,6 +116,7 @@ fn happens() -> impl Strategy<Value = Op> {
     prop_oneof![
         20 => any::<bool>().prop_map(|tagged| Op::Connect { tagged }),
         20 => any::<u8>().prop_map(Op::Message),
+        20 => Just(Op::Ring),
         12 => any::<u8>().prop_map(Op::Leave),
         20 => any::<bool>().prop_map(|reply| Op::Request { reply }),
         6 => any::<u8>().prop_map(Op::OutsideSend),
@@ -134,6 +139,8 @@ fn handler_does() -> impl Strategy<Value = Op> {
         12 => (0..3_u8).prop_map(Op::Put),
         3 => (0..3_u8).prop_map(Op::Delete),
         2 => Just(Op::Clear),
+        8 => (0..2_000_u16).prop_map(Op::SetAlarm),
+        1 => Just(Op::DeleteAlarm),
         1 => Just(Op::WriteNothing),
         8 => any::<u8>().prop_map(Op::Send),
         8 => (any::<bool>(), prop::option::of(any::<u8>()))

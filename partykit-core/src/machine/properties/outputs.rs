@@ -1,7 +1,7 @@
 //! What comes out of the machine, done as the driver does it.
 
 use super::{
-    model::{JobKind, Property, What, parse},
+    model::{JobKind, Property, Request, Segment, What, parse},
     world::{Fault, Task, World, number_of},
 };
 use crate::{
@@ -40,6 +40,13 @@ impl World {
                 let newest = epoch == Some(Epoch(self.epoch));
                 self.model.check(Property::Commits, newest, "a commit under an old claim");
                 self.commit = epoch.map(|epoch| (batch, epoch));
+                self.model.committing();
+                if let (Some((batch, _)), false) = (&self.commit, self.model.pending.is_empty()) {
+                    let ought = Segment::merged(&self.model.pending);
+                    let same = **batch == ought;
+                    let what = format!("{batch:?} is committed, and not {ought:?}");
+                    self.model.check(Property::Commits, same, what);
+                }
             }
             Output::Discard(_) | Output::Flush => {}
             Output::DropInstance => {
@@ -105,8 +112,14 @@ impl World {
             Effect::Respond(..) if self.fault == Fault::LostAnswer => {}
             Effect::Respond(reply, response) => {
                 if let Ok(response) = &response {
-                    let number = parse(response.body().bytes().expect("a body"));
-                    self.model.released(What::Respond(number as usize), &self.store);
+                    let body = response.body().bytes().expect("a body");
+                    // One at a time is asked whether the alarm is due, and its answer is empty.
+                    let asks = |request: &Request| request.alarm && !request.done;
+                    let number = match body.is_empty() {
+                        true => self.model.requests.iter().rposition(asks).expect("who asks"),
+                        false => parse(body) as usize,
+                    };
+                    self.model.released(What::Respond(number), &self.store);
                 }
                 drop(reply.send(response));
             }
@@ -156,6 +169,7 @@ impl World {
                 self.model.check(Property::Closes, right, "on_close of a connection not due");
                 JobKind::Other
             }
+            Job::Alarm => self.asked(),
             Job::Start => JobKind::Start,
             _ => JobKind::Other,
         };
@@ -165,6 +179,9 @@ impl World {
             connection.set_tags(tags.into());
             self.machine.list(connection);
             self.model.clients[client].listed = true;
+        }
+        if matches!(job, Job::Alarm) {
+            self.begin_alarm();
         }
     }
 

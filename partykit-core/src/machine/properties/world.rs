@@ -12,15 +12,12 @@ use bytes::Bytes;
 use futures_channel::oneshot;
 
 use super::{
-    model::{
-        Client, JobKind, LAST, Model, Property, Request, Rows, Segment, What, apply, last_write,
-        parse,
-    },
+    model::{Client, JobKind, Model, Property, Request, Rows, Segment, What, apply},
     op::{Ending, Fate, Op, Setup},
 };
 use crate::{
     Batch, Body, Claim, Close, Connection, Epoch, ErrorId, Message, Options, Refusal, Response,
-    RoomAddress, RoomId, TaskResult,
+    RoomAddress, RoomId, TaskResult, Timestamp,
     calls::Chain,
     error::Failure,
     host::{Outgoing, Socket},
@@ -46,6 +43,12 @@ pub(super) enum Fault {
     HiddenGuard,
     /// What a failed commit undid is done again.
     StateKept,
+    /// An alarm is removed when it begins to ring.
+    RemovedAlarm,
+    /// The driver's clock is ahead.
+    EarlyRing,
+    /// The store forgets when a room is to be woken.
+    NoWakeUp,
 }
 
 pub(super) struct World {
@@ -55,6 +58,8 @@ pub(super) struct World {
     pub(super) options: Options,
     pub(super) now: Duration,
     pub(super) store: Rows,
+    /// When the store says that the room is to be woken.
+    pub(super) wake_up: Option<Timestamp>,
     pub(super) epoch: u64,
     pub(super) claiming: bool,
     pub(super) commit: Option<(Arc<Batch>, Epoch)>,
@@ -99,6 +104,7 @@ impl World {
             options,
             now: Duration::ZERO,
             store: Rows::new(),
+            wake_up: None,
             epoch: 0,
             claiming: false,
             commit: None,
@@ -131,6 +137,8 @@ impl World {
             // The longest time in which a room that cannot start refuses.
             self.pass(Duration::from_secs(30));
             self.step(&Op::Request { reply: true });
+            self.all_ends();
+            self.ring_out();
         }
         self.all_ends();
         if !self.options.hibernate {
@@ -158,6 +166,7 @@ impl World {
                     self.push(Event::Message { sender, message });
                 }
             }
+            Op::Ring => self.ring(),
             Op::Leave(n) => self.client(n).into_iter().for_each(|client| self.leave(client)),
             Op::Request { reply } => self.request(reply),
             Op::OutsideSend(n) => self.send(None, n),
@@ -212,6 +221,8 @@ impl World {
             Op::Put(key) => self.write(false, Some((key, true))),
             Op::Delete(key) => self.write(false, Some((key, false))),
             Op::Clear => self.write(true, None),
+            Op::SetAlarm(millis) => self.set_alarm(millis),
+            Op::DeleteAlarm => self.delete_alarm(),
             Op::WriteNothing => assert!(self.machine.write(Vec::new()).is_ok(), "it is small"),
             Op::Send(n) => self.send(self.running, n),
             Op::Broadcast { tagged, except } => {
@@ -279,14 +290,14 @@ impl World {
         let (sender, answer) = reply.then(oneshot::channel).unzip();
         let request = request.into();
         let event = Event::Request { request, chain: Chain::new(), reply: sender };
-        self.model.requests.push(Request { answer, done: !reply });
+        self.model.requests.push(Request { answer, done: !reply, alarm: false });
         if !self.push(event) {
             self.model.requests[number].done = true;
         }
     }
 
     /// Whether the machine took the event.
-    fn push(&mut self, event: Event) -> bool {
+    pub(super) fn push(&mut self, event: Event) -> bool {
         let taken = self.machine.push(self.now, event).is_ok();
         self.arrivals += u64::from(taken);
         let refuses = self.drained && taken;
@@ -321,13 +332,10 @@ impl World {
 
     fn crash(&mut self) {
         if let Some((batch, _)) = self.commit.take() {
-            let (store, segments) = (&self.store, &self.model.pending);
-            let upto = batch.writes.get(LAST).cloned().flatten().map_or(0, |n| parse(&n));
-            let done = segments.iter().take_while(|segment| segment.last <= upto).count();
-            let whole = Segment::fold(store, &segments[..done]);
+            let whole = Segment::fold(&self.store, &self.model.pending[..self.model.in_flight]);
             // Half of the commits that are cut off reach the store all the same.
-            if upto % 2 == 0 {
-                apply(&mut self.store, &batch);
+            if self.arrivals.is_multiple_of(2) {
+                self.store_batch(&batch);
                 self.model.check(Property::Storage, self.store == whole, "a batch is not whole");
             }
         }
@@ -394,7 +402,7 @@ impl World {
         self.machine.end_transaction(keep);
     }
 
-    fn finish(&mut self, ending: Ending) {
+    pub(super) fn finish(&mut self, ending: Ending) {
         let done = matches!(ending, Ending::Done | Ending::Streaming);
         while self.model.transactions() > 0 {
             self.end_transaction(done);
@@ -424,7 +432,7 @@ impl World {
     }
 
     fn fail(&mut self, failure: Failure) {
-        let tasks = self.model.fail();
+        let tasks = self.model.fail(self.wall());
         self.tasks.retain(|id, _| !tasks.contains(id));
         self.running = None;
         self.machine.turn_ended(self.now, Err(Failed { failure, id: ErrorId::planned(0) }));
@@ -455,7 +463,7 @@ impl World {
         let failed =
             || Failed { failure: Failure::Error("planned".into()), id: ErrorId::planned(0) };
         if !ok {
-            self.model.fail();
+            self.model.fail(self.wall());
             self.running = None;
         }
         self.machine.claimed(self.now, if ok { Ok(claim) } else { Err(failed()) });
@@ -463,20 +471,18 @@ impl World {
 
     fn end_commit(&mut self, fate: Fate) {
         let Some((batch, _)) = self.commit.take() else { return };
-        let upto = batch.writes.get(LAST).cloned().flatten().map_or(0, |number| parse(&number));
-        let done = self.model.pending.iter().take_while(|segment| segment.last <= upto).count();
-        let whole = Segment::fold(&self.model.stored, &self.model.pending[..done]);
+        let done = &self.model.pending[..self.model.in_flight];
+        let whole = Segment::fold(&self.model.stored, done);
         if fate != Fate::Failed && self.fault != Fault::LostCommit {
-            apply(&mut self.store, &batch);
-            let is_whole = self.store == whole && last_write(&whole) == upto;
+            self.store_batch(&batch);
             self.model.check(
                 Property::Storage,
-                is_whole,
+                self.store == whole,
                 format!("{:?} is stored, and the handlers wrote {whole:?}", self.store),
             );
         }
         if fate == Fate::Stored {
-            self.model.committed(upto);
+            self.model.committed();
             self.machine.commit_ended(self.now, Ok(()));
         } else {
             self.model.commit_failed(self.store.clone());
@@ -493,6 +499,12 @@ impl World {
                     .for_each(|client| drop(client.connection.commit_state(kept.clone())));
             }
         }
+    }
+
+    fn store_batch(&mut self, batch: &Batch) {
+        let batch = self.spoiled(batch.clone());
+        apply(&mut self.store, &batch);
+        self.wake_up_stored(&batch);
     }
 
     fn client(&self, n: u8) -> Option<usize> {
