@@ -38,6 +38,7 @@ async fn judge(plan: &Plan) -> Result {
     let report = run(plan).await?;
     println!("{report}");
     if report.kills < plan.kills || !report.violations.is_empty() {
+        eprintln!("{}", report.last_words);
         return Err("the server did not keep its word".into());
     }
     if report.writes == 0 || report.rings == 0 {

@@ -1,5 +1,5 @@
 use std::{
-    fs::OpenOptions,
+    fs::{self, OpenOptions},
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -54,9 +54,7 @@ impl Process {
         let read = timeout(PATIENCE, BufReader::new(out).read_line(&mut line)).await;
         let address = read.ok().and_then(|_| line.trim().parse().ok());
         address.ok_or_else(|| {
-            let said = std::fs::read_to_string(&self.log).unwrap_or_default();
-            let last = said.char_indices().rev().nth(2_000).map_or(0, |(at, _)| at);
-            io::Error::other(format!("the server does not start: {}", &said[last..]))
+            io::Error::other(format!("the server does not start: {}", last_words(&self.log)))
         })
     }
 
@@ -66,4 +64,10 @@ impl Process {
         self.child.kill().await?;
         Ok(ran)
     }
+}
+
+/// The end of what servers have logged.
+pub(crate) fn last_words(log: &Path) -> String {
+    let said = fs::read(log).unwrap_or_default();
+    String::from_utf8_lossy(&said[said.len().saturating_sub(2_000)..]).into_owned()
 }

@@ -14,7 +14,7 @@ use crate::{
     Fault, Loss, Storing, Violation,
     crowd::{Crowd, Room, ask},
     power::{self, Power},
-    process::Process,
+    process::{Process, last_words},
     protocol::{Ask, PARTY, Told},
 };
 
@@ -57,6 +57,8 @@ pub struct Report {
     pub rings: u64,
     /// Each promise that was broken, with its room. The run ends with the kill after which it is found.
     pub violations: Vec<(String, Violation)>,
+    /// The last that the servers logged.
+    pub last_words: String,
 }
 
 /// Kills a server as the plan says, and checks after each kill.
@@ -197,6 +199,7 @@ impl<'a> Run<'a> {
             writes: sum(|room| room.history().writes),
             rings: sum(|room| room.history().rings),
             violations: self.violations,
+            last_words: last_words(&self.place.path().join("server.log")),
         }
     }
 }
@@ -218,7 +221,7 @@ async fn nothing_unseen(power: &Power) -> Result<(), BoxError> {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kills, writes, rings, violations } = self;
+        let Self { kills, writes, rings, violations, .. } = self;
         write!(f, "{kills} kills, {writes} writes confirmed, {rings} alarms heard, ")?;
         write!(f, "{} promises broken", violations.len())?;
         violations

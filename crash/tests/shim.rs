@@ -1,5 +1,7 @@
 //! The power loss itself, before anything is judged by it.
 
+#![cfg(target_os = "linux")]
+
 use std::path::Path;
 
 use partykit_crash::{self_test, shim};

@@ -137,17 +137,18 @@ impl Disk {
         // A journaling file system keeps changes of names in order, over all directories.
         let names_until = random.u64(..=self.changes);
         for node in &mut self.nodes {
-            let until = match node {
-                Node::Directory { .. } => names_until,
-                Node::File { pending, .. } => {
-                    let kept = random.usize(..=pending.len());
-                    if let Some((_, FileChange::Write(_, data))) = pending[..kept].last_mut() {
+            if let Node::File { pending, .. } = node {
+                pending.retain_mut(|(_, change)| {
+                    if let FileChange::Write(_, data) = change
+                        && random.bool()
+                    {
                         data.truncate(random.usize(..=data.len()));
                     }
-                    pending[..kept].last().map_or(0, |(number, _)| number + 1)
-                }
-            };
-            node.settle(until);
+                    random.bool()
+                });
+            }
+            let is_file = matches!(node, Node::File { .. });
+            node.settle(if is_file { u64::MAX } else { names_until });
         }
     }
 
@@ -271,5 +272,71 @@ fn set(names: &mut Names, change: &NameChange) {
             Some(node) => names.insert(name.clone(), *node),
             None => names.remove(name),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A log of a new file `a`, its name synced, then `abcdef` in three writes; and the directory.
+    fn torn() -> (tempfile::TempDir, Disk) {
+        let place = tempfile::tempdir().unwrap();
+        let mut disk = Disk::scan(place.path()).unwrap();
+        let directory = fs::metadata(place.path()).unwrap().ino();
+        let node = directory + 1;
+        let mut log = Vec::new();
+        for record in [
+            Record::Create { directory, name: b"a", node },
+            Record::SyncBegins { node: directory, ticket: 0 },
+            Record::SyncEnds { ticket: 0 },
+            Record::Write { node, offset: 0, data: b"ab" },
+            Record::SyncBegins { node, ticket: 1 },
+            Record::Write { node, offset: 2, data: b"cd" },
+            Record::SyncEnds { ticket: 1 },
+            Record::Write { node, offset: 4, data: b"ef" },
+        ] {
+            record.encode(&mut log);
+        }
+        disk.replay(&log).unwrap();
+        (place, disk)
+    }
+
+    fn left(disk: &mut Disk, loss: Loss, place: &Path) -> Vec<u8> {
+        disk.lose(loss);
+        let directory = place.join("left");
+        disk.write_to(&directory).unwrap();
+        let found = fs::read(directory.join("a")).unwrap();
+        fs::remove_dir_all(directory).unwrap();
+        found
+    }
+
+    #[test]
+    fn a_sync_is_for_what_was_there_when_it_began() {
+        let (place, mut disk) = torn();
+        assert_eq!(left(&mut disk, Loss::Everything, place.path()), b"ab");
+    }
+
+    #[test]
+    fn of_what_was_not_synced_anything_may_survive() {
+        let (place, disk) = torn();
+        let random = (0..200).map(fastrand::Rng::with_seed);
+        let found: BTreeSet<_> = random
+            .map(|random| left(&mut disk.clone(), Loss::Something(random), place.path()))
+            .collect();
+        let some: [&[u8]; 5] = [b"ab", b"abc", b"abcd", b"ab\0\0ef", b"abcdef"];
+        assert!(some.into_iter().all(|some| found.contains(some)), "{found:?}");
+        assert!(found.iter().all(|found| found.starts_with(b"ab")), "{found:?}");
+    }
+
+    #[test]
+    fn a_log_with_a_gap_is_refused_and_one_that_differs_is_seen() {
+        let (place, mut disk) = torn();
+        assert_eq!(disk.differences(place.path()).unwrap(), [place.path().join("a")]);
+        fs::write(place.path().join("a"), "abcdef").unwrap();
+        assert!(disk.differences(place.path()).unwrap().is_empty());
+        let mut log = Vec::new();
+        Record::Remove { directory: 0, name: b"b" }.encode(&mut log);
+        assert!(disk.replay(&log).unwrap_err().to_string().contains("missed"));
     }
 }

@@ -25,8 +25,8 @@ pub use self_test::self_test;
 pub enum Loss {
     /// None survives.
     Everything,
-    /// Some do, as this generator throws: of each file a first part of its changes, the last of them
-    /// torn; of all directories a first part of their changes.
+    /// Some do, as this generator throws: of each file any of its changes, and some of those torn; of
+    /// all directories a first part of their changes.
     Something(fastrand::Rng),
 }
 

@@ -10,8 +10,13 @@ use std::{
 };
 
 use hyper::body::Bytes;
-use partykit::{Backend, MemoryBackend, Request, Response, Result, Runtime, http::StatusCode};
+use partykit::{
+    Backend, Request, Response, Result, Runtime,
+    http::StatusCode,
+    runtime::tokio::{DiskBackend, Durability},
+};
 use tokio::net::TcpListener;
+use tracing_subscriber::filter::LevelFilter;
 
 pub use faults::Fault;
 
@@ -37,6 +42,7 @@ pub struct Storing {
 ///
 /// When it cannot listen, or the store cannot be opened.
 pub async fn serve(storing: &Storing) -> Result {
+    tracing_subscriber::fmt().with_max_level(LevelFilter::WARN).with_writer(io::stderr).init();
     let backend = storing.open()?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
@@ -55,7 +61,9 @@ pub async fn serve(storing: &Storing) -> Result {
 
 impl Storing {
     fn open(&self) -> Result<Arc<dyn Backend>> {
-        let backend: Arc<dyn Backend> = Arc::new(MemoryBackend::default());
+        let durability = if self.relaxed { Durability::Relaxed } else { Durability::Durable };
+        let backend: Arc<dyn Backend> =
+            Arc::new(DiskBackend::open(&self.data, durability)?);
         Ok(match self.fault {
             Some(fault) => Arc::new(faults::Faulty::new(backend, fault)),
             None => backend,
