@@ -44,6 +44,7 @@ mod shutdown;
 mod signals;
 mod socket;
 mod stats;
+mod store;
 #[cfg(feature = "tls")]
 mod tls;
 mod upgrade;
@@ -55,6 +56,7 @@ pub use listen::Listener;
 pub use runtime::Runtime;
 pub use service::RuntimeService;
 pub use stats::{PartyStats, RuntimeStats};
+pub use store::{DiskBackend, Durability, StoreError};
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use tls::{TlsListener, TlsStream};

@@ -1,0 +1,246 @@
+use std::sync::Arc;
+
+use partykit_core::{BackendError, WakeUp};
+
+use super::{
+    Durability,
+    error::Fault,
+    home::{Facts, Home},
+    keys,
+    log::{self, Head, Log},
+    queue::Waiting,
+    record::Record,
+    replay::{Mark, replay},
+    tree::{self, Snapshot, Tree},
+    upkeep::Upkeep,
+};
+
+/// An open store, as its one writer has it: the tree, the log in front of it, and what moves rows from
+/// there to the tree's files.
+#[derive(Debug)]
+pub(super) struct Engine {
+    home: Home,
+    tree: Arc<Tree>,
+    log: Option<Log>,
+    upkeep: Upkeep,
+    record: Record,
+    /// Of the last commit.
+    number: u64,
+    durability: Durability,
+}
+
+/// What became of each commit of a group.
+pub(super) type Answers = Vec<Result<(), BackendError>>;
+
+impl Engine {
+    /// Opens the tree and brings it up to the end of the log. What the log had is in the tree's files
+    /// then, so that no file of the log is ever continued whose end nobody knows.
+    ///
+    /// Gives the directory back if that fails.
+    pub(super) fn open(
+        mut home: Home,
+        durability: Durability,
+        failed: impl Fn(Fault) + Send + 'static,
+    ) -> Result<Self, (Home, Fault)> {
+        match recover(&mut home, failed) {
+            Ok((tree, upkeep, number)) => {
+                let record = Record::default();
+                Ok(Self { home, tree, log: None, upkeep, record, number, durability })
+            }
+            Err(fault) => Err((home, fault)),
+        }
+    }
+
+    pub(super) fn tree(&self) -> &Arc<Tree> {
+        &self.tree
+    }
+
+    /// Writes commits as one, and syncs them if they are to be durable. At most one of them is of any
+    /// one room.
+    ///
+    /// # Errors
+    ///
+    /// The store has failed: it is to be opened anew, and only then one knows which of these commits it
+    /// has. All of them or none.
+    pub(super) fn commit(&mut self, commits: &[Waiting]) -> Result<Answers, Fault> {
+        self.record.clear();
+        let before = self.tree.snapshot();
+        let mut answers = Vec::with_capacity(commits.len());
+        for commit in commits {
+            let point = self.record.point();
+            let encoded = encode(commit, &before, &mut self.record);
+            if encoded.is_err() {
+                self.record.back_to(point);
+            }
+            let path = self.home.path();
+            answers.push(encoded.map_err(|fault| BackendError::Failed(fault.at(path).into())));
+        }
+        drop(before);
+        if !self.record.is_empty() {
+            self.write()?;
+        }
+        Ok(answers)
+    }
+
+    /// Makes durable what was written.
+    pub(super) fn sync(&mut self) -> Result<(), Fault> {
+        self.log.as_mut().map_or(Ok(()), Log::sync).map_err(Fault::io("written"))
+    }
+
+    /// Whether there is something to [sync](Engine::sync).
+    pub(super) fn is_synced(&self) -> bool {
+        self.log.as_ref().is_none_or(Log::is_synced)
+    }
+
+    /// Ends in good order. What is found later must reach to the last commit.
+    pub(super) fn close(mut self) -> Result<(), Fault> {
+        self.sync()?;
+        drop(self.upkeep);
+        let facts = self.home.facts();
+        if facts.number != self.number {
+            self.home.write(Facts { number: self.number, ..facts })?;
+        }
+        Ok(())
+    }
+
+    /// Gives up the tree and the log, whose state nobody knows, and keeps the directory.
+    pub(super) fn into_home(self) -> Home {
+        let Self { home, tree, upkeep, .. } = self;
+        drop(upkeep);
+        // A file of the tree that nobody needs is removed when the last one lets go of it, by its name:
+        // by then, a new tree could have given that name to another.
+        while Arc::strong_count(&tree) > 1 {
+            std::thread::park_timeout(std::time::Duration::from_millis(1));
+        }
+        home
+    }
+
+    fn write(&mut self) -> Result<(), Fault> {
+        let size = self.record.size();
+        let is_full = self.tree.in_memory() >= tree::IN_MEMORY;
+        let mut log = match self.log.take() {
+            Some(log) if log.has_room_for(size) && !is_full => log,
+            log => self.next_log(log, size)?,
+        };
+        let record = self.record.finish(self.number + 1, log.seed());
+        log.append(record).map_err(Fault::io("written"))?;
+        if self.durability == Durability::Durable {
+            log.sync().map_err(Fault::io("written"))?;
+        }
+        self.number += 1;
+        self.tree.change(self.record.changes());
+        self.log = Some(log);
+        Ok(())
+    }
+
+    /// Ends a file of the log, has what it holds written to the tree's files, and begins the next.
+    fn next_log(&mut self, log: Option<Log>, size: usize) -> Result<Log, Fault> {
+        if let Some(mut log) = log {
+            log.sync().map_err(Fault::io("written"))?;
+            self.upkeep.catch_up();
+            let mark = Mark { number: self.number, file: log.index() };
+            self.tree.seal(mark);
+            self.upkeep.flush(mark);
+        }
+        let facts = self.home.facts();
+        let index = facts.newest + 1;
+        let head = Head {
+            index,
+            first: self.number + 1,
+            length: log::FILE.max((log::HEAD + size) as u64),
+            is_durable: self.durability == Durability::Durable,
+        };
+        let log = Log::create(&self.home.log(), head, self.home.seed(index))
+            .map_err(Fault::io("written"))?;
+        self.home.write(Facts { newest: index, ..facts })?;
+        Ok(log)
+    }
+}
+
+fn recover(
+    home: &mut Home,
+    failed: impl Fn(Fault) + Send + 'static,
+) -> Result<(Arc<Tree>, Upkeep, u64), Fault> {
+    let facts = home.facts();
+    let tree = Tree::open(&home.tree(), facts.has_tree)?;
+    if !facts.has_tree {
+        super::home::sync_dir(home.path()).map_err(Fault::io("written"))?;
+        home.write(Facts { has_tree: true, ..facts })?;
+    }
+    let mark = tree.mark()?;
+    let end = replay(home, mark, |changes| tree.change(changes))?;
+    if end != mark {
+        tree.seal(end);
+        tree.flush()?;
+    }
+    // All files: those that the tree has now, and one that was begun only, if there is one.
+    log::remove(&home.log(), |_| true).map_err(Fault::io("cleaned up"))?;
+    let upkeep = Upkeep::start(tree.clone(), home.log(), failed)?;
+    Ok((tree, upkeep, end.number))
+}
+
+/// Adds what a commit changes to a record.
+fn encode(commit: &Waiting, before: &Snapshot, record: &mut Record) -> Result<(), Fault> {
+    let (room, batch) = (&commit.room, &commit.batch);
+    let rows = keys::rows(room);
+    if batch.clear {
+        let everything = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+        let range = keys::within(&rows, &everything);
+        let mut cleared = range.map(|range| before.range(range)).transpose()?;
+        while let Some(cleared) = &mut cleared
+            && let Some((key, _)) = cleared.next(false)?
+        {
+            if !batch.writes.contains_key(&key[rows.len()..]) {
+                record.remove(&key);
+            }
+        }
+    }
+    let mut key = rows.clone();
+    for (row, value) in &batch.writes {
+        key.truncate(rows.len());
+        key.extend_from_slice(row);
+        match value {
+            Some(value) => record.put(&key, value),
+            None => record.remove(&key),
+        }
+    }
+    match batch.wake_up.or(batch.clear.then_some(WakeUp::Never)) {
+        Some(wake_up) => encode_wake_up(commit, wake_up, before, record),
+        None => Ok(()),
+    }
+}
+
+fn encode_wake_up(
+    commit: &Waiting,
+    wake_up: WakeUp,
+    before: &Snapshot,
+    record: &mut Record,
+) -> Result<(), Fault> {
+    let room = &commit.room;
+    let time = keys::time(room);
+    let former = match before.get(&time)? {
+        Some(value) => Some(
+            keys::read_time(&value).ok_or_else(|| Fault::damage("the time of a wake-up is none"))?,
+        ),
+        None => None,
+    };
+    let next = match wake_up {
+        WakeUp::At(at) => Some(at),
+        WakeUp::Never => None,
+    };
+    if former == next {
+        return Ok(());
+    }
+    if let Some(former) = former {
+        record.remove(&keys::wake(former, room));
+    }
+    match next {
+        Some(at) => {
+            record.put(&time, &at.as_millis().to_be_bytes());
+            record.put(&keys::wake(at, room), &[]);
+        }
+        None => record.remove(&time),
+    }
+    Ok(())
+}
+

@@ -1,0 +1,113 @@
+use std::{fmt, io, path::PathBuf};
+
+/// Why a [`DiskBackend`](crate::DiskBackend) could not be opened.
+///
+/// ```
+/// use partykit_runtime_tokio::{DiskBackend, Durability, StoreError};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let file = tempfile::NamedTempFile::new()?;
+/// let error = DiskBackend::open(file.path().join("data"), Durability::Durable).unwrap_err();
+/// assert!(matches!(error, StoreError::Io { .. }));
+/// assert!(error.to_string().contains("data"), "it says where");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Another process has the store open, or another backend of this process.
+    #[error("the store in {} is in use, by another process or elsewhere in this one", path.display())]
+    InUse {
+        /// The directory of the store.
+        path: PathBuf,
+    },
+    /// A later release has written the store.
+    #[error(
+        "the store in {} has format {found}, and this release reads formats up to {known} only",
+        path.display()
+    )]
+    NewerFormat {
+        /// The directory of the store.
+        path: PathBuf,
+        /// The format of the store.
+        found: u32,
+        /// The newest format that this release reads.
+        known: u32,
+    },
+    /// The files are not as they were written: rows that rooms were told are stored are lost, or may be
+    /// wrong. Nothing was changed. A copy of the directory from elsewhere is the way out.
+    #[error("the store in {} is damaged: {what}", path.display())]
+    Damaged {
+        /// The directory of the store.
+        path: PathBuf,
+        /// Which file, where in it, and what is wrong.
+        what: String,
+    },
+    /// The operating system refused: no permission, no space, no directory.
+    #[error("the store in {} cannot be {doing}: {source}", path.display())]
+    Io {
+        /// The directory of the store.
+        path: PathBuf,
+        /// What was to be done with it: "read", "written", "locked" and so on.
+        doing: &'static str,
+        /// What the operating system says.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What went wrong, without where: the directory is added on the way out.
+#[derive(Debug)]
+pub(super) enum Fault {
+    Damage(String),
+    InUse,
+    Io(&'static str, io::Error),
+    NewerFormat(u32),
+}
+
+impl Fault {
+    pub(super) fn damage(what: impl Into<String>) -> Self {
+        Self::Damage(what.into())
+    }
+
+    /// For `map_err`: what was to be done when the operating system refused.
+    pub(super) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::Io(doing, error)
+    }
+
+    pub(super) fn at(self, path: impl Into<PathBuf>) -> StoreError {
+        let path = path.into();
+        match self {
+            Self::Damage(what) => StoreError::Damaged { path, what },
+            Self::InUse => StoreError::InUse { path },
+            Self::Io(doing, source) => StoreError::Io { path, doing, source },
+            Self::NewerFormat(found) => {
+                StoreError::NewerFormat { path, found, known: super::home::FORMAT }
+            }
+        }
+    }
+}
+
+impl From<lsm_tree::Error> for Fault {
+    fn from(error: lsm_tree::Error) -> Self {
+        match error {
+            lsm_tree::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Self::Damage(format!("a file of the tree is too short: {error}"))
+            }
+            lsm_tree::Error::Io(error) => Self::Io("used", error),
+            error => Self::Damage(format!("a file of the tree: {error:?}")),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damage(what) => write!(f, "damaged: {what}"),
+            Self::InUse => f.write_str("in use by another process"),
+            Self::Io(doing, error) => write!(f, "it cannot be {doing}: {error}"),
+            Self::NewerFormat(found) => write!(f, "written by a later release, in format {found}"),
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! What tests make go wrong below the log.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, LazyLock, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+/// The faults of one store. Those of one directory are shared.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Faults(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    syncs: AtomicU32,
+    writes: AtomicU32,
+}
+
+impl Faults {
+    /// Those of the store whose log is in this directory.
+    pub(super) fn of(log: &Path) -> Self {
+        static ALL: LazyLock<Mutex<HashMap<PathBuf, Faults>>> = LazyLock::new(Mutex::default);
+        ALL.lock().unwrap().entry(log.to_owned()).or_default().clone()
+    }
+
+    /// The next so many syncs fail, after everything was written.
+    pub(super) fn fail_syncs(&self, count: u32) {
+        self.0.syncs.store(count, Ordering::SeqCst);
+    }
+
+    /// The next so many writes fail, after half of what was to be written.
+    pub(super) fn fail_writes(&self, count: u32) {
+        self.0.writes.store(count, Ordering::SeqCst);
+    }
+
+    pub(super) fn before_sync(&self) -> io::Result<()> {
+        take(&self.0.syncs).map_or(Ok(()), |()| Err(io::Error::other("a planned failure to sync")))
+    }
+
+    pub(super) fn before_write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
+        let Some(()) = take(&self.0.writes) else { return Ok(()) };
+        file.write_all(&bytes[..bytes.len() / 2])?;
+        Err(io::Error::other("a planned failure to write"))
+    }
+}
+
+fn take(count: &AtomicU32) -> Option<()> {
+    let less = |count: u32| count.checked_sub(1);
+    count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).ok().map(drop)
+}

@@ -1,0 +1,194 @@
+//! How rows of all rooms share one ordered key space.
+//!
+//! The first byte says what a row is. A room's address follows with the length of each of its parts
+//! before it, so that no address is the beginning of another, whatever bytes it has.
+
+use std::ops::Bound;
+
+use bytes::Bytes;
+use partykit_core::{KeyRange, RoomAddress, RoomId, Timestamp};
+
+/// The longest key of the tree.
+pub(super) const MAX: usize = u16::MAX as usize;
+
+/// The row that says how much of the log the tree's files hold.
+pub(super) const MARK: &[u8] = b"m";
+
+/// A row of a room: `r`, the room, the row's own key.
+const ROW: u8 = b'r';
+/// When a room is to be woken: `t`, the room.
+const TIME: u8 = b't';
+/// The same in order: `w`, the time, the room.
+const WAKE: u8 = b'w';
+
+/// What all keys of a room's rows begin with. They order by what follows.
+pub(super) fn rows(room: &RoomAddress) -> Vec<u8> {
+    let mut key = Vec::with_capacity(64);
+    key.push(ROW);
+    push_room(&mut key, room);
+    key
+}
+
+pub(super) fn time(room: &RoomAddress) -> Vec<u8> {
+    let mut key = vec![TIME];
+    push_room(&mut key, room);
+    key
+}
+
+pub(super) fn wake(at: Timestamp, room: &RoomAddress) -> Vec<u8> {
+    let mut key = vec![WAKE];
+    key.extend(at.as_millis().to_be_bytes());
+    push_room(&mut key, room);
+    key
+}
+
+/// What is before the first wake-up, and what is behind the last one.
+pub(super) fn wakes() -> (Vec<u8>, Vec<u8>) {
+    (vec![WAKE], vec![WAKE + 1])
+}
+
+/// What [`wake`] made; `None` if it is no such key.
+pub(super) fn read_wake(key: &[u8]) -> Option<(Timestamp, RoomAddress)> {
+    let (at, rest) = key.strip_prefix(&[WAKE])?.split_first_chunk()?;
+    let (party, rest) = read_part(rest)?;
+    let (room, rest) = read_part(rest)?;
+    let address = RoomAddress::new(party, RoomId::new(room).ok()?);
+    rest.is_empty().then_some((Timestamp::from_millis(u64::from_be_bytes(*at)), address))
+}
+
+/// The value of a [`time`] row.
+pub(super) fn read_time(value: &[u8]) -> Option<Timestamp> {
+    Some(Timestamp::from_millis(u64::from_be_bytes(value.try_into().ok()?)))
+}
+
+/// The range of the tree that is `range` of a room's rows; `None` if no key can lie in it.
+pub(super) fn within(prefix: &[u8], range: &KeyRange) -> Option<(Bound<Vec<u8>>, Bound<Vec<u8>>)> {
+    let join = |key: &Bytes| [prefix, key].concat();
+    let start = match &range.0 {
+        Bound::Included(key) => Bound::Included(join(key)),
+        Bound::Excluded(key) => Bound::Excluded(join(key)),
+        Bound::Unbounded => Bound::Included(prefix.to_vec()),
+    };
+    let end = match &range.1 {
+        Bound::Included(key) => Bound::Included(join(key)),
+        Bound::Excluded(key) => Bound::Excluded(join(key)),
+        Bound::Unbounded => Bound::Excluded(behind(prefix)),
+    };
+    let is_crossed = match (&start, &end) {
+        (Bound::Included(start), Bound::Included(end)) => start > end,
+        (
+            Bound::Included(start) | Bound::Excluded(start),
+            Bound::Included(end) | Bound::Excluded(end),
+        ) => start >= end,
+        _ => false,
+    };
+    (!is_crossed).then_some((start, end))
+}
+
+/// The first key that does not begin with `prefix`, which begins with one of the bytes above.
+fn behind(prefix: &[u8]) -> Vec<u8> {
+    let mut key = prefix.to_vec();
+    while key.last() == Some(&u8::MAX) {
+        key.pop();
+    }
+    if let Some(last) = key.last_mut() {
+        *last += 1;
+    }
+    key
+}
+
+/// A part that is too long for its length makes a key that is longer than [`MAX`], which is refused.
+fn push_room(key: &mut Vec<u8>, room: &RoomAddress) {
+    for part in [room.party(), room.room()] {
+        let length = u16::try_from(part.len()).unwrap_or(u16::MAX);
+        key.extend(length.to_be_bytes());
+        key.extend(part.as_bytes());
+    }
+}
+
+fn read_part(key: &[u8]) -> Option<(&str, &[u8])> {
+    let (length, rest) = key.split_first_chunk()?;
+    let (part, rest) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
+    Some((std::str::from_utf8(part).ok()?, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn address(party: &str, room: &str) -> RoomAddress {
+        RoomAddress::new(party, RoomId::new(room).unwrap())
+    }
+
+    #[test]
+    fn no_room_is_the_beginning_of_another() {
+        let rooms = [
+            address("a", "b"),
+            address("a", "bc"),
+            address("ab", "c"),
+            address("a", "b\0"),
+            address("a\0", "b"),
+            address("", "ab"),
+            address("a", &"\u{10FFFF}".repeat(256)),
+            address("a", &"b".repeat(1024)),
+        ];
+        for one in &rooms {
+            for other in rooms.iter().filter(|other| *other != one) {
+                assert!(!rows(one).starts_with(&rows(other)), "{one} and {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_prefix_that_ends_in_the_last_bytes_has_an_end() {
+        assert_eq!(behind(b"ra\xFF\xFF"), b"rb");
+        assert_eq!(behind(b"r\0"), b"r\x01");
+    }
+
+    proptest! {
+        #[test]
+        fn wake_ups_order_by_time_and_come_back(
+            times in prop::array::uniform2(any::<u64>()),
+            rooms in prop::array::uniform2("\\PC{1,8}"),
+            parties in prop::array::uniform2("\\PC{0,4}"),
+        ) {
+            let made = [0, 1].map(|n| {
+                (Timestamp::from_millis(times[n]), address(&parties[n], &rooms[n]))
+            });
+            let keys = made.each_ref().map(|(at, room)| wake(*at, room));
+            for (key, made) in keys.iter().zip(&made) {
+                prop_assert_eq!(read_wake(key).as_ref(), Some(made));
+            }
+            if times[0] != times[1] {
+                prop_assert_eq!(keys[0] < keys[1], times[0] < times[1]);
+            }
+        }
+
+        #[test]
+        fn a_range_holds_the_rows_it_names_and_no_others(
+            keys in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..4), 0..8),
+            start in prop::collection::vec(any::<u8>(), 0..4),
+            end in prop::collection::vec(any::<u8>(), 0..4),
+            kinds in prop::array::uniform2(0..3),
+        ) {
+            let bound = |key: &[u8], kind| match kind {
+                0 => Bound::Included(Bytes::copy_from_slice(key)),
+                1 => Bound::Excluded(Bytes::copy_from_slice(key)),
+                _ => Bound::Unbounded,
+            };
+            let range = (bound(&start, kinds[0]), bound(&end, kinds[1]));
+            let prefix = rows(&address("p", "r"));
+            let found = within(&prefix, &range);
+            for key in keys {
+                let full = [&prefix[..], &key].concat();
+                let is_in = found.as_ref().is_some_and(|found| {
+                    std::ops::RangeBounds::contains(found, &full)
+                });
+                let key = Bytes::from(key);
+                prop_assert_eq!(is_in, std::ops::RangeBounds::contains(&range, &key));
+            }
+        }
+    }
+}

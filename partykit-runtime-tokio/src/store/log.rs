@@ -1,0 +1,159 @@
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::home::{create_dir, sync_dir};
+
+/// How long a file of the log is, unless one record needs more. As much is read again, at most, when a
+/// store is opened; while the tree's files are being written there can be three.
+pub(super) const FILE: u64 = 4 << 20;
+
+/// What a file begins with.
+pub(super) const HEAD: usize = 48;
+const MAGIC: [u8; 8] = *b"PKLOG 1\n";
+
+/// A file of the log, being written.
+///
+/// It has its whole length from the beginning and is zero behind the last record, so that a record
+/// changes no length, and an end that is missing shows.
+#[derive(Debug)]
+pub(super) struct Log {
+    file: File,
+    head: Head,
+    seed: u64,
+    written: u64,
+    is_synced: bool,
+    #[cfg(test)]
+    faults: super::faults::Faults,
+}
+
+/// What stands at the beginning of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) index: u64,
+    /// The number of its first record.
+    pub(super) first: u64,
+    /// Of the file, in bytes.
+    pub(super) length: u64,
+    /// Whether each record is synced before the next one is written.
+    pub(super) is_durable: bool,
+}
+
+impl Log {
+    /// Makes the file, durably.
+    pub(super) fn create(dir: &Path, head: Head, seed: u64) -> io::Result<Self> {
+        create_dir(dir)?;
+        let mut file = File::create(path(dir, head.index))?;
+        file.set_len(head.length)?;
+        file.write_all(&head.print(seed))?;
+        file.sync_all()?;
+        sync_dir(dir)?;
+        Ok(Self {
+            file,
+            head,
+            seed,
+            written: HEAD as u64,
+            is_synced: true,
+            #[cfg(test)]
+            faults: super::faults::Faults::of(dir),
+        })
+    }
+
+    pub(super) fn index(&self) -> u64 {
+        self.head.index
+    }
+
+    pub(super) fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    pub(super) fn has_room_for(&self, bytes: usize) -> bool {
+        self.written + bytes as u64 <= self.head.length
+    }
+
+    /// After an error the file must not be written any more: nobody knows how far it got.
+    pub(super) fn append(&mut self, record: &[u8]) -> io::Result<()> {
+        #[cfg(test)]
+        self.faults.before_write(&mut self.file, record)?;
+        self.file.write_all(record)?;
+        self.written += record.len() as u64;
+        self.is_synced = false;
+        Ok(())
+    }
+
+    /// After an error nobody knows what is on the disk, whatever a later call answers.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        if !self.is_synced {
+            #[cfg(test)]
+            self.faults.before_sync()?;
+            // The length does not change, so the file's own data is all there is to sync.
+            self.file.sync_data()?;
+            self.is_synced = true;
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_synced(&self) -> bool {
+        self.is_synced
+    }
+}
+
+impl Head {
+    fn print(self, seed: u64) -> [u8; HEAD] {
+        let mut bytes = [0; HEAD];
+        let fields = [self.index, self.first, self.length, self.is_durable.into()];
+        bytes[..8].copy_from_slice(&MAGIC);
+        for (place, field) in bytes[8..HEAD - 8].chunks_exact_mut(8).zip(fields) {
+            place.copy_from_slice(&field.to_le_bytes());
+        }
+        let checksum = xxh3_64_with_seed(&bytes[..HEAD - 8], seed);
+        bytes[HEAD - 8..].copy_from_slice(&checksum.to_le_bytes());
+        bytes
+    }
+
+    /// `None` if it is none.
+    pub(super) fn parse(bytes: &[u8], seed: u64) -> Option<Self> {
+        let field = |n: usize| {
+            Some(u64::from_le_bytes(*bytes.get(8 * n..)?.first_chunk()?))
+        };
+        let head = Self {
+            index: field(1)?,
+            first: field(2)?,
+            length: field(3)?,
+            is_durable: field(4)? == 1,
+        };
+        (bytes.get(..HEAD)? == head.print(seed)).then_some(head)
+    }
+}
+
+/// The files of a log, in order. Other files are none of its business.
+pub(super) fn files(dir: &Path) -> io::Result<Vec<u64>> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut indices = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        let index = name.to_str().and_then(|name| name.parse().ok());
+        indices.extend(index.filter(|index| path(dir, *index).ends_with(&name)));
+    }
+    indices.sort_unstable();
+    Ok(indices)
+}
+
+pub(super) fn path(dir: &Path, index: u64) -> PathBuf {
+    dir.join(format!("{index:016}"))
+}
+
+/// Removes the files of a log that `is_obsolete` names.
+pub(super) fn remove(dir: &Path, is_obsolete: impl Fn(u64) -> bool) -> io::Result<()> {
+    for index in files(dir)?.into_iter().filter(|index| is_obsolete(*index)) {
+        fs::remove_file(path(dir, index))?;
+    }
+    Ok(())
+}

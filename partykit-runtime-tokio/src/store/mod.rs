@@ -1,0 +1,376 @@
+//! Storage on disk: one store for all rooms, in which commits wait for one another's sync.
+//!
+//! A commit goes the following way. [`DiskBackend`] queues it. The [`writer`], one thread, takes what
+//! waits, checks that each still holds its room, and has the [`engine`] write all as one [`record`] of
+//! the [`log`], sync it once, and change the [`tree`] in memory; then all are answered. When the tree
+//! has a few MiB in memory, [`upkeep`], another thread, writes them to a file, and what the log had of
+//! them goes. Opening a store is reading the log's last few MiB again, see [`replay`]. Reads ask the
+//! tree, from wherever they are, see [`reading`].
+
+mod claims;
+mod engine;
+mod error;
+#[cfg(test)]
+mod faults;
+mod home;
+mod keys;
+mod log;
+mod queue;
+mod reading;
+mod record;
+mod replay;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod upkeep;
+mod writer;
+
+use std::{
+    fmt,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use partykit_core::{
+    Backend, BackendError, Batch, Claim, Epoch, KeyRange, RoomAddress, Timestamp,
+};
+use tokio::sync::watch;
+
+pub use error::StoreError;
+
+use self::{
+    error::Fault,
+    reading::{Read, Readers},
+    tree::{Rows, Snapshot, Tree, Wakes},
+    writer::{Shared, State, Writer},
+};
+
+/// What a commit waits for.
+///
+/// ```
+/// use partykit_runtime_tokio::Durability;
+///
+/// assert_eq!(Durability::default(), Durability::Durable);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Durability {
+    /// Until it is on the disk: what anyone was told outlives a crash of the process, of the machine,
+    /// and a loss of power, as far as the disk keeps what it says it has. The commits of all rooms that
+    /// wait at the same time share one sync.
+    #[default]
+    Durable,
+    /// Until the operating system has it, which syncs it within a second or two.
+    ///
+    /// **What clients were told can be lost.** Nothing is when only the process dies, by a panic or a
+    /// `kill -9`. When the machine does, or its power goes, then up to the last second or two of all
+    /// rooms: they come back as they were at one moment before that, no handler half done. A shutdown in
+    /// good order loses nothing.
+    Relaxed,
+}
+
+/// Keeps all rows of all rooms in one directory: the [`Backend`] of a self-hosted runtime, and its
+/// default.
+///
+/// Clones share one store. The directory is made with the first write, and a store that was never
+/// written is none. It belongs to one process at a time.
+///
+/// A commit is durable when it is answered, unless the store was opened [`Relaxed`](Durability::Relaxed).
+/// Those that wait at the same time are written as one, and synced once.
+///
+/// When a write fails, because the disk is full for example, all commits that wait fail with it, and
+/// the store is opened anew, which tells what it has; until that succeeds, it is tried again, after
+/// 100 ms at first and every 5 s at last, and everything else is refused with the cause.
+///
+/// # What it costs
+///
+/// A room that nobody claims has no entry in memory. All rooms together: the changes of the last
+/// moments, two to three times 4 MiB, 8 MiB of blocks that were read, about 2 bytes for each row on
+/// disk, and two threads. On disk: the rows, with the names of party and room in front of each key, and
+/// up to three times 4 MiB of log.
+///
+/// ```
+/// use partykit_core::{Backend, Batch, RoomAddress, RoomId};
+/// use partykit_runtime_tokio::{DiskBackend, Durability};
+///
+/// # #[tokio::main]
+/// # async fn main() -> partykit_core::Result {
+/// # let directory = tempfile::tempdir()?;
+/// let path = directory.path().join("data");
+/// let backend = DiskBackend::open(&path, Durability::Durable)?;
+/// assert!(!path.exists(), "nothing is written yet");
+///
+/// let room = RoomAddress::new("chat", RoomId::new("lobby")?);
+/// let claim = backend.claim(&room).await?;
+/// let writes = [("topic".into(), Some("rust".into()))].into();
+/// backend.commit(&room, claim.epoch, Batch { writes, ..Batch::default() }).await?;
+/// backend.close().await;
+///
+/// let backend = DiskBackend::open(&path, Durability::Durable)?;
+/// assert_eq!(backend.read(&room, &["topic".into()]).await?, [Some("rust".into())]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct DiskBackend(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    readers: Readers,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl DiskBackend {
+    /// Opens the store in this directory, or prepares to make it. A relative path begins where the
+    /// process is now.
+    ///
+    /// Blocks while it reads the last few MiB that were written, some milliseconds, however much there
+    /// is.
+    ///
+    /// # Errors
+    ///
+    /// When the directory is no store of this release, is damaged, in use, or may not be used: see
+    /// [`StoreError`].
+    pub fn open(path: impl AsRef<Path>, durability: Durability) -> Result<Self, StoreError> {
+        let path = path.as_ref();
+        let absolute = std::path::absolute(path).map_err(|error| Fault::Io("found", error).at(path))?;
+        let shared = Arc::new(Shared {
+            path: absolute,
+            durability,
+            queue: queue::Queue::default(),
+            claims: claims::Claims::default(),
+            state: watch::Sender::new(State::Missing),
+        });
+        let writer = Writer::open(shared.clone()).map_err(|fault| fault.at(&shared.path))?;
+        let thread = thread::Builder::new().name("partykit-store".into());
+        let writer = thread
+            .spawn(move || writer.run())
+            .map_err(|error| Fault::Io("opened", error).at(&shared.path))?;
+        let (readers, writer) = (Readers::default(), Mutex::new(Some(writer)));
+        Ok(Self(Arc::new(Inner { shared, readers, writer })))
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.0.shared.path
+    }
+
+    /// Writes what waits, syncs it, and ends. Whatever is asked of the store then fails. Dropping the
+    /// last clone does the same, but blocks the thread that drops it.
+    pub async fn close(&self) {
+        self.0.shared.queue.close();
+        let mut states = self.0.shared.state.subscribe();
+        // Its sender is `self`, so it lives.
+        let _ = states.wait_for(|state| matches!(state, State::Closed)).await;
+    }
+
+    /// The tree, as soon as the store is open; `None` if there is none yet.
+    async fn tree(&self) -> Result<Option<Arc<Tree>>, BackendError> {
+        let settled = |state: &State| match state {
+            State::Missing => Some(Ok(None)),
+            State::Open(tree) => Some(Ok(Some(tree.clone()))),
+            State::Recovering => None,
+            State::Failed(cause) => Some(Err(BackendError::Failed(cause.clone().into()))),
+            State::Closed => Some(Err(BackendError::Failed("the store is closed".into()))),
+        };
+        let settled_now = settled(&self.0.shared.state.borrow());
+        if let Some(tree) = settled_now {
+            return tree;
+        }
+        let mut states = self.0.shared.state.subscribe();
+        let state = states.wait_for(|state| settled(state).is_some()).await;
+        let state = state.map_err(|error| BackendError::Failed(error.into()))?;
+        settled(&state).unwrap_or(Ok(None))
+    }
+
+    async fn read_rows<R: Read>(
+        &self,
+        read: impl FnOnce(Snapshot) -> Result<R, Fault>,
+    ) -> Result<Option<R::Rows>, BackendError> {
+        let Some(tree) = self.tree().await? else { return Ok(None) };
+        let shared = &self.0.shared;
+        let read = read(tree.snapshot());
+        drop(tree);
+        let rows = self.0.readers.read(read.map_err(|fault| shared.failed(fault))?).await;
+        rows.map(Some).map_err(|fault| shared.failed(fault))
+    }
+}
+
+#[async_trait]
+impl Backend for DiskBackend {
+    async fn claim(&self, room: &RoomAddress) -> Result<Claim, BackendError> {
+        let claims = &self.0.shared.claims;
+        let epoch = claims.claim(room).await;
+        let first = self.scan(room, &EVERYTHING, false, 1).await;
+        match first {
+            Ok(rows) => Ok(Claim { epoch, empty: rows.is_empty() }),
+            Err(error) => {
+                claims.release(room, epoch);
+                Err(error)
+            }
+        }
+    }
+
+    async fn read(
+        &self,
+        room: &RoomAddress,
+        keys: &[Bytes],
+    ) -> Result<Vec<Option<Bytes>>, BackendError> {
+        let prefix = keys::rows(room);
+        let keys: Vec<_> = keys.iter().map(|key| [&prefix[..], key].concat()).collect();
+        let count = keys.len();
+        let values = self.read_rows(|snapshot| {
+            Ok(Values { snapshot, keys: keys.into_iter(), values: Vec::with_capacity(count) })
+        });
+        Ok(values.await?.unwrap_or_else(|| vec![None; count]))
+    }
+
+    async fn scan(
+        &self,
+        room: &RoomAddress,
+        range: &KeyRange,
+        reverse: bool,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
+        let prefix = keys::rows(room);
+        let Some(range) = keys::within(&prefix, range).filter(|_| limit > 0) else {
+            return Ok(Vec::new());
+        };
+        let rows = self.read_rows(|snapshot| {
+            let rows = snapshot.range(range)?;
+            let begin = prefix.len();
+            Ok(Scan { rows, _snapshot: snapshot, begin, reverse, limit, found: Vec::new() })
+        });
+        Ok(rows.await?.unwrap_or_default())
+    }
+
+    async fn commit(
+        &self,
+        room: &RoomAddress,
+        epoch: Epoch,
+        batch: Batch,
+    ) -> Result<(), BackendError> {
+        let longest = batch.writes.keys().map(Bytes::len).max().unwrap_or(0);
+        // The longest key of a room is that of its wake-up, or of one of its rows.
+        if keys::rows(room).len() + longest.max(8) > keys::MAX {
+            return Err(BackendError::Failed("the names of party, room and row are too long".into()));
+        }
+        if batch.writes.values().flatten().any(|value| u32::try_from(value.len()).is_err()) {
+            return Err(BackendError::Failed("a value has 4 GiB or more".into()));
+        }
+        self.tree().await?;
+        self.0.shared.queue.commit(room, epoch, batch).await
+    }
+
+    async fn wake_ups(
+        &self,
+        after: Option<&(Timestamp, RoomAddress)>,
+        limit: usize,
+    ) -> Result<Vec<(Timestamp, RoomAddress)>, BackendError> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let found = self.read_rows(|snapshot| {
+            let wakes = match after {
+                Some((at, room)) => snapshot.wakes_behind(keys::wake(*at, room))?,
+                None => snapshot.wakes()?,
+            };
+            Ok(WakeUps { wakes, _snapshot: snapshot, limit, found: Vec::new() })
+        });
+        Ok(found.await?.unwrap_or_default())
+    }
+
+    fn release(&self, room: &RoomAddress, epoch: Epoch) {
+        self.0.shared.claims.release(room, epoch);
+    }
+}
+
+const EVERYTHING: KeyRange = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+
+struct Values {
+    snapshot: Snapshot,
+    keys: std::vec::IntoIter<Vec<u8>>,
+    values: Vec<Option<Bytes>>,
+}
+
+impl Read for Values {
+    type Rows = Vec<Option<Bytes>>;
+
+    fn step(&mut self) -> Result<Option<Self::Rows>, Fault> {
+        if let Some(key) = self.keys.next() {
+            let value = self.snapshot.get(&key)?;
+            self.values.push(value.map(|value| Bytes::copy_from_slice(&value)));
+        }
+        Ok((self.keys.len() == 0).then(|| std::mem::take(&mut self.values)))
+    }
+}
+
+struct Scan {
+    rows: Rows,
+    _snapshot: Snapshot,
+    /// How much of a key is the room's.
+    begin: usize,
+    reverse: bool,
+    limit: usize,
+    found: Vec<(Bytes, Bytes)>,
+}
+
+impl Read for Scan {
+    type Rows = Vec<(Bytes, Bytes)>;
+
+    fn step(&mut self) -> Result<Option<Self::Rows>, Fault> {
+        let row = self.rows.next(self.reverse)?;
+        let is_last = row.is_none();
+        self.found.extend(row.map(|(key, value)| {
+            (Bytes::copy_from_slice(&key[self.begin..]), Bytes::copy_from_slice(&value))
+        }));
+        let is_done = is_last || self.found.len() == self.limit;
+        Ok(is_done.then(|| std::mem::take(&mut self.found)))
+    }
+}
+
+struct WakeUps {
+    wakes: Wakes,
+    _snapshot: Snapshot,
+    limit: usize,
+    found: Vec<(Timestamp, RoomAddress)>,
+}
+
+impl Read for WakeUps {
+    type Rows = Vec<(Timestamp, RoomAddress)>;
+
+    fn step(&mut self) -> Result<Option<Self::Rows>, Fault> {
+        let key = self.wakes.next()?;
+        let is_last = key.is_none();
+        if let Some(key) = key {
+            let wake = keys::read_wake(&key);
+            self.found.push(wake.ok_or_else(|| Fault::damage("a wake-up is none"))?);
+        }
+        let is_done = is_last || self.found.len() == self.limit;
+        Ok(is_done.then(|| std::mem::take(&mut self.found)))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+        let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(writer) = writer.take() {
+            // It panics nowhere; if it did, there would be nothing more to do than to end.
+            let _ = writer.join();
+        }
+    }
+}
+
+impl fmt::Debug for DiskBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DiskBackend")
+            .field("path", &self.path())
+            .field("durability", &self.0.shared.durability)
+            .field("claims", &self.0.shared.claims.count())
+            .finish_non_exhaustive()
+    }
+}

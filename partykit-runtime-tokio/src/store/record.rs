@@ -1,0 +1,147 @@
+//! What one group of commits is in the log: a head, the changes, a tail.
+//!
+//! ```text
+//! head     24 bytes   length of the changes (u64), number (u64), checksum of these two (u64)
+//! changes             each: 0 = removed or 1 = put (u8), length of the key (u16),
+//!                     length of the value (u32), the key, the value
+//! tail     16 bytes   checksum of the changes (u64), END (u64)
+//! ```
+//!
+//! Numbers are little-endian; checksums are XXH3 with a seed, the number of the file, so that what is
+//! left of another file does not pass. `END` has no zero byte: a record whose last byte is zero was not
+//! written to its end.
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+pub(super) const HEAD: usize = 24;
+pub(super) const TAIL: usize = 16;
+
+const END: [u8; 8] = *b"\xDDstored\xDD";
+const REMOVED: u8 = 0;
+const PUT: u8 = 1;
+
+/// A record that is being made. One is enough: it keeps its buffer.
+#[derive(Debug, Default)]
+pub(super) struct Record {
+    bytes: Vec<u8>,
+}
+
+/// One row that changes: its key, and its value unless it is removed.
+pub(super) type Change<'a> = (&'a [u8], Option<&'a [u8]>);
+
+/// How much of the buffer is kept from one record to the next.
+const KEPT: usize = 1 << 20;
+
+impl Record {
+    /// Without changes.
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT);
+        self.bytes.resize(HEAD, 0);
+    }
+
+    /// A key is shorter than 64 KiB and a value than 4 GiB: the caller has seen to it.
+    pub(super) fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.push(PUT, key, value);
+    }
+
+    pub(super) fn remove(&mut self, key: &[u8]) {
+        self.push(REMOVED, key, &[]);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.len() <= HEAD
+    }
+
+    /// A point to go [back](Record::back_to) to.
+    pub(super) fn point(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(super) fn back_to(&mut self, point: usize) {
+        self.bytes.truncate(point);
+    }
+
+    /// The bytes of the whole record, once it is finished.
+    pub(super) fn size(&self) -> usize {
+        self.bytes.len() + TAIL
+    }
+
+    pub(super) fn finish(&mut self, number: u64, seed: u64) -> &[u8] {
+        let changes = &self.bytes[HEAD..];
+        let checksum = xxh3_64_with_seed(changes, seed);
+        let length = changes.len() as u64;
+        self.bytes[..8].copy_from_slice(&length.to_le_bytes());
+        self.bytes[8..16].copy_from_slice(&number.to_le_bytes());
+        let of_head = xxh3_64_with_seed(&self.bytes[..16], seed);
+        self.bytes[16..HEAD].copy_from_slice(&of_head.to_le_bytes());
+        self.bytes.extend(checksum.to_le_bytes());
+        self.bytes.extend(END);
+        &self.bytes
+    }
+
+    /// The changes of a record that is finished.
+    pub(super) fn changes(&self) -> impl Iterator<Item = Change<'_>> {
+        Changes(&self.bytes[HEAD..self.bytes.len() - TAIL]).map_while(Result::ok)
+    }
+
+    fn push(&mut self, kind: u8, key: &[u8], value: &[u8]) {
+        self.bytes.push(kind);
+        self.bytes.extend((key.len() as u16).to_le_bytes());
+        self.bytes.extend((value.len() as u32).to_le_bytes());
+        self.bytes.extend(key);
+        self.bytes.extend(value);
+    }
+}
+
+/// What a head says.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) length: u64,
+    pub(super) number: u64,
+}
+
+/// Reads a head; `None` if it is none.
+pub(super) fn read_head(bytes: &[u8], seed: u64) -> Option<Head> {
+    let (fields, rest) = bytes.split_at_checked(16)?;
+    let checksum = u64::from_le_bytes(*rest.first_chunk()?);
+    let length = u64::from_le_bytes(*fields.first_chunk()?);
+    let number = u64::from_le_bytes(*fields.last_chunk()?);
+    (xxh3_64_with_seed(fields, seed) == checksum).then_some(Head { length, number })
+}
+
+/// Whether `tail` is the one of these changes.
+pub(super) fn is_whole(changes: &[u8], tail: &[u8], seed: u64) -> bool {
+    let checksum = xxh3_64_with_seed(changes, seed).to_le_bytes();
+    tail.len() == TAIL && tail[..8] == checksum && tail[8..] == END
+}
+
+/// The changes of a record that was read; `Err` where they are none.
+#[derive(Debug)]
+pub(super) struct Changes<'a>(pub(super) &'a [u8]);
+
+impl<'a> Iterator for Changes<'a> {
+    type Item = Result<Change<'a>, ()>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = self.0;
+        if rest.is_empty() {
+            return None;
+        }
+        let change = read_change(rest);
+        self.0 = change.map_or(&[], |(_, rest)| rest);
+        Some(change.map(|(change, _)| change).ok_or(()))
+    }
+}
+
+fn read_change(bytes: &[u8]) -> Option<(Change<'_>, &[u8])> {
+    let ([kind, k0, k1, v0, v1, v2, v3], rest) = bytes.split_first_chunk::<7>()?;
+    let (key, rest) = rest.split_at_checked(u16::from_le_bytes([*k0, *k1]).into())?;
+    let length = u32::from_le_bytes([*v0, *v1, *v2, *v3]) as usize;
+    let (value, rest) = rest.split_at_checked(length)?;
+    match *kind {
+        PUT => Some(((key, Some(value)), rest)),
+        REMOVED if value.is_empty() => Some(((key, None), rest)),
+        _ => None,
+    }
+}

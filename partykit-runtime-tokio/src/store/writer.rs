@@ -1,0 +1,259 @@
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use partykit_core::BackendError;
+use tokio::sync::watch;
+use tracing::{error, info};
+
+use super::{
+    Durability,
+    claims::{Claims, Turn},
+    engine::{Answers, Engine},
+    error::{Fault, StoreError},
+    home::{Facts, Home},
+    queue::{Queue, Waiting, Work},
+    tree::Tree,
+};
+
+/// How long what was written may not be synced, if it need not be at once.
+const UNSYNCED: Duration = Duration::from_secs(1);
+
+/// How long a store that has failed rests before the next try to open it; doubled after each.
+const FIRST_REST: Duration = Duration::from_millis(100);
+const LONGEST_REST: Duration = Duration::from_secs(5);
+
+/// What the writer and those who ask it have in common.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) path: PathBuf,
+    pub(super) durability: Durability,
+    pub(super) queue: Queue,
+    pub(super) claims: Claims,
+    pub(super) state: watch::Sender<State>,
+}
+
+/// Whether there is something to read.
+#[derive(Clone, Debug)]
+pub(super) enum State {
+    /// Nothing was ever written.
+    Missing,
+    Open(Arc<Tree>),
+    /// It has failed just now, and is being opened anew.
+    Recovering,
+    /// It has failed, and could not be opened anew. It is tried again.
+    Failed(Arc<StoreError>),
+    Closed,
+}
+
+impl Shared {
+    pub(super) fn failed(&self, fault: Fault) -> BackendError {
+        BackendError::Failed(fault.at(&self.path).into())
+    }
+}
+
+/// The one who writes: a thread. Everything that changes a file of the store begins here.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    store: Store,
+    /// When to sync what was written, or to try again to open the store.
+    until: Option<Instant>,
+}
+
+/// What the writer has.
+enum Store {
+    Missing,
+    Open(Box<Engine>),
+    Failed { home: Home, cause: Arc<StoreError>, rest: Duration },
+}
+
+/// What became of a group of commits.
+enum Outcome {
+    Answers(Answers),
+    /// The store has failed before.
+    Refused(Arc<StoreError>),
+    /// The store has failed.
+    Failed(Fault),
+}
+
+impl Writer {
+    /// Opens what is there.
+    pub(super) fn open(shared: Arc<Shared>) -> Result<Self, Fault> {
+        let mut writer = Self { shared, store: Store::Missing, until: None };
+        match Home::open(&writer.shared.path)? {
+            Some(home) => writer.begin_life(home)?,
+            None => writer.shared.claims.begin_life(1),
+        }
+        Ok(writer)
+    }
+
+    /// Writes until the queue is closed.
+    pub(super) fn run(mut self) {
+        loop {
+            if self.until.is_some_and(|until| until <= Instant::now()) {
+                self.wake();
+            }
+            match self.shared.queue.next(self.until) {
+                Work::Commits(commits) => self.commit(commits),
+                Work::Fault(fault) => self.fail(fault),
+                Work::Nothing => {}
+                Work::End => break,
+            }
+        }
+        self.shared.state.send_replace(State::Recovering);
+        let result = match self.store {
+            Store::Open(engine) => engine.close(),
+            Store::Missing | Store::Failed { .. } => Ok(()),
+        };
+        if let Err(fault) = result {
+            error!("{}", fault.at(&self.shared.path));
+        }
+        self.shared.state.send_replace(State::Closed);
+    }
+
+    fn commit(&mut self, commits: Vec<Waiting>) {
+        let turns = self.shared.claims.begin(commits.iter().map(|one| (&one.room, one.epoch)));
+        let (mut group, mut later) = (Vec::with_capacity(commits.len()), Vec::new());
+        for (commit, turn) in commits.into_iter().zip(turns) {
+            match turn {
+                Turn::Begins => group.push(commit),
+                Turn::IsLater => later.push(commit),
+                Turn::IsStale => {
+                    let epoch = commit.epoch;
+                    commit.answer(Err(BackendError::StaleEpoch(epoch)));
+                }
+            }
+        }
+        self.shared.queue.put_back(later.into_iter());
+        let outcome = self.write(&group);
+        if matches!(outcome, Outcome::Failed(_)) {
+            // Before the rooms are free: whoever claims one of them now has to wait for what is found.
+            self.shared.state.send_replace(State::Recovering);
+        }
+        self.shared.claims.end();
+        let refuse = |group: Vec<Waiting>, cause: &Arc<StoreError>| {
+            for commit in group {
+                commit.answer(Err(BackendError::Failed(cause.clone().into())));
+            }
+        };
+        match outcome {
+            Outcome::Answers(answers) => {
+                group.into_iter().zip(answers).for_each(|(commit, answer)| commit.answer(answer));
+            }
+            Outcome::Refused(cause) => refuse(group, &cause),
+            Outcome::Failed(fault) => {
+                let cause = Arc::new(fault.at(&self.shared.path));
+                refuse(group, &cause);
+                self.recover(cause);
+            }
+        }
+    }
+
+    fn write(&mut self, group: &[Waiting]) -> Outcome {
+        if let Store::Missing = self.store
+            && group.iter().any(|commit| !commit.batch.is_empty())
+            && let Err(fault) = self.create()
+        {
+            return Outcome::Refused(Arc::new(fault.at(&self.shared.path)));
+        }
+        match &mut self.store {
+            Store::Missing => Outcome::Answers(group.iter().map(|_| Ok(())).collect()),
+            Store::Open(engine) => match engine.commit(group) {
+                Ok(answers) => {
+                    if self.until.is_none() && !engine.is_synced() {
+                        self.until = Some(Instant::now() + UNSYNCED);
+                    }
+                    Outcome::Answers(answers)
+                }
+                Err(fault) => Outcome::Failed(fault),
+            },
+            Store::Failed { cause, .. } => Outcome::Refused(cause.clone()),
+        }
+    }
+
+    /// Makes the store, for its first commit.
+    fn create(&mut self) -> Result<(), Fault> {
+        let path = &self.shared.path;
+        let home = match Home::open(path)? {
+            Some(home) => home,
+            None => Home::create(path)?,
+        };
+        self.begin_life(home)?;
+        info!("rooms are stored in {}", self.shared.path.display());
+        Ok(())
+    }
+
+    fn begin_life(&mut self, mut home: Home) -> Result<(), Fault> {
+        let facts = home.facts();
+        let incarnation = facts.incarnation + 1;
+        home.write(Facts { incarnation, ..facts })?;
+        self.shared.claims.begin_life(incarnation);
+        let engine = self.open_engine(home).map_err(|(_, fault)| fault)?;
+        self.has_opened(engine);
+        Ok(())
+    }
+
+    fn open_engine(&self, home: Home) -> Result<Engine, (Home, Fault)> {
+        let shared = self.shared.clone();
+        Engine::open(home, self.shared.durability, move |fault| shared.queue.report(fault))
+    }
+
+    fn has_opened(&mut self, engine: Engine) {
+        self.shared.state.send_replace(State::Open(engine.tree().clone()));
+        self.store = Store::Open(Box::new(engine));
+        self.until = None;
+    }
+
+    /// It is time: to sync, or to try again.
+    fn wake(&mut self) {
+        self.until = None;
+        match &mut self.store {
+            Store::Missing => {}
+            Store::Open(engine) => {
+                if let Err(fault) = engine.sync() {
+                    self.fail(fault);
+                }
+            }
+            Store::Failed { cause, .. } => {
+                let cause = cause.clone();
+                self.recover(cause);
+            }
+        }
+    }
+
+    fn fail(&mut self, fault: Fault) {
+        if let Store::Open(_) = self.store {
+            self.shared.state.send_replace(State::Recovering);
+            self.recover(Arc::new(fault.at(&self.shared.path)));
+        }
+    }
+
+    /// Opens the store anew, or rests until the next try.
+    fn recover(&mut self, cause: Arc<StoreError>) {
+        let (home, rest) = match std::mem::replace(&mut self.store, Store::Missing) {
+            Store::Missing => return,
+            Store::Open(engine) => {
+                error!("{cause}; it is opened anew");
+                (engine.into_home(), FIRST_REST)
+            }
+            Store::Failed { home, rest, .. } => (home, (rest * 2).min(LONGEST_REST)),
+        };
+        // What had it is gone.
+        self.shared.queue.clear_fault();
+        match self.open_engine(home) {
+            Ok(engine) => {
+                info!("the store in {} is open again", self.shared.path.display());
+                self.has_opened(engine);
+            }
+            Err((home, fault)) => {
+                let cause = Arc::new(fault.at(&self.shared.path));
+                error!("{cause}; it is tried again in {rest:?}");
+                self.shared.state.send_replace(State::Failed(cause.clone()));
+                self.store = Store::Failed { home, cause, rest };
+                self.until = Some(Instant::now() + rest);
+            }
+        }
+    }
+}
