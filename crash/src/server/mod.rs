@@ -62,8 +62,7 @@ pub async fn serve(storing: &Storing) -> Result {
 impl Storing {
     fn open(&self) -> Result<Arc<dyn Backend>> {
         let durability = if self.relaxed { Durability::Relaxed } else { Durability::Durable };
-        let backend: Arc<dyn Backend> =
-            Arc::new(DiskBackend::open(&self.data, durability)?);
+        let backend: Arc<dyn Backend> = Arc::new(DiskBackend::open(&self.data, durability)?);
         Ok(match self.fault {
             Some(fault) => Arc::new(faults::Faulty::new(backend, fault)),
             None => backend,

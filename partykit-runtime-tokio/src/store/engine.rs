@@ -220,7 +220,8 @@ fn encode_wake_up(
     let time = keys::time(room);
     let former = match before.get(&time)? {
         Some(value) => Some(
-            keys::read_time(&value).ok_or_else(|| Fault::damage("the time of a wake-up is none"))?,
+            keys::read_time(&value)
+                .ok_or_else(|| Fault::damage("the time of a wake-up is none"))?,
         ),
         None => None,
     };
@@ -243,4 +244,3 @@ fn encode_wake_up(
     }
     Ok(())
 }
-

@@ -117,9 +117,7 @@ impl Head {
 
     /// `None` if it is none.
     pub(super) fn parse(bytes: &[u8], seed: u64) -> Option<Self> {
-        let field = |n: usize| {
-            Some(u64::from_le_bytes(*bytes.get(8 * n..)?.first_chunk()?))
-        };
+        let field = |n: usize| Some(u64::from_le_bytes(*bytes.get(8 * n..)?.first_chunk()?));
         let head = Self {
             index: field(1)?,
             first: field(2)?,

@@ -34,9 +34,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use partykit_core::{
-    Backend, BackendError, Batch, Claim, Epoch, KeyRange, RoomAddress, Timestamp,
-};
+use partykit_core::{Backend, BackendError, Batch, Claim, Epoch, KeyRange, RoomAddress, Timestamp};
 use tokio::sync::watch;
 
 pub use error::StoreError;
@@ -136,7 +134,8 @@ impl DiskBackend {
     /// [`StoreError`].
     pub fn open(path: impl AsRef<Path>, durability: Durability) -> Result<Self, StoreError> {
         let path = path.as_ref();
-        let absolute = std::path::absolute(path).map_err(|error| Fault::Io("found", error).at(path))?;
+        let absolute =
+            std::path::absolute(path).map_err(|error| Fault::Io("found", error).at(path))?;
         let shared = Arc::new(Shared {
             path: absolute,
             durability,
@@ -256,7 +255,9 @@ impl Backend for DiskBackend {
         let longest = batch.writes.keys().map(Bytes::len).max().unwrap_or(0);
         // The longest key of a room is that of its wake-up, or of one of its rows.
         if keys::rows(room).len() + longest.max(8) > keys::MAX {
-            return Err(BackendError::Failed("the names of party, room and row are too long".into()));
+            return Err(BackendError::Failed(
+                "the names of party, room and row are too long".into(),
+            ));
         }
         if batch.writes.values().flatten().any(|value| u32::try_from(value.len()).is_err()) {
             return Err(BackendError::Failed("a value has 4 GiB or more".into()));

@@ -120,7 +120,6 @@ impl Queue {
         commits.rev().for_each(|commit| state.waiting.push_front(commit));
     }
 
-
     pub(super) fn report(&self, fault: Fault) {
         self.state().fault.get_or_insert(fault);
         self.changed.notify_one();

@@ -52,7 +52,6 @@ pub(super) fn replay(
     Ok(Mark { number, file: newest })
 }
 
-
 #[derive(Clone, Copy)]
 struct Name {
     index: u64,

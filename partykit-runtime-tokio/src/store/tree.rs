@@ -138,9 +138,8 @@ impl Tree {
     /// Merges files, if there are too many. Says whether there were.
     pub(super) fn merge(&self) -> Result<bool, Fault> {
         let before = self.tree.current_version().id();
-        let strategy = Leveled::default()
-            .with_l0_threshold(FRESH_FILES)
-            .with_table_target_size(MERGED_FILE);
+        let strategy =
+            Leveled::default().with_l0_threshold(FRESH_FILES).with_table_target_size(MERGED_FILE);
         guarded(|| self.tree.compact(Arc::new(strategy), self.unseen_before()))?;
         let has_changed = self.tree.current_version().id() != before;
         if has_changed {

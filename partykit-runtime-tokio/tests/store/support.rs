@@ -24,7 +24,8 @@ pub(crate) fn puts<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     rows: impl IntoIterator<Item = (K, V)>,
 ) -> Batch {
     let bytes = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
-    let writes = rows.into_iter().map(|(key, value)| (bytes(key.as_ref()), Some(bytes(value.as_ref()))));
+    let writes =
+        rows.into_iter().map(|(key, value)| (bytes(key.as_ref()), Some(bytes(value.as_ref()))));
     Batch { writes: writes.collect(), ..Batch::default() }
 }
 
