@@ -158,9 +158,12 @@ impl History {
         let sum: u64 = state.writers.values().sum();
         half(count == sum, format!("count {count}, but the writers wrote {sum}"));
         let mut counts: Vec<u64> = state.entries.iter().map(|entry| entry.count).collect();
+        let mut ballast = state.ballast.clone();
         counts.sort_unstable();
-        let expected = count.saturating_sub(ENTRIES) + 1..=count;
-        half(counts.iter().copied().eq(expected), format!("count {count}, entries {counts:?}"));
+        ballast.sort_unstable();
+        let expected: Vec<u64> = (count.saturating_sub(ENTRIES) + 1..=count).collect();
+        half(counts == expected, format!("count {count}, entries {counts:?}"));
+        half(ballast == expected, format!("count {count}, ballast {ballast:?}"));
         for entry in &state.entries {
             let last = state.writers.get(&entry.writer).copied().unwrap_or(0);
             half(entry.number <= last, format!("{entry:?}, but the writer's last is {last}"));
@@ -264,6 +267,7 @@ mod tests {
             mirror: 2,
             writers: [("a".into(), 1), ("b".into(), 1)].into(),
             entries: vec![entry(1, "a", 1), entry(2, "b", 1)],
+            ballast: vec![1, 2],
             set: Some(Setting { number: 1, at: 500 }),
             set_mirror: 1,
             rang: Some(ring()),
@@ -296,6 +300,7 @@ mod tests {
             (state.count, state.mirror) = (3, 3);
             state.writers.insert("a".into(), 2);
             state.entries.push(entry(3, "a", 2));
+            state.ballast.push(3);
         };
         assert_eq!(found(&mut history, more), []);
         assert!(matches!(found(&mut history, |_| {})[..], [Violation::Lost(_)]));
@@ -315,7 +320,8 @@ mod tests {
 
     #[test]
     fn half_a_handler_is_found_whichever_half() {
-        let halves: [fn(&mut State); 6] = [
+        let halves: [fn(&mut State); 7] = [
+            |state| state.ballast[1] = 0,
             |state| state.mirror = 1,
             |state| state.count = 3,
             |state| state.entries[0] = entry(17, "a", 1),
@@ -352,6 +358,7 @@ mod tests {
             state.writers.insert("a".into(), 2);
             (state.count, state.mirror) = (3, 3);
             state.entries.push(entry(3, "a", 2));
+            state.ballast.push(3);
         });
         assert!(matches!(found[..], [Violation::Invented(_)]), "{found:?}");
     }

@@ -69,6 +69,8 @@ pub(crate) struct State {
     pub(crate) writers: BTreeMap<String, u64>,
     /// The last [`ENTRIES`], in any order.
     pub(crate) entries: Vec<Entry>,
+    /// The counts that the ballast of the last entries speaks of, in any order; 0 for one that is torn.
+    pub(crate) ballast: Vec<u64>,
     /// The last alarm that was set.
     pub(crate) set: Option<Setting>,
     /// Its number, under another key.

@@ -78,6 +78,7 @@ impl Ledger {
         storage.put("count", &self.count)?;
         storage.put(&key, &number)?;
         storage.put(&format!("entry/{:02}", self.count % ENTRIES), &entry)?;
+        storage.put_bytes(&format!("ballast/{:02}", self.count % ENTRIES), ballast(self.count))?;
         storage.put("mirror", &self.count)?;
         let told = Told::Wrote(entry);
         room.broadcast(Message::from_json(&told)?).send();
@@ -85,16 +86,31 @@ impl Ledger {
     }
 }
 
+/// What makes an entry heavy, so that the store has to move things while it is killed: up to 4 KiB, which
+/// say over and over which entry they are of.
+fn ballast(count: u64) -> Vec<u8> {
+    let times = 1 + (count * 7_919 % 512) as usize;
+    count.to_le_bytes().repeat(times)
+}
+
+/// Which entry it is the ballast of; 0 if it is not whole.
+fn weighed(bytes: &[u8]) -> u64 {
+    let count = bytes.first_chunk().map_or(0, |first| u64::from_le_bytes(*first));
+    if bytes == ballast(count) { count } else { 0 }
+}
+
 async fn state(room: &Room) -> Result<State> {
     let storage = room.storage();
     let writers = storage.list(List::new().prefix("writer/")).await?;
     let name = |key: String| key.trim_start_matches("writer/").to_owned();
     let entries = storage.list(List::new().prefix("entry/")).await?;
+    let ballasts = storage.list_bytes(List::new().prefix("ballast/")).await?;
     Ok(State {
         count: storage.get("count").await?.unwrap_or(0),
         mirror: storage.get("mirror").await?.unwrap_or(0),
         writers: writers.into_iter().map(|(key, number)| (name(key), number)).collect(),
         entries: entries.into_iter().map(|(_, entry)| entry).collect(),
+        ballast: ballasts.into_iter().map(|(_, bytes)| weighed(&bytes)).collect(),
         set: storage.get("alarm/set").await?,
         set_mirror: storage.get("alarm/set-mirror").await?.unwrap_or(0),
         rang: storage.get("alarm/rang").await?,
