@@ -208,14 +208,17 @@ impl<'a> Run<'a> {
 async fn nothing_unseen(power: &Power) -> Result<(), BoxError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let unseen = power.unseen()?;
-        if unseen.is_empty() {
-            return Ok(());
+        match power.unseen() {
+            Ok(unseen) if unseen.is_empty() => return Ok(()),
+            Ok(unseen) if Instant::now() > deadline => {
+                return Err(format!("not seen by the shim: {unseen:?}").into());
+            }
+            // A file may go while the directory is read.
+            Err(error) if error.kind() != io::ErrorKind::NotFound || Instant::now() > deadline => {
+                return Err(error.into());
+            }
+            _ => sleep(Duration::from_millis(5)).await,
         }
-        if Instant::now() > deadline {
-            return Err(format!("not seen by the shim: {unseen:?}").into());
-        }
-        sleep(Duration::from_millis(5)).await;
     }
 }
 
