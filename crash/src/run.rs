@@ -55,7 +55,7 @@ pub struct Report {
     pub writes: u64,
     /// How many alarms clients heard ring.
     pub rings: u64,
-    /// Each promise that was broken, with its room. The run ends with the kill after which it is found.
+    /// Each promise that was broken, with its room if it is one room's. The run ends with the kill after which it is found.
     pub violations: Vec<(String, Violation)>,
     /// The last that the servers logged.
     pub last_words: String,
@@ -65,7 +65,7 @@ pub struct Report {
 ///
 /// # Errors
 ///
-/// When nothing can be said: the server does not start, or something got past the shim.
+/// When nothing can be said: there is no such program, or something got past the shim.
 pub async fn run(plan: &Plan) -> Result<Report, BoxError> {
     let mut run = Run::new(plan)?;
     while run.kills < plan.kills && run.violations.is_empty() {
@@ -77,9 +77,7 @@ pub async fn run(plan: &Plan) -> Result<Report, BoxError> {
     }
     if run.violations.is_empty() {
         let power = run.power()?;
-        let mut server = run.start(power.as_ref())?;
-        let address = server.listens().await?;
-        run.check(address).await?;
+        run.start_and_check(power.as_ref()).await?;
     }
     Ok(run.report())
 }
@@ -134,9 +132,9 @@ impl<'a> Run<'a> {
 
     async fn kill_at_work(&mut self) -> Result<(), BoxError> {
         let power = self.power()?;
-        let mut server = self.start(power.as_ref())?;
-        let address = server.listens().await?;
-        self.check(address).await?;
+        let Some((server, address)) = self.start_and_check(power.as_ref()).await? else {
+            return Ok(());
+        };
         if let Some(power) = &power {
             nothing_unseen(power).await?;
         }
@@ -148,10 +146,31 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// The server, and where it listens. `None` when it does not, or does not answer: a promise is broken.
+    async fn start_and_check(
+        &mut self,
+        power: Option<&Power>,
+    ) -> io::Result<Option<(Process, SocketAddr)>> {
+        let mut server = self.start(power)?;
+        let begun = async {
+            let address = server.listens().await?;
+            self.check(address).await?;
+            Ok::<_, BoxError>(address)
+        };
+        match begun.await {
+            Ok(address) => Ok(Some((server, address))),
+            Err(error) => {
+                let broken = Violation::Unserved(error.to_string());
+                self.violations.push(("the server".into(), broken));
+                Ok(None)
+            }
+        }
+    }
+
     async fn kill(&mut self, server: Process, power: Option<Power>) -> Result<(), BoxError> {
         if !server.kill().await? {
             let ended = Violation::Unserved("the server ended by itself".into());
-            self.violations.push((String::new(), ended));
+            self.violations.push(("the server".into(), ended));
         }
         self.kills += 1;
         if let Some(power) = power {
@@ -175,7 +194,7 @@ impl<'a> Run<'a> {
         while ask(address, "/wake-ups", String::new()).await? != "0" {
             if Instant::now() > deadline {
                 let late = Violation::AlarmLost("some are due, and do not ring".into());
-                self.violations.push((String::new(), late));
+                self.violations.push(("the server".into(), late));
                 break;
             }
             sleep(Duration::from_millis(5)).await;
@@ -184,7 +203,7 @@ impl<'a> Run<'a> {
             let path = format!("/parties/{PARTY}/{}", room.name);
             let answer = ask(address, &path, serde_json::to_string(&Ask::State)?).await?;
             let Told::State(state) = serde_json::from_slice(&answer)? else {
-                return Err(format!("{}: no state: {answer:?}", room.name).into());
+                return Err(format!("{} says no state, but {answer:?}", room.name).into());
             };
             let found = room.history().check(state);
             self.violations.extend(found.into_iter().map(|found| (room.name.clone(), found)));
