@@ -53,6 +53,9 @@ impl FromStr for Fault {
 /// For how long a fault leaves the store as it should never be: so that kills find it like that.
 const WINDOW: Duration = Duration::from_millis(20);
 
+/// The same for an alarm, of which there are fewer.
+const ALARM_WINDOW: Duration = Duration::from_millis(100);
+
 /// The row of an alarm, as core stores it.
 const ALARM: &[u8] = b"\x00alarm";
 
@@ -140,7 +143,7 @@ impl Backend for Faulty {
                 *row = None;
                 batch.wake_up = Some(WakeUp::Never);
                 self.inner.commit(room, epoch, batch).await?;
-                sleep(WINDOW).await;
+                sleep(ALARM_WINDOW).await;
                 Ok(())
             }
         }
