@@ -153,7 +153,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// The server, and where it listens. `None` when it does not, or does not answer: a promise is broken.
+    /// The server, and where it listens. `None` when a promise is broken: also when it does not listen,
+    /// or does not answer.
     async fn start_and_check(
         &mut self,
         power: Option<&Power>,
@@ -165,7 +166,7 @@ impl<'a> Run<'a> {
             Ok::<_, BoxError>(address)
         };
         match begun.await {
-            Ok(address) => Ok(Some((server, address))),
+            Ok(address) => Ok(self.violations.is_empty().then_some((server, address))),
             Err(error) => {
                 let broken = Violation::Unserved(error.to_string());
                 self.violations.push(("the server".into(), broken));
