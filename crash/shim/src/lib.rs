@@ -1,8 +1,8 @@
 //! Makes a power loss out of a SIGKILL: to be preloaded (`LD_PRELOAD`) into a process whose data
-//! directory is [`DIRECTORY`](record::DIRECTORY).
+//! directory is `PARTYKIT_POWER_LOSS_DIR`.
 //!
 //! A killed process loses nothing that it gave to the kernel, synced or not. So this library stands
-//! between the process and the C library, and writes down, in the file [`LOG`](record::LOG), every
+//! between the process and the C library, and writes down, in the file `PARTYKIT_POWER_LOSS_LOG`, every
 //! change below the directory and every sync, in their order. What a power loss would have left is
 //! computed from that log, by safe code with tests: `crash/src/power/disk.rs`.
 //!
