@@ -15,7 +15,7 @@ pub use partykit_core::{
 #[cfg(feature = "testing")]
 pub use partykit_core::{conformance, testing};
 #[cfg(feature = "tokio")]
-pub use partykit_runtime_tokio::Runtime;
+pub use partykit_runtime_tokio::{Durability, Runtime};
 
 /// The crate whose types [`Request`] and [`Response`] are.
 pub use http;

@@ -29,13 +29,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// All parties of this crate, each under its name.
+    /// All parties of this crate, each under its name; they store in memory.
     pub fn parties() -> Builder {
         Runtime::builder()
             .party::<Probe<true>>(PROBE)
             .party::<Probe<false>>(IN_MEMORY)
             .party::<Starter>(STARTER)
             .party::<Small>(SMALL)
+            .in_memory()
     }
 
     /// Where it listens.
@@ -70,7 +71,7 @@ impl Drop for Server {
 ///
 /// # Errors
 ///
-/// When the listener has no address.
+/// When the listener has no address, or the parties' data cannot be opened.
 ///
 /// # Panics
 ///
@@ -89,7 +90,8 @@ pub fn serve(parties: Builder, listener: TcpListener) -> io::Result<Server> {
                 }
             }
         })
-        .build();
+        .build()
+        .map_err(io::Error::other)?;
     let handle = handle.get_or_init(|| runtime.handle()).clone();
     let serving = tokio::spawn(async move { runtime.serve_on(listener).await });
     Ok(Server { address, handle, serving })

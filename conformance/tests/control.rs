@@ -55,7 +55,8 @@ async fn an_uncached_counter_fails() {
         .party::<Forgetful<true>>(PROBE)
         .party::<Forgetful<false>>(IN_MEMORY)
         .party::<Starter>(STARTER)
-        .party::<Small>(SMALL);
+        .party::<Small>(SMALL)
+        .in_memory();
     let server = serve(parties, listener).expect("an address");
     let report = run_cases(&Target::new(&server.url()), CASES).await;
     let failed: Vec<_> = report.failed().collect();

@@ -1,6 +1,6 @@
 use std::{
-    collections::HashMap, fmt, future::Future, net::IpAddr, num::NonZeroU32, sync::Arc,
-    time::Duration,
+    collections::HashMap, fmt, future::Future, net::IpAddr, num::NonZeroU32, path::PathBuf,
+    sync::Arc, time::Duration,
 };
 
 use governor::Quota;
@@ -11,7 +11,7 @@ use partykit_core::{
 use tokio::net::ToSocketAddrs;
 
 use crate::{
-    Listener, Runtime,
+    DiskBackend, Durability, Listener, Runtime, ServeError, StoreError,
     address_rate::AddressRate,
     admission::{Admission, AdmissionLimits},
     answer::answer,
@@ -61,7 +61,8 @@ pub struct Builder {
     vars: HashMap<String, String>,
     origins: Origins,
     fallback: Fallback,
-    backend: Option<Arc<dyn Backend>>,
+    storage: Storage,
+    durability: Durability,
     keep_alive: Duration,
     shutdown_spread: Duration,
     admission: AdmissionLimits,
@@ -69,6 +70,12 @@ pub struct Builder {
     new_rooms: Option<NonZeroU32>,
     messages: Option<Arc<AddressRate>>,
     client_address: ClientAddress,
+}
+
+/// Where rooms store.
+enum Storage {
+    Disk(PathBuf),
+    Given(Arc<dyn Backend>),
 }
 
 struct Registration {
@@ -88,7 +95,8 @@ impl Default for Builder {
             vars: HashMap::new(),
             origins: Origins::default(),
             fallback: Arc::new(move |request| Box::pin(not_found(request))),
-            backend: None,
+            storage: Storage::Disk(".partykit".into()),
+            durability: Durability::default(),
             keep_alive: Duration::from_secs(30),
             shutdown_spread: Duration::from_secs(5),
             admission: AdmissionLimits::default(),
@@ -219,9 +227,59 @@ impl Builder {
         self
     }
 
-    /// Where rooms store. In memory unless said: nothing survives the process.
+    /// The directory in which rooms store, see [`DiskBackend`]. `.partykit` where the process is started
+    /// unless said. It is made when a room first writes, and belongs to one process at a time.
+    ///
+    /// ```
+    /// use partykit_core::{Body, Request, Response, Result, Room, Server};
+    /// use partykit_runtime_tokio::Runtime;
+    ///
+    /// #[derive(Default)]
+    /// struct Visits;
+    ///
+    /// impl Server for Visits {
+    ///     async fn on_request(&mut self, room: &Room, _: Request) -> Result<Response> {
+    ///         let visits = room.storage().get("visits").await?.unwrap_or(0) + 1;
+    ///         room.storage().put("visits", &visits)?;
+    ///         Ok(Response::new(format!("{visits}").into()))
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("data");
+    /// for visits in ["1", "2"] {
+    ///     let runtime = Runtime::builder().party::<Visits>("visits").data(&path).build()?;
+    ///     let handle = runtime.handle();
+    ///     let answer = handle.request("visits", "page", Request::new(Body::empty())).await?;
+    ///     assert_eq!(answer.into_body().bytes().unwrap(), visits);
+    ///     handle.shutdown().await;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn data(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.storage = Storage::Disk(directory.into());
+        self
+    }
+
+    /// What a room that writes to this directory waits for before anyone hears of it.
+    /// [`Durability::Durable`] unless said.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Lets rooms store in memory: nothing survives the process. For tests, and for parties that never
+    /// write.
+    pub fn in_memory(self) -> Self {
+        self.backend(Arc::new(MemoryBackend::default()))
+    }
+
+    /// Where rooms store, if neither on disk nor in memory.
     pub fn backend(mut self, backend: Arc<dyn Backend>) -> Self {
-        self.backend = Some(backend);
+        self.storage = Storage::Given(backend);
         self
     }
 
@@ -334,10 +392,23 @@ impl Builder {
     /// The runtime, not serving yet. Its rooms are there already, for its
     /// [handle](Runtime::handle).
     ///
+    /// Opens the [directory](Builder::data) in which rooms store, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// When that directory cannot be used: see [`StoreError`].
+    ///
     /// # Panics
     ///
     /// Outside of a Tokio runtime, or in one without time and IO.
-    pub fn build(self) -> Runtime {
+    pub fn build(self) -> Result<Runtime, StoreError> {
+        let (backend, store): (Arc<dyn Backend>, _) = match self.storage {
+            Storage::Given(backend) => (backend, None),
+            Storage::Disk(path) => {
+                let store = DiskBackend::open(path, self.durability)?;
+                (Arc::new(store.clone()), Some(store))
+            }
+        };
         let explicit = self.vars;
         let vars: Vars =
             Arc::new(move |name| explicit.get(name).cloned().or_else(|| environment(name)));
@@ -349,16 +420,15 @@ impl Builder {
             let link = Arc::new(link);
             (name.clone(), Party::new(name, options, kind, link))
         });
-        let backend = self.backend.unwrap_or_else(|| Arc::new(MemoryBackend::default()));
-        Runtime::new(Front {
-            host: TokioHost::new(parties.collect(), backend, vars, self.max_rooms),
+        Ok(Runtime::new(Front {
+            host: TokioHost::new(parties.collect(), backend, store, vars, self.max_rooms),
             prefix: self.prefix,
             origins: self.origins,
             fallback: self.fallback,
             shutdown: Arc::new(Shutdown::new(self.shutdown_spread)),
             admission: Admission::new(self.admission),
             room_rate: RoomRate::new(self.new_rooms, self.client_address),
-        })
+        }))
     }
 
     /// Builds and serves, see [`Runtime::serve`].
@@ -367,12 +437,17 @@ impl Builder {
     ///
     /// A [`ServeError`](crate::ServeError), in a box.
     pub async fn serve(self, addr: impl ToSocketAddrs) -> Result {
-        self.build().serve(addr).await
+        self.build().map_err(ServeError::Store)?.serve(addr).await
     }
 
     /// Builds and serves, see [`Runtime::serve_on`].
-    pub async fn serve_on(self, listener: impl Listener) {
-        self.build().serve_on(listener).await;
+    ///
+    /// # Errors
+    ///
+    /// A [`StoreError`], before anything is served.
+    pub async fn serve_on(self, listener: impl Listener) -> Result<(), StoreError> {
+        self.build()?.serve_on(listener).await;
+        Ok(())
     }
 
     /// Builds and serves, see [`Runtime::serve_tls`].
@@ -387,7 +462,7 @@ impl Builder {
         addr: impl ToSocketAddrs,
         config: impl Into<Arc<crate::rustls::ServerConfig>>,
     ) -> Result {
-        self.build().serve_tls(addr, config).await
+        self.build().map_err(ServeError::Store)?.serve_tls(addr, config).await
     }
 }
 

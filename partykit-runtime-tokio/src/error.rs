@@ -1,5 +1,7 @@
 use std::io;
 
+use crate::StoreError;
+
 /// Why a runtime could not serve.
 ///
 /// ```
@@ -19,4 +21,7 @@ pub enum ServeError {
     /// The operating system does not let the process wait for signals.
     #[error("cannot wait for signals: {0}")]
     Signals(#[source] io::Error),
+    /// The directory in which rooms store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }

@@ -13,7 +13,7 @@ use partykit_core::{
 use tokio::{runtime::Handle, time::Instant};
 use tracing::debug;
 
-use crate::{alarms::Alarms, party::Party, registry::Registry};
+use crate::{DiskBackend, alarms::Alarms, party::Party, registry::Registry};
 
 /// Both clocks count the same time, but are not read in the same moment.
 const JITTER: Duration = Duration::from_millis(1);
@@ -25,6 +25,8 @@ pub(crate) struct TokioHost {
     registry: Registry,
     backend: Arc<dyn Backend>,
     alarms: Arc<Alarms>,
+    /// The backend, if it is ours to close.
+    store: Option<DiskBackend>,
     vars: Vars,
     tokio: Handle,
     origin: Instant,
@@ -38,6 +40,7 @@ impl TokioHost {
     pub(crate) fn new(
         parties: HashMap<Arc<str>, Party>,
         backend: Arc<dyn Backend>,
+        store: Option<DiskBackend>,
         vars: Vars,
         max_rooms: usize,
     ) -> Arc<Self> {
@@ -47,6 +50,7 @@ impl TokioHost {
             registry: Registry::new(max_rooms),
             backend,
             alarms: Alarms::new(),
+            store,
             vars,
             tokio: Handle::current(),
             origin: Instant::now(),
@@ -74,6 +78,13 @@ impl TokioHost {
 
     pub(crate) fn vars(&self) -> &Vars {
         &self.vars
+    }
+
+    /// Ends storage in good order.
+    pub(crate) async fn close_store(&self) {
+        if let Some(store) = &self.store {
+            store.close().await;
+        }
     }
 
     pub(crate) fn tokio(&self) -> &Handle {

@@ -13,10 +13,11 @@
 //! impl Server for Chat {}
 //!
 //! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() {
+//! # async fn main() -> partykit_core::Result {
 //! // First, for example: PrometheusBuilder::new().install_recorder()?
-//! let runtime = Runtime::builder().party::<Chat>("chat").build();
+//! let runtime = Runtime::builder().party::<Chat>("chat").build()?;
 //! # assert!(metrics::CONNECTIONS.starts_with("partykit_"));
+//! # Ok(())
 //! # }
 //! ```
 

@@ -107,7 +107,7 @@ impl Runtime {
     /// #[tokio::main]
     /// async fn main() -> Result {
     ///     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    ///     let runtime = Runtime::builder().party::<Hello>("main").build();
+    ///     let runtime = Runtime::builder().party::<Hello>("main").in_memory().build()?;
     ///     let handle = runtime.handle();
     ///     let serving = tokio::spawn(async move { runtime.serve_on(listener).await });
     ///     let answer = handle.request("main", "lobby", Request::new(Body::empty())).await?;

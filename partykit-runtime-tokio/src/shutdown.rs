@@ -106,6 +106,7 @@ impl Shutdown {
             warn!(http, sockets, "connections are still open after {CLIENTS:?}");
         }
         host.registry().clear();
+        host.close_store().await;
         host.parties().for_each(|party| party.meter().stopped());
         self.stage.send_replace(Stage::Stopped);
         debug!("shut down");

@@ -62,7 +62,7 @@ struct Site {
 
 /// Serves what `mount` makes of the runtime, behind a layer as users have them.
 async fn serve(builder: Builder, mount: impl FnOnce(&Runtime) -> Router) -> Site {
-    let runtime = builder.shutdown_spread(Duration::ZERO).build();
+    let runtime = builder.in_memory().shutdown_spread(Duration::ZERO).build().unwrap();
     let handle = runtime.handle();
     let layer = middleware::from_fn(
         async |ConnectInfo(peer): ConnectInfo<SocketAddr>,

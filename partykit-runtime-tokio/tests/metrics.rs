@@ -48,7 +48,12 @@ async fn what_happens_is_counted() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let prometheus = recorder.handle();
     let _guard = ::metrics::set_default_local_recorder(&recorder);
-    let runtime = Runtime::builder().party::<Chat>("chat").shutdown_spread(Duration::ZERO).build();
+    let runtime = Runtime::builder()
+        .party::<Chat>("chat")
+        .in_memory()
+        .shutdown_spread(Duration::ZERO)
+        .build()
+        .unwrap();
     let handle = runtime.handle();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}/parties/chat/lobby", listener.local_addr().unwrap());
@@ -118,7 +123,9 @@ async fn every_name_has_a_meaning_and_vacant_rooms_are_not_counted() {
     let _guard = ::metrics::set_default_local_recorder(&recorder);
     let runtime = Runtime::builder()
         .party_with_options("chat", Chat::options().hibernate_after(Duration::ZERO), |_| Chat)
-        .build();
+        .in_memory()
+        .build()
+        .unwrap();
     let handle = runtime.handle();
     for room in ["a", "b"] {
         within(handle.request("chat", room, Request::default())).await.unwrap();

@@ -134,7 +134,12 @@ impl Event {
 async fn the_log_tells_what_happens_when_it_happens() {
     let log = Log::default();
     let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(log.clone()));
-    let runtime = Runtime::builder().party::<Chat>("chat").shutdown_spread(Duration::ZERO).build();
+    let runtime = Runtime::builder()
+        .party::<Chat>("chat")
+        .in_memory()
+        .shutdown_spread(Duration::ZERO)
+        .build()
+        .unwrap();
     let handle = runtime.handle();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();

@@ -1,7 +1,14 @@
 //! The store on disk: its contract, its limits, and what it does when the disk does not do its part.
 
-mod store {
-    mod support;
-
-    mod contract;
-}
+#[path = "store/beginnings.rs"]
+mod beginnings;
+#[path = "store/contract.rs"]
+mod contract;
+#[path = "store/damage.rs"]
+mod damage;
+#[path = "store/full_disk.rs"]
+mod full_disk;
+#[path = "store/limits.rs"]
+mod limits;
+#[path = "store/support.rs"]
+mod support;

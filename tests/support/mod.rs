@@ -85,7 +85,7 @@ impl House {
     pub(crate) async fn open_with(change: impl FnOnce(Builder) -> Builder) -> Self {
         log::install();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let builder = Runtime::builder().party::<Switchboard>(Self::PARTY);
+        let builder = Runtime::builder().party::<Switchboard>(Self::PARTY).in_memory();
         let server = serve(change(builder), listener).expect("an address");
         let target = Target::new(&server.url());
         Self { server, target }

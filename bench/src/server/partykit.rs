@@ -18,7 +18,8 @@ static STARTS: AtomicU64 = AtomicU64::new(0);
 pub(super) fn run() -> Result<()> {
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let listener = tokio.block_on(TcpListener::bind("127.0.0.1:0"))?;
-    let runtime = tokio.block_on(async { Runtime::builder().party::<Talk>("main").build() });
+    let builder = Runtime::builder().party::<Talk>("main").in_memory();
+    let runtime = tokio.block_on(async { builder.build() })?;
     let (address, handle) = (listener.local_addr()?, runtime.handle());
     tokio.spawn(async move { runtime.serve_on(listener).await });
     talk(address, |question| {

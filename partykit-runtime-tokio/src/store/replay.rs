@@ -90,7 +90,8 @@ impl Reader<'_> {
             return Err(self.name.damage(&what));
         }
         let mut at = log::HEAD;
-        while self.bytes[at..].iter().any(|byte| *byte != 0) {
+        let used = used(self.bytes);
+        while at < used {
             match self.record(at, number + 1)? {
                 Ok(changes) => {
                     let end = changes.end;
@@ -145,7 +146,8 @@ impl Reader<'_> {
     /// end is missing, or one of its sectors. A record that is complete but wrong was changed later.
     fn is_torn(&self, extent: Range<usize>, number: u64, is_durable: bool) -> bool {
         let is_zero = |range: Range<usize>| self.bytes[range].iter().all(|byte| *byte == 0);
-        let lacks_end = is_zero(extent.end - 1..self.bytes.len());
+        let used = used(self.bytes);
+        let lacks_end = used < extent.end;
         let mut sectors = (extent.start..extent.end).scan(extent.start, |at, _| {
             let begin = *at;
             *at = ((begin / SECTOR + 1) * SECTOR).min(self.bytes.len());
@@ -154,10 +156,21 @@ impl Reader<'_> {
         let mut lacks_sector = || sectors.any(is_zero);
         // The next record is written when this one is synced; so if it is there, this one was.
         let has_next = || {
-            self.bytes[extent.start..].windows(record::HEAD).any(|window| {
+            let end = (used + record::HEAD).min(self.bytes.len());
+            self.bytes[extent.start..end].windows(record::HEAD).any(|window| {
                 record::read_head(window, self.seed).is_some_and(|head| head.number > number)
             })
         };
         (lacks_end || lacks_sector()) && !(is_durable && has_next())
     }
+}
+
+/// The length up to the last byte that is not zero.
+fn used(bytes: &[u8]) -> usize {
+    let chunk = [0; 4096];
+    let is_used = |part: &[u8]| part != &chunk[..part.len()];
+    let Some(last) = bytes.chunks(chunk.len()).rposition(is_used) else { return 0 };
+    let begin = last * chunk.len();
+    let part = &bytes[begin..bytes.len().min(begin + chunk.len())];
+    begin + part.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
 }

@@ -188,11 +188,12 @@ pub(super) struct Rows(Box<dyn DoubleEndedIterator<Item = lsm_tree::IterGuardImp
 
 impl Snapshot {
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<lsm_tree::Slice>, Fault> {
-        guarded(|| self.tree.tree.get(key, self.at))
+        let can_be = key.len() <= keys::MAX;
+        if can_be { guarded(|| self.tree.tree.get(key, self.at)) } else { Ok(None) }
     }
 
     /// The rows of a range whose end is not before its start.
-    pub(super) fn range(&self, range: (Bound<Vec<u8>>, Bound<Vec<u8>>)) -> Result<Rows, Fault> {
+    pub(super) fn range(&self, range: keys::Range) -> Result<Rows, Fault> {
         guarded(|| Ok(Rows(self.tree.tree.range(range, self.at, None))))
     }
 
@@ -207,7 +208,8 @@ impl Snapshot {
     }
 
     /// The wake-ups behind one.
-    pub(super) fn wakes_behind(&self, key: Vec<u8>) -> Result<Wakes, Fault> {
+    pub(super) fn wakes_behind(&self, mut key: Vec<u8>) -> Result<Wakes, Fault> {
+        key.truncate(keys::MAX);
         let rows = self.wakes_from(Bound::Excluded(key))?;
         Ok(Wakes { rows, tree: None, lowered: 0 })
     }

@@ -146,7 +146,7 @@ impl Writer {
             Outcome::Failed(fault) => {
                 let cause = Arc::new(fault.at(&self.shared.path));
                 refuse(group, &cause);
-                self.recover(cause);
+                self.recover(&cause);
             }
         }
     }
@@ -218,7 +218,7 @@ impl Writer {
             }
             Store::Failed { cause, .. } => {
                 let cause = cause.clone();
-                self.recover(cause);
+                self.recover(&cause);
             }
         }
     }
@@ -226,12 +226,12 @@ impl Writer {
     fn fail(&mut self, fault: Fault) {
         if let Store::Open(_) = self.store {
             self.shared.state.send_replace(State::Recovering);
-            self.recover(Arc::new(fault.at(&self.shared.path)));
+            self.recover(&fault.at(&self.shared.path));
         }
     }
 
     /// Opens the store anew, or rests until the next try.
-    fn recover(&mut self, cause: Arc<StoreError>) {
+    fn recover(&mut self, cause: &StoreError) {
         let (home, rest) = match std::mem::replace(&mut self.store, Store::Missing) {
             Store::Missing => return,
             Store::Open(engine) => {

@@ -46,7 +46,7 @@ pub(crate) struct Site {
 }
 
 pub(crate) async fn serve(builder: Builder) -> Site {
-    let runtime = builder.shutdown_spread(Duration::from_millis(20)).build();
+    let runtime = builder.in_memory().shutdown_spread(Duration::from_millis(20)).build().unwrap();
     let handle = runtime.handle();
     let tcp = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (door, serving) = match crate::TRANSPORT {

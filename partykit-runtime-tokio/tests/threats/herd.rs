@@ -113,7 +113,7 @@ async fn threat_07_reconnect_storm() {
     let (before, after) = (Starts::default(), Starts::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let runtime = builder(&before).build();
+    let runtime = builder(&before).in_memory().build().unwrap();
     let handle = runtime.handle();
     let serving = tokio::spawn(async move { runtime.serve_on(listener).await });
     let sheep = |number| Sheep { addr, number, socket: None, slow_handshakes: 0 };
@@ -135,7 +135,7 @@ async fn threat_07_reconnect_storm() {
     let all = u32::try_from(size).unwrap();
     within(failed.acquire_many(all)).await.unwrap().forget();
     let listener = TcpListener::bind(addr).await.unwrap();
-    let runtime = builder(&after).build();
+    let runtime = builder(&after).in_memory().build().unwrap();
     let handle = runtime.handle();
     tokio::spawn(async move { runtime.serve_on(listener).await });
 
