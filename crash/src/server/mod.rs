@@ -51,7 +51,7 @@ pub async fn serve(storing: &Storing) -> Result {
         .party::<ledger::Ledger>(PARTY)
         .backend(backend)
         .fallback(move |request| pending(store.clone(), request))
-        .build();
+        .build()?;
     let mut out = io::stdout();
     writeln!(out, "{address}")?;
     out.flush()?;
