@@ -41,6 +41,13 @@ impl Command {
         Self { inner, line: line.to_owned() }
     }
 
+    /// Of a program that was built here, wherever that is.
+    pub(crate) fn built(directory: &Path, program: &Path) -> Self {
+        let mut inner = process::Command::new(program);
+        inner.current_dir(directory).stdin(Stdio::null());
+        Self { inner, line: program.display().to_string() }
+    }
+
     pub(crate) fn arg(mut self, argument: &str) -> Self {
         self.inner.arg(argument);
         self.line.push_str(&format!(" {argument}"));

@@ -15,13 +15,11 @@ mod tools;
 use std::{env, path::PathBuf, process::ExitCode};
 
 use report::Report;
-use steps::{STEPS, Step, TOOLS};
+use steps::{STEPS, Step, TOOLS, Tool};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    if let Some((name, rest)) = arguments.split_first()
-        && let Some(tool) = TOOLS.iter().find(|tool| tool.name == name)
-    {
+    if let Some((tool, rest)) = tool(&arguments) {
         return match (tool.run)(&root(), rest) {
             Ok(_) => ExitCode::SUCCESS,
             Err(failure) => {
@@ -54,6 +52,17 @@ fn root() -> PathBuf {
     let xtask = env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     xtask.parent().expect("xtask lies in the root of the repository").to_path_buf()
+}
+
+/// The tool that is asked for, and its arguments. A step of the same name is what is asked for when none
+/// of them is an option of the tool.
+fn tool(arguments: &[String]) -> Option<(&'static Tool, &[String])> {
+    let (name, rest) = arguments.split_first()?;
+    let tool = TOOLS.iter().find(|tool| tool.name == name)?;
+    let is_step = STEPS.iter().any(|step| step.name == name);
+    let is_told =
+        |rest: &[String]| rest.iter().any(|it| it.starts_with('-') && it != "--keep-going");
+    (!is_step || is_told(rest)).then_some((tool, rest))
 }
 
 /// The steps that `names` ask for, in the order asked; `Err` is the first name that is none.
@@ -122,7 +131,19 @@ mod tests {
         }
         for tool in TOOLS {
             assert!(help.contains(tool.name) && help.contains(tool.about));
-            assert!(STEPS.iter().all(|step| step.name != tool.name), "one name, one meaning");
+        }
+    }
+
+    #[test]
+    fn a_tool_with_the_name_of_a_step_is_meant_when_it_has_options() {
+        let meant = |line: &str| {
+            let arguments: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+            tool(&arguments).map(|(tool, rest)| (tool.name, rest.len()))
+        };
+        assert_eq!(meant("crash --kills 200"), Some(("crash", 2)));
+        assert_eq!(meant("bench"), Some(("bench", 0)));
+        for line in ["crash", "crash --keep-going", "fmt crash", "fmt --keep-going", ""] {
+            assert_eq!(meant(line), None, "{line}");
         }
     }
 }

@@ -50,6 +50,11 @@ pub(crate) const STEPS: &[Step] = &[
         about: "a server restarts under 5,000 clients that come back at once",
         run: herd,
     },
+    Step {
+        name: "crash",
+        about: "a server is killed 15 times, and loses power 15 times, and keeps its word",
+        run: crash,
+    },
     Step { name: "doc", about: "rustdoc, warnings denied", run: doc },
     Step { name: "hack", about: "each feature of each published crate by itself", run: hack },
     Step { name: "deny", about: "licences, sources, bans and known vulnerabilities", run: deny },
@@ -64,12 +69,18 @@ pub(crate) struct Tool {
     pub(crate) run: fn(root: &Path, arguments: &[String]) -> Outcome,
 }
 
-/// Each a subcommand, which stands alone and takes arguments of its own.
+/// Each a subcommand, which stands alone and takes arguments of its own. One that has a step's name is
+/// that step with arguments.
 pub(crate) const TOOLS: &[Tool] = &[
     Tool {
         name: "bench",
         about: "measures, and writes docs/benchmarks.md; --quick only tries, --check fails below the goals",
         run: bench,
+    },
+    Tool {
+        name: "crash",
+        about: "the same as long as one likes: --kills 200 [--power-loss] [--relaxed] [--seed N]",
+        run: crash_as_told,
     },
     Tool {
         name: "fuzz",
@@ -180,6 +191,21 @@ fn herd(root: &Path) -> Outcome {
         said if said.contains("5000 clients, the last one back") => Ok(Verdict::Passed),
         _ => Err(Failure::new("no herd came")),
     }
+}
+
+/// What has to be found is tried too: a checker that finds nothing shows nothing.
+fn crash(root: &Path) -> Outcome {
+    for arguments in [&[][..], &["--power-loss".to_owned()], &["controls".to_owned()]] {
+        crash_as_told(root, arguments)?;
+    }
+    Ok(Verdict::Passed)
+}
+
+fn crash_as_told(root: &Path, arguments: &[String]) -> Outcome {
+    Command::new(root, SERVERS).run()?;
+    let program = built("partykit-crash", "partykit-crash")?;
+    let command = Command::built(root, &program);
+    passed(arguments.iter().fold(command, |command, argument| command.arg(argument)).run())
 }
 
 fn doc(root: &Path) -> Outcome {

@@ -1,0 +1,43 @@
+//! Syncs: what makes changes last.
+
+use std::ffi::{c_int, c_long};
+
+use crate::{
+    record::Record,
+    watch::{refuse, watched},
+};
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fsync(fd: c_int) -> c_int {
+    synced(fd, libc::SYS_fsync)
+}
+
+/// What it leaves out, times, is not looked at: here it is `fsync`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fdatasync(fd: c_int) -> c_int {
+    synced(fd, libc::SYS_fdatasync)
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn syncfs(fd: c_int) -> c_int {
+    if watched(fd).is_some() {
+        refuse("syncfs");
+    }
+    // SAFETY: numbers only.
+    unsafe { libc::syscall(libc::SYS_syncfs, fd) as c_int }
+}
+
+/// The disk is asked too, so that a sync takes its time; others write meanwhile. Their writes are not
+/// among what has become durable.
+fn synced(fd: c_int, call: c_long) -> c_int {
+    // SAFETY: numbers only.
+    let real = || unsafe { libc::syscall(call, fd) } as c_int;
+    let Some((watch, node)) = watched(fd) else { return real() };
+    let ticket = watch.ticket();
+    watch.turn().record(Record::SyncBegins { node, ticket });
+    let done = real();
+    if done == 0 {
+        watch.turn().record(Record::SyncEnds { ticket });
+    }
+    done
+}

@@ -1,0 +1,61 @@
+use std::net::SocketAddr;
+
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Request, StatusCode,
+    body::Bytes,
+    client::conn::http1::{self, SendRequest},
+    header::HOST,
+};
+use hyper_util::rt::TokioIo;
+use partykit::BoxError;
+use tokio::net::TcpStream;
+
+use super::{Room, hear, text, within};
+use crate::protocol::{Ask, PARTY, Told};
+
+/// Sends one request on a connection of its own, and reads the answer.
+pub(crate) async fn ask(address: SocketAddr, path: &str, body: String) -> Result<Bytes, BoxError> {
+    send(&mut connect(address).await?, address, path, body).await
+}
+
+/// Writes one number after the other on one connection.
+pub(super) async fn write(address: SocketAddr, room: &Room, writer: &str) -> Result<(), BoxError> {
+    let mut connection = connect(address).await?;
+    let path = format!("/parties/{PARTY}/{}", room.name);
+    loop {
+        let number = room.history().write(writer);
+        let ask = text(&Ask::Write { writer: writer.to_owned(), number });
+        let answer = send(&mut connection, address, &path, ask).await?;
+        if !matches!(hear(room, &answer)?, Told::Wrote(entry) if entry.number == number) {
+            return Err(format!("{writer} asked to write {number}, and was told otherwise").into());
+        }
+    }
+}
+
+async fn connect(address: SocketAddr) -> Result<SendRequest<Full<Bytes>>, BoxError> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // Its error is also that of the request.
+    tokio::spawn(async { drop(connection.await) });
+    Ok(sender)
+}
+
+async fn send(
+    connection: &mut SendRequest<Full<Bytes>>,
+    address: SocketAddr,
+    path: &str,
+    body: String,
+) -> Result<Bytes, BoxError> {
+    let request = Request::post(path).header(HOST, address.to_string());
+    let request = request.body(Full::new(body.into()))?;
+    connection.ready().await?;
+    let response = within("answer", connection.send_request(request)).await??;
+    let status = response.status();
+    let body = within("body", response.into_body().collect()).await??.to_bytes();
+    match status {
+        StatusCode::OK => Ok(body),
+        _ => Err(format!("{path}: {status}: {}", String::from_utf8_lossy(&body)).into()),
+    }
+}

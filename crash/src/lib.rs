@@ -1,0 +1,18 @@
+//! Kills a server over and over, by SIGKILL or by a power loss, and checks that it kept its word.
+
+#![forbid(unsafe_code)]
+
+mod crowd;
+mod history;
+mod options;
+mod power;
+mod process;
+mod protocol;
+mod run;
+mod server;
+
+pub use history::Violation;
+pub use options::{Command, HELP, parse};
+pub use power::{Loss, scribe, self_test, shim};
+pub use run::{Plan, Report, run};
+pub use server::{Fault, Storing, serve};

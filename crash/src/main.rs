@@ -1,0 +1,60 @@
+//! `cargo xtask crash` runs this.
+
+use std::{env, process::ExitCode};
+
+use partykit::Result;
+use partykit_crash::{Command, HELP, Plan, parse, run, scribe, self_test, serve, shim};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let command = match parse(env::args().skip(1)) {
+        Ok(command) => command,
+        Err(wrong) => {
+            eprintln!("{wrong}\n\n{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    let done = match command {
+        Command::Run(plan) => judge(&plan).await,
+        Command::Controls { seed } => controls(seed).await,
+        Command::Serve(storing) => serve(&storing).await,
+        Command::Scribe(script) => scribe(&script).map_err(Into::into),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn judge(plan: &Plan) -> Result {
+    println!("{plan:?}");
+    if plan.power_loss {
+        self_test(&env::current_exe()?, &shim()?)?;
+        println!("the shim loses what was not synced, and nothing else");
+    }
+    let report = run(plan).await?;
+    println!("{report}");
+    if report.kills < plan.kills || !report.violations.is_empty() {
+        eprintln!("{}", report.last_words);
+        return Err("the server did not keep its word".into());
+    }
+    if report.writes == 0 || report.rings == 0 {
+        return Err("nothing was written, or no alarm rang: this says nothing".into());
+    }
+    Ok(())
+}
+
+async fn controls(seed: u64) -> Result {
+    for plan in Plan::controls(seed) {
+        println!("{plan:?}");
+        let report = run(&plan).await?;
+        println!("{report}");
+        if !report.violations.iter().any(|(_, violation)| plan.asks_for(violation)) {
+            return Err("this had to be found, and was not".into());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use crate::{Fault, Plan, Storing, Violation};
+
+/// What it takes.
+pub const HELP: &str = "\
+partykit-crash [--kills N] [--power-loss] [--relaxed] [--fault FAULT] [--seed N]
+partykit-crash controls [--seed N]
+partykit-crash serve DIRECTORY [--relaxed] [--fault FAULT]
+partykit-crash scribe SCRIPT
+
+  --kills N       how often the server is killed; 15 unless said
+  --power-loss    what was not synced is lost, too; the shim tests itself first
+  --relaxed       the server does not sync; together with --power-loss it has to fail
+  --fault FAULT   the server's store gets something wrong: early-frames, split-batch or early-removal;
+                  has to fail
+  --seed N        decides about the moments; another one each time unless said
+  controls        what has to fail, and fails if it does not";
+
+/// What a process is to do.
+#[derive(Debug)]
+#[allow(clippy::exhaustive_enums, reason = "main does them all")]
+pub enum Command {
+    /// Kills and checks.
+    Run(Plan),
+    /// Runs everything that has to fail.
+    Controls {
+        /// What decides about the moments.
+        seed: u64,
+    },
+    /// Is the server.
+    Serve(Storing),
+    /// Is the process of the shim's tests.
+    Scribe(String),
+}
+
+/// Reads the arguments, without the program's name.
+///
+/// # Errors
+///
+/// What is wrong with them, in words.
+pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, String> {
+    let mut arguments = arguments.into_iter().peekable();
+    let command = arguments.next_if(|first| !first.starts_with('-'));
+    let mut value = |what: &str| arguments.next().ok_or_else(|| format!("{what} is missing"));
+    let (mut data, mut plan) = (None, Plan::new(fastrand::u64(..)));
+    match command.as_deref() {
+        None | Some("controls") => {}
+        Some("serve") => data = Some(PathBuf::from(value("DIRECTORY")?)),
+        Some("scribe") => return Ok(Command::Scribe(value("SCRIPT")?)),
+        Some(other) => return Err(format!("there is no command {other}")),
+    }
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
+        match (argument.as_str(), command.as_deref()) {
+            ("--relaxed", None | Some("serve")) => plan.relaxed = true,
+            ("--fault", None | Some("serve")) => plan.fault = Some(value()?.parse()?),
+            ("--seed", None | Some("controls")) => plan.seed = number(&value()?)?,
+            ("--kills", None) => plan.kills = number(&value()?)?,
+            ("--power-loss", None) => plan.power_loss = true,
+            _ => return Err(format!("{argument} is not understood here")),
+        }
+    }
+    Ok(match (command.as_deref(), data) {
+        (Some("controls"), _) => Command::Controls { seed: plan.seed },
+        (_, Some(data)) => {
+            Command::Serve(Storing { data, relaxed: plan.relaxed, fault: plan.fault })
+        }
+        _ => Command::Run(plan),
+    })
+}
+
+fn number<T: std::str::FromStr>(word: &str) -> Result<T, String> {
+    word.parse().map_err(|_| format!("{word} is not such a number"))
+}
+
+impl Plan {
+    /// 15 kills, nothing wrong.
+    pub fn new(seed: u64) -> Self {
+        Self { kills: 15, power_loss: false, relaxed: false, fault: None, rooms: 32, seed }
+    }
+
+    /// What has to fail: `Relaxed` under a power loss, and each fault.
+    pub fn controls(seed: u64) -> Vec<Self> {
+        let relaxed = Self { relaxed: true, power_loss: true, ..Self::new(seed) };
+        let fault = |fault: &Fault| Self { fault: Some(*fault), ..Self::new(seed) };
+        [relaxed].into_iter().chain(Fault::ALL.iter().map(fault)).collect()
+    }
+}
+
+impl Plan {
+    /// Whether this is what a control has to be found by.
+    pub fn asks_for(&self, violation: &Violation) -> bool {
+        match self.fault {
+            None => self.relaxed && matches!(violation, Violation::Lost(_)),
+            Some(Fault::EarlyFrames) => matches!(violation, Violation::Lost(_)),
+            Some(Fault::SplitBatch) => matches!(violation, Violation::Half(_)),
+            Some(Fault::EarlyRemoval) => matches!(violation, Violation::AlarmLost(_)),
+        }
+    }
+}
+
+impl Storing {
+    /// The arguments of `serve`.
+    pub(crate) fn arguments(&self) -> Vec<std::ffi::OsString> {
+        let mut arguments = vec![self.data.clone().into()];
+        if self.relaxed {
+            arguments.push("--relaxed".into());
+        }
+        if let Some(fault) = self.fault {
+            arguments.extend(["--fault".into(), fault.to_string().into()]);
+        }
+        arguments
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Command, String> {
+        parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn arguments_are_understood() {
+        let Ok(Command::Run(plan)) = parsed("--kills 200 --power-loss --seed 7") else {
+            panic!("a plan");
+        };
+        assert!((plan.kills, plan.power_loss, plan.seed) == (200, true, 7) && !plan.relaxed);
+        assert!(matches!(parsed("controls --seed 3"), Ok(Command::Controls { seed: 3 })));
+    }
+
+    #[test]
+    fn a_server_is_told_what_the_plan_says() {
+        let storing =
+            Storing { data: "some/where".into(), relaxed: true, fault: Some(Fault::SplitBatch) };
+        let arguments = storing.arguments().into_iter().map(|it| it.into_string().unwrap());
+        let Ok(Command::Serve(understood)) =
+            parse(["serve".to_owned()].into_iter().chain(arguments))
+        else {
+            panic!("a server");
+        };
+        assert_eq!(understood.data, storing.data);
+        assert!(understood.relaxed && understood.fault == storing.fault);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let nonsense = ["cake", "serve", "scribe", "--kills", "--kills many", "--fault cake"];
+        for line in nonsense.into_iter().chain(["controls --kills 3", "serve here --seed 1"]) {
+            assert!(parsed(line).is_err(), "{line}");
+        }
+    }
+}

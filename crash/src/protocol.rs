@@ -1,0 +1,82 @@
+//! What clients and rooms say to each other.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The party's name.
+pub(crate) const PARTY: &str = "ledger";
+
+/// How many of its last entries a room keeps.
+pub(crate) const ENTRIES: u64 = 16;
+
+/// What a client asks for, over either.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Ask {
+    /// Writes the writer's next number, which is one more than its last.
+    Write { writer: String, number: u64 },
+    /// Sets the room's alarm; alarms have numbers too. In milliseconds since 1970.
+    Alarm { number: u64, at: u64 },
+    /// What is stored.
+    State,
+}
+
+/// What a room says: the answer to one, or a broadcast. All but the last two speak of what is stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Told {
+    Wrote(Entry),
+    Set { number: u64, at: u64 },
+    Rang(Ring),
+    State(State),
+    Refused(String),
+}
+
+/// One write, the room's `count`-th.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) count: u64,
+    pub(crate) writer: String,
+    pub(crate) number: u64,
+}
+
+/// An alarm that was set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Setting {
+    pub(crate) number: u64,
+    pub(crate) at: u64,
+}
+
+/// An alarm that rang.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ring {
+    /// The number of the last one set.
+    pub(crate) number: u64,
+    pub(crate) scheduled: u64,
+    pub(crate) now: u64,
+    /// How many rings are stored for this number, with this one: one, because what stores a ring also
+    /// removes the alarm.
+    pub(crate) times: u64,
+}
+
+/// All that a room stores. Each handler changes several of these together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// How many writes there were.
+    pub(crate) count: u64,
+    /// The same, under another key.
+    pub(crate) mirror: u64,
+    /// Each writer's last number.
+    pub(crate) writers: BTreeMap<String, u64>,
+    /// The last [`ENTRIES`], in any order.
+    pub(crate) entries: Vec<Entry>,
+    /// The counts that the ballast of the last entries speaks of, in any order; 0 for one that is torn.
+    pub(crate) ballast: Vec<u64>,
+    /// The last alarm that was set.
+    pub(crate) set: Option<Setting>,
+    /// Its number, under another key.
+    pub(crate) set_mirror: u64,
+    /// The last alarm that rang.
+    pub(crate) rang: Option<Ring>,
+    /// Its number, under another key.
+    pub(crate) rang_mirror: u64,
+}

@@ -1,0 +1,265 @@
+use std::{
+    env, fmt, fs, io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use partykit::BoxError;
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use crate::{
+    Fault, Loss, Storing, Violation,
+    crowd::{Crowd, Room, ask},
+    power::{self, Power},
+    process::{Process, last_words},
+    protocol::{Ask, PARTY, Told},
+};
+
+/// How long a server works before it is killed, in milliseconds.
+const WORK: std::ops::Range<u64> = 20..500;
+
+/// When a server is killed that may not be done with starting, in milliseconds.
+const START: std::ops::Range<u64> = 0..60;
+
+/// How long alarms may take to ring, and the shim's log to be complete: far longer than they do.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What is killed, how, and how often.
+#[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "the command line makes it")]
+pub struct Plan {
+    /// How often the server is killed.
+    pub kills: u32,
+    /// A kill is a power loss, too.
+    pub power_loss: bool,
+    /// The server stores without a sync for each commit.
+    pub relaxed: bool,
+    /// What the store gets wrong.
+    pub fault: Option<Fault>,
+    /// How many rooms there are.
+    pub rooms: usize,
+    /// What decides about the moments.
+    pub seed: u64,
+}
+
+/// What came of it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Report {
+    /// How often the server was killed.
+    pub kills: u32,
+    /// How many writes clients were told of.
+    pub writes: u64,
+    /// How many alarms clients heard ring.
+    pub rings: u64,
+    /// Each promise that was broken, with its room if it is one room's. The run ends with the kill after which it is found.
+    pub violations: Vec<(String, Violation)>,
+    /// The last that the servers logged.
+    pub last_words: String,
+}
+
+/// Kills a server as the plan says, and checks after each kill.
+///
+/// # Errors
+///
+/// When nothing can be said: there is no such program, or something got past the shim.
+pub async fn run(plan: &Plan) -> Result<Report, BoxError> {
+    let mut run = Run::new(plan)?;
+    while run.kills < plan.kills && run.violations.is_empty() {
+        if run.random.u8(..8) == 0 {
+            run.kill_while_it_starts().await?;
+        } else {
+            run.kill_at_work().await?;
+        }
+    }
+    if run.violations.is_empty() {
+        let power = run.power()?;
+        run.start_and_check(power.as_ref()).await?;
+    }
+    Ok(run.report())
+}
+
+struct Run<'a> {
+    plan: &'a Plan,
+    random: fastrand::Rng,
+    rooms: Vec<Arc<Room>>,
+    program: PathBuf,
+    place: TempDir,
+    kills: u32,
+    violations: Vec<(String, Violation)>,
+}
+
+impl<'a> Run<'a> {
+    fn new(plan: &'a Plan) -> io::Result<Self> {
+        let place = tempfile::tempdir()?;
+        fs::create_dir(place.path().join("disk"))?;
+        let room = |number| Arc::new(Room::new(format!("room-{number}")));
+        Ok(Self {
+            plan,
+            random: fastrand::Rng::with_seed(plan.seed),
+            rooms: (0..plan.rooms).map(room).collect(),
+            program: env::current_exe()?,
+            place,
+            kills: 0,
+            violations: Vec::new(),
+        })
+    }
+
+    fn power(&self) -> io::Result<Option<Power>> {
+        let (disk, log) = (self.place.path().join("disk"), self.place.path().join("power.log"));
+        self.plan.power_loss.then(|| Power::on(&power::shim()?, &disk, &log)).transpose()
+    }
+
+    fn start(&self, power: Option<&Power>) -> io::Result<Process> {
+        let storing = Storing {
+            data: self.place.path().join("disk").join("data"),
+            relaxed: self.plan.relaxed,
+            fault: self.plan.fault,
+        };
+        Process::start(&self.program, &storing, power, &self.place.path().join("server.log"))
+    }
+
+    /// Recovery may be cut short too.
+    async fn kill_while_it_starts(&mut self) -> Result<(), BoxError> {
+        let power = self.power()?;
+        let server = self.start(power.as_ref())?;
+        sleep(Duration::from_millis(self.random.u64(START))).await;
+        self.kill(server, power).await
+    }
+
+    async fn kill_at_work(&mut self) -> Result<(), BoxError> {
+        let power = self.power()?;
+        let Some((server, address)) = self.start_and_check(power.as_ref()).await? else {
+            return Ok(());
+        };
+        if let Some(power) = &power {
+            nothing_unseen(power).await?;
+        }
+        let before = self.writes();
+        let crowd = Crowd::start(address, &self.rooms, &mut self.random);
+        // Mostly all are at work, however slow the machine is; sometimes they are just coming.
+        let deadline = Instant::now() + PATIENCE;
+        let many = if self.random.u8(..4) == 0 { 0 } else { 4 * self.rooms.len() as u64 };
+        while self.writes() < before + many && Instant::now() < deadline {
+            sleep(Duration::from_millis(5)).await;
+        }
+        sleep(Duration::from_millis(self.random.u64(WORK))).await;
+        crowd.farewell();
+        self.kill(server, power).await?;
+        crowd.gone().await;
+        Ok(())
+    }
+
+    /// The server, and where it listens. `None` when a promise is broken: also when it does not listen,
+    /// or does not answer.
+    async fn start_and_check(
+        &mut self,
+        power: Option<&Power>,
+    ) -> io::Result<Option<(Process, SocketAddr)>> {
+        let mut server = self.start(power)?;
+        let begun = async {
+            let address = server.listens().await?;
+            self.check(address).await?;
+            Ok::<_, BoxError>(address)
+        };
+        match begun.await {
+            Ok(address) => Ok(self.violations.is_empty().then_some((server, address))),
+            Err(error) => {
+                let broken = Violation::Unserved(error.to_string());
+                self.violations.push(("the server".into(), broken));
+                Ok(None)
+            }
+        }
+    }
+
+    async fn kill(&mut self, server: Process, power: Option<Power>) -> Result<(), BoxError> {
+        if !server.kill().await? {
+            let ended = Violation::Unserved("the server ended by itself".into());
+            self.violations.push(("the server".into(), ended));
+        }
+        self.kills += 1;
+        if let Some(power) = power {
+            // The last change may not be recorded; if it was a rename, two paths are not as they were.
+            let unseen = power.unseen()?;
+            if unseen.len() > 2 {
+                return Err(format!("not seen by the shim: {unseen:?}").into());
+            }
+            let loss = match self.random.bool() || self.plan.relaxed {
+                true => Loss::Everything,
+                false => Loss::Something(self.random.fork()),
+            };
+            power.off(loss)?;
+        }
+        Ok(())
+    }
+
+    /// Before anybody wakes a room, all alarms that are pending have to ring by themselves.
+    async fn check(&mut self, address: SocketAddr) -> Result<(), BoxError> {
+        let deadline = Instant::now() + PATIENCE;
+        while ask(address, "/wake-ups", String::new()).await? != "0" {
+            if Instant::now() > deadline {
+                let late = Violation::AlarmLost("some are due, and do not ring".into());
+                self.violations.push(("the server".into(), late));
+                break;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        for room in &self.rooms {
+            let path = format!("/parties/{PARTY}/{}", room.name);
+            let answer = ask(address, &path, serde_json::to_string(&Ask::State)?).await?;
+            let Told::State(state) = serde_json::from_slice(&answer)? else {
+                return Err(format!("{} says no state, but {answer:?}", room.name).into());
+            };
+            let found = room.history().check(state);
+            self.violations.extend(found.into_iter().map(|found| (room.name.clone(), found)));
+        }
+        Ok(())
+    }
+
+    fn writes(&self) -> u64 {
+        self.rooms.iter().map(|room| room.history().writes).sum()
+    }
+
+    fn report(self) -> Report {
+        Report {
+            kills: self.kills,
+            writes: self.writes(),
+            rings: self.rooms.iter().map(|room| room.history().rings).sum(),
+            violations: self.violations,
+            last_words: last_words(&self.place.path().join("server.log")),
+        }
+    }
+}
+
+/// Waits until the directory is as the log of the shim says.
+async fn nothing_unseen(power: &Power) -> Result<(), BoxError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match power.unseen() {
+            Ok(unseen) if unseen.is_empty() => return Ok(()),
+            Ok(unseen) if Instant::now() > deadline => {
+                return Err(format!("not seen by the shim: {unseen:?}").into());
+            }
+            // A file may go while the directory is read.
+            Err(error) if error.kind() != io::ErrorKind::NotFound || Instant::now() > deadline => {
+                return Err(error.into());
+            }
+            _ => sleep(Duration::from_millis(5)).await,
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kills, writes, rings, violations, .. } = self;
+        write!(f, "{kills} kills, {writes} writes confirmed, {rings} alarms heard, ")?;
+        write!(f, "{} promises broken", violations.len())?;
+        violations
+            .iter()
+            .take(10)
+            .try_for_each(|(room, violation)| write!(f, "\n  {room}: {violation}"))
+    }
+}

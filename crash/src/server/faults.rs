@@ -1,0 +1,176 @@
+use std::{
+    collections::HashMap,
+    fmt,
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use partykit::{
+    Backend, BackendError, Batch, Claim, Epoch, KeyRange, RoomAddress, Timestamp, WakeUp,
+};
+use tokio::{sync::OwnedMutexGuard, time::sleep};
+
+use super::Bytes;
+
+/// What a store may get wrong, for the checker to find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "the tests name all of them")]
+pub enum Fault {
+    /// A commit is said to be done before it is: frames leave too early.
+    EarlyFrames,
+    /// A batch is committed in two halves.
+    SplitBatch,
+    /// An alarm is removed when it rings, not when its handler has committed.
+    EarlyRemoval,
+}
+
+impl Fault {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::EarlyFrames, Self::SplitBatch, Self::EarlyRemoval];
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::EarlyFrames => "early-frames",
+            Self::SplitBatch => "split-batch",
+            Self::EarlyRemoval => "early-removal",
+        })
+    }
+}
+
+impl FromStr for Fault {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|fault| fault.to_string() == name);
+        found.ok_or_else(|| format!("there is no fault {name}"))
+    }
+}
+
+/// For how long a fault leaves the store as it should never be: so that kills find it like that.
+const WINDOW: Duration = Duration::from_millis(20);
+
+/// The same for an alarm, of which there are fewer.
+const ALARM_WINDOW: Duration = Duration::from_millis(100);
+
+/// The row of an alarm, as core stores it.
+const ALARM: &[u8] = b"\x00alarm";
+
+/// A store that has a fault.
+pub(super) struct Faulty {
+    inner: Arc<dyn Backend>,
+    fault: Fault,
+    rooms: Mutex<HashMap<RoomAddress, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Faulty {
+    pub(super) fn new(inner: Arc<dyn Backend>, fault: Fault) -> Self {
+        Self { inner, fault, rooms: Mutex::default() }
+    }
+
+    /// Waits until nothing is written behind the room's back.
+    async fn turn(&self, room: &RoomAddress) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+            rooms.entry(room.clone()).or_default().clone()
+        };
+        turn.lock_owned().await
+    }
+}
+
+#[async_trait]
+impl Backend for Faulty {
+    async fn claim(&self, room: &RoomAddress) -> Result<Claim, BackendError> {
+        let _turn = self.turn(room).await;
+        self.inner.claim(room).await
+    }
+
+    async fn read(
+        &self,
+        room: &RoomAddress,
+        keys: &[Bytes],
+    ) -> Result<Vec<Option<Bytes>>, BackendError> {
+        let _turn = self.turn(room).await;
+        self.inner.read(room, keys).await
+    }
+
+    async fn scan(
+        &self,
+        room: &RoomAddress,
+        range: &KeyRange,
+        reverse: bool,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
+        let _turn = self.turn(room).await;
+        self.inner.scan(room, range, reverse, limit).await
+    }
+
+    async fn commit(
+        &self,
+        room: &RoomAddress,
+        epoch: Epoch,
+        mut batch: Batch,
+    ) -> Result<(), BackendError> {
+        let turn = self.turn(room).await;
+        match self.fault {
+            Fault::EarlyFrames => {
+                let (inner, room) = (self.inner.clone(), room.clone());
+                tokio::spawn(async move {
+                    sleep(WINDOW).await;
+                    // Whoever was told that it is done cannot be told that it is not.
+                    let _ = inner.commit(&room, epoch, batch).await;
+                    drop(turn);
+                });
+                Ok(())
+            }
+            Fault::SplitBatch => {
+                let half = batch.writes.keys().nth(batch.writes.len() / 2).cloned();
+                let second = half.map(|half| batch.writes.split_off(&half)).unwrap_or_default();
+                let second = Batch { writes: second, wake_up: batch.wake_up.take(), clear: false };
+                self.inner.commit(room, epoch, batch).await?;
+                sleep(WINDOW).await;
+                self.inner.commit(room, epoch, second).await
+            }
+            Fault::EarlyRemoval => {
+                // That it rings is stored without a new time to wake the room at.
+                let row = batch.writes.get_mut(ALARM).filter(|row| row.is_some());
+                let Some(row) = row.filter(|_| batch.wake_up.is_none()) else {
+                    return self.inner.commit(room, epoch, batch).await;
+                };
+                *row = None;
+                batch.wake_up = Some(WakeUp::Never);
+                self.inner.commit(room, epoch, batch).await?;
+                sleep(ALARM_WINDOW).await;
+                Ok(())
+            }
+        }
+    }
+
+    async fn wake_ups(
+        &self,
+        after: Option<&(Timestamp, RoomAddress)>,
+        limit: usize,
+    ) -> Result<Vec<(Timestamp, RoomAddress)>, BackendError> {
+        self.inner.wake_ups(after, limit).await
+    }
+
+    fn release(&self, room: &RoomAddress, epoch: Epoch) {
+        self.inner.release(room, epoch);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_called_what_it_prints() {
+        for fault in Fault::ALL {
+            assert_eq!(fault.to_string().parse(), Ok(fault));
+        }
+        assert!("no-fault".parse::<Fault>().is_err());
+    }
+}
