@@ -99,7 +99,7 @@ pub use time::Timestamp;
 pub mod runtime {
     pub use crate::attachment::{Attachment, AttachmentError};
     pub use crate::calls::Chain;
-    pub use crate::cell::RoomCell;
+    pub use crate::cell::{Resumed, RoomCell};
     pub use crate::driver::drive;
     pub use crate::fact::Fact;
     pub use crate::host::{Host, Outgoing, Socket};

@@ -41,7 +41,7 @@ impl World {
                 self.model.check(Property::Commits, newest, "a commit under an old claim");
                 self.commit = epoch.map(|epoch| (batch, epoch));
             }
-            Output::Discard(_) | Output::Flush => {}
+            Output::Attach(_) | Output::Discard(_) | Output::Flush => {}
             Output::DropInstance => {
                 let ends = self.running.is_none();
                 self.model.check(Property::OneHandler, ends, "the instance of a running handler");
