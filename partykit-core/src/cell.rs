@@ -234,6 +234,23 @@ impl RoomCell {
         }
     }
 
+    /// The room's alarm may be due: if it is, it rings. Always enters the mailbox. The future waits until
+    /// that is over and durable.
+    ///
+    /// # Errors
+    ///
+    /// When the room could not be asked, or its handler failed: [`Backend::wake_ups`](crate::Backend)
+    /// has it still, or again. Try again later, and do not give up: that a handler fails for the last
+    /// time is no error.
+    pub fn alarm(self: &Arc<Self>) -> impl Future<Output = Result<(), Refusal>> + Send + use<> {
+        let (reply, answer) = oneshot::channel();
+        let pushed = self.push(Event::Alarm { reply });
+        async move {
+            pushed?;
+            answer.await.unwrap_or(Err(Refusal::ShuttingDown)).map(drop)
+        }
+    }
+
     /// A request that wants no answer.
     ///
     /// # Errors

@@ -57,6 +57,7 @@ impl ErrorId {
 #[non_exhaustive]
 #[allow(missing_docs, reason = "each is named after its function")]
 pub enum Handler {
+    OnAlarm,
     OnClose,
     OnConnect,
     OnError,
@@ -70,6 +71,7 @@ impl Handler {
     /// The name of the function: `"on_message"`.
     pub fn name(self) -> &'static str {
         match self {
+            Self::OnAlarm => "on_alarm",
             Self::OnClose => "on_close",
             Self::OnConnect => "on_connect",
             Self::OnError => "on_error",

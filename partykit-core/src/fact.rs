@@ -29,6 +29,8 @@ use crate::{Handler, Refusal, WakeCause};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fact {
+    /// An alarm rang in vain for the last time: its handler failed too often.
+    AlarmGivenUp,
     /// A broadcast left, to so many connections.
     Broadcast {
         /// Its receivers.

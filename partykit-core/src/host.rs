@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_core::future::BoxFuture;
 
 use crate::{
-    Backend, CallError, Close, Message, Request, Response, RoomAddress, calls::Chain,
+    Backend, CallError, Close, Message, Request, Response, RoomAddress, Timestamp, calls::Chain,
     cell::RoomCell, fact::Fact,
 };
 
@@ -29,7 +29,7 @@ pub trait Host: Send + Sync + 'static {
     fn elapsed(&self) -> Duration;
 
     /// The wall clock.
-    fn now(&self) -> crate::Timestamp;
+    fn now(&self) -> Timestamp;
 
     /// Fills `bytes` with random ones, good enough for ids that must not be guessed.
     fn random(&self, bytes: &mut [u8]);
@@ -68,6 +68,16 @@ pub trait Host: Send + Sync + 'static {
 
     /// Whether a party of this name is registered.
     fn knows_party(&self, name: &str) -> bool;
+
+    /// A commit has ended that says when the room is to be woken: from then on,
+    /// [`Backend::wake_ups`] may have an earlier time than before. At that time, or as soon as
+    /// possible, the runtime tells the room with [`RoomCell::alarm`].
+    ///
+    /// Called from the room's driver; it must return at once. Does nothing unless implemented: right
+    /// where the backend itself has the room woken.
+    fn wake_up(&self, room: &RoomAddress, at: Timestamp) {
+        let _ = (room, at);
+    }
 
     /// Something happened to a room that may be worth counting. Called as it happens, from anywhere,
     /// while the caller may hold locks: it must return at once, and not come back to a room. Does

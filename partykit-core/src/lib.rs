@@ -11,6 +11,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod address;
+mod alarm;
 mod attachment;
 mod broadcast;
 mod calls;
@@ -71,6 +72,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 
 pub use address::{InvalidRoomId, RoomAddress, RoomId};
+pub use alarm::Alarm;
 pub use broadcast::Broadcast;
 pub use calls::{PartyRef, RoomRef};
 pub use cell::{RoomPhase, RoomStats};
@@ -88,7 +90,7 @@ pub use route::{Route, RouteError, RoutePrefix};
 pub use server::Server;
 pub use storage::{
     Backend, BackendError, Batch, Claim, Epoch, FaultyBackend, KeyRange, List, MemoryBackend,
-    Storage, StorageError, WakeUp,
+    RowStream, Storage, StorageError, WakeUp,
 };
 pub use task::{Emitter, KeepAwake, TaskError, TaskResult};
 pub use time::Timestamp;

@@ -19,6 +19,12 @@ pub(crate) const ROW: usize = 2_000_000;
 pub(crate) const KEYS: usize = 128;
 /// Bytes of what one handler writes.
 pub(crate) const BATCH: usize = 32 << 20;
+/// How often an alarm rings again whose handler fails.
+pub(crate) const ALARM_RETRIES: u32 = 6;
+/// How long after the first failure; after each further one it is twice as long.
+pub(crate) const ALARM_BACKOFF_FIRST: Duration = Duration::from_secs(2);
+/// The latest moment for an alarm, in milliseconds since the Unix epoch: JavaScript's last one.
+pub(crate) const ALARM: u64 = 8_640_000_000_000_000;
 /// Failed starts in a row before events are refused for a while.
 pub(crate) const START_FAILURES: u32 = 3;
 /// The first such while; each further one is twice as long.

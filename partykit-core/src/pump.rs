@@ -13,7 +13,7 @@ use futures_util::{FutureExt, future::abortable};
 use tracing::error;
 
 use crate::{
-    BackendError, Claim, ErrorId,
+    BackendError, Claim, ErrorId, WakeUp,
     cell::RoomCell,
     error::{Failure, panic_message},
     fact::Fact,
@@ -26,6 +26,8 @@ pub(crate) struct Pump {
     cell: Arc<RoomCell>,
     claim: Option<BoxFuture<'static, Result<Claim, BackendError>>>,
     commit: Option<BoxFuture<'static, Result<(), BackendError>>>,
+    /// When the commit wants the room woken.
+    wake_up: Option<WakeUp>,
     /// When the commit began.
     committing: Duration,
     timer: Option<(Duration, BoxFuture<'static, ()>)>,
@@ -54,6 +56,7 @@ impl Pump {
             cell,
             claim: None,
             commit: None,
+            wake_up: None,
             committing: Duration::ZERO,
             timer: None,
             outputs: Vec::new(),
@@ -70,8 +73,12 @@ impl Pump {
             let (deadline, facts) = self.cell.take_outputs(cx.waker(), &mut outputs);
             for fact in facts {
                 self.cell.observe(fact);
-                if !matches!(fact, Fact::Woke(_)) {
-                    self.ended = Some(fact);
+                match fact {
+                    Fact::AlarmGivenUp => error!("an alarm rang in vain too often and is given up"),
+                    Fact::Slept { .. } | Fact::Reset { .. } | Fact::StartFailed => {
+                        self.ended = Some(fact);
+                    }
+                    _ => {}
                 }
             }
             let idle = outputs.is_empty();
@@ -109,6 +116,7 @@ impl Pump {
             Output::Commit(batch) => {
                 let cell = self.cell.clone();
                 let epoch = cell.machine(|machine| machine.epoch());
+                self.wake_up = batch.wake_up;
                 self.committing = cell.host().elapsed();
                 self.commit = Some(Box::pin(async move {
                     let Some(epoch) = epoch else {
@@ -225,6 +233,10 @@ impl Pump {
             self.commit = None;
             let took = self.cell.host().elapsed().saturating_sub(self.committing);
             self.cell.observe(Fact::Committed { took, failed: result.is_err() });
+            // A commit that failed may be stored all the same.
+            if let Some(WakeUp::At(at)) = self.wake_up.take() {
+                self.cell.host().wake_up(self.cell.address(), at);
+            }
             let result = result.map_err(|error| self.storage_failed("stored", error));
             self.cell.report(|machine, now| machine.commit_ended(now, result));
             return true;

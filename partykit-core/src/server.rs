@@ -1,8 +1,8 @@
 use std::future::{self, Future};
 
 use crate::{
-    Admit, Body, Close, Connection, HandlerError, Lobby, Message, Options, Request, Response,
-    Result, Room, TaskResult,
+    Admit, Alarm, Body, Close, Connection, HandlerError, Lobby, Message, Options, Request,
+    Response, Result, Room, TaskResult,
 };
 
 /// What a room does when somebody connects, speaks, leaves or sends an HTTP request.
@@ -141,6 +141,17 @@ pub trait Server: Sized + Send + 'static {
         let mut response = Response::new(Body::from("not found\n"));
         *response.status_mut() = http::StatusCode::NOT_FOUND;
         future::ready(Ok(response))
+    }
+
+    /// The room's [alarm](crate::Storage::set_alarm) rings, also when nobody is here and when the server
+    /// was down in between. While this runs there is no alarm; it may set the next one.
+    ///
+    /// At least once: an alarm is gone when this handler has succeeded and its writes are durable. When
+    /// it fails, or the process ends in it, the alarm rings again: 6 times at most, after 2 s and then
+    /// twice as long each time. An alarm that is set meanwhile, by any handler, takes its place.
+    fn on_alarm(&mut self, room: &Room, alarm: Alarm) -> impl Future<Output = Result> + Send {
+        let _ = (room, alarm);
+        future::ready(Ok(()))
     }
 
     /// A task started with [`Room::spawn`] has ended, or has [emitted](crate::Emitter::emit) a value.

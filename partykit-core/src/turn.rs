@@ -1,5 +1,5 @@
 use crate::{
-    Connection, Result, Room, Server,
+    Connection, Result, Room, Server, alarm,
     machine::{Answer, Job},
 };
 
@@ -7,6 +7,11 @@ use crate::{
 /// is given.
 pub(crate) async fn turn<S: Server>(server: &mut S, room: &Room, job: Job) -> Result<Answer> {
     match job {
+        Job::Alarm => {
+            if let Some(alarm) = alarm::ring(room).await? {
+                server.on_alarm(room, alarm).await?;
+            }
+        }
         Job::Close { connection, close } => server.on_close(room, &connection, close).await?,
         Job::Connect { connection, request, .. } => {
             let tags = server.connection_tags(room, connection.id(), &request)?;

@@ -17,6 +17,10 @@ pub(crate) type Reply = oneshot::Sender<Result<Response, Refusal>>;
 /// Something that happens to a room and that one of its handlers is told.
 #[derive(Debug)]
 pub(crate) enum Event {
+    /// The room's alarm may be due.
+    Alarm {
+        reply: Reply,
+    },
     Close {
         connection: Connection,
         close: Close,
@@ -52,6 +56,7 @@ impl Event {
 
     pub(crate) fn wake_cause(&self) -> WakeCause {
         match self {
+            Self::Alarm { .. } => WakeCause::Alarm,
             Self::Close { .. } => WakeCause::Disconnect,
             Self::Connect { .. } => WakeCause::Connect,
             Self::Error(_) => WakeCause::Error,
@@ -72,6 +77,8 @@ impl Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WakeCause {
+    /// The room's alarm is due.
+    Alarm,
     /// Somebody connects.
     Connect,
     /// A connection has ended.
@@ -89,6 +96,7 @@ pub enum WakeCause {
 impl fmt::Display for WakeCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Alarm => "alarm",
             Self::Connect => "connect",
             Self::Disconnect => "disconnect",
             Self::Error => "error",
@@ -130,6 +138,7 @@ pub enum StartReason {
 /// What the driver has to run.
 #[derive(Debug)]
 pub(crate) enum Job {
+    Alarm,
     Close { connection: Connection, close: Close },
     Connect { connection: Connection, request: Box<Request>, arrived: Duration },
     Error(HandlerError),
@@ -143,6 +152,7 @@ impl Job {
     /// The handler that it runs.
     pub(crate) fn handler(&self) -> Handler {
         match self {
+            Self::Alarm => Handler::OnAlarm,
             Self::Close { .. } => Handler::OnClose,
             Self::Connect { .. } => Handler::OnConnect,
             Self::Error(_) => Handler::OnError,
@@ -296,6 +306,7 @@ pub(crate) enum Discard {
 /// Which handler an event belongs to.
 pub(crate) fn handler_of(event: &Event) -> Handler {
     match event {
+        Event::Alarm { .. } => Handler::OnAlarm,
         Event::Close { .. } => Handler::OnClose,
         Event::Connect { .. } => Handler::OnConnect,
         Event::Error(_) => Handler::OnError,

@@ -6,6 +6,7 @@
 //! [`turn`].
 
 mod account;
+mod alarm;
 mod awake;
 mod events;
 mod gate;

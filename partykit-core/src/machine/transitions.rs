@@ -7,8 +7,8 @@ use super::{
     TurnId, account::Condition, events::handler_of, roster::Status, turn::Turn,
 };
 use crate::{
-    Close, CloseCode, Connection, ErrorId, Handler, HandlerError, Refusal, error::Failure,
-    fact::Fact, limits,
+    Close, CloseCode, Connection, ErrorId, Handler, HandlerError, Refusal, Response,
+    error::Failure, fact::Fact, limits,
 };
 
 /// So many turns may end before what they said has to leave, when events keep coming.
@@ -30,7 +30,11 @@ impl Machine {
         {
             return Err(Refusal::Full);
         }
-        if self.has_space() { Ok(()) } else { Err(Refusal::Overloaded) }
+        if matches!(event, Event::Alarm { .. }) || self.has_space() {
+            Ok(())
+        } else {
+            Err(Refusal::Overloaded)
+        }
     }
 
     /// Takes the next step that is due, if one is.
@@ -147,6 +151,10 @@ impl Machine {
         let connection = connection.cloned();
         let turn = self.begin_turn(handler, connection, deadline, limit);
         let job = match event {
+            Event::Alarm { reply } => {
+                turn.reply = Some(reply);
+                Job::Alarm
+            }
             Event::Close { connection, close } => Job::Close { connection, close },
             Event::Connect { connection, request, arrived } => {
                 Job::Connect { connection, request, arrived }
@@ -178,6 +186,7 @@ impl Machine {
 
     /// A handler succeeded: what it did holds.
     pub(super) fn finish(&mut self, mut turn: Turn, answer: Answer) {
+        self.silence(&mut turn);
         if !turn.overlay.is_empty() {
             self.gate.add(std::mem::take(&mut turn.overlay), turn.author());
         }
@@ -206,11 +215,15 @@ impl Machine {
                 }
             }
         }
-        if let Answer::Response(response) = answer {
-            match turn.reply {
-                Some(reply) => self.emit(None, Effect::Respond(reply, Ok(response))),
-                None => self.discard(Discard::Response(response)),
+        match (turn.reply, answer) {
+            (Some(reply), Answer::Response(response)) => {
+                self.emit(None, Effect::Respond(reply, Ok(response)));
             }
+            (Some(reply), Answer::Done) => {
+                self.emit(None, Effect::Respond(reply, Ok(Response::default())));
+            }
+            (None, Answer::Response(response)) => self.discard(Discard::Response(response)),
+            (None, Answer::Done) => {}
         }
         for (id, task) in turn.spawns {
             self.emit(None, Effect::Spawn { id, task });
@@ -221,6 +234,7 @@ impl Machine {
     pub(super) fn fail(&mut self, now: Duration, mut turn: Turn, failed: Failed) {
         let resets = turn.has_written() || !matches!(failed.failure, Failure::Error(_));
         self.take_back(&mut turn);
+        self.retry_alarm(now, &mut turn);
         let refusal = Refusal::Failed(failed.id);
         if turn.handler == Handler::OnConnect
             && let Some(connection) = &turn.connection
@@ -346,6 +360,9 @@ impl Machine {
     /// Ends an event that no handler will see.
     pub(super) fn fail_event(&mut self, event: Event, refusal: Refusal) {
         match event {
+            Event::Alarm { reply } => {
+                self.outputs.push_back(Output::Effect(Effect::Respond(reply, Err(refusal))));
+            }
             Event::Close { .. } if !self.draining => self.mailbox.keep(event),
             Event::Connect { connection, request, arrived } => {
                 self.roster.remove(&connection);

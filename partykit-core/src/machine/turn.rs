@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
 
-use super::{Effect, Machine, Output, Reply, Status, Targets, TurnId, awake::Holder, gate::Author};
+use super::{
+    Effect, Machine, Output, Reply, Status, Targets, TurnId, alarm::Ringing, awake::Holder,
+    gate::Author,
+};
 use crate::{
     Batch, Connection, Handler, KeyRange, StorageError, calls::Chain, host::Outgoing, limits,
     storage::Diff,
@@ -19,6 +22,8 @@ pub(super) struct Turn {
     pub(super) connection: Option<Connection>,
     pub(super) chain: Chain,
     pub(super) reply: Option<Reply>,
+    /// The alarm that it is the handler of.
+    pub(super) ringing: Option<Ringing>,
     pub(super) deadline: Duration,
     pub(super) limit: Duration,
     /// The driver was given its handler: `on_start` has to wait for the claim first.
@@ -66,6 +71,7 @@ impl Turn {
             connection,
             chain: Chain::new(),
             reply: None,
+            ringing: None,
             deadline,
             limit,
             begun: handler != Handler::OnStart,
@@ -279,6 +285,7 @@ impl Machine {
         if !turn.savepoints.is_empty() {
             return Err(StorageError::SyncInTransaction);
         }
+        turn.keep_alarm();
         let author = turn.author();
         let overlay = std::mem::take(&mut turn.overlay);
         let states = std::mem::take(&mut turn.states);

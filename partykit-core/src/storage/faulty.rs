@@ -54,6 +54,7 @@ struct Shared<B> {
 
 struct Faults {
     random: SplitMix64,
+    random_wake_ups: SplitMix64,
     delay: RangeInclusive<u32>,
     fail_commits: f64,
     fail_reads: f64,
@@ -81,6 +82,7 @@ impl<B> FaultyBackend<B> {
     pub fn new(inner: B, seed: u64) -> Self {
         let faults = Faults {
             random: SplitMix64::new(seed),
+            random_wake_ups: SplitMix64::new(!seed),
             delay: 0..=0,
             fail_commits: 0.0,
             fail_reads: 0.0,
@@ -234,6 +236,11 @@ impl Faults {
         self.plan(forced, probability)
     }
 
+    /// Draws from numbers of its own: how often somebody looks for alarms shifts nothing else.
+    fn plan_wake_ups(&mut self) -> bool {
+        self.random_wake_ups.chance(self.fail_reads)
+    }
+
     fn plan_commit(&mut self) -> Plan {
         let probability = self.fail_commits;
         let forced = self.next_commit.take();
@@ -304,7 +311,8 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         after: Option<&(Timestamp, RoomAddress)>,
         limit: usize,
     ) -> Result<Vec<(Timestamp, RoomAddress)>, BackendError> {
-        self.read_through(self.inner().wake_ups(after, limit)).await
+        let fails = self.faults().plan_wake_ups();
+        if fails { Err(injected("wake_ups")) } else { self.inner().wake_ups(after, limit).await }
     }
 
     fn release(&self, room: &RoomAddress, epoch: Epoch) {

@@ -1,13 +1,13 @@
-use std::{future::poll_fn, ops::Bound, task::Poll};
+use std::{future::poll_fn, task::Poll};
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    backend::{Backend, BackendError, KeyRange},
-    layers::Diff,
+    List, RowStream, StorageError,
+    row::{check_count, from_json, row_key, shown, to_json},
 };
-use crate::{Room, RoomAddress, limits};
+use crate::{Room, Timestamp, alarm::AlarmRow, limits};
 
 /// What a room stores: rows of a key and a value, in key order.
 ///
@@ -179,7 +179,7 @@ impl<'a> Storage<'a> {
         self.write(rows.collect::<Result<_, StorageError>>()?)
     }
 
-    /// Deletes all that the room stores.
+    /// Deletes all that the room stores, its alarm included.
     pub fn delete_all(&self) {
         self.room.cell().machine(|machine| machine.clear());
     }
@@ -212,6 +212,69 @@ impl<'a> Storage<'a> {
         let cell = self.room.cell();
         let diff = cell.machine(|machine| machine.diff(&range));
         list.read(diff, &**cell.host().backend(), cell.address()).await
+    }
+
+    /// Rows in key order, as [`List`] says, loaded while they are asked for: for ranges that are too
+    /// large for [`list`](Storage::list). About 1 MiB is in memory at a time, or one row if that is
+    /// larger.
+    ///
+    /// What is written meanwhile to keys that were not loaded yet is seen.
+    ///
+    /// ```
+    /// use partykit_core::{Body, List, Request, Response, Result, Room, Server};
+    ///
+    /// struct Ledger;
+    ///
+    /// impl Server for Ledger {
+    ///     async fn on_request(&mut self, room: &Room, _: Request) -> Result<Response> {
+    ///         let mut sum = 0;
+    ///         let mut rows = room.storage().stream::<i64>(List::new().prefix("entry:"));
+    ///         while let Some((_, amount)) = rows.next().await? {
+    ///             sum += amount;
+    ///         }
+    ///         Ok(Response::new(Body::from(sum.to_string())))
+    ///     }
+    /// }
+    /// ```
+    pub fn stream<T: DeserializeOwned + 'a>(&self, list: List) -> RowStream<'a, T> {
+        RowStream::new(self.room, list, |key, value| from_json(key, &value))
+    }
+
+    /// Rows in key order, as [`List`] says, with bytes as values, loaded while they are asked for.
+    pub fn stream_bytes(&self, list: List) -> RowStream<'a, Bytes> {
+        RowStream::new(self.room, list, |_, value| Ok(value))
+    }
+
+    /// Sets the room's one alarm, or replaces it: at this moment, or as soon as possible after it,
+    /// [`on_alarm`](crate::Server::on_alarm) runs. A moment that has passed is as good as now.
+    ///
+    /// A write like any other: it is committed with the handler, and forgotten when that fails.
+    ///
+    /// # Errors
+    ///
+    /// When the moment is later than JavaScript's last one, in the year 275,760.
+    pub fn set_alarm(&self, at: impl Into<Timestamp>) -> Result<(), StorageError> {
+        let at = at.into();
+        if at.as_millis() > limits::ALARM {
+            return Err(StorageError::AlarmTooLate(at));
+        }
+        self.room.cell().machine(|machine| machine.set_alarm(at));
+        Ok(())
+    }
+
+    /// When the room's alarm rings next, if there is one. While its handler runs there is none, unless
+    /// that has set one.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub async fn alarm(&self) -> Result<Option<Timestamp>, StorageError> {
+        Ok(self.alarm_row().await?.map(|row| row.rings()))
+    }
+
+    /// Deletes the room's alarm. It is no error if there is none.
+    pub fn delete_alarm(&self) {
+        self.room.cell().machine(|machine| machine.delete_alarm());
     }
 
     /// Commits what the handler has written so far, and waits until it is durable. What was said so far
@@ -266,161 +329,22 @@ impl<'a> Storage<'a> {
         result
     }
 
+    pub(crate) async fn alarm_row(&self) -> Result<Option<AlarmRow>, StorageError> {
+        let cell = self.room.cell();
+        let row = match cell.machine(|machine| machine.lookup_alarm()) {
+            Some(pending) => pending,
+            None => {
+                let found = cell.host().backend().read(cell.address(), &[AlarmRow::KEY]).await?;
+                found.into_iter().next().flatten()
+            }
+        };
+        Ok(row.map(|row| AlarmRow::decode(&row)).transpose()?)
+    }
+
     fn write(&self, rows: Vec<(Bytes, Option<Bytes>)>) -> Result<(), StorageError> {
         check_count(rows.len())?;
         self.room.cell().machine(|machine| machine.write(rows))
     }
-}
-
-/// Which rows [`Storage::list`] gives, and in which order: all of them in key order, unless said.
-///
-/// ```
-/// use partykit_core::List;
-///
-/// let page = List::new().prefix("item:").start_after("item:0041").limit(20);
-/// let newest = List::new().prefix("item:").reverse().limit(1);
-/// # let _ = (page, newest);
-/// ```
-#[derive(Clone, Debug, Default)]
-#[must_use]
-pub struct List {
-    prefix: String,
-    start: Option<Bound<String>>,
-    end: Option<String>,
-    reverse: bool,
-    limit: Option<usize>,
-}
-
-impl List {
-    /// All rows.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Only keys that begin with this.
-    pub fn prefix(self, prefix: impl Into<String>) -> Self {
-        Self { prefix: prefix.into(), ..self }
-    }
-
-    /// Only this key and those after it.
-    pub fn start(self, key: impl Into<String>) -> Self {
-        Self { start: Some(Bound::Included(key.into())), ..self }
-    }
-
-    /// Only keys after this one.
-    pub fn start_after(self, key: impl Into<String>) -> Self {
-        Self { start: Some(Bound::Excluded(key.into())), ..self }
-    }
-
-    /// Only keys before this one.
-    pub fn end(self, key: impl Into<String>) -> Self {
-        Self { end: Some(key.into()), ..self }
-    }
-
-    /// The last key first. The bounds stay the same: `start` is the least key, `end` is above the
-    /// greatest.
-    pub fn reverse(self) -> Self {
-        Self { reverse: true, ..self }
-    }
-
-    /// At most so many rows.
-    pub fn limit(self, rows: usize) -> Self {
-        Self { limit: Some(rows), ..self }
-    }
-
-    /// The rows of a store that nothing is pending over.
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) async fn stored(
-        &self,
-        backend: &dyn Backend,
-        room: &RoomAddress,
-    ) -> Result<Vec<(String, Bytes)>, StorageError> {
-        self.read(Diff::over(&[], &self.range()?), backend, room).await
-    }
-
-    async fn read(
-        &self,
-        diff: Diff,
-        backend: &dyn Backend,
-        room: &RoomAddress,
-    ) -> Result<Vec<(String, Bytes)>, StorageError> {
-        let (range, limit) = (self.range()?, self.limit.unwrap_or(usize::MAX));
-        let rows = diff.scan(backend, room, &range, self.reverse, limit).await?;
-        let named = rows.into_iter().map(|(key, value)| {
-            let key = std::str::from_utf8(&key[1..]).map(ToOwned::to_owned);
-            key.map(|key| (key, value)).map_err(|error| BackendError::Failed(error.into()))
-        });
-        Ok(named.collect::<Result<_, _>>()?)
-    }
-
-    /// The rows' keys: the bounds, narrowed to the prefix.
-    fn range(&self) -> Result<KeyRange, StorageError> {
-        let start = match &self.start {
-            Some(Bound::Included(key)) => Bound::Included(bound(key)?),
-            Some(Bound::Excluded(key)) => Bound::Excluded(bound(key)?),
-            _ => Bound::Included(bound("")?),
-        };
-        let prefix = bound(&self.prefix)?;
-        let above_prefix = successor(&prefix);
-        let start = match start {
-            Bound::Included(key) | Bound::Excluded(key) if key < prefix => Bound::Included(prefix),
-            start => start,
-        };
-        let end = match &self.end {
-            Some(key) => bound(key)?.min(above_prefix),
-            None => above_prefix,
-        };
-        Ok((start, Bound::Excluded(end)))
-    }
-}
-
-/// Why a call to [`Storage`] failed.
-///
-/// ```
-/// use partykit_core::{Room, StorageError};
-///
-/// fn save(room: &Room, document: &str) -> Result<bool, StorageError> {
-///     match room.storage().put("document", document) {
-///         Err(StorageError::RowTooLarge { .. }) => Ok(false),
-///         result => result.map(|()| true),
-///     }
-/// }
-/// # let _ = save;
-/// ```
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StorageError {
-    /// The store failed.
-    #[error(transparent)]
-    Backend(#[from] BackendError),
-    /// One handler may not write this many bytes.
-    #[error("a handler writes at most {max} bytes, not {0}", max = limits::BATCH)]
-    BatchTooLarge(usize),
-    /// A key has this many bytes.
-    #[error("a key has 1 to {max} bytes, not {0}", max = limits::KEY)]
-    InvalidKey(usize),
-    /// A value has no JSON form, or not the one that was asked for.
-    #[error("the value of {key:?}: {source}")]
-    Json {
-        /// The key, cut short if it is long.
-        key: String,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
-    /// A key and its value are too large together.
-    #[error("the key {key:?} and its value have {size} bytes, at most {max} fit", max = limits::ROW)]
-    RowTooLarge {
-        /// The key, cut short if it is long.
-        key: String,
-        /// The bytes of both.
-        size: usize,
-    },
-    /// [`Storage::sync`] inside of a transaction, which may still be undone.
-    #[error("sync inside of a transaction")]
-    SyncInTransaction,
-    /// One call may not name this many keys.
-    #[error("a call takes at most {max} keys, not {0}", max = limits::KEYS)]
-    TooManyKeys(usize),
 }
 
 /// Waits until the write of this number is durable. If it never will be, the handler is cancelled.
@@ -454,50 +378,4 @@ impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         self.room.cell().machine(|machine| machine.end_transaction(self.keep));
     }
-}
-
-/// Users' keys have this first byte; the framework's own rows have a smaller one.
-const USER: u8 = 1;
-
-fn row_key(key: &str) -> Result<Bytes, StorageError> {
-    if key.is_empty() { Err(StorageError::InvalidKey(0)) } else { bound(key) }
-}
-
-/// The row key of a bound, which may be empty.
-fn bound(key: &str) -> Result<Bytes, StorageError> {
-    if key.len() > limits::KEY {
-        return Err(StorageError::InvalidKey(key.len()));
-    }
-    Ok([&[USER], key.as_bytes()].concat().into())
-}
-
-/// The least key above all keys that begin with `prefix`. There is one: the prefix begins with [`USER`].
-fn successor(prefix: &[u8]) -> Bytes {
-    let mut next = prefix.to_vec();
-    while next.last() == Some(&u8::MAX) {
-        next.pop();
-    }
-    if let Some(last) = next.last_mut() {
-        *last += 1;
-    }
-    next.into()
-}
-
-fn check_count(keys: usize) -> Result<(), StorageError> {
-    if keys > limits::KEYS { Err(StorageError::TooManyKeys(keys)) } else { Ok(()) }
-}
-
-fn to_json<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<Bytes, StorageError> {
-    let json =
-        serde_json::to_vec(value).map_err(|source| StorageError::Json { key: shown(key), source });
-    json.map(Bytes::from)
-}
-
-fn from_json<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, StorageError> {
-    serde_json::from_slice(value).map_err(|source| StorageError::Json { key: shown(key), source })
-}
-
-/// The beginning of a key, for an error.
-fn shown(key: &str) -> String {
-    key.chars().take(64).collect()
 }

@@ -51,6 +51,10 @@ struct State {
     incoming: Vec<BoxFuture<'static, ()>>,
     /// What the room told other rooms.
     told: Vec<(RoomAddress, Request)>,
+    /// When the store is to be asked whether the alarm is due.
+    ask_at: Option<Timestamp>,
+    /// How often the alarm could not ring since it last could.
+    rung_in_vain: u32,
 }
 
 impl TestHost {
@@ -68,6 +72,9 @@ impl TestHost {
             next_timer: 0,
             incoming: Vec::new(),
             told: Vec::new(),
+            // An earlier process may have left one.
+            ask_at: Some(EPOCH),
+            rung_in_vain: 0,
         };
         let tasks = Mutex::new(Some(FuturesUnordered::new()));
         Arc::new(Self { drive, callee, vars, backend, state: Mutex::new(state), tasks })
@@ -102,13 +109,18 @@ impl TestHost {
         let tasks = lock(&self.tasks).replace(FuturesUnordered::new());
         let incoming = mem::take(&mut self.state().incoming);
         drop((tasks, incoming));
-        self.state().timers.clear();
+        let mut state = self.state();
+        state.timers.clear();
+        (state.ask_at, state.rung_in_vain) = (Some(EPOCH), 0);
     }
 
-    /// Moves the clock to the next timer that is due by `until`, or to `until`; whether there was one.
+    /// Moves the clock to the next timer or alarm that is due by `until`, or to `until`; whether there was
+    /// one.
     pub(super) fn pass(&self, until: Duration) -> bool {
         let mut state = self.state();
-        let due = state.timers.first_key_value().map(|((at, _), _)| *at).filter(|at| *at <= until);
+        let timer = state.timers.first_key_value().map(|((at, _), _)| *at);
+        let alarm = state.ask_at.map(|at| at.since(EPOCH)).filter(|at| *at > state.elapsed);
+        let due = timer.into_iter().chain(alarm).min().filter(|at| *at <= until);
         state.elapsed = state.elapsed.max(due.unwrap_or(until));
         let now = state.elapsed;
         let later = state.timers.split_off(&(now, u64::MAX));
@@ -116,6 +128,44 @@ impl TestHost {
         drop(state);
         rung.into_values().for_each(Waker::wake);
         due.is_some()
+    }
+
+    /// Rings the alarm of `room` if it is due; whether it was.
+    pub(super) async fn ring(self: &Arc<Self>, room: &Arc<RoomCell>) -> bool {
+        let now = self.now();
+        if self.state().ask_at.is_none_or(|at| at > now) {
+            return false;
+        }
+        let Ok(found) = self.backend.wake_ups(None, usize::MAX).await else {
+            self.state().ask_at = Some(now + Duration::from_secs(1));
+            return false;
+        };
+        let own = found.into_iter().find(|(_, address)| address == room.address());
+        let at = own.map(|(at, _)| at);
+        if at.is_none_or(|at| at > now) {
+            self.state().ask_at = at;
+            return false;
+        }
+        self.state().ask_at = None;
+        let (host, ringing) = (Arc::downgrade(self), room.alarm());
+        self.spawn(Box::pin(async move {
+            let result = ringing.await;
+            if let Some(host) = host.upgrade() {
+                host.rung(result.is_ok());
+            }
+        }));
+        true
+    }
+
+    fn rung(&self, well: bool) {
+        let mut state = self.state();
+        if well {
+            state.rung_in_vain = 0;
+            return;
+        }
+        let again = EPOCH + state.elapsed + Duration::from_secs(1 << state.rung_in_vain.min(5));
+        state.rung_in_vain += 1;
+        state.ask_at = Some(state.ask_at.map_or(again, |at| at.min(again)));
     }
 
     pub(super) fn take_told(&self) -> Vec<(RoomAddress, Request)> {
@@ -188,6 +238,11 @@ impl Host for Arc<TestHost> {
 
     fn tell(&self, to: RoomAddress, request: Request) {
         self.state().told.push((to, request));
+    }
+
+    fn wake_up(&self, _: &RoomAddress, at: Timestamp) {
+        let mut state = self.state();
+        state.ask_at = Some(state.ask_at.map_or(at, |before| before.min(at)));
     }
 
     fn knows_party(&self, _: &str) -> bool {

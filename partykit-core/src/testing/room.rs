@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     AwakeReason, Backend, Body, CallError, List, MemoryBackend, Message, Options, Refusal, Request,
-    Response, RoomAddress, RoomId, RoomStats, Route, RoutePrefix, Server,
+    Response, RoomAddress, RoomId, RoomStats, Route, RoutePrefix, Server, Timestamp,
     runtime::{Chain, Host, RoomCell, drive},
 };
 
@@ -172,7 +172,8 @@ impl<S: Server> TestRoom<S> {
         self.settle().await;
     }
 
-    /// Lets time pass: timers ring in their order, and what they cause happens at their time.
+    /// Lets time pass: timers and the room's alarm ring in their order, and what they cause happens at
+    /// their time.
     pub async fn advance(&self, time: Duration) {
         let until = self.host.elapsed() + time;
         self.settle().await;
@@ -184,7 +185,13 @@ impl<S: Server> TestRoom<S> {
 
     /// Lets everything happen that happens without time passing.
     pub async fn settle(&self) {
-        self.host.settle().await;
+        loop {
+            self.host.settle().await;
+            let cell = self.cell().clone();
+            if !self.host.ring(&cell).await {
+                return;
+            }
+        }
     }
 
     /// Waits until no handler runs, also for one that waits for the outside world.
@@ -232,6 +239,16 @@ impl<S: Server> TestRoom<S> {
         let rows =
             list.stored(&*self.host.backend, &self.address).await.expect("the store answers");
         rows.into_iter().map(|(key, value)| (key, value.to_vec())).collect()
+    }
+
+    /// When the room's alarm rings next, as it is stored.
+    ///
+    /// # Panics
+    ///
+    /// When the store fails.
+    pub async fn alarm(&self) -> Option<Timestamp> {
+        let found = self.host.backend.wake_ups(None, usize::MAX).await.expect("the store answers");
+        found.into_iter().find(|(_, room)| *room == self.address).map(|(at, _)| at)
     }
 
     /// What the room told other rooms since the last time somebody asked.

@@ -78,7 +78,7 @@ impl Step {
 
 /// Checks that sleep is invisible: runs the same steps in a room that never sleeps and in one that
 /// sleeps after every step, and compares what comes out after each: frames, closes, answers and what
-/// is stored.
+/// is stored, alarms included.
 ///
 /// It holds for every server whose `on_start` makes its fields anew from storage and connections and
 /// says nothing. A server that keeps something in a field only is found out:
@@ -224,6 +224,7 @@ impl<S: Server> Run<S> {
             rows.into_iter()
                 .map(|(key, value)| format!("stored {key:?}: {:?}", Bytes::from(value))),
         );
+        seen.extend(self.room.alarm().await.map(|at| format!("an alarm at {at}")));
         seen
     }
 

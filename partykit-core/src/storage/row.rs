@@ -1,0 +1,60 @@
+//! Users' keys and values, and the rows that they are.
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{BackendError, StorageError};
+use crate::limits;
+
+/// Users' keys have this first byte; the framework's own rows have a smaller one.
+const USER: u8 = 1;
+
+pub(super) fn row_key(key: &str) -> Result<Bytes, StorageError> {
+    if key.is_empty() { Err(StorageError::InvalidKey(0)) } else { bound(key) }
+}
+
+/// The row key of a bound, which may be empty.
+pub(super) fn bound(key: &str) -> Result<Bytes, StorageError> {
+    if key.len() > limits::KEY {
+        return Err(StorageError::InvalidKey(key.len()));
+    }
+    Ok([&[USER], key.as_bytes()].concat().into())
+}
+
+/// The least key above all keys that begin with `prefix`. There is one: the prefix begins with [`USER`].
+pub(super) fn successor(prefix: &[u8]) -> Bytes {
+    let mut next = prefix.to_vec();
+    while next.last() == Some(&u8::MAX) {
+        next.pop();
+    }
+    if let Some(last) = next.last_mut() {
+        *last += 1;
+    }
+    next.into()
+}
+
+pub(super) fn check_count(keys: usize) -> Result<(), StorageError> {
+    if keys > limits::KEYS { Err(StorageError::TooManyKeys(keys)) } else { Ok(()) }
+}
+
+pub(super) fn to_json<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<Bytes, StorageError> {
+    let json =
+        serde_json::to_vec(value).map_err(|source| StorageError::Json { key: shown(key), source });
+    json.map(Bytes::from)
+}
+
+pub(super) fn from_json<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, StorageError> {
+    serde_json::from_slice(value).map_err(|source| StorageError::Json { key: shown(key), source })
+}
+
+/// The beginning of a key, for an error.
+pub(super) fn shown(key: &str) -> String {
+    key.chars().take(64).collect()
+}
+
+/// The key of a user's row, and its value.
+pub(super) fn named((key, value): (Bytes, Bytes)) -> Result<(String, Bytes), StorageError> {
+    let name = std::str::from_utf8(key.get(1..).unwrap_or_default()).map(ToOwned::to_owned);
+    let name = name.map_err(|error| BackendError::Failed(error.into()))?;
+    Ok((name, value))
+}
