@@ -7,7 +7,7 @@ use crate::{
     command::{Command, Failure},
     fuzz,
     report::{Outcome, Verdict},
-    rules, tools,
+    rules, tools, workers,
 };
 
 /// One check, a subcommand of its own.
@@ -75,6 +75,11 @@ pub(crate) const TOOLS: &[Tool] = &[
         name: "fuzz",
         about: "runs each fuzz target for 20 s, or for as many as it is told; needs a nightly toolchain",
         run: fuzz,
+    },
+    Tool {
+        name: "workers",
+        about: "builds, runs and weighs Workers: build, dev, size",
+        run: workers::run,
     },
 ];
 
