@@ -69,7 +69,7 @@ pub(crate) fn build(root: &Path, package: &str, out: Option<&Path>) -> Result<Pa
                 --features workers --target";
     Command::new(root, line).arg(tools::WASM).arg("-p").arg(package).run()?;
     let out = out.map_or_else(|| place.directory.join("build"), Path::to_owned);
-    Command::new(root, "cargo run --quiet -p xtask-bundle --")
+    Command::new(root, "cargo run --quiet -p partykit-bundle --")
         .arg(&place.wasm.display().to_string())
         .arg(&out.display().to_string())
         .run()?;

@@ -41,7 +41,7 @@ impl Log {
 
     /// Takes in what comes from `source` until it ends, on a thread; each line is also printed to
     /// standard error when it is to be `echoed`.
-    pub(crate) fn follow(&self, source: impl Read + Send + 'static, echoed: bool) {
+    pub fn follow(&self, source: impl Read + Send + 'static, echoed: bool) {
         let log = self.clone();
         thread::spawn(move || {
             for line in BufReader::new(source).split(b'\n').map_while(Result::ok) {

@@ -1,4 +1,4 @@
-//! Makes a Worker out of a party that was compiled to wasm: `xtask-bundle PARTY.wasm DIRECTORY`.
+//! Makes a Worker out of a party that was compiled to wasm: `partykit-bundle PARTY.wasm DIRECTORY`.
 //!
 //! | file | is |
 //! |---|---|
@@ -6,8 +6,7 @@
 //! | `bindings.js`, `snippets/` | the way to the wasm and back, by wasm-bindgen |
 //! | `index_bg.wasm` | the party and the runtime |
 //!
-//! A program apart from `xtask`: wasm-bindgen takes half a minute to compile, and most that `xtask` does
-//! needs none.
+//! The directory is emptied first. `npx wrangler dev` and `npx wrangler deploy` take `index.js` as `main`.
 
 use std::{env, fs, path::Path, process::ExitCode};
 
@@ -37,7 +36,7 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [input, directory] = &*arguments else {
-        bail!("usage: xtask-bundle PARTY.wasm DIRECTORY");
+        bail!("usage: partykit-bundle PARTY.wasm DIRECTORY");
     };
     let (input, directory) = (Path::new(input), Path::new(directory));
     if directory.exists() {
@@ -63,6 +62,7 @@ fn bind(input: &Path, directory: &Path) -> Result<()> {
         .force_enable_abort_handler(true)
         .module(true)?
         .generate(directory)
+        .with_context(|| format!("cannot bind {}: does it export a party?", input.display()))
 }
 
 /// A Worker gets a compiled module by a plain import; importing its source phase, it does not know.
