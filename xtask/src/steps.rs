@@ -7,7 +7,7 @@ use crate::{
     command::{Command, Failure},
     fuzz,
     report::{Outcome, Verdict},
-    rules, tools,
+    rules, tools, workers,
 };
 
 /// One check, a subcommand of its own.
@@ -46,6 +46,11 @@ pub(crate) const STEPS: &[Step] = &[
         run: autobahn,
     },
     Step {
+        name: "workerd",
+        about: "Workers, built, and run in Cloudflare's workerd and by wrangler",
+        run: workerd,
+    },
+    Step {
         name: "herd",
         about: "a server restarts under 5,000 clients that come back at once",
         run: herd,
@@ -76,10 +81,20 @@ pub(crate) const TOOLS: &[Tool] = &[
         about: "runs each fuzz target for 20 s, or for as many as it is told; needs a nightly toolchain",
         run: fuzz,
     },
+    Tool {
+        name: "workers",
+        about: "builds, runs and weighs Workers: build, dev, size",
+        run: workers::run,
+    },
 ];
 
-const PUBLISHED: &[&str] =
-    &["partykit", "partykit-core", "partykit-runtime-tokio", "partykit-runtime-workers"];
+const PUBLISHED: &[&str] = &[
+    "partykit",
+    "partykit-bundle",
+    "partykit-core",
+    "partykit-runtime-tokio",
+    "partykit-runtime-workers",
+];
 
 /// The features and targets of every build that runs: with the same set, dependencies are compiled
 /// once. (`--examples` makes cargo count the features of the dev-dependencies in.)
@@ -163,6 +178,17 @@ fn autobahn(root: &Path) -> Outcome {
     autobahn::install(root)?;
     Command::new(root, SERVERS).run()?;
     autobahn::run(&built("echo", "echo")?)
+}
+
+/// Below any runtime first: what the build path and the harness promise by themselves.
+fn workerd(root: &Path) -> Outcome {
+    workers::build(root, "workerd-fixture", None)?;
+    let line = "cargo test -p partykit-workerd --test worker -- --ignored";
+    let said = Command::new(root, line).tee()?;
+    match said.lines().find_map(|line| line.strip_prefix("test result: ok. ")) {
+        Some(counts) if !counts.starts_with("0 passed") => Ok(Verdict::Passed),
+        _ => Err(Failure::new("no test ran in workerd")),
+    }
 }
 
 fn fuzz(root: &Path, arguments: &[String]) -> Outcome {
