@@ -1,6 +1,9 @@
 //! A relay: what one client says, the others of its room hear. It keeps nothing in memory, so its
 //! rooms sleep whenever nobody speaks, and the clients do not notice.
 
+#[cfg(feature = "workers")]
+mod workers;
+
 use partykit::{Close, Connection, Message, Options, Request, Result, Room, Server};
 
 /// The relay's server.
