@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
 };
 
 use flate2::{Compression, write::GzEncoder};
@@ -15,9 +15,13 @@ use crate::{
     tools,
 };
 
-const USAGE: &str = "cargo xtask workers build PACKAGE [--out DIRECTORY]   a Worker of its library
-cargo xtask workers dev PACKAGE [--port PORT]         builds and runs it, on port 8787 unless said
-cargo xtask workers size [--write]                    weighs the relay; --write makes it the figure";
+const USAGE: &str = "\
+cargo xtask workers build PACKAGE [--unwind] [--out DIRECTORY]  makes a Worker of its library
+cargo xtask workers dev PACKAGE [--port PORT]                   makes and runs it; on port 8787 unless said
+cargo xtask workers size [--write]                              weighs the relay; --write accepts its weight
+cargo xtask workers unwind                                      tests Workers whose panics unwind
+
+--unwind: a panic fails the one room that it is in. Needs a nightly toolchain.";
 
 /// The port that `wrangler dev` takes, too.
 const PORT: u16 = 8787;
@@ -46,9 +50,22 @@ const FEATURES: &[&str] = &[
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Outcome {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match *words {
-        ["build", package] => build(root, package, None).map(|_| Verdict::Passed),
-        ["build", package, "--out", directory] => {
-            build(root, package, Some(Path::new(directory))).map(|_| Verdict::Passed)
+        ["build", package, ref options @ ..] => {
+            let mut build = Build::of(package);
+            let mut options = options.iter();
+            while let Some(option) = options.next() {
+                build = match (*option, options.as_slice()) {
+                    ("--unwind", _) => build.unwind(),
+                    ("--out", [directory, ..]) => {
+                        options.next();
+                        let directory = path::absolute(directory)
+                            .map_err(|error| Failure::new(format!("{directory}: {error}")))?;
+                        build.out(&directory)
+                    }
+                    _ => return Err(Failure::new(USAGE)),
+                };
+            }
+            build.run(root).map(|_| Verdict::Passed)
         }
         ["dev", package] => dev(root, package, PORT),
         ["dev", package, "--port", port] => match port.parse() {
@@ -57,31 +74,86 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Outcome {
         },
         ["size"] => weigh(root),
         ["size", "--write"] => write_figure(root),
+        ["unwind"] => unwind(root),
         _ => Err(Failure::new(USAGE)),
     }
 }
 
-/// Builds the library of `package`, with its feature `workers`, into a Worker: in `build/` beside its
-/// manifest unless said. Returns the directory of the package.
-pub(crate) fn build(root: &Path, package: &str, out: Option<&Path>) -> Result<PathBuf, Failure> {
-    let place = Place::of(root, package)?;
-    let line = "cargo rustc --lib --crate-type cdylib --profile workers --no-default-features \
-                --features workers --target";
-    Command::new(root, line).arg(tools::WASM).arg("-p").arg(package).run()?;
-    let out = out.map_or_else(|| place.directory.join("build"), Path::to_owned);
-    Command::new(root, "cargo run --quiet -p partykit-bundle --")
-        .arg(&place.wasm.display().to_string())
-        .arg(&out.display().to_string())
-        .run()?;
-    let wasm = out.join("index_bg.wasm");
-    optimise(root, &wasm)?;
-    println!("  {package}: {}", Size::of(&wasm)?);
-    Ok(place.directory)
+/// The library of a package with its feature `workers`, to be made a Worker.
+pub(crate) struct Build<'a> {
+    package: &'a str,
+    out: Option<PathBuf>,
+    unwinds: bool,
+}
+
+impl<'a> Build<'a> {
+    pub(crate) fn of(package: &'a str) -> Self {
+        Self { package, out: None, unwinds: false }
+    }
+
+    /// Into this directory; `build/` beside the package's manifest unless said.
+    fn out(self, directory: &Path) -> Self {
+        Self { out: Some(directory.to_owned()), ..self }
+    }
+
+    /// With panics that unwind, which takes the standard library anew.
+    fn unwind(self) -> Self {
+        Self { unwinds: true, ..self }
+    }
+
+    /// Makes it, and returns the directory of the package.
+    pub(crate) fn run(&self, root: &Path) -> Result<PathBuf, Failure> {
+        let place = Place::of(root, self.package)?;
+        let line = "--lib --crate-type cdylib --profile workers --no-default-features \
+                    --features workers --target wasm32-unknown-unknown -p";
+        let cargo = match self.unwinds {
+            false => Command::new(root, &format!("cargo rustc {line}")),
+            // Apart: with other flags, cargo would compile all of it again each time.
+            true => Command::new(
+                root,
+                &format!("cargo +nightly rustc -Zbuild-std=std,panic_unwind {line}"),
+            )
+            .env("RUSTFLAGS", "-Cpanic=unwind")
+            .env("CARGO_PROFILE_WORKERS_PANIC", "unwind")
+            .env("CARGO_TARGET_DIR", place.target.join("unwind")),
+        };
+        cargo.arg(self.package).run()?;
+        let wasm = match self.unwinds {
+            false => place.target.join(&place.wasm),
+            true => place.target.join("unwind").join(&place.wasm),
+        };
+        let out = self.out.clone().unwrap_or_else(|| place.directory.join("build"));
+        Command::new(root, "cargo run --quiet -p partykit-bundle --")
+            .arg(&wasm.display().to_string())
+            .arg(&out.display().to_string())
+            .run()?;
+        let wasm = out.join("index_bg.wasm");
+        optimise(root, &wasm)?;
+        println!("  {}: {}", self.package, Size::of(&wasm)?);
+        Ok(place.directory)
+    }
+}
+
+/// What the harness's tests know of unwinding, on a nightly toolchain.
+fn unwind(root: &Path) -> Outcome {
+    let out = root.join(tools::WORKERD).join("fixture/build-unwind");
+    Command::new(root, "rustup component add rust-src --toolchain nightly").run()?;
+    Build::of("workerd-fixture").unwind().out(&out).run(root)?;
+    let line = "cargo test -p partykit-workerd --test worker -- --ignored unwinding";
+    tests_passed(&Command::new(root, line).tee()?)
+}
+
+/// A run of no test is a failure.
+pub(crate) fn tests_passed(said: &str) -> Outcome {
+    match said.lines().find_map(|line| line.strip_prefix("test result: ok. ")) {
+        Some(counts) if !counts.starts_with("0 passed") => Ok(Verdict::Passed),
+        _ => Err(Failure::new("no test ran in workerd")),
+    }
 }
 
 /// Builds it and runs it until somebody stops it, in this machine's `workerd`.
 fn dev(root: &Path, package: &str, port: u16) -> Outcome {
-    let directory = build(root, package, None)?;
+    let directory = Build::of(package).run(root)?;
     let project = Project::open(&directory).map_err(|error| Failure::new(error.to_string()))?;
     let project = project.port(port).storage(directory.join(".workerd"));
     let workerd =
@@ -114,7 +186,7 @@ fn write_figure(root: &Path) -> Outcome {
 }
 
 fn size_of_relay(root: &Path) -> Result<Size, Failure> {
-    Size::of(&build(root, "relay", None)?.join("build/index_bg.wasm"))
+    Size::of(&Build::of("relay").run(root)?.join("build/index_bg.wasm"))
 }
 
 fn judge(size: Size, figure: Size) -> Result<(), Failure> {
@@ -151,6 +223,8 @@ fn optimise(root: &Path, wasm: &Path) -> Result<(), Failure> {
 /// Where cargo has a package, and puts what it makes of it.
 struct Place {
     directory: PathBuf,
+    target: PathBuf,
+    /// Below `target`.
     wasm: PathBuf,
 }
 
@@ -172,9 +246,9 @@ impl Place {
             kinds.filter_map(Value::as_str).any(|kind| matches!(kind, "lib" | "rlib" | "cdylib"))
         })?;
         let name = library["name"].as_str()?.replace('-', "_");
-        let wasm = Path::new(metadata["target_directory"].as_str()?)
-            .join(format!("{}/workers/{name}.wasm", tools::WASM));
-        Some(Self { directory, wasm })
+        let target = metadata["target_directory"].as_str()?.into();
+        let wasm = format!("{}/workers/{name}.wasm", tools::WASM).into();
+        Some(Self { directory, target, wasm })
     }
 }
 

@@ -10,7 +10,7 @@ use crate::Error;
 /// A Worker as its `wrangler.jsonc` describes it: what is deployed is what is run here.
 #[derive(Clone, Debug)]
 pub struct Project {
-    pub(crate) directory: PathBuf,
+    pub(crate) build: PathBuf,
     pub(crate) compatibility_date: String,
     pub(crate) compatibility_flags: Vec<String>,
     pub(crate) objects: Vec<Object>,
@@ -69,6 +69,13 @@ impl Project {
         self
     }
 
+    /// Takes the Worker from this directory. Unless said, from that of `main`.
+    #[must_use]
+    pub fn build(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.build = directory.into();
+        self
+    }
+
     /// Listens on this port. Unless said, on any that is free.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
@@ -99,7 +106,7 @@ impl Project {
         let flags = array(&value["compatibility_flags"]).filter_map(Value::as_str);
         let vars = value["vars"].as_object().into_iter().flatten();
         Ok(Self {
-            directory: build.to_owned(),
+            build: build.to_owned(),
             compatibility_date: string(&value, "compatibility_date")?,
             compatibility_flags: flags.map(str::to_owned).collect(),
             objects,
@@ -136,7 +143,7 @@ mod tests {
     #[test]
     fn a_project_is_what_its_file_says() {
         let project = Project::parse(Path::new("relay"), RELAY).unwrap();
-        assert_eq!(project.directory, Path::new("relay/build"));
+        assert_eq!(project.build, Path::new("relay/build"));
         assert_eq!(project.objects, [Object { binding: "Relay".into(), class: "Relay".into() }]);
         assert_eq!(project.vars, [("GREETING".into(), "hello".into())]);
         let project = project.var("GREETING", "hi");

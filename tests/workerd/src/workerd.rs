@@ -169,7 +169,7 @@ fn program() -> Result<PathBuf, Error> {
 /// Writes what `workerd` reads into `directory`: the configuration, the Worker, the control.
 fn prepare(project: &Project, directory: &Path) -> Result<(), Error> {
     let mut modules = Vec::new();
-    copy_modules(&project.directory, &directory.join("worker"), "", &mut modules)?;
+    copy_modules(&project.build, &directory.join("worker"), "", &mut modules)?;
     // The first is the entry.
     modules.sort_by_key(|path| (path != "index.js", path.clone()));
     let storage = project.storage.clone().unwrap_or_else(|| directory.join("storage"));

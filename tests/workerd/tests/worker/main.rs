@@ -6,4 +6,5 @@
 mod failing;
 mod sleeping;
 mod support;
+mod unwinding;
 mod wrangler;
