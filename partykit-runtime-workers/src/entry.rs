@@ -28,7 +28,7 @@ use crate::{
     object::fit,
     parties::{Parties, Party},
     stub::{Stub, StubError},
-    timers::Timers,
+    timers::pause,
 };
 
 /// How long a before-hook, or the fallback, may take: as long as a handler unless told otherwise.
@@ -243,11 +243,8 @@ async fn admit(name: &str, hook: BoxFuture<'static, Result<Admit>>) -> Result<Ad
 ///
 /// The answer for the client, when the function panics (where that can be noticed) or takes too long.
 async fn guard<T>(name: &str, work: impl Future<Output = T>) -> Result<T, Response> {
-    let timers = Timers::new();
-    timers.work(true);
-    let over = timers.sleep_until(timers.clock().elapsed() + PATIENCE);
     let work = AssertUnwindSafe(work).catch_unwind();
-    match select(pin!(work), over).await {
+    match select(pin!(work), pin!(pause(PATIENCE))).await {
         Either::Left((Ok(result), _)) => Ok(result),
         // The hook of panics has the detail.
         Either::Left((Err(_), _)) => Err(failed(format_args!("{name} panicked"))),

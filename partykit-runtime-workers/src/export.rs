@@ -118,13 +118,13 @@ macro_rules! __class {
             use $crate::__private::{JsValue, Object, Promise};
 
             #[wasm_bindgen::prelude::wasm_bindgen(
-                        wasm_bindgen = $crate::__private::wasm_bindgen
-                    )]
+                                        wasm_bindgen = $crate::__private::wasm_bindgen
+                                    )]
             pub struct $class(Object);
 
             #[wasm_bindgen::prelude::wasm_bindgen(
-                        wasm_bindgen = $crate::__private::wasm_bindgen
-                    )]
+                                        wasm_bindgen = $crate::__private::wasm_bindgen
+                                    )]
             impl $class {
                 #[wasm_bindgen(constructor)]
                 pub fn new(ctx: JsValue, env: JsValue) -> ::std::result::Result<Self, JsValue> {

@@ -99,6 +99,13 @@ impl Drop for Timers {
     }
 }
 
+/// Ends after `time`, whatever else there is.
+pub(crate) async fn pause(time: Duration) {
+    let timers = Timers::new();
+    timers.work(true);
+    timers.sleep_until(timers.clock.elapsed() + time).await;
+}
+
 /// See [`Timers::sleep_until`].
 pub(crate) struct Sleep {
     timers: Rc<Timers>,
