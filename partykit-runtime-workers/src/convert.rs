@@ -148,6 +148,7 @@ pub(crate) fn outward(response: &JsResponse) -> Result<HeaderMap, BoxError> {
 }
 
 /// An exception as an error.
+#[allow(clippy::needless_pass_by_value, reason = "what `map_err` gives")]
 pub(crate) fn thrown(error: JsValue) -> BoxError {
     js::describe(&error).into()
 }

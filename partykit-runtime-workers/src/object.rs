@@ -135,13 +135,13 @@ impl Object {
     }
 
     /// A connection says something.
-    pub fn message(&self, ws: JsValue, message: JsValue) -> JsValue {
+    pub fn message(&self, ws: &JsValue, message: &JsValue) -> JsValue {
         let inner = &self.0;
         let Some(open) = inner.find(ws.unchecked_ref()) else { return JsValue::UNDEFINED };
         if open.socket.is_condemned() {
             return JsValue::UNDEFINED;
         }
-        let Some(message) = read(&message, inner.message_limit) else {
+        let Some(message) = read(message, inner.message_limit) else {
             let close = Close::new(CloseCode::TOO_BIG, "the message is too long");
             inner.hang_up(&open, close.ok());
             return inner.work();
@@ -155,12 +155,18 @@ impl Object {
     }
 
     /// A connection has ended.
-    pub fn close(&self, ws: JsValue, code: JsValue, reason: JsValue, clean: JsValue) -> JsValue {
-        let ws: JsWebSocket = ws.unchecked_into();
+    pub fn close(
+        &self,
+        ws: &JsValue,
+        code: &JsValue,
+        reason: &JsValue,
+        clean: &JsValue,
+    ) -> JsValue {
+        let ws: &JsWebSocket = ws.unchecked_ref();
         let code = code.as_f64().map_or(1006, |code| code as u16);
         let reason = reason.as_string().unwrap_or_default();
         let inner = &self.0;
-        if let Some(open) = inner.remove(&ws) {
+        if let Some(open) = inner.remove(ws) {
             inner.cell.closed(&open.connection, closed_with(code, &reason, clean.is_truthy()));
             open.socket.detach();
         }
@@ -178,10 +184,10 @@ impl Object {
     }
 
     /// A connection has ended badly: nothing more comes of it.
-    pub fn error(&self, ws: JsValue, error: JsValue) -> JsValue {
+    pub fn error(&self, ws: &JsValue, error: &JsValue) -> JsValue {
         let inner = &self.0;
         if let Some(open) = inner.remove(ws.unchecked_ref()) {
-            inner.cell.closed(&open.connection, Close::abnormal(js::describe(&error)));
+            inner.cell.closed(&open.connection, Close::abnormal(js::describe(error)));
             open.socket.detach();
         }
         inner.work()
