@@ -58,4 +58,6 @@ mod guide {
     struct Storage;
     #[doc = include_str!("../docs/src/testing.md")]
     struct Testing;
+    #[doc = include_str!("../docs/src/workers.md")]
+    struct Workers;
 }

@@ -186,6 +186,9 @@ fn autobahn(root: &Path) -> Outcome {
 fn workerd(root: &Path) -> Outcome {
     workers::Build::of("workerd-fixture").run(root)?;
     let line = "cargo test -p partykit-workerd --test worker -- --ignored --skip unwinding";
+    workers::tests_passed(&Command::new(root, line).tee()?)?;
+    workers::Build::of("partykit-conformance").run(root)?;
+    let line = "cargo test -p partykit-conformance --test workerd -- --ignored --skip unwinding";
     workers::tests_passed(&Command::new(root, line).tee()?)
 }
 
