@@ -22,14 +22,17 @@ impl Control for Evict {
 }
 
 fn start() -> Arc<Workerd> {
-    let project = Project::open(env!("CARGO_MANIFEST_DIR")).expect("a project");
-    let project = project
+    Arc::new(Workerd::start(&project()).expect("`cargo xtask workerd` builds it first"))
+}
+
+fn project() -> Project {
+    Project::open(env!("CARGO_MANIFEST_DIR"))
+        .expect("a project")
         .party(PROBE, "Probes")
         .party(IN_MEMORY, "Memories")
         .party(STARTER, "Starter")
         .party(SMALL, "Small")
-        .party("desk", "Desk");
-    Arc::new(Workerd::start(&project).expect("`cargo xtask workerd` builds it first"))
+        .party("desk", "Desk")
 }
 
 /// A panic takes the wasm instance, and with it the memory of all rooms: what the book says of it, in
@@ -58,15 +61,32 @@ fn target(workerd: &Arc<Workerd>) -> Target {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs workerd: cargo xtask workerd"]
 async fn all_cases_but_those_of_the_list() {
-    let workerd = start();
-    let target = target(&workerd);
-    let differs =
-        |name: &str| PANICKING.contains(&name) || name == LINGERING || name.starts_with(ASKING);
-    let cases = CASES.iter().filter(|case| !differs(case.name));
+    let differs = |name: &str| PANICKING.contains(&name) || is_elsewhere(name);
+    assert_eq!(check(&start(), |name| !differs(name)).await, 60);
+}
+
+/// Where a panic is the matter of the one who caused it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs workerd and nightly: cargo xtask workers unwind"]
+async fn unwinding_leaves_all_cases_but_those_of_the_platform() {
+    let build = concat!(env!("CARGO_MANIFEST_DIR"), "/build-unwind");
+    let workerd = Workerd::start(&project().build(build));
+    let workerd = Arc::new(workerd.expect("`cargo xtask workers unwind` builds it first"));
+    assert_eq!(check(&workerd, |name| !is_elsewhere(name)).await, 67);
+}
+
+/// Whether a case is about what the platform does otherwise.
+fn is_elsewhere(name: &str) -> bool {
+    name == LINGERING || name.starts_with(ASKING)
+}
+
+/// Runs some of the cases, and returns how many passed: all of them.
+async fn check(workerd: &Arc<Workerd>, wanted: impl Fn(&str) -> bool) -> usize {
+    let cases = CASES.iter().filter(|case| wanted(case.name));
     let cases: Vec<Case> = cases.map(|case| Case { name: case.name, run: case.run }).collect();
-    let report = run_cases(&target, cases.leak()).await;
+    let report = run_cases(&target(workerd), cases.leak()).await;
     assert!(report.is_passed(), "{report}\n{}", workerd.log().lines().join("\n"));
-    assert_eq!(report.ran(), 60);
+    report.ran()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,7 +18,6 @@ use partykit_core::{
     runtime::{Chain, Origins, Visitor, answer, failure},
 };
 use wasm_bindgen::{JsCast, JsValue};
-use wasm_bindgen_futures::future_to_promise;
 
 use crate::{
     Env, convert,
@@ -27,6 +26,7 @@ use crate::{
     log,
     object::fit,
     parties::{Parties, Party},
+    promise::promise,
     stub::{Stub, StubError},
     timers::pause,
 };
@@ -39,7 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub fn fetch(parties: &'static Parties, request: JsValue, env: JsValue) -> Promise {
     log::init();
     let entry = Entry { parties, env: Env::new(env) };
-    future_to_promise(async move {
+    promise(async move {
         let response = match entry.answer(request.unchecked_into()).await {
             Ok(response) => response,
             Err(error) => convert::to_js(failed(error))?,
