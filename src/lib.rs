@@ -20,12 +20,16 @@ pub use partykit_runtime_tokio::{Durability, Runtime};
 /// The crate whose types [`Request`] and [`Response`] are.
 pub use http;
 
+/// Cloudflare Workers: [`export!`](workers::export) makes a Worker of parties.
+#[cfg(feature = "workers")]
+pub use partykit_runtime_workers as workers;
+
 /// The runtimes, each behind the feature of its name.
 pub mod runtime {
     /// One self-hosted binary, on Tokio.
     #[cfg(feature = "tokio")]
     pub use partykit_runtime_tokio as tokio;
-    /// Cloudflare Workers. Reserved: not there yet.
+    /// Cloudflare Workers.
     #[cfg(feature = "workers")]
     pub use partykit_runtime_workers as workers;
 
@@ -56,4 +60,6 @@ mod guide {
     struct Storage;
     #[doc = include_str!("../docs/src/testing.md")]
     struct Testing;
+    #[doc = include_str!("../docs/src/workers.md")]
+    struct Workers;
 }

@@ -4,7 +4,8 @@
 //! * The parties ([`Probe`], [`Starter`], [`Small`]) know nothing but `partykit`: any runtime can serve
 //!   them. A client scripts them with [`Command`]s.
 //! * The cases ([`suite`]) know nothing but an address, and a way to put a room to sleep.
-//! * The binary `probe` serves the parties on Tokio.
+//! * The binary `probe` serves the parties on Tokio; with the feature `workers`, the library is a Worker
+//!   of them.
 //!
 //! To check another runtime, serve [the parties](PARTIES) on it and [run](suite::run) the suite on its
 //! address.
@@ -15,6 +16,8 @@ mod probe;
 mod serve;
 #[cfg(feature = "suite")]
 pub mod suite;
+#[cfg(feature = "workers")]
+mod workers;
 
 pub use probe::{
     AUTO_REQUEST, AUTO_RESPONSE, Arrival, Call, Command, IN_MEMORY, PARTIES, PROBE, Probe, Range,

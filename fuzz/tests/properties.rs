@@ -24,8 +24,9 @@ fn url() -> impl Strategy<Value = Vec<u8>> {
 fn attachment() -> impl Strategy<Value = Vec<u8>> {
     let tags = vec("[a-z]{1,9}", 0..=9);
     let state = proptest::option::of(vec(any::<u8>(), 0..50));
-    let whole = ("[a-z]{1,9}", ".{0,50}", tags, state)
-        .prop_map(|(id, uri, tags, state)| Attachment { id, uri, tags, state }.encode());
+    let whole = (any::<u64>(), "[a-z]{1,9}", ".{0,50}", tags, state).prop_map(
+        |(order, id, uri, tags, state)| Attachment { order, id, uri, tags, state }.encode(),
+    );
     (whole, any::<prop::sample::Index>(), any::<u8>()).prop_map(|(mut bytes, at, byte)| {
         let at = at.index(bytes.len());
         bytes[at] = byte;

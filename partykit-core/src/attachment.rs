@@ -15,6 +15,7 @@ const VERSION: u8 = 1;
 /// use partykit_core::runtime::Attachment;
 ///
 /// let attachment = Attachment {
+///     order: 3,
 ///     id: "ada".to_owned(),
 ///     uri: "http://example.com/parties/main/lobby?_pk=ada".to_owned(),
 ///     tags: vec!["admin".to_owned()],
@@ -27,6 +28,8 @@ const VERSION: u8 = 1;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(clippy::exhaustive_structs, reason = "another field is another version")]
 pub struct Attachment {
+    /// Numbers the connections of a room in the order in which they came.
+    pub order: u64,
     /// The connection's id.
     pub id: String,
     /// The address of the upgrade request.
@@ -41,6 +44,7 @@ impl Attachment {
     /// The attachment of a connection as it is now, committed state included.
     pub fn of(connection: &Connection) -> Self {
         Self {
+            order: connection.key(),
             id: connection.id().to_owned(),
             uri: connection.uri().to_owned(),
             tags: connection.tags().skip(1).map(ToOwned::to_owned).collect(),
@@ -115,12 +119,8 @@ mod tests {
         let tag = "[a-zé]{1,40}";
         let tags = proptest::collection::vec(tag, 0..=9);
         let state = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..200));
-        (tag, ".{0,100}", tags, state).prop_map(|(id, uri, tags, state)| Attachment {
-            id,
-            uri,
-            tags,
-            state,
-        })
+        let fields = (any::<u64>(), tag, ".{0,100}", tags, state);
+        fields.prop_map(|(order, id, uri, tags, state)| Attachment { order, id, uri, tags, state })
     }
 
     proptest! {
@@ -153,7 +153,8 @@ mod tests {
         let tags: Vec<String> = (0..9).map(|n| format!("{n}").repeat(limits::TAG)).collect();
         let (id, uri) = ("i".repeat(limits::TAG), "u".repeat(1000));
         let state = limits::ATTACHMENT - id.len() - uri.len() - 9 * limits::TAG;
-        let mut largest = Attachment { id, uri, tags, state: Some(vec![b'1'; state]) };
+        let mut largest =
+            Attachment { order: u64::MAX, id, uri, tags, state: Some(vec![b'1'; state]) };
         assert!(largest.encode().len() <= 16_384);
         assert!(Attachment::decode(&largest.encode()).is_ok());
         largest.uri.push('u');

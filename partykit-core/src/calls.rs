@@ -28,7 +28,9 @@ impl Chain {
         Self::default()
     }
 
-    pub(crate) fn then(&self, room: RoomAddress) -> Self {
+    /// The same chain with one more room that waits. For runtimes whose calls leave the process.
+    #[must_use]
+    pub fn then(&self, room: RoomAddress) -> Self {
         Self(Some(Arc::new(Link { room, before: self.clone() })))
     }
 

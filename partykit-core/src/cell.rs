@@ -1,3 +1,7 @@
+mod resume;
+
+pub use resume::Resumed;
+
 use std::{
     collections::HashMap,
     fmt,
@@ -371,24 +375,22 @@ impl RoomCell {
     }
 
     pub(crate) fn write_state(
-        &self,
+        self: &Arc<Self>,
         connection: &Connection,
         state: Option<Bytes>,
     ) -> Result<(), StateError> {
-        let turn = scope::current(self);
-        let mut cell = self.lock();
+        let turn = scope::current(&**self);
         let size = state.as_ref().map_or(0, Bytes::len);
-        if let Some(total) = cell.machine.overfills(connection, size) {
-            return Err(StateError::RoomTooLarge(total));
-        }
-        match turn.filter(|turn| cell.machine.is_turn(*turn)) {
-            Some(_) => cell.machine.set_state(connection, state),
-            None => {
-                drop(connection.commit_state(state));
-                cell.machine.roster().measure(connection);
+        self.act(turn, |machine| {
+            if let Some(total) = machine.overfills(connection, size) {
+                return Err(StateError::RoomTooLarge(total));
             }
-        }
-        Ok(())
+            match turn.filter(|turn| machine.is_turn(*turn)) {
+                Some(_) => machine.set_state(connection, state),
+                None => drop(machine.replace_state(connection, state)),
+            }
+            Ok(())
+        })
     }
 
     pub(crate) fn pending_state(&self, connection: &Connection) -> Option<Option<Bytes>> {

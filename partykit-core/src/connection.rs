@@ -9,6 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Close, CloseCode, InvalidClose, Message, Text,
+    attachment::Attachment,
     cell::RoomCell,
     host::{Outgoing, Socket},
     limits,
@@ -70,6 +71,19 @@ impl Connection {
             room,
             socket,
         }))
+    }
+
+    /// A connection as it was when its attachment was made.
+    pub(crate) fn resume(
+        attachment: Attachment,
+        room: Weak<RoomCell>,
+        socket: Arc<dyn Socket>,
+    ) -> Self {
+        let Attachment { order, id, uri, tags, state } = attachment;
+        let connection = Self::new(order, &id, &uri, room, socket);
+        connection.set_tags(tags.into_iter().map(Into::into).collect());
+        drop(connection.commit_state(state.map(Into::into)));
+        connection
     }
 
     /// The id: what the client chose (PartySocket's `_pk`), or a fresh one. It identifies, it does not

@@ -33,6 +33,15 @@ impl fmt::Display for ErrorId {
     }
 }
 
+/// Reads what it prints as.
+impl std::str::FromStr for ErrorId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(id: &str) -> Result<Self, Self::Err> {
+        u64::from_str_radix(id, 16).map(Self)
+    }
+}
+
 impl fmt::Debug for ErrorId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ErrorId({self})")

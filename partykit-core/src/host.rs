@@ -115,6 +115,14 @@ pub trait Socket: Send + Sync + 'static {
     /// The connect failed: answer the handshake, send this Close and nothing else.
     fn refuse(&self, close: Close);
 
+    /// What the connection has attached is another than before: it has just been accepted, or its state
+    /// was committed, or a failed commit gave it the former one back. A runtime that keeps
+    /// [attachments](crate::runtime::Attachment) outside of itself writes it there. Also called before
+    /// the socket is accepted. Does nothing unless implemented.
+    fn attach(&self, connection: &crate::Connection) {
+        let _ = connection;
+    }
+
     /// Queues a message. It may leave at once, and has to after [`Socket::flush`]. A socket that is
     /// closed, or too far behind, drops it.
     fn send(&self, message: &Outgoing);

@@ -12,6 +12,7 @@
 
 mod address;
 mod alarm;
+mod answer;
 mod attachment;
 mod broadcast;
 mod calls;
@@ -31,6 +32,7 @@ mod lobby;
 mod machine;
 mod message;
 mod options;
+mod origins;
 mod pump;
 mod room;
 mod route;
@@ -99,10 +101,12 @@ pub use time::Timestamp;
 /// [`Socket`](runtime::Socket)s, keeps a [`RoomCell`](runtime::RoomCell) for each room, tells it what
 /// happens, and runs [`drive`](runtime::drive) when asked to.
 pub mod runtime {
+    pub use crate::answer::{INTERNAL_HEADERS, answer, failure, strip_internal};
     pub use crate::attachment::{Attachment, AttachmentError};
     pub use crate::calls::Chain;
-    pub use crate::cell::RoomCell;
+    pub use crate::cell::{Resumed, RoomCell};
     pub use crate::driver::drive;
     pub use crate::fact::Fact;
     pub use crate::host::{Host, Outgoing, Socket};
+    pub use crate::origins::{Origins, Visitor, parse_host};
 }

@@ -103,6 +103,7 @@ impl Pump {
 
     fn apply(&mut self, output: Output) -> Option<Step> {
         match output {
+            Output::Attach(connection) => connection.socket().attach(&connection),
             Output::Cancel(reason) => return Some(Step::Cancel(reason)),
             Output::CancelTasks(tasks) => tasks.iter().for_each(|id| self.cell.abort_task(*id)),
             Output::Claim => {
@@ -147,6 +148,7 @@ impl Pump {
             Effect::Accept(connection) => {
                 self.send_frames();
                 connection.socket().accept();
+                connection.socket().attach(&connection);
                 let older =
                     self.cell.machine(|machine| machine.roster().before(&connection).cloned());
                 if let Some(older) = older {

@@ -1,18 +1,18 @@
 use bytes::Bytes;
 use http::{
-    HeaderMap, Method, StatusCode, Uri, Version,
+    Method, StatusCode, Uri, Version,
     header::HOST,
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use hyper::upgrade::OnUpgrade;
-use partykit_core::{BoxError, Response};
+use partykit_core::{
+    BoxError, Response,
+    runtime::{parse_host, strip_internal},
+};
 
-use crate::{answer::hang_up, listen::Origin, origins::parse_host};
-
-/// Headers with this prefix are PartyKit's own, between its parts. None comes from outside.
-const INTERNAL: &str = "x-partykit-";
+use crate::{answer::hang_up, listen::Origin};
 
 /// A request that has come in, its head made fit for users: an absolute URL, no internal headers, and
 /// no extensions but the peer's address and those of this program.
@@ -101,15 +101,10 @@ fn absolute(scheme: Scheme, host: &Authority, uri: &Uri) -> Uri {
     whole.build().unwrap_or_else(|_| uri.clone())
 }
 
-fn strip_internal(headers: &mut HeaderMap) {
-    let internal = headers.keys().filter(|name| name.as_str().starts_with(INTERNAL));
-    for name in internal.cloned().collect::<Vec<_>>() {
-        headers.remove(name);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
 
     fn head(uri: &str, hosts: &[&str]) -> Parts {

@@ -7,6 +7,7 @@ use governor::Quota;
 use http::{StatusCode, request::Parts};
 use partykit_core::{
     Backend, MemoryBackend, Options, Request, Response, Result, RoomId, RoutePrefix, Server, Vars,
+    runtime::Origins,
 };
 use tokio::net::ToSocketAddrs;
 
@@ -18,7 +19,6 @@ use crate::{
     front::{Fallback, Front},
     host::TokioHost,
     metrics::{self, Meter},
-    origins::Origins,
     party::{Kind, KindOf, Party},
     registry::MAX_ROOMS,
     room_rate::{ClientAddress, RoomRate, peer},

@@ -2,7 +2,10 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use http::{Method, StatusCode, header};
-use partykit_core::{Lobby, Options, Request, Response, Route, RoutePrefix, runtime::Chain};
+use partykit_core::{
+    Lobby, Options, Request, Response, Route, RoutePrefix,
+    runtime::{Chain, Origins, Visitor},
+};
 use tracing::{Instrument, info_span};
 
 use crate::{
@@ -13,7 +16,6 @@ use crate::{
     body, hook,
     host::TokioHost,
     listen::Origin,
-    origins::{Origins, Visitor},
     party::Party,
     room_rate::RoomRate,
     shutdown::Shutdown,

@@ -33,7 +33,6 @@ pub mod metrics;
 #[cfg(not(feature = "metrics"))]
 #[path = "metrics_off.rs"]
 mod metrics;
-mod origins;
 mod party;
 mod registry;
 mod room_rate;

@@ -12,7 +12,8 @@ use http::{
 use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use partykit_core::{
-    Body, Close, Connection, ConnectionId, Refusal, Response, Route, runtime::RoomCell,
+    Body, Close, Connection, ConnectionId, Refusal, Response, Route,
+    runtime::{RoomCell, Visitor},
 };
 use tracing::debug;
 
@@ -23,7 +24,6 @@ use crate::{
     front::Front,
     hook,
     listen::Origin,
-    origins::Visitor,
     party::Party,
     shutdown::Alive,
     socket::{self, Link, Verdict},

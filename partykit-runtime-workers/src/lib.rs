@@ -1,10 +1,48 @@
 //! PartyKit for Rust on Cloudflare Workers: one Durable Object for each room, sleeping with the
 //! platform's own WebSocket hibernation.
 //!
-//! **Not there yet.** This crate reserves the place and the dependency: it re-exports
-//! [`partykit_core`], which already compiles for `wasm32-unknown-unknown`, so that a party can be
-//! written and checked for that target today. Running it on Workers is the next large piece of
-//! work; until it lands, use the Tokio runtime.
-#![forbid(unsafe_code)]
+//! Depend on the crate `partykit` with its feature `workers`, which re-exports this one as
+//! `partykit::workers`. [`export!`] makes a Worker of parties; the same parties run, unchanged, on the
+//! Tokio runtime.
+//!
+//! The crate compiles for every target, so that a project can be checked as a whole; it does something on
+//! `wasm32-unknown-unknown` only.
+#![deny(unsafe_code)]
 
-pub use partykit_core;
+mod backend;
+mod clock;
+mod convert;
+mod entry;
+mod env;
+mod envelope;
+mod export;
+mod host;
+mod js;
+mod local;
+mod log;
+mod object;
+mod parties;
+mod promise;
+mod settings;
+mod socket;
+mod stub;
+mod timers;
+
+pub use env::Env;
+pub use local::local;
+pub use settings::Settings;
+
+/// JavaScript's own types, which bindings are made of.
+pub use js_sys;
+
+/// For the code that [`export!`] makes.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::{
+        entry::fetch,
+        object::Object,
+        parties::{Parties, Party},
+    };
+    pub use js_sys::Promise;
+    pub use wasm_bindgen::{self, JsValue};
+}

@@ -11,6 +11,7 @@ mod report;
 mod rules;
 mod steps;
 mod tools;
+mod workers;
 
 use std::{env, path::PathBuf, process::ExitCode};
 

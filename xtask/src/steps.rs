@@ -7,7 +7,7 @@ use crate::{
     command::{Command, Failure},
     fuzz,
     report::{Outcome, Verdict},
-    rules, tools,
+    rules, tools, workers,
 };
 
 /// One check, a subcommand of its own.
@@ -44,6 +44,11 @@ pub(crate) const STEPS: &[Step] = &[
         name: "autobahn",
         about: "the WebSocket conformance suite, against the echo example",
         run: autobahn,
+    },
+    Step {
+        name: "workerd",
+        about: "Workers, built, and run in Cloudflare's workerd and by wrangler",
+        run: workerd,
     },
     Step {
         name: "herd",
@@ -87,10 +92,20 @@ pub(crate) const TOOLS: &[Tool] = &[
         about: "runs each fuzz target for 20 s, or for as many as it is told; needs a nightly toolchain",
         run: fuzz,
     },
+    Tool {
+        name: "workers",
+        about: "makes, runs and weighs Workers: build, dev, size, unwind",
+        run: workers::run,
+    },
 ];
 
-const PUBLISHED: &[&str] =
-    &["partykit", "partykit-core", "partykit-runtime-tokio", "partykit-runtime-workers"];
+const PUBLISHED: &[&str] = &[
+    "partykit",
+    "partykit-bundle",
+    "partykit-core",
+    "partykit-runtime-tokio",
+    "partykit-runtime-workers",
+];
 
 /// The features and targets of every build that runs: with the same set, dependencies are compiled
 /// once. (`--examples` makes cargo count the features of the dev-dependencies in.)
@@ -176,6 +191,16 @@ fn autobahn(root: &Path) -> Outcome {
     autobahn::install(root)?;
     Command::new(root, SERVERS).run()?;
     autobahn::run(&built("echo", "echo")?)
+}
+
+/// Below any runtime first: what the build path and the harness promise by themselves.
+fn workerd(root: &Path) -> Outcome {
+    workers::Build::of("workerd-fixture").run(root)?;
+    let line = "cargo test -p partykit-workerd --test worker -- --ignored --skip unwinding";
+    workers::tests_passed(&Command::new(root, line).tee()?)?;
+    workers::Build::of("partykit-conformance").run(root)?;
+    let line = "cargo test -p partykit-conformance --test workerd -- --ignored --skip unwinding";
+    workers::tests_passed(&Command::new(root, line).tee()?)
 }
 
 fn fuzz(root: &Path, arguments: &[String]) -> Outcome {

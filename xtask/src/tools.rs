@@ -23,6 +23,9 @@ pub(crate) const WASM: &str = "wasm32-unknown-unknown";
 /// Where the tests with real clients live, below the root.
 pub(crate) const NODE_TESTS: &str = "tests/node";
 
+/// The harness for Workers, and beside it what npm has for building and running them, below the root.
+pub(crate) const WORKERD: &str = "tests/workerd";
+
 /// By the names that Debian, Ubuntu, Fedora and Chrome itself use.
 const BROWSERS: &[&str] =
     &["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"];
@@ -36,6 +39,7 @@ pub(crate) fn install(root: &Path) -> Result<(), Failure> {
         install_cargo_tool(root, tool, version)?;
     }
     install_node_modules(&root.join(NODE_TESTS))?;
+    install_node_modules(&root.join(WORKERD))?;
     if chromium().is_none() {
         install_chromium(root)?;
     }

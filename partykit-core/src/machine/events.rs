@@ -268,6 +268,8 @@ impl fmt::Debug for Effect {
 /// What the machine wants done. The driver does it in this order.
 #[derive(Debug)]
 pub(crate) enum Output {
+    /// Tell the socket that what its connection has attached has changed.
+    Attach(Connection),
     /// Drop the handler's future, then report its turn as failed with this.
     Cancel(CancelReason),
     CancelTasks(Vec<u64>),

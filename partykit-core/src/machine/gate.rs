@@ -142,9 +142,12 @@ impl Gate {
     }
 
     /// The commit in flight failed: everything after the last durable write is void. Returns what was
-    /// held, and whose commit it was: the first handler's that `on_error` is told of, so that a store
+    /// held, whose state is again what it was, and whose commit it was: the first handler's that `on_error` is told of, so that a store
     /// which stays broken does not make `on_start` and `on_error` call each other.
-    pub(crate) fn failed(&mut self, roster: &mut Roster) -> (Vec<Effect>, Option<Author>) {
+    pub(crate) fn failed(
+        &mut self,
+        roster: &mut Roster,
+    ) -> (Vec<Effect>, Vec<Connection>, Option<Author>) {
         let void = [self.in_flight.take(), self.waiting.take()].into_iter().flatten();
         let mut undo = Vec::new();
         let mut author = None;
@@ -153,13 +156,15 @@ impl Gate {
             let is_told = !matches!(pending.author.0, Handler::OnError | Handler::OnStart);
             author = author.or(is_told.then_some(pending.author));
         }
+        let mut restored = Vec::new();
         for (connection, before) in undo.into_iter().rev() {
             connection.commit_state(before);
             roster.measure(&connection);
+            restored.push(connection);
         }
         self.written = self.durable;
         self.held_bytes = 0;
-        (self.held.drain(..).map(|held| held.effect).collect(), author)
+        (self.held.drain(..).map(|held| held.effect).collect(), restored, author)
     }
 
     /// The batches over the store, newest first.

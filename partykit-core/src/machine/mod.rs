@@ -121,6 +121,15 @@ impl Machine {
         Ok(())
     }
 
+    /// A connection that was here before is here again.
+    pub(crate) fn resume(&mut self, connection: &Connection, closing: bool) {
+        self.roster.insert(connection.clone());
+        self.roster.list(connection);
+        if closing {
+            self.roster.set_status(connection, Status::Closing);
+        }
+    }
+
     /// A socket has ended. Unknown ones are ignored, so it may be said more than once.
     pub(crate) fn closed(&mut self, now: Duration, connection: &Connection, close: Close) {
         let Some(status) = self.roster.status(connection) else { return };
@@ -346,14 +355,18 @@ impl Machine {
             && self.holders.is_empty()
     }
 
+    /// Whether something is to be done that nobody has begun.
+    pub(crate) fn has_outputs(&self) -> bool {
+        self.unflushed || !self.outputs.is_empty()
+    }
+
     /// Asleep, and nothing is to be done.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.phase == Phase::Asleep
             && self.turn.is_none()
             && self.mailbox.is_empty()
             && self.gate.pending().next().is_none()
-            && self.outputs.is_empty()
-            && !self.unflushed
+            && !self.has_outputs()
             && (self.remembered_until.is_none() || self.draining)
     }
 

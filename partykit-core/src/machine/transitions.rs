@@ -191,8 +191,7 @@ impl Machine {
             self.gate.add(std::mem::take(&mut turn.overlay), turn.author());
         }
         for (connection, state) in std::mem::take(&mut turn.states) {
-            let before = connection.commit_state(state);
-            self.roster.measure(&connection);
+            let before = self.replace_state(&connection, state);
             self.gate.remember(&connection, before);
         }
         if turn.handler == Handler::OnStart {
@@ -290,7 +289,8 @@ impl Machine {
     }
 
     pub(super) fn commit_failed(&mut self, failed: Failed) {
-        let (void, author) = self.gate.failed(&mut self.roster);
+        let (void, restored, author) = self.gate.failed(&mut self.roster);
+        self.outputs.extend(restored.into_iter().map(Output::Attach));
         self.epoch = None;
         for effect in void {
             self.void(effect, failed.id);

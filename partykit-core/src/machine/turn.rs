@@ -6,7 +6,8 @@ use bytes::Bytes;
 use futures_core::future::BoxFuture;
 
 use super::{
-    Effect, Machine, Reply, Status, Targets, TurnId, alarm::Ringing, awake::Holder, gate::Author,
+    Effect, Machine, Output, Reply, Status, Targets, TurnId, alarm::Ringing, awake::Holder,
+    gate::Author,
 };
 use crate::{
     Batch, Connection, Handler, KeyRange, StorageError, calls::Chain, host::Outgoing, limits,
@@ -217,6 +218,18 @@ impl Machine {
         }
     }
 
+    /// Sets a committed state and returns the one before.
+    pub(crate) fn replace_state(
+        &mut self,
+        connection: &Connection,
+        state: Option<Bytes>,
+    ) -> Option<Bytes> {
+        let before = connection.commit_state(state);
+        self.roster.measure(connection);
+        self.outputs.push_back(Output::Attach(connection.clone()));
+        before
+    }
+
     /// Puts (`Some`) or deletes rows: all of them, or none if they are too much for a handler.
     pub(crate) fn write(&mut self, rows: Vec<(Bytes, Option<Bytes>)>) -> Result<(), StorageError> {
         let Some(turn) = &mut self.turn else { return Ok(()) };
@@ -282,8 +295,7 @@ impl Machine {
             self.gate.add(overlay, author);
         }
         for (connection, state) in states {
-            let before = connection.commit_state(state);
-            self.roster.measure(&connection);
+            let before = self.replace_state(&connection, state);
             self.gate.remember(&connection, before);
         }
         self.begin_commit();

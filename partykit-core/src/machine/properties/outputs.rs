@@ -48,7 +48,7 @@ impl World {
                     self.model.check(Property::Commits, same, what);
                 }
             }
-            Output::Discard(_) | Output::Flush => {}
+            Output::Attach(_) | Output::Discard(_) | Output::Flush => {}
             Output::DropInstance => {
                 let ends = self.running.is_none();
                 self.model.check(Property::OneHandler, ends, "the instance of a running handler");

@@ -49,7 +49,7 @@ impl Bench {
                 Output::CancelTasks(tasks) => format!("cancel {} tasks", tasks.len()),
                 Output::Claim => "claim".to_owned(),
                 Output::Commit(batch) => format!("commit {}", batch.writes.len()),
-                Output::Discard(_) => continue,
+                Output::Attach(_) | Output::Discard(_) => continue,
                 Output::DropInstance => "drop".to_owned(),
                 Output::Effect(effect) => say(effect),
                 Output::Flush => "flush".to_owned(),

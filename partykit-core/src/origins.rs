@@ -1,3 +1,4 @@
+use crate::{Body, Response};
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
     header::{
@@ -7,35 +8,57 @@ use http::{
     },
     uri::Authority,
 };
-use partykit_core::{Body, Response};
 
 /// How long a browser may remember a preflight's answer, in seconds: a day, as PartyServer says.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("86400");
 
 /// Which pages of the web may talk to rooms. One list for plain requests, where it is told to the
-/// browser (CORS), and for WebSockets, where browsers do not ask and the server has to refuse.
+/// browser (CORS), and for WebSockets, where browsers do not ask and the server has to refuse. Without any,
+/// the pages of the host that is asked may.
+///
+/// ```
+/// use http::{HeaderMap, header::ORIGIN};
+/// use partykit_core::runtime::{Origins, Visitor, parse_host};
+///
+/// let mut origins = Origins::default();
+/// assert!(origins.allow("https://example.com"));
+/// let mut headers = HeaderMap::new();
+/// headers.insert(ORIGIN, "https://elsewhere.com".parse().unwrap());
+/// assert_eq!(origins.judge(&headers, parse_host("rooms.com").as_ref()), Visitor::Foreign);
+/// ```
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Origins {
+pub struct Origins {
     any: bool,
     listed: Vec<Origin>,
 }
 
-/// Where a request says it comes from.
+/// Where a request says it comes from. See [`Origins`] for an example.
+///
+/// ```
+/// use http::HeaderMap;
+/// use partykit_core::runtime::{Origins, Visitor};
+///
+/// assert_eq!(Origins::default().judge(&HeaderMap::new(), None), Visitor::Unknown);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Visitor {
+#[allow(clippy::exhaustive_enums, reason = "nobody, a friend, or a stranger")]
+pub enum Visitor {
     /// No page of a browser: there is no `Origin`.
     Unknown,
+    /// A page of this origin, which may talk to rooms.
     Allowed(HeaderValue),
+    /// A page that may not.
     Foreign,
 }
 
 impl Origins {
-    pub(crate) fn allow_any(&mut self) {
+    /// Lets every page talk to rooms.
+    pub fn allow_any(&mut self) {
         self.any = true;
     }
 
     /// Adds one origin; `false` when it is not one.
-    pub(crate) fn allow(&mut self, origin: &str) -> bool {
+    pub fn allow(&mut self, origin: &str) -> bool {
         let origin = Origin::parse(origin.strip_suffix('/').unwrap_or(origin));
         let is_origin = origin.is_some();
         self.listed.extend(origin);
@@ -43,7 +66,7 @@ impl Origins {
     }
 
     /// Judges the `Origin` of a request that was sent to `host`.
-    pub(crate) fn judge(&self, headers: &HeaderMap, host: Option<&Authority>) -> Visitor {
+    pub fn judge(&self, headers: &HeaderMap, host: Option<&Authority>) -> Visitor {
         let mut values = headers.get_all(ORIGIN).iter();
         let Some(value) = values.next() else { return Visitor::Unknown };
         if values.next().is_some() {
@@ -57,7 +80,7 @@ impl Origins {
     }
 
     /// Tells the browser that the page may read this answer of a room, if it may.
-    pub(crate) fn stamp(&self, visitor: &Visitor, headers: &mut HeaderMap) {
+    pub fn stamp(&self, visitor: &Visitor, headers: &mut HeaderMap) {
         if !self.any {
             headers.append(VARY, HeaderValue::from_static("origin"));
         }
@@ -69,11 +92,7 @@ impl Origins {
 
     /// The answer to a browser that asks before it sends: whatever it wants to send is allowed, if its
     /// page is. What only looks like such a question has none.
-    pub(crate) fn preflight(
-        method: &Method,
-        headers: &HeaderMap,
-        visitor: &Visitor,
-    ) -> Option<Response> {
+    pub fn preflight(method: &Method, headers: &HeaderMap, visitor: &Visitor) -> Option<Response> {
         let wanted = headers.get(ACCESS_CONTROL_REQUEST_METHOD)?;
         if method != Method::OPTIONS || *visitor == Visitor::Unknown {
             return None;
@@ -121,8 +140,15 @@ impl Origin {
     }
 }
 
-/// A host and maybe a port, and nothing else.
-pub(crate) fn parse_host(text: &str) -> Option<Authority> {
+/// A host and maybe a port, and nothing else: what a `Host` header says.
+///
+/// ```
+/// use partykit_core::runtime::parse_host;
+///
+/// assert!(parse_host("example.com:8080").is_some());
+/// assert!(parse_host("me@example.com").is_none());
+/// ```
+pub fn parse_host(text: &str) -> Option<Authority> {
     let authority: Authority = text.parse().ok()?;
     let has_odd_port = authority.port().is_none() && text.rsplit(']').next()?.contains(':');
     (!text.contains('@') && !authority.host().is_empty() && !has_odd_port).then_some(authority)

@@ -1,0 +1,5 @@
+//! The relay as a Worker: `cargo xtask workers build relay`.
+
+use crate::Relay;
+
+partykit::workers::export! { Relay as "main" }

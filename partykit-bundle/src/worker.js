@@ -1,0 +1,108 @@
+// The Worker: what the platform calls, and how a wasm instance that failed is replaced.
+//
+// One wasm instance serves all rooms of an isolate. A panic (or running out of memory) leaves it in no
+// state to go on: everybody who waits for it gets an error, and the next call finds a new instance. The
+// sockets and the storage are the platform's, and stay; each room is constructed anew by its next event,
+// as if it had slept.
+import * as bindings from "./bindings.js";
+
+/** Which instance this is. */
+let generation = 0;
+
+/** Whether it is beyond use. */
+let failed = false;
+
+/** Rejects the calls that wait for it. */
+const waiting = new Set();
+
+function renew() {
+  if (!failed) return;
+  bindings.__wbg_reset_state();
+  generation += 1;
+  failed = false;
+}
+
+/** Notes an error that may have been the instance's last. */
+function noted(error) {
+  if (failed || !bindings.__terminated()) return;
+  failed = true;
+  console.error("the wasm instance failed, every room of this isolate starts anew:", error);
+  for (const reject of waiting) reject(new Error("the wasm instance failed"));
+  waiting.clear();
+}
+
+// What fails while nobody calls, between two awaits, is told only here.
+addEventListener("error", (event) => noted(event.error));
+addEventListener("unhandledrejection", (event) => noted(event.reason));
+
+async function attempt(call) {
+  try {
+    renew();
+    return await call();
+  } catch (error) {
+    noted(error);
+    throw error;
+  }
+}
+
+/** The answer of `call`, or an error as soon as none can come any more. */
+function answer(call) {
+  return new Promise((resolve, reject) => {
+    waiting.add(reject);
+    attempt(call)
+      .then(resolve, reject)
+      .finally(() => waiting.delete(reject));
+  });
+}
+
+/** The class that the platform makes its objects of, around one that wasm exports. */
+function durableObject(Exported) {
+  return class {
+    #ctx;
+    #env;
+    #room;
+    #generation;
+
+    constructor(ctx, env) {
+      this.#ctx = ctx;
+      this.#env = env;
+    }
+
+    fetch(request) {
+      return this.#call((room) => room.fetch(request));
+    }
+
+    alarm(info) {
+      return this.#call((room) => room.alarm(info));
+    }
+
+    webSocketMessage(socket, message) {
+      return this.#call((room) => room.webSocketMessage(socket, message));
+    }
+
+    webSocketClose(socket, code, reason, wasClean) {
+      return this.#call((room) => room.webSocketClose(socket, code, reason, wasClean));
+    }
+
+    webSocketError(socket, error) {
+      return this.#call((room) => room.webSocketError(socket, error));
+    }
+
+    #call(handler) {
+      return answer(() => {
+        if (this.#generation !== generation) {
+          this.#room = new Exported(this.#ctx, this.#env);
+          this.#generation = generation;
+        }
+        return handler(this.#room);
+      });
+    }
+  };
+}
+
+export default {
+  fetch(request, env, ctx) {
+    return answer(() => bindings.fetch(request, env, ctx));
+  },
+};
+

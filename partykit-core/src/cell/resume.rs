@@ -1,0 +1,113 @@
+//! For runtimes whose platform keeps the sockets, and drops idle rooms with all that is here.
+
+use std::{fmt, future::poll_fn, mem, sync::Arc, task::Poll};
+
+use super::RoomCell;
+use crate::{
+    AwakeReason, Connection, Options, RoomAddress,
+    attachment::Attachment,
+    host::{Host, Socket},
+};
+
+/// A connection that comes back to its room, see [`RoomCell::resume`].
+///
+/// ```
+/// use std::sync::Arc;
+/// use partykit_core::runtime::{Attachment, AttachmentError, Resumed, Socket};
+///
+/// fn read(kept: &[u8], socket: Arc<dyn Socket>) -> Result<Resumed, AttachmentError> {
+///     Ok(Resumed { attachment: Attachment::decode(kept)?, socket, closing: false })
+/// }
+/// # let _ = read;
+/// ```
+#[derive(Clone)]
+#[allow(clippy::exhaustive_structs, reason = "made by runtimes")]
+pub struct Resumed {
+    /// What was kept with its socket.
+    pub attachment: Attachment,
+    /// The socket.
+    pub socket: Arc<dyn Socket>,
+    /// The server has closed it already, and the client's answer is awaited: it is not listed.
+    pub closing: bool,
+}
+
+impl fmt::Debug for Resumed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resumed").field("closing", &self.closing).finish_non_exhaustive()
+    }
+}
+
+impl RoomCell {
+    /// A room whose instance was dropped together with its cell, while somebody else kept its sockets:
+    /// what a Durable Object finds when it wakes. It sleeps, and has these connections, which come back
+    /// in the same order.
+    ///
+    /// Attachments of one room differ in their [`order`](Attachment::order).
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use partykit_core::{Connection, Options, RoomAddress, runtime::*};
+    ///
+    /// fn wake(
+    ///     address: RoomAddress,
+    ///     host: Arc<dyn Host>,
+    ///     kept: Vec<(Attachment, Arc<dyn Socket>)>,
+    /// ) -> (Arc<RoomCell>, Vec<Connection>) {
+    ///     let sockets = kept.into_iter().map(|(attachment, socket)| {
+    ///         Resumed { attachment, socket, closing: false }
+    ///     });
+    ///     RoomCell::resume(address, Options::new(), host, sockets.collect())
+    /// }
+    /// # let _ = wake;
+    /// ```
+    pub fn resume(
+        address: RoomAddress,
+        options: Options,
+        host: Arc<dyn Host>,
+        sockets: Vec<Resumed>,
+    ) -> (Arc<Self>, Vec<Connection>) {
+        let cell = Self::new(address, options, host);
+        let room = Arc::downgrade(&cell);
+        let mut state = cell.lock();
+        let resume = |Resumed { attachment, socket, closing }: Resumed| {
+            state.next_connection = state.next_connection.max(attachment.order);
+            let connection = Connection::resume(attachment, room.clone(), socket);
+            state.machine.resume(&connection, closing);
+            connection
+        };
+        let connections = sockets.into_iter().map(resume).collect();
+        drop(state);
+        (cell, connections)
+    }
+
+    /// Ends when the room is done with all that has happened: no handler runs, no event waits, nothing is
+    /// being stored, and what was to leave has left. Gives the reasons why it would not sleep all the
+    /// same: tasks, guards, open bodies, connections of a server that does not hibernate.
+    ///
+    /// A runtime whose platform drops idle rooms by itself waits for this before it lets it.
+    pub async fn settled(&self) -> Vec<AwakeReason> {
+        poll_fn(|cx| {
+            let mut state = self.lock();
+            let reasons = state.machine.reasons();
+            if state.machine.has_outputs() || reasons.iter().any(AwakeReason::is_passing) {
+                state.watchers.push(cx.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(reasons)
+        })
+        .await
+    }
+
+    /// Ends at the next thing that happens to the room.
+    pub async fn changed(&self) {
+        let mut watches = false;
+        poll_fn(|cx| {
+            if mem::replace(&mut watches, true) {
+                return Poll::Ready(());
+            }
+            self.watch(cx.waker());
+            Poll::Pending
+        })
+        .await;
+    }
+}

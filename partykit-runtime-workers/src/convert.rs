@@ -1,0 +1,202 @@
+//! Between HTTP as the platform has it and as handlers see it.
+
+use std::{future::poll_fn, pin::Pin};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header, request::Parts};
+use http_body::Body as _;
+use js_sys::{Array, Uint8Array};
+use partykit_core::{
+    Body, BoxError, Response,
+    runtime::{answer, strip_internal},
+};
+use send_wrapper::SendWrapper;
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
+
+use crate::{
+    envelope::{header_value, latin1},
+    js::{self, JsHeaders, JsReader, JsRequest, JsResponse, JsWriter, TransformStream},
+    promise::spawn,
+};
+
+/// The head of a request that came in, made fit for users: no internal headers.
+pub(crate) fn head(request: &JsRequest) -> Result<Parts, BoxError> {
+    let mut head = http::Request::new(()).into_parts().0;
+    head.method = Method::from_bytes(request.method().map_err(thrown)?.as_bytes())?;
+    head.uri = request.url().map_err(thrown)?.parse::<Uri>()?;
+    head.headers = headers(&request.headers().map_err(thrown)?)?;
+    strip_internal(&mut head.headers);
+    Ok(head)
+}
+
+/// Reads all of a body.
+///
+/// # Errors
+///
+/// An answer: 413 for a body over `limit` bytes, 400 for one that breaks off.
+pub(crate) async fn read(body: JsValue, limit: usize) -> Result<Bytes, Response> {
+    let broken = |_| answer(StatusCode::BAD_REQUEST, "the body breaks off");
+    let Some(reader) = JsReader::of(body).map_err(broken)? else { return Ok(Bytes::new()) };
+    let mut whole = BytesMut::new();
+    while let Some(piece) = next_piece(&reader).await.map_err(broken)? {
+        if whole.len() + piece.len() > limit {
+            // Nobody waits for it.
+            let _ = reader.cancel();
+            return Err(answer(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long"));
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole.freeze())
+}
+
+/// All of a body that a user made.
+pub(crate) async fn collect(mut body: Body) -> Result<Bytes, BoxError> {
+    if let Some(bytes) = body.bytes() {
+        return Ok(bytes.clone());
+    }
+    let mut whole = BytesMut::new();
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        if let Ok(data) = frame?.into_data() {
+            whole.extend_from_slice(&data);
+        }
+    }
+    Ok(whole.freeze())
+}
+
+/// A room's answer to a call, as the calling room sees it.
+pub(crate) async fn response(response: JsResponse) -> Result<Response, BoxError> {
+    let mut ours = Response::default();
+    *ours.status_mut() = StatusCode::from_u16(response.status().map_err(thrown)?)?;
+    *ours.headers_mut() = headers(&response.headers().map_err(thrown)?)?;
+    let reader = JsReader::of(response.body().map_err(thrown)?).map_err(thrown)?;
+    let streams = ours.headers_mut().remove(STREAMS).is_some();
+    *ours.body_mut() = match reader {
+        None => Body::empty(),
+        Some(reader) if streams => {
+            let reader = SendWrapper::new(reader);
+            Body::stream(futures_util::stream::unfold(Some(reader), |reader| {
+                SendWrapper::new(async move {
+                    let reader = reader?;
+                    match next_piece(&reader).await {
+                        Ok(None) => None,
+                        Ok(Some(piece)) => Some((Ok(piece), Some(reader))),
+                        Err(error) => Some((Err(thrown(error)), None)),
+                    }
+                })
+            }))
+        }
+        Some(reader) => {
+            let mut whole = BytesMut::new();
+            while let Some(piece) = next_piece(&reader).await.map_err(thrown)? {
+                whole.extend_from_slice(&piece);
+            }
+            whole.freeze().into()
+        }
+    };
+    Ok(ours)
+}
+
+/// Says that the body of a room's answer is a stream.
+const STREAMS: &str = "x-partykit-streams";
+
+/// An answer of ours, for the platform. A body that streams goes on after this has returned.
+pub(crate) fn to_js(response: Response) -> Result<JsResponse, JsValue> {
+    let (mut head, body) = response.into_parts();
+    // The length of a body at hand is what it is.
+    head.headers.remove(header::CONTENT_LENGTH);
+    let streams = body.is_stream();
+    if streams {
+        head.headers.insert(STREAMS, http::HeaderValue::from_static("1"));
+    }
+    let headers = to_js_headers(&head.headers)?;
+    let status = head.status.as_u16();
+    // It is encoded already if a header says so.
+    let encoded = head.headers.contains_key(header::CONTENT_ENCODING);
+    let encode = if encoded { "manual" } else { "automatic" };
+    let init = js::object(&[
+        ("status", &status.into()),
+        ("headers", headers.as_ref()),
+        ("encodeBody", &encode.into()),
+    ]);
+    if matches!(status, 101 | 204 | 205 | 304) {
+        return JsResponse::new(&JsValue::NULL, &init);
+    }
+    if let Some(bytes) = body.bytes() {
+        return JsResponse::new(&Uint8Array::from(&bytes[..]), &init);
+    }
+    let pipe = TransformStream::new()?;
+    let response = JsResponse::new(&pipe.readable()?, &init)?;
+    spawn(write_out(body, pipe.writer()?));
+    Ok(response)
+}
+
+/// The same answer with other headers: those of the one that a room gave cannot be changed.
+pub(crate) fn with_headers(
+    response: &JsResponse,
+    headers: &HeaderMap,
+) -> Result<JsResponse, JsValue> {
+    let headers = to_js_headers(headers)?;
+    let init = js::object(&[("status", &response.status()?.into()), ("headers", headers.as_ref())]);
+    JsResponse::new(&response.body()?, &init)
+}
+
+/// The headers of a response that a room gave, without internal ones.
+pub(crate) fn outward(response: &JsResponse) -> Result<HeaderMap, BoxError> {
+    let mut headers = headers(&response.headers().map_err(thrown)?)?;
+    strip_internal(&mut headers);
+    Ok(headers)
+}
+
+/// An exception as an error.
+#[allow(clippy::needless_pass_by_value, reason = "what `map_err` gives")]
+pub(crate) fn thrown(error: JsValue) -> BoxError {
+    js::describe(&error).into()
+}
+
+fn headers(headers: &JsHeaders) -> Result<HeaderMap, BoxError> {
+    let mut ours = HeaderMap::new();
+    for pair in js::array_from(headers).map_err(thrown)? {
+        let pair: Array = pair.unchecked_into();
+        let text = |n| pair.get(n).as_string().unwrap_or_default();
+        ours.append(HeaderName::from_bytes(text(0).as_bytes())?, header_value(&text(1))?);
+    }
+    Ok(ours)
+}
+
+fn to_js_headers(headers: &HeaderMap) -> Result<JsHeaders, JsValue> {
+    let theirs = JsHeaders::new()?;
+    for (name, value) in headers {
+        theirs.append(name.as_str(), &latin1(value.as_bytes()))?;
+    }
+    Ok(theirs)
+}
+
+/// The next piece of a body, `None` after the last.
+async fn next_piece(reader: &JsReader) -> Result<Option<Bytes>, JsValue> {
+    let read = JsFuture::from(reader.read()?).await?;
+    if js::get(&read, "done").is_truthy() {
+        return Ok(None);
+    }
+    let piece = js::get(&read, "value").dyn_into::<Uint8Array>();
+    Ok(Some(piece.map(|piece| piece.to_vec().into()).unwrap_or_default()))
+}
+
+/// Writes a stream as fast as the client reads it; dropped when the client is gone.
+async fn write_out(mut body: Body, writer: JsWriter) {
+    let written = async {
+        while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            let Ok(data) = frame.map_err(|error| error.to_string())?.into_data() else { continue };
+            JsFuture::from(writer.write(&Uint8Array::from(&data[..]))?).await?;
+        }
+        Ok::<_, JsValue>(())
+    };
+    let ended = match written.await {
+        Ok(()) => writer.close(),
+        Err(error) => writer.abort(&error),
+    };
+    if let Ok(ended) = ended {
+        // Whether the client hears of it makes no difference any more.
+        let _ = JsFuture::from(ended).await;
+    }
+}

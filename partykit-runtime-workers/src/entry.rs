@@ -1,0 +1,275 @@
+use std::{future::Future, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Either, select},
+};
+use http::{
+    HeaderMap, HeaderValue, Method, StatusCode,
+    header::{SEC_WEBSOCKET_PROTOCOL, UPGRADE},
+    request::Parts,
+    uri::Authority,
+};
+use js_sys::Promise;
+use partykit_core::{
+    Admission, Admit, BoxError, ConnectionId, Lobby, Options, Refusal, Request, Response, Result,
+    Route, Vars,
+    runtime::{Chain, Origins, Visitor, answer, failure},
+};
+use wasm_bindgen::{JsCast, JsValue};
+
+use crate::{
+    Env, convert,
+    envelope::{Asked, Envelope},
+    js::{self, JsRequest, JsResponse},
+    log,
+    object::fit,
+    parties::{Parties, Party},
+    promise::promise,
+    stub::{Stub, StubError},
+    timers::pause,
+};
+
+/// How long a before-hook, or the fallback, may take: as long as a handler unless told otherwise.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Answers a request that comes in from outside: what the `fetch` does that [`export!`](crate::export)
+/// makes.
+pub fn fetch(parties: &'static Parties, request: JsValue, env: JsValue) -> Promise {
+    log::init();
+    let entry = Entry { parties, env: Env::new(env) };
+    promise(async move {
+        let response = match entry.answer(request.unchecked_into()).await {
+            Ok(response) => response,
+            Err(error) => convert::to_js(failed(error))?,
+        };
+        Ok(response.into())
+    })
+}
+
+/// Where requests come in: finds whom each is for. There may be any number, anywhere.
+struct Entry {
+    parties: &'static Parties,
+    env: Env,
+}
+
+/// A request and whom its client wanted to talk to.
+struct Arrival {
+    head: Parts,
+    body: JsValue,
+    host: Option<Authority>,
+}
+
+/// An answer, of ours or of a room.
+enum Answer {
+    Ours(Response),
+    Rooms(JsResponse),
+}
+
+impl From<Response> for Answer {
+    fn from(response: Response) -> Self {
+        Self::Ours(response)
+    }
+}
+
+impl Entry {
+    async fn answer(&self, request: JsRequest) -> Result<JsResponse, BoxError> {
+        let Ok(head) = convert::head(&request) else {
+            let bad = answer(StatusCode::BAD_REQUEST, "this is no address");
+            return convert::to_js(bad).map_err(convert::thrown);
+        };
+        let host = head.uri.authority().cloned();
+        let body = request.body().map_err(convert::thrown)?;
+        self.receive(Arrival { head, body, host }).await
+    }
+
+    async fn receive(&self, arrival: Arrival) -> Result<JsResponse, BoxError> {
+        let settings = &self.parties.settings;
+        let route = match settings.prefix.parse(arrival.head.uri.path()) {
+            Ok(Some(route)) => Ok(route),
+            Ok(None) => {
+                let response = self.fall_back(arrival).await.unwrap_or_else(|refusal| refusal);
+                return convert::to_js(response).map_err(convert::thrown);
+            }
+            Err(error) => Err(answer(error.status(), error)),
+        };
+        let origins = &settings.origins;
+        let visitor = origins.judge(&arrival.head.headers, arrival.host.as_ref());
+        let answer = match route {
+            Ok(route) => self.enter(&route, &visitor, arrival).await,
+            Err(refusal) => Err(refusal),
+        };
+        let response = match answer.unwrap_or_else(Answer::Ours) {
+            Answer::Rooms(response) if response.status().is_ok_and(|status| status == 101) => {
+                return Ok(response);
+            }
+            Answer::Rooms(response) => {
+                let mut headers = convert::outward(&response)?;
+                origins.stamp(&visitor, &mut headers);
+                convert::with_headers(&response, &headers)
+            }
+            Answer::Ours(mut response) => {
+                origins.stamp(&visitor, response.headers_mut());
+                convert::to_js(response)
+            }
+        };
+        response.map_err(convert::thrown)
+    }
+
+    /// To a room. What comes back as an error is an answer, too.
+    async fn enter(
+        &self,
+        route: &Route,
+        visitor: &Visitor,
+        arrival: Arrival,
+    ) -> Result<Answer, Response> {
+        let Some(party) = self.parties.named(route.party()) else {
+            return Err(answer(StatusCode::NOT_FOUND, "no such party"));
+        };
+        let head = &arrival.head;
+        if let Some(response) = Origins::preflight(&head.method, &head.headers, visitor) {
+            return Err(response);
+        }
+        if is_upgrade(&head.headers) {
+            self.connect(party, route, visitor, arrival).await
+        } else {
+            self.request(party, route, arrival).await
+        }
+    }
+
+    async fn connect(
+        &self,
+        party: &Party,
+        route: &Route,
+        visitor: &Visitor,
+        arrival: Arrival,
+    ) -> Result<Answer, Response> {
+        let Arrival { head, .. } = arrival;
+        if head.method != Method::GET {
+            return Err(answer(StatusCode::BAD_REQUEST, "an upgrade is a GET"));
+        }
+        let id = ConnectionId::from_query(head.uri.query())
+            .map_err(|error| answer(error.status(), error))?;
+        if *visitor == Visitor::Foreign {
+            return Err(answer(StatusCode::FORBIDDEN, "this page may not connect here"));
+        }
+        let offered: Vec<String> = tokens(&head.headers).map(ToOwned::to_owned).collect();
+        let address = head.uri.to_string();
+        let request = http::Request::from_parts(head, Bytes::new().into());
+        let hook = party.before_connect(request, self.lobby(route));
+        let admission = admit("on_before_connect", hook).await?;
+        let protocol = admission.chosen_protocol().map(ToOwned::to_owned);
+        if let Some(chosen) = &protocol
+            && !offered.contains(chosen)
+        {
+            let detail = format!("on_before_connect chose {chosen:?}, which was not offered");
+            return Err(failed(detail));
+        }
+        let id = id.map_or_else(fresh_id, |id| id.to_string());
+        let request = admission.into_request();
+        let kind = Asked::Connect { id, address, protocol };
+        let envelope = Envelope::new(kind, &request, &Chain::new());
+        self.send(party, route, &envelope, &Bytes::new()).await
+    }
+
+    /// A plain request to a room.
+    async fn request(
+        &self,
+        party: &Party,
+        route: &Route,
+        arrival: Arrival,
+    ) -> Result<Answer, Response> {
+        let body = convert::read(arrival.body, party.options().request_body_limit()).await?;
+        let request = Request::from_parts(arrival.head, body.into());
+        let hook = party.before_request(request, self.lobby(route));
+        let request = admit("on_before_request", hook).await?.into_request();
+        let envelope = Envelope::new(Asked::Request, &request, &Chain::new());
+        let body = convert::collect(request.into_body()).await.map_err(failed)?;
+        self.send(party, route, &envelope, &body).await
+    }
+
+    async fn send(
+        &self,
+        party: &Party,
+        route: &Route,
+        envelope: &Envelope,
+        body: &Bytes,
+    ) -> Result<Answer, Response> {
+        let settings = &self.parties.settings;
+        let stub = Stub { env: &self.env, settings, party, address: route.address() };
+        let sent = stub.send(envelope, body).await;
+        sent.map(Answer::Rooms).map_err(|error| match error {
+            StubError::Overloaded(_) => Refusal::Overloaded.response(),
+            StubError::Failed(detail) => failed(detail),
+        })
+    }
+
+    /// To nobody's room.
+    async fn fall_back(&self, arrival: Arrival) -> Result<Response, Response> {
+        let Some(fallback) = &self.parties.settings.fallback else {
+            return Err(answer(StatusCode::NOT_FOUND, "not found"));
+        };
+        let body = convert::read(arrival.body, Options::default().request_body_limit()).await?;
+        let request = Request::from_parts(arrival.head, body.into());
+        // The function itself may panic, not only its future.
+        let work = async { fallback(request, self.env.clone()).await };
+        guard("the fallback", work).await.map(fit)
+    }
+
+    fn lobby(&self, route: &Route) -> Lobby {
+        let env = self.env.clone();
+        let vars: Vars = Arc::new(move |name| env.var(name));
+        Lobby::with_vars(route.address().clone(), vars)
+    }
+}
+
+/// Runs a before-hook to its answer.
+///
+/// # Errors
+///
+/// The answer for the client, when the hook gave one, or failed in any way.
+async fn admit(name: &str, hook: BoxFuture<'static, Result<Admit>>) -> Result<Admission, Response> {
+    match guard(name, hook).await? {
+        Ok(Admit::Continue(admission)) => Ok(admission),
+        Ok(Admit::Respond(response)) => Err(fit(response)),
+        Err(error) => Err(failed(format_args!("{name} failed: {error}"))),
+    }
+}
+
+/// Runs a user's function that is not a room's.
+///
+/// # Errors
+///
+/// The answer for the client, when the function panics (where that can be noticed) or takes too long.
+async fn guard<T>(name: &str, work: impl Future<Output = T>) -> Result<T, Response> {
+    let work = AssertUnwindSafe(work).catch_unwind();
+    match select(pin!(work), pin!(pause(PATIENCE))).await {
+        Either::Left((Ok(result), _)) => Ok(result),
+        // The hook of panics has the detail.
+        Either::Left((Err(_), _)) => Err(failed(format_args!("{name} panicked"))),
+        Either::Right(_) => Err(failed(format_args!("{name} was cancelled after {PATIENCE:?}"))),
+    }
+}
+
+fn failed(detail: impl std::fmt::Display) -> Response {
+    failure(js::fill_random, detail)
+}
+
+fn fresh_id() -> String {
+    let mut bytes = [0; 16];
+    js::fill_random(&mut bytes);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn is_upgrade(headers: &HeaderMap) -> bool {
+    let upgrade = headers.get(UPGRADE).and_then(|value| value.to_str().ok());
+    upgrade.is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
+}
+
+/// The sub-protocols that a client offers.
+fn tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter();
+    let values = values.filter_map(|value: &HeaderValue| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
+}

@@ -1,0 +1,165 @@
+/// Makes a Worker of parties: the class of a Durable Object for each, and the entry that finds the room
+/// of a request. Stands once, in the crate that is built for Workers (`crate-type = ["cdylib", "rlib"]`).
+///
+/// ```
+/// # mod worker {
+/// use partykit_core::Server;
+///
+/// #[derive(Default)]
+/// struct Relay;
+/// impl Server for Relay {}
+///
+/// partykit_runtime_workers::export! { Relay as "main" }
+/// # }
+/// ```
+///
+/// The class has the name of the server, and so has the binding to it; in `wrangler.jsonc`:
+///
+/// ```json
+/// "durable_objects": { "bindings": [{ "name": "Relay", "class_name": "Relay" }] },
+/// "migrations": [{ "tag": "v1", "new_sqlite_classes": ["Relay"] }]
+/// ```
+///
+/// A class can have another name, which a server with parameters needs; a factory makes instances of what
+/// has no default, or of what wants the Worker's [`Env`](crate::Env); and [`Settings`](crate::Settings)
+/// come last:
+///
+/// ```
+/// # mod worker {
+/// use partykit_core::{RoomId, Server};
+/// use partykit_runtime_workers::{Env, Settings};
+///
+/// #[derive(Default)]
+/// struct Counter<const STEP: u32>;
+/// impl<const STEP: u32> Server for Counter<STEP> {}
+///
+/// struct Board {
+///     name: String,
+///     env: Env,
+/// }
+/// impl Server for Board {}
+///
+/// partykit_runtime_workers::export! {
+///     Dozens: Counter<12> as "dozens",
+///     Board as "board" = |room: &RoomId, env: &Env| Board { name: room.to_string(), env: env.clone() };
+///     Settings::new().allow_any_origin()
+/// }
+/// # }
+/// ```
+#[macro_export]
+macro_rules! export {
+    (
+        $($class:ident $(: $server:ty)? as $name:literal $(= $make:expr)?),+ $(,)?
+        $(; $settings:expr)? $(;)?
+    ) => {
+        const _: () = {
+            fn parties() -> &'static $crate::__private::Parties {
+                static PARTIES: ::std::sync::OnceLock<$crate::__private::Parties> =
+                    ::std::sync::OnceLock::new();
+                PARTIES.get_or_init(|| {
+                    $crate::__private::Parties::new(
+                        $crate::__settings!($($settings)?),
+                        ::std::vec![
+                            $($crate::__party!($class [$($server)?] $name [$($make)?])),+
+                        ],
+                    )
+                })
+            }
+
+            #[$crate::__private::wasm_bindgen::prelude::wasm_bindgen(
+                wasm_bindgen = $crate::__private::wasm_bindgen
+            )]
+            pub fn fetch(
+                request: $crate::__private::JsValue,
+                env: $crate::__private::JsValue,
+                _ctx: $crate::__private::JsValue,
+            ) -> $crate::__private::Promise {
+                $crate::__private::fetch(parties(), request, env)
+            }
+
+            $($crate::__class!($class);)+
+        };
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __settings {
+    () => {
+        $crate::Settings::new()
+    };
+    ($settings:expr) => {
+        $settings
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __party {
+    ($class:ident [] $name:literal [$($make:expr)?]) => {
+        $crate::__party!($class [$class] $name [$($make)?])
+    };
+    ($class:ident [$server:ty] $name:literal []) => {
+        $crate::__private::Party::new::<$server>($name, ::std::stringify!($class))
+    };
+    ($class:ident [$server:ty] $name:literal [$make:expr]) => {
+        $crate::__private::Party::with::<$server>($name, ::std::stringify!($class), $make)
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __class {
+    ($class:ident) => {
+        const _: () = {
+            // What is derived names this by its bare name.
+            #[allow(unused_imports)]
+            use $crate::__private::wasm_bindgen;
+            use $crate::__private::{JsValue, Object, Promise};
+
+            #[wasm_bindgen::prelude::wasm_bindgen(
+                                                wasm_bindgen = $crate::__private::wasm_bindgen
+                                            )]
+            pub struct $class(Object);
+
+            #[wasm_bindgen::prelude::wasm_bindgen(
+                                                wasm_bindgen = $crate::__private::wasm_bindgen
+                                            )]
+            impl $class {
+                #[wasm_bindgen(constructor)]
+                pub fn new(ctx: JsValue, env: JsValue) -> ::std::result::Result<Self, JsValue> {
+                    Object::new(parties(), ::std::stringify!($class), ctx, env).map(Self)
+                }
+
+                pub fn fetch(&self, request: JsValue) -> Promise {
+                    self.0.fetch(request)
+                }
+
+                #[wasm_bindgen(js_name = webSocketMessage)]
+                pub fn web_socket_message(&self, ws: &JsValue, message: &JsValue) -> JsValue {
+                    self.0.message(ws, message)
+                }
+
+                #[wasm_bindgen(js_name = webSocketClose)]
+                pub fn web_socket_close(
+                    &self,
+                    ws: &JsValue,
+                    code: &JsValue,
+                    reason: &JsValue,
+                    clean: &JsValue,
+                ) -> JsValue {
+                    self.0.close(ws, code, reason, clean)
+                }
+
+                #[wasm_bindgen(js_name = webSocketError)]
+                pub fn web_socket_error(&self, ws: &JsValue, error: &JsValue) -> JsValue {
+                    self.0.error(ws, error)
+                }
+
+                pub fn alarm(&self, _info: JsValue) -> Promise {
+                    self.0.alarm()
+                }
+            }
+        };
+    };
+}

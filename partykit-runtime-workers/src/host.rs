@@ -1,0 +1,175 @@
+use std::{cell::RefCell, fmt, future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
+
+use futures_util::future::BoxFuture;
+use partykit_core::{
+    Backend, CallError, Request, Response, RoomAddress, Timestamp,
+    runtime::{Chain, Host, RoomCell},
+};
+use send_wrapper::SendWrapper;
+use wasm_bindgen::JsValue;
+
+use crate::{
+    Env,
+    backend::ObjectBackend,
+    clock::Clock,
+    js::{self, State},
+    parties::{Parties, Party},
+    promise::{promise, spawn},
+    stub::Stub,
+    timers::Timers,
+};
+
+/// What a room gets from the platform. One for each object, as each is a room.
+pub(crate) struct ObjectHost {
+    parties: &'static Parties,
+    party: Arc<Party>,
+    env: Env,
+    ctx: SendWrapper<State>,
+    backend: Arc<dyn Backend>,
+    timers: SendWrapper<Rc<Timers>>,
+    driver: SendWrapper<RefCell<Driver>>,
+}
+
+/// The future that runs the room. It is not the task's own, so that it can be dropped with the object: an
+/// object that the platform drops is never polled again, and its memory is the other rooms' as well.
+#[derive(Default)]
+struct Driver {
+    running: Slot,
+    ended: bool,
+}
+
+type Slot = Rc<RefCell<Option<BoxFuture<'static, ()>>>>;
+
+impl ObjectHost {
+    pub(crate) fn new(
+        parties: &'static Parties,
+        party: Arc<Party>,
+        env: Env,
+        ctx: State,
+        backend: ObjectBackend,
+    ) -> Self {
+        Self {
+            parties,
+            party,
+            env,
+            ctx: SendWrapper::new(ctx),
+            backend: Arc::new(backend),
+            timers: SendWrapper::new(Timers::new()),
+            driver: SendWrapper::new(RefCell::default()),
+        }
+    }
+
+    pub(crate) fn timers(&self) -> &Rc<Timers> {
+        &self.timers
+    }
+
+    /// The object is gone: nothing of it runs any more.
+    pub(crate) fn end(&self) {
+        let running = {
+            let mut driver = self.driver.borrow_mut();
+            driver.ended = true;
+            std::mem::take(&mut driver.running)
+        };
+        // Outside of the borrow: what is dropped may want to start something.
+        let future = running.try_borrow_mut().ok().and_then(|mut running| running.take());
+        drop(future);
+    }
+
+    fn to(&self, address: &RoomAddress) -> Option<(&'static Parties, Arc<Party>, Env)> {
+        let party = self.parties.named(address.party())?;
+        Some((self.parties, party.clone(), self.env.clone()))
+    }
+}
+
+impl Host for ObjectHost {
+    fn elapsed(&self) -> Duration {
+        self.timers.clock().elapsed()
+    }
+
+    fn now(&self) -> Timestamp {
+        Clock::now()
+    }
+
+    fn random(&self, bytes: &mut [u8]) {
+        js::fill_random(bytes);
+    }
+
+    fn var(&self, name: &str) -> Option<String> {
+        self.env.var(name)
+    }
+
+    fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    fn sleep_until(&self, at: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(SendWrapper::new(self.timers.sleep_until(at)))
+    }
+
+    /// The room's tasks keep its object, see [`Object`](crate::Object).
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        spawn(task);
+    }
+
+    fn start(&self, room: &Arc<RoomCell>) {
+        let slot = Slot::default();
+        {
+            let mut driver = self.driver.borrow_mut();
+            if driver.ended {
+                return;
+            }
+            *slot.borrow_mut() = Some(self.party.drive(room.clone(), self.env.clone()));
+            driver.running = slot.clone();
+        }
+        spawn(poll_fn(move |cx| {
+            let Some(mut future) = slot.borrow_mut().take() else { return Poll::Ready(()) };
+            let poll = future.as_mut().poll(cx);
+            if poll.is_pending() {
+                *slot.borrow_mut() = Some(future);
+            }
+            poll
+        }));
+    }
+
+    /// The cell lives as long as the object.
+    fn vacant(&self, _: &Arc<RoomCell>) {}
+
+    fn call(
+        &self,
+        to: RoomAddress,
+        request: Request,
+        chain: Chain,
+    ) -> BoxFuture<'static, Result<Response, CallError>> {
+        let Some((parties, party, env)) = self.to(&to) else {
+            let unknown = CallError::UnknownParty(to.party().to_owned());
+            return Box::pin(std::future::ready(Err(unknown)));
+        };
+        Box::pin(SendWrapper::new(async move {
+            let (env, party) = (&env, &*party);
+            let stub = Stub { env, settings: &parties.settings, party, address: &to };
+            stub.call(request, &chain, js::fill_random).await
+        }))
+    }
+
+    fn tell(&self, to: RoomAddress, request: Request) {
+        let Some((parties, party, env)) = self.to(&to) else { return };
+        let told = promise(async move {
+            let (env, party) = (&env, &*party);
+            let stub = Stub { env, settings: &parties.settings, party, address: &to };
+            stub.tell(request).await;
+            Ok(JsValue::UNDEFINED)
+        });
+        // Otherwise it is only told if the object stays for other reasons.
+        let _ = self.ctx.wait_until(&told);
+    }
+
+    fn knows_party(&self, name: &str) -> bool {
+        self.parties.named(name).is_some()
+    }
+}
+
+impl fmt::Debug for ObjectHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObjectHost").field("party", &self.party).finish_non_exhaustive()
+    }
+}

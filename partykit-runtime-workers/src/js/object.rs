@@ -1,0 +1,155 @@
+use js_sys::{Array, Function, Promise};
+use wasm_bindgen::prelude::*;
+
+#[wasm_bindgen]
+extern "C" {
+    /// A Durable Object's `ctx`.
+    #[derive(Clone)]
+    pub(crate) type State;
+
+    #[wasm_bindgen(method, getter, catch)]
+    pub(crate) fn id(this: &State) -> Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(method, getter, catch)]
+    pub(crate) fn storage(this: &State) -> Result<Storage, JsValue>;
+
+    #[wasm_bindgen(method, js_name = waitUntil, catch)]
+    pub(crate) fn wait_until(this: &State, promise: &Promise) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, js_name = acceptWebSocket, catch)]
+    pub(crate) fn accept_web_socket(this: &State, socket: &JsWebSocket) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, js_name = getWebSockets, catch)]
+    pub(crate) fn web_sockets(this: &State) -> Result<Array, JsValue>;
+
+    #[wasm_bindgen(method, js_name = setWebSocketAutoResponse, catch)]
+    pub(crate) fn set_auto_response(this: &State, pair: &AutoResponse) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, js_name = setWebSocketAutoResponse, catch)]
+    pub(crate) fn unset_auto_response(this: &State) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(js_name = WebSocketRequestResponsePair)]
+    pub(crate) type AutoResponse;
+
+    #[wasm_bindgen(constructor, js_class = "WebSocketRequestResponsePair", catch)]
+    pub(crate) fn new(request: &str, response: &str) -> Result<AutoResponse, JsValue>;
+}
+
+#[wasm_bindgen]
+extern "C" {
+    pub(crate) type WebSocketPair;
+
+    #[wasm_bindgen(constructor, catch)]
+    pub(crate) fn new() -> Result<WebSocketPair, JsValue>;
+
+    #[wasm_bindgen(js_name = WebSocket)]
+    #[derive(Clone)]
+    pub(crate) type JsWebSocket;
+
+    /// A text (a string) or bytes.
+    #[wasm_bindgen(method, catch)]
+    pub(crate) fn send(this: &JsWebSocket, message: &JsValue) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch)]
+    pub(crate) fn close(this: &JsWebSocket, code: u16, reason: &str) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, js_name = close, catch)]
+    pub(crate) fn close_without_code(this: &JsWebSocket) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, getter, js_name = readyState, catch)]
+    pub(crate) fn ready_state(this: &JsWebSocket) -> Result<u16, JsValue>;
+
+    #[wasm_bindgen(method, js_name = serializeAttachment, catch)]
+    pub(crate) fn serialize_attachment(this: &JsWebSocket, value: &JsValue) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, js_name = deserializeAttachment, catch)]
+    pub(crate) fn deserialize_attachment(this: &JsWebSocket) -> Result<JsValue, JsValue>;
+}
+
+#[wasm_bindgen]
+extern "C" {
+    #[derive(Clone)]
+    pub(crate) type Storage;
+
+    #[wasm_bindgen(method, getter, catch)]
+    pub(crate) fn sql(this: &Storage) -> Result<Sql, JsValue>;
+
+    /// Runs `work`; what it throws undoes all that it did.
+    #[wasm_bindgen(method, js_name = transactionSync, catch)]
+    pub(crate) fn transaction_sync(
+        this: &Storage,
+        work: &mut dyn FnMut() -> Result<(), JsValue>,
+    ) -> Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(method, js_name = getAlarm, catch)]
+    pub(crate) fn alarm(this: &Storage) -> Result<Promise, JsValue>;
+
+    #[wasm_bindgen(method, js_name = setAlarm, catch)]
+    pub(crate) fn set_alarm(this: &Storage, millis: f64) -> Result<Promise, JsValue>;
+
+    #[wasm_bindgen(method, js_name = deleteAlarm, catch)]
+    pub(crate) fn delete_alarm(this: &Storage) -> Result<Promise, JsValue>;
+
+    #[wasm_bindgen(js_name = SqlStorage)]
+    #[derive(Clone)]
+    pub(crate) type Sql;
+
+    #[wasm_bindgen(method, variadic, catch)]
+    pub(crate) fn exec(this: &Sql, query: &str, bindings: &Array) -> Result<Cursor, JsValue>;
+
+    #[wasm_bindgen(js_name = SqlStorageCursor)]
+    pub(crate) type Cursor;
+
+    /// The rows as arrays.
+    #[wasm_bindgen(method, catch)]
+    fn raw(this: &Cursor) -> Result<RawCursor, JsValue>;
+
+    pub(crate) type RawCursor;
+
+    #[wasm_bindgen(method, js_name = toArray, catch)]
+    fn to_array(this: &RawCursor) -> Result<Array, JsValue>;
+}
+
+#[wasm_bindgen]
+extern "C" {
+    /// A binding to the objects of one class.
+    pub(crate) type Namespace;
+
+    #[wasm_bindgen(method, catch)]
+    pub(crate) fn jurisdiction(this: &Namespace, name: &str) -> Result<Namespace, JsValue>;
+
+    #[wasm_bindgen(method, js_name = idFromName, catch)]
+    pub(crate) fn id_from_name(this: &Namespace, name: &str) -> Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(method, js_name = get, catch)]
+    pub(crate) fn stub(this: &Namespace, id: &JsValue, options: &JsValue) -> Result<Stub, JsValue>;
+
+    #[wasm_bindgen(js_name = DurableObjectStub)]
+    pub(crate) type Stub;
+
+    #[wasm_bindgen(method, catch)]
+    pub(crate) fn fetch(this: &Stub, request: &super::JsRequest) -> Result<Promise, JsValue>;
+}
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(thread_local_v2, js_name = console)]
+    static CONSOLE: JsValue;
+}
+
+impl Sql {
+    /// The rows that a query gives, each an array of its columns.
+    pub(crate) fn rows(&self, query: &str, bindings: &Array) -> Result<Array, JsValue> {
+        self.exec(query, bindings)?.raw()?.to_array()
+    }
+}
+
+/// Writes a line to the log; `level` is the name of a function of `console`.
+pub(crate) fn console(level: &str, line: &str) {
+    CONSOLE.with(|console| {
+        if let Ok(write) = super::get(console, level).dyn_into::<Function>() {
+            // There is nowhere to say that nothing can be said.
+            let _ = write.call1(console, &line.into());
+        }
+    });
+}

@@ -1,0 +1,134 @@
+use std::{
+    cell::RefCell,
+    fmt::{self, Write as _},
+    panic,
+    sync::{
+        Once,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tracing::{
+    Event, Level, Metadata, Subscriber,
+    field::{Field, Visit},
+    span::{Attributes, Id, Record},
+    subscriber,
+};
+
+use crate::js;
+
+/// Writes the log, and panics, to the platform's console. What the program has set up for itself stays.
+pub(crate) fn init() {
+    static INIT: Once = Once::new();
+    INIT.call_once(|| {
+        // Somebody else writes the log then.
+        let _ = subscriber::set_global_default(Console::default());
+        panic::set_hook(Box::new(|panic| js::console("error", &panic.to_string())));
+    });
+}
+
+/// A line for each event, from `info` on: the spans it stands in, then its fields.
+#[derive(Default)]
+struct Console {
+    last: AtomicU64,
+}
+
+thread_local! {
+    /// The texts of the spans that were made, by id.
+    static SPANS: RefCell<std::collections::HashMap<u64, (String, usize)>> = RefCell::default();
+    /// The spans that are entered, innermost last.
+    static ENTERED: RefCell<Vec<u64>> = RefCell::default();
+}
+
+impl Subscriber for Console {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= Level::INFO
+    }
+
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        let mut text = Fields(span.metadata().name().to_owned());
+        span.record(&mut text);
+        let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        SPANS.with_borrow_mut(|spans| spans.insert(id, (text.0, 1)));
+        Id::from_u64(id)
+    }
+
+    fn record(&self, span: &Id, values: &Record<'_>) {
+        SPANS.with_borrow_mut(|spans| {
+            if let Some((text, _)) = spans.get_mut(&span.into_u64()) {
+                let mut fields = Fields(std::mem::take(text));
+                values.record(&mut fields);
+                *text = fields.0;
+            }
+        });
+    }
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut line = Fields(String::new());
+        ENTERED.with_borrow(|entered| {
+            SPANS.with_borrow(|spans| {
+                for (text, _) in entered.iter().filter_map(|id| spans.get(id)) {
+                    line.0.push_str(text);
+                    line.0.push_str(": ");
+                }
+            });
+        });
+        event.record(&mut line);
+        let level = match *event.metadata().level() {
+            Level::ERROR => "error",
+            Level::WARN => "warn",
+            Level::INFO => "info",
+            _ => "debug",
+        };
+        js::console(level, &line.0);
+    }
+
+    fn enter(&self, span: &Id) {
+        ENTERED.with_borrow_mut(|entered| entered.push(span.into_u64()));
+    }
+
+    fn exit(&self, span: &Id) {
+        ENTERED.with_borrow_mut(|entered| {
+            if let Some(at) = entered.iter().rposition(|id| *id == span.into_u64()) {
+                entered.remove(at);
+            }
+        });
+    }
+
+    fn clone_span(&self, span: &Id) -> Id {
+        SPANS.with_borrow_mut(|spans| {
+            spans.entry(span.into_u64()).and_modify(|(_, handles)| *handles += 1);
+        });
+        span.clone()
+    }
+
+    fn try_close(&self, span: Id) -> bool {
+        SPANS.with_borrow_mut(|spans| {
+            let Some((_, handles)) = spans.get_mut(&span.into_u64()) else { return false };
+            *handles -= 1;
+            let closes = *handles == 0;
+            if closes {
+                spans.remove(&span.into_u64());
+            }
+            closes
+        })
+    }
+}
+
+/// `message name=value name=value`
+struct Fields(String);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if !self.0.is_empty() && !self.0.ends_with(' ') {
+            self.0.push(' ');
+        }
+        // A text takes whatever is written to it.
+        let _ = match field.name() {
+            "message" => write!(self.0, "{value:?}"),
+            name => write!(self.0, "{name}={value:?}"),
+        };
+    }
+}

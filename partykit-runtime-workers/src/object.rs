@@ -1,0 +1,457 @@
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    fmt,
+    panic::{RefUnwindSafe, UnwindSafe},
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::future::select;
+use http::StatusCode;
+use js_sys::{ArrayBuffer, JsString, Promise, Uint8Array, WeakMap};
+use partykit_core::{
+    AwakeReason, BoxError, Close, CloseCode, Connection, Message, Refusal, Response, RoomAddress,
+    RoomId, Timestamp,
+    runtime::{Attachment, Resumed, RoomCell, answer, failure},
+};
+use wasm_bindgen::{JsCast, JsValue};
+
+use crate::{
+    Env,
+    backend::ObjectBackend,
+    clock::Clock,
+    convert::{self, thrown},
+    envelope::{self, Asked, ENVELOPE, Envelope},
+    host::ObjectHost,
+    js::{self, AutoResponse, JsRequest, JsResponse, JsWebSocket, State, WebSocketPair},
+    log,
+    parties::Parties,
+    promise::promise,
+    socket::{Frames, ObjectSocket, Verdict, close_with},
+};
+
+/// So long a room that has a reason to stay in memory is kept there by one timer; then by the next.
+const HOLD: Duration = Duration::from_secs(30);
+
+/// When an alarm that could not ring is tried again.
+const ALARM_AGAIN: Duration = Duration::from_secs(5);
+
+/// A Durable Object that is a room: what its class, made by [`export!`](crate::export), has inside.
+pub struct Object(Rc<Inner>);
+
+struct Inner {
+    ctx: State,
+    cell: Arc<RoomCell>,
+    host: Arc<ObjectHost>,
+    frames: Rc<Frames>,
+    /// Sockets to their connections' order numbers.
+    orders: WeakMap,
+    connections: RefCell<HashMap<u32, Open>>,
+    message_limit: usize,
+    /// Pending while the room does something.
+    working: RefCell<Option<Promise>>,
+    /// Something but the work keeps the room in memory.
+    holds: Cell<bool>,
+}
+
+/// A connection that has not ended.
+#[derive(Clone)]
+struct Open {
+    connection: Connection,
+    socket: Arc<ObjectSocket>,
+}
+
+impl Object {
+    /// The room of an object, with the connections that the platform has kept.
+    pub fn new(
+        parties: &'static Parties,
+        class: &'static str,
+        ctx: JsValue,
+        env: JsValue,
+    ) -> Result<Self, JsValue> {
+        log::init();
+        let ctx: State = ctx.unchecked_into();
+        let party = parties.of_class(class).ok_or("no party has this class")?;
+        let id = ctx.id()?;
+        // Only objects that nobody reaches through an entry have no name.
+        let name = js::get(&id, "name").as_string().unwrap_or_else(|| "unnamed".to_owned());
+        let room = RoomId::new(&name).map_err(|error| error.to_string())?;
+        let address = RoomAddress::new(party.name(), room);
+        let backend = ObjectBackend::new(ctx.storage()?, address.clone());
+        let env = Env::new(env);
+        let host = Arc::new(ObjectHost::new(parties, party.clone(), env, ctx.clone(), backend));
+        let frames = Rc::new(Frames::default());
+
+        let mut sockets = Vec::new();
+        let mut resumed = Vec::new();
+        for ws in ctx.web_sockets()? {
+            let ws: JsWebSocket = ws.unchecked_into();
+            if let Some(attachment) = attachment(&ws) {
+                let closing = ws.ready_state()? != OPEN;
+                let socket = Arc::new(ObjectSocket::kept(ctx.clone(), ws, frames.clone()));
+                resumed.push(Resumed { attachment, socket: socket.clone(), closing });
+                sockets.push(socket);
+            }
+        }
+        let options = party.options().clone();
+        let message_limit = options.message_limit();
+        match options.auto_response_pair() {
+            Some((request, response)) => {
+                ctx.set_auto_response(&AutoResponse::new(request, response)?)?;
+            }
+            None => ctx.unset_auto_response()?,
+        }
+        let (cell, connections) = RoomCell::resume(address, options, host.clone(), resumed);
+        let inner = Inner {
+            ctx,
+            cell,
+            host,
+            frames,
+            orders: WeakMap::new(),
+            connections: RefCell::default(),
+            message_limit,
+            working: RefCell::default(),
+            holds: Cell::new(false),
+        };
+        for (connection, socket) in connections.into_iter().zip(sockets) {
+            inner.add(Open { connection, socket });
+        }
+        Ok(Self(Rc::new(inner)))
+    }
+
+    /// A request of an entry or of another room.
+    pub fn fetch(&self, request: JsValue) -> Promise {
+        let inner = self.0.clone();
+        promise(async move {
+            let response = match inner.answer(request.unchecked_into()).await {
+                Ok(response) => response,
+                Err(error) => convert::to_js(failure(js::fill_random, error))?,
+            };
+            Ok(response.into())
+        })
+    }
+
+    /// A connection says something.
+    pub fn message(&self, ws: &JsValue, message: &JsValue) -> JsValue {
+        let inner = &self.0;
+        let Some(open) = inner.find(ws.unchecked_ref()) else { return JsValue::UNDEFINED };
+        if open.socket.is_condemned() {
+            return JsValue::UNDEFINED;
+        }
+        let Some(message) = read(message, inner.message_limit) else {
+            let close = Close::new(CloseCode::TOO_BIG, "the message is too long");
+            inner.hang_up(&open, close.ok());
+            return inner.work();
+        };
+        // There is no way to let the platform wait, and to drop the message would be to lie.
+        if inner.cell.message(&open.connection, message).is_err() {
+            let close = Close::new(CloseCode::TRY_AGAIN, "the room is overloaded");
+            inner.hang_up(&open, close.ok());
+        }
+        inner.work()
+    }
+
+    /// A connection has ended.
+    pub fn close(
+        &self,
+        ws: &JsValue,
+        code: &JsValue,
+        reason: &JsValue,
+        clean: &JsValue,
+    ) -> JsValue {
+        let ws: &JsWebSocket = ws.unchecked_ref();
+        let code = code.as_f64().map_or(1006, |code| code as u16);
+        let reason = reason.as_string().unwrap_or_default();
+        let inner = &self.0;
+        if let Some(open) = inner.remove(ws) {
+            inner.cell.closed(&open.connection, closed_with(code, &reason, clean.is_truthy()));
+            open.socket.detach();
+        }
+        // The platform leaves the answer to us, and clients wait for it.
+        let answered = match code {
+            1005 => ws.close_without_code(),
+            1006 | 1015 => Ok(()),
+            _ => ws.close(code, &reason),
+        };
+        if answered.is_err() {
+            // The code stands for nothing, or we had closed before.
+            let _ = ws.close(CloseCode::PROTOCOL.into(), "");
+        }
+        inner.work()
+    }
+
+    /// A connection has ended badly: nothing more comes of it.
+    pub fn error(&self, ws: &JsValue, error: &JsValue) -> JsValue {
+        let inner = &self.0;
+        if let Some(open) = inner.remove(ws.unchecked_ref()) {
+            inner.cell.closed(&open.connection, Close::abnormal(js::describe(error)));
+            open.socket.detach();
+        }
+        inner.work()
+    }
+
+    /// The platform's alarm rings: the room's may be due. It is tried for as long as it takes, where the
+    /// platform would give up.
+    pub fn alarm(&self) -> Promise {
+        let inner = self.0.clone();
+        let rung = inner.cell.alarm();
+        // Nobody waits for it: what this returns is pending for as long.
+        drop(inner.work());
+        promise(async move {
+            if rung.await.is_err() {
+                let again: Timestamp = Clock::now() + ALARM_AGAIN;
+                let storage = inner.ctx.storage()?;
+                drop(storage.set_alarm(again.as_millis() as f64)?);
+            }
+            Ok(JsValue::UNDEFINED)
+        })
+    }
+}
+
+/// A class of JavaScript only ever sees whole states of it: no method leaves one half-changed.
+impl UnwindSafe for Object {}
+impl RefUnwindSafe for Object {}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        self.0.host.end();
+    }
+}
+
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Object").field("room", self.0.cell.address()).finish_non_exhaustive()
+    }
+}
+
+/// The `readyState` of a socket that nobody has closed.
+const OPEN: u16 = 1;
+
+impl Inner {
+    async fn answer(self: &Rc<Self>, request: JsRequest) -> Result<JsResponse, BoxError> {
+        let header = request.headers().and_then(|headers| headers.get(ENVELOPE)).map_err(thrown)?;
+        let Some(header) = header else {
+            // Another Worker that has a binding to this class.
+            let closed = answer(StatusCode::NOT_FOUND, "rooms are behind their Worker's entry");
+            return convert::to_js(closed).map_err(thrown);
+        };
+        let envelope = Envelope::decode(&header)?;
+        if let Asked::Connect { id, address, protocol } = &envelope.kind {
+            let request = envelope.request(bytes::Bytes::new())?;
+            return self.connect(request, id, address, protocol.as_deref()).await;
+        }
+        let body = convert::read(request.body().map_err(thrown)?, usize::MAX).await;
+        let body = match body {
+            Ok(body) => body,
+            Err(broken) => return convert::to_js(broken).map_err(thrown),
+        };
+        let request = envelope.request(body)?;
+        let response = match &envelope.kind {
+            Asked::Tell => {
+                let told = self.cell.tell(request);
+                self.keep_working();
+                told.map_or_else(envelope::refuse, |()| Response::default())
+            }
+            kind => {
+                let answer = self.cell.request(request, envelope.chain()?);
+                self.keep_working();
+                match (answer.await, kind) {
+                    (Ok(response), _) => fit(response),
+                    (Err(refusal), Asked::Call) => envelope::refuse(refusal),
+                    (Err(refusal), _) => refusal.response(),
+                }
+            }
+        };
+        let response = convert::to_js(response).map_err(thrown);
+        // A body that streams keeps the room.
+        self.keep_working();
+        response
+    }
+
+    async fn connect(
+        self: &Rc<Self>,
+        request: partykit_core::Request,
+        id: &str,
+        address: &str,
+        protocol: Option<&str>,
+    ) -> Result<JsResponse, BoxError> {
+        let pair = WebSocketPair::new().map_err(thrown)?;
+        let (client, server) = (js::get(&pair, "0"), js::get(&pair, "1").unchecked_into());
+        let (socket, decided) = ObjectSocket::new(self.ctx.clone(), server, self.frames.clone());
+        let socket = Arc::new(socket);
+        let connected = self.cell.connect(id, address, request, socket.clone());
+        let connection = match connected {
+            Ok(connection) => connection,
+            Err(refusal) => return convert::to_js(refusal.response()).map_err(thrown),
+        };
+        // A frame may arrive as soon as the platform has the socket, which is before the verdict is here.
+        self.add(Open { connection: connection.clone(), socket: socket.clone() });
+        self.keep_working();
+        let verdict = decided.await?;
+        if !matches!(verdict, Verdict::Accept) {
+            self.remove(socket.ws());
+        }
+        if let Verdict::Full = verdict {
+            self.cell.closed(&connection, Close::abnormal("the platform takes no further socket"));
+            self.keep_working();
+            return convert::to_js(Refusal::Full.response()).map_err(thrown);
+        }
+        let headers = js::object(&[]);
+        if let Some(protocol) = protocol {
+            let headers = headers.unchecked_ref::<js_sys::Object>();
+            js_sys::Reflect::set(headers, &"sec-websocket-protocol".into(), &protocol.into())
+                .map_err(thrown)?;
+        }
+        let init =
+            js::object(&[("status", &101.into()), ("webSocket", &client), ("headers", &headers)]);
+        JsResponse::new(&JsValue::NULL, &init).map_err(thrown)
+    }
+
+    fn add(&self, open: Open) {
+        // A room has not that many connections in its life in memory.
+        let order = u32::try_from(Attachment::of(&open.connection).order).unwrap_or(u32::MAX);
+        self.orders.set(open.socket.ws().unchecked_ref(), &order.into());
+        self.connections.borrow_mut().insert(order, open);
+    }
+
+    fn order(&self, ws: &JsWebSocket) -> Option<u32> {
+        Some(self.orders.get(ws.unchecked_ref()).as_f64()? as u32)
+    }
+
+    fn find(&self, ws: &JsWebSocket) -> Option<Open> {
+        self.connections.borrow().get(&self.order(ws)?).cloned()
+    }
+
+    fn remove(&self, ws: &JsWebSocket) -> Option<Open> {
+        self.connections.borrow_mut().remove(&self.order(ws)?)
+    }
+
+    /// Closes a connection whose client did what is not allowed, when the room has answered what was.
+    fn hang_up(self: &Rc<Self>, open: &Open, close: Option<Close>) {
+        let close = close.unwrap_or_else(Close::normal);
+        let (me, it) = (Rc::downgrade(self), open.clone());
+        open.socket.condemn(move |close| {
+            if let Some(me) = me.upgrade() {
+                me.remove(it.socket.ws());
+                it.socket.detach();
+                me.cell.closed(&it.connection, close.unclean());
+            }
+        });
+        self.cell.hang_up(&open.connection, close);
+    }
+
+    /// A promise that is pending while the room does something: the platform keeps the object as long as
+    /// one is that a handler has returned.
+    fn work(self: &Rc<Self>) -> JsValue {
+        if let Some(working) = &*self.working.borrow() {
+            return working.clone().into();
+        }
+        self.host.timers().work(true);
+        let (me, cell) = (Rc::downgrade(self), self.cell.clone());
+        let working = promise(async move {
+            let reasons = cell.settled().await;
+            if let Some(me) = me.upgrade() {
+                me.working.take();
+                me.rest(&reasons);
+            }
+            Ok(JsValue::UNDEFINED)
+        });
+        *self.working.borrow_mut() = Some(working.clone());
+        working.into()
+    }
+
+    /// The same for an answer that must not wait for it.
+    fn keep_working(self: &Rc<Self>) {
+        let working = self.work();
+        // It fails for a value that is no promise.
+        let _ = self.ctx.wait_until(working.unchecked_ref());
+    }
+
+    /// The room is done with all that has happened.
+    fn rest(self: &Rc<Self>, reasons: &[AwakeReason]) {
+        self.frames.clear();
+        if !reasons.is_empty() {
+            self.hold();
+        } else if !self.holds.get() {
+            self.host.timers().work(false);
+        }
+    }
+
+    /// Keeps the object while the room has a reason to stay awake although nothing happens: a task, a
+    /// guard, an open body, or connections of a server that does not hibernate.
+    fn hold(self: &Rc<Self>) {
+        if self.holds.replace(true) {
+            return;
+        }
+        let (me, cell, timers) =
+            (Rc::downgrade(self), self.cell.clone(), self.host.timers().clone());
+        let held = promise(async move {
+            while !cell.settled().await.is_empty() {
+                let timer = timers.sleep_until(timers.clock().elapsed() + HOLD);
+                select(pin!(cell.changed()), timer).await;
+            }
+            if let Some(me) = me.upgrade() {
+                me.holds.set(false);
+                if me.working.borrow().is_none() {
+                    me.host.timers().work(false);
+                }
+            }
+            Ok(JsValue::UNDEFINED)
+        });
+        let _ = self.ctx.wait_until(&held);
+    }
+}
+
+/// What the platform has kept with a socket; `None` when the room knows that it has ended. What cannot
+/// be read was written by another version of this library: its client has to come back.
+fn attachment(ws: &JsWebSocket) -> Option<Attachment> {
+    let bytes = ws.deserialize_attachment().ok()?.dyn_into::<Uint8Array>().ok()?.to_vec();
+    let attachment = Attachment::decode(&bytes);
+    attachment
+        .inspect_err(|error| {
+            tracing::error!("a connection cannot be resumed: {error}");
+            if let Ok(close) = Close::new(CloseCode::RESTART, "the server restarts") {
+                close_with(ws, &close);
+            }
+        })
+        .ok()
+}
+
+/// A message that came in, unless it is longer than it may be.
+fn read(message: &JsValue, limit: usize) -> Option<Message> {
+    if let Some(text) = message.dyn_ref::<JsString>() {
+        // Every unit of UTF-16 is at least one byte.
+        let fits = text.length() as usize <= limit;
+        let text = fits.then(|| message.as_string()).flatten()?;
+        return (text.len() <= limit).then(|| text.into());
+    }
+    let bytes = message.dyn_ref::<ArrayBuffer>()?;
+    let fits = bytes.byte_length() as usize <= limit;
+    fits.then(|| Uint8Array::new(bytes).to_vec().into())
+}
+
+/// What the room is told of how a connection ended.
+fn closed_with(code: u16, reason: &str, clean: bool) -> Close {
+    let close = match code {
+        1005 => Close::no_status(),
+        1006 => return Close::abnormal(reason),
+        _ => match Close::new(code, reason) {
+            Ok(close) => close,
+            Err(_) => Close::new(CloseCode::PROTOCOL, "a bad close code")
+                .map_or_else(|_| Close::normal(), Close::unclean),
+        },
+    };
+    if clean { close } else { close.unclean() }
+}
+
+/// A user's response, unless it is one that only the runtime may give.
+pub(crate) fn fit(response: Response) -> Response {
+    let status = response.status();
+    if (200..600).contains(&status.as_u16()) {
+        return response;
+    }
+    failure(js::fill_random, format_args!("on_request answered {status}, which is no answer"))
+}

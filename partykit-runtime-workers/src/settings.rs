@@ -1,0 +1,101 @@
+use std::{fmt, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use partykit_core::{Request, Response, RoutePrefix, runtime::Origins};
+
+use crate::Env;
+
+/// What a Worker does beside its parties: the last part of [`export!`](crate::export).
+///
+/// ```
+/// use partykit_core::Response;
+/// use partykit_runtime_workers::Settings;
+///
+/// let settings = Settings::new()
+///     .allow_origins(["https://example.com", "http://localhost:5173"])
+///     .fallback(async |_request, _env| Response::new("no room\n".into()))
+///     .jurisdiction("eu");
+/// # let _ = settings;
+/// ```
+#[derive(Default)]
+pub struct Settings {
+    pub(crate) prefix: RoutePrefix,
+    pub(crate) origins: Origins,
+    pub(crate) fallback: Option<Fallback>,
+    pub(crate) jurisdiction: Option<String>,
+    pub(crate) location_hint: Option<String>,
+}
+
+/// What answers a request that is for no room.
+pub(crate) type Fallback = Arc<dyn Fn(Request, Env) -> BoxFuture<'static, Response> + Send + Sync>;
+
+impl Settings {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Where the URLs of rooms begin: `/<prefix>/<party>/<room>`. `parties` unless said, which is what
+    /// PartySocket asks for.
+    #[must_use]
+    pub fn prefix(self, prefix: impl AsRef<str>) -> Self {
+        Self { prefix: RoutePrefix::new(prefix), ..self }
+    }
+
+    /// Lets pages of these origins, `https://example.com` or `http://localhost:5173`, talk to rooms:
+    /// they may open WebSockets, and read the answers to requests (CORS). Pages of the host that is
+    /// asked always may, and so may whoever sends no `Origin`. All other pages get 403 when they connect.
+    ///
+    /// What is not a scheme, a host and at most a port is no origin: it lets nobody in, and the log says
+    /// so.
+    #[must_use]
+    pub fn allow_origins<O: AsRef<str>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
+        for origin in origins {
+            if !self.origins.allow(origin.as_ref()) {
+                tracing::error!(
+                    "{:?} is not an origin such as \"https://example.com\"",
+                    origin.as_ref()
+                );
+            }
+        }
+        self
+    }
+
+    /// Lets every page talk to rooms, with the cookies that its visitors have here.
+    #[must_use]
+    pub fn allow_any_origin(mut self) -> Self {
+        self.origins.allow_any();
+        self
+    }
+
+    /// What answers a request that is for no room. 404 unless said. The body is at hand, of up to 2 MiB.
+    /// See [`Settings`] for an example.
+    #[must_use]
+    pub fn fallback<F>(self, fallback: impl Fn(Request, Env) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Response> + Send + 'static,
+    {
+        let fallback: Fallback = Arc::new(move |request, env| Box::pin(fallback(request, env)));
+        Self { fallback: Some(fallback), ..self }
+    }
+
+    /// Where the rooms' data may be, `eu` or `fedramp`. A room of one jurisdiction is another than the
+    /// room of the same name without: to change this is to begin anew.
+    #[must_use]
+    pub fn jurisdiction(self, name: impl Into<String>) -> Self {
+        Self { jurisdiction: Some(name.into()), ..self }
+    }
+
+    /// Near where a room is made when it is asked for for the first time, such as `weur` or `apac`. Near
+    /// the first client unless said.
+    #[must_use]
+    pub fn location_hint(self, hint: impl Into<String>) -> Self {
+        Self { location_hint: Some(hint.into()), ..self }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,153 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use js_sys::{Promise, Uint8Array};
+use partykit_core::{CallError, ErrorId, Refusal, Request, Response, RoomAddress, runtime::Chain};
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
+
+use crate::{
+    Env, Settings, convert,
+    envelope::{self, Asked, ENVELOPE, Envelope},
+    js::{self, JsHeaders, JsRequest, JsResponse, Namespace},
+    parties::Party,
+    timers::pause,
+};
+
+/// How often a room is asked before it counts as lost.
+const TRIES: u32 = 3;
+
+/// How long to wait before the second time; longer by as much before each further one.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// The way to the room of an address.
+pub(crate) struct Stub<'a> {
+    pub(crate) env: &'a Env,
+    pub(crate) settings: &'a Settings,
+    pub(crate) party: &'a Party,
+    pub(crate) address: &'a RoomAddress,
+}
+
+/// A room that could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StubError {
+    #[error("the room is overloaded: {0}")]
+    Overloaded(String),
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Stub<'_> {
+    /// Sends a request. Tried again when the platform says that this makes sense, and that it is not
+    /// overloaded.
+    pub(crate) async fn send(
+        &self,
+        envelope: &Envelope,
+        body: &Bytes,
+    ) -> Result<JsResponse, StubError> {
+        let header = envelope.encode();
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let sent = match self.fetch(envelope, &header, body) {
+                Ok(sent) => JsFuture::from(sent).await,
+                Err(error) => Err(error),
+            };
+            let error = match sent {
+                Ok(response) => return Ok(response.unchecked_into()),
+                Err(error) => error,
+            };
+            let is = |what| js::get(&error, what).is_truthy();
+            let text = js::describe(&error);
+            if is("overloaded") {
+                return Err(StubError::Overloaded(text));
+            }
+            if !is("retryable") || tries >= TRIES {
+                return Err(StubError::Failed(text));
+            }
+            pause(PATIENCE * tries).await;
+        }
+    }
+
+    /// Each time with a stub of its own: one that has failed may fail for ever.
+    fn fetch(&self, envelope: &Envelope, header: &str, body: &Bytes) -> Result<Promise, JsValue> {
+        let class = self.party.class();
+        let Some(mut namespace) = self.env.binding::<Namespace>(class) else {
+            return Err(format!("the Worker has no binding {class:?}").into());
+        };
+        if let Some(jurisdiction) = &self.settings.jurisdiction {
+            namespace = namespace.jurisdiction(jurisdiction)?;
+        }
+        let id = namespace.id_from_name(self.address.room().as_str())?;
+        let options = match &self.settings.location_hint {
+            Some(hint) => js::object(&[("locationHint", &hint.into())]),
+            None => JsValue::UNDEFINED,
+        };
+        let headers = JsHeaders::new()?;
+        headers.append(ENVELOPE, header)?;
+        let init = if let Asked::Connect { .. } = envelope.kind {
+            headers.append("upgrade", "websocket")?;
+            js::object(&[("headers", headers.as_ref())])
+        } else {
+            let body = Uint8Array::from(&body[..]);
+            js::object(&[
+                ("method", &"POST".into()),
+                ("headers", headers.as_ref()),
+                ("body", body.as_ref()),
+            ])
+        };
+        // The address is for the platform's logs: what counts is in the envelope.
+        let uri = envelope.uri.parse::<http::Uri>();
+        let path = uri.as_ref().map_or("/", |uri| uri.path());
+        let url = format!("http://{}{path}", self.party.name());
+        let request = JsRequest::new(&url, &init);
+        let request = request.or_else(|_| JsRequest::new("http://room/", &init))?;
+        namespace.stub(&id, &options)?.fetch(&request)
+    }
+
+    /// Asks the room on behalf of another.
+    pub(crate) async fn call(
+        &self,
+        request: Request,
+        chain: &Chain,
+        random: impl FnOnce(&mut [u8]),
+    ) -> Result<Response, CallError> {
+        let refused = |refusal| CallError::Refused(self.address.clone(), refusal);
+        let failed = |detail: &dyn std::fmt::Display| {
+            let mut id = [0; 8];
+            random(&mut id);
+            let id = format!("{:016x}", u64::from_le_bytes(id));
+            tracing::error!(error_id = %id, "a call to {} failed: {detail}", self.address);
+            id.parse::<ErrorId>().map_or(Refusal::Overloaded, Refusal::Failed)
+        };
+        let envelope = Envelope::new(Asked::Call, &request, chain);
+        let body = match convert::collect(request.into_body()).await {
+            Ok(body) => body,
+            Err(error) => return Err(refused(failed(&error))),
+        };
+        let answer = match self.send(&envelope, &body).await {
+            Ok(answer) => answer,
+            Err(StubError::Overloaded(_)) => return Err(refused(Refusal::Overloaded)),
+            Err(error) => return Err(refused(failed(&error))),
+        };
+        match convert::response(answer).await {
+            Ok(response) => match envelope::refusal(response.headers()) {
+                Some(refusal) => Err(refused(refusal)),
+                None => Ok(response),
+            },
+            Err(error) => Err(refused(failed(&error))),
+        }
+    }
+
+    /// Tells the room, whatever becomes of it.
+    pub(crate) async fn tell(&self, request: Request) {
+        let envelope = Envelope::new(Asked::Tell, &request, &Chain::new());
+        let sent = match convert::collect(request.into_body()).await {
+            Ok(body) => self.send(&envelope, &body).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = sent {
+            tracing::warn!("a request without an answer, to {}, is lost: {error}", self.address);
+        }
+    }
+}

@@ -1,0 +1,138 @@
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    future::Future,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    rc::{Rc, Weak},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use wasm_bindgen::{JsCast, JsValue, prelude::Closure};
+
+use crate::{clock::Clock, js};
+
+/// The timers of one room, behind one of the platform's. That one runs only while the room
+/// [works](Timers::work): a pending timer would keep an idle object in memory, and awake on the bill.
+pub(crate) struct Timers {
+    clock: Clock,
+    waiting: RefCell<BTreeMap<(Duration, u64), Waker>>,
+    next: Cell<u64>,
+    works: Cell<bool>,
+    armed: RefCell<Option<(Duration, JsValue)>>,
+    ring: Closure<dyn FnMut()>,
+}
+
+impl Timers {
+    pub(crate) fn new() -> Rc<Self> {
+        Rc::new_cyclic(|me: &Weak<Self>| {
+            // A waker that panics has been taken out before.
+            let me = AssertUnwindSafe(me.clone());
+            Self {
+                clock: Clock::new(),
+                waiting: RefCell::default(),
+                next: Cell::new(0),
+                works: Cell::new(false),
+                armed: RefCell::default(),
+                ring: Closure::new(move || {
+                    let me = &me;
+                    if let Some(timers) = me.upgrade() {
+                        timers.ring();
+                    }
+                }),
+            }
+        })
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Whether the room works from now on: then time passes for it.
+    pub(crate) fn work(&self, works: bool) {
+        if self.works.replace(works) != works {
+            self.arm();
+        }
+    }
+
+    /// Ends when the clock shows `at` or later, in a room that works.
+    pub(crate) fn sleep_until(self: &Rc<Self>, at: Duration) -> Sleep {
+        self.next.set(self.next.get() + 1);
+        Sleep { timers: self.clone(), key: (at, self.next.get()) }
+    }
+
+    fn ring(&self) {
+        self.armed.take();
+        let now = self.clock.elapsed();
+        let mut waiting = self.waiting.borrow_mut();
+        let later = waiting.split_off(&(now, u64::MAX));
+        let due = std::mem::replace(&mut *waiting, later);
+        drop(waiting);
+        due.into_values().for_each(Waker::wake);
+        self.arm();
+    }
+
+    /// Has the platform call when the first timer is due, if it does not already.
+    fn arm(&self) {
+        let first = self.waiting.borrow().first_key_value().map(|((at, _), _)| *at);
+        let wanted = first.filter(|at| self.works.get() && *at < Duration::MAX);
+        let mut armed = self.armed.borrow_mut();
+        if armed.as_ref().map(|(at, _)| *at) == wanted {
+            return;
+        }
+        if let Some((_, timer)) = armed.take() {
+            // A timer that has rung is no timer any more.
+            let _ = js::clear_timeout(&timer);
+        }
+        if let Some(at) = wanted {
+            let left = at.saturating_sub(self.clock.elapsed()).as_millis();
+            let millis = i32::try_from(left).unwrap_or(i32::MAX);
+            let timer = js::set_timeout(self.ring.as_ref().unchecked_ref(), millis);
+            *armed = timer.ok().map(|timer| (at, timer));
+        }
+    }
+}
+
+impl Drop for Timers {
+    fn drop(&mut self) {
+        if let Some((_, timer)) = self.armed.take() {
+            let _ = js::clear_timeout(&timer);
+        }
+    }
+}
+
+/// Ends after `time`, whatever else there is.
+pub(crate) async fn pause(time: Duration) {
+    let timers = Timers::new();
+    timers.work(true);
+    timers.sleep_until(timers.clock.elapsed() + time).await;
+}
+
+/// See [`Timers::sleep_until`].
+pub(crate) struct Sleep {
+    timers: Rc<Timers>,
+    key: (Duration, u64),
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.timers.clock.elapsed() >= self.key.0 {
+            return Poll::Ready(());
+        }
+        self.timers.waiting.borrow_mut().insert(self.key, cx.waker().clone());
+        self.timers.arm();
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        let waker = self.timers.waiting.borrow_mut().remove(&self.key);
+        if waker.is_some() {
+            self.timers.arm();
+        }
+    }
+}
