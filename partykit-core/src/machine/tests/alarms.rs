@@ -107,3 +107,22 @@ fn who_asks_too_early_is_told_the_time_again() {
     assert!(is_answered(&mut answer));
     assert_eq!(given_up(&mut room), 0);
 }
+
+#[test]
+fn a_failure_of_who_asked_too_early_takes_nothing_back() {
+    let mut room = Bench::new();
+    let ada = room.join("ada");
+    let _answer = ask(&mut room);
+    assert_eq!(room.machine.ring(room.now, WALL, AlarmRow::new(WALL + SECOND)), None);
+    room.err();
+    room.trace();
+    // on_error
+    room.put("a");
+    room.send(&ada, "a is written");
+    room.committed();
+    assert!(!room.trace().iter().any(|line| line.contains("a is written")));
+    room.done();
+    assert_eq!(room.trace(), ["commit 1"]);
+    room.committed();
+    assert_eq!(room.trace(), ["ada <- a is written", "flush"]);
+}
