@@ -1,6 +1,6 @@
 use futures_channel::oneshot;
 
-use super::bench::{Answered, Bench, SECOND};
+use super::bench::{Answered, Bench, SECOND, refused};
 use crate::{Timestamp, WakeUp, alarm::AlarmRow, fact::Fact, machine::Event};
 
 const WALL: Timestamp = Timestamp::from_millis(1_000_000);
@@ -35,11 +35,14 @@ fn the_last_ring_in_vain_is_told() {
         assert_eq!((alarm.scheduled, alarm.retries), (WALL, rings));
         rings += 1;
         room.err();
-        room.committed();
-        assert!(!is_answered(&mut answer), "the retry is not stored");
-        // The batch that counts it, and the one that has it ring again; on_error behind them.
+        room.trace();
+        // The batch that counts it, and then the one that has it ring again.
         room.committed();
         room.trace();
+        assert!(!is_answered(&mut answer), "the retry is not stored");
+        room.committed();
+        room.trace();
+        // on_error
         room.done();
         room.trace();
         assert!(is_answered(&mut answer));
@@ -50,6 +53,22 @@ fn the_last_ring_in_vain_is_told() {
         assert_eq!(given_up(&mut room), 0, "after {rings}");
     }
     assert_eq!((rings, given_up(&mut room)), (7, 1));
+}
+
+#[test]
+fn one_that_could_not_be_counted_is_asked_for_again() {
+    let mut room = Bench::new();
+    let mut answer = ask(&mut room);
+    let row = AlarmRow::new(WALL);
+    assert!(room.machine.ring(room.now, WALL, row).is_some());
+    assert_eq!(room.trace(), ["commit 1"]);
+    room.commit_fails();
+    assert_eq!(room.trace(), ["cancel: commit"]);
+    room.cancelled();
+    let trace = room.trace();
+    assert!(!trace.iter().any(|line| line.starts_with("commit")), "nothing to store: {trace:?}");
+    assert!(refused(&mut answer).is_some());
+    assert_eq!(given_up(&mut room), 0);
 }
 
 #[test]
@@ -87,4 +106,23 @@ fn who_asks_too_early_is_told_the_time_again() {
     room.trace();
     assert!(is_answered(&mut answer));
     assert_eq!(given_up(&mut room), 0);
+}
+
+#[test]
+fn a_failure_of_who_asked_too_early_takes_nothing_back() {
+    let mut room = Bench::new();
+    let ada = room.join("ada");
+    let _answer = ask(&mut room);
+    assert_eq!(room.machine.ring(room.now, WALL, AlarmRow::new(WALL + SECOND)), None);
+    room.err();
+    room.trace();
+    // on_error
+    room.put("a");
+    room.send(&ada, "a is written");
+    room.committed();
+    assert!(!room.trace().iter().any(|line| line.contains("a is written")));
+    room.done();
+    assert_eq!(room.trace(), ["commit 1"]);
+    room.committed();
+    assert_eq!(room.trace(), ["ada <- a is written", "flush"]);
 }
