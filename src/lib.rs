@@ -49,6 +49,8 @@ mod guide {
     struct Protocol;
     #[doc = include_str!("../docs/src/rules.md")]
     struct Rules;
+    #[doc = include_str!("../docs/src/storage.md")]
+    struct Storage;
     #[doc = include_str!("../docs/src/testing.md")]
     struct Testing;
 }
