@@ -42,6 +42,8 @@ mod guide {
     #[doc = include_str!("../docs/src/alarms.md")]
     struct Alarms;
     #[cfg(feature = "tls")]
+    #[doc = include_str!("../docs/src/disk.md")]
+    mod disk {}
     #[doc = include_str!("../docs/src/embedding.md")]
     struct Embedding;
     #[doc = include_str!("../docs/src/first-room.md")]

@@ -18,6 +18,7 @@ mod options;
 mod protocol;
 mod report;
 mod server;
+mod store;
 
 use std::process::ExitCode;
 

@@ -10,7 +10,7 @@ partykit-bench serve partykit|raw|tungstenite
 
   --quick         small sizes, for a look whether all of it works: no goal is meant for them
   --check         fail when a goal is missed
-  --only MEASURE  crowd, storm, wake or memory
+  --only MEASURE  crowd, storm, wake, memory or commits
   --write FILE    write the report there too, as Markdown";
 
 /// What a process is to do.
@@ -70,7 +70,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
 
 fn measure(name: String) -> Result<String, String> {
     match name.as_str() {
-        "crowd" | "storm" | "wake" | "memory" => Ok(name),
+        "crowd" | "storm" | "wake" | "memory" | "commits" => Ok(name),
         _ => Err(format!("there is no measure {name}")),
     }
 }

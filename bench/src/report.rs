@@ -7,13 +7,28 @@ use std::{
     thread,
 };
 
-use crate::{measure::Sizes, server::Kind};
+use crate::{
+    measure::{
+        Sizes,
+        commits::{Contestant, ROOMS},
+    },
+    server::Kind,
+};
 
 /// All figures of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     figures: Vec<Figure>,
+    commits: Vec<Commits>,
     claims: Vec<Claim>,
+}
+
+/// Commits a second of one who writes, turn by turn.
+#[derive(Debug)]
+struct Commits {
+    measure: &'static str,
+    contestant: Contestant,
+    values: Vec<f64>,
 }
 
 /// One measure, with the values of each server in the order of their turns.
@@ -83,6 +98,37 @@ impl Report {
         self.claims.push(Claim { measure, beside: beside.name(), values, goal });
     }
 
+    /// Commits a second, from a turn.
+    pub(crate) fn record_commits(
+        &mut self,
+        measure: &'static str,
+        contestant: Contestant,
+        value: f64,
+    ) {
+        match self.commits.iter_mut().find(|it| it.is_of(measure, contestant)) {
+            Some(commits) => commits.values.push(value),
+            None => self.commits.push(Commits { measure, contestant, values: vec![value] }),
+        }
+    }
+
+    /// The ratio of partykit's commits to another's, turn by turn.
+    pub(crate) fn compare_commits(
+        &mut self,
+        measure: &'static str,
+        beside: Contestant,
+        goal: Option<Goal>,
+    ) {
+        let [ours, theirs] =
+            [Contestant::PartyKit, beside].map(|contestant| self.commits_of(measure, contestant));
+        let values = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
+        self.claims.push(Claim { measure, beside: beside.name(), values, goal });
+    }
+
+    fn commits_of(&self, measure: &str, contestant: Contestant) -> &[f64] {
+        let found = self.commits.iter().find(|it| it.is_of(measure, contestant));
+        found.map_or(&[], |commits| &commits.values)
+    }
+
     /// A value with a goal that is no ratio of two servers.
     pub(crate) fn claim(
         &mut self,
@@ -141,7 +187,30 @@ impl Report {
             });
             let _ = writeln!(text, "| {measure} | {} |", cells.join(" | "));
         }
+        self.markdown_of_commits(&mut text);
         text
+    }
+
+    fn markdown_of_commits(&self, text: &mut String) {
+        if self.commits.is_empty() {
+            return;
+        }
+        let names = Contestant::ALL.map(Contestant::name).join(" | ");
+        let _ = writeln!(
+            text,
+            "\n| measure | {names} |\n|---{}|",
+            "|---:".repeat(names.split('|').count())
+        );
+        for (_, measure) in ROOMS {
+            let cells = Contestant::ALL.map(|it| number(median(self.commits_of(measure, it))));
+            let _ = writeln!(text, "| {measure} | {} |", cells.join(" | "));
+        }
+    }
+}
+
+impl Commits {
+    fn is_of(&self, measure: &str, contestant: Contestant) -> bool {
+        self.measure == measure && self.contestant == contestant
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is measured, one file each.
 
+pub(crate) mod commits;
 mod crowd;
 mod memory;
 mod storm;
@@ -79,6 +80,7 @@ pub(crate) fn all(plan: &Plan) -> Result<bool> {
         ("storm", storm::take),
         ("wake", wake::take),
         ("memory", memory::take),
+        ("commits", commits::take),
     ] {
         if plan.takes(name) {
             eprintln!("measuring: {name}");

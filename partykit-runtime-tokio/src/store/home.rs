@@ -83,7 +83,7 @@ impl Home {
         }
         let mut secret = [0; 8];
         getrandom::fill(&mut secret)
-            .map_err(|error| Fault::Io("created", io::Error::from(error)))?;
+            .map_err(|error| Fault::Io("created", io::Error::other(error.to_string())))?;
         let secret = u64::from_le_bytes(secret);
         let mut home = Self { path, facts: Facts::default(), _lock: lock };
         home.write(Facts { secret, ..Facts::default() })?;
