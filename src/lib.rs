@@ -43,7 +43,7 @@ mod guide {
     struct Alarms;
     #[cfg(feature = "tls")]
     #[doc = include_str!("../docs/src/disk.md")]
-    mod disk {}
+    struct Disk;
     #[doc = include_str!("../docs/src/embedding.md")]
     struct Embedding;
     #[doc = include_str!("../docs/src/first-room.md")]
