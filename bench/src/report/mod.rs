@@ -86,8 +86,8 @@ impl Report {
     pub(crate) fn compare(&mut self, measure: &'static str, beside: Kind, goal: Option<Goal>) {
         let figure = self.figures.iter().find(|figure| figure.measure == measure);
         let values = figure.map_or_else(Vec::new, |figure| {
-            let [ours, theirs] = [self.part.ours(), beside]
-                .map(|kind| figure.values[self.part.column(kind)].iter());
+            let [ours, theirs] =
+                [self.part.ours(), beside].map(|kind| figure.values[self.part.column(kind)].iter());
             ours.zip(theirs).map(|(ours, theirs)| ours / theirs).collect()
         });
         self.claims.push(Claim { measure, beside: beside.name(), values, goal });

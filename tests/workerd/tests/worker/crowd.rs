@@ -1,7 +1,7 @@
 //! A crowd in one room (`bench/party`), which sleeps under it: nobody is lost, and nobody hears anything
 //! twice.
 
-use std::{net::TcpStream, path::Path};
+use std::{net::TcpStream, path::Path, thread};
 
 use partykit_workerd::{Project, Workerd};
 use tungstenite::{Message, WebSocket, client::client_with_config, protocol::WebSocketConfig};
@@ -11,11 +11,14 @@ use crate::support::PATIENCE;
 /// `workerd` needs two descriptors for each, and a common limit is 20,000.
 const CROWD: usize = 5_000;
 
+/// So many connect at once.
+const DOORS: usize = 20;
+
 #[test]
 #[ignore = "needs workerd: cargo xtask workerd"]
 fn five_thousand_sleep_wake_hear_and_leave() {
     let workerd = start();
-    let mut crowd: Vec<_> = (0..CROWD).map(|_| connect(&workerd)).collect();
+    let mut crowd = gather(&workerd);
     assert_eq!(ask(&mut crowd[0], "e."), "a1");
     assert_eq!(ask(&mut crowd[0], "e."), "a.");
 
@@ -65,6 +68,15 @@ fn start() -> Workerd {
     let party = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bench/party");
     let project = Project::open(party).expect("a project").party("main", "Talk");
     Workerd::start(&project).expect("`cargo xtask workerd` builds the party first")
+}
+
+/// Several at a time: one after another, they would wait for each other's round trips.
+fn gather(workerd: &Workerd) -> Vec<WebSocket<TcpStream>> {
+    let some = || (0..CROWD / DOORS).map(|_| connect(workerd)).collect::<Vec<_>>();
+    thread::scope(|scope| {
+        let doors: Vec<_> = (0..DOORS).map(|_| scope.spawn(some)).collect();
+        doors.into_iter().flat_map(|door| door.join().expect("all come in")).collect()
+    })
 }
 
 fn connect(workerd: &Workerd) -> WebSocket<TcpStream> {
