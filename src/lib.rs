@@ -54,6 +54,10 @@ mod guide {
     struct Protocol;
     #[doc = include_str!("../docs/src/rules.md")]
     struct Rules;
+    #[doc = include_str!("../docs/src/storage.md")]
+    struct Storage;
     #[doc = include_str!("../docs/src/testing.md")]
     struct Testing;
+    #[doc = include_str!("../docs/src/workers.md")]
+    struct Workers;
 }

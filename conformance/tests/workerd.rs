@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use partykit::http::Method;
 use partykit_conformance::{
     IN_MEMORY, PROBE, SMALL, STARTER,
-    suite::{CASES, Case, Control, Target, run_cases},
+    suite::{CASES, Case, Control, Frame, Target, run_cases},
 };
 use partykit_workerd::{Project, Workerd};
 
@@ -21,13 +22,17 @@ impl Control for Evict {
 }
 
 fn start() -> Arc<Workerd> {
-    let project = Project::open(env!("CARGO_MANIFEST_DIR")).expect("a project");
-    let project = project
+    Arc::new(Workerd::start(&project()).expect("`cargo xtask workerd` builds it first"))
+}
+
+fn project() -> Project {
+    Project::open(env!("CARGO_MANIFEST_DIR"))
+        .expect("a project")
         .party(PROBE, "Probes")
         .party(IN_MEMORY, "Memories")
         .party(STARTER, "Starter")
-        .party(SMALL, "Small");
-    Arc::new(Workerd::start(&project).expect("`cargo xtask workerd` builds it first"))
+        .party(SMALL, "Small")
+        .party("desk", "Desk")
 }
 
 /// A panic takes the wasm instance, and with it the memory of all rooms: what the book says of it, in
@@ -42,18 +47,125 @@ const PANICKING: &[&str] = &[
     "modes::differ_in_nothing",
 ];
 
+/// `workerd` keeps the TCP connection of a client that has said nothing until the room leaves memory. The
+/// Close itself comes at once.
+const LINGERING: &str = "connecting::a_close_comes_at_once";
+
 /// What needs stats: an object that is asked for them wakes.
 const ASKING: &str = "waking::";
+
+fn target(workerd: &Arc<Workerd>) -> Target {
+    Target::with_control(&workerd.url(), Arc::new(Evict(workerd.clone())))
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs workerd: cargo xtask workerd"]
 async fn all_cases_but_those_of_the_list() {
-    let workerd = start();
-    let target = Target::with_control(&workerd.url(), Arc::new(Evict(workerd.clone())));
-    let differs = |name: &str| PANICKING.contains(&name) || name.starts_with(ASKING);
-    let cases = CASES.iter().filter(|case| !differs(case.name));
+    let differs = |name: &str| PANICKING.contains(&name) || is_elsewhere(name);
+    assert_eq!(check(&start(), |name| !differs(name)).await, 60);
+}
+
+/// Where a panic is the matter of the one who caused it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs workerd and nightly: cargo xtask workers unwind"]
+async fn unwinding_leaves_all_cases_but_those_of_the_platform() {
+    let build = concat!(env!("CARGO_MANIFEST_DIR"), "/build-unwind");
+    let workerd = Workerd::start(&project().build(build));
+    let workerd = Arc::new(workerd.expect("`cargo xtask workers unwind` builds it first"));
+    assert_eq!(check(&workerd, |name| !is_elsewhere(name)).await, 67);
+}
+
+/// Whether a case is about what the platform does otherwise.
+fn is_elsewhere(name: &str) -> bool {
+    name == LINGERING || name.starts_with(ASKING)
+}
+
+/// Runs some of the cases, and returns how many passed: all of them.
+async fn check(workerd: &Arc<Workerd>, wanted: impl Fn(&str) -> bool) -> usize {
+    let cases = CASES.iter().filter(|case| wanted(case.name));
     let cases: Vec<Case> = cases.map(|case| Case { name: case.name, run: case.run }).collect();
-    let report = run_cases(&target, cases.leak()).await;
+    let report = run_cases(&target(workerd), cases.leak()).await;
     assert!(report.is_passed(), "{report}\n{}", workerd.log().lines().join("\n"));
-    assert_eq!(report.ran(), 61);
+    report.ran()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs workerd: cargo xtask workerd"]
+async fn an_alarm_rings_whether_the_room_sleeps_or_not() {
+    let workerd = start();
+    let target = target(&workerd);
+    let room = target.room_of("desk", "alarm");
+    let mut client = room.connect("ada").await;
+    client.say("alarm").await;
+    assert_eq!(client.next_text().await, "alarm, retries: 0, First");
+    client.say("alarm").await;
+    target.control().put_to_sleep("desk", room.id()).await;
+    let rung = client.next_text().await;
+    assert!(rung.starts_with("alarm, retries: 0"), "{rung}");
+    client.say("rows").await;
+    assert_eq!(client.next_text().await, "[], an alarm: false");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs workerd: cargo xtask workerd"]
+async fn an_alarm_that_fails_rings_again() {
+    let workerd = start();
+    let target = target(&workerd);
+    let room = target.room_of("desk", "failing-alarm");
+    let mut client = room.connect("ada").await;
+    client.say("failing alarm").await;
+    // Asleep meanwhile: only the platform knows of it.
+    target.control().put_to_sleep("desk", room.id()).await;
+    let rung = client.next_text().await;
+    assert!(rung.starts_with("alarm, retries: 1"), "{rung}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs workerd: cargo xtask workerd"]
+async fn nothing_is_left_of_a_handler_that_fails() {
+    let workerd = start();
+    let target = target(&workerd);
+    let room = target.room_of("desk", "atom");
+    let mut client = room.connect("ada").await;
+    client.say("write and fail").await;
+    client.say("rows").await;
+    assert_eq!(client.next_text().await, "[], an alarm: false", "what followed the write is gone");
+    target.control().put_to_sleep("desk", room.id()).await;
+    client.say("rows").await;
+    assert_eq!(client.next_text().await, "[], an alarm: false");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs workerd: cargo xtask workerd"]
+async fn bodies_stream_and_the_fallback_knows_the_bindings() {
+    let workerd = start();
+    let target = target(&workerd);
+    let room = target.room_of("desk", "stream");
+    let answer = target.send(Method::GET, &room.path(""), "").await;
+    assert_eq!((answer.status(), &*answer.text()), (200, "abc"));
+    assert_eq!(answer.header("x-partykit-streams"), None, "that is between our own parts");
+    let answer = target.send(Method::GET, "/elsewhere", "").await;
+    assert_eq!((answer.status(), &*answer.text()), (418, "hello"));
+}
+
+/// How many sockets one room has in the test of many.
+const MANY: usize = 5_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs workerd: cargo xtask workerd"]
+async fn thousands_of_sockets_sleep_and_wake() {
+    let workerd = start();
+    let target = target(&workerd);
+    let room = target.room_of("desk", "many");
+    let mut clients = Vec::new();
+    for n in 0..MANY {
+        clients.push(room.connect(&n.to_string()).await);
+    }
+    target.control().put_to_sleep("desk", room.id()).await;
+    clients[0].say("count").await;
+    assert_eq!(clients[0].next_text().await, MANY.to_string());
+    clients[1].say("to all").await;
+    for client in &mut clients {
+        assert_eq!(client.next().await, Frame::Text("to all".into()));
+    }
 }

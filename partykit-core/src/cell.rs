@@ -239,9 +239,9 @@ impl RoomCell {
     ///
     /// # Errors
     ///
-    /// When the room could not be asked, or its handler failed: [`Backend::wake_ups`](crate::Backend)
-    /// has it still, or again. Try again later, and do not give up: that a handler fails for the last
-    /// time is no error.
+    /// When the room could not be asked, or what became of it could not be stored: try again later, and
+    /// do not give up. That the handler failed is no error: [`Backend::wake_ups`](crate::Backend) says
+    /// by then when it rings next, if it does.
     pub fn alarm(self: &Arc<Self>) -> impl Future<Output = Result<(), Refusal>> + Send + use<> {
         let (reply, answer) = oneshot::channel();
         let pushed = self.push(Event::Alarm { reply });

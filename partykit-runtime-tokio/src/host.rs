@@ -13,7 +13,10 @@ use partykit_core::{
 use tokio::{runtime::Handle, time::Instant};
 use tracing::debug;
 
-use crate::{party::Party, registry::Registry};
+use crate::{alarms::Alarms, party::Party, registry::Registry};
+
+/// Both clocks count the same time, but are not read in the same moment.
+const JITTER: Duration = Duration::from_millis(1);
 
 /// What rooms get from Tokio and from the machine below it. One for each runtime.
 pub(crate) struct TokioHost {
@@ -21,10 +24,11 @@ pub(crate) struct TokioHost {
     parties: HashMap<Arc<str>, Party>,
     registry: Registry,
     backend: Arc<dyn Backend>,
+    alarms: Arc<Alarms>,
     vars: Vars,
     tokio: Handle,
     origin: Instant,
-    origin_on_the_wall: SystemTime,
+    real_origin: std::time::Instant,
 }
 
 impl TokioHost {
@@ -37,16 +41,19 @@ impl TokioHost {
         vars: Vars,
         max_rooms: usize,
     ) -> Arc<Self> {
-        Arc::new_cyclic(|me| Self {
+        let host = Arc::new_cyclic(|me| Self {
             me: me.clone(),
             parties,
             registry: Registry::new(max_rooms),
             backend,
+            alarms: Alarms::new(),
             vars,
             tokio: Handle::current(),
             origin: Instant::now(),
-            origin_on_the_wall: SystemTime::now(),
-        })
+            real_origin: std::time::Instant::now(),
+        });
+        host.alarms.start(&host);
+        host
     }
 
     pub(crate) fn party(&self, name: &str) -> Option<&Party> {
@@ -59,6 +66,10 @@ impl TokioHost {
 
     pub(crate) fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    pub(crate) fn alarms(&self) -> &Alarms {
+        &self.alarms
     }
 
     pub(crate) fn vars(&self) -> &Vars {
@@ -94,10 +105,17 @@ impl Host for TokioHost {
         self.origin.elapsed()
     }
 
-    /// The wall clock at the start and what has elapsed since: it never jumps, and a test that pauses
-    /// Tokio's time pauses this too.
+    /// The wall clock; in a test that pauses Tokio's time or moves it, as far from that as Tokio's time
+    /// is from the real one.
     fn now(&self) -> Timestamp {
-        (self.origin_on_the_wall + self.elapsed()).into()
+        let (real, virtual_) = (self.real_origin.elapsed(), self.elapsed());
+        let wall = SystemTime::now();
+        let moved = match virtual_.checked_sub(real) {
+            Some(ahead) if ahead > JITTER => wall + ahead,
+            None if real - virtual_ > JITTER => wall - (real - virtual_),
+            _ => wall,
+        };
+        moved.into()
     }
 
     fn random(&self, bytes: &mut [u8]) {
@@ -165,6 +183,10 @@ impl Host for TokioHost {
         }
     }
 
+    fn wake_up(&self, room: &RoomAddress, at: Timestamp) {
+        self.alarms.set(room, at, self.now());
+    }
+
     fn knows_party(&self, name: &str) -> bool {
         self.parties.contains_key(name)
     }
@@ -174,6 +196,12 @@ impl Host for TokioHost {
         if let Some(party) = self.party(room.party()) {
             party.meter().observe(fact);
         }
+    }
+}
+
+impl Drop for TokioHost {
+    fn drop(&mut self) {
+        self.alarms.stop();
     }
 }
 

@@ -11,6 +11,7 @@
 
 mod address_rate;
 mod admission;
+mod alarms;
 mod answer;
 mod arrival;
 mod body;

@@ -62,6 +62,8 @@ pub const HANDLER_FAILURES: &str = "partykit_handler_failures_total";
 pub const COMMIT: &str = "partykit_commit_seconds";
 /// Counter: commits that failed.
 pub const COMMIT_FAILURES: &str = "partykit_commit_failures_total";
+/// Counter: alarms that rang in vain for the last time.
+pub const ALARMS_GIVEN_UP: &str = "partykit_alarms_given_up_total";
 /// Counter: clients that were closed because they read too slowly.
 pub const SLOW_CLIENTS: &str = "partykit_slow_clients_total";
 /// Counter: WebSocket handshakes that were not answered with 101, by `status`. Of known parties only.
@@ -71,7 +73,8 @@ pub const HANDSHAKES_REFUSED: &str = "partykit_handshakes_refused_total";
 pub const EVENTS_REFUSED: &str = "partykit_events_refused_total";
 
 /// All handlers that are known here; their histograms are asked for once.
-const HANDLERS: [Handler; 7] = [
+const HANDLERS: [Handler; 8] = [
+    Handler::OnAlarm,
     Handler::OnClose,
     Handler::OnConnect,
     Handler::OnError,
@@ -159,6 +162,7 @@ impl Meter {
     pub(crate) fn observe(&self, fact: Fact) {
         let of = || self.party.clone();
         match fact {
+            Fact::AlarmGivenUp => counter!(ALARMS_GIVEN_UP, "party" => of()).increment(1),
             Fact::Broadcast { receivers } => add(&self.broadcasts, 1, receivers),
             Fact::Committed { took, failed } => {
                 self.commits.record(took);
@@ -231,6 +235,7 @@ pub(crate) fn describe() {
         (BROADCAST_DELIVERIES, Unit::Count, "Connections to which broadcasts went"),
         (HANDLER_FAILURES, Unit::Count, "Handlers that failed"),
         (COMMIT_FAILURES, Unit::Count, "Commits that failed"),
+        (ALARMS_GIVEN_UP, Unit::Count, "Alarms that rang in vain for the last time"),
         (SLOW_CLIENTS, Unit::Count, "Clients that were closed because they read too slowly"),
         (HANDSHAKES_REFUSED, Unit::Count, "WebSocket handshakes that were not answered with 101"),
         (EVENTS_REFUSED, Unit::Count, "Events that a room did not take, by reason"),

@@ -91,6 +91,7 @@ impl Shutdown {
 
     async fn bring_down(&self, host: &TokioHost) {
         info!("shutting down");
+        host.alarms().stop();
         let rooms = host.registry().close();
         let drained = join_all(rooms.iter().map(RoomCell::drain));
         if timeout(HANDLERS, drained).await.is_err() {

@@ -1,4 +1,4 @@
-use std::{cell::Cell, ops::Bound};
+use std::{cell::Cell, ops::Bound, panic::AssertUnwindSafe};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -155,7 +155,12 @@ impl Backend for ObjectBackend {
         if epoch.0 != self.epoch.get() {
             return Err(BackendError::StaleEpoch(epoch));
         }
-        let applied = self.storage.transaction_sync(&mut || self.apply(&batch));
+        // A panic in there leaves the transaction undone, and nothing else of this is touched.
+        let work = AssertUnwindSafe((self, &batch));
+        let applied = self.storage.transaction_sync(&mut || {
+            let work = &work;
+            work.0.0.apply(work.0.1)
+        });
         applied.map_err(failed)?;
         self.has_table.set(true);
         Ok(())

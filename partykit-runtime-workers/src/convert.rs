@@ -12,11 +12,12 @@ use partykit_core::{
 };
 use send_wrapper::SendWrapper;
 use wasm_bindgen::{JsCast, JsValue};
-use wasm_bindgen_futures::{JsFuture, spawn_local};
+use wasm_bindgen_futures::JsFuture;
 
 use crate::{
     envelope::{header_value, latin1},
     js::{self, JsHeaders, JsReader, JsRequest, JsResponse, JsWriter, TransformStream},
+    promise::spawn,
 };
 
 /// The head of a request that came in, made fit for users: no internal headers.
@@ -126,7 +127,7 @@ pub(crate) fn to_js(response: Response) -> Result<JsResponse, JsValue> {
     }
     let pipe = TransformStream::new()?;
     let response = JsResponse::new(&pipe.readable()?, &init)?;
-    spawn_local(write_out(body, pipe.writer()?));
+    spawn(write_out(body, pipe.writer()?));
     Ok(response)
 }
 
@@ -148,6 +149,7 @@ pub(crate) fn outward(response: &JsResponse) -> Result<HeaderMap, BoxError> {
 }
 
 /// An exception as an error.
+#[allow(clippy::needless_pass_by_value, reason = "what `map_err` gives")]
 pub(crate) fn thrown(error: JsValue) -> BoxError {
     js::describe(&error).into()
 }

@@ -18,7 +18,6 @@ use partykit_core::{
     runtime::{Chain, Origins, Visitor, answer, failure},
 };
 use wasm_bindgen::{JsCast, JsValue};
-use wasm_bindgen_futures::future_to_promise;
 
 use crate::{
     Env, convert,
@@ -27,8 +26,9 @@ use crate::{
     log,
     object::fit,
     parties::{Parties, Party},
+    promise::promise,
     stub::{Stub, StubError},
-    timers::Timers,
+    timers::pause,
 };
 
 /// How long a before-hook, or the fallback, may take: as long as a handler unless told otherwise.
@@ -39,7 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub fn fetch(parties: &'static Parties, request: JsValue, env: JsValue) -> Promise {
     log::init();
     let entry = Entry { parties, env: Env::new(env) };
-    future_to_promise(async move {
+    promise(async move {
         let response = match entry.answer(request.unchecked_into()).await {
             Ok(response) => response,
             Err(error) => convert::to_js(failed(error))?,
@@ -243,11 +243,8 @@ async fn admit(name: &str, hook: BoxFuture<'static, Result<Admit>>) -> Result<Ad
 ///
 /// The answer for the client, when the function panics (where that can be noticed) or takes too long.
 async fn guard<T>(name: &str, work: impl Future<Output = T>) -> Result<T, Response> {
-    let timers = Timers::new();
-    timers.work(true);
-    let over = timers.sleep_until(timers.clock().elapsed() + PATIENCE);
     let work = AssertUnwindSafe(work).catch_unwind();
-    match select(pin!(work), over).await {
+    match select(pin!(work), pin!(pause(PATIENCE))).await {
         Either::Left((Ok(result), _)) => Ok(result),
         // The hook of panics has the detail.
         Either::Left((Err(_), _)) => Err(failed(format_args!("{name} panicked"))),

@@ -159,7 +159,7 @@ mod tests {
         *request.method_mut() = Method::PUT;
         *request.uri_mut() = "http://h.com/parties/main/caf%C3%A9?a=%25&b=é".parse().unwrap();
         let odd = HeaderValue::from_bytes(b"\xff \xe9 100%").unwrap();
-        request.headers_mut().append("x-odd", odd.clone());
+        request.headers_mut().append("x-odd", odd);
         request.headers_mut().append("x-odd", HeaderValue::from_static("two"));
         let props = serde_json::json!({ "name": "Jürgen\n", "n": u64::MAX });
         let request = Admission::new(request).props(&props).unwrap().into_request();

@@ -118,13 +118,13 @@ macro_rules! __class {
             use $crate::__private::{JsValue, Object, Promise};
 
             #[wasm_bindgen::prelude::wasm_bindgen(
-                        wasm_bindgen = $crate::__private::wasm_bindgen
-                    )]
+                                                wasm_bindgen = $crate::__private::wasm_bindgen
+                                            )]
             pub struct $class(Object);
 
             #[wasm_bindgen::prelude::wasm_bindgen(
-                        wasm_bindgen = $crate::__private::wasm_bindgen
-                    )]
+                                                wasm_bindgen = $crate::__private::wasm_bindgen
+                                            )]
             impl $class {
                 #[wasm_bindgen(constructor)]
                 pub fn new(ctx: JsValue, env: JsValue) -> ::std::result::Result<Self, JsValue> {
@@ -136,23 +136,23 @@ macro_rules! __class {
                 }
 
                 #[wasm_bindgen(js_name = webSocketMessage)]
-                pub fn web_socket_message(&self, ws: JsValue, message: JsValue) -> JsValue {
+                pub fn web_socket_message(&self, ws: &JsValue, message: &JsValue) -> JsValue {
                     self.0.message(ws, message)
                 }
 
                 #[wasm_bindgen(js_name = webSocketClose)]
                 pub fn web_socket_close(
                     &self,
-                    ws: JsValue,
-                    code: JsValue,
-                    reason: JsValue,
-                    clean: JsValue,
+                    ws: &JsValue,
+                    code: &JsValue,
+                    reason: &JsValue,
+                    clean: &JsValue,
                 ) -> JsValue {
                     self.0.close(ws, code, reason, clean)
                 }
 
                 #[wasm_bindgen(js_name = webSocketError)]
-                pub fn web_socket_error(&self, ws: JsValue, error: JsValue) -> JsValue {
+                pub fn web_socket_error(&self, ws: &JsValue, error: &JsValue) -> JsValue {
                     self.0.error(ws, error)
                 }
 

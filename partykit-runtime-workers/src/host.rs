@@ -7,7 +7,6 @@ use partykit_core::{
 };
 use send_wrapper::SendWrapper;
 use wasm_bindgen::JsValue;
-use wasm_bindgen_futures::{future_to_promise, spawn_local};
 
 use crate::{
     Env,
@@ -15,6 +14,7 @@ use crate::{
     clock::Clock,
     js::{self, State},
     parties::{Parties, Party},
+    promise::{promise, spawn},
     stub::Stub,
     timers::Timers,
 };
@@ -108,7 +108,7 @@ impl Host for ObjectHost {
 
     /// The room's tasks keep its object, see [`Object`](crate::Object).
     fn spawn(&self, task: BoxFuture<'static, ()>) {
-        spawn_local(task);
+        spawn(task);
     }
 
     fn start(&self, room: &Arc<RoomCell>) {
@@ -121,7 +121,7 @@ impl Host for ObjectHost {
             *slot.borrow_mut() = Some(self.party.drive(room.clone(), self.env.clone()));
             driver.running = slot.clone();
         }
-        spawn_local(poll_fn(move |cx| {
+        spawn(poll_fn(move |cx| {
             let Some(mut future) = slot.borrow_mut().take() else { return Poll::Ready(()) };
             let poll = future.as_mut().poll(cx);
             if poll.is_pending() {
@@ -153,7 +153,7 @@ impl Host for ObjectHost {
 
     fn tell(&self, to: RoomAddress, request: Request) {
         let Some((parties, party, env)) = self.to(&to) else { return };
-        let told = future_to_promise(async move {
+        let told = promise(async move {
             let (env, party) = (&env, &*party);
             let stub = Stub { env, settings: &parties.settings, party, address: &to };
             stub.tell(request).await;

@@ -22,6 +22,7 @@ mod local;
 mod log;
 mod object;
 mod parties;
+mod promise;
 mod settings;
 mod socket;
 mod stub;

@@ -18,7 +18,6 @@ use partykit_core::{
     runtime::{Attachment, Resumed, RoomCell, answer, failure},
 };
 use wasm_bindgen::{JsCast, JsValue};
-use wasm_bindgen_futures::future_to_promise;
 
 use crate::{
     Env,
@@ -30,6 +29,7 @@ use crate::{
     js::{self, AutoResponse, JsRequest, JsResponse, JsWebSocket, State, WebSocketPair},
     log,
     parties::Parties,
+    promise::promise,
     socket::{Frames, ObjectSocket, Verdict, close_with},
 };
 
@@ -125,7 +125,7 @@ impl Object {
     /// A request of an entry or of another room.
     pub fn fetch(&self, request: JsValue) -> Promise {
         let inner = self.0.clone();
-        future_to_promise(async move {
+        promise(async move {
             let response = match inner.answer(request.unchecked_into()).await {
                 Ok(response) => response,
                 Err(error) => convert::to_js(failure(js::fill_random, error))?,
@@ -135,13 +135,13 @@ impl Object {
     }
 
     /// A connection says something.
-    pub fn message(&self, ws: JsValue, message: JsValue) -> JsValue {
+    pub fn message(&self, ws: &JsValue, message: &JsValue) -> JsValue {
         let inner = &self.0;
         let Some(open) = inner.find(ws.unchecked_ref()) else { return JsValue::UNDEFINED };
         if open.socket.is_condemned() {
             return JsValue::UNDEFINED;
         }
-        let Some(message) = read(&message, inner.message_limit) else {
+        let Some(message) = read(message, inner.message_limit) else {
             let close = Close::new(CloseCode::TOO_BIG, "the message is too long");
             inner.hang_up(&open, close.ok());
             return inner.work();
@@ -155,12 +155,18 @@ impl Object {
     }
 
     /// A connection has ended.
-    pub fn close(&self, ws: JsValue, code: JsValue, reason: JsValue, clean: JsValue) -> JsValue {
-        let ws: JsWebSocket = ws.unchecked_into();
+    pub fn close(
+        &self,
+        ws: &JsValue,
+        code: &JsValue,
+        reason: &JsValue,
+        clean: &JsValue,
+    ) -> JsValue {
+        let ws: &JsWebSocket = ws.unchecked_ref();
         let code = code.as_f64().map_or(1006, |code| code as u16);
         let reason = reason.as_string().unwrap_or_default();
         let inner = &self.0;
-        if let Some(open) = inner.remove(&ws) {
+        if let Some(open) = inner.remove(ws) {
             inner.cell.closed(&open.connection, closed_with(code, &reason, clean.is_truthy()));
             open.socket.detach();
         }
@@ -178,10 +184,10 @@ impl Object {
     }
 
     /// A connection has ended badly: nothing more comes of it.
-    pub fn error(&self, ws: JsValue, error: JsValue) -> JsValue {
+    pub fn error(&self, ws: &JsValue, error: &JsValue) -> JsValue {
         let inner = &self.0;
         if let Some(open) = inner.remove(ws.unchecked_ref()) {
-            inner.cell.closed(&open.connection, Close::abnormal(js::describe(&error)));
+            inner.cell.closed(&open.connection, Close::abnormal(js::describe(error)));
             open.socket.detach();
         }
         inner.work()
@@ -194,7 +200,7 @@ impl Object {
         let rung = inner.cell.alarm();
         // Nobody waits for it: what this returns is pending for as long.
         drop(inner.work());
-        future_to_promise(async move {
+        promise(async move {
             if rung.await.is_err() {
                 let again: Timestamp = Clock::now() + ALARM_AGAIN;
                 let storage = inner.ctx.storage()?;
@@ -345,7 +351,7 @@ impl Inner {
         }
         self.host.timers().work(true);
         let (me, cell) = (Rc::downgrade(self), self.cell.clone());
-        let working = future_to_promise(async move {
+        let working = promise(async move {
             let reasons = cell.settled().await;
             if let Some(me) = me.upgrade() {
                 me.working.take();
@@ -382,7 +388,7 @@ impl Inner {
         }
         let (me, cell, timers) =
             (Rc::downgrade(self), self.cell.clone(), self.host.timers().clone());
-        let held = future_to_promise(async move {
+        let held = promise(async move {
             while !cell.settled().await.is_empty() {
                 let timer = timers.sleep_until(timers.clock().elapsed() + HOLD);
                 select(pin!(cell.changed()), timer).await;

@@ -28,9 +28,11 @@ struct Inner {
     /// The platform keeps it.
     kept: Cell<bool>,
     /// What is to be done when the room has closed it because of what its client did.
-    condemned: RefCell<Option<Box<dyn FnOnce(Close)>>>,
+    condemned: RefCell<Option<Condemned>>,
     is_condemned: Cell<bool>,
 }
+
+type Condemned = Box<dyn FnOnce(Close)>;
 
 /// How a connect ended.
 pub(crate) enum Verdict {

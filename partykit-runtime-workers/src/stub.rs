@@ -11,7 +11,7 @@ use crate::{
     envelope::{self, Asked, ENVELOPE, Envelope},
     js::{self, JsHeaders, JsRequest, JsResponse, Namespace},
     parties::Party,
-    timers::Timers,
+    timers::pause,
 };
 
 /// How often a room is asked before it counts as lost.
@@ -65,9 +65,7 @@ impl Stub<'_> {
             if !is("retryable") || tries >= TRIES {
                 return Err(StubError::Failed(text));
             }
-            let timers = Timers::new();
-            timers.work(true);
-            timers.sleep_until(timers.clock().elapsed() + PATIENCE * tries).await;
+            pause(PATIENCE * tries).await;
         }
     }
 

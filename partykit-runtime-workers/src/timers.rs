@@ -2,6 +2,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     future::Future,
+    panic::AssertUnwindSafe,
     pin::Pin,
     rc::{Rc, Weak},
     task::{Context, Poll, Waker},
@@ -26,7 +27,8 @@ pub(crate) struct Timers {
 impl Timers {
     pub(crate) fn new() -> Rc<Self> {
         Rc::new_cyclic(|me: &Weak<Self>| {
-            let me = me.clone();
+            // A waker that panics has been taken out before.
+            let me = AssertUnwindSafe(me.clone());
             Self {
                 clock: Clock::new(),
                 waiting: RefCell::default(),
@@ -34,6 +36,7 @@ impl Timers {
                 works: Cell::new(false),
                 armed: RefCell::default(),
                 ring: Closure::new(move || {
+                    let me = &me;
                     if let Some(timers) = me.upgrade() {
                         timers.ring();
                     }
@@ -97,6 +100,13 @@ impl Drop for Timers {
             let _ = js::clear_timeout(&timer);
         }
     }
+}
+
+/// Ends after `time`, whatever else there is.
+pub(crate) async fn pause(time: Duration) {
+    let timers = Timers::new();
+    timers.work(true);
+    timers.sleep_until(timers.clock.elapsed() + time).await;
 }
 
 /// See [`Timers::sleep_until`].

@@ -13,20 +13,23 @@ export function browser() {
   return chromium.launch({ executablePath: process.env.CHROMIUM || "/usr/bin/chromium", args: FLAGS });
 }
 
-/** The relay's page, in a browser context of its own, found by its `data-testid`s. */
-export class RelayPage {
+/** A page of a room, in a browser context of its own; its parts are found by their `data-testid`s. */
+class Page {
   /** The addresses of all requests and WebSockets. */
   requests = [];
   /** What the console said of errors, and exceptions. */
   errors = [];
 
-  /** Opens the page of a room, and waits until its two first clients are connected. */
-  static async open(browser, server, room, options) {
+  /**
+   * Opens the page of a room, and waits until it is ready. `prepare` does something before with the
+   * browser's page; the other options are those of the browser's context.
+   */
+  static async open(browser, server, room, { prepare, ...options } = {}) {
     const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
-    const page = new RelayPage(await context.newPage());
+    const page = new this(await context.newPage());
+    await prepare?.(page.page);
     await page.page.goto(`${server.url}/?${new URLSearchParams({ room })}`);
-    await page.client(0).is("connected");
-    await page.client(1).is("connected");
+    await page.ready();
     return page;
   }
 
@@ -44,6 +47,22 @@ export class RelayPage {
 
   part(testid) { return this.page.getByTestId(testid); }
 
+  /** Waits until a part of the page has this text. */
+  async shows(testid, text, within = this) {
+    await until(`${testid} says ${text}`, async () => (await within.part(testid).textContent()) === text, {
+      seen: async () => ({ testid, text: await within.part(testid).textContent() }),
+    });
+  }
+}
+
+/** The relay's page. */
+export class RelayPage extends Page {
+  /** Its two first clients are connected. */
+  async ready() {
+    await this.client(0).is("connected");
+    await this.client(1).is("connected");
+  }
+
   client(n) { return new PageClient(this, n); }
 
   /** Adds a client by its button, and waits until it is connected. */
@@ -54,13 +73,6 @@ export class RelayPage {
   }
 
   phase() { return this.part("room-phase").textContent(); }
-
-  /** Waits until a part of the page has this text. */
-  async shows(testid, text, within = this) {
-    await until(`${testid} says ${text}`, async () => (await within.part(testid).textContent()) === text, {
-      seen: async () => ({ testid, text: await within.part(testid).textContent() }),
-    });
-  }
 
   /** How much of its life the room slept, in per cent. */
   async slept() { return Number.parseFloat(await this.part("room-slept").textContent()); }
@@ -131,4 +143,58 @@ class PageClient {
     const read = async () => isDeepStrictEqual(await this.messages(), messages);
     await until(`reads ${JSON.stringify(messages)}`, read, { seen: () => this.messages() });
   }
+}
+
+/** The board's page. */
+export class BoardPage extends Page {
+  /** Its first items are there. */
+  ready() { return this.is("All changes saved"); }
+
+  /** Waits until it says this of its connection and its changes. */
+  is(state) { return this.shows("state", state); }
+
+  column(name) { return this.part(`column-${name}`); }
+
+  /** The card with this text. */
+  card(text) { return this.part("card").filter({ has: this.page.getByText(text, { exact: true }) }); }
+
+  /** Types a card into a column, and sends it with the Enter key. */
+  async add(column, text) {
+    await this.column(column).getByRole("textbox", { name: "Add a card" }).fill(text);
+    await this.column(column).getByRole("textbox", { name: "Add a card" }).press("Enter");
+  }
+
+  /** Presses one of a card's buttons. */
+  async press(text, button) {
+    await this.card(text).hover();
+    await this.card(text).getByTestId(button).click();
+  }
+
+  /** Types another text into a card. */
+  async rewrite(text, other) {
+    await this.card(text).getByTestId("text").click({ position: { x: 4, y: 8 } });
+    await this.page.keyboard.press("ControlOrMeta+A");
+    await this.page.keyboard.insertText(other);
+    await this.page.keyboard.press("Enter");
+  }
+
+  /** The columns, each with its cards as `text (colour, saved)`, the topmost first. */
+  async cards() {
+    return this.page.evaluate(() => Object.fromEntries(["todo", "doing", "done"].map((name) => {
+      const cards = document.querySelectorAll(`[data-testid=column-${name}] .card`);
+      const part = (card, name) => card.querySelector(`.${name}`).textContent;
+      return [name, [...cards].map((card) => `${part(card, "text")} (${card.dataset.color}, ${part(card, "saved")})`)];
+    })));
+  }
+
+  /** Waits until it has these cards, and no others. */
+  async has(cards) {
+    const wanted = { todo: [], doing: [], done: [], ...cards };
+    await until(`has ${JSON.stringify(wanted)}`, async () => isDeepStrictEqual(await this.cards(), wanted), {
+      seen: () => this.cards(),
+    });
+  }
+
+  /** How many cards are drawn. */
+  async count() { return this.part("card").count(); }
 }

@@ -9,22 +9,30 @@ const LISTENING = /listening on http:\/\/(\S+:(\d+))/;
 class Server {
   #child = null;
   #output = "";
+  #env;
 
-  /** `variable` names the binary; `cargo xtask node` sets it. `host` is where it is to listen. */
-  constructor(variable, host = "127.0.0.1:0") {
+  /**
+   * `variable` names the binary; `cargo xtask node` sets it. `host` is where it is to listen, `env` what
+   * its environment has beside ours.
+   */
+  constructor(variable, host = "127.0.0.1:0", env = {}) {
     this.host = host; // from the first start on with the port that it got, so that a restart keeps it
+    this.#env = env;
     this.binary = process.env[variable];
     if (!this.binary) throw new Error(`${variable} is not set: run \`cargo xtask node\``);
     process.once("exit", () => this.#child?.kill("SIGKILL"));
   }
 
   /** A server that listens. */
-  static start(host) { return new this(host).start(); }
+  static start(...args) { return new this(...args).start(); }
 
   /** Starts the process, and waits until it listens. */
   async start() {
     this.#output = "";
-    const child = (this.#child = spawn(this.binary, [this.host], { stdio: ["ignore", "pipe", "pipe"] }));
+    const child = (this.#child = spawn(this.binary, [this.host], {
+      env: { ...process.env, ...this.#env },
+      stdio: ["ignore", "pipe", "pipe"],
+    }));
     for (const stream of [child.stdout, child.stderr]) {
       stream.setEncoding("utf8").on("data", (text) => { this.#output += text; });
     }
@@ -95,4 +103,16 @@ export class Probe extends Server {
   sleep(room, party = "probe") { return this.post("/control/evict", { party, room }); }
 
   stats(room, party = "probe") { return this.ask("/control/stats", { party, room }); }
+}
+
+/** The board: one party, `board`, and its page at `/`. Keeps what it stores in the directory `data`. */
+export class Board extends Server {
+  constructor(data, host) { super("BOARD_BIN", host, { PARTYKIT_DATA: data }); }
+
+  /** Sends a request about a board's items, and returns status and JSON of the answer. */
+  async items(room, rest = "", { method = "GET", body } = {}) {
+    const answer = await fetch(`${this.url}/parties/board/${encodeURIComponent(room)}/items${rest}`,
+      { method, body: body === undefined ? undefined : JSON.stringify(body) });
+    return { status: answer.status, json: await answer.json() };
+  }
 }

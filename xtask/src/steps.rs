@@ -153,7 +153,7 @@ fn wasm(root: &Path) -> Outcome {
     };
     check("-p partykit-core -p partykit-runtime-workers")?;
     check("-p partykit-conformance --lib --no-default-features")?;
-    passed(check("-p echo -p relay --lib --no-default-features"))
+    passed(check("-p board -p echo -p relay --lib --no-default-features"))
 }
 
 fn node(root: &Path) -> Outcome {
@@ -165,9 +165,11 @@ fn node(root: &Path) -> Outcome {
         .ok_or_else(|| Failure::new("no Chromium: run `cargo xtask setup`, or set CHROMIUM"))?;
     Command::new(root, SERVERS).run()?;
     let mut npm = Command::new(&tests, "npm test").env("CHROMIUM", chromium);
-    for (variable, package, binary) in
-        [("RELAY_BIN", "relay", "relay"), ("PROBE_BIN", "partykit-conformance", "probe")]
-    {
+    for (variable, package, binary) in [
+        ("BOARD_BIN", "board", "board"),
+        ("PROBE_BIN", "partykit-conformance", "probe"),
+        ("RELAY_BIN", "relay", "relay"),
+    ] {
         if has_package(root, package) {
             npm = npm.env(variable, built(package, binary)?);
         }
@@ -186,6 +188,9 @@ fn workerd(root: &Path) -> Outcome {
     workers::Build::of("workerd-fixture").run(root)?;
     workers::Build::of("bench-party").run(root)?;
     let line = "cargo test -p partykit-workerd --test worker -- --ignored --skip unwinding";
+    workers::tests_passed(&Command::new(root, line).tee()?)?;
+    workers::Build::of("partykit-conformance").run(root)?;
+    let line = "cargo test -p partykit-conformance --test workerd -- --ignored --skip unwinding";
     workers::tests_passed(&Command::new(root, line).tee()?)
 }
 

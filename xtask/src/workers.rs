@@ -179,6 +179,10 @@ fn unwind(root: &Path) -> Outcome {
     Command::new(root, "rustup component add rust-src --toolchain nightly").run()?;
     Build::of("workerd-fixture").unwind().out(&out).run(root)?;
     let line = "cargo test -p partykit-workerd --test worker -- --ignored unwinding";
+    tests_passed(&Command::new(root, line).tee()?)?;
+    let out = root.join("conformance/build-unwind");
+    Build::of("partykit-conformance").unwind().out(&out).run(root)?;
+    let line = "cargo test -p partykit-conformance --test workerd -- --ignored unwinding";
     tests_passed(&Command::new(root, line).tee()?)
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Machine, turn::Turn};
-use crate::{Alarm, Batch, Timestamp, WakeUp, alarm::AlarmRow, fact::Fact};
+use super::{Effect, Machine, turn::Turn};
+use crate::{Alarm, Batch, Response, Timestamp, WakeUp, alarm::AlarmRow, fact::Fact};
 
 /// The alarm whose handler runs.
 pub(super) struct Ringing {
@@ -68,7 +68,8 @@ impl Machine {
         }
     }
 
-    /// The handler of an alarm failed: it rings again later, or never.
+    /// The handler of an alarm failed: it rings again later, or never. Whoever rang it learns of that
+    /// from the store.
     pub(super) fn retry_alarm(&mut self, now: Duration, turn: &mut Turn) {
         let Some(ringing) = turn.ringing.take().filter(|_| !turn.void) else { return };
         let wall = ringing.wall + now.saturating_sub(ringing.now);
@@ -79,6 +80,9 @@ impl Machine {
         let batch = alarm_batch(next);
         self.gate.write();
         self.gate.add(batch, turn.author());
+        if let Some(reply) = turn.reply.take() {
+            self.emit(None, Effect::Respond(reply, Ok(Response::default())));
+        }
     }
 
     fn write_alarm(&mut self, row: Option<AlarmRow>) {

@@ -55,7 +55,8 @@ impl<'a, T: 'a> RowStream<'a, T> {
             let value = value(&key, bytes)?;
             Ok((key, value))
         });
-        Self { rows: Box::pin(rows) }
+        // Who asks after the end is told of the end.
+        Self { rows: Box::pin(rows.fuse()) }
     }
 
     /// The next row; `None` after the last one.

@@ -1,22 +1,15 @@
 //! What anyone was told is durable: nothing that follows a write leaves before that write.
 
-use std::{
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{pin::pin, sync::Arc};
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::FutureExt;
-use partykit_core::{
-    Backend, BackendError, Batch, Claim, CloseCode, Epoch, FaultyBackend, KeyRange, MemoryBackend,
-    Message, Refusal, RoomAddress, Timestamp,
-};
+use partykit_core::{CloseCode, FaultyBackend, MemoryBackend, Message, Refusal};
 
-use crate::script::{NOTHING, heard, test, told, wish};
+use crate::{
+    script::{NOTHING, heard, test, told, wish},
+    watched::Watched,
+};
 
 #[test]
 fn what_follows_a_write_waits_for_its_commit_and_what_precedes_it_does_not() {
@@ -214,8 +207,8 @@ fn a_commit_that_failed_after_all_was_stored_is_read_anew() {
 #[test]
 fn handlers_that_end_while_a_commit_is_in_flight_share_the_next() {
     test(async |stage| {
-        let counting = Counting::default();
-        let store = FaultyBackend::new(counting.clone(), 1);
+        let watched = Watched::default();
+        let store = FaultyBackend::new(watched.clone(), 1);
         let room = stage.on_backend(store.clone());
         let ada = room.connect("ada").await;
         store.hold_commits();
@@ -225,7 +218,7 @@ fn handlers_that_end_while_a_commit_is_in_flight_share_the_next() {
         assert_eq!(store.held_commits(), 1, "one commit in flight");
         store.release_commits();
         room.settle().await;
-        assert_eq!(counting.commits.load(Ordering::Relaxed), 2);
+        assert_eq!(watched.commits(), 2);
         assert_eq!(heard(&ada), ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
         assert_eq!(room.rows(partykit_core::List::new()).await.len(), 10);
     });
@@ -302,58 +295,4 @@ fn a_broadcast_is_one_message_for_all() {
         assert_eq!(one, Message::from("hello"));
         assert_eq!(one.as_bytes().as_ptr(), other.as_bytes().as_ptr());
     });
-}
-
-/// Counts commits.
-#[derive(Clone, Default)]
-struct Counting {
-    inner: MemoryBackend,
-    commits: Arc<AtomicUsize>,
-}
-
-#[async_trait]
-impl Backend for Counting {
-    async fn claim(&self, room: &RoomAddress) -> Result<Claim, BackendError> {
-        self.inner.claim(room).await
-    }
-
-    async fn read(
-        &self,
-        room: &RoomAddress,
-        keys: &[Bytes],
-    ) -> Result<Vec<Option<Bytes>>, BackendError> {
-        self.inner.read(room, keys).await
-    }
-
-    async fn scan(
-        &self,
-        room: &RoomAddress,
-        range: &KeyRange,
-        reverse: bool,
-        limit: usize,
-    ) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
-        self.inner.scan(room, range, reverse, limit).await
-    }
-
-    async fn commit(
-        &self,
-        room: &RoomAddress,
-        epoch: Epoch,
-        batch: Batch,
-    ) -> Result<(), BackendError> {
-        self.commits.fetch_add(1, Ordering::Relaxed);
-        self.inner.commit(room, epoch, batch).await
-    }
-
-    async fn wake_ups(
-        &self,
-        after: Option<&(Timestamp, RoomAddress)>,
-        limit: usize,
-    ) -> Result<Vec<(Timestamp, RoomAddress)>, BackendError> {
-        self.inner.wake_ups(after, limit).await
-    }
-
-    fn release(&self, room: &RoomAddress, epoch: Epoch) {
-        self.inner.release(room, epoch);
-    }
 }

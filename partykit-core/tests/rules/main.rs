@@ -2,6 +2,7 @@
 //! breaking it would threaten. The rooms are real ones, run by `TestRoom`, or by [`world`] where a test
 //! needs several rooms or a runtime's view of one.
 
+mod alarms;
 mod calls;
 mod connect;
 mod connections;
@@ -13,6 +14,8 @@ mod sleep;
 mod start;
 mod state;
 mod storage;
+mod stream;
 mod tasks;
 mod transparency;
+mod watched;
 mod world;

@@ -11,8 +11,9 @@ use futures_core::future::BoxFuture;
 use futures_executor::block_on;
 use futures_util::FutureExt;
 use partykit_core::{
-    Backend, BoxError, Close, Connection, FaultyBackend, HandlerError, KeepAwake, List,
+    Alarm, Backend, BoxError, Close, Connection, FaultyBackend, HandlerError, KeepAwake, List,
     MemoryBackend, Message, Request, RequestExt, Response, Result, Room, Server, TaskResult,
+    Timestamp,
     testing::{TestRoom, TestRoomBuilder},
 };
 
@@ -59,7 +60,7 @@ impl Stage {
         self.builder().backend(Arc::new(backend)).build()
     }
 
-    /// What `handler` does from now on: `start`, `connect`, `close`, `error` or `task`.
+    /// What `handler` does from now on: `alarm`, `start`, `connect`, `close`, `error` or `task`.
     pub(crate) fn on(&self, handler: &'static str, program: &str) {
         self.state().programs.insert(handler, program.to_owned());
     }
@@ -176,6 +177,14 @@ impl Server for Script {
         Ok(Response::new(said.join(" ").into()))
     }
 
+    async fn on_alarm(&mut self, room: &Room, alarm: Alarm) -> Result {
+        let (now, due) = (seconds(room.now()), seconds(alarm.scheduled));
+        let retry =
+            if alarm.retries > 0 { format!(" retry {}", alarm.retries) } else { String::new() };
+        self.stage.note(format!("alarm at {now} due {due}{retry}"));
+        self.play("alarm", room, None).await
+    }
+
     async fn on_task(&mut self, room: &Room, result: TaskResult) -> Result {
         let (name, last) = (result.name(), if result.is_last() { "." } else { ".." });
         let value = result.value::<String>().unwrap_or_else(|error| error.to_string());
@@ -276,7 +285,16 @@ impl<'a> Run<'a> {
             "clear" => storage.delete_all(),
             "sync" => storage.sync().await?,
             "state" => somebody()?.set_state(rest)?,
+            // An alarm so many seconds after the beginning of the test.
+            "alarm" => storage.set_alarm(Timestamp::from_millis(
+                EPOCH.checked_add_signed(1000 * rest.parse::<i64>()?).ok_or("a moment")?,
+            ))?,
+            "noalarm" => storage.delete_alarm(),
             // Looking.
+            "alarm?" => {
+                let at = storage.alarm().await?.map(|at| seconds(at).to_string());
+                stage.note(format!("alarm={}", at.as_deref().unwrap_or("none")));
+            }
             "get" => {
                 let value = storage.get::<String>(rest).await?;
                 stage.note(format!("{rest}={}", value.as_deref().unwrap_or("none")));
@@ -362,3 +380,11 @@ pub(crate) fn heard(client: &partykit_core::testing::TestConnection) -> Vec<Stri
 
 /// What was received, by a client that nobody spoke to.
 pub(crate) const NOTHING: [&str; 0] = [];
+
+/// When the clock of a test begins, in milliseconds.
+const EPOCH: u64 = 1_704_067_200_000;
+
+/// Seconds since the beginning of the test.
+pub(crate) fn seconds(at: Timestamp) -> i64 {
+    (at.as_millis().cast_signed() - EPOCH.cast_signed()) / 1000
+}

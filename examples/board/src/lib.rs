@@ -1,0 +1,70 @@
+//! A shared board of cards. One row for each item, read when it is needed; a change is a transaction,
+//! and whoever hears "saved" can rely on it: it is said after the commit.
+//!
+//! Read [`Items`] first: that is the store. [`Ask`] and [`Event`] are what travels.
+
+mod item;
+mod items;
+mod protocol;
+mod requests;
+
+pub use item::{Color, Column, Invalid, Item, ItemId, Place, Text};
+pub use items::{Changes, Items, MAX_ITEMS, MAX_PAGE, Page, Refused};
+pub use protocol::{Ask, Change, Event};
+
+use partykit::{Close, Connection, Message, Options, Request, Response, Result, Room, Server};
+
+/// The board's server. It has no fields: all that it knows is in storage, and is read on demand.
+#[derive(Debug, Default)]
+pub struct Board;
+
+impl Server for Board {
+    /// An item has at most 2,000 bytes of text; no message is much longer.
+    fn options() -> Options {
+        Options::new().hibernate(true).max_message(16 << 10).max_request_body(16 << 10)
+    }
+
+    async fn on_connect(&mut self, room: &Room, _: &Connection, _: &Request) -> Result {
+        announce(room)
+    }
+
+    /// What a client asks wrongly is answered, and changes nothing. An `Err` of this function is a
+    /// failure of ours: then all that it wrote is undone, and nothing that it said after that leaves.
+    async fn on_message(&mut self, room: &Room, sender: &Connection, message: Message) -> Result {
+        let items = Items::of(room);
+        match message.json() {
+            Ok(Ask::Page { before, limit }) => {
+                let page = items.page(before.as_ref(), limit).await?;
+                sender.send(Message::from_json(&Event::Page { before, page })?);
+            }
+            Ok(Ask::Change { op, change }) => match items.apply(change).await? {
+                Ok(event) => {
+                    // Both wait for the commit, as does everything that is said after a write.
+                    room.broadcast(Message::from_json(&event)?).send();
+                    sender.send(Message::from_json(&Event::Saved { op })?);
+                }
+                Err(refused) => sender.send(refusal(Some(op), &refused)?),
+            },
+            Err(error) => sender.send(refusal(protocol::op(&message), &error)?),
+        }
+        Ok(())
+    }
+
+    async fn on_close(&mut self, room: &Room, _: &Connection, _: Close) -> Result {
+        announce(room)
+    }
+
+    async fn on_request(&mut self, room: &Room, request: Request) -> Result<Response> {
+        requests::answer(room, &request).await
+    }
+}
+
+/// Tells everybody how many are here.
+fn announce(room: &Room) -> Result {
+    room.broadcast(Message::from_json(&Event::People { count: room.count() })?).send();
+    Ok(())
+}
+
+fn refusal(op: Option<u64>, reason: &impl ToString) -> Result<Message> {
+    Ok(Message::from_json(&Event::Refused { op, reason: reason.to_string() })?)
+}

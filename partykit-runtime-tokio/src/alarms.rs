@@ -1,0 +1,242 @@
+//! Who rings the alarms of all rooms: one task for a runtime, which sleeps until the first of them. An
+//! alarm that is not due is nothing but its entry in the store.
+
+use std::{
+    collections::{HashMap, HashSet, hash_map::Entry},
+    fmt,
+    future::pending,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use partykit_core::{RoomAddress, Timestamp, runtime::Host};
+use tokio::{
+    sync::Notify,
+    task::JoinHandle,
+    time::{Instant, sleep, sleep_until},
+};
+use tracing::warn;
+
+use crate::host::TokioHost;
+
+/// So many alarms ring at a time; others that are due wait for one of them.
+const RINGING: usize = 256;
+
+/// So many entries are read at once.
+const PAGE: usize = 64;
+
+/// The wall clock may be set while the task sleeps, and the machine may be suspended: it looks this often.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// How long a room that could not be asked is left alone at first; twice as long each further time.
+const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+/// At most.
+const BACKOFF: Duration = Duration::from_secs(30);
+
+/// What the rooms tell the task.
+pub(crate) struct Alarms {
+    told: Mutex<Told>,
+    changed: Notify,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Told {
+    /// The task looks by itself at this time: it need not be told of later ones.
+    looks_at: Timestamp,
+    /// Rooms whose alarms were due when they were set.
+    due: HashSet<RoomAddress>,
+}
+
+impl Alarms {
+    pub(crate) fn new() -> Arc<Self> {
+        let told = Told { looks_at: NEVER, due: HashSet::new() };
+        Arc::new(Self { told: Mutex::new(told), changed: Notify::new(), task: Mutex::new(None) })
+    }
+
+    /// Begins to ring the alarms in the store.
+    pub(crate) fn start(self: &Arc<Self>, host: &Arc<TokioHost>) {
+        let ringer = Ringer {
+            alarms: self.clone(),
+            host: Arc::downgrade(host),
+            rooms: HashMap::new(),
+            ringing: FuturesUnordered::new(),
+            resting: FuturesUnordered::new(),
+            after: None,
+            failures: 0,
+        };
+        *lock(&self.task) = Some(host.tokio().spawn(ringer.run()));
+    }
+
+    /// A room wants to be woken at this time.
+    pub(crate) fn set(&self, room: &RoomAddress, at: Timestamp, now: Timestamp) {
+        let mut told = lock(&self.told);
+        if at <= now {
+            told.due.insert(room.clone());
+        } else if at < told.looks_at {
+            told.looks_at = at;
+        } else {
+            return;
+        }
+        drop(told);
+        self.changed.notify_one();
+    }
+
+    /// Rings no more. Alarms that are not over stay in the store.
+    pub(crate) fn stop(&self) {
+        if let Some(task) = lock(&self.task).take() {
+            task.abort();
+        }
+    }
+}
+
+impl fmt::Debug for Alarms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Alarms").finish_non_exhaustive()
+    }
+}
+
+const NEVER: Timestamp = Timestamp::from_millis(u64::MAX);
+
+/// The task.
+struct Ringer {
+    alarms: Arc<Alarms>,
+    host: Weak<TokioHost>,
+    rooms: HashMap<RoomAddress, Busy>,
+    /// Ends with a room, and whether all is well there.
+    ringing: FuturesUnordered<BoxFuture<'static, (RoomAddress, bool)>>,
+    /// Ends with a room that is to be asked again.
+    resting: FuturesUnordered<BoxFuture<'static, RoomAddress>>,
+    /// The last entry of the store that was looked at: those before it are over, or in `rooms`.
+    after: Option<(Timestamp, RoomAddress)>,
+    /// How often the store has failed in a row.
+    failures: u32,
+}
+
+/// A room whose alarm rings, or could not ring and will be asked again.
+#[derive(Default)]
+struct Busy {
+    /// How often it has failed in a row.
+    failures: u32,
+    /// Another alarm has become due meanwhile.
+    again: bool,
+}
+
+impl Ringer {
+    async fn run(mut self) {
+        loop {
+            let Some(host) = self.host.upgrade() else { return };
+            let next = self.look(&host).await;
+            drop(host);
+            let alarms = self.alarms.clone();
+            tokio::select! {
+                () = sleep_or_not(next) => {}
+                () = alarms.changed.notified() => {}
+                Some((room, well)) = self.ringing.next() => self.rung(room, well),
+                Some(room) = self.resting.next() => self.ask(room),
+            }
+        }
+    }
+
+    /// Rings all that is due, as far as there is room for it; says when to look again.
+    async fn look(&mut self, host: &Arc<TokioHost>) -> Option<Instant> {
+        let due = {
+            let mut told = lock(&self.alarms.told);
+            // Whatever is set while the store is asked is to be told.
+            told.looks_at = NEVER;
+            std::mem::take(&mut told.due)
+        };
+        due.into_iter().for_each(|room| self.ring(room));
+        loop {
+            if self.ringing.len() >= RINGING {
+                return None;
+            }
+            let now = host.now();
+            let page = match host.backend().wake_ups(self.after.as_ref(), PAGE).await {
+                Ok(page) => page,
+                Err(error) => {
+                    let wait = backoff(self.failures);
+                    self.failures += 1;
+                    warn!("alarms could not be read, and are again in {wait:?}: {error}");
+                    return Some(Instant::now() + wait);
+                }
+            };
+            self.failures = 0;
+            let is_last = page.len() < PAGE;
+            for (at, room) in page {
+                if at > now {
+                    let mut told = lock(&self.alarms.told);
+                    told.looks_at = told.looks_at.min(at);
+                    return Some(Instant::now() + told.looks_at.since(now).min(LOOK));
+                }
+                self.after = Some((at, room.clone()));
+                self.ring(room);
+            }
+            if is_last {
+                let told = lock(&self.alarms.told);
+                let wait = told.looks_at.since(now).min(LOOK);
+                return (told.looks_at != NEVER).then(|| Instant::now() + wait);
+            }
+        }
+    }
+
+    fn ring(&mut self, room: RoomAddress) {
+        match self.rooms.entry(room.clone()) {
+            Entry::Occupied(busy) => busy.into_mut().again = true,
+            Entry::Vacant(entry) => {
+                entry.insert(Busy::default());
+                self.ask(room);
+            }
+        }
+    }
+
+    /// Tells a room that its alarm may be due.
+    fn ask(&mut self, room: RoomAddress) {
+        let Some(host) = self.host.upgrade() else { return };
+        let Some(party) = host.party(room.party()) else {
+            warn!(%room, "an alarm of a party that is not there waits for it");
+            self.rooms.remove(&room);
+            return;
+        };
+        let rings = host.enter(party, &room, |cell| cell.alarm());
+        self.ringing.push(Box::pin(async move {
+            let well = match rings {
+                Ok(rings) => rings.await.is_ok(),
+                Err(_) => false,
+            };
+            (room, well)
+        }));
+    }
+
+    fn rung(&mut self, room: RoomAddress, well: bool) {
+        let Some(busy) = self.rooms.get_mut(&room) else { return };
+        if !well {
+            let wait = backoff(busy.failures);
+            busy.failures += 1;
+            return self.resting.push(Box::pin(async move {
+                sleep(wait).await;
+                room
+            }));
+        }
+        let again = busy.again;
+        self.rooms.remove(&room);
+        if again {
+            self.ring(room);
+        }
+    }
+}
+
+async fn sleep_or_not(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until).await,
+        None => pending().await,
+    }
+}
+
+fn backoff(failures: u32) -> Duration {
+    BACKOFF_FIRST.saturating_mul(1 << failures.min(5)).min(BACKOFF)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
