@@ -6,7 +6,7 @@ mod storm;
 mod wake;
 mod workers;
 
-use std::{fs, time::Duration};
+use std::{fs, io::ErrorKind, time::Duration};
 
 use partykit::Result;
 
@@ -109,8 +109,10 @@ pub(crate) fn all(plan: &Plan) -> Result<bool> {
     let text = report.markdown(&plan.sizes);
     println!("{text}");
     if let Some(path) = &plan.write {
-        // There may be none yet.
-        let document = fs::read_to_string(path).unwrap_or_default();
+        let document = match fs::read_to_string(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            document => document?,
+        };
         fs::write(path, plan.part().put(&document, &text))?;
     }
     let missed = report.missed();
