@@ -124,7 +124,7 @@ impl Report {
     }
 
     pub(crate) fn markdown(&self, sizes: &Sizes) -> String {
-        let mut text = self.part.introduction().to_owned();
+        let mut text = self.part.introduction();
         text.push_str(&machine());
         text.push_str(&self.part.scale(sizes));
         let ours = self.part.ours().name();
