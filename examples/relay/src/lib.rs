@@ -16,8 +16,7 @@ impl Server for Relay {
     }
 
     async fn on_connect(&mut self, room: &Room, _: &Connection, _: &Request) -> Result {
-        announce(room);
-        Ok(())
+        announce(room)
     }
 
     async fn on_message(&mut self, room: &Room, sender: &Connection, message: Message) -> Result {
@@ -26,13 +25,13 @@ impl Server for Relay {
     }
 
     async fn on_close(&mut self, room: &Room, _: &Connection, _: Close) -> Result {
-        announce(room);
-        Ok(())
+        announce(room)
     }
 }
 
 /// Tells everybody how many are here.
-fn announce(room: &Room) {
+fn announce(room: &Room) -> Result {
     let (count, mode) = (room.count(), if room.count() > 1 { "multi" } else { "solo" });
     room.broadcast(format!(r#"{{"type":"connections","count":{count},"mode":"{mode}"}}"#)).send();
+    Ok(())
 }

@@ -10,6 +10,16 @@ use crate::{
 };
 
 /// A connection that comes back to its room, see [`RoomCell::resume`].
+///
+/// ```
+/// use std::sync::Arc;
+/// use partykit_core::runtime::{Attachment, AttachmentError, Resumed, Socket};
+///
+/// fn read(kept: &[u8], socket: Arc<dyn Socket>) -> Result<Resumed, AttachmentError> {
+///     Ok(Resumed { attachment: Attachment::decode(kept)?, socket, closing: false })
+/// }
+/// # let _ = read;
+/// ```
 #[derive(Clone)]
 #[allow(clippy::exhaustive_structs, reason = "made by runtimes")]
 pub struct Resumed {
