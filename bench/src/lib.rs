@@ -5,6 +5,9 @@
 //! tokio-tungstenite; it only echoes). The process that measures is the clients, all of them on one
 //! epoll loop, over loopback.
 //!
+//! Workers are measured apart, `cargo xtask bench --only workers`: the same party in `workerd` beside one
+//! of PartyServer's, and beside itself on Tokio.
+//!
 //! A figure by itself says as much of the machine and of what else it did as of the server. So what
 //! counts are ratios, each of two servers that took turns in the same run; a ratio is the median over
 //! those turns. Processor time is what the kernel's scheduler counted for the server's threads, memory
@@ -18,6 +21,7 @@ mod options;
 mod protocol;
 mod report;
 mod server;
+mod sleeper;
 mod store;
 
 use std::process::ExitCode;

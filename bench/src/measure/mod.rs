@@ -5,8 +5,9 @@ mod crowd;
 mod memory;
 mod storm;
 mod wake;
+mod workers;
 
-use std::{fs, time::Duration};
+use std::{fs, io::ErrorKind, time::Duration};
 
 use partykit::Result;
 
@@ -34,6 +35,14 @@ pub(crate) struct Sizes {
     pub(crate) wakes: usize,
     /// Connections whose memory is measured.
     pub(crate) idle: usize,
+    /// Those that hear a broadcast of a Worker's room.
+    pub(crate) worker_crowd: usize,
+    /// Rooms of Workers that are woken in a turn, each as often as others.
+    pub(crate) worker_rooms: usize,
+    /// Connections of a Worker's room whose memory is measured. `workerd` needs two descriptors for each.
+    pub(crate) worker_idle: usize,
+    /// How often the servers take turns with that.
+    pub(crate) worker_memory_turns: usize,
     /// How long an allocator may take at most to give memory back.
     pub(crate) rest: Duration,
 }
@@ -50,6 +59,10 @@ impl Sizes {
         wake_rooms: 200,
         wakes: 3,
         idle: 10_000,
+        worker_crowd: 1_000,
+        worker_rooms: 100,
+        worker_idle: 3_000,
+        worker_memory_turns: 3,
         rest: Duration::MAX,
     };
 
@@ -64,6 +77,10 @@ impl Sizes {
         wake_rooms: 10,
         wakes: 2,
         idle: 500,
+        worker_crowd: 200,
+        worker_rooms: 10,
+        worker_idle: 300,
+        worker_memory_turns: 1,
         rest: Duration::from_millis(100),
     };
 }
@@ -74,13 +91,14 @@ impl Sizes {
 ///
 /// When something is not measured but broken.
 pub(crate) fn all(plan: &Plan) -> Result<bool> {
-    let mut report = Report::default();
+    let mut report = Report::new(plan.part());
     for (name, take) in [
         ("crowd", crowd::take as fn(&Sizes, &mut Report) -> Result<()>),
         ("storm", storm::take),
         ("wake", wake::take),
         ("memory", memory::take),
         ("commits", commits::take),
+        ("workers", workers::take),
     ] {
         if plan.takes(name) {
             eprintln!("measuring: {name}");
@@ -93,7 +111,11 @@ pub(crate) fn all(plan: &Plan) -> Result<bool> {
     let text = report.markdown(&plan.sizes);
     println!("{text}");
     if let Some(path) = &plan.write {
-        fs::write(path, text)?;
+        let document = match fs::read_to_string(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            document => document?,
+        };
+        fs::write(path, plan.part().put(&document, &text))?;
     }
     let missed = report.missed();
     for goal in &missed {

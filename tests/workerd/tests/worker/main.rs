@@ -3,6 +3,7 @@
 //! All of it needs `workerd`, which a checkout has only after `cargo xtask setup`: `cargo xtask workerd`
 //! builds the fixture and runs what is ignored otherwise.
 
+mod crowd;
 mod failing;
 mod sleeping;
 mod support;
