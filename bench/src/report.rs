@@ -94,6 +94,17 @@ impl Report {
         self.claims.push(Claim { measure, beside, values: vec![value], goal: Some(goal) });
     }
 
+    /// Values, one for each turn, that are no ratio of two servers and may have a goal.
+    pub(crate) fn claim_each(
+        &mut self,
+        measure: &'static str,
+        beside: &'static str,
+        values: Vec<f64>,
+        goal: Option<Goal>,
+    ) {
+        self.claims.push(Claim { measure, beside, values, goal });
+    }
+
     /// Judges nothing.
     pub(crate) fn forget_goals(&mut self) {
         for claim in &mut self.claims {
@@ -202,8 +213,8 @@ fn machine() -> String {
 fn scale(sizes: &Sizes) -> String {
     format!(
         "Sizes: {} turns; {} connections in one room, {} of them asking for echoes; a storm in {} rooms \
-         of {};\n{} wakes in {} rooms; memory of {} connections. Messages of 64 bytes. Servers with \
-         jemalloc unless\nsaid otherwise, since an allocator is chosen by whoever builds the server.\n",
+         of {};\n{} wakes in {} rooms; memory of {} connections; {} rooms that sleep; {} alarms that are not due.\n\
+         Messages of 64 bytes. Servers with jemalloc unless said otherwise, since an allocator is chosen by whoever builds the server.\n",
         sizes.turns,
         sizes.crowd,
         sizes.active,
@@ -211,7 +222,9 @@ fn scale(sizes: &Sizes) -> String {
         sizes.storm_talkers,
         sizes.wake_rooms * sizes.wakes,
         sizes.wake_rooms,
-        sizes.idle
+        sizes.idle,
+        sizes.rooms,
+        sizes.pending
     )
 }
 

@@ -2,6 +2,7 @@
 
 mod crowd;
 mod memory;
+mod rooms;
 mod storm;
 mod wake;
 
@@ -33,6 +34,10 @@ pub(crate) struct Sizes {
     pub(crate) wakes: usize,
     /// Connections whose memory is measured.
     pub(crate) idle: usize,
+    /// Rooms that are written and sleep.
+    pub(crate) rooms: u64,
+    /// Alarms that are not due.
+    pub(crate) pending: u64,
     /// How long an allocator may take at most to give memory back.
     pub(crate) rest: Duration,
 }
@@ -49,6 +54,8 @@ impl Sizes {
         wake_rooms: 200,
         wakes: 3,
         idle: 10_000,
+        rooms: 100_000,
+        pending: 1_000_000,
         rest: Duration::MAX,
     };
 
@@ -63,6 +70,8 @@ impl Sizes {
         wake_rooms: 10,
         wakes: 2,
         idle: 500,
+        rooms: 2_000,
+        pending: 20_000,
         rest: Duration::from_millis(100),
     };
 }
@@ -79,6 +88,7 @@ pub(crate) fn all(plan: &Plan) -> Result<bool> {
         ("storm", storm::take),
         ("wake", wake::take),
         ("memory", memory::take),
+        ("rooms", rooms::take),
     ] {
         if plan.takes(name) {
             eprintln!("measuring: {name}");
