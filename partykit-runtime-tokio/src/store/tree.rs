@@ -12,7 +12,7 @@ use std::{
 
 use lsm_tree::{
     AbstractTree, AnyTree, Cache, Config, DescriptorTable, Guard, SequenceNumberCounter,
-    compaction::Leveled,
+    compaction::Leveled, config::PinningPolicy,
 };
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -67,7 +67,13 @@ impl Tree {
         let visible = SequenceNumberCounter::default();
         let config = Config::new(path, next.clone(), visible)
             .use_cache(Arc::new(Cache::with_capacity_bytes(CACHE)))
-            .use_descriptor_table(Some(Arc::new(DescriptorTable::new(DESCRIPTORS))));
+            .use_descriptor_table(Some(Arc::new(DescriptorTable::new(DESCRIPTORS))))
+            // Indices and filters are read when they are asked, part by part, and stay where all blocks
+            // do: opening reads none of them, and memory does not grow with the files.
+            .index_block_partitioning_policy(PinningPolicy::all(true))
+            .index_block_pinning_policy(PinningPolicy::all(false))
+            .filter_block_partitioning_policy(PinningPolicy::all(true))
+            .filter_block_pinning_policy(PinningPolicy::all(false));
         let tree = guarded(|| config.open())?;
         next.fetch_max(tree.get_highest_seqno().map_or(1, |highest| highest + 1));
         Ok(Arc::new(Self {
