@@ -53,11 +53,14 @@ fn asleep(sizes: &Sizes, report: &mut Report) -> Result<()> {
         let used = settle(home.path())?;
         rest(sizes, allocator);
         let grown = (server.memory()? as f64 - memory as f64) / 1e6;
-        let of_memory = match allocator {
-            Allocator::Jemalloc => "sleeping rooms: memory of all, MB, jemalloc",
-            Allocator::Glibc => "sleeping rooms: memory of all, MB, glibc",
+        let (measure, goal) = match allocator {
+            Allocator::Jemalloc => {
+                ("sleeping rooms: memory of all, MB, jemalloc", Some(Goal::Below(20.0)))
+            }
+            // It keeps what thousands of rooms had that were awake at the same time.
+            Allocator::Glibc => ("sleeping rooms: memory of all, MB, glibc", None),
         };
-        report.claim(of_memory, "as many not written", grown, Goal::Below(20.0));
+        report.claim_each(measure, "as many not written", vec![grown], goal);
         if allocator == Allocator::Glibc {
             let tasks = server.count("tasks")? as f64 - tasks as f64;
             report.claim("sleeping rooms: tasks", "as many not written", tasks, Goal::AtMost(0.0));

@@ -25,7 +25,7 @@ pub(super) const IN_MEMORY: u64 = 4 << 20;
 
 /// The files of the tree that were read last stay in memory up to here, 4 KiB blocks of them. Rooms
 /// keep what they use, so what is read again soon is small.
-const CACHE: u64 = 8 << 20;
+const CACHE: u64 = 4 << 20;
 
 /// How many of the tree's files are open at a time, at most.
 const DESCRIPTORS: usize = 64;
@@ -155,7 +155,7 @@ impl Tree {
     }
 
     /// Shows the newest files to all that look from now on, and drops what nobody sees any more.
-    fn forget(&self) -> Result<(), Fault> {
+    pub(super) fn forget(&self) -> Result<(), Fault> {
         {
             let _changing = lock(&self.changing);
             self.visible.fetch_max(self.next.get(), Ordering::AcqRel);
