@@ -45,12 +45,17 @@ impl Server {
     ///
     /// When it does not: the other binary has not been built, for example.
     pub(crate) fn start(kind: Kind, allocator: Allocator) -> Result<Self> {
+        Self::start_with(&["serve", kind.name()], allocator)
+    }
+
+    /// The same of whatever these arguments make serve.
+    pub(crate) fn start_with(arguments: &[&str], allocator: Allocator) -> Result<Self> {
         let binary = env::current_exe()?.with_file_name(match allocator {
             Allocator::Glibc => "partykit-bench",
             Allocator::Jemalloc => "partykit-bench-jemalloc",
         });
         let mut process = Command::new(&binary)
-            .args(["serve", kind.name()])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -7,10 +7,11 @@ use crate::{measure::Sizes, report::Part, server::Kind};
 pub(crate) const HELP: &str = "\
 partykit-bench [--quick] [--check] [--only MEASURE] [--write FILE]
 partykit-bench serve partykit|raw|tungstenite
+partykit-bench serve rooms DIRECTORY
 
   --quick         small sizes, for a look whether all of it works: no goal is meant for them
   --check         fail when a goal is missed
-  --only MEASURE  crowd, storm, wake, memory or commits; or workers, which is no part of a run of all
+  --only MEASURE  crowd, storm, wake, memory, commits or rooms; or workers, which is no part of a run of all
   --write FILE    write the report there too, as Markdown: Workers have a part of the file of their own";
 
 /// What a process is to do.
@@ -18,6 +19,8 @@ partykit-bench serve partykit|raw|tungstenite
 pub(crate) enum Command {
     Measure(Plan),
     Serve(Kind),
+    /// Rooms in a store in this directory.
+    ServeRooms(PathBuf),
 }
 
 /// What is measured, and what becomes of it.
@@ -55,6 +58,9 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
         match argument.as_str() {
             "serve" => {
                 let kind = value()?;
+                if kind == "rooms" {
+                    return Ok(Command::ServeRooms(value()?.into()));
+                }
                 let known = Kind::SERVED.into_iter().find(|known| known.name() == kind);
                 let known = known.ok_or_else(|| format!("there is no server {kind}"))?;
                 return Ok(Command::Serve(known));
@@ -75,7 +81,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
 
 fn measure(name: String) -> Result<String, String> {
     match name.as_str() {
-        "crowd" | "storm" | "wake" | "memory" | "commits" | "workers" => Ok(name),
+        "crowd" | "storm" | "wake" | "memory" | "commits" | "rooms" | "workers" => Ok(name),
         _ => Err(format!("there is no measure {name}")),
     }
 }
@@ -91,6 +97,8 @@ mod tests {
     #[test]
     fn arguments_are_understood() {
         assert!(matches!(parsed("serve raw"), Ok(Command::Serve(Kind::Raw))));
+        let rooms = parsed("serve rooms here").unwrap();
+        assert!(matches!(rooms, Command::ServeRooms(path) if path == "here"));
         let Ok(Command::Measure(plan)) = parsed("--check --only wake --write a.md") else {
             panic!("a plan");
         };
@@ -102,7 +110,15 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for line in ["serve", "serve cake", "--only cake", "--write", "cake", "--quick --check"] {
+        for line in [
+            "serve",
+            "serve cake",
+            "serve rooms",
+            "--only cake",
+            "--write",
+            "cake",
+            "--quick --check",
+        ] {
             assert!(parsed(line).is_err(), "{line}");
         }
     }

@@ -3,6 +3,7 @@
 pub(crate) mod commits;
 mod crowd;
 mod memory;
+mod rooms;
 mod storm;
 mod wake;
 mod workers;
@@ -43,6 +44,10 @@ pub(crate) struct Sizes {
     pub(crate) worker_idle: usize,
     /// How often the servers take turns with that.
     pub(crate) worker_memory_turns: usize,
+    /// Rooms that are written and sleep.
+    pub(crate) rooms: u64,
+    /// Alarms that are not due.
+    pub(crate) pending: u64,
     /// How long an allocator may take at most to give memory back.
     pub(crate) rest: Duration,
 }
@@ -59,6 +64,8 @@ impl Sizes {
         wake_rooms: 200,
         wakes: 3,
         idle: 10_000,
+        rooms: 100_000,
+        pending: 1_000_000,
         worker_crowd: 1_000,
         worker_rooms: 100,
         worker_idle: 3_000,
@@ -77,6 +84,8 @@ impl Sizes {
         wake_rooms: 10,
         wakes: 2,
         idle: 500,
+        rooms: 2_000,
+        pending: 20_000,
         worker_crowd: 200,
         worker_rooms: 10,
         worker_idle: 300,
@@ -98,6 +107,7 @@ pub(crate) fn all(plan: &Plan) -> Result<bool> {
         ("wake", wake::take),
         ("memory", memory::take),
         ("commits", commits::take),
+        ("rooms", rooms::take),
         ("workers", workers::take),
     ] {
         if plan.takes(name) {

@@ -150,6 +150,17 @@ impl Report {
         self.claims.push(Claim { measure, beside, values: vec![value], goal: Some(goal) });
     }
 
+    /// Values, one for each turn, that are no ratio of two servers and may have a goal.
+    pub(crate) fn claim_each(
+        &mut self,
+        measure: &'static str,
+        beside: &'static str,
+        values: Vec<f64>,
+        goal: Option<Goal>,
+    ) {
+        self.claims.push(Claim { measure, beside, values, goal });
+    }
+
     /// Judges nothing.
     pub(crate) fn forget_goals(&mut self) {
         for claim in &mut self.claims {

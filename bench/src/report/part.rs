@@ -71,9 +71,9 @@ impl Part {
         match self {
             Self::Tokio => format!(
                 "Sizes: {} turns; {} connections in one room, {} of them asking for echoes; a storm in {} \
-                 rooms of {};\n{} wakes in {} rooms; memory of {} connections. Messages of 64 bytes. \
-                 Servers with jemalloc unless\nsaid otherwise, since an allocator is chosen by whoever \
-                 builds the server.\n",
+                 rooms of {};\n{} wakes in {} rooms; memory of {} connections; {} rooms that sleep; {} \
+                 alarms that are not due.\nMessages of 64 bytes. Servers with jemalloc unless said \
+                 otherwise, since an allocator is chosen by whoever\nbuilds the server.\n",
                 sizes.turns,
                 sizes.crowd,
                 sizes.active,
@@ -81,7 +81,9 @@ impl Part {
                 sizes.storm_talkers,
                 sizes.wake_rooms * sizes.wakes,
                 sizes.wake_rooms,
-                sizes.idle
+                sizes.idle,
+                sizes.rooms,
+                sizes.pending,
             ),
             Self::Workers => format!(
                 "Sizes: {} turns; broadcasts to {} connections; {} wakes in {} rooms a turn; memory of {} \

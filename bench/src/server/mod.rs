@@ -2,6 +2,7 @@
 
 mod partykit;
 mod raw;
+mod rooms;
 mod tungstenite;
 
 use std::{
@@ -10,6 +11,8 @@ use std::{
 };
 
 use ::partykit::Result;
+
+pub(crate) use self::rooms::run as serve_rooms;
 
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
