@@ -98,7 +98,7 @@ mod tests {
     fn arguments_are_understood() {
         assert!(matches!(parsed("serve raw"), Ok(Command::Serve(Kind::Raw))));
         let rooms = parsed("serve rooms here").unwrap();
-        assert!(matches!(rooms, Command::ServeRooms(path) if path == "here"));
+        assert!(matches!(rooms, Command::ServeRooms(path) if *path == *"here"));
         let Ok(Command::Measure(plan)) = parsed("--check --only wake --write a.md") else {
             panic!("a plan");
         };

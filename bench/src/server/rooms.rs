@@ -39,7 +39,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Everything as it is by default, but for where rooms store and how soon they sleep. The first room is
 /// asked before the server says that it is there.
 ///
-/// Questions: `write FROM UPTO` writes rooms and answers with the bytes that clients have written so far;
+/// Questions: `write FROM UPTO` writes rooms, each of which sleeps before many others are awake, and
+/// answers with the bytes that clients have written so far; `burst FROM UPTO` writes them as fast as it
+/// goes, so that tens of thousands are awake at the same time;
 /// `remind FROM UPTO` does so and sets their alarms, far away; `pend UPTO` sets so many wake-ups in the
 /// store, without rooms; `due MILLISECONDS` has the first room's alarm ring then; `left`, what is in
 /// memory of all rooms; `tasks` and `threads`, how many there are; `answered` and `rung`, after how many
@@ -64,6 +66,19 @@ pub(crate) fn run(directory: &Path) -> Result<()> {
         let answer = || -> Result<String> {
             Ok(match words[..] {
                 ["write", from, upto] => {
+                    let asked =
+                        stream::iter(from.parse()?..upto.parse()?).map(async |room| -> Result {
+                            ask(&handle, room, "write=").await?;
+                            handle
+                                .evict("main", &name(room))
+                                .await
+                                .map_err(|why| format!("{why:?}").into())
+                        });
+                    let all = asked.buffer_unordered(AT_ONCE).try_for_each(async |()| Ok(()));
+                    tokio.block_on(all)?;
+                    WRITTEN.load(Ordering::SeqCst).to_string()
+                }
+                ["burst", from, upto] => {
                     let all = ask_all(&handle, from.parse()?..upto.parse()?, "write=");
                     tokio.block_on(all)?;
                     WRITTEN.load(Ordering::SeqCst).to_string()
