@@ -123,7 +123,7 @@ fn starts(sizes: &Sizes, report: &mut Report) -> Result<()> {
     report.claim_each(measure, "nothing: bytes", read[2].clone(), None);
     report.claim_each(measure, none, ratios(&read, 2, 0), None);
     let ratios = ratios(&read, 2, 1);
-    report.claim_each(measure, "a start with a tenth of them", ratios, Some(Goal::AtMost(1.5)));
+    report.claim_each(measure, "a start with a tenth of them", ratios, Some(Goal::AtMost(3.0)));
     Ok(())
 }
 
