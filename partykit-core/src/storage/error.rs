@@ -1,7 +1,7 @@
 use super::backend::BackendError;
 use crate::{Timestamp, limits};
 
-/// Why a call to [`Storage`] failed.
+/// Why a call to [`Storage`](crate::Storage) failed.
 ///
 /// ```
 /// use partykit_core::{Room, StorageError};
@@ -45,7 +45,7 @@ pub enum StorageError {
         /// The bytes of both.
         size: usize,
     },
-    /// [`Storage::sync`] inside of a transaction, which may still be undone.
+    /// [`Storage::sync`](crate::Storage::sync) inside of a transaction, which may still be undone.
     #[error("sync inside of a transaction")]
     SyncInTransaction,
     /// One call may not name this many keys.

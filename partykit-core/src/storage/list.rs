@@ -9,7 +9,8 @@ use super::{
 };
 use crate::RoomAddress;
 
-/// Which rows [`Storage::list`] gives, and in which order: all of them in key order, unless said.
+/// Which rows [`Storage::list`](crate::Storage::list) gives, and in which order: all of them in key order,
+/// unless said.
 ///
 /// ```
 /// use partykit_core::List;
