@@ -28,13 +28,15 @@ use crate::{
 /// Who writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contestant {
-    /// Handlers that write once, one request each: rooms, overlay, gate, writer.
+    /// Handlers that write and wait for the disk, again and again: overlay, gate, writer.
     PartyKit,
+    /// The same rooms with a request for each commit, which is answered when it is durable.
+    Requests,
     /// What these rooms store in, without rooms.
     OurStore,
     /// One batch and one sync for all commits that wait.
     Fjall,
-    /// The rooms of the first, over another engine.
+    /// The first, over another engine.
     OverRedb,
     /// The limit.
     Log,
@@ -42,13 +44,21 @@ pub(crate) enum Contestant {
 }
 
 impl Contestant {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::PartyKit, Self::OurStore, Self::Fjall, Self::OverRedb, Self::Log, Self::Sqlite];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::PartyKit,
+        Self::Requests,
+        Self::OurStore,
+        Self::Fjall,
+        Self::OverRedb,
+        Self::Log,
+        Self::Sqlite,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::PartyKit => "partykit",
-            Self::OurStore => "its store, without rooms",
+            Self::Requests => "a request each",
+            Self::OurStore => "no rooms",
             Self::Fjall => "fjall",
             Self::OverRedb => "partykit over redb",
             Self::Log => "append-only log",
@@ -102,6 +112,25 @@ impl Server for Diary {
     }
 }
 
+/// A room that writes until it is time to stop, and answers how often.
+struct Writer {
+    end: Instant,
+}
+
+impl Server for Writer {
+    async fn on_request(&mut self, room: &Room, _: Request) -> Result<Response> {
+        let number = room.id().parse()?;
+        let mut round = 0;
+        while Instant::now() < self.end {
+            let page = Bytes::copy_from_slice(&value(number, round));
+            room.storage().put_bytes("page", page)?;
+            room.storage().sync().await?;
+            round += 1;
+        }
+        Ok(Response::new(round.to_string().into()))
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Run {
     rooms: usize,
@@ -112,10 +141,11 @@ impl Run {
     async fn asynchronous(self, contestant: Contestant, directory: &TempDir) -> Result<u64> {
         let path = directory.path();
         match contestant {
-            Contestant::PartyKit => self.rooms(Runtime::builder().data(path)).await,
+            Contestant::PartyKit => self.handlers(Runtime::builder().data(path)).await,
+            Contestant::Requests => self.requests(Runtime::builder().data(path)).await,
             Contestant::OverRedb => {
                 let backend = Arc::new(RedbBackend::open(path)?);
-                self.rooms(Runtime::builder().backend(backend)).await
+                self.handlers(Runtime::builder().backend(backend)).await
             }
             Contestant::OurStore => {
                 self.backend(&DiskBackend::open(path, Durability::Durable)?).await
@@ -139,7 +169,29 @@ impl Run {
         }
     }
 
-    async fn rooms(self, builder: Builder) -> Result<u64> {
+    async fn handlers(self, builder: Builder) -> Result<u64> {
+        let end = Instant::now() + self.window;
+        let runtime = builder.party_with("writer", move |_: &RoomId| Writer { end }).build()?;
+        let handle = runtime.handle();
+        let mut answers = JoinSet::new();
+        for room in 0..self.rooms {
+            let handle = handle.clone();
+            answers.spawn(async move {
+                let room = format!("{room}");
+                handle.request("writer", &room, Request::new(Body::empty())).await
+            });
+        }
+        let mut count = 0;
+        while let Some(answer) = answers.join_next().await {
+            let body = answer??.into_body();
+            let text = std::str::from_utf8(body.bytes().ok_or("an answer without a body")?)?;
+            count += text.parse::<u64>()?;
+        }
+        handle.shutdown().await;
+        Ok(count)
+    }
+
+    async fn requests(self, builder: Builder) -> Result<u64> {
         let runtime = builder.party::<Diary>("diary").build()?;
         let handle = runtime.handle();
         let asked = handle.clone();

@@ -91,13 +91,12 @@ impl Claims {
     ) -> Vec<Turn> {
         let mut state = self.state();
         let turn = |(room, epoch): (&RoomAddress, Epoch)| {
-            if state.writing.contains(room) {
-                Turn::IsLater
-            } else if state.newest.get(room) == Some(&epoch) {
-                state.writing.insert(room.clone());
+            if state.newest.get(room) != Some(&epoch) {
+                Turn::IsStale
+            } else if state.writing.insert(room.clone()) {
                 Turn::Begins
             } else {
-                Turn::IsStale
+                Turn::IsLater
             }
         };
         commits.map(turn).collect()

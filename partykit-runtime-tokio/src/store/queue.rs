@@ -137,6 +137,12 @@ impl Queue {
         self.changed.notify_one();
     }
 
+    /// Lets nobody wait any more: their commits are answered with an error.
+    pub(super) fn clear(&self) {
+        let waiting = std::mem::take(&mut self.state().waiting);
+        drop(waiting);
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

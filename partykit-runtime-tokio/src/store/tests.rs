@@ -215,7 +215,9 @@ async fn removed_wake_ups_are_not_stepped_over_for_ever() {
     let never = Batch { wake_up: Some(WakeUp::Never), ..Batch::default() };
     store.commit(&early, of_early, never.clone()).await.unwrap();
     store.commit(&late, of_late, never).await.unwrap();
-    assert_eq!(store.wake_ups(None, 9).await.unwrap(), []);
+    for _ in 0..3 {
+        assert_eq!(store.wake_ups(None, 9).await.unwrap(), []);
+    }
     store.commit(&late, of_late, wakes(7)).await.unwrap();
     assert_eq!(store.wake_ups(None, 9).await.unwrap().len(), 1);
 }

@@ -34,7 +34,7 @@ const DESCRIPTORS: usize = 64;
 const FRESH_FILES: u8 = 4;
 
 /// About how long a merged file is.
-const MERGED_FILE: u64 = 8 << 20;
+const MERGED_FILE: u64 = 16 << 20;
 
 /// All rows of all rooms, in order: a log-structured merge tree. What was changed last is in memory,
 /// and in the log; the rest is in files that are never changed, only replaced.

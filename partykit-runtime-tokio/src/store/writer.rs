@@ -91,6 +91,8 @@ impl Writer {
 
     /// Writes until the queue is closed.
     pub(super) fn run(mut self) {
+        // Also when it panics, which nothing here does by intent: nobody may wait for it then.
+        let _end = End(self.shared.clone());
         loop {
             if self.until.is_some_and(|until| until <= Instant::now()) {
                 self.wake();
@@ -105,12 +107,15 @@ impl Writer {
         self.shared.state.send_replace(State::Recovering);
         let result = match self.store {
             Store::Open(engine) => engine.close(),
-            Store::Missing | Store::Failed { .. } => Ok(()),
+            Store::Missing => Ok(()),
+            Store::Failed { home, .. } => {
+                drop(home);
+                Ok(())
+            }
         };
         if let Err(fault) = result {
             error!("{}", fault.at(&self.shared.path));
         }
-        self.shared.state.send_replace(State::Closed);
     }
 
     fn commit(&mut self, commits: Vec<Waiting>) {
@@ -255,5 +260,17 @@ impl Writer {
                 self.until = Some(Instant::now() + rest);
             }
         }
+    }
+}
+
+/// What is left behind by the writer, however it ends.
+struct End(Arc<Shared>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.queue.close();
+        self.0.queue.clear();
+        self.0.claims.end();
+        self.0.state.send_replace(State::Closed);
     }
 }
