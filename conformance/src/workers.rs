@@ -6,13 +6,14 @@ use partykit::{
 };
 use std::time::Duration;
 
-use crate::{Probe, SECRET, Small, Starter};
+use crate::{Probe, SECRET, Small, Starter, Switchboard};
 
 partykit::workers::export! {
     Probes: Probe<true> as "probe",
     Memories: Probe<false> as "memory",
     Starter as "starter",
     Small as "small",
+    Switchboard as "switchboard",
     Desk as "desk";
     partykit::workers::Settings::new().fallback(async |_request, env| {
         let mut response = Response::new(env.var("GREETING").unwrap_or_default().into());
@@ -30,6 +31,7 @@ partykit::workers::export! {
 /// | `write and fail` | writes three rows and an alarm, says so, and fails |
 /// | `rows` | says what is stored |
 /// | `count` | says how many are here |
+/// | `memory` | says how many bytes all rooms of this isolate have together |
 #[derive(Debug, Default)]
 struct Desk;
 
@@ -59,6 +61,11 @@ impl Server for Desk {
                 let keys: Vec<_> = rows.into_iter().map(|(key, _)| key).collect();
                 let alarm = storage.alarm().await?.is_some();
                 sender.send(format!("{keys:?}, an alarm: {alarm}"));
+            }
+            #[cfg(target_arch = "wasm32")]
+            Some("memory") => {
+                const PAGE: usize = 64 * 1024;
+                sender.send((core::arch::wasm32::memory_size::<0>() * PAGE).to_string());
             }
             Some("count") => sender.send(room.count().to_string()),
             _ => {
