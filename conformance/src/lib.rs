@@ -21,8 +21,8 @@ mod workers;
 
 pub use probe::{
     AUTO_REQUEST, AUTO_RESPONSE, Arrival, Call, Command, IN_MEMORY, PARTIES, PROBE, Probe, Range,
-    SECRET, SMALL, SMALL_BODY, SMALL_CONNECTIONS, SMALL_MESSAGE, STARTER, SWITCHBOARD, Small, Starter,
-    Switchboard,
+    SECRET, SMALL, SMALL_BODY, SMALL_CONNECTIONS, SMALL_MESSAGE, STARTER, SWITCHBOARD, Small,
+    Starter, Switchboard,
 };
 #[cfg(feature = "suite")]
 pub use serve::{Server, serve};

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
-    IN_MEMORY, PROBE, Probe, SMALL, STARTER, SWITCHBOARD, Small, Starter, Switchboard, suite::RoomView,
+    IN_MEMORY, PROBE, Probe, SMALL, STARTER, SWITCHBOARD, Small, Starter, Switchboard,
+    suite::RoomView,
 };
 
 /// A Tokio runtime that serves, and lets its rooms be controlled over HTTP, outside of `/parties`:

@@ -31,7 +31,7 @@ partykit::workers::export! {
 /// | `write and fail` | writes three rows and an alarm, says so, and fails |
 /// | `rows` | says what is stored |
 /// | `count` | says how many are here |
-/// | `memory` | says how many bytes all rooms of this isolate have together |
+/// | `memory` | collects garbage if it can, and says how many bytes all rooms of this isolate have together |
 #[derive(Debug, Default)]
 struct Desk;
 
@@ -64,7 +64,12 @@ impl Server for Desk {
             }
             #[cfg(target_arch = "wasm32")]
             Some("memory") => {
+                use partykit::workers::js_sys::{Function, Reflect, global};
                 const PAGE: usize = 64 * 1024;
+                let gc = Reflect::get(&global(), &"gc".into()).ok().filter(|gc| gc.is_function());
+                if let Some(gc) = gc {
+                    let _ = Function::from(gc).call0(&global());
+                }
                 sender.send((core::arch::wasm32::memory_size::<0>() * PAGE).to_string());
             }
             Some("count") => sender.send(room.count().to_string()),

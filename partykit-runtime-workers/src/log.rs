@@ -27,7 +27,8 @@ pub(crate) fn init(env: &Env) {
     static INIT: Once = Once::new();
     INIT.call_once(|| {
         let level = env.var(LEVEL).and_then(|level| level.parse().ok());
-        let console = Console { level: level.unwrap_or(LevelFilter::INFO), last: AtomicU64::new(0) };
+        let console =
+            Console { level: level.unwrap_or(LevelFilter::INFO), last: AtomicU64::new(0) };
         // Somebody else writes the log then.
         let _ = subscriber::set_global_default(console);
         panic::set_hook(Box::new(|panic| js::console("error", &panic.to_string())));

@@ -9,7 +9,7 @@ use partykit::Server as _;
 use serde_json::{Value, json};
 use tokio::task::yield_now;
 
-use super::{Client, Room, RoomView, Target, clicker::Clicker};
+use super::{Client, Frame, Room, RoomView, Target, clicker::Clicker};
 use crate::{SWITCHBOARD, Switchboard};
 
 /// "Connect with hibernation enabled"
@@ -149,6 +149,8 @@ pub async fn line_15(target: &Target) {
         } else {
             let mut leaver: Client = clients.swap_remove(rng.usize(..clients.len()));
             leaver.close(None).await;
+            // `workerd` evicts no room with a connection that is closed on one side alone.
+            while leaver.next().await != Frame::End {}
         }
         let announced = asking.next_json().await["count"].clone();
         if rng.bool() {
