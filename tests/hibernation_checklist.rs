@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 /// "Connect with hibernation enabled"
 #[tokio::test]
 async fn line_01_connect_with_hibernation_enabled() {
-    checklist::line_01(House::open().await.target()).await;
+    checklist::line_01(&House::open().await.target).await;
 }
 
 /// "Wait 20+ seconds (force hibernation)"
@@ -31,13 +31,13 @@ async fn line_02_wait_20_seconds() {
     assert!(ada.is_open());
 
     // Forced, on the real runtime.
-    checklist::line_02(House::open().await.target()).await;
+    checklist::line_02(&House::open().await.target).await;
 }
 
 /// "Send a message - verify it's received"
 #[tokio::test]
 async fn line_03_a_message_is_received() {
-    checklist::line_03(House::open().await.target()).await;
+    checklist::line_03(&House::open().await.target).await;
 }
 
 /// "Check server logs show "hibernation wake""
@@ -61,73 +61,73 @@ async fn line_04_the_log_shows_the_wake() {
 /// "Verify connection count accurate after wake"
 #[tokio::test]
 async fn line_05_the_count_is_right_after_a_wake() {
-    checklist::line_05(House::open().await.target()).await;
+    checklist::line_05(&House::open().await.target).await;
 }
 
 /// "Connect 2nd client while DO hibernated"
 #[tokio::test]
 async fn line_06_a_second_client_connects_to_a_sleeping_room() {
-    checklist::line_06(House::open().await.target()).await;
+    checklist::line_06(&House::open().await.target).await;
 }
 
 /// "Verify mode switches (solo → multi)"
 #[tokio::test]
 async fn line_07_the_mode_switches_to_multi() {
-    checklist::line_07(House::open().await.target()).await;
+    checklist::line_07(&House::open().await.target).await;
 }
 
 /// "Verify both clients receive broadcasts"
 #[tokio::test]
 async fn line_08_both_receive_broadcasts() {
-    checklist::line_08(House::open().await.target()).await;
+    checklist::line_08(&House::open().await.target).await;
 }
 
 /// "Disconnect 1 client"
 #[tokio::test]
 async fn line_09_one_client_disconnects() {
-    checklist::line_09(House::open().await.target()).await;
+    checklist::line_09(&House::open().await.target).await;
 }
 
 /// "Verify mode switches (multi → solo)"
 #[tokio::test]
 async fn line_10_the_mode_switches_to_solo() {
-    checklist::line_10(House::open().await.target()).await;
+    checklist::line_10(&House::open().await.target).await;
 }
 
 /// "Verify remaining client gets updated count"
 #[tokio::test]
 async fn line_11_who_stays_gets_the_count() {
-    checklist::line_11(House::open().await.target()).await;
+    checklist::line_11(&House::open().await.target).await;
 }
 
 /// "Spam connect/disconnect rapidly"
 #[tokio::test]
 async fn line_12_spam_connect_and_disconnect() {
-    checklist::line_12(House::open().await.target()).await;
+    checklist::line_12(&House::open().await.target).await;
 }
 
 /// "Verify last action wins"
 #[tokio::test]
 async fn line_13_the_last_action_wins() {
-    checklist::line_13(House::open().await.target()).await;
+    checklist::line_13(&House::open().await.target).await;
 }
 
 /// "Verify no double connections"
 #[tokio::test]
 async fn line_14_no_double_connections() {
-    checklist::line_14(House::open().await.target()).await;
+    checklist::line_14(&House::open().await.target).await;
 }
 
 /// "Check `getConnections()` matches `ctx.getWebSockets()`"
 #[tokio::test]
 async fn line_15_the_room_lists_what_the_runtime_has() {
-    checklist::line_15(House::open().await.target()).await;
+    checklist::line_15(&House::open().await.target).await;
 }
 
 /// "Confirm instance variables reset after hibernation"
 #[tokio::test]
 async fn line_16_instance_variables_are_reset() {
-    checklist::line_16(House::open().await.target()).await;
+    checklist::line_16(&House::open().await.target).await;
 }
 
 /// "Confirm logs are buffered (delayed appearance)": ours are not. When a client has the answer, what

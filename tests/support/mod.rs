@@ -2,7 +2,7 @@
 
 pub(crate) mod log;
 
-use partykit::{RoomPhase, RoomStats, Runtime, runtime::tokio::Builder};
+use partykit::{RoomPhase, Runtime, runtime::tokio::Builder};
 pub(crate) use partykit_conformance::suite::checklist::who;
 use partykit_conformance::{
     SWITCHBOARD, Switchboard, serve,
@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 /// A server with a [`Switchboard`], and the one room that is used of it.
 pub(crate) struct House {
     pub(crate) server: partykit_conformance::Server,
-    target: Target,
+    pub(crate) target: Target,
 }
 
 impl House {
@@ -33,10 +33,6 @@ impl House {
         Self { server, target }
     }
 
-    pub(crate) fn target(&self) -> &Target {
-        &self.target
-    }
-
     pub(crate) fn room(&self) -> partykit_conformance::suite::Room<'_> {
         partykit_conformance::suite::Room::new(&self.target, Self::PARTY, Self::ROOM.to_owned())
     }
@@ -46,18 +42,6 @@ impl House {
         let mut client = self.room().connect(id).await;
         client.next_json().await;
         client
-    }
-
-    /// What the runtime says of the room.
-    pub(crate) fn stats(&self) -> RoomStats {
-        let stats = self.server.handle().room_stats(Self::PARTY, Self::ROOM);
-        stats.expect("the room is in memory")
-    }
-
-    /// How many connections the room has, as the runtime knows.
-    pub(crate) fn listed(&self) -> usize {
-        let stats = self.server.handle().room_stats(Self::PARTY, Self::ROOM);
-        stats.map_or(0, |stats| stats.connections)
     }
 
     /// Makes the room sleep now, as ten seconds of silence would.
