@@ -2,7 +2,7 @@
 //! connected to and looked at, by their numbers. The others need more than a [`Target`], and are with the
 //! tests of each runtime.
 //!
-//! They talk to a [`Switchboard`](crate::Switchboard), and panic when something is not as it has to be.
+//! They talk to a [`Switchboard`], and panic when something is not as it has to be.
 
 use fastrand::Rng;
 use partykit::Server as _;
