@@ -1,7 +1,7 @@
 //! What every PartyKit runtime has to do, as black-box cases that speak HTTP and WebSocket, and the
 //! parties that they talk to.
 //!
-//! * The parties ([`Probe`], [`Starter`], [`Small`]) know nothing but `partykit`: any runtime can serve
+//! * The parties ([`Probe`], [`Starter`], [`Small`], [`Switchboard`]) know nothing but `partykit`: any runtime can serve
 //!   them. A client scripts them with [`Command`]s.
 //! * The cases ([`suite`]) know nothing but an address, and a way to put a room to sleep.
 //! * The binary `probe` serves the parties on Tokio; with the feature `workers`, the library is a Worker
@@ -21,7 +21,8 @@ mod workers;
 
 pub use probe::{
     AUTO_REQUEST, AUTO_RESPONSE, Arrival, Call, Command, IN_MEMORY, PARTIES, PROBE, Probe, Range,
-    SECRET, SMALL, SMALL_BODY, SMALL_CONNECTIONS, SMALL_MESSAGE, STARTER, Small, Starter,
+    SECRET, SMALL, SMALL_BODY, SMALL_CONNECTIONS, SMALL_MESSAGE, STARTER, SWITCHBOARD, Small,
+    Starter, Switchboard,
 };
 #[cfg(feature = "suite")]
 pub use serve::{Server, serve};

@@ -12,7 +12,10 @@ use partykit::{
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use crate::{IN_MEMORY, PROBE, Probe, SMALL, STARTER, Small, Starter, suite::RoomView};
+use crate::{
+    IN_MEMORY, PROBE, Probe, SMALL, STARTER, SWITCHBOARD, Small, Starter, Switchboard,
+    suite::RoomView,
+};
 
 /// A Tokio runtime that serves, and lets its rooms be controlled over HTTP, outside of `/parties`:
 ///
@@ -36,6 +39,7 @@ impl Server {
             .party::<Probe<false>>(IN_MEMORY)
             .party::<Starter>(STARTER)
             .party::<Small>(SMALL)
+            .party::<Switchboard>(SWITCHBOARD)
             .in_memory()
     }
 

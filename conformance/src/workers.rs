@@ -6,13 +6,14 @@ use partykit::{
 };
 use std::time::Duration;
 
-use crate::{Probe, SECRET, Small, Starter};
+use crate::{Probe, SECRET, Small, Starter, Switchboard};
 
 partykit::workers::export! {
     Probes: Probe<true> as "probe",
     Memories: Probe<false> as "memory",
     Starter as "starter",
     Small as "small",
+    Switchboard as "switchboard",
     Desk as "desk";
     partykit::workers::Settings::new().fallback(async |_request, env| {
         let mut response = Response::new(env.var("GREETING").unwrap_or_default().into());
@@ -29,6 +30,7 @@ partykit::workers::export! {
 /// | `failing alarm` | the same; it fails the first time |
 /// | `write and fail` | writes three rows and an alarm, says so, and fails |
 /// | `rows` | says what is stored |
+/// | `memory` | collects garbage if it can, and says how many bytes all rooms of this isolate have together |
 #[derive(Debug, Default)]
 struct Desk;
 
@@ -58,6 +60,16 @@ impl Server for Desk {
                 let keys: Vec<_> = rows.into_iter().map(|(key, _)| key).collect();
                 let alarm = storage.alarm().await?.is_some();
                 sender.send(format!("{keys:?}, an alarm: {alarm}"));
+            }
+            #[cfg(target_arch = "wasm32")]
+            Some("memory") => {
+                use partykit::workers::js_sys::{Function, Reflect, global};
+                const PAGE: usize = 64 * 1024;
+                let gc = Reflect::get(&global(), &"gc".into()).ok().filter(|gc| gc.is_function());
+                if let Some(gc) = gc {
+                    let _ = Function::from(gc).call0(&global());
+                }
+                sender.send((core::arch::wasm32::memory_size::<0>() * PAGE).to_string());
             }
             _ => {
                 room.broadcast(message).send();

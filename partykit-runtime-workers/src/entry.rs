@@ -37,8 +37,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Answers a request that comes in from outside: what the `fetch` does that [`export!`](crate::export)
 /// makes.
 pub fn fetch(parties: &'static Parties, request: JsValue, env: JsValue) -> Promise {
-    log::init();
-    let entry = Entry { parties, env: Env::new(env) };
+    let env = Env::new(env);
+    log::init(&env);
+    let entry = Entry { parties, env };
     promise(async move {
         let response = match entry.answer(request.unchecked_into()).await {
             Ok(response) => response,

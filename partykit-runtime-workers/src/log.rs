@@ -11,25 +11,33 @@ use std::{
 use tracing::{
     Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
+    level_filters::LevelFilter,
     span::{Attributes, Id, Record},
     subscriber,
 };
 
-use crate::js;
+use crate::{Env, js};
+
+/// The var that says from which level on there is a line: `debug` tells who woke a room. `info` unless
+/// said.
+const LEVEL: &str = "PARTYKIT_LOG";
 
 /// Writes the log, and panics, to the platform's console. What the program has set up for itself stays.
-pub(crate) fn init() {
+pub(crate) fn init(env: &Env) {
     static INIT: Once = Once::new();
     INIT.call_once(|| {
+        let level = env.var(LEVEL).and_then(|level| level.parse().ok());
+        let console =
+            Console { level: level.unwrap_or(LevelFilter::INFO), last: AtomicU64::new(0) };
         // Somebody else writes the log then.
-        let _ = subscriber::set_global_default(Console::default());
+        let _ = subscriber::set_global_default(console);
         panic::set_hook(Box::new(|panic| js::console("error", &panic.to_string())));
     });
 }
 
-/// A line for each event, from `info` on: the spans it stands in, then its fields.
-#[derive(Default)]
+/// A line for each event, from a level on: the spans it stands in, then its fields.
 struct Console {
+    level: LevelFilter,
     last: AtomicU64,
 }
 
@@ -42,7 +50,11 @@ thread_local! {
 
 impl Subscriber for Console {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::INFO
+        *metadata.level() <= self.level
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.level)
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {

@@ -17,6 +17,7 @@ use partykit_core::{
     RoomId, Timestamp,
     runtime::{Attachment, Resumed, RoomCell, answer, failure},
 };
+use tracing::debug;
 use wasm_bindgen::{JsCast, JsValue};
 
 use crate::{
@@ -72,7 +73,8 @@ impl Object {
         ctx: JsValue,
         env: JsValue,
     ) -> Result<Self, JsValue> {
-        log::init();
+        let env = Env::new(env);
+        log::init(&env);
         let ctx: State = ctx.unchecked_into();
         let party = parties.of_class(class).ok_or("no party has this class")?;
         let id = ctx.id()?;
@@ -81,7 +83,6 @@ impl Object {
         let room = RoomId::new(&name).map_err(|error| error.to_string())?;
         let address = RoomAddress::new(party.name(), room);
         let backend = ObjectBackend::new(ctx.storage()?, address.clone());
-        let env = Env::new(env);
         let host = Arc::new(ObjectHost::new(parties, party.clone(), env, ctx.clone(), backend));
         let frames = Rc::new(Frames::default());
 
@@ -119,6 +120,7 @@ impl Object {
         for (connection, socket) in connections.into_iter().zip(sockets) {
             inner.add(Open { connection, socket });
         }
+        inner.log("the object is in memory");
         Ok(Self(Rc::new(inner)))
     }
 
@@ -289,6 +291,7 @@ impl Inner {
         };
         // A frame may arrive as soon as the platform has the socket, which is before the verdict is here.
         self.add(Open { connection: connection.clone(), socket: socket.clone() });
+        self.log("a connection comes");
         self.keep_working();
         let verdict = decided.await?;
         if !matches!(verdict, Verdict::Accept) {
@@ -326,7 +329,15 @@ impl Inner {
     }
 
     fn remove(&self, ws: &JsWebSocket) -> Option<Open> {
-        self.connections.borrow_mut().remove(&self.order(ws)?)
+        let removed = self.connections.borrow_mut().remove(&self.order(ws)?)?;
+        self.log("a connection is gone");
+        Some(removed)
+    }
+
+    /// Says what has happened, and how many connections there are now.
+    fn log(&self, event: &'static str) {
+        let (party, room) = (self.cell.address().party(), self.cell.address().room().as_str());
+        debug!(party, room, connections = self.connections.borrow().len(), "{event}");
     }
 
     /// Closes a connection whose client did what is not allowed, when the room has answered what was.

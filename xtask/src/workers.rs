@@ -115,6 +115,8 @@ impl<'a> Build<'a> {
             )
             .env("RUSTFLAGS", "-Cpanic=unwind")
             .env("CARGO_PROFILE_WORKERS_PANIC", "unwind")
+            // Nightly's LLVM has crashed on fat LTO of code that unwinds.
+            .env("CARGO_PROFILE_WORKERS_LTO", "off")
             .env("CARGO_TARGET_DIR", place.target.join("unwind")),
         };
         cargo.arg(self.package).run()?;

@@ -4,12 +4,14 @@ mod parties;
 mod small;
 mod starter;
 mod storing;
+mod switchboard;
 
 pub use arrival::Arrival;
 pub use command::{Call, Command, Range};
 pub use parties::{AUTO_REQUEST, AUTO_RESPONSE, Probe, SECRET};
 pub use small::{SMALL_BODY, SMALL_CONNECTIONS, SMALL_MESSAGE, Small};
 pub use starter::Starter;
+pub use switchboard::Switchboard;
 
 /// The name under which a runtime serves [`Probe<true>`](Probe): it hibernates.
 pub const PROBE: &str = "probe";
@@ -19,5 +21,7 @@ pub const IN_MEMORY: &str = "memory";
 pub const STARTER: &str = "starter";
 /// The name under which a runtime serves [`Small`].
 pub const SMALL: &str = "small";
+/// The name under which a runtime serves [`Switchboard`].
+pub const SWITCHBOARD: &str = "switchboard";
 /// All names.
-pub const PARTIES: &[&str] = &[PROBE, IN_MEMORY, STARTER, SMALL];
+pub const PARTIES: &[&str] = &[PROBE, IN_MEMORY, STARTER, SMALL, SWITCHBOARD];

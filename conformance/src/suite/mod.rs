@@ -5,6 +5,8 @@
 //! be.
 
 mod cases;
+pub mod checklist;
+mod clicker;
 mod client;
 mod http;
 mod report;

@@ -32,6 +32,7 @@ pub(crate) fn config(project: &Project, modules: &[String], storage: &Path) -> S
         r#"using Workerd = import "/workerd/workerd.capnp";
 
 const config :Workerd.Config = (
+  v8Flags = [{v8_flags}],
   services = [
     (name = "main", worker = .main),
     (name = "control", worker = .control),
@@ -59,6 +60,7 @@ const control :Workerd.Worker = (
   bindings = [{controls}],
 );
 "#,
+        v8_flags = listed(project.v8_flags.iter().map(|flag| quoted(flag)).collect()),
         storage = quoted(&storage.display().to_string()),
         port = project.port,
         namespaces = listed(namespaces),

@@ -18,11 +18,13 @@
 
 mod capnp;
 mod error;
+mod life;
 mod log;
 mod project;
 mod workerd;
 
 pub use error::Error;
+pub use life::Life;
 pub use log::Log;
 pub use project::{Object, Project};
 pub use workerd::Workerd;

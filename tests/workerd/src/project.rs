@@ -18,6 +18,7 @@ pub struct Project {
     pub(crate) vars: Vec<(String, String)>,
     pub(crate) storage: Option<PathBuf>,
     pub(crate) port: u16,
+    pub(crate) v8_flags: Vec<String>,
 }
 
 /// A Durable Object class of a project, and the binding that leads to it.
@@ -83,6 +84,13 @@ impl Project {
         self
     }
 
+    /// Passes a flag to V8, such as `--expose-gc`: then JavaScript has `gc()`, which collects garbage now.
+    #[must_use]
+    pub fn v8_flag(mut self, flag: impl Into<String>) -> Self {
+        self.v8_flags.push(flag.into());
+        self
+    }
+
     /// Its Durable Objects.
     pub fn objects(&self) -> &[Object] {
         &self.objects
@@ -126,6 +134,7 @@ impl Project {
                 .collect(),
             storage: None,
             port: 0,
+            v8_flags: Vec::new(),
         })
     }
 }

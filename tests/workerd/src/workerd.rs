@@ -5,6 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU64, Ordering},
     thread,
     time::Duration,
 };
@@ -12,7 +13,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Error, Log, Project, capnp};
+use crate::{Error, Life, Log, Project, capnp};
 
 /// Longer than `workerd` waits for the handlers of a room that is told to sleep: 30 s.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -24,6 +25,7 @@ pub struct Workerd {
     http: SocketAddr,
     control: SocketAddr,
     log: Log,
+    marks: AtomicU64,
     /// Goes with it.
     _files: TempDir,
 }
@@ -102,6 +104,33 @@ impl Workerd {
         }
     }
 
+    /// All that it has said until now. (What [`Workerd::log`] has may lag behind.)
+    ///
+    /// Blocks.
+    ///
+    /// # Errors
+    ///
+    /// When the control does not answer.
+    pub fn lines(&self) -> Result<Vec<String>, Error> {
+        let mark = self.marks.fetch_add(1, Ordering::Relaxed);
+        let (status, body) = post(self.control, &format!("/control/mark?mark={mark}"))?;
+        match self.log.wait_for(&format!("mark <{mark}>"), PATIENCE) {
+            Some(_) => Ok(self.log.lines()),
+            None => Err(Error::Refused(format!("{status} {body}, and the log has no mark"))),
+        }
+    }
+
+    /// How a room is, and what has woken it, without asking it: see [`Life`].
+    ///
+    /// Blocks.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Workerd::lines`].
+    pub fn life(&self, party: &str, room: &str) -> Result<Life, Error> {
+        Ok(Life::read(self.lines()?.iter().map(String::as_str), party, room))
+    }
+
     /// Waits until it ends, which it does not by itself.
     ///
     /// # Errors
@@ -145,7 +174,7 @@ impl Workerd {
         let (http, control) = (local(http), local(control));
         // Nobody asks what else it tells there, and it must not meet a closed pipe.
         thread::spawn(move || std::io::copy(&mut ports, &mut std::io::sink()));
-        Ok(Self { child, http, control, log, _files: files })
+        Ok(Self { child, http, control, log, marks: AtomicU64::new(0), _files: files })
     }
 }
 

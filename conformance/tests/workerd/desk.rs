@@ -1,0 +1,64 @@
+//! What only this runtime has to be asked: its own party, the desk.
+
+use partykit::http::Method;
+
+use crate::support::{start, target};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs workerd: cargo xtask workerd"]
+async fn an_alarm_rings_whether_the_room_sleeps_or_not() {
+    let workerd = start();
+    let target = target(&workerd);
+    let room = target.room_of("desk", "alarm");
+    let mut client = room.connect("ada").await;
+    client.say("alarm").await;
+    assert_eq!(client.next_text().await, "alarm, retries: 0, First");
+    client.say("alarm").await;
+    target.control().put_to_sleep("desk", room.id()).await;
+    let rung = client.next_text().await;
+    assert!(rung.starts_with("alarm, retries: 0"), "{rung}");
+    client.say("rows").await;
+    assert_eq!(client.next_text().await, "[], an alarm: false");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs workerd: cargo xtask workerd"]
+async fn an_alarm_that_fails_rings_again() {
+    let workerd = start();
+    let target = target(&workerd);
+    let room = target.room_of("desk", "failing-alarm");
+    let mut client = room.connect("ada").await;
+    client.say("failing alarm").await;
+    // Asleep meanwhile: only the platform knows of it.
+    target.control().put_to_sleep("desk", room.id()).await;
+    let rung = client.next_text().await;
+    assert!(rung.starts_with("alarm, retries: 1"), "{rung}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs workerd: cargo xtask workerd"]
+async fn nothing_is_left_of_a_handler_that_fails() {
+    let workerd = start();
+    let target = target(&workerd);
+    let room = target.room_of("desk", "atom");
+    let mut client = room.connect("ada").await;
+    client.say("write and fail").await;
+    client.say("rows").await;
+    assert_eq!(client.next_text().await, "[], an alarm: false", "what followed the write is gone");
+    target.control().put_to_sleep("desk", room.id()).await;
+    client.say("rows").await;
+    assert_eq!(client.next_text().await, "[], an alarm: false");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs workerd: cargo xtask workerd"]
+async fn bodies_stream_and_the_fallback_knows_the_bindings() {
+    let workerd = start();
+    let target = target(&workerd);
+    let room = target.room_of("desk", "stream");
+    let answer = target.send(Method::GET, &room.path(""), "").await;
+    assert_eq!((answer.status(), &*answer.text()), (200, "abc"));
+    assert_eq!(answer.header("x-partykit-streams"), None, "that is between our own parts");
+    let answer = target.send(Method::GET, "/elsewhere", "").await;
+    assert_eq!((answer.status(), &*answer.text()), (418, "hello"));
+}

@@ -1,0 +1,7 @@
+//! The Workers runtime in Cloudflare's own `workerd`.
+
+mod checklist;
+mod desk;
+mod leaks;
+mod suite;
+mod support;
