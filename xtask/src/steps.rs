@@ -193,14 +193,15 @@ fn autobahn(root: &Path) -> Outcome {
     autobahn::run(&built("echo", "echo")?)
 }
 
-/// Below any runtime first: what the build path and the harness promise by themselves.
+/// First what the build path and the harness promise by themselves, below any runtime.
 fn workerd(root: &Path) -> Outcome {
     workers::Build::of("workerd-fixture").run(root)?;
     let line = "cargo test -p partykit-workerd --test worker -- --ignored --skip unwinding";
     workers::tests_passed(&Command::new(root, line).tee()?)?;
     workers::Build::of("partykit-conformance").run(root)?;
     let line = "cargo test -p partykit-conformance --test workerd -- --ignored --skip unwinding";
-    workers::tests_passed(&Command::new(root, line).tee()?)
+    workers::tests_passed(&Command::new(root, line).tee()?)?;
+    workers::weigh(root)
 }
 
 fn fuzz(root: &Path, arguments: &[String]) -> Outcome {
