@@ -196,6 +196,7 @@ fn autobahn(root: &Path) -> Outcome {
 /// First what the build path and the harness promise by themselves, below any runtime.
 fn workerd(root: &Path) -> Outcome {
     workers::Build::of("workerd-fixture").run(root)?;
+    workers::Build::of("board").run(root)?;
     let line = "cargo test -p partykit-workerd --test worker -- --ignored --skip unwinding";
     workers::tests_passed(&Command::new(root, line).tee()?)?;
     workers::Build::of("partykit-conformance").run(root)?;
