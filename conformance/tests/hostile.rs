@@ -19,18 +19,25 @@ use tokio::{
 /// Far longer than anything takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// [`Command::Who`].
+const WHO: &str = r#"{"do":"who"}"#;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Heard {
     /// An answer with this status, other than 101.
     Status(u16),
     /// A 101, and some time after it a Close with this code.
     Closed(u16),
+    /// A 101, and some time after it a message.
+    Said,
     /// A 101, and some time after it the end without a Close.
     Lost,
+    /// Nothing for long.
+    Silent,
     /// The end of the connection.
     Nothing,
 }
-use Heard::{Closed, Lost, Nothing, Status};
+use Heard::{Closed, Lost, Nothing, Said, Silent, Status};
 
 /// What is sent, in two parts: the second when the first has been answered with 101.
 struct Bad {
@@ -85,32 +92,44 @@ fn announce(first: u8, length: u64) -> Vec<u8> {
 
 /// What is wrong about frames.
 fn frames() -> Vec<Bad> {
+    // Whoever is let through says goodbye.
     let sent = |what: &str, frames: Vec<u8>, tokio| Bad {
-        frames,
+        frames: [frames, frame(0x88, b"\x03\xE8")].concat(),
         ..bad(what, text(&handshake("/parties/probe/hostile?_pk=eve")), tokio)
     };
     let long = [announce(0x82, (1 << 20) + 1), vec![0; (1 << 20) + 1]].concat();
     vec![
         sent("a message over the limit", long, Closed(1009)),
-        sent("a text that is none", frame(0x81, b"\xFF\xFE"), Closed(1007)),
-        sent("a frame without a mask", b"\x81\x02hi".to_vec(), Closed(1002)),
+        sent("a text that is none", frame(0x81, b"\xFF\xFE"), Closed(1007)).on_workers(Said),
+        sent("a frame without a mask", b"\x81\x02hi".to_vec(), Closed(1002)).on_workers(Said),
         sent("an opcode that means nothing", frame(0x83, b""), Closed(1002)),
         sent("a reserved bit", frame(0xA1, b"hi"), Closed(1002)),
         sent("compression that nobody agreed on", frame(0xC1, b"\xAA\x00"), Closed(1002)),
         sent("a continuation of nothing", frame(0x80, b"hi"), Closed(1002)),
-        sent("a message within another", [frame(0x01, b"a"), frame(0x81, b"b")].concat(), Closed(1002)),
+        sent(
+            "a message within another",
+            [frame(0x01, b"a"), frame(0x81, b"b")].concat(),
+            Closed(1002),
+        ),
         sent("a ping in pieces", frame(0x09, b""), Closed(1002)),
-        sent("a long ping", [&[0x89, 0xFE, 0, 126, 0, 0, 0, 0][..], &[0; 126]].concat(), Closed(1002)),
-        sent("a Close of one byte", frame(0x88, b"\x03"), Closed(1002)),
+        sent(
+            "a long ping",
+            [&[0x89, 0xFE, 0, 126, 0, 0, 0, 0][..], &[0; 126]].concat(),
+            Closed(1002),
+        )
+        .on_workers(Closed(1000)),
+        sent("a Close of one byte", frame(0x88, b"\x03"), Closed(1002)).on_workers(Closed(1005)),
         sent("a Close with code 0", frame(0x88, b"\0\0"), Closed(1002)),
         sent("a Close with code 999", frame(0x88, b"\x03\xE7"), Closed(1002)),
         sent("a Close with code 1004", frame(0x88, b"\x03\xEC"), Closed(1002)),
-        sent("a Close with code 1005", frame(0x88, b"\x03\xED"), Closed(1002)),
+        sent("a Close with code 1005", frame(0x88, b"\x03\xED"), Closed(1002))
+            .on_workers(Closed(1005)),
         sent("a Close with code 1006", frame(0x88, b"\x03\xEE"), Closed(1002)),
         sent("a Close with code 1015", frame(0x88, b"\x03\xF7"), Closed(1002)),
         sent("a Close with code 2999", frame(0x88, b"\x0B\xB7"), Closed(1002)),
         sent("a Close with code 5000", frame(0x88, b"\x13\x88"), Closed(1002)),
-        sent("a reason that is no text", frame(0x88, b"\x03\xE8\xFF"), Closed(1007)),
+        sent("a reason that is no text", frame(0x88, b"\x03\xE8\xFF"), Closed(1007))
+            .on_workers(Closed(1000)),
         sent("64 MiB announced", announce(0x82, 64 << 20), Closed(1009)),
         sent("all bytes that there are announced", announce(0x82, u64::MAX), Closed(1009)),
     ]
@@ -155,7 +174,7 @@ fn addresses() -> Vec<Bad> {
     ] {
         all.push(connect(&format!("/parties/probe/hostile?_pk={pk}"), answer));
     }
-    all.push(connect(&far, Status(400)));
+    all.push(connect(&far, Status(431)).on_workers(Closed(1011)));
     all.push(connect(&tags, Closed(1011)));
     all.push(connect("/parties/probe/hostile?tags=1,2,3,4,5,6,7,8,9,10", Closed(1011)));
     all
@@ -168,23 +187,31 @@ fn heads() -> Vec<Bad> {
         edit(&mut lines);
         bad(what, text(&lines), tokio)
     };
-    let set = |n: usize, line: &'static str| move |lines: &mut Vec<String>| lines[n] = line.to_owned();
+    let set =
+        |n: usize, line: &'static str| move |lines: &mut Vec<String>| lines[n] = line.to_owned();
     let add = |line: &'static str| move |lines: &mut Vec<String>| lines.push(line.to_owned());
     let body = "POST /parties/probe/hostile/echo HTTP/1.1\r\nhost: HOST\r\nconnection: close\r\n\
                 content-length: 2097153\r\n\r\n";
     vec![
         with("a POST that upgrades", Status(400), &set(0, "POST /parties/probe/hostile HTTP/1.1")),
         with("no key", Status(400), &|lines| drop(lines.remove(5))),
-        with("a short key", Status(400), &set(5, "sec-websocket-key: AAAA")),
+        with("a short key", Status(400), &set(5, "sec-websocket-key: AAAA"))
+            .on_workers(Closed(1000)),
         with("version 12", Status(426), &set(4, "sec-websocket-version: 12")),
         with("no version", Status(426), &|lines| drop(lines.remove(4))),
-        with("no connection header", Status(400), &|lines| drop(lines.remove(3))),
+        with("no connection header", Status(400), &|lines| drop(lines.remove(3)))
+            .on_workers(Closed(1000)),
         with("two hosts", Status(400), &add("host: HOST")),
         with("a NUL", Status(400), &add("x-a: \0")),
-        with("both lengths", Status(400), &add("content-length: 5\r\ntransfer-encoding: chunked")),
+        with("both lengths", Status(400), &add("content-length: 5\r\ntransfer-encoding: chunked"))
+            .on_workers(Closed(1002)),
         with("a length that is none", Status(400), &add("content-length: +5")),
-        with("101 headers", Status(431), &|lines| lines.extend(vec!["x-a: b".to_owned(); 101])),
-        with("a long header", Status(431), &|lines| lines.push(format!("x-a: {}", "b".repeat(20_000)))),
+        with("101 headers", Status(431), &|lines| lines.extend(vec!["x-a: b".to_owned(); 101]))
+            .on_workers(Closed(1000)),
+        with("a long header", Status(431), &|lines| {
+            lines.push(format!("x-a: {}", "b".repeat(20_000)))
+        })
+        .on_workers(Closed(1000)),
         bad("a long body", [body.as_bytes(), &vec![b'x'; 2_097_153]].concat(), Status(413)),
         bad("no HTTP at all", b"\x16\x03\x01\x02\0\x01\0\x01\xFC\x03\x03\r\n\r\n", Status(400)),
     ]
@@ -198,13 +225,13 @@ fn origins() -> Vec<Bad> {
         bad(format!("a page of {origin:?}"), text(&lines), tokio)
     };
     let mut all = vec![from("http://HOST", Closed(1000)), from("HTTP://HOST", Closed(1000))];
+    all.push(from("", Status(403)).on_workers(Closed(1000)));
     for origin in [
         "http://127.0.0.1",
         "http://HOST/",
         "ftp://HOST",
         "HOST",
         "null",
-        "",
         "http://HOST.evil.example",
         "http://HOST@evil.example",
         "http://evil.example#HOST",
@@ -238,8 +265,8 @@ async fn workers_answer_the_same_but_for_the_list() {
 async fn attack(target: &Target, address: SocketAddr, expected: impl Fn(&Bad) -> Heard) {
     let mut neighbour = Neighbour::of(target).await;
     let mut wrong = Vec::new();
-    for bad in all() {
-        let (heard, expected) = (hear(address, &bad).await, expected(&bad));
+    for (number, bad) in all().into_iter().enumerate() {
+        let (heard, expected) = (hear(address, number, &bad).await, expected(&bad));
         if heard != expected {
             wrong.push(format!("{}: {heard:?}, not {expected:?}", bad.what));
         }
@@ -247,6 +274,8 @@ async fn attack(target: &Target, address: SocketAddr, expected: impl Fn(&Bad) ->
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 
+    names_are_nothing_but_names(target).await;
+    neighbour.is_untouched("names").await;
     headers_of_ours_are_nothing_from_outside(target).await;
     neighbour.is_untouched("headers of ours").await;
     too_many_are_refused(target).await;
@@ -273,16 +302,18 @@ impl Neighbour {
     }
 }
 
-async fn hear(address: SocketAddr, bad: &Bad) -> Heard {
-    let exchanged = timeout(PATIENCE, exchange(address, bad)).await;
-    exchanged.unwrap_or_else(|_| panic!("{}: no answer within {PATIENCE:?}", bad.what))
+async fn hear(address: SocketAddr, number: usize, bad: &Bad) -> Heard {
+    let exchanged = timeout(PATIENCE, exchange(address, number, bad)).await;
+    exchanged.unwrap_or(Silent)
 }
 
-async fn exchange(address: SocketAddr, bad: &Bad) -> Heard {
+async fn exchange(address: SocketAddr, number: usize, bad: &Bad) -> Heard {
     let mut stream = TcpStream::connect(address).await.expect("the server listens");
     // Bytes: not all of it is text.
     let host = address.to_string();
     let head = replace(&bad.head, b"HOST", host.as_bytes());
+    // A room for each.
+    let head = replace(&head, b"hostile", format!("hostile-{number}").as_bytes());
     // The server may hang up before it has read all of it, and has answered before.
     let _ = stream.write_all(&head).await;
     let mut answer = Vec::new();
@@ -298,24 +329,32 @@ async fn exchange(address: SocketAddr, bad: &Bad) -> Heard {
         None => Nothing,
         Some(101) => {
             let _ = stream.write_all(&bad.frames).await;
-            close_code(&mut stream).await.map_or(Lost, Closed)
+            close(&mut stream).await.unwrap_or(Lost)
         }
         Some(status) => Status(status),
     }
 }
 
-/// The code of the Close that comes next, behind Pongs at most; `None` when none comes.
-async fn close_code(stream: &mut TcpStream) -> Option<u16> {
+/// What comes next, behind Pongs at most; `None` when nothing does.
+async fn close(stream: &mut TcpStream) -> Option<Heard> {
     loop {
         let mut head = [0; 2];
         stream.read_exact(&mut head).await.ok()?;
-        let mut payload = vec![0; head[1].into()];
+        // The platform says more than fits into a Close.
+        let length = match head[1] {
+            126 => stream.read_u16().await.ok()?,
+            short => short.into(),
+        };
+        let mut payload = vec![0; length.into()];
         stream.read_exact(&mut payload).await.ok()?;
         match head[0] {
             0x8A => {}
             // Without a code, 1005.
-            0x88 => return payload.first_chunk().map_or(Some(1005), |code| Some(u16::from_be_bytes(*code))),
-            other => panic!("neither Pong nor Close: {other:#x}"),
+            0x88 => {
+                let code = payload.first_chunk().copied().map_or(1005, u16::from_be_bytes);
+                return Some(Closed(code));
+            }
+            _ => return Some(Said),
         }
     }
 }
@@ -330,6 +369,28 @@ fn replace(bytes: &[u8], what: &[u8], with: &[u8]) -> Vec<u8> {
     }
     replaced.extend_from_slice(rest);
     replaced
+}
+
+/// Rooms are told apart by their whole names and nothing else, whatever an address would make of them.
+async fn names_are_nothing_but_names(target: &Target) {
+    for (path, name) in [
+        ("%2e%2e", ".."),
+        ("..", ".."),
+        ("%2e%2e%2f%2e%2e%2fetc%2fpasswd", "../../etc/passwd"),
+        ("..%5c..%5cboot.ini", r"..\..\boot.ini"),
+        ("a%00b", "a\0b"),
+        ("%c3%a9", "\u{e9}"),
+        ("e%cc%81", "e\u{301}"),
+        ("%252e%252e", "%2e%2e"),
+        ("%20", " "),
+        ("%e2%80%ae", "\u{202e}"),
+        ("%ef%bf%bd", "\u{fffd}"),
+        ("constructor", "constructor"),
+        ("%F0%9F%8E%88", "\u{1f388}"),
+    ] {
+        let answer = target.send(Method::POST, &format!("/parties/probe/{path}/do"), WHO).await;
+        assert_eq!((answer.status(), &answer.json()["room"]), (200, &name.into()), "{path}");
+    }
 }
 
 /// Whoever writes what our own parts tell each other gets no further with it.
