@@ -45,12 +45,17 @@ impl Server {
     ///
     /// When it does not: the other binary has not been built, for example.
     pub(crate) fn start(kind: Kind, allocator: Allocator) -> Result<Self> {
+        Self::start_with(&["serve", kind.name()], allocator)
+    }
+
+    /// The same of whatever these arguments make serve.
+    pub(crate) fn start_with(arguments: &[&str], allocator: Allocator) -> Result<Self> {
         let binary = env::current_exe()?.with_file_name(match allocator {
             Allocator::Glibc => "partykit-bench",
             Allocator::Jemalloc => "partykit-bench-jemalloc",
         });
         let mut process = Command::new(&binary)
-            .args(["serve", kind.name()])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -79,10 +84,21 @@ impl Server {
         answer.parse().map_err(|_| format!("{question}: {answer}").into())
     }
 
+    /// Its process.
+    pub(crate) fn process(&self) -> Process {
+        Process(self.process.id())
+    }
+}
+
+/// What the kernel knows of a process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Process(pub(crate) u32);
+
+impl Process {
     /// Processor time of all its threads so far, of user and kernel together.
-    pub(crate) fn processor_time(&self) -> Result<Duration> {
+    pub(crate) fn processor_time(self) -> Result<Duration> {
         let mut nanoseconds = 0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
+        for task in fs::read_dir(format!("/proc/{}/task", self.0))? {
             let stat = fs::read_to_string(task?.path().join("schedstat"))?;
             let first = stat.split_whitespace().next().ok_or("an empty schedstat")?;
             nanoseconds += first.parse::<u64>()?;
@@ -91,8 +107,8 @@ impl Server {
     }
 
     /// Its proportional share of memory, in bytes.
-    pub(crate) fn memory(&self) -> Result<u64> {
-        let path = format!("/proc/{}/smaps_rollup", self.process.id());
+    pub(crate) fn memory(self) -> Result<u64> {
+        let path = format!("/proc/{}/smaps_rollup", self.0);
         let rollup = fs::read_to_string(path)?;
         let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
         let kibibytes = line.and_then(|line| line.split_whitespace().next());

@@ -5,10 +5,16 @@
 //! tokio-tungstenite; it only echoes). The process that measures is the clients, all of them on one
 //! epoll loop, over loopback.
 //!
+//! Workers are measured apart, `cargo xtask bench --only workers`: the same party in `workerd` beside one
+//! of PartyServer's, and beside itself on Tokio.
+//!
 //! A figure by itself says as much of the machine and of what else it did as of the server. So what
 //! counts are ratios, each of two servers that took turns in the same run; a ratio is the median over
 //! those turns. Processor time is what the kernel's scheduler counted for the server's threads, memory
 //! is the process's proportional share (PSS).
+//!
+//! What has no counterpart in other servers, rooms that sleep and alarms that are not due, is measured
+//! beside less of the same.
 #![forbid(unsafe_code)]
 
 mod child;
@@ -18,6 +24,7 @@ mod options;
 mod protocol;
 mod report;
 mod server;
+mod sleeper;
 mod store;
 
 use std::process::ExitCode;
@@ -26,6 +33,9 @@ use std::process::ExitCode;
 pub fn main() -> ExitCode {
     match options::parse(std::env::args().skip(1)) {
         Ok(options::Command::Serve(kind)) => finish(server::run(kind).map(|()| true)),
+        Ok(options::Command::ServeRooms(directory)) => {
+            finish(server::serve_rooms(&directory).map(|()| true))
+        }
         Ok(options::Command::Measure(plan)) => finish(measure::all(&plan)),
         Err(wrong) => {
             eprintln!("{wrong}\n\n{}", options::HELP);

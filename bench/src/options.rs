@@ -2,29 +2,32 @@
 
 use std::path::PathBuf;
 
-use crate::{measure::Sizes, server::Kind};
+use crate::{measure::Sizes, report::Part, server::Kind};
 
 pub(crate) const HELP: &str = "\
 partykit-bench [--quick] [--check] [--only MEASURE] [--write FILE]
 partykit-bench serve partykit|raw|tungstenite
+partykit-bench serve rooms DIRECTORY
 
   --quick         small sizes, for a look whether all of it works: no goal is meant for them
   --check         fail when a goal is missed
-  --only MEASURE  crowd, storm, wake, memory or commits
-  --write FILE    write the report there too, as Markdown";
+  --only MEASURE  crowd, storm, wake, memory, commits or rooms; or workers, which is no part of a run of all
+  --write FILE    write the report there too, as Markdown: Workers have a part of the file of their own";
 
 /// What a process is to do.
 #[derive(Debug)]
 pub(crate) enum Command {
     Measure(Plan),
     Serve(Kind),
+    /// Rooms in a store in this directory.
+    ServeRooms(PathBuf),
 }
 
 /// What is measured, and what becomes of it.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) sizes: Sizes,
-    /// The one measure to take; `None` is all.
+    /// The one measure to take; `None` is all but `workers`.
     pub(crate) only: Option<String>,
     /// The sizes are too small for the goals to mean anything.
     pub(crate) quick: bool,
@@ -34,7 +37,12 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn takes(&self, measure: &str) -> bool {
-        self.only.as_deref().is_none_or(|only| only == measure)
+        self.only.as_deref().map_or(measure != "workers", |only| only == measure)
+    }
+
+    /// What the report is of.
+    pub(crate) fn part(&self) -> Part {
+        if self.takes("workers") { Part::Workers } else { Part::Tokio }
     }
 }
 
@@ -50,7 +58,10 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
         match argument.as_str() {
             "serve" => {
                 let kind = value()?;
-                let known = Kind::ALL.into_iter().find(|known| known.name() == kind);
+                if kind == "rooms" {
+                    return Ok(Command::ServeRooms(value()?.into()));
+                }
+                let known = Kind::SERVED.into_iter().find(|known| known.name() == kind);
                 let known = known.ok_or_else(|| format!("there is no server {kind}"))?;
                 return Ok(Command::Serve(known));
             }
@@ -70,7 +81,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
 
 fn measure(name: String) -> Result<String, String> {
     match name.as_str() {
-        "crowd" | "storm" | "wake" | "memory" | "commits" => Ok(name),
+        "crowd" | "storm" | "wake" | "memory" | "commits" | "rooms" | "workers" => Ok(name),
         _ => Err(format!("there is no measure {name}")),
     }
 }
@@ -86,16 +97,28 @@ mod tests {
     #[test]
     fn arguments_are_understood() {
         assert!(matches!(parsed("serve raw"), Ok(Command::Serve(Kind::Raw))));
+        let rooms = parsed("serve rooms here").unwrap();
+        assert!(matches!(rooms, Command::ServeRooms(path) if *path == *"here"));
         let Ok(Command::Measure(plan)) = parsed("--check --only wake --write a.md") else {
             panic!("a plan");
         };
         assert!(plan.check && plan.takes("wake") && !plan.takes("storm"));
         assert_eq!(plan.write, Some(PathBuf::from("a.md")));
+        let Ok(Command::Measure(all)) = parsed("") else { panic!("a plan") };
+        assert!(all.takes("wake") && !all.takes("workers"));
     }
 
     #[test]
     fn nonsense_is_refused() {
-        for line in ["serve", "serve cake", "--only cake", "--write", "cake", "--quick --check"] {
+        for line in [
+            "serve",
+            "serve cake",
+            "serve rooms",
+            "--only cake",
+            "--write",
+            "cake",
+            "--quick --check",
+        ] {
             assert!(parsed(line).is_err(), "{line}");
         }
     }

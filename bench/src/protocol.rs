@@ -1,16 +1,9 @@
 //! What clients and servers say to each other: text frames of one size.
 
+use bench_party::{ANSWER, BROADCAST};
+
 /// The payload of every message, in bytes.
 pub(crate) const PAYLOAD: usize = 64;
-
-/// Asks for an answer to the sender alone.
-pub(crate) const ECHO: u8 = b'e';
-
-/// That answer.
-pub(crate) const ANSWER: u8 = b'a';
-
-/// Goes to everyone else in the room.
-pub(crate) const BROADCAST: u8 = b'b';
 
 /// A frame of a server: two bytes before the payload.
 pub(crate) const SERVER_FRAME: usize = 2 + PAYLOAD;
@@ -140,6 +133,8 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
+    use bench_party::ECHO;
+
     use super::*;
 
     #[test]

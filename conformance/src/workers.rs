@@ -29,7 +29,6 @@ partykit::workers::export! {
 /// | `failing alarm` | the same; it fails the first time |
 /// | `write and fail` | writes three rows and an alarm, says so, and fails |
 /// | `rows` | says what is stored |
-/// | `count` | says how many are here |
 #[derive(Debug, Default)]
 struct Desk;
 
@@ -60,7 +59,6 @@ impl Server for Desk {
                 let alarm = storage.alarm().await?.is_some();
                 sender.send(format!("{keys:?}, an alarm: {alarm}"));
             }
-            Some("count") => sender.send(room.count().to_string()),
             _ => {
                 room.broadcast(message).send();
             }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use partykit::http::Method;
 use partykit_conformance::{
     IN_MEMORY, PROBE, SMALL, STARTER,
-    suite::{CASES, Case, Control, Frame, Target, run_cases},
+    suite::{CASES, Case, Control, Target, run_cases},
 };
 use partykit_workerd::{Project, Workerd};
 
@@ -148,26 +148,4 @@ async fn bodies_stream_and_the_fallback_knows_the_bindings() {
     assert_eq!(answer.header("x-partykit-streams"), None, "that is between our own parts");
     let answer = target.send(Method::GET, "/elsewhere", "").await;
     assert_eq!((answer.status(), &*answer.text()), (418, "hello"));
-}
-
-/// How many sockets one room has in the test of many.
-const MANY: usize = 5_000;
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs workerd: cargo xtask workerd"]
-async fn thousands_of_sockets_sleep_and_wake() {
-    let workerd = start();
-    let target = target(&workerd);
-    let room = target.room_of("desk", "many");
-    let mut clients = Vec::new();
-    for n in 0..MANY {
-        clients.push(room.connect(&n.to_string()).await);
-    }
-    target.control().put_to_sleep("desk", room.id()).await;
-    clients[0].say("count").await;
-    assert_eq!(clients[0].next_text().await, MANY.to_string());
-    clients[1].say("to all").await;
-    for client in &mut clients {
-        assert_eq!(client.next().await, Frame::Text("to all".into()));
-    }
 }

@@ -59,6 +59,9 @@ class Server {
     return { code: child.exitCode, signal: child.signalCode };
   }
 
+  /** Ends it for good. */
+  discard() { return this.stop(); }
+
   /** Has the server do something, and returns its answer. Fails unless it did. */
   async post(path, query) {
     const answer = await fetch(`${this.url}${path}?${new URLSearchParams(query)}`, { method: "POST" });
@@ -85,6 +88,9 @@ export class Relay extends Server {
 
   /** Puts a room to sleep now; fails with the reasons when it does not. */
   sleep(room) { return this.post("/sleep", { room }); }
+
+  /** How often a room has slept. */
+  async slept(room) { return (await this.stats(room)).sleeps; }
 
   /** How a room is, as the page sees it. Wakes nobody. */
   stats(room) { return this.ask("/stats", { room }); }

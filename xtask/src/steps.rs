@@ -51,6 +51,11 @@ pub(crate) const STEPS: &[Step] = &[
         run: workerd,
     },
     Step {
+        name: "clients",
+        about: "the real clients of the step node, against Workers in workerd",
+        run: clients,
+    },
+    Step {
         name: "herd",
         about: "a server restarts under 5,000 clients that come back at once",
         run: herd,
@@ -79,7 +84,7 @@ pub(crate) struct Tool {
 pub(crate) const TOOLS: &[Tool] = &[
     Tool {
         name: "bench",
-        about: "measures, and writes docs/benchmarks.md; --quick only tries, --check fails below the goals",
+        about: "measures, and writes docs/benchmarks.md; --quick only tries, --check fails below the goals; --only workers",
         run: bench,
     },
     Tool {
@@ -180,11 +185,7 @@ fn node(root: &Path) -> Outcome {
             npm = npm.env(variable, built(package, binary)?);
         }
     }
-    match tests_run(&npm.tee()?) {
-        Some(0) => Err(Failure::new("npm test ran no test")),
-        Some(_) => Ok(Verdict::Passed),
-        None => Err(Failure::new("npm test did not say how many tests it ran")),
-    }
+    ran(&npm.tee()?)
 }
 
 fn autobahn(root: &Path) -> Outcome {
@@ -197,6 +198,7 @@ fn autobahn(root: &Path) -> Outcome {
 fn workerd(root: &Path) -> Outcome {
     workers::Build::of("workerd-fixture").run(root)?;
     workers::Build::of("board").run(root)?;
+    workers::Build::of("bench-party").run(root)?;
     let line = "cargo test -p partykit-workerd --test worker -- --ignored --skip unwinding";
     workers::tests_passed(&Command::new(root, line).tee()?)?;
     workers::Build::of("partykit-conformance").run(root)?;
@@ -205,6 +207,22 @@ fn workerd(root: &Path) -> Outcome {
     let line = "cargo test -p partykit-conformance --test workerd -- --ignored --skip unwinding";
     workers::tests_passed(&Command::new(root, line).tee()?)?;
     workers::weigh(root)
+}
+
+/// `workerd` is started by the tests themselves: they kill it, too.
+fn clients(root: &Path) -> Outcome {
+    let chromium = tools::chromium()
+        .ok_or_else(|| Failure::new("no Chromium: run `cargo xtask setup`, or set CHROMIUM"))?;
+    let mut npm = Command::new(&root.join(tools::NODE_TESTS), "npm run test:workerd")
+        .env("CHROMIUM", chromium)
+        .env("WORKERD", workers::program()?);
+    for (variable, package, party, class) in [
+        ("RELAY_WORKER", "relay", "main", "Relay"),
+        ("PROBE_WORKER", "partykit-conformance", "probe", "Probes"),
+    ] {
+        npm = npm.env(variable, workers::prepared(root, package, party, class)?);
+    }
+    ran(&npm.tee()?)
 }
 
 fn fuzz(root: &Path, arguments: &[String]) -> Outcome {
@@ -262,14 +280,21 @@ fn deny(root: &Path) -> Outcome {
     passed(Command::new(root, "cargo deny --offline --all-features check advisories").run())
 }
 
-/// Other arguments than `--check` make a run that is not the whole one: it leaves the document alone.
+/// `--only workers` is a whole run, of what stands in the document's other part. All other arguments than
+/// `--check` make one that is not whole: it leaves the document alone.
 fn bench(root: &Path, arguments: &[String]) -> Outcome {
+    let is_of_workers = arguments.windows(2).any(|pair| pair == ["--only", "workers"]);
+    if is_of_workers {
+        workers::Build::of("bench-party").run(root)?;
+        workers::bundle(root, "bench/partyserver")?;
+    }
     Command::new(root, "cargo build --release -p partykit-bench --bins").run()?;
     let mut bench = Command::new(root, "cargo run --release --quiet -p partykit-bench --");
     for argument in arguments {
         bench = bench.arg(argument);
     }
-    if arguments.iter().all(|argument| argument == "--check") {
+    let rest = arguments.iter().filter(|argument| *argument != "--check").count();
+    if rest == if is_of_workers { 2 } else { 0 } {
         bench = bench.arg("--write").arg("docs/benchmarks.md");
     }
     passed(bench.run())
@@ -291,6 +316,15 @@ fn built(package: &str, binary: &str) -> Result<std::path::PathBuf, Failure> {
         Ok(built)
     } else {
         Err(Failure::new(format!("the package {package} has no binary called {binary}")))
+    }
+}
+
+/// A run of no test is a failure.
+fn ran(said: &str) -> Outcome {
+    match tests_run(said) {
+        Some(0) => Err(Failure::new("npm ran no test")),
+        Some(_) => Ok(Verdict::Passed),
+        None => Err(Failure::new("npm did not say how many tests it ran")),
     }
 }
 

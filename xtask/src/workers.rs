@@ -134,6 +134,45 @@ impl<'a> Build<'a> {
     }
 }
 
+/// The `workerd` that npm has installed.
+pub(crate) fn program() -> Result<PathBuf, Failure> {
+    Workerd::program().map_err(|error| Failure::new(error.to_string()))
+}
+
+/// Builds a package with one party, and writes what `workerd serve config.capnp` runs into the directory
+/// that it returns.
+pub(crate) fn prepared(
+    root: &Path,
+    package: &str,
+    party: &str,
+    class: &str,
+) -> Result<PathBuf, Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::new(error.to_string());
+    let directory = Build::of(package).run(root)?;
+    let prepared = Place::of(root, package)?.target.join("workerd").join(package);
+    let project = Project::open(directory).map_err(|error| failed(&error))?;
+    project.party(party, class).write(&prepared).map_err(|error| failed(&error))?;
+    Ok(prepared)
+}
+
+/// Makes a Worker of the JavaScript in a directory and of what it takes from npm.
+pub(crate) fn bundle(root: &Path, directory: &str) -> Result<(), Failure> {
+    let modules = root.join(tools::WORKERD).join("node_modules");
+    let program = modules.join(".bin/esbuild");
+    if !program.is_file() {
+        return Err(Failure::new("no esbuild: run `cargo xtask setup`"));
+    }
+    let line = format!("{} index.js --outfile=build/index.js", program.display());
+    Command::new(&root.join(directory), &line)
+        .arg("--bundle")
+        .arg("--format=esm")
+        .arg("--minify")
+        .arg("--external:cloudflare:*")
+        .arg("--log-level=warning")
+        .env("NODE_PATH", modules)
+        .run()
+}
+
 /// What the harness's tests know of unwinding, on a nightly toolchain.
 fn unwind(root: &Path) -> Outcome {
     let out = root.join(tools::WORKERD).join("fixture/build-unwind");

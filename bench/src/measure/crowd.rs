@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use bench_party::{BROADCAST, ECHO};
 use partykit::Result;
 
 use super::{Sizes, each, hall, rate};
 use crate::{
     child::{Allocator, Server},
     crowd::Crowd,
-    protocol::{BROADCAST, ECHO},
     report::{Goal, Report},
     server::Kind,
 };
@@ -22,7 +22,7 @@ const ECHO_TIME: &str = "processor time of an echo, µs";
 
 pub(super) fn take(sizes: &Sizes, report: &mut Report) -> Result<()> {
     for _ in 0..sizes.turns {
-        for kind in Kind::ALL {
+        for kind in Kind::SERVED {
             turn(kind, sizes, report)?;
         }
     }
@@ -116,11 +116,11 @@ struct Spent<'a> {
 
 impl<'a> Spent<'a> {
     fn new(server: &'a Server) -> Result<Self> {
-        Ok(Self { server, last: server.processor_time()? })
+        Ok(Self { server, last: server.process().processor_time()? })
     }
 
     fn since(&mut self) -> Result<Duration> {
-        let now = self.server.processor_time()?;
+        let now = self.server.process().processor_time()?;
         let spent = now - self.last;
         self.last = now;
         Ok(spent)

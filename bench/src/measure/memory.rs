@@ -3,13 +3,13 @@
 
 use std::thread;
 
+use bench_party::{BROADCAST, ECHO};
 use partykit::Result;
 
 use super::{Sizes, hall};
 use crate::{
     child::{Allocator, Server},
     crowd::Crowd,
-    protocol::{BROADCAST, ECHO},
     report::{Goal, Report},
     server::Kind,
 };
@@ -20,7 +20,7 @@ const USED: [&str; 2] =
     ["bytes of an idle connection, jemalloc", "bytes of an idle connection, glibc"];
 
 pub(super) fn take(sizes: &Sizes, report: &mut Report) -> Result<()> {
-    for kind in Kind::ALL {
+    for kind in Kind::SERVED {
         for allocator in [Allocator::Jemalloc, Allocator::Glibc] {
             let (fresh, used) = bytes(kind, allocator, sizes)?;
             let at = usize::from(allocator == Allocator::Glibc);
@@ -42,7 +42,7 @@ fn bytes(kind: Kind, allocator: Allocator, sizes: &Sizes) -> Result<(f64, f64)> 
     let (count, rest) = (sizes.idle, allocator.rest().min(sizes.rest));
     let settled = |server: &Server| {
         thread::sleep(rest);
-        server.memory()
+        server.process().memory()
     };
     let mut crowd = Crowd::new()?;
     let mut server = Server::start(kind, allocator)?;

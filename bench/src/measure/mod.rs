@@ -3,10 +3,12 @@
 pub(crate) mod commits;
 mod crowd;
 mod memory;
+mod rooms;
 mod storm;
 mod wake;
+mod workers;
 
-use std::{fs, time::Duration};
+use std::{fs, io::ErrorKind, time::Duration};
 
 use partykit::Result;
 
@@ -34,6 +36,18 @@ pub(crate) struct Sizes {
     pub(crate) wakes: usize,
     /// Connections whose memory is measured.
     pub(crate) idle: usize,
+    /// Those that hear a broadcast of a Worker's room.
+    pub(crate) worker_crowd: usize,
+    /// Rooms of Workers that are woken in a turn, each as often as others.
+    pub(crate) worker_rooms: usize,
+    /// Connections of a Worker's room whose memory is measured. `workerd` needs two descriptors for each.
+    pub(crate) worker_idle: usize,
+    /// How often the servers take turns with that.
+    pub(crate) worker_memory_turns: usize,
+    /// Rooms that are written and sleep.
+    pub(crate) rooms: u64,
+    /// Alarms that are not due.
+    pub(crate) pending: u64,
     /// How long an allocator may take at most to give memory back.
     pub(crate) rest: Duration,
 }
@@ -50,6 +64,12 @@ impl Sizes {
         wake_rooms: 200,
         wakes: 3,
         idle: 10_000,
+        rooms: 100_000,
+        pending: 1_000_000,
+        worker_crowd: 1_000,
+        worker_rooms: 100,
+        worker_idle: 3_000,
+        worker_memory_turns: 3,
         rest: Duration::MAX,
     };
 
@@ -64,6 +84,12 @@ impl Sizes {
         wake_rooms: 10,
         wakes: 2,
         idle: 500,
+        rooms: 2_000,
+        pending: 20_000,
+        worker_crowd: 200,
+        worker_rooms: 10,
+        worker_idle: 300,
+        worker_memory_turns: 1,
         rest: Duration::from_millis(100),
     };
 }
@@ -74,13 +100,15 @@ impl Sizes {
 ///
 /// When something is not measured but broken.
 pub(crate) fn all(plan: &Plan) -> Result<bool> {
-    let mut report = Report::default();
+    let mut report = Report::new(plan.part());
     for (name, take) in [
         ("crowd", crowd::take as fn(&Sizes, &mut Report) -> Result<()>),
         ("storm", storm::take),
         ("wake", wake::take),
         ("memory", memory::take),
         ("commits", commits::take),
+        ("rooms", rooms::take),
+        ("workers", workers::take),
     ] {
         if plan.takes(name) {
             eprintln!("measuring: {name}");
@@ -93,7 +121,11 @@ pub(crate) fn all(plan: &Plan) -> Result<bool> {
     let text = report.markdown(&plan.sizes);
     println!("{text}");
     if let Some(path) = &plan.write {
-        fs::write(path, text)?;
+        let document = match fs::read_to_string(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            document => document?,
+        };
+        fs::write(path, plan.part().put(&document, &text))?;
     }
     let missed = report.missed();
     for goal in &missed {

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use bench_party::BROADCAST;
 use partykit::Result;
 
 use super::{Sizes, each, rate};
 use crate::{
     child::{Allocator, Server},
     crowd::Crowd,
-    protocol::BROADCAST,
     report::{Goal, Report},
     server::Kind,
 };
@@ -57,9 +57,9 @@ fn turn(kind: Kind, sizes: &Sizes, report: &mut Report) -> Result<()> {
         Ok((count, begun.elapsed()))
     };
     listen(sizes.window / 4)?;
-    let before = server.processor_time()?;
+    let before = server.process().processor_time()?;
     let (count, took) = listen(sizes.window)?;
-    let time = server.processor_time()? - before;
+    let time = server.process().processor_time()? - before;
     report.record(DELIVERIES, kind, rate(count, took));
     report.record(DELIVERY_TIME, kind, each(count, time));
     Ok(())

@@ -7,12 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bench_party::{ANSWER, ECHO};
 use partykit::Result;
 
 use super::Sizes;
 use crate::{
     child::{Allocator, Server},
-    protocol::{ANSWER, ECHO, SERVER_FRAME, client_frame, handshake},
+    protocol::{SERVER_FRAME, client_frame, handshake},
     report::{Goal, Report, percentile},
     server::Kind,
 };
@@ -61,7 +62,7 @@ fn sample(server: &mut Server, caller: &mut Caller, room: &str, sleeps: bool) ->
     let before = server.count("starts")?;
     // Whichever question came last, the server's threads have gone to rest again.
     thread::sleep(REST);
-    let took = caller.ask()?;
+    let (took, _) = caller.ask()?;
     let started = server.count("starts")? - before;
     if started != u64::from(sleeps) {
         return Err(format!("{room} was {expected}, and on_start ran {started} times").into());
@@ -70,10 +71,10 @@ fn sample(server: &mut Server, caller: &mut Caller, room: &str, sleeps: bool) ->
 }
 
 /// A client that waits for its answers.
-struct Caller(TcpStream);
+pub(super) struct Caller(TcpStream);
 
 impl Caller {
-    fn connect(address: SocketAddr, room: &str) -> Result<Self> {
+    pub(super) fn connect(address: SocketAddr, room: &str) -> Result<Self> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
@@ -90,14 +91,15 @@ impl Caller {
         }
     }
 
-    fn ask(&mut self) -> Result<Duration> {
+    /// How long the answer took, and which instance of the room gave it: `FIRST` or `LATER`.
+    pub(super) fn ask(&mut self) -> Result<(Duration, u8)> {
         let (question, mut answer) = (client_frame(ECHO), [0; SERVER_FRAME]);
         let begun = Instant::now();
         self.0.write_all(&question)?;
         self.0.read_exact(&mut answer)?;
         let took = begun.elapsed();
         match answer[2] {
-            ANSWER => Ok(took),
+            ANSWER => Ok((took, answer[3])),
             other => Err(format!("an answer of the kind {other:#x}").into()),
         }
     }

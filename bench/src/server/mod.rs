@@ -2,6 +2,7 @@
 
 mod partykit;
 mod raw;
+mod rooms;
 mod tungstenite;
 
 use std::{
@@ -11,22 +12,38 @@ use std::{
 
 use ::partykit::Result;
 
+pub(crate) use self::rooms::run as serve_rooms;
+
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     PartyKit,
     Raw,
     Tungstenite,
+    /// The party of [`Kind::PartyKit`] as a Worker.
+    Worker,
+    /// The same with PartyServer, in JavaScript.
+    PartyServer,
+    /// The same without a library, in JavaScript.
+    Object,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 3] = [Self::PartyKit, Self::Raw, Self::Tungstenite];
+    /// Those that are this program.
+    pub(crate) const SERVED: [Self; 3] = [Self::PartyKit, Self::Raw, Self::Tungstenite];
+
+    /// Those that have rooms which sleep, all but the first of them in `workerd`.
+    pub(crate) const SLEEPING: [Self; 4] =
+        [Self::PartyKit, Self::Worker, Self::PartyServer, Self::Object];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::PartyKit => "partykit",
             Self::Raw => "raw",
             Self::Tungstenite => "tungstenite",
+            Self::Worker => "partykit on workerd",
+            Self::PartyServer => "partyserver on workerd",
+            Self::Object => "bare object on workerd",
         }
     }
 }
@@ -40,6 +57,7 @@ pub(crate) fn run(kind: Kind) -> Result<()> {
         Kind::PartyKit => partykit::run(),
         Kind::Raw => raw::run(),
         Kind::Tungstenite => tungstenite::run(),
+        Kind::Worker | Kind::PartyServer | Kind::Object => Err("workerd serves that".into()),
     }
 }
 

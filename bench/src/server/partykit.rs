@@ -1,15 +1,10 @@
-//! A party that echoes and broadcasts, with questions for what only the server can see.
+//! The party on Tokio, with questions for what only the server can see.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use partykit::{Connection, Message, Options, Result, Room, RoomPhase, Runtime, Server};
+use bench_party::{Talk, starts};
+use partykit::{Result, RoomPhase, Runtime};
 use tokio::net::TcpListener;
 
 use super::talk;
-use crate::protocol::{ANSWER, BROADCAST, ECHO};
-
-/// How often `on_start` has run, in all rooms.
-static STARTS: AtomicU64 = AtomicU64::new(0);
 
 /// Everything as it is by default, but for the sleep.
 ///
@@ -29,7 +24,7 @@ pub(super) fn run() -> Result<()> {
             Some(_) => "awake".to_owned(),
         };
         match question.split_once(' ') {
-            None if question == "starts" => STARTS.load(Ordering::SeqCst).to_string(),
+            None if question == "starts" => starts().to_string(),
             Some(("count", room)) => stats(room).map_or(0, |stats| stats.connections).to_string(),
             Some(("phase", room)) => phase(room),
             Some(("evict", room)) => match tokio.block_on(handle.evict("main", room)) {
@@ -39,33 +34,4 @@ pub(super) fn run() -> Result<()> {
             _ => format!("unknown question {question}"),
         }
     })
-}
-
-#[derive(Debug, Default)]
-struct Talk;
-
-impl Server for Talk {
-    fn options() -> Options {
-        Options::new().hibernate(true)
-    }
-
-    async fn on_start(&mut self, _: &Room) -> Result {
-        STARTS.fetch_add(1, Ordering::SeqCst);
-        Ok(())
-    }
-
-    async fn on_message(&mut self, room: &Room, sender: &Connection, message: Message) -> Result {
-        let Some(text) = message.as_text() else { return Ok(()) };
-        match text.as_bytes().first() {
-            Some(&ECHO) => {
-                let mut answer = String::with_capacity(text.len());
-                answer.push(char::from(ANSWER));
-                answer.push_str(&text[1..]);
-                sender.send(answer);
-            }
-            Some(&BROADCAST) => room.broadcast(message).except(sender).send(),
-            _ => {}
-        }
-        Ok(())
-    }
 }

@@ -7,6 +7,7 @@ use std::{
     thread,
 };
 
+use bench_party::{ANSWER, BROADCAST, ECHO};
 use mio::{
     Events, Interest, Poll, Token,
     net::{TcpListener, TcpStream},
@@ -15,7 +16,7 @@ use partykit::Result;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::talk;
-use crate::protocol::{ANSWER, BROADCAST, CLIENT_FRAME, ECHO, read_handshake, serve_frame};
+use crate::protocol::{CLIENT_FRAME, read_handshake, serve_frame};
 
 const LISTENER: Token = Token(usize::MAX);
 

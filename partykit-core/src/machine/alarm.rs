@@ -77,7 +77,9 @@ impl Machine {
     /// from the store.
     pub(super) fn retry_alarm(&mut self, now: Duration, turn: &mut Turn) {
         let Some(ringing) = turn.ringing.take().filter(|_| !turn.void) else { return };
-        let wall = ringing.wall + now.saturating_sub(ringing.now);
+        // Both clocks were read in whole milliseconds at best: no pause is shorter for that.
+        let took = now.saturating_sub(ringing.now).as_nanos().div_ceil(1_000_000);
+        let wall = ringing.wall + Duration::from_millis(u64::try_from(took).unwrap_or(u64::MAX));
         let next = ringing.row.retried(wall);
         if next.is_none() {
             self.facts.push(Fact::AlarmGivenUp);

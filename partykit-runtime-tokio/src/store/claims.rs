@@ -35,6 +35,9 @@ pub(super) enum Turn {
 /// A life has room for so many claims.
 const CLAIMS: u32 = 40;
 
+/// A smaller table is not worth the moment in which it becomes smaller still.
+const WORTH_SHRINKING: usize = 1024;
+
 impl Claims {
     /// From now on claims are of this life of the store, or a later one.
     pub(super) fn begin_life(&self, incarnation: u64) {
@@ -69,6 +72,10 @@ impl Claims {
         let mut state = self.state();
         if state.newest.get(room) == Some(&epoch) {
             state.newest.remove(room);
+            let (capacity, count) = (state.newest.capacity(), state.newest.len());
+            if capacity >= WORTH_SHRINKING && count <= capacity / 4 {
+                state.newest.shrink_to(capacity / 2);
+            }
         }
     }
 

@@ -86,9 +86,8 @@ pub enum Durability {
 /// # What it costs
 ///
 /// A room that nobody claims has no entry in memory. All rooms together: the changes of the last
-/// moments, two to three times 4 MiB, 8 MiB of blocks that were read, about 2 bytes for each row on
-/// disk, and two threads. On disk: the rows, with the names of party and room in front of each key, and
-/// up to three times 4 MiB of log.
+/// moments, two to three times 4 MiB, 4 MiB of blocks that were read, and two threads. On disk: the
+/// rows, with the names of party and room in front of each key, and up to three times 4 MiB of log.
 ///
 /// ```
 /// use partykit_core::{Backend, Batch, RoomAddress, RoomId};

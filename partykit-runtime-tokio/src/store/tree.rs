@@ -12,7 +12,7 @@ use std::{
 
 use lsm_tree::{
     AbstractTree, AnyTree, Cache, Config, DescriptorTable, Guard, SequenceNumberCounter,
-    compaction::Leveled,
+    compaction::Leveled, config::PinningPolicy,
 };
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -25,7 +25,7 @@ pub(super) const IN_MEMORY: u64 = 4 << 20;
 
 /// The files of the tree that were read last stay in memory up to here, 4 KiB blocks of them. Rooms
 /// keep what they use, so what is read again soon is small.
-const CACHE: u64 = 8 << 20;
+const CACHE: u64 = 4 << 20;
 
 /// How many of the tree's files are open at a time, at most.
 const DESCRIPTORS: usize = 64;
@@ -67,7 +67,13 @@ impl Tree {
         let visible = SequenceNumberCounter::default();
         let config = Config::new(path, next.clone(), visible)
             .use_cache(Arc::new(Cache::with_capacity_bytes(CACHE)))
-            .use_descriptor_table(Some(Arc::new(DescriptorTable::new(DESCRIPTORS))));
+            .use_descriptor_table(Some(Arc::new(DescriptorTable::new(DESCRIPTORS))))
+            // Indices and filters are read when they are asked, part by part, and stay where all blocks
+            // do: opening reads none of them, and memory does not grow with the files.
+            .index_block_partitioning_policy(PinningPolicy::all(true))
+            .index_block_pinning_policy(PinningPolicy::all(false))
+            .filter_block_partitioning_policy(PinningPolicy::all(true))
+            .filter_block_pinning_policy(PinningPolicy::all(false));
         let tree = guarded(|| config.open())?;
         next.fetch_max(tree.get_highest_seqno().map_or(1, |highest| highest + 1));
         Ok(Arc::new(Self {
@@ -149,7 +155,7 @@ impl Tree {
     }
 
     /// Shows the newest files to all that look from now on, and drops what nobody sees any more.
-    fn forget(&self) -> Result<(), Fault> {
+    pub(super) fn forget(&self) -> Result<(), Fault> {
         {
             let _changing = lock(&self.changing);
             self.visible.fetch_max(self.next.get(), Ordering::AcqRel);

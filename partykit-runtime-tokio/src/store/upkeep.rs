@@ -7,12 +7,16 @@ use std::{
         mpsc,
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use super::{error::Fault, log, replay::Mark, tree::Tree};
 
 /// How many parts of the tree may wait for their way to a file before commits wait too.
 const WAITING: usize = 2;
+
+/// After how long without work the tree's past is dropped.
+const REST: Duration = Duration::from_secs(1);
 
 /// Writes the tree's files, beside the commits: a thread.
 pub(super) struct Upkeep {
@@ -41,13 +45,17 @@ impl Upkeep {
         let (shared, ending) = (state.clone(), is_ending.clone());
         let work = move || {
             let mut result = merge(&tree, &ending);
-            while result.is_ok()
-                && let Ok(mark) = todo.recv()
-            {
-                result = flush(&tree, &log, mark);
-                lock(&shared.0).waiting -= 1;
-                shared.1.notify_all();
-                result = result.and_then(|()| merge(&tree, &ending));
+            while result.is_ok() {
+                match next(&tree, &todo) {
+                    Ok(None) => break,
+                    Ok(Some(mark)) => {
+                        result = flush(&tree, &log, mark);
+                        lock(&shared.0).waiting -= 1;
+                        shared.1.notify_all();
+                        result = result.and_then(|()| merge(&tree, &ending));
+                    }
+                    Err(fault) => result = Err(fault),
+                }
             }
             if let Err(fault) = result {
                 lock(&shared.0).has_failed = true;
@@ -86,6 +94,19 @@ impl Drop for Upkeep {
         if let Some(thread) = self.thread.take() {
             // It panics nowhere; if it did, there would be nothing more to do than to end.
             let _ = thread.join();
+        }
+    }
+}
+
+/// Waits for something to do. After a while without, nobody looks at the tree any more as it was when its
+/// files were written last: what was kept for that goes, a part of it in memory.
+fn next(tree: &Tree, todo: &mpsc::Receiver<Mark>) -> Result<Option<Mark>, Fault> {
+    match todo.recv_timeout(REST) {
+        Ok(mark) => Ok(Some(mark)),
+        Err(mpsc::RecvTimeoutError::Disconnected) => Ok(None),
+        Err(mpsc::RecvTimeoutError::Timeout) => {
+            tree.forget()?;
+            Ok(todo.recv().ok())
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::Error;
+use crate::{Error, workerd::prepare};
 
 /// A Worker as its `wrangler.jsonc` describes it: what is deployed is what is run here.
 #[derive(Clone, Debug)]
@@ -86,6 +86,16 @@ impl Project {
     /// Its Durable Objects.
     pub fn objects(&self) -> &[Object] {
         &self.objects
+    }
+
+    /// Writes what `workerd serve config.capnp --experimental` runs into a directory, for those who start
+    /// it themselves.
+    ///
+    /// # Errors
+    ///
+    /// When the Worker was not built, or the files cannot be written.
+    pub fn write(&self, directory: impl AsRef<Path>) -> Result<(), Error> {
+        prepare(self, directory.as_ref())
     }
 
     fn parse(directory: &Path, text: &str) -> Result<Self, String> {

@@ -47,6 +47,15 @@ impl Workerd {
         Self::launch(project, true)
     }
 
+    /// The program: what the variable `WORKERD` names, else the one that npm has installed.
+    ///
+    /// # Errors
+    ///
+    /// When it is not installed.
+    pub fn program() -> Result<PathBuf, Error> {
+        program()
+    }
+
     /// `http://` and the address of the Worker.
     pub fn url(&self) -> String {
         format!("http://{}", self.http)
@@ -167,7 +176,7 @@ fn program() -> Result<PathBuf, Error> {
 }
 
 /// Writes what `workerd` reads into `directory`: the configuration, the Worker, the control.
-fn prepare(project: &Project, directory: &Path) -> Result<(), Error> {
+pub(crate) fn prepare(project: &Project, directory: &Path) -> Result<(), Error> {
     let mut modules = Vec::new();
     copy_modules(&project.build, &directory.join("worker"), "", &mut modules)?;
     // The first is the entry.

@@ -5,6 +5,7 @@
 //! builds the fixture and runs what is ignored otherwise.
 
 mod board;
+mod crowd;
 mod failing;
 mod sleeping;
 mod support;

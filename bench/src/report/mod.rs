@@ -1,11 +1,15 @@
 //! What was measured, as tables: ratios first.
 
+mod part;
+
 use std::{
     fmt::{self, Write},
     fs,
     process::Command,
     thread,
 };
+
+pub(crate) use part::Part;
 
 use crate::{
     measure::{
@@ -16,8 +20,9 @@ use crate::{
 };
 
 /// All figures of a run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Report {
+    part: Part,
     figures: Vec<Figure>,
     commits: Vec<Commits>,
     claims: Vec<Claim>,
@@ -31,11 +36,11 @@ struct Commits {
     values: Vec<f64>,
 }
 
-/// One measure, with the values of each server in the order of their turns.
+/// One measure, with the values of each server of the part, in the order of their turns.
 #[derive(Debug)]
 struct Figure {
     measure: &'static str,
-    values: [Vec<f64>; Kind::ALL.len()],
+    values: Vec<Vec<f64>>,
 }
 
 /// A ratio, or what else has a goal.
@@ -77,22 +82,27 @@ impl fmt::Display for Goal {
 }
 
 impl Report {
+    pub(crate) fn new(part: Part) -> Self {
+        Self { part, figures: Vec::new(), commits: Vec::new(), claims: Vec::new() }
+    }
+
     /// A value of a server, from its turn.
     pub(crate) fn record(&mut self, measure: &'static str, kind: Kind, value: f64) {
         let known = self.figures.iter().position(|figure| figure.measure == measure);
         let at = known.unwrap_or_else(|| {
-            self.figures.push(Figure { measure, values: Default::default() });
+            let values = vec![Vec::new(); self.part.servers().len()];
+            self.figures.push(Figure { measure, values });
             self.figures.len() - 1
         });
-        self.figures[at].values[kind as usize].push(value);
+        self.figures[at].values[self.part.column(kind)].push(value);
     }
 
-    /// The ratio of partykit to another server, turn by turn.
+    /// The ratio of the part's own server to another, turn by turn.
     pub(crate) fn compare(&mut self, measure: &'static str, beside: Kind, goal: Option<Goal>) {
         let figure = self.figures.iter().find(|figure| figure.measure == measure);
         let values = figure.map_or_else(Vec::new, |figure| {
             let [ours, theirs] =
-                [Kind::PartyKit, beside].map(|kind| figure.values[kind as usize].iter());
+                [self.part.ours(), beside].map(|kind| figure.values[self.part.column(kind)].iter());
             ours.zip(theirs).map(|(ours, theirs)| ours / theirs).collect()
         });
         self.claims.push(Claim { measure, beside: beside.name(), values, goal });
@@ -140,6 +150,17 @@ impl Report {
         self.claims.push(Claim { measure, beside, values: vec![value], goal: Some(goal) });
     }
 
+    /// Values, one for each turn, that are no ratio of two servers and may have a goal.
+    pub(crate) fn claim_each(
+        &mut self,
+        measure: &'static str,
+        beside: &'static str,
+        values: Vec<f64>,
+        goal: Option<Goal>,
+    ) {
+        self.claims.push(Claim { measure, beside, values, goal });
+    }
+
     /// Judges nothing.
     pub(crate) fn forget_goals(&mut self) {
         for claim in &mut self.claims {
@@ -160,32 +181,26 @@ impl Report {
     }
 
     pub(crate) fn markdown(&self, sizes: &Sizes) -> String {
-        let mut text = String::from(
-            "# Benchmarks\n\n\
-             Written by `cargo xtask bench`; what each line is, and how it is measured, stands in \
-             `bench/src`.\n\
-             *raw* is one epoll loop without any of what a room is, with a write for each delivery; \
-             *tungstenite*\nis a task for each socket with tokio-tungstenite and its defaults, and \
-             only echoes. The clients are a process\nof their own on the same machine. Trust the \
-             ratios: the servers took turns.\n\n",
-        );
+        let mut text = self.part.introduction();
         text.push_str(&machine());
-        text.push_str(&scale(sizes));
-        text.push_str("\n## Ratios\n\npartykit / the other; the median of all turns.\n\n");
+        text.push_str(&self.part.scale(sizes));
+        let ours = self.part.ours().name();
+        let _ = writeln!(text, "\n## Ratios\n\n{ours} / the other; the median of all turns.\n");
         text.push_str("| measure | beside | ratio | lowest to highest | goal | |\n");
         text.push_str("|---|---|---:|---:|---:|---|\n");
         for claim in &self.claims {
             let _ = writeln!(text, "{claim}");
         }
         text.push_str("\n## Figures\n\nMedians of all turns, of this machine at that hour.\n\n");
-        let names = Kind::ALL.map(Kind::name).join(" | ");
-        let _ = writeln!(text, "| measure | {names} |\n|---|---:|---:|---:|");
+        let servers = self.part.servers();
+        let names = servers.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(" | ");
+        let _ = writeln!(text, "| measure | {names} |\n|---|{}", "---:|".repeat(servers.len()));
         for Figure { measure, values } in &self.figures {
-            let cells = values.each_ref().map(|values| match values.as_slice() {
+            let cells = values.iter().map(|values| match values.as_slice() {
                 [] => "".to_owned(),
                 values => number(median(values)),
             });
-            let _ = writeln!(text, "| {measure} | {} |", cells.join(" | "));
+            let _ = writeln!(text, "| {measure} | {} |", cells.collect::<Vec<_>>().join(" | "));
         }
         self.markdown_of_commits(&mut text);
         text
@@ -268,29 +283,17 @@ fn machine() -> String {
     format!("Machine: {cores} cores ({processor}), Linux {}, {rustc}.\n", kernel.trim())
 }
 
-fn scale(sizes: &Sizes) -> String {
-    format!(
-        "Sizes: {} turns; {} connections in one room, {} of them asking for echoes; a storm in {} rooms \
-         of {};\n{} wakes in {} rooms; memory of {} connections. Messages of 64 bytes. Servers with \
-         jemalloc unless\nsaid otherwise, since an allocator is chosen by whoever builds the server.\n",
-        sizes.turns,
-        sizes.crowd,
-        sizes.active,
-        sizes.storm_rooms,
-        sizes.storm_talkers,
-        sizes.wake_rooms * sizes.wakes,
-        sizes.wake_rooms,
-        sizes.idle
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn report() -> Report {
+        Report::new(Part::Tokio)
+    }
+
     #[test]
     fn a_ratio_is_the_median_over_the_turns() {
-        let mut report = Report::default();
+        let mut report = report();
         for (ours, theirs) in [(1.0, 2.0), (90.0, 100.0), (8.0, 10.0)] {
             report.record("speed", Kind::PartyKit, ours);
             report.record("speed", Kind::Raw, theirs);
@@ -307,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_goal_without_figures_is_missed() {
-        let mut report = Report::default();
+        let mut report = report();
         report.compare("speed", Kind::Raw, Some(Goal::AtMost(9.0)));
         report.claim("latency", "nothing", 3.0, Goal::Below(3.0));
         assert_eq!(report.missed().len(), 2);

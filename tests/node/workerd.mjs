@@ -1,0 +1,186 @@
+// The same parties as Workers, in `workerd`: started, killed and put to sleep from here.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:http";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+
+import WS from "ws";
+
+import { until } from "./until.mjs";
+
+const PAGE = path.join(import.meta.dirname, "../../examples/relay/src/page");
+
+/** A Worker's process. `cargo xtask clients` writes what `workerd` reads, and names it in `variable`. */
+class Worker {
+  #child = null;
+  #control = null;
+  #output = "";
+  #sleeps = new Map();
+
+  constructor(variable) {
+    this.host = "127.0.0.1:0"; // from the first start on with the port that it got, so that a restart keeps it
+    this.directory = process.env[variable];
+    this.program = process.env.WORKERD;
+    if (!this.directory || !this.program) throw new Error(`no ${variable}: run \`cargo xtask clients\``);
+    process.once("exit", () => this.#child?.kill("SIGKILL"));
+  }
+
+  /** A Worker that listens. */
+  static start() { return new this().start(); }
+
+  /** Starts the process, and waits until it listens. What the rooms have stored outlives it. */
+  async start() {
+    this.storage ??= await mkdtemp(path.join(tmpdir(), "partykit-workerd-"));
+    this.#output = "";
+    const child = (this.#child = spawn(this.program, [
+      "serve", "config.capnp", "--experimental", "--control-fd=3",
+      `--socket-addr=http=${this.host}`, `--directory-path=disk=${this.storage}`,
+    ], { cwd: this.directory, stdio: ["ignore", "pipe", "pipe", "pipe"] }));
+    let told = "";
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding("utf8").on("data", (text) => { this.#output += text; });
+    }
+    child.stdio[3].setEncoding("utf8").on("data", (text) => { told += text; });
+    const port = (socket) => new RegExp(`"socket":"${socket}","port":(\\d+)`).exec(told)?.[1];
+    await until("workerd says where it listens", () => {
+      if (child.exitCode !== null) throw new Error(`it ended with ${child.exitCode}: ${this.#output}`);
+      return port("http") && port("control");
+    }, { seen: () => told + this.#output });
+    this.host = `127.0.0.1:${port("http")}`;
+    this.url = `http://${this.host}`;
+    this.#control = `http://127.0.0.1:${port("control")}`;
+    return this;
+  }
+
+  get output() { return this.#output; }
+
+  /** Ends the process, which does not end by itself as long as it has WebSockets. */
+  async stop() {
+    const child = this.#child;
+    if (child.exitCode === null && child.signalCode === null) {
+      const ended = once(child, "exit");
+      child.kill("SIGKILL");
+      await ended;
+    }
+    return { code: child.exitCode, signal: child.signalCode };
+  }
+
+  /** Ends it for good. */
+  async discard() {
+    await this.stop();
+    await rm(this.storage, { recursive: true, force: true });
+  }
+
+  /** Has the platform take a room from memory now; fails when it was not there. */
+  async sleep(room, party = this.party) {
+    const query = new URLSearchParams({ party, room });
+    const answer = await fetch(`${this.#control}/control/evict?${query}`, { method: "POST" });
+    const text = await answer.text();
+    if (text !== "true") throw new Error(`evicting ${room}: ${answer.status} ${text}`);
+    this.#sleeps.set(room, (this.#sleeps.get(room) ?? 0) + 1);
+  }
+
+  /** How often this has put a room to sleep: the platform does not tell. */
+  slept(room) { return this.#sleeps.get(room) ?? 0; }
+
+  /** Waits until a room has so many connections. Wakes it: nobody else knows. */
+  async counts(room, connections) {
+    let last;
+    const count = async () => (last = await this.connections(room));
+    await until(`${room} has ${connections} connections`, async () => (await count()) === connections, {
+      seen: () => last,
+    });
+  }
+}
+
+/** The relay as a Worker. */
+export class Relay extends Worker {
+  party = "main";
+
+  constructor() { super("RELAY_WORKER"); }
+
+  /** Asks as a relay can be asked: the first thing a visitor hears is how many there are with it. */
+  async connections(room) {
+    const visitor = new WS(`ws://${this.host}/parties/main/${encodeURIComponent(room)}`);
+    const [text] = await once(visitor, "message");
+    const closed = once(visitor, "close");
+    visitor.close();
+    await closed;
+    return JSON.parse(text).count - 1;
+  }
+}
+
+/** The relay as a Worker behind a server of its page. */
+export class RelayWithPage extends Relay {
+  #front = null;
+  #sockets = new Set();
+
+  async start() {
+    const port = this.#front ? Number(this.host.split(":")[1]) : 0;
+    if (this.#front) this.host = this.behind;
+    await super.start();
+    this.behind = this.host;
+    const front = (this.#front = createServer((request, response) => {
+      const { pathname } = new URL(request.url, this.url);
+      // The page shows a phase that it does not know as it is.
+      const stats = () => JSON.stringify({ phase: "unknown", connections: 0 });
+      const answers = { "/": ["text/html; charset=utf-8", page], "/stats": ["application/json", stats] };
+      const [type, answer] = answers[pathname] ?? [];
+      response.writeHead(answer ? 200 : 404, { "content-type": type ?? "text/plain" }).end(answer?.());
+    }));
+    const kept = (socket) => {
+      this.#sockets.add(socket);
+      socket.on("close", () => this.#sockets.delete(socket)).on("error", () => socket.destroy());
+      return socket;
+    };
+    front.on("connection", kept);
+    front.on("upgrade", (request, socket, head) => {
+      const [host, port] = this.behind.split(":");
+      const there = kept(connect(Number(port), host));
+      const headers = request.rawHeaders.reduce((text, word, n) => text + word + (n % 2 ? "\r\n" : ": "), "");
+      there.write(`GET ${request.url} HTTP/1.1\r\n${headers}\r\n`);
+      there.write(head);
+      socket.pipe(there).pipe(socket);
+      socket.on("close", () => there.destroy());
+      there.on("close", () => socket.destroy());
+    });
+    await once(front.listen(port, "127.0.0.1"), "listening");
+    this.host = `127.0.0.1:${front.address().port}`;
+    this.url = `http://${this.host}`;
+    return this;
+  }
+
+  async stop() {
+    const ended = await super.stop();
+    const closed = once(this.#front, "close");
+    this.#front.close();
+    for (const socket of this.#sockets) socket.destroy();
+    await closed;
+    return ended;
+  }
+}
+
+/** The conformance suite's parties as a Worker. */
+export class Probe extends Worker {
+  party = "probe";
+
+  constructor() { super("PROBE_WORKER"); }
+
+  async connections(room) {
+    const url = `${this.url}/parties/probe/${encodeURIComponent(room)}/do`;
+    const answer = await fetch(url, { method: "POST", body: JSON.stringify({ do: "who" }) });
+    return (await answer.json()).count;
+  }
+}
+
+/** The page as `examples/relay/src/panel.rs` puts it together. */
+function page() {
+  const part = (name) => readFileSync(path.join(PAGE, name), "utf8");
+  const parts = { style: "style.css", client: "client.js", panels: "panels.js", room: "room.js" };
+  return part("index.html").replaceAll(/\{(\w+)\}/g, (whole, name) => parts[name] ? part(parts[name]) : whole);
+}
