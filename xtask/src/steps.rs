@@ -217,6 +217,7 @@ fn clients(root: &Path) -> Outcome {
         .env("CHROMIUM", chromium)
         .env("WORKERD", workers::program()?);
     for (variable, package, party, class) in [
+        ("BOARD_WORKER", "board", "board", "Board"),
         ("RELAY_WORKER", "relay", "main", "Relay"),
         ("PROBE_WORKER", "partykit-conformance", "probe", "Probes"),
     ] {
