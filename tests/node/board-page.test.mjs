@@ -1,5 +1,5 @@
-// The board's page in headless Chromium, in two browsers at once, on Tokio and on Workers: what one does the other sees, and what
-// says "saved" is there after the server was killed.
+// The board's page in headless Chromium, in two browsers at once, on Tokio and on Workers: what one does the
+// other sees, and what says "saved" is there after the server was killed.
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, it } from "node:test";

@@ -202,6 +202,7 @@ fn workerd(root: &Path) -> Outcome {
     let line = "cargo test -p partykit-workerd --test worker -- --ignored --skip unwinding";
     workers::tests_passed(&Command::new(root, line).tee()?)?;
     workers::Build::of("partykit-conformance").run(root)?;
+    ran(&Command::new(&root.join(tools::WORKERD), "npm test").tee()?)?;
     let line = "cargo test -p partykit-conformance --test hostile -- --ignored";
     workers::tests_passed(&Command::new(root, line).tee()?)?;
     let line = "cargo test -p partykit-conformance --test workerd -- --ignored --skip unwinding";

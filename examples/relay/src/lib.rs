@@ -2,8 +2,6 @@
 //! rooms sleep whenever nobody speaks, and the clients do not notice.
 
 #[cfg(feature = "workers")]
-mod page;
-#[cfg(feature = "workers")]
 mod workers;
 
 use partykit::{Close, Connection, Message, Options, Request, Result, Room, Server};

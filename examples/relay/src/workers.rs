@@ -1,12 +1,15 @@
 //! The relay as a Worker, with its page: `cargo xtask workers build relay`.
 
+#[path = "page.rs"]
+mod page;
+
 use partykit::{
     Request, Response,
     http::{Method, StatusCode, header::CONTENT_TYPE},
     workers::Settings,
 };
 
-use crate::{Relay, page};
+use crate::Relay;
 
 partykit::workers::export! {
     Relay as "main";

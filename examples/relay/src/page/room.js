@@ -162,7 +162,7 @@ async function poll() {
     const stats = await answer.json();
     failures = 0;
     showStats(stats);
-    if (stats.phase === "unknown") return; // for good: it will say nothing else
+    if (stats.phase === "unknown") pause = 10 * PERIOD; // it will hardly say anything else
     trace(stats, performance.now());
   } catch {
     pause = Math.min(10_000, PERIOD * 2 ** ++failures);
