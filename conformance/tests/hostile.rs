@@ -142,11 +142,10 @@ fn addresses() -> Vec<Bad> {
     let tags = format!("/parties/probe/hostile?tags={}", "t".repeat(257));
     let get = |path: &str, tokio| {
         let head = format!("GET {path} HTTP/1.1\r\nhost: HOST\r\nconnection: close\r\n\r\n");
-        bad(format!("GET {:.60}", path), head, tokio)
+        bad(format!("GET {path:.60}"), head, tokio)
     };
-    let connect = |path: &str, tokio| {
-        bad(format!("a connect to {:.60}", path), text(&handshake(path)), tokio)
-    };
+    let connect =
+        |path: &str, tokio| bad(format!("a connect to {path:.60}"), text(&handshake(path)), tokio);
     let mut all = Vec::new();
     for (path, answer) in [
         ("/parties/probe/%zz", 400),
@@ -209,7 +208,7 @@ fn heads() -> Vec<Bad> {
         with("101 headers", Status(431), &|lines| lines.extend(vec!["x-a: b".to_owned(); 101]))
             .on_workers(Closed(1000)),
         with("a long header", Status(431), &|lines| {
-            lines.push(format!("x-a: {}", "b".repeat(20_000)))
+            lines.push(format!("x-a: {}", "b".repeat(20_000)));
         })
         .on_workers(Closed(1000)),
         bad("a long body", [body.as_bytes(), &vec![b'x'; 2_097_153]].concat(), Status(413)),

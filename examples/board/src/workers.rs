@@ -6,5 +6,5 @@ use crate::{Board, page};
 
 partykit::workers::export! {
     Board as "board";
-    Settings::new().fallback(async |request, _env| page::answer(request).await)
+    Settings::new().fallback(async |request, _env| page::answer(&request))
 }
