@@ -167,21 +167,22 @@ impl Object {
         let ws: &JsWebSocket = ws.unchecked_ref();
         let code = code.as_f64().map_or(1006, |code| code as u16);
         let reason = reason.as_string().unwrap_or_default();
-        let inner = &self.0;
+        let (inner, clean) = (&self.0, clean.is_truthy());
         if let Some(open) = inner.remove(ws) {
-            inner.cell.closed(&open.connection, closed_with(code, &reason, clean.is_truthy()));
+            inner.cell.closed(&open.connection, closed_with(code, &reason, clean));
             open.socket.detach();
         }
         // The platform leaves the answer to us, and clients wait for it.
         let answered = match code {
             1005 => ws.close_without_code(),
-            1006 | 1015 => Ok(()),
+            // Nobody is there any more.
+            1006 if !clean => Ok(()),
+            // The platform would say what may not be said.
+            _ if Close::new(code, "").is_err() => ws.close(CloseCode::PROTOCOL.into(), ""),
             _ => ws.close(code, &reason),
         };
-        if answered.is_err() {
-            // The code stands for nothing, or we had closed before.
-            let _ = ws.close(CloseCode::PROTOCOL.into(), "");
-        }
+        // We may have closed before.
+        drop(answered);
         inner.work()
     }
 
@@ -448,7 +449,7 @@ fn read(message: &JsValue, limit: usize) -> Option<Message> {
 fn closed_with(code: u16, reason: &str, clean: bool) -> Close {
     let close = match code {
         1005 => Close::no_status(),
-        1006 => return Close::abnormal(reason),
+        1006 if !clean => return Close::abnormal(reason),
         _ => match Close::new(code, reason) {
             Ok(close) => close,
             Err(_) => Close::new(CloseCode::PROTOCOL, "a bad close code")

@@ -1,5 +1,5 @@
-// The board's page in headless Chromium, in two browsers at once: what one does the other sees, and what
-// says "saved" is there after the server was killed.
+// The board's page in headless Chromium, in two browsers at once, on Tokio and on Workers: what one does the
+// other sees, and what says "saved" is there after the server was killed.
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, it } from "node:test";
@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 
 import { BoardPage, browser as launch } from "./page.mjs";
-import { Board } from "./server.mjs";
+import { Board } from "./runtimes.mjs";
 import { until } from "./until.mjs";
 
 const EXAMPLE = path.join(import.meta.dirname, "../../examples/board/src/page");

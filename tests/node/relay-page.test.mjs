@@ -1,11 +1,11 @@
-// The relay's page in headless Chromium, clicked like a person, with two pages of one room open: on Tokio,
-// which serves it, and on Workers.
+// The relay's page in headless Chromium, clicked like a person, with two pages of one room open: on Tokio
+// and on Workers, which both serve it.
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, it } from "node:test";
 
 import { RelayPage, browser as launch } from "./page.mjs";
-import { ON_WORKERD, RelayWithPage, notOnWorkerd } from "./runtimes.mjs";
+import { ON_WORKERD, Relay, notOnWorkerd } from "./runtimes.mjs";
 import { until } from "./until.mjs";
 
 /** What Chromium logs of its own accord when a socket is closed before it is open. */
@@ -18,7 +18,7 @@ let pages = []; // of the test that runs
 let rooms = 0;
 
 before(async () => {
-  relay = await RelayWithPage.start();
+  relay = await Relay.start();
   browser = await launch();
 });
 after(() => Promise.all([browser?.close(), relay?.discard()]));
@@ -192,7 +192,7 @@ describe("the relay's page", { timeout: 240_000 }, () => {
   });
 
   it("comes back after the server was killed, and says so meanwhile", async (t) => {
-    const server = await RelayWithPage.start();
+    const server = await Relay.start();
     t.after(() => server.discard());
     const [here, there] = await two({ server });
     await here.client(0).say("before");

@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 
+import { items } from "./items.mjs";
 import { until } from "./until.mjs";
 
 const LISTENING = /listening on http:\/\/(\S+:(\d+))/;
@@ -109,10 +110,5 @@ export class Probe extends Server {
 export class Board extends Server {
   constructor(data, host) { super("BOARD_BIN", host, { PARTYKIT_DATA: data }); }
 
-  /** Sends a request about a board's items, and returns status and JSON of the answer. */
-  async items(room, rest = "", { method = "GET", body } = {}) {
-    const answer = await fetch(`${this.url}/parties/board/${encodeURIComponent(room)}/items${rest}`,
-      { method, body: body === undefined ? undefined : JSON.stringify(body) });
-    return { status: answer.status, json: await answer.json() };
-  }
+  items(room, rest, options) { return items(this, room, rest, options); }
 }

@@ -2,18 +2,14 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:http";
-import { connect } from "node:net";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 
 import WS from "ws";
 
+import { items } from "./items.mjs";
 import { until } from "./until.mjs";
-
-const PAGE = path.join(import.meta.dirname, "../../examples/relay/src/page");
 
 /** A Worker's process. `cargo xtask clients` writes what `workerd` reads, and names it in `variable`. */
 class Worker {
@@ -22,7 +18,8 @@ class Worker {
   #output = "";
   #sleeps = new Map();
 
-  constructor(variable) {
+  constructor(variable, storage) {
+    this.storage = storage; // a directory of its own unless said
     this.host = "127.0.0.1:0"; // from the first start on with the port that it got, so that a restart keeps it
     this.directory = process.env[variable];
     this.program = process.env.WORKERD;
@@ -31,11 +28,12 @@ class Worker {
   }
 
   /** A Worker that listens. */
-  static start() { return new this().start(); }
+  static start(...args) { return new this(...args).start(); }
 
   /** Starts the process, and waits until it listens. What the rooms have stored outlives it. */
   async start() {
     this.storage ??= await mkdtemp(path.join(tmpdir(), "partykit-workerd-"));
+    await mkdir(this.storage, { recursive: true });
     this.#output = "";
     const child = (this.#child = spawn(this.program, [
       "serve", "config.capnp", "--experimental", "--control-fd=3",
@@ -115,56 +113,6 @@ export class Relay extends Worker {
   }
 }
 
-/** The relay as a Worker behind a server of its page. */
-export class RelayWithPage extends Relay {
-  #front = null;
-  #sockets = new Set();
-
-  async start() {
-    const port = this.#front ? Number(this.host.split(":")[1]) : 0;
-    if (this.#front) this.host = this.behind;
-    await super.start();
-    this.behind = this.host;
-    const front = (this.#front = createServer((request, response) => {
-      const { pathname } = new URL(request.url, this.url);
-      // The page shows a phase that it does not know as it is.
-      const stats = () => JSON.stringify({ phase: "unknown", connections: 0 });
-      const answers = { "/": ["text/html; charset=utf-8", page], "/stats": ["application/json", stats] };
-      const [type, answer] = answers[pathname] ?? [];
-      response.writeHead(answer ? 200 : 404, { "content-type": type ?? "text/plain" }).end(answer?.());
-    }));
-    const kept = (socket) => {
-      this.#sockets.add(socket);
-      socket.on("close", () => this.#sockets.delete(socket)).on("error", () => socket.destroy());
-      return socket;
-    };
-    front.on("connection", kept);
-    front.on("upgrade", (request, socket, head) => {
-      const [host, port] = this.behind.split(":");
-      const there = kept(connect(Number(port), host));
-      const headers = request.rawHeaders.reduce((text, word, n) => text + word + (n % 2 ? "\r\n" : ": "), "");
-      there.write(`GET ${request.url} HTTP/1.1\r\n${headers}\r\n`);
-      there.write(head);
-      socket.pipe(there).pipe(socket);
-      socket.on("close", () => there.destroy());
-      there.on("close", () => socket.destroy());
-    });
-    await once(front.listen(port, "127.0.0.1"), "listening");
-    this.host = `127.0.0.1:${front.address().port}`;
-    this.url = `http://${this.host}`;
-    return this;
-  }
-
-  async stop() {
-    const ended = await super.stop();
-    const closed = once(this.#front, "close");
-    this.#front.close();
-    for (const socket of this.#sockets) socket.destroy();
-    await closed;
-    return ended;
-  }
-}
-
 /** The conformance suite's parties as a Worker. */
 export class Probe extends Worker {
   party = "probe";
@@ -178,9 +126,11 @@ export class Probe extends Worker {
   }
 }
 
-/** The page as `examples/relay/src/panel.rs` puts it together. */
-function page() {
-  const part = (name) => readFileSync(path.join(PAGE, name), "utf8");
-  const parts = { style: "style.css", client: "client.js", panels: "panels.js", room: "room.js" };
-  return part("index.html").replaceAll(/\{(\w+)\}/g, (whole, name) => parts[name] ? part(parts[name]) : whole);
+/** The board as a Worker, which keeps what it stores in the directory `data`. */
+export class Board extends Worker {
+  party = "board";
+
+  constructor(data) { super("BOARD_WORKER", data); }
+
+  items(room, rest, options) { return items(this, room, rest, options); }
 }

@@ -197,10 +197,14 @@ fn autobahn(root: &Path) -> Outcome {
 /// First what the build path and the harness promise by themselves, below any runtime.
 fn workerd(root: &Path) -> Outcome {
     workers::Build::of("workerd-fixture").run(root)?;
+    workers::Build::of("board").run(root)?;
     workers::Build::of("bench-party").run(root)?;
     let line = "cargo test -p partykit-workerd --test worker -- --ignored --skip unwinding";
     workers::tests_passed(&Command::new(root, line).tee()?)?;
     workers::Build::of("partykit-conformance").run(root)?;
+    ran(&Command::new(&root.join(tools::WORKERD), "npm test").tee()?)?;
+    let line = "cargo test -p partykit-conformance --test hostile -- --ignored";
+    workers::tests_passed(&Command::new(root, line).tee()?)?;
     let line = "cargo test -p partykit-conformance --test workerd -- --ignored --skip unwinding";
     workers::tests_passed(&Command::new(root, line).tee()?)?;
     workers::weigh(root)
@@ -214,6 +218,7 @@ fn clients(root: &Path) -> Outcome {
         .env("CHROMIUM", chromium)
         .env("WORKERD", workers::program()?);
     for (variable, package, party, class) in [
+        ("BOARD_WORKER", "board", "board", "Board"),
         ("RELAY_WORKER", "relay", "main", "Relay"),
         ("PROBE_WORKER", "partykit-conformance", "probe", "Probes"),
     ] {

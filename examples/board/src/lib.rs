@@ -5,8 +5,12 @@
 
 mod item;
 mod items;
+#[cfg(feature = "workers")]
+mod page;
 mod protocol;
 mod requests;
+#[cfg(feature = "workers")]
+mod workers;
 
 pub use item::{Color, Column, Invalid, Item, ItemId, Place, Text};
 pub use items::{Changes, Items, MAX_ITEMS, MAX_PAGE, Page, Refused};

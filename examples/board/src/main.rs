@@ -12,5 +12,5 @@ async fn main() -> Result {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:1999".to_owned());
     let data = std::env::var_os("PARTYKIT_DATA").unwrap_or_else(|| ".partykit".into());
     let board = Runtime::builder().party::<Board>("board").data(data);
-    board.fallback(page::answer).serve(address).await
+    board.fallback(async |request| page::answer(&request)).serve(address).await
 }

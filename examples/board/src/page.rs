@@ -24,7 +24,7 @@ const FILES: &[(&str, &str, &str)] = &[
 ];
 
 /// Answers what is for no room.
-pub(crate) async fn answer(request: Request) -> Response {
+pub(crate) fn answer(request: &Request) -> Response {
     let path = request.uri().path();
     let found = FILES.iter().find(|(name, ..)| *name == path && request.method() == Method::GET);
     let (status, kind, text) = match found {

@@ -1,5 +1,6 @@
 //! Serves the relay, with a page that shows its rooms: `cargo run -p relay [ADDRESS]`.
 
+mod page;
 mod panel;
 
 use partykit::{Result, Runtime};

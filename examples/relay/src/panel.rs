@@ -7,6 +7,8 @@ use partykit::{
 };
 use serde_json::{Value, json};
 
+use crate::page;
+
 /// Answers what is for no room.
 pub(crate) async fn answer(request: Request) -> Response {
     let room = request.query("room").unwrap_or_else(|| "lobby".to_owned());
@@ -14,7 +16,7 @@ pub(crate) async fn answer(request: Request) -> Response {
         return text(StatusCode::INTERNAL_SERVER_ERROR, "no runtime");
     };
     match (request.method(), request.uri().path()) {
-        (&Method::GET, "/") => respond(StatusCode::OK, "text/html; charset=utf-8", page()),
+        (&Method::GET, "/") => respond(StatusCode::OK, "text/html; charset=utf-8", page::html()),
         (&Method::GET, "/stats") => {
             let stats = handle.room_stats("main", &room);
             respond(StatusCode::OK, "application/json", describe(stats).to_string())
@@ -25,17 +27,6 @@ pub(crate) async fn answer(request: Request) -> Response {
         },
         _ => text(StatusCode::NOT_FOUND, "not found"),
     }
-}
-
-/// One document, with everything in it.
-fn page() -> String {
-    format!(
-        include_str!("page/index.html"),
-        style = include_str!("page/style.css"),
-        client = include_str!("page/client.js"),
-        panels = include_str!("page/panels.js"),
-        room = include_str!("page/room.js"),
-    )
 }
 
 /// Writes the log to standard output, the address of the page first. Its level is `info`, unless

@@ -9,6 +9,7 @@ mod connections;
 mod effects;
 mod failure;
 mod mailbox;
+mod resume;
 mod script;
 mod sleep;
 mod start;

@@ -18,7 +18,7 @@ use futures_util::FutureExt;
 use partykit_core::{
     Backend, CallError, Close, Connection, MemoryBackend, Message, Options, Refusal, Request,
     Response, Room, RoomAddress, RoomId, Timestamp,
-    runtime::{Chain, Host, Outgoing, RoomCell, Socket, drive},
+    runtime::{Attachment, Chain, Host, Outgoing, Resumed, RoomCell, Socket, drive},
 };
 
 use crate::script::{Stage, act, told, wish};
@@ -68,9 +68,30 @@ impl World {
     pub(crate) fn connect(&self, party: &str, id: &str, name: &str) -> Client {
         let (cell, wire) = (self.room(party, id), Arc::new(Wire::default()));
         let uri = "http://test/parties/main/room";
-        let connection = cell.connect(name, uri, wish(""), wire.clone()).expect("a connection");
+        let connection = cell
+            .connect(name, uri, wish(&format!("tags=all,{name}s")), wire.clone())
+            .expect("a connection");
         self.run();
         Client { world: self.clone(), cell, connection, wire }
+    }
+
+    /// Has a room come back as on a platform that has dropped it, asleep, and kept its sockets with what was
+    /// attached to them last. `closing` are those that the room had closed.
+    pub(crate) fn resume(&self, clients: Vec<Client>, closing: &[&str]) -> Vec<Client> {
+        let address = clients.first().expect("a client").cell.address().clone();
+        let options = self.0.state().parties[address.party()].clone();
+        let resumed = clients.iter().map(|client| Resumed {
+            attachment: client.attachment(),
+            socket: client.wire.clone(),
+            closing: closing.contains(&client.connection.id()),
+        });
+        let (cell, connections) =
+            RoomCell::resume(address.clone(), options, self.0.clone(), resumed.collect());
+        self.0.state().rooms.insert(address, cell.clone());
+        self.run();
+        let back =
+            |(client, connection): (Client, _)| Client { cell: cell.clone(), connection, ..client };
+        clients.into_iter().zip(connections).map(back).collect()
     }
 
     /// A request with a program; its answer, if there is one yet.
@@ -270,13 +291,22 @@ impl Client {
     }
 
     pub(crate) fn heard(&self) -> Vec<String> {
-        std::mem::take(&mut *self.wire.0.lock().unwrap())
+        std::mem::take(&mut *self.wire.heard.lock().unwrap())
+    }
+
+    /// What a platform has kept with the socket.
+    pub(crate) fn attachment(&self) -> Attachment {
+        let kept = self.wire.attached.lock().unwrap().clone();
+        Attachment::decode(&kept.expect("something is attached")).expect("an attachment")
     }
 }
 
-/// Notes what arrives at a client; a Close as its code.
+/// Notes what arrives at a client, a Close as its code, and keeps what is attached.
 #[derive(Default)]
-struct Wire(Mutex<Vec<String>>);
+struct Wire {
+    heard: Mutex<Vec<String>>,
+    attached: Mutex<Option<Vec<u8>>>,
+}
 
 impl Socket for Wire {
     fn accept(&self) {}
@@ -285,13 +315,17 @@ impl Socket for Wire {
         self.close(close);
     }
 
+    fn attach(&self, connection: &Connection) {
+        *self.attached.lock().unwrap() = Some(Attachment::of(connection).encode());
+    }
+
     fn send(&self, message: &Outgoing) {
         let text = message.message().as_text().expect("text").to_owned();
-        self.0.lock().unwrap().push(text);
+        self.heard.lock().unwrap().push(text);
     }
 
     fn close(&self, close: Close) {
-        self.0.lock().unwrap().push(close.code().to_string());
+        self.heard.lock().unwrap().push(close.code().to_string());
     }
 
     fn flush(&self) {}

@@ -5,6 +5,7 @@ const MEANING = {
   waking: () => "An event came. Its new instance is starting.",
   awake: (s) => `Its instance is in memory, with ${sockets(s)} open.`,
   asleep: (s) => `No instance in memory. ${sockets(s)[0].toUpperCase() + sockets(s).slice(1)} still open.`,
+  unknown: () => "A room on Workers that is asked how it is wakes, so nobody asks.",
 };
 let shown = null; // the phase on the light
 let longest = 0;  // the longest idle countdown seen, which is the full ring
@@ -31,7 +32,7 @@ function showPhase(phase, meaning) {
   $("room").dataset.phase = phase;
   put($("phase"), phase);
   put($("meaning"), meaning);
-  $("sleep-now").disabled = phase === "absent" || phase === "unreachable";
+  $("sleep-now").disabled = ["absent", "unknown", "unreachable"].includes(phase);
   if (phase === shown) return;
   put($("refusal"), "");
   if (shown !== null) announce(`The room is ${phase}. ${meaning}`);
@@ -161,6 +162,7 @@ async function poll() {
     const stats = await answer.json();
     failures = 0;
     showStats(stats);
+    if (stats.phase === "unknown") pause = 10 * PERIOD; // it will hardly say anything else
     trace(stats, performance.now());
   } catch {
     pause = Math.min(10_000, PERIOD * 2 ** ++failures);

@@ -24,10 +24,20 @@ pub(crate) fn start() -> Workerd {
 
 /// Status and body of the answer.
 pub(crate) fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    send(address, "GET", path, "")
+}
+
+/// The same of a request with a body.
+pub(crate) fn send(address: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).expect("a server");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")
-        .expect("a request");
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    )
+    .expect("a request");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
@@ -39,10 +49,15 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> (u16, String) {
 pub(crate) struct Client(WebSocket<TcpStream>);
 
 impl Client {
+    /// Of a room of the fixture.
     pub(crate) fn connect(address: SocketAddr, room: &str) -> Self {
+        Self::at(address, &format!("/{room}/socket"))
+    }
+
+    pub(crate) fn at(address: SocketAddr, path: &str) -> Self {
         let stream = TcpStream::connect(address).expect("a server");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let url = format!("ws://{address}/{room}/socket");
+        let url = format!("ws://{address}{path}");
         Self(tungstenite::client(url, stream).expect("an upgrade").0)
     }
 
@@ -52,6 +67,10 @@ impl Client {
 
     pub(crate) fn ask(&mut self, text: &str) -> String {
         self.say(text);
+        self.hear()
+    }
+
+    pub(crate) fn hear(&mut self) -> String {
         self.0.read().expect("a message").into_text().expect("text").to_string()
     }
 }
