@@ -12,3 +12,5 @@ mod full_disk;
 mod limits;
 #[path = "store/support.rs"]
 mod support;
+#[path = "store/under_load.rs"]
+mod under_load;

@@ -10,12 +10,12 @@ use tempfile::TempDir;
 use super::support::{address, directory, puts, rows};
 
 /// A small file system in memory, for whoever may mount one.
-struct SmallDisk {
+pub(crate) struct SmallDisk {
     directory: TempDir,
 }
 
 impl SmallDisk {
-    fn mount(mebibytes: usize) -> Option<Self> {
+    pub(crate) fn mount(mebibytes: usize) -> Option<Self> {
         let directory = directory();
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs"]);
@@ -26,12 +26,12 @@ impl SmallDisk {
         is_mounted.then_some(Self { directory })
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// Takes the space that is left, but for so much.
-    fn fill(&self, but: usize) {
+    pub(crate) fn fill(&self, but: usize) {
         use std::io::Write;
         let mut file = fs::File::create(self.path("ballast")).unwrap();
         while file.write_all(&[1; 4096]).is_ok() {}
@@ -39,7 +39,7 @@ impl SmallDisk {
         file.set_len(length - but as u64).unwrap();
     }
 
-    fn free(&self) {
+    pub(crate) fn free(&self) {
         fs::remove_file(self.path("ballast")).unwrap();
     }
 }
