@@ -291,7 +291,9 @@ fn bench(root: &Path, arguments: &[String]) -> Outcome {
         workers::bundle(root, "bench/partyserver")?;
     }
     Command::new(root, "cargo build --release -p partykit-bench --bins").run()?;
-    let mut bench = Command::new(root, "cargo run --release --quiet -p partykit-bench --");
+    // What is measured in this process, commits, has the allocator that servers have.
+    let line = "cargo run --release --quiet -p partykit-bench --bin partykit-bench-jemalloc --";
+    let mut bench = Command::new(root, line);
     for argument in arguments {
         bench = bench.arg(argument);
     }
