@@ -14,12 +14,10 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use partykit_core::{
-    Backend, BackendError, Batch, Body, Claim, Epoch, KeyRange, Options, Request, Response, Result,
-    Room, RoomAddress, RoomId, Server, Timestamp, WakeUp,
+    Backend, Batch, Body, FaultyBackend, Options, Request, Response, Result, Room, RoomId, Server,
+    Timestamp, WakeUp,
 };
 use partykit_runtime_tokio::{DiskBackend, Durability, Handle, Runtime};
 use tokio::{task::yield_now, time::timeout};
@@ -36,7 +34,7 @@ const AT_ONCE: usize = 128;
 
 /// Counts its visits, and says how many wake-ups were read before a room first started.
 struct Guest {
-    read: Arc<AtomicUsize>,
+    store: FaultyBackend<DiskBackend>,
     before_start: Arc<AtomicUsize>,
 }
 
@@ -46,7 +44,7 @@ impl Server for Guest {
     }
 
     async fn on_start(&mut self, _: &Room) -> Result {
-        let read = self.read.load(Ordering::SeqCst);
+        let read = self.store.wake_ups_given();
         let _ = self.before_start.compare_exchange(0, read, Ordering::SeqCst, Ordering::SeqCst);
         Ok(())
     }
@@ -118,10 +116,10 @@ struct Inn {
 
 impl Inn {
     fn open(store: &DiskBackend) -> Self {
-        let (read, before_start) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
-        let backend = Counted { store: store.clone(), read: read.clone() };
-        let guest = before_start.clone();
-        let make = move |_: &RoomId| Guest { read: read.clone(), before_start: guest.clone() };
+        let before_start = Arc::<AtomicUsize>::default();
+        let backend = FaultyBackend::new(store.clone(), 1);
+        let (counted, guest) = (backend.clone(), before_start.clone());
+        let make = move |_: &RoomId| Guest { store: counted.clone(), before_start: guest.clone() };
         let builder = Runtime::builder().party_with("main", make).backend(Arc::new(backend));
         Self { handle: builder.build().unwrap().handle(), before_start }
     }
@@ -158,57 +156,4 @@ async fn eventually(holds: impl Fn() -> bool, what: impl Fn() -> String) {
         }
     };
     assert!(timeout(NEVER, wait).await.is_ok(), "it never happens: {}", what());
-}
-
-struct Counted {
-    store: DiskBackend,
-    read: Arc<AtomicUsize>,
-}
-
-#[async_trait]
-impl Backend for Counted {
-    async fn claim(&self, room: &RoomAddress) -> Result<Claim, BackendError> {
-        self.store.claim(room).await
-    }
-
-    async fn read(
-        &self,
-        room: &RoomAddress,
-        keys: &[Bytes],
-    ) -> Result<Vec<Option<Bytes>>, BackendError> {
-        self.store.read(room, keys).await
-    }
-
-    async fn scan(
-        &self,
-        room: &RoomAddress,
-        range: &KeyRange,
-        reverse: bool,
-        limit: usize,
-    ) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
-        self.store.scan(room, range, reverse, limit).await
-    }
-
-    async fn commit(
-        &self,
-        room: &RoomAddress,
-        epoch: Epoch,
-        batch: Batch,
-    ) -> Result<(), BackendError> {
-        self.store.commit(room, epoch, batch).await
-    }
-
-    async fn wake_ups(
-        &self,
-        after: Option<&(Timestamp, RoomAddress)>,
-        limit: usize,
-    ) -> Result<Vec<(Timestamp, RoomAddress)>, BackendError> {
-        let found = self.store.wake_ups(after, limit).await?;
-        self.read.fetch_add(found.len(), Ordering::SeqCst);
-        Ok(found)
-    }
-
-    fn release(&self, room: &RoomAddress, epoch: Epoch) {
-        self.store.release(room, epoch);
-    }
 }

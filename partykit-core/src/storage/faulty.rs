@@ -62,6 +62,8 @@ struct Faults {
     next_read: Option<Failure>,
     /// The commits that wait to be released, while commits are held.
     held: Option<Vec<oneshot::Sender<()>>>,
+    /// How many wake-ups were given out.
+    wake_ups: usize,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -89,6 +91,7 @@ impl<B> FaultyBackend<B> {
             next_commit: None,
             next_read: None,
             held: None,
+            wake_ups: 0,
         };
         Self(Arc::new(Shared { inner, faults: Mutex::new(faults) }))
     }
@@ -189,6 +192,19 @@ impl<B> FaultyBackend<B> {
     pub fn held_commits(&self) -> usize {
         let faults = self.faults();
         faults.held.iter().flatten().filter(|commit| !commit.is_canceled()).count()
+    }
+
+    /// How many wake-ups [`Backend::wake_ups`] has given out in all calls: what a runtime has read.
+    ///
+    /// ```
+    /// use partykit_core::{Backend, FaultyBackend, MemoryBackend};
+    ///
+    /// let backend = FaultyBackend::new(MemoryBackend::default(), 1);
+    /// assert!(futures_executor::block_on(backend.wake_ups(None, 64)).unwrap().is_empty());
+    /// assert_eq!(backend.wake_ups_given(), 0);
+    /// ```
+    pub fn wake_ups_given(&self) -> usize {
+        self.faults().wake_ups
     }
 
     /// The backend that it wraps, to look past the faults. See [`FaultyBackend`] for an example.
@@ -311,8 +327,12 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         after: Option<&(Timestamp, RoomAddress)>,
         limit: usize,
     ) -> Result<Vec<(Timestamp, RoomAddress)>, BackendError> {
-        let fails = self.faults().plan_wake_ups();
-        if fails { Err(injected("wake_ups")) } else { self.inner().wake_ups(after, limit).await }
+        if self.faults().plan_wake_ups() {
+            return Err(injected("wake_ups"));
+        }
+        let found = self.inner().wake_ups(after, limit).await?;
+        self.faults().wake_ups += found.len();
+        Ok(found)
     }
 
     fn release(&self, room: &RoomAddress, epoch: Epoch) {
