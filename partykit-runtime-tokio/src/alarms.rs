@@ -272,9 +272,15 @@ mod tests {
         backend.commit(&room, claim.epoch, batch).await.unwrap();
         alarms.set(&room, at, now);
         let next = ringer.look(&host).await.expect("it looks again");
-        assert!(next <= Instant::now() + wait);
+        assert!(
+            next < Instant::now() + LOOK,
+            "when it is due, and not only to see what time it is"
+        );
         sleep_until(next).await;
-        assert_eq!(ringer.look(&host).await, None);
+        // The wall clock counts whole milliseconds, and may want one more.
+        while let Some(next) = ringer.look(&host).await {
+            sleep_until(next).await;
+        }
         assert_eq!(ringer.after, Some((at, room)), "it has rung");
     }
 }

@@ -15,8 +15,9 @@ use tracing::debug;
 
 use crate::{DiskBackend, alarms::Alarms, party::Party, registry::Registry};
 
-/// Both clocks count the same time, but are not read in the same moment.
-const JITTER: Duration = Duration::from_millis(1);
+/// Both clocks count the same time, but are not read in the same moment: the thread may have to wait
+/// between. A test's time that differs by less is the real one.
+const JITTER: Duration = Duration::from_millis(100);
 
 /// What rooms get from Tokio and from the machine below it. One for each runtime.
 pub(crate) struct TokioHost {
@@ -119,8 +120,9 @@ impl Host for TokioHost {
     /// The wall clock; in a test that pauses Tokio's time or moves it, as far from that as Tokio's time
     /// is from the real one.
     fn now(&self) -> Timestamp {
-        let (real, virtual_) = (self.real_origin.elapsed(), self.elapsed());
-        let wall = SystemTime::now();
+        // In this order, whoever has to wait in between reads a time that is past, and none to come.
+        let (virtual_, wall) = (self.elapsed(), SystemTime::now());
+        let real = self.real_origin.elapsed();
         let moved = match virtual_.checked_sub(real) {
             Some(ahead) if ahead > JITTER => wall + ahead,
             None if real - virtual_ > JITTER => wall - (real - virtual_),
