@@ -1,10 +1,11 @@
+mod limits;
+
 use std::{
-    collections::HashMap, fmt, future::Future, net::IpAddr, num::NonZeroU32, path::PathBuf,
-    sync::Arc, time::Duration,
+    collections::HashMap, fmt, future::Future, num::NonZeroU32, path::PathBuf, sync::Arc,
+    time::Duration,
 };
 
-use governor::Quota;
-use http::{StatusCode, request::Parts};
+use http::StatusCode;
 use partykit_core::{
     Backend, MemoryBackend, Options, Request, Response, Result, RoomId, RoutePrefix, Server, Vars,
     runtime::Origins,
@@ -294,98 +295,6 @@ impl Builder {
     /// clients come back at once. 5 s unless said.
     pub fn shutdown_spread(mut self, spread: Duration) -> Self {
         self.shutdown_spread = spread;
-        self
-    }
-
-    /// How many clients the process has at a time, sockets and plain HTTP together. One more gets a 503
-    /// without being asked what it wants. Seven eighths of the descriptors that the process may have
-    /// (`ulimit -n`) unless said: the others are for storage, and for what else the program does.
-    pub fn max_connections(mut self, connections: usize) -> Self {
-        self.admission.connections = connections;
-        self
-    }
-
-    /// How many clients may be read from whose first request has not arrived whole: of all, and at one
-    /// address, which is of IPv6 its first 64 bits. 1,024 and 64 unless said. The others wait for their
-    /// turn, in the order in which they came, and within the [time](Builder::handshake_timeout) that all
-    /// have.
-    pub fn max_handshakes(mut self, all: usize, per_address: usize) -> Self {
-        self.admission.beginnings = all.max(1);
-        self.admission.beginnings_per_address = per_address.max(1);
-        self
-    }
-
-    /// How long a client may take until its first request is there whole, however few bytes it sends at
-    /// a time; also how long it may keep a connection without one. Then it is hung up on. 10 s unless
-    /// said. What the server takes for the answer does not count.
-    pub fn handshake_timeout(mut self, patience: Duration) -> Self {
-        self.admission.patience = patience;
-        self
-    }
-
-    /// How many rooms there may be in memory, of all parties together: awake, or asleep with
-    /// connections. While there are as many, what would bring a further one into memory gets a 503, and
-    /// those that are there go on. 100,000 unless said.
-    pub fn max_rooms(mut self, rooms: usize) -> Self {
-        self.max_rooms = rooms;
-        self
-    }
-
-    /// How many rooms the clients at one address may bring into memory in a minute, after
-    /// [`on_before_connect`](partykit_core::Server::on_before_connect) let them; a further one gets a
-    /// 429 with `Retry-After`. Rooms that are in memory already do not count. An address is of IPv6 its
-    /// first 64 bits.
-    ///
-    /// No limit unless said, because an address is not a person: all clients of a reverse proxy come from
-    /// one, see [`Builder::client_address`], and so do all pupils of a school.
-    /// [`Builder::max_rooms`] holds in any case.
-    ///
-    /// # Panics
-    ///
-    /// When it is 0: then there would be no rooms.
-    #[track_caller]
-    pub fn max_new_rooms_per_minute(mut self, rooms: u32) -> Self {
-        let rooms =
-            NonZeroU32::new(rooms).expect("an address may have at least one new room a minute");
-        self.new_rooms = Some(rooms);
-        self
-    }
-
-    /// How fast all clients at one address may talk together, in all rooms: so many messages in a second,
-    /// and up to `burst` at once after a silence. One more closes the connection that sent it with 1008.
-    /// [`Options::max_message_rate`] is the same for each client by itself.
-    ///
-    /// No limit unless said, for the reason that [`Builder::max_new_rooms_per_minute`] gives.
-    ///
-    /// # Panics
-    ///
-    /// When one of them is 0: then nobody could say anything.
-    #[track_caller]
-    pub fn max_message_rate_per_address(mut self, per_second: u32, burst: u32) -> Self {
-        let rate = NonZeroU32::new(per_second).zip(NonZeroU32::new(burst));
-        let (rate, burst) = rate.expect("a rate is at least 1 a second and 1 at once");
-        let quota = Quota::per_second(rate).allow_burst(burst);
-        self.messages = Some(Arc::new(AddressRate::new(quota)));
-        self
-    }
-
-    /// Where a client is, for the limits that go by addresses of requests; clients of which it is not
-    /// known have no such limit. The other end of the TCP connection unless said. Behind a proxy, read
-    /// the header that the proxy sets, and only if nobody can get past the proxy: anybody can send it.
-    ///
-    /// ```
-    /// use partykit_runtime_tokio::Runtime;
-    ///
-    /// let builder = Runtime::builder()
-    ///     .max_new_rooms_per_minute(60)
-    ///     .client_address(|head| head.headers.get("cf-connecting-ip")?.to_str().ok()?.parse().ok());
-    /// # let _ = builder;
-    /// ```
-    pub fn client_address(
-        mut self,
-        address: impl Fn(&Parts) -> Option<IpAddr> + Send + Sync + 'static,
-    ) -> Self {
-        self.client_address = Arc::new(address);
         self
     }
 

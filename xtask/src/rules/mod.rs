@@ -6,6 +6,7 @@ mod arrows;
 mod book;
 mod examples;
 mod lexer;
+mod limits;
 mod relay;
 mod sources;
 
@@ -65,6 +66,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Violation>, Failure> {
         let pages = files.iter().map(|file| file.path.as_str());
         violations.extend(book::check(summary, pages));
     }
+    violations.extend(limits::check(required(&files, limits::PATH)?, &files));
     for (package, banned) in arrows::ARROWS {
         violations.extend(arrows::check(package, banned, &tree(root, package)?));
     }
