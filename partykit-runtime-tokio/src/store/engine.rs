@@ -150,8 +150,8 @@ impl Engine {
             length: log::FILE.max((log::HEAD + size) as u64),
             is_durable: self.durability == Durability::Durable,
         };
-        let log = Log::create(&self.home.log(), head, self.home.seed(index))
-            .map_err(Fault::io("written"))?;
+        let log =
+            Log::create(&self.home.log(), head, facts.seed(index)).map_err(Fault::io("written"))?;
         self.home.write(Facts { newest: index, ..facts })?;
         Ok(log)
     }
@@ -168,7 +168,7 @@ fn recover(
         home.write(Facts { has_tree: true, ..facts })?;
     }
     let mark = tree.mark()?;
-    let end = replay(home, mark, |changes| tree.change(changes))?;
+    let end = replay(&home.log(), &home.facts(), mark, |changes| tree.change(changes))?;
     if end != mark {
         tree.seal(end);
         tree.flush()?;

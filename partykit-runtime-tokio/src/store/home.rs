@@ -13,10 +13,10 @@ use super::error::Fault;
 /// Whoever changes what is on disk, here, in the log or in the keys, counts it up.
 pub(super) const FORMAT: u32 = 1;
 
-const LOCK: &str = "lock";
-const STORE: &str = "store";
-const LOG: &str = "log";
-const TREE: &str = "tree";
+pub(super) const LOCK: &str = "lock";
+pub(super) const STORE: &str = "store";
+pub(super) const LOG: &str = "log";
+pub(super) const TREE: &str = "tree";
 const FIRST_WORDS: &str = "partykit store, format ";
 
 /// The directory of a store, locked: what is in it, and the few facts about it that stand in a file of
@@ -40,7 +40,7 @@ pub(super) struct Home {
 pub(super) struct Facts {
     /// How many processes have opened the store, this one included.
     pub(super) incarnation: u64,
-    /// What no value of a user can have: see [`Home::seed`].
+    /// What no value of a user can have: see [`Facts::seed`].
     pub(super) secret: u64,
     /// Whether the tree was made. From then on it must be there.
     pub(super) has_tree: bool,
@@ -120,16 +120,16 @@ impl Home {
     pub(super) fn log(&self) -> PathBuf {
         self.path.join(LOG)
     }
-
-    /// What checksums in this file of the log begin with. Nobody outside knows it, so no stored value
-    /// can pass for a record.
-    pub(super) fn seed(&self, file: u64) -> u64 {
-        xxh3_64(&[self.facts.secret.to_le_bytes(), file.to_le_bytes()].concat())
-    }
 }
 
 impl Facts {
-    fn print(self) -> String {
+    /// What checksums in this file of the log begin with. Nobody outside knows it, so no stored value
+    /// can pass for a record.
+    pub(super) fn seed(&self, file: u64) -> u64 {
+        xxh3_64(&[self.secret.to_le_bytes(), file.to_le_bytes()].concat())
+    }
+
+    pub(super) fn print(self) -> String {
         let Self { incarnation, secret, has_tree, newest, number } = self;
         let text = format!(
             "{FIRST_WORDS}{FORMAT}\nincarnation {incarnation}\nsecret {secret}\ntree {}\nlog \
@@ -140,7 +140,7 @@ impl Facts {
         format!("{text}checksum {checksum:016x}\n")
     }
 
-    fn parse(text: &[u8]) -> Result<Self, Fault> {
+    pub(super) fn parse(text: &[u8]) -> Result<Self, Fault> {
         let is_none = || Fault::damage(format!("the file `{STORE}` is not as it was written"));
         let text = std::str::from_utf8(text).map_err(|_| is_none())?;
         let first = text.lines().next().and_then(|line| line.strip_prefix(FIRST_WORDS));

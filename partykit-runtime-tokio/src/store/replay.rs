@@ -1,8 +1,8 @@
-use std::{fs, ops::Range};
+use std::{fs, ops::Range, path::Path};
 
 use super::{
     error::Fault,
-    home::Home,
+    home::Facts,
     log::{self, Head},
     record::{self, Change, Changes},
 };
@@ -24,27 +24,27 @@ const SECTOR: usize = 512;
 /// The last record may be missing its end, or a part: whoever waited for it was never told that it was
 /// stored. Anything else that is not as it was written is an error.
 pub(super) fn replay(
-    home: &Home,
+    dir: &Path,
+    facts: &Facts,
     mark: Mark,
     mut apply: impl FnMut(&mut dyn Iterator<Item = Change<'_>>),
 ) -> Result<Mark, Fault> {
-    let dir = home.log();
-    let newest = home.facts().newest.max(mark.file);
+    let newest = facts.newest.max(mark.file);
     let mut number = mark.number;
     for index in mark.file + 1..=newest {
         let name = Name { index };
-        let path = log::path(&dir, index);
+        let path = log::path(dir, index);
         let bytes = match fs::read(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(name.damage("missing"));
             }
             bytes => bytes.map_err(Fault::io("read"))?,
         };
-        let reader = Reader { name, bytes: &bytes, seed: home.seed(index) };
+        let reader = Reader { name, bytes: &bytes, seed: facts.seed(index) };
         number = reader.read(number, index == newest, &mut apply)?;
     }
-    if number < home.facts().number {
-        let (found, known) = (number, home.facts().number);
+    if number < facts.number {
+        let (found, known) = (number, facts.number);
         return Err(Fault::damage(format!(
             "its commits end with number {found}, and number {known} was stored"
         )));
