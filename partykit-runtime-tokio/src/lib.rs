@@ -55,6 +55,10 @@ pub use listen::Listener;
 pub use runtime::Runtime;
 pub use service::RuntimeService;
 pub use stats::{PartyStats, RuntimeStats};
+/// For the crash test of this repository: nothing of it is covered by any promise.
+#[cfg(feature = "planted-faults")]
+#[doc(hidden)]
+pub use store::rig;
 pub use store::{DiskBackend, Durability, StoreError};
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]

@@ -11,6 +11,7 @@ use super::{
     queue::Waiting,
     record::Record,
     replay::{Mark, replay},
+    rig,
     tree::{self, Snapshot, Tree},
     upkeep::Upkeep,
 };
@@ -117,7 +118,7 @@ impl Engine {
 
     fn write(&mut self) -> Result<(), Fault> {
         let size = self.record.size();
-        let is_full = self.tree.in_memory() >= tree::IN_MEMORY;
+        let is_full = self.tree.in_memory() >= rig::size(tree::IN_MEMORY);
         let mut log = match self.log.take() {
             Some(log) if log.has_room_for(size) && !is_full => log,
             log => self.next_log(log, size)?,
@@ -147,7 +148,7 @@ impl Engine {
         let head = Head {
             index,
             first: self.number + 1,
-            length: log::FILE.max((log::HEAD + size) as u64),
+            length: rig::size(log::FILE).max((log::HEAD + size) as u64),
             is_durable: self.durability == Durability::Durable,
         };
         let log =
@@ -168,7 +169,11 @@ fn recover(
         home.write(Facts { has_tree: true, ..facts })?;
     }
     let mark = tree.mark()?;
-    let end = replay(&home.log(), &home.facts(), mark, |changes| tree.change(changes))?;
+    let mut replayed = rig::Replayed::default();
+    let end = replay(&home.log(), &home.facts(), mark, |changes| {
+        replayed.commit(changes, |changes| tree.change(changes));
+    })?;
+    replayed.end(|changes| tree.change(changes));
     if end != mark {
         tree.seal(end);
         tree.flush()?;
@@ -238,7 +243,9 @@ fn encode_wake_up(
     match next {
         Some(at) => {
             record.put(&time, &at.as_millis().to_be_bytes());
-            record.put(&keys::wake(at, room), &[]);
+            if rig::shows_wake_up() {
+                record.put(&keys::wake(at, room), &[]);
+            }
         }
         None => record.remove(&time),
     }

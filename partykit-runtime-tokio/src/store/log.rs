@@ -6,7 +6,10 @@ use std::{
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::home::{create_dir, sync_dir};
+use super::{
+    home::{create_dir, sync_dir},
+    rig,
+};
 
 /// How long a file of the log is, unless one record needs more. As much is read again, at most, when a
 /// store is opened; while the tree's files are being written there can be three.
@@ -51,7 +54,9 @@ impl Log {
         file.set_len(head.length)?;
         file.write_all(&head.print(seed))?;
         file.sync_all()?;
-        sync_dir(dir)?;
+        if rig::is_to_sync_directory() {
+            sync_dir(dir)?;
+        }
         Ok(Self {
             file,
             head,
@@ -91,7 +96,9 @@ impl Log {
             #[cfg(test)]
             self.faults.before_sync()?;
             // The length does not change, so the file's own data is all there is to sync.
-            self.file.sync_data()?;
+            if rig::is_to_sync(&self.file)? {
+                self.file.sync_data()?;
+            }
             self.is_synced = true;
         }
         Ok(())

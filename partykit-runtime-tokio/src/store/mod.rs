@@ -19,6 +19,11 @@ mod queue;
 mod reading;
 mod record;
 mod replay;
+#[cfg(feature = "planted-faults")]
+pub mod rig;
+#[cfg(not(feature = "planted-faults"))]
+#[path = "rig_off.rs"]
+mod rig;
 #[cfg(test)]
 mod tests;
 mod tree;

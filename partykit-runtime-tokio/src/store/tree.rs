@@ -16,7 +16,7 @@ use lsm_tree::{
 };
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{error::Fault, keys, record::Change, replay::Mark};
+use super::{error::Fault, keys, record::Change, replay::Mark, rig};
 
 /// How many bytes of changes are in memory before they go to a file. Counted as the tree does it, so
 /// the process needs about twice as much; and for a moment there can be three of this size. A small one
@@ -144,8 +144,9 @@ impl Tree {
     /// Merges files, if there are too many. Says whether there were.
     pub(super) fn merge(&self) -> Result<bool, Fault> {
         let before = self.tree.current_version().id();
-        let strategy =
-            Leveled::default().with_l0_threshold(FRESH_FILES).with_table_target_size(MERGED_FILE);
+        let strategy = Leveled::default()
+            .with_l0_threshold(FRESH_FILES)
+            .with_table_target_size(rig::size(MERGED_FILE));
         guarded(|| self.tree.compact(Arc::new(strategy), self.unseen_before()))?;
         let has_changed = self.tree.current_version().id() != before;
         if has_changed {
@@ -168,7 +169,8 @@ impl Tree {
     fn unseen_before(&self) -> u64 {
         let snapshots = lock(&self.snapshots);
         let oldest = snapshots.first_key_value().map(|(at, _)| *at);
-        oldest.unwrap_or_else(|| self.visible.load(Ordering::Acquire))
+        let now = self.visible.load(Ordering::Acquire);
+        rig::unseen_before(oldest.unwrap_or(now), now)
     }
 
     fn lower_first_wake(&self, key: &[u8]) {

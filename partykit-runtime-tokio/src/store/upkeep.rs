@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::{error::Fault, log, replay::Mark, tree::Tree};
+use super::{error::Fault, log, replay::Mark, rig, tree::Tree};
 
 /// How many parts of the tree may wait for their way to a file before commits wait too.
 const WAITING: usize = 2;
@@ -112,6 +112,7 @@ fn next(tree: &Tree, todo: &mpsc::Receiver<Mark>) -> Result<Option<Mark>, Fault>
 }
 
 fn flush(tree: &Tree, log: &std::path::Path, mark: Mark) -> Result<(), Fault> {
+    rig::before_flush(log, mark.file).map_err(Fault::io("cleaned up"))?;
     tree.flush()?;
     log::remove(log, |file| file <= mark.file).map_err(Fault::io("cleaned up"))
 }
