@@ -22,7 +22,7 @@ mod workers;
 pub use probe::{
     AUTO_REQUEST, AUTO_RESPONSE, Arrival, Call, Command, IN_MEMORY, PARTIES, PROBE, Probe, Range,
     SECRET, SMALL, SMALL_BODY, SMALL_CONNECTIONS, SMALL_MESSAGE, STARTER, SWITCHBOARD, Small,
-    Starter, Switchboard,
+    Starter, Switchboard, Wanted,
 };
 #[cfg(feature = "suite")]
 pub use serve::{Server, serve};

@@ -1,7 +1,7 @@
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tracing::error;
 
-use crate::{ErrorId, Response};
+use crate::{Body, ErrorId, Response};
 
 /// Headers with this prefix are PartyKit's own, between its parts. None comes from outside.
 pub const INTERNAL_HEADERS: &str = "x-partykit-";
@@ -40,6 +40,39 @@ pub fn failure(random: impl FnOnce(&mut [u8]), detail: impl std::fmt::Display) -
     let id = ErrorId(u64::from_le_bytes(id));
     error!(error_id = %id, "{detail}");
     answer(StatusCode::INTERNAL_SERVER_ERROR, format_args!("the request failed, error {id}"))
+}
+
+/// What a user's function answered, `name` for example, as the client gets it: without
+/// [`INTERNAL_HEADERS`], and without a body where HTTP has none (204, 205, 304). A status outside of 200 to
+/// 599 is a failure of the function: with a 101 the connection would stop to be HTTP, and not every
+/// platform can send the others.
+///
+/// ```
+/// use http::StatusCode;
+/// use partykit_core::{Response, runtime::fit};
+///
+/// let mut response = Response::new("a body".into());
+/// response.headers_mut().insert("x-partykit-mine", "1".parse()?);
+/// *response.status_mut() = StatusCode::RESET_CONTENT;
+/// let fitting = fit(|_| {}, "on_request", response);
+/// assert!(fitting.headers().is_empty() && fitting.body().bytes().unwrap().is_empty());
+///
+/// let mut odd = Response::default();
+/// *odd.status_mut() = StatusCode::from_u16(700)?;
+/// assert_eq!(fit(|_| {}, "on_request", odd).status(), 500);
+/// # Ok::<(), partykit_core::BoxError>(())
+/// ```
+pub fn fit(random: impl FnOnce(&mut [u8]), name: &str, mut response: Response) -> Response {
+    let status = response.status();
+    if !(200..600).contains(&status.as_u16()) {
+        return failure(random, format_args!("{name} answered {status}, which is not an answer"));
+    }
+    strip_internal(response.headers_mut());
+    if matches!(status.as_u16(), 204 | 205 | 304) {
+        *response.body_mut() = Body::empty();
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+    response
 }
 
 /// Removes the [`INTERNAL_HEADERS`] that a client has sent.

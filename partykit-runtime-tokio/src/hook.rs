@@ -1,7 +1,10 @@
 use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
-use partykit_core::{Admission, Admit, Response, Result};
+use partykit_core::{
+    Admission, Admit, Response, Result,
+    runtime::{self, Host},
+};
 
 use crate::{answer::failure, host::TokioHost};
 
@@ -46,15 +49,9 @@ pub(crate) async fn guard<T>(
     }
 }
 
-/// A user's response, unless it is one that only the runtime may give: with a 101 the connection would
-/// stop to be HTTP.
+/// A user's response, as far as it may leave.
 pub(crate) fn fit(host: &TokioHost, name: &str, response: Response) -> Response {
-    match response.status() {
-        status if status.is_informational() => {
-            failure(host, format_args!("{name} answered {status}, which is no answer"))
-        }
-        _ => response,
-    }
+    runtime::fit(|bytes| host.random(bytes), name, response)
 }
 
 fn panic_text(payload: &(dyn Any + Send)) -> &str {

@@ -15,7 +15,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
 use crate::{
-    envelope::{header_value, latin1},
+    envelope::{self, ENVELOPE, header_value, latin1},
     js::{self, JsHeaders, JsReader, JsRequest, JsResponse, JsWriter, TransformStream},
     promise::spawn,
 };
@@ -68,9 +68,11 @@ pub(crate) async fn collect(mut body: Body) -> Result<Bytes, BoxError> {
 pub(crate) async fn response(response: JsResponse) -> Result<Response, BoxError> {
     let mut ours = Response::default();
     *ours.status_mut() = StatusCode::from_u16(response.status().map_err(thrown)?)?;
-    *ours.headers_mut() = headers(&response.headers().map_err(thrown)?)?;
+    let packed = response.headers().and_then(|headers| headers.get(ENVELOPE)).map_err(thrown)?;
+    let packed = packed.ok_or("the other room's object did not answer as one of this library")?;
+    let (headers, streams) = envelope::unpack(&packed)?;
+    *ours.headers_mut() = headers;
     let reader = JsReader::of(response.body().map_err(thrown)?).map_err(thrown)?;
-    let streams = ours.headers_mut().remove(STREAMS).is_some();
     *ours.body_mut() = match reader {
         None => Body::empty(),
         Some(reader) if streams => {
@@ -97,27 +99,18 @@ pub(crate) async fn response(response: JsResponse) -> Result<Response, BoxError>
     Ok(ours)
 }
 
-/// Says that the body of a room's answer is a stream.
-const STREAMS: &str = "x-partykit-streams";
-
 /// An answer of ours, for the platform. A body that streams goes on after this has returned.
 pub(crate) fn to_js(response: Response) -> Result<JsResponse, JsValue> {
     let (mut head, body) = response.into_parts();
     // The length of a body at hand is what it is.
     head.headers.remove(header::CONTENT_LENGTH);
-    let streams = body.is_stream();
-    if streams {
-        head.headers.insert(STREAMS, http::HeaderValue::from_static("1"));
-    }
     let headers = to_js_headers(&head.headers)?;
     let status = head.status.as_u16();
-    // It is encoded already if a header says so.
-    let encoded = head.headers.contains_key(header::CONTENT_ENCODING);
-    let encode = if encoded { "manual" } else { "automatic" };
     let init = js::object(&[
         ("status", &status.into()),
         ("headers", headers.as_ref()),
-        ("encodeBody", &encode.into()),
+        // The bytes are what `Content-Encoding` says: the platform is not to encode them again.
+        ("encodeBody", &"manual".into()),
     ]);
     if matches!(status, 101 | 204 | 205 | 304) {
         return JsResponse::new(&JsValue::NULL, &init);
@@ -129,23 +122,6 @@ pub(crate) fn to_js(response: Response) -> Result<JsResponse, JsValue> {
     let response = JsResponse::new(&pipe.readable()?, &init)?;
     spawn(write_out(body, pipe.writer()?));
     Ok(response)
-}
-
-/// The same answer with other headers: those of the one that a room gave cannot be changed.
-pub(crate) fn with_headers(
-    response: &JsResponse,
-    headers: &HeaderMap,
-) -> Result<JsResponse, JsValue> {
-    let headers = to_js_headers(headers)?;
-    let init = js::object(&[("status", &response.status()?.into()), ("headers", headers.as_ref())]);
-    JsResponse::new(&response.body()?, &init)
-}
-
-/// The headers of a response that a room gave, without internal ones.
-pub(crate) fn outward(response: &JsResponse) -> Result<HeaderMap, BoxError> {
-    let mut headers = headers(&response.headers().map_err(thrown)?)?;
-    strip_internal(&mut headers);
-    Ok(headers)
 }
 
 /// An exception as an error.

@@ -15,7 +15,7 @@ use js_sys::Promise;
 use partykit_core::{
     Admission, Admit, BoxError, ConnectionId, Lobby, Options, Refusal, Request, Response, Result,
     Route, Vars,
-    runtime::{Chain, Origins, Visitor, answer, failure},
+    runtime::{Chain, Origins, Visitor, answer, failure, fit},
 };
 use wasm_bindgen::{JsCast, JsValue};
 
@@ -24,7 +24,6 @@ use crate::{
     envelope::{Asked, Envelope},
     js::{self, JsRequest, JsResponse},
     log,
-    object::fit,
     parties::{Parties, Party},
     promise::promise,
     stub::{Stub, StubError},
@@ -101,21 +100,14 @@ impl Entry {
             Ok(route) => self.enter(&route, &visitor, arrival).await,
             Err(refusal) => Err(refusal),
         };
-        let response = match answer.unwrap_or_else(Answer::Ours) {
-            Answer::Rooms(response) if response.status().is_ok_and(|status| status == 101) => {
-                return Ok(response);
-            }
-            Answer::Rooms(response) => {
-                let mut headers = convert::outward(&response)?;
-                origins.stamp(&visitor, &mut headers);
-                convert::with_headers(&response, &headers)
-            }
+        match answer.unwrap_or_else(Answer::Ours) {
+            // As it is: the room has made it fit for this client.
+            Answer::Rooms(response) => Ok(response),
             Answer::Ours(mut response) => {
                 origins.stamp(&visitor, response.headers_mut());
-                convert::to_js(response)
+                convert::to_js(response).map_err(convert::thrown)
             }
-        };
-        response.map_err(convert::thrown)
+        }
     }
 
     /// To a room. What comes back as an error is an answer, too.
@@ -135,7 +127,7 @@ impl Entry {
         if is_upgrade(&head.headers) {
             self.connect(party, route, visitor, arrival).await
         } else {
-            self.request(party, route, arrival).await
+            self.request(party, route, visitor, arrival).await
         }
     }
 
@@ -170,7 +162,7 @@ impl Entry {
         let id = id.map_or_else(fresh_id, |id| id.to_string());
         let request = admission.into_request();
         let kind = Asked::Connect { id, address, protocol };
-        let envelope = Envelope::new(kind, &request, &Chain::new());
+        let envelope = Envelope::new(kind, &request, &Chain::new()).for_page_of(visitor);
         self.send(party, route, &envelope, &Bytes::new()).await
     }
 
@@ -179,13 +171,14 @@ impl Entry {
         &self,
         party: &Party,
         route: &Route,
+        visitor: &Visitor,
         arrival: Arrival,
     ) -> Result<Answer, Response> {
         let body = convert::read(arrival.body, party.options().request_body_limit()).await?;
         let request = Request::from_parts(arrival.head, body.into());
         let hook = party.before_request(request, self.lobby(route));
         let request = admit("on_before_request", hook).await?.into_request();
-        let envelope = Envelope::new(Asked::Request, &request, &Chain::new());
+        let envelope = Envelope::new(Asked::Request, &request, &Chain::new()).for_page_of(visitor);
         let body = convert::collect(request.into_body()).await.map_err(failed)?;
         self.send(party, route, &envelope, &body).await
     }
@@ -215,7 +208,9 @@ impl Entry {
         let request = Request::from_parts(arrival.head, body.into());
         // The function itself may panic, not only its future.
         let work = async { fallback(request, self.env.clone()).await };
-        guard("the fallback", work).await.map(fit)
+        guard("the fallback", work)
+            .await
+            .map(|response| fit(js::fill_random, "the fallback", response))
     }
 
     fn lobby(&self, route: &Route) -> Lobby {
@@ -233,7 +228,7 @@ impl Entry {
 async fn admit(name: &str, hook: BoxFuture<'static, Result<Admit>>) -> Result<Admission, Response> {
     match guard(name, hook).await? {
         Ok(Admit::Continue(admission)) => Ok(admission),
-        Ok(Admit::Respond(response)) => Err(fit(response)),
+        Ok(Admit::Respond(response)) => Err(fit(js::fill_random, name, response)),
         Err(error) => Err(failed(format_args!("{name} failed: {error}"))),
     }
 }

@@ -2,7 +2,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use partykit_core::{
     Admission, BoxError, Refusal, Request, RequestExt, Response, RoomAddress, RoomId,
-    runtime::Chain,
+    runtime::{Chain, Visitor},
 };
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,8 @@ pub(crate) struct Envelope {
     /// Name and value; each byte of a value is one character.
     headers: Vec<(String, String)>,
     props: Option<Box<RawValue>>,
+    /// The origin of the page that may read the answer.
+    page: Option<String>,
     /// The rooms that wait for the answer, innermost first.
     chain: Vec<(String, String)>,
 }
@@ -57,8 +59,21 @@ impl Envelope {
             headers: headers.collect(),
             // They were JSON a moment ago.
             props: request.props::<Box<RawValue>>().ok().flatten(),
+            page: None,
             chain: chain.collect(),
         }
+    }
+
+    /// For a client whose page is this one.
+    pub(crate) fn for_page_of(self, visitor: &Visitor) -> Self {
+        let Visitor::Allowed(origin) = visitor else { return self };
+        Self { page: Some(latin1(origin.as_bytes())), ..self }
+    }
+
+    /// Whose page may read the answer, as far as that makes a difference for the answer.
+    pub(crate) fn visitor(&self) -> Visitor {
+        let origin = self.page.as_deref().and_then(|page| header_value(page).ok());
+        origin.map_or(Visitor::Unknown, Visitor::Allowed)
     }
 
     /// The value of the header.
@@ -93,12 +108,45 @@ impl Envelope {
     }
 
     fn headers(&self) -> Result<HeaderMap, BoxError> {
-        let mut headers = HeaderMap::with_capacity(self.headers.len());
-        for (name, value) in &self.headers {
-            headers.append(HeaderName::from_bytes(name.as_bytes())?, header_value(value)?);
-        }
-        Ok(headers)
+        from_pairs(&self.headers)
     }
+}
+
+/// The headers of an answer to a call. They travel beside those of the platform's response, which would
+/// act on them: it would decode a body, for example.
+#[derive(Debug, Deserialize, Serialize)]
+struct Reply {
+    headers: Vec<(String, String)>,
+    streams: bool,
+}
+
+/// Packs the headers of an answer to a call into one.
+pub(crate) fn pack(response: &mut Response) {
+    let headers = response.headers().iter();
+    let headers = headers.map(|(name, value)| (name.to_string(), latin1(value.as_bytes())));
+    let reply = Reply { headers: headers.collect(), streams: response.body().is_stream() };
+    // Texts have no form that JSON refuses, and what is escaped is printable.
+    let json = serde_json::to_string(&reply).unwrap_or_default();
+    let packed = HeaderValue::try_from(utf8_percent_encode(&json, UNSAFE).to_string());
+    response.headers_mut().clear();
+    if let Ok(packed) = packed {
+        response.headers_mut().insert(ENVELOPE, packed);
+    }
+}
+
+/// The reverse of [`pack`]: the headers, and whether the body is a stream.
+pub(crate) fn unpack(header: &str) -> Result<(HeaderMap, bool), BoxError> {
+    let json = percent_decode_str(header).decode_utf8()?;
+    let reply: Reply = serde_json::from_str(&json)?;
+    Ok((from_pairs(&reply.headers)?, reply.streams))
+}
+
+fn from_pairs(pairs: &[(String, String)]) -> Result<HeaderMap, BoxError> {
+    let mut headers = HeaderMap::with_capacity(pairs.len());
+    for (name, value) in pairs {
+        headers.append(HeaderName::from_bytes(name.as_bytes())?, header_value(value)?);
+    }
+    Ok(headers)
 }
 
 /// A header's value as JavaScript has it: one character for each byte.
@@ -196,6 +244,34 @@ mod tests {
             assert_eq!(refusal(refuse(it).headers()), Some(it));
         }
         assert_eq!(refusal(Response::default().headers()), None);
+    }
+
+    #[test]
+    fn the_headers_of_an_answer_arrive_as_they_left() {
+        let mut response = Response::default();
+        for (name, value) in
+            [("content-encoding", "gzip"), ("set-cookie", "a=1, 2"), ("set-cookie", "b%20")]
+        {
+            response.headers_mut().append(name, HeaderValue::from_static(value));
+        }
+        let odd = HeaderValue::from_bytes(b"\xff \xe9").unwrap();
+        response.headers_mut().append("x-odd", odd);
+        let left = response.headers().clone();
+        pack(&mut response);
+        assert_eq!(response.headers().len(), 1, "the platform sees none of them");
+        let (arrived, streams) = unpack(response.headers()[ENVELOPE].to_str().unwrap()).unwrap();
+        assert_eq!((arrived, streams), (left, false));
+        assert!(unpack("").is_err() && unpack("%ff").is_err());
+    }
+
+    #[test]
+    fn whose_page_may_read_arrives() {
+        let page = Visitor::Allowed(HeaderValue::from_static("https://app.com"));
+        for (visitor, arrives) in [(&page, &page), (&Visitor::Foreign, &Visitor::Unknown)] {
+            let envelope = Envelope::new(Asked::Request, &Request::default(), &Chain::new())
+                .for_page_of(visitor);
+            assert_eq!(Envelope::decode(&envelope.encode()).unwrap().visitor(), *arrives);
+        }
     }
 
     #[test]

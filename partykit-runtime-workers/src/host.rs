@@ -3,7 +3,7 @@ use std::{cell::RefCell, fmt, future::poll_fn, rc::Rc, sync::Arc, task::Poll, ti
 use futures_util::future::BoxFuture;
 use partykit_core::{
     Backend, CallError, Request, Response, RoomAddress, Timestamp,
-    runtime::{Chain, Host, RoomCell},
+    runtime::{Chain, Host, Origins, RoomCell},
 };
 use send_wrapper::SendWrapper;
 use wasm_bindgen::JsValue;
@@ -61,6 +61,11 @@ impl ObjectHost {
 
     pub(crate) fn timers(&self) -> &Rc<Timers> {
         &self.timers
+    }
+
+    /// Which pages may read answers.
+    pub(crate) fn origins(&self) -> &Origins {
+        &self.parties.settings.origins
     }
 
     /// The object is gone: nothing of it runs any more.

@@ -15,7 +15,7 @@ use js_sys::{ArrayBuffer, JsString, Promise, Uint8Array, WeakMap};
 use partykit_core::{
     AwakeReason, BoxError, Close, CloseCode, Connection, Message, Refusal, Response, RoomAddress,
     RoomId, Timestamp,
-    runtime::{Attachment, Resumed, RoomCell, answer, failure},
+    runtime::{Attachment, Resumed, RoomCell, answer, failure, fit},
 };
 use tracing::debug;
 use wasm_bindgen::{JsCast, JsValue};
@@ -244,7 +244,11 @@ impl Inner {
         let envelope = Envelope::decode(&header)?;
         if let Asked::Connect { id, address, protocol } = &envelope.kind {
             let request = envelope.request(bytes::Bytes::new())?;
-            return self.connect(request, id, address, protocol.as_deref()).await;
+            let connected = self.connect(request, id, address, protocol.as_deref()).await?;
+            return match connected {
+                Ok(response) => Ok(response),
+                Err(refusal) => self.outward(&envelope, refusal.response()),
+            };
         }
         let body = convert::read(request.body().map_err(thrown)?, usize::MAX).await;
         let body = match body {
@@ -252,26 +256,30 @@ impl Inner {
             Err(broken) => return convert::to_js(broken).map_err(thrown),
         };
         let request = envelope.request(body)?;
-        let response = match &envelope.kind {
-            Asked::Tell => {
-                let told = self.cell.tell(request);
-                self.keep_working();
-                told.map_or_else(envelope::refuse, |()| Response::default())
-            }
-            kind => {
-                let answer = self.cell.request(request, envelope.chain()?);
-                self.keep_working();
-                match (answer.await, kind) {
-                    (Ok(response), _) => fit(response),
-                    (Err(refusal), Asked::Call) => envelope::refuse(refusal),
-                    (Err(refusal), _) => refusal.response(),
-                }
-            }
+        if let Asked::Tell = envelope.kind {
+            let told = self.cell.tell(request);
+            self.keep_working();
+            let answer = told.map_or_else(envelope::refuse, |()| Response::default());
+            return inward(answer);
+        }
+        let answer = self.cell.request(request, envelope.chain()?);
+        self.keep_working();
+        let answer = answer.await.map(|response| fit(js::fill_random, "on_request", response));
+        let response = match (answer, &envelope.kind) {
+            (Ok(response), Asked::Call) => inward(response),
+            (Err(refusal), Asked::Call) => inward(envelope::refuse(refusal)),
+            (Ok(response), _) => self.outward(&envelope, response),
+            (Err(refusal), _) => self.outward(&envelope, refusal.response()),
         };
-        let response = convert::to_js(response).map_err(thrown);
         // A body that streams keeps the room.
         self.keep_working();
         response
+    }
+
+    /// An answer for a client. The entry passes it on as it is.
+    fn outward(&self, envelope: &Envelope, mut response: Response) -> Result<JsResponse, BoxError> {
+        self.host.origins().stamp(&envelope.visitor(), response.headers_mut());
+        convert::to_js(response).map_err(thrown)
     }
 
     async fn connect(
@@ -280,7 +288,7 @@ impl Inner {
         id: &str,
         address: &str,
         protocol: Option<&str>,
-    ) -> Result<JsResponse, BoxError> {
+    ) -> Result<Result<JsResponse, Refusal>, BoxError> {
         let pair = WebSocketPair::new().map_err(thrown)?;
         let (client, server) = (js::get(&pair, "0"), js::get(&pair, "1").unchecked_into());
         let (socket, decided) = ObjectSocket::new(self.ctx.clone(), server, self.frames.clone());
@@ -288,7 +296,7 @@ impl Inner {
         let connected = self.cell.connect(id, address, request, socket.clone());
         let connection = match connected {
             Ok(connection) => connection,
-            Err(refusal) => return convert::to_js(refusal.response()).map_err(thrown),
+            Err(refusal) => return Ok(Err(refusal)),
         };
         // A frame may arrive as soon as the platform has the socket, which is before the verdict is here.
         self.add(Open { connection: connection.clone(), socket: socket.clone() });
@@ -301,7 +309,7 @@ impl Inner {
         if let Verdict::Full = verdict {
             self.cell.closed(&connection, Close::abnormal("the platform takes no further socket"));
             self.keep_working();
-            return convert::to_js(Refusal::Full.response()).map_err(thrown);
+            return Ok(Err(Refusal::Full));
         }
         let headers = js::object(&[]);
         if let Some(protocol) = protocol {
@@ -311,7 +319,7 @@ impl Inner {
         }
         let init =
             js::object(&[("status", &101.into()), ("webSocket", &client), ("headers", &headers)]);
-        JsResponse::new(&JsValue::NULL, &init).map_err(thrown)
+        JsResponse::new(&JsValue::NULL, &init).map(Ok).map_err(thrown)
     }
 
     fn add(&self, open: Open) {
@@ -417,6 +425,12 @@ impl Inner {
     }
 }
 
+/// An answer for another room.
+fn inward(mut response: Response) -> Result<JsResponse, BoxError> {
+    envelope::pack(&mut response);
+    convert::to_js(response).map_err(thrown)
+}
+
 /// What the platform has kept with a socket; `None` when the room knows that it has ended. What cannot
 /// be read was written by another version of this library: its client has to come back.
 fn attachment(ws: &JsWebSocket) -> Option<Attachment> {
@@ -457,13 +471,4 @@ fn closed_with(code: u16, reason: &str, clean: bool) -> Close {
         },
     };
     if clean { close } else { close.unclean() }
-}
-
-/// A user's response, unless it is one that only the runtime may give.
-pub(crate) fn fit(response: Response) -> Response {
-    let status = response.status();
-    if (200..600).contains(&status.as_u16()) {
-        return response;
-    }
-    failure(js::fill_random, format_args!("on_request answered {status}, which is no answer"))
 }

@@ -85,15 +85,20 @@ impl Stub<'_> {
         };
         let headers = JsHeaders::new()?;
         headers.append(ENVELOPE, header)?;
+        // A redirect is the room's answer, and for the client to follow. The platform would ask the same
+        // room again, 20 times, and then fail.
+        let manual = JsValue::from_str("manual");
+        let redirect = ("redirect", &manual);
         let init = if let Asked::Connect { .. } = envelope.kind {
             headers.append("upgrade", "websocket")?;
-            js::object(&[("headers", headers.as_ref())])
+            js::object(&[("headers", headers.as_ref()), redirect])
         } else {
             let body = Uint8Array::from(&body[..]);
             js::object(&[
                 ("method", &"POST".into()),
                 ("headers", headers.as_ref()),
                 ("body", body.as_ref()),
+                redirect,
             ])
         };
         // The address is for the platform's logs: what counts is in the envelope.

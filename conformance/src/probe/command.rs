@@ -178,6 +178,16 @@ pub enum Command {
         #[serde(default)]
         put: Option<String>,
     },
+    /// Asks another room for a certain answer, and says what arrives: `status`, `headers` (pairs) and
+    /// `body` (its bytes).
+    Ask {
+        /// The other room's party.
+        party: String,
+        /// Its id.
+        room: String,
+        /// The answer that it shall give.
+        wanted: Wanted,
+    },
     /// Tells another room, which answers nobody.
     Tell {
         /// The other room's party.
@@ -187,6 +197,19 @@ pub enum Command {
         /// What it is told.
         command: Box<Command>,
     },
+}
+
+/// The answer that a room gives when it is asked by [`Command::Ask`].
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[allow(clippy::exhaustive_structs, reason = "cases and parties are of one crate")]
+pub struct Wanted {
+    /// Its status.
+    pub status: u16,
+    /// Its headers: names and values.
+    pub headers: Vec<(String, String)>,
+    /// Its body.
+    pub body: Vec<u8>,
 }
 
 /// What [`Command::List`] gives, in key order unless it says otherwise.

@@ -1,3 +1,4 @@
+mod answering;
 mod arrival;
 mod command;
 mod parties;
@@ -7,7 +8,7 @@ mod storing;
 mod switchboard;
 
 pub use arrival::Arrival;
-pub use command::{Call, Command, Range};
+pub use command::{Call, Command, Range, Wanted};
 pub use parties::{AUTO_REQUEST, AUTO_RESPONSE, Probe, SECRET};
 pub use small::{SMALL_BODY, SMALL_CONNECTIONS, SMALL_MESSAGE, Small};
 pub use starter::Starter;

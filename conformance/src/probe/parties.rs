@@ -9,7 +9,7 @@ use partykit::{
 use serde_json::{Value, json};
 
 use super::{
-    Arrival, Command,
+    Arrival, Command, answering,
     arrival::seen,
     storing::{ON_ALARM, store},
 };
@@ -29,7 +29,8 @@ pub const SECRET: &str = "hunter2";
 /// `handler`, `kind` and `id`, whose event it was).
 ///
 /// To requests it answers by the path behind the room: none: what it sees of the request; `do`: the
-/// answer to the command in the body; `echo`: the body; `fail` and `panic`: it does that.
+/// answer to the command in the body; `echo`: the body; `answer`: the answer that the request describes
+/// (status of the query, headers `x-answer-..`, body), counted under the key `answered`; `fail` and `panic`: it does that.
 ///
 /// When its alarm rings it tells everybody (`{"event": "alarm"}` with `scheduled`, `now`, `retries`, and
 /// `at`, which is what [`Command::Alarm`] answers then, and `reason`, why the room has started) and stores
@@ -138,6 +139,7 @@ impl<const HIBERNATES: bool> Server for Probe<HIBERNATES> {
                 *response.body_mut() = request.into_body();
                 Ok(response)
             }
+            "answer" => answering::as_asked(room, request).await,
             "fail" => Err(SECRET.into()),
             "panic" => panic!("{SECRET}"),
             _ => Ok(json_response(&seen(&request)?)),
@@ -276,6 +278,9 @@ impl<const HIBERNATES: bool> Probe<HIBERNATES> {
                     }
                     Err(error) => json!({ "re": "call", "error": kind(&error) }),
                 }
+            }
+            Command::Ask { party, room: id, wanted } => {
+                answering::ask(room, &party, &id, &wanted).await?
             }
             Command::Tell { party, room: id, command } => {
                 let request = order(&party, &id, &command)?;

@@ -27,6 +27,11 @@ impl Answer {
         self.headers.get(name)?.to_str().ok()
     }
 
+    /// All headers of this name that are text.
+    pub fn headers(&self, name: &str) -> Vec<&str> {
+        self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect()
+    }
+
     /// The body.
     pub fn body(&self) -> &Bytes {
         &self.body

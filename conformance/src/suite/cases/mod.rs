@@ -1,5 +1,6 @@
 mod address;
 mod alarms;
+mod answers;
 mod calls;
 mod closing;
 mod connecting;
@@ -60,6 +61,11 @@ macro_rules! for_each_case {
                 nothing_is_left_of_an_error_after_a_write,
                 nothing_is_left_of_a_panic_after_a_write, others_are_not_touched,
                 requests_fail_with_500,
+            }
+            answers {
+                calls_hear_what_was_answered, cookies_stay_apart, encoded_bodies_are_left_alone,
+                heads_have_no_body, hooks_may_redirect, internal_headers_stay_inside,
+                redirects_reach_the_client, some_statuses_have_no_body,
             }
             requests { default_is_404, the_answer_is_the_rooms, the_room_sees_the_request }
             starting {
