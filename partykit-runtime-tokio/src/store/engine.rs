@@ -69,7 +69,7 @@ impl Engine {
         let mut answers = Vec::with_capacity(commits.len());
         for commit in commits {
             let point = self.record.point();
-            let encoded = encode(commit, &before, &mut self.record);
+            let encoded = encode(commit, self.number + 1, &before, &mut self.record);
             if encoded.is_err() {
                 self.record.back_to(point);
             }
@@ -184,28 +184,30 @@ fn recover(
     Ok((tree, upkeep, end.number))
 }
 
-/// Adds what a commit changes to a record.
-fn encode(commit: &Waiting, before: &Snapshot, record: &mut Record) -> Result<(), Fault> {
+/// Adds what a commit changes to a record, which is to have this number.
+fn encode(
+    commit: &Waiting,
+    number: u64,
+    before: &Snapshot,
+    record: &mut Record,
+) -> Result<(), Fault> {
     let (room, batch) = (&commit.room, &commit.batch);
-    let rows = keys::rows(room);
-    if batch.clear {
-        let everything = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
-        let range = keys::within(&rows, &everything);
-        let mut cleared = range.map(|range| before.range(range)).transpose()?;
-        while let Some(cleared) = &mut cleared
-            && let Some((key, _)) = cleared.next(false)?
-        {
-            if !batch.writes.contains_key(&key[rows.len()..]) {
-                record.remove(&key);
-            }
-        }
-    }
+    let generation = if batch.clear {
+        // One row, however many the room has: those of earlier generations are not looked at any more.
+        let generation = keys::Generation(number);
+        record.put(&keys::generation(room), &generation.print());
+        generation
+    } else {
+        before.generation(room)?
+    };
+    let rows = keys::rows(room, generation);
     let mut key = rows.clone();
     for (row, value) in &batch.writes {
         key.truncate(rows.len());
         key.extend_from_slice(row);
         match value {
             Some(value) => record.put(&key, value),
+            None if batch.clear => {}
             None => record.remove(&key),
         }
     }

@@ -35,6 +35,21 @@ pub enum StoreError {
         /// The newest format that this release reads.
         known: u32,
     },
+    /// An earlier release has written the store, in a format that this one does not read. Nothing was
+    /// changed. The earlier release still reads it.
+    #[error(
+        "the store in {} has format {found}, and this release reads format {known} only; open it with \
+         the release that wrote it, or begin with an empty directory",
+        path.display()
+    )]
+    OlderFormat {
+        /// The directory of the store.
+        path: PathBuf,
+        /// The format of the store.
+        found: u32,
+        /// The format that this release reads.
+        known: u32,
+    },
     /// The files are not as they were written: rows that rooms were told are stored are lost, or may be
     /// wrong. Nothing was changed. A copy of the directory from elsewhere is the way out.
     #[error("the store in {} is damaged: {what}", path.display())]
@@ -64,6 +79,7 @@ pub(super) enum Fault {
     InUse,
     Io(&'static str, io::Error),
     NewerFormat(u32),
+    OlderFormat(u32),
 }
 
 impl Fault {
@@ -84,6 +100,9 @@ impl Fault {
             Self::Io(doing, source) => StoreError::Io { path, doing, source },
             Self::NewerFormat(found) => {
                 StoreError::NewerFormat { path, found, known: super::home::FORMAT }
+            }
+            Self::OlderFormat(found) => {
+                StoreError::OlderFormat { path, found, known: super::home::FORMAT }
             }
         }
     }
@@ -108,6 +127,9 @@ impl fmt::Display for Fault {
             Self::InUse => f.write_str("in use by another process"),
             Self::Io(doing, error) => write!(f, "it cannot be {doing}: {error}"),
             Self::NewerFormat(found) => write!(f, "written by a later release, in format {found}"),
+            Self::OlderFormat(found) => {
+                write!(f, "written by an earlier release, in format {found}")
+            }
         }
     }
 }

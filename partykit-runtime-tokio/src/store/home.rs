@@ -11,7 +11,7 @@ use super::error::Fault;
 /// The format of stores that this release writes, and the newest that it reads.
 ///
 /// Whoever changes what is on disk, here, in the log or in the keys, counts it up.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 pub(super) const LOCK: &str = "lock";
 pub(super) const STORE: &str = "store";
@@ -146,6 +146,7 @@ impl Facts {
         let first = text.lines().next().and_then(|line| line.strip_prefix(FIRST_WORDS));
         match first.and_then(|format| format.parse().ok()) {
             Some(format) if format > FORMAT => return Err(Fault::NewerFormat(format)),
+            Some(format) if format < FORMAT => return Err(Fault::OlderFormat(format)),
             Some(_) => {}
             None => return Err(is_none()),
         }

@@ -14,18 +14,46 @@ pub(super) const MAX: usize = u16::MAX as usize;
 /// The row that says how much of the log the tree's files hold.
 pub(super) const MARK: &[u8] = b"m";
 
-/// A row of a room: `r`, the room, the row's own key.
+/// Which generation of its rows a room has: `g`, the room.
+const GENERATION: u8 = b'g';
+/// A row of a room: `r`, the room, its generation, the row's own key.
 const ROW: u8 = b'r';
 /// When a room is to be woken: `t`, the room.
 const TIME: u8 = b't';
 /// The same in order: `w`, the time, the room.
 const WAKE: u8 = b'w';
 
+/// Which rows of a room there are: those whose keys have this number. It is the number of the commit that
+/// cleared the room last, and 0 if none did. What has a smaller number is deleted, though its rows are in
+/// the tree's files until these are merged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Generation(pub(super) u64);
+
+impl Generation {
+    /// What is stored in the row [`generation`].
+    pub(super) fn print(self) -> [u8; 8] {
+        self.0.to_be_bytes()
+    }
+
+    /// What [`Generation::print`] made; `None` if it is not such a value.
+    pub(super) fn read(value: &[u8]) -> Option<Self> {
+        Some(Self(u64::from_be_bytes(value.try_into().ok()?)))
+    }
+}
+
+/// The row that has the [`Generation`] of a room. There is none before the room is cleared.
+pub(super) fn generation(room: &RoomAddress) -> Vec<u8> {
+    let mut key = vec![GENERATION];
+    push_room(&mut key, room);
+    key
+}
+
 /// What all keys of a room's rows begin with. They order by what follows.
-pub(super) fn rows(room: &RoomAddress) -> Vec<u8> {
+pub(super) fn rows(room: &RoomAddress, generation: Generation) -> Vec<u8> {
     let mut key = Vec::with_capacity(64);
     key.push(ROW);
     push_room(&mut key, room);
+    key.extend(generation.0.to_be_bytes());
     key
 }
 
@@ -149,9 +177,14 @@ mod tests {
             address("a", &"\u{10FFFF}".repeat(256)),
             address("a", &"b".repeat(1024)),
         ];
+        let generations = [0, 1, u64::MAX].map(Generation);
         for one in &rooms {
             for other in rooms.iter().filter(|other| *other != one) {
-                assert!(!rows(one).starts_with(&rows(other)), "{one} and {other}");
+                for (first, second) in generations.iter().flat_map(|a| generations.map(|b| (*a, b)))
+                {
+                    let is_beginning = rows(one, first).starts_with(&rows(other, second));
+                    assert!(!is_beginning, "{one} {first:?} and {other} {second:?}");
+                }
             }
         }
     }
@@ -194,7 +227,7 @@ mod tests {
                 _ => Bound::Unbounded,
             };
             let range = (bound(&start, kinds[0]), bound(&end, kinds[1]));
-            let prefix = rows(&address("p", "r"));
+            let prefix = rows(&address("p", "r"), Generation(u64::MAX));
             let found = within(&prefix, &range);
             for key in keys {
                 let full = [&prefix[..], &key].concat();

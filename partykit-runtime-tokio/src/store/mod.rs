@@ -222,10 +222,10 @@ impl Backend for DiskBackend {
         room: &RoomAddress,
         keys: &[Bytes],
     ) -> Result<Vec<Option<Bytes>>, BackendError> {
-        let prefix = keys::rows(room);
-        let keys: Vec<_> = keys.iter().map(|key| [&prefix[..], key].concat()).collect();
         let count = keys.len();
         let values = self.read_rows(|snapshot| {
+            let prefix = keys::rows(room, snapshot.generation(room)?);
+            let keys: Vec<_> = keys.iter().map(|key| [&prefix[..], key].concat()).collect();
             Ok(Values { snapshot, keys: keys.into_iter(), values: Vec::with_capacity(count) })
         });
         Ok(values.await?.unwrap_or_else(|| vec![None; count]))
@@ -238,12 +238,12 @@ impl Backend for DiskBackend {
         reverse: bool,
         limit: usize,
     ) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
-        let prefix = keys::rows(room);
-        let Some(range) = keys::within(&prefix, range).filter(|_| limit > 0) else {
-            return Ok(Vec::new());
-        };
         let rows = self.read_rows(|snapshot| {
-            let rows = snapshot.range(range)?;
+            let prefix = keys::rows(room, snapshot.generation(room)?);
+            let rows = match keys::within(&prefix, range).filter(|_| limit > 0) {
+                Some(range) => Some(snapshot.range(range)?),
+                None => None,
+            };
             let begin = prefix.len();
             Ok(Scan { rows, _snapshot: snapshot, begin, reverse, limit, found: Vec::new() })
         });
@@ -257,8 +257,9 @@ impl Backend for DiskBackend {
         batch: Batch,
     ) -> Result<(), BackendError> {
         let longest = batch.writes.keys().map(Bytes::len).max().unwrap_or(0);
-        // The longest key of a room is that of its wake-up, or of one of its rows.
-        if keys::rows(room).len() + longest.max(8) > keys::MAX {
+        // No key of a room is longer than that of its longest row: a wake-up has a time where a row has
+        // its generation.
+        if keys::rows(room, Default::default()).len() + longest > keys::MAX {
             return Err(BackendError::Failed(
                 "the names of party, room and row are too long".into(),
             ));
@@ -314,7 +315,8 @@ impl Read for Values {
 }
 
 struct Scan {
-    rows: Rows,
+    /// `None` if there can be no row.
+    rows: Option<Rows>,
     _snapshot: Snapshot,
     /// How much of a key is the room's.
     begin: usize,
@@ -327,7 +329,10 @@ impl Read for Scan {
     type Rows = Vec<(Bytes, Bytes)>;
 
     fn step(&mut self) -> Result<Option<Self::Rows>, Fault> {
-        let row = self.rows.next(self.reverse)?;
+        let row = match &mut self.rows {
+            Some(rows) => rows.next(self.reverse)?,
+            None => None,
+        };
         let is_last = row.is_none();
         self.found.extend(row.map(|(key, value)| {
             (Bytes::copy_from_slice(&key[self.begin..]), Bytes::copy_from_slice(&value))

@@ -14,6 +14,7 @@ use lsm_tree::{
     AbstractTree, AnyTree, Cache, Config, DescriptorTable, Guard, SequenceNumberCounter,
     compaction::Leveled, config::PinningPolicy,
 };
+use partykit_core::RoomAddress;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{error::Fault, keys, record::Change, replay::Mark, rig};
@@ -198,6 +199,15 @@ impl Snapshot {
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<lsm_tree::Slice>, Fault> {
         let can_be = key.len() <= keys::MAX;
         if can_be { guarded(|| self.tree.tree.get(key, self.at)) } else { Ok(None) }
+    }
+
+    /// Which of a room's rows there are.
+    pub(super) fn generation(&self, room: &RoomAddress) -> Result<keys::Generation, Fault> {
+        let Some(value) = self.get(&keys::generation(room))? else {
+            return Ok(keys::Generation::default());
+        };
+        keys::Generation::read(&value)
+            .ok_or_else(|| Fault::damage("the generation of a room is not a number"))
     }
 
     /// The rows of a range whose end is not before its start.

@@ -150,10 +150,26 @@ fn a_newer_format_is_named() {
     fs::write(directory.path().join("store"), "partykit store, format 7\nwith much news\n")
         .unwrap();
     let error = DiskBackend::open(directory.path(), Durability::Durable).unwrap_err();
-    assert!(matches!(error, StoreError::NewerFormat { found: 7, known: 1, .. }), "{error:?}");
+    assert!(matches!(error, StoreError::NewerFormat { found: 7, known: 2, .. }), "{error:?}");
     let text = error.to_string();
     let path = directory.path().to_str().unwrap();
-    assert!(text.contains("format 7") && text.contains("up to 1") && text.contains(path), "{text}");
+    assert!(text.contains("format 7") && text.contains("up to 2") && text.contains(path), "{text}");
+}
+
+#[test]
+fn an_older_format_is_refused_and_nothing_is_changed() {
+    let directory = directory();
+    let file = directory.path().join("store");
+    fs::write(&file, "partykit store, format 1\nwith rows of old\n").unwrap();
+    let error = DiskBackend::open(directory.path(), Durability::Durable).unwrap_err();
+    assert!(matches!(error, StoreError::OlderFormat { found: 1, known: 2, .. }), "{error:?}");
+    let text = error.to_string();
+    let path = directory.path().to_str().unwrap();
+    assert!(
+        text.contains("format 1") && text.contains("format 2") && text.contains(path),
+        "{text}"
+    );
+    assert_eq!(fs::read(&file).unwrap(), b"partykit store, format 1\nwith rows of old\n");
 }
 
 #[test]

@@ -148,8 +148,8 @@ async fn names_beyond_what_a_key_may_have_are_refused() {
     let cases = [
         (u16::MAX as usize - 1 - 4 - 4 - 8, 0, true),
         (u16::MAX as usize - 4 - 4 - 8, 0, false),
-        (u16::MAX as usize - 1 - 4 - 4 - 100, 100, true),
-        (u16::MAX as usize - 1 - 4 - 4 - 100, 101, false),
+        (u16::MAX as usize - 1 - 4 - 4 - 8 - 100, 100, true),
+        (u16::MAX as usize - 1 - 4 - 4 - 8 - 100, 101, false),
         (100_000, 0, false),
     ];
     for (n, (length, key, fits)) in cases.into_iter().enumerate() {
