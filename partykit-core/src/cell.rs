@@ -1,6 +1,11 @@
 mod resume;
+mod space;
+mod stats;
 
 pub use resume::Resumed;
+pub use stats::{RoomPhase, RoomStats};
+
+use self::space::Space;
 
 use std::{
     collections::HashMap,
@@ -17,13 +22,13 @@ use futures_channel::oneshot;
 use futures_util::future::AbortHandle;
 
 use crate::{
-    Account, AwakeReason, Close, Connection, Message, Options, Refusal, Request, Response,
-    RoomAddress, StateError,
+    AwakeReason, Close, Connection, Message, Options, Refusal, Request, Response, RoomAddress,
+    StateError,
     calls::Chain,
     fact::Fact,
     host::{Host, Outgoing, Socket},
     limits,
-    machine::{Event, Machine, Output, Phase},
+    machine::{Event, Machine, Output},
     scope,
     wake_once::{Call, Guard, WakeOnce},
 };
@@ -55,65 +60,11 @@ pub struct RoomCell {
 struct State {
     machine: Machine,
     next_connection: u64,
-    /// Whoever waits for space in the mailbox.
-    space: Vec<Waker>,
+    /// Who waits for space in the mailbox, if anybody has to.
+    space: Option<Box<Space>>,
     /// Whoever waits for the room to sleep, or for a commit.
     watchers: Vec<Waker>,
     tasks: HashMap<u64, AbortHandle>,
-}
-
-/// How a room is right now.
-///
-/// ```no_run
-/// # fn show(stats: partykit_core::RoomStats) {
-/// println!("{:?} with {} connections", stats.phase, stats.connections);
-/// println!("slept {:.1} % of its life", 100.0 * stats.account.resident_saved());
-/// # }
-/// ```
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct RoomStats {
-    /// Asleep, waking or awake.
-    pub phase: RoomPhase,
-    /// Listed connections.
-    pub connections: usize,
-    /// Events that wait.
-    pub mailbox: usize,
-    /// Bytes of messages and requests in them.
-    pub mailbox_bytes: usize,
-    /// What the room said and that waits for a commit: frames, closes, responses and the like.
-    pub held: usize,
-    /// Bytes in that.
-    pub held_bytes: usize,
-    /// Bytes that wait at the sockets for clients to take them.
-    pub outbound_bytes: usize,
-    /// Why it does not sleep, other than that its idle time is not over.
-    pub reasons: Vec<AwakeReason>,
-    /// When it will sleep if nothing happens.
-    pub sleeps_in: Option<Duration>,
-    /// How it has spent its life.
-    pub account: Account,
-}
-
-/// Whether a room has an instance.
-///
-/// ```
-/// use partykit_core::{RoomPhase, RoomStats};
-///
-/// fn is_in_memory(stats: &RoomStats) -> bool {
-///     stats.phase != RoomPhase::Asleep
-/// }
-/// # let _ = is_in_memory;
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(clippy::exhaustive_enums, reason = "these are the states of the machine")]
-pub enum RoomPhase {
-    /// No instance is in memory.
-    Asleep,
-    /// `on_start` runs.
-    Waking,
-    /// An instance is in memory.
-    Awake,
 }
 
 impl RoomCell {
@@ -123,7 +74,7 @@ impl RoomCell {
         let state = State {
             machine,
             next_connection: 0,
-            space: Vec::new(),
+            space: None,
             watchers: Vec::new(),
             tasks: HashMap::new(),
         };
@@ -170,17 +121,18 @@ impl RoomCell {
     ///
     /// # Errors
     ///
-    /// The message comes back when the mailbox is full: read nothing more from this socket, and say it
-    /// again when [`RoomCell::poll_space`] is ready. (A message that the room cannot take for another
-    /// reason is dropped and counted.)
+    /// The message comes back when the mailbox is full, when others wait for space in it, or when so much
+    /// of this connection waits already that others would find no space: read nothing more from this
+    /// socket, and say it again when [`RoomCell::poll_space`] is ready. (A message that the room cannot
+    /// take for another reason is dropped and counted.)
     pub fn message(
         self: &Arc<Self>,
         connection: &Connection,
         message: Message,
     ) -> Result<(), Message> {
-        let sender = connection.clone();
-        let event = Event::Message { sender, message };
-        let pushed = self.enter(|state, now| state.machine.push(now, event));
+        let who = connection.key();
+        let event = Event::Message { sender: connection.clone(), message };
+        let pushed = self.enter(|state, now| state.push_in_turn(now, who, event));
         let Err((refusal, event)) = pushed else { return Ok(()) };
         self.observe(Fact::Refused(refusal));
         match (refusal, event) {
@@ -189,22 +141,31 @@ impl RoomCell {
         }
     }
 
-    /// Ready when the mailbox has space.
-    pub fn poll_space(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.lock();
-        if state.machine.has_space() {
-            return Poll::Ready(());
-        }
-        // A socket that is woken for other reasons asks again: it need not stand here twice.
-        if !state.space.iter().rev().take(64).any(|known| known.will_wake(cx.waker())) {
-            state.space.push(cx.waker().clone());
-        }
-        Poll::Pending
+    /// Ready when the mailbox has space for a message that came back from [`RoomCell::message`]. As many
+    /// are woken as there is space, in the order in which they began to wait.
+    ///
+    /// What is woken has to say its message, or [give up](RoomCell::forgo_space), or be
+    /// [closed](RoomCell::closed): until then the space is kept for it.
+    pub fn poll_space(
+        &self,
+        connection: &Connection,
+        message: &Message,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        self.poll_space_for(connection.key(), Event::size_of_message(message), cx)
+    }
+
+    /// A connection that waited for space in the mailbox does so no more.
+    pub fn forgo_space(self: &Arc<Self>, connection: &Connection) {
+        self.forgo(connection.key());
     }
 
     /// A socket has ended, whoever began it. May be said more than once.
     pub fn closed(self: &Arc<Self>, connection: &Connection, close: Close) {
-        self.enter(|state, now| state.machine.closed(now, connection, close));
+        self.enter(|state, now| {
+            state.forgo(connection.key());
+            state.machine.closed(now, connection, close);
+        });
     }
 
     /// The runtime gives a client up, or is about to, because it reads too slowly.
@@ -266,38 +227,6 @@ impl RoomCell {
         self.enter(|state, _| {
             state.machine.broadcast(None, tag, Vec::new(), Arc::new(Outgoing::new(message)));
         });
-    }
-
-    /// How the room is. Wakes nobody.
-    pub fn stats(&self) -> RoomStats {
-        let now = self.host.elapsed();
-        let mut state = self.lock();
-        let machine = &mut state.machine;
-        let depths = machine.depths();
-        let sockets: Vec<Connection> = machine.roster().every().cloned().collect();
-        let reasons = machine.reasons();
-        let idles = machine.phase() == Phase::Awake && reasons.is_empty();
-        let until = machine.idle_since().saturating_add(machine.options().hibernate_after);
-        let mut stats = RoomStats {
-            phase: match machine.phase() {
-                Phase::Asleep => RoomPhase::Asleep,
-                Phase::Waking => RoomPhase::Waking,
-                Phase::Awake => RoomPhase::Awake,
-            },
-            connections: machine.roster().count(),
-            mailbox: depths.mailbox,
-            mailbox_bytes: depths.mailbox_bytes,
-            held: depths.held,
-            held_bytes: depths.held_bytes,
-            outbound_bytes: 0,
-            sleeps_in: idles.then(|| until.saturating_sub(now)),
-            reasons,
-            account: machine.account(now),
-        };
-        // A socket has a lock of its own, which is not to be taken under this one.
-        drop(state);
-        stats.outbound_bytes = sockets.iter().map(|connection| connection.socket().queued()).sum();
-        stats
     }
 
     /// The listed connections, in connection order.
@@ -413,18 +342,13 @@ impl RoomCell {
             return Err(TagError::TooMany(own.len() + 1));
         }
         connection.set_tags(own.into());
-        match connection.fixed_size() {
-            size if size > limits::ATTACHMENT => Err(TagError::TooLarge(size)),
-            size => {
-                let mut cell = self.lock();
-                let total = cell.machine.roster().attached() + size;
-                if total > limits::ATTACHMENTS {
-                    return Err(TagError::RoomTooLarge(total));
-                }
-                cell.machine.list(connection);
-                Ok(())
-            }
+        let mut cell = self.lock();
+        let total = cell.machine.roster().attached() + connection.fixed_size();
+        if total > limits::ATTACHMENTS {
+            return Err(TagError::RoomTooLarge(total));
         }
+        cell.machine.list(connection);
+        Ok(())
     }
 
     /// Does something to the machine as a part of the running turn, or from outside of it.
@@ -467,6 +391,36 @@ impl RoomCell {
     /// Wakes `waker` at the next change that somebody may wait for.
     pub(crate) fn watch(&self, waker: &Waker) {
         self.lock().watchers.push(waker.clone());
+    }
+
+    /// A number for a task that may have to wait for space in the mailbox.
+    pub(crate) fn ticket(&self) -> u64 {
+        self.lock().space.get_or_insert_default().ticket()
+    }
+
+    /// A value of a task arrives, see [`RoomCell::message`].
+    pub(crate) fn task_says(
+        self: &Arc<Self>,
+        task: u64,
+        ticket: u64,
+        event: Event,
+    ) -> Result<(), (Refusal, Event)> {
+        self.enter(|state, now| match state.machine.has_task(task) {
+            true => state.push_in_turn(now, ticket, event),
+            false => state.machine.task_says(now, task, event),
+        })
+    }
+
+    /// [`RoomCell::poll_space`] for `size` bytes of anybody.
+    pub(crate) fn poll_space_for(&self, who: u64, size: usize, cx: &mut Context<'_>) -> Poll<()> {
+        let (poll, wakers) = self.lock().poll_space(who, size, cx);
+        wakers.into_iter().for_each(Waker::wake);
+        poll
+    }
+
+    /// See [`RoomCell::forgo_space`].
+    pub(crate) fn forgo(self: &Arc<Self>, who: u64) {
+        self.enter(|state, _| state.forgo(who));
     }
 
     pub(crate) fn add_task(&self, id: u64, handle: AbortHandle) {
@@ -552,11 +506,55 @@ impl RoomCell {
 }
 
 impl State {
-    /// Whoever may go on now.
+    /// Gives the machine an event that has to wait for its turn when the mailbox is full.
+    fn push_in_turn(
+        &mut self,
+        now: Duration,
+        who: u64,
+        event: Event,
+    ) -> Result<(), (Refusal, Event)> {
+        if let Some(space) = &mut self.space
+            && space.has_to_queue(who, &self.machine)
+            && self.machine.takes_events(now)
+        {
+            return Err((Refusal::Overloaded, event));
+        }
+        let pushed = self.machine.push(now, event);
+        if !matches!(pushed, Err((Refusal::Overloaded, _))) {
+            self.forgo(who);
+        }
+        pushed
+    }
+
+    /// Also returns the wakers of others that may go on.
+    fn poll_space(
+        &mut self,
+        who: u64,
+        size: usize,
+        cx: &mut Context<'_>,
+    ) -> (Poll<()>, Vec<Waker>) {
+        let mut wakers = Vec::new();
+        let space = self.space.get_or_insert_default();
+        if !space.is_promised(who) {
+            space.wait(who, size, cx.waker(), &self.machine);
+            // Space may have come up since the event was refused.
+            space.wake(&self.machine, &mut wakers);
+        }
+        let is_ready = space.is_promised(who);
+        (if is_ready { Poll::Ready(()) } else { Poll::Pending }, wakers)
+    }
+
+    fn forgo(&mut self, who: u64) {
+        if let Some(space) = &mut self.space {
+            space.forget(who);
+        }
+    }
+
+    /// The wakers of all that may go on now.
     fn wakers(&mut self) -> Vec<Waker> {
         let mut wakers = mem::take(&mut self.watchers);
-        if !self.space.is_empty() && self.machine.has_space() {
-            wakers.append(&mut self.space);
+        if let Some(space) = &mut self.space {
+            space.wake(&self.machine, &mut wakers);
         }
         wakers
     }
@@ -577,8 +575,6 @@ pub(crate) enum TagError {
     TooLong(usize),
     #[error("a connection has at most {max} tags, its id included, not {0}", max = limits::TAGS)]
     TooMany(usize),
-    #[error("id, uri and tags of a connection have at most {max} bytes together, not {0}", max = limits::ATTACHMENT)]
-    TooLarge(usize),
     #[error("the connections of a room have at most {max} bytes attached, not {0}", max = limits::ATTACHMENTS)]
     RoomTooLarge(usize),
 }

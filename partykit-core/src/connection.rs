@@ -65,7 +65,7 @@ impl Connection {
         Self(Arc::new(Inner {
             key,
             id: id.into(),
-            uri: uri.into(),
+            uri: kept(uri).into(),
             tags: OnceLock::new(),
             state: Mutex::default(),
             room,
@@ -92,7 +92,11 @@ impl Connection {
         &self.0.id
     }
 
-    /// The address of the upgrade request, query included.
+    /// The address of the upgrade request, query included, up to 1,024 bytes: of a longer one, the path
+    /// and as many whole parameters of the query as fit.
+    ///
+    /// It is kept as long as the socket, and clients choose it, so it is bounded. `on_connect` gets the
+    /// whole address with its request; what is needed later belongs into the [state](Self::set_state).
     pub fn uri(&self) -> &str {
         &self.0.uri
     }
@@ -236,6 +240,23 @@ impl fmt::Debug for Connection {
     }
 }
 
+/// What is kept of an address.
+fn kept(uri: &str) -> &str {
+    if uri.len() <= limits::URI {
+        return uri;
+    }
+    let end = (0..=limits::URI).rev().find(|at| uri.is_char_boundary(*at)).unwrap_or(0);
+    let part = &uri[..end];
+    let query = part.find('?');
+    // A parameter is whole if the next one begins behind it.
+    let whole = match query {
+        Some(_) if uri[part.len()..].starts_with('&') => part.len(),
+        Some(question) => part.rfind('&').unwrap_or(question),
+        None => part.rfind('%').filter(|at| part.len() - at < 3).unwrap_or(part.len()),
+    };
+    &part[..whole]
+}
+
 /// A state that cannot be set.
 ///
 /// ```
@@ -267,4 +288,32 @@ pub enum StateError {
         max = limits::ATTACHMENT
     )]
     TooLarge(usize),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_address_is_kept_up_to_the_last_parameter_that_fits() {
+        let base = "http://example.com/parties/main/lobby";
+        let long = "x".repeat(2000);
+        assert_eq!(kept(&format!("{base}?_pk=ada&a=1")), format!("{base}?_pk=ada&a=1"));
+        assert_eq!(kept(&format!("{base}?_pk=ada&token={long}&a=1")), format!("{base}?_pk=ada"));
+        assert_eq!(kept(&format!("{base}?token={long}")), base);
+        let fits = format!("{base}?a={}", "y".repeat(limits::URI - base.len() - 3));
+        assert_eq!(fits.len(), limits::URI);
+        assert_eq!(kept(&format!("{fits}&b=1")), fits);
+        assert_eq!(kept(&format!("{fits}y")), base);
+    }
+
+    #[test]
+    fn a_long_path_is_cut_between_its_characters() {
+        for before in 0..3 {
+            let path = format!("/{}{}", "p".repeat(limits::URI - 4 + before), "%2f".repeat(9));
+            let kept = kept(&path);
+            assert!(kept.len() > limits::URI - 3 && path.starts_with(kept), "{kept}");
+            assert!(!kept.ends_with('%') && !kept.ends_with("%2"), "{kept}");
+        }
+    }
 }

@@ -16,7 +16,8 @@ use crate::{
     cell::RoomCell,
     error::{Failure, panic_message},
     fact::Fact,
-    machine::{Answer, CancelReason, Failed, Job},
+    host::Host,
+    machine::{Answer, CancelReason, Failed, Job, Machine},
     pump::{Pump, Step},
     scope,
     turn::turn,
@@ -25,7 +26,10 @@ use crate::{
 /// PartySocket gives a connect up after this time.
 const SLOW_CONNECT: Duration = Duration::from_secs(4);
 
-/// So many turns may follow one another before other tasks of the thread get theirs.
+/// After so much time a busy room lets other tasks of its thread run, and the runtime look at its sockets.
+const SLICE: Duration = Duration::from_micros(200);
+
+/// The same after so many turns: a clock may stand still.
 const TURNS_PER_YIELD: u32 = 64;
 
 /// Runs a room until nothing is left to do: makes its instance, runs its handlers, commits, lets what
@@ -57,18 +61,26 @@ pub async fn drive<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S +
 async fn run<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send) {
     let mut pump = Pump::new(cell.clone());
     let mut instance = None;
-    let mut turns = 0_u32;
+    if size_of::<S>() == 0 || cell.machine(|machine| machine.options().hibernates()) {
+        cell.machine(Machine::set_stateless);
+    }
+    let mut slice = Slice::default();
     loop {
         match poll_fn(|cx| pump.poll(cx)).await {
             Step::Run(job) => {
-                turns = turns.wrapping_add(1);
                 // Events that arrive together are handled together, and what the room says to one
-                // client in answer to all of them leaves in one write. And a busy room lets others run.
-                if mem::take(&mut pump.rested) || turns.is_multiple_of(TURNS_PER_YIELD) {
+                // client in answer to all of them leaves in one write.
+                if mem::take(&mut pump.rested) {
                     yield_now().await;
+                    slice.restart();
                 }
-                let result = run_turn(&cell, &mut pump, &mut instance, &make, job).await;
-                cell.report(|machine, now| machine.turn_ended(now, result));
+                let begun = slice.begin_turn(&**cell.host()).await;
+                let result = run_turn(&cell, &mut pump, &mut instance, &make, job, begun).await;
+                let crowded = cell.host().is_crowded();
+                cell.report(|machine, now| {
+                    machine.set_crowded(crowded);
+                    machine.turn_ended(now, result);
+                });
             }
             Step::DropInstance => {
                 let instance = instance.take();
@@ -97,8 +109,8 @@ async fn run_turn<S: Server>(
     instance: &mut Option<S>,
     make: &(impl Fn(&RoomId) -> S + Send),
     job: Job,
+    begun: Duration,
 ) -> Result<Answer, Failed> {
-    let begun = cell.host().elapsed();
     let handler = job.handler();
     let connection = job.connection().cloned();
     let arrived = if let Job::Connect { arrived, .. } = &job { Some(*arrived) } else { None };
@@ -140,7 +152,7 @@ async fn run_turn<S: Server>(
             let limit = cell.machine(|machine| machine.options().handler_timeout);
             if took > limit {
                 warn!(%handler, "ran for {took:?} without an await at which it could have been cancelled");
-                cell.machine(crate::machine::Machine::overran);
+                cell.machine(Machine::overran);
             } else if arrived.is_some_and(|arrived| now.saturating_sub(arrived) > SLOW_CONNECT) {
                 warn!(
                     connection = connection.as_ref().map(Connection::id),
@@ -196,7 +208,7 @@ struct OpenBody(Arc<RoomCell>);
 
 impl OpenBody {
     fn new(cell: Arc<RoomCell>) -> Self {
-        cell.machine(crate::machine::Machine::body_opened);
+        cell.machine(Machine::body_opened);
         Self(cell)
     }
 }
@@ -207,8 +219,35 @@ impl Drop for OpenBody {
     }
 }
 
+/// How long a room has kept its thread busy.
+#[derive(Default)]
+struct Slice {
+    /// When it began; `None` if no turn has run in it yet.
+    begun: Option<Duration>,
+    turns: u32,
+}
+
+impl Slice {
+    fn restart(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Lets others run first if the slice is over. Returns the time.
+    async fn begin_turn(&mut self, host: &dyn Host) -> Duration {
+        let mut now = host.elapsed();
+        let begun = *self.begun.get_or_insert(now);
+        if self.turns >= TURNS_PER_YIELD || now.saturating_sub(begun) >= SLICE {
+            host.yield_now().await;
+            now = host.elapsed();
+            *self = Self { begun: Some(now), turns: 0 };
+        }
+        self.turns += 1;
+        now
+    }
+}
+
 /// Lets other tasks run first.
-async fn yield_now() {
+pub(crate) async fn yield_now() {
     let mut yielded = false;
     poll_fn(|cx| {
         if mem::replace(&mut yielded, true) {

@@ -46,6 +46,19 @@ pub trait Host: Send + Sync + 'static {
     /// Runs a task of a room to its end, beside the room.
     fn spawn(&self, task: BoxFuture<'static, ()>);
 
+    /// Lets other tasks of this thread run first, and the runtime look at its sockets and timers. A busy
+    /// room calls it about every 200 µs. Lets other tasks run unless implemented.
+    fn yield_now(&self) -> BoxFuture<'static, ()> {
+        Box::pin(crate::driver::yield_now())
+    }
+
+    /// Whether there are so many rooms in memory that one which holds nothing (no connection, nothing
+    /// stored, nothing that keeps it awake) should go at once, not after its idle time. `false` unless
+    /// implemented.
+    fn is_crowded(&self) -> bool {
+        false
+    }
+
     /// Runs [`drive`](crate::runtime::drive) for this room, with the server of its party. Called when
     /// something is to be done and no driver runs, so never twice at once for one room.
     fn start(&self, room: &Arc<RoomCell>);

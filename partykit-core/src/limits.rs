@@ -8,6 +8,13 @@ pub(crate) const TAGS: usize = 10;
 pub(crate) const TAG: usize = 256;
 /// Bytes of id, uri, tags and state of a connection: 16,384 less the encoding's own.
 pub(crate) const ATTACHMENT: usize = 16_320;
+/// Bytes of a connection's uri that are kept. Clients choose it, and their id: 32,768 connections with the
+/// longest of both take 40 MiB of the 64 that a room has.
+pub(crate) const URI: usize = 1024;
+const _: () =
+    assert!(URI + TAGS * TAG <= ATTACHMENT, "without a state, no attachment is too large");
+const _: () =
+    assert!(32_768 * (URI + TAG) <= ATTACHMENTS * 2 / 3, "clients alone cannot fill a room");
 /// Bytes of id, uri, tags and state of all connections of a room together: what 4,096 connections may
 /// have that use all they can, and 32,768 that have 2 KiB each.
 pub(crate) const ATTACHMENTS: usize = 64 << 20;

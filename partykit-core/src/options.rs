@@ -68,7 +68,15 @@ impl Options {
         Self { hibernate, ..self }
     }
 
-    /// How long a room stays awake after the last thing that happened in it. 10 s unless said.
+    /// How long a room stays awake after the last thing that happened in it. Default: 10 s.
+    ///
+    /// A room that holds nothing does not stay: nobody is connected, it has never stored anything, no
+    /// task or guard keeps it awake. Anybody can bring such a room into memory with a name. It goes at
+    /// once
+    ///
+    /// * after a request, if the party [hibernates](Options::hibernate) or its server has no fields;
+    /// * in any case, while very many rooms are in memory (on Tokio a 64th of all that there may be,
+    ///   1,562 by default).
     #[must_use]
     pub fn hibernate_after(self, idle: Duration) -> Self {
         Self { hibernate_after: idle, ..self }
@@ -131,9 +139,18 @@ impl Options {
         Self { max_request_body: bytes, ..self }
     }
 
-    /// How much may wait for the room: events, and bytes of messages and bodies in them. When either
-    /// is reached, the room's sockets are not read until there is space, and requests, calls and new
-    /// connections get 503. 1,024 events and 16 MiB unless said.
+    /// How many messages may wait for the room, and how many bytes of memory they may take, their own and
+    /// what the queue needs for them. Default: 1,024 messages and 16 MiB. One message always fits,
+    /// however large it is.
+    ///
+    /// * **Messages.** When one of the limits is reached, the room's sockets are not read until there is
+    ///   space, and go on in the order in which they began to wait.
+    /// * **One connection** has at most an eighth of the messages (16 if that is more) and a quarter of
+    ///   the bytes. Beyond that only its own socket is not read.
+    /// * **Requests**, calls and tells have an eighth more of both, which messages cannot take. Beyond it
+    ///   they get 503, a caller `Overloaded`.
+    /// * **Connects** have another eighth, which requests cannot take. Beyond it they get 503.
+    /// * Closes and alarms always enter.
     #[must_use]
     pub fn mailbox(self, events: usize, bytes: usize) -> Self {
         Self { mailbox_events: events.max(1), mailbox_bytes: bytes.max(1), ..self }

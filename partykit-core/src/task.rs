@@ -4,7 +4,7 @@ use std::{
     future::{Future, poll_fn},
     panic::AssertUnwindSafe,
     sync::Arc,
-    task::Poll,
+    task::{Poll, ready},
 };
 
 use futures_util::FutureExt;
@@ -150,23 +150,33 @@ impl Emitter {
     pub async fn emit<T: Send + 'static>(&self, value: T) {
         let result = TaskResult { name: self.name, value: Ok(Box::new(value)), last: false };
         let mut event = Some(Event::Task(result));
+        let waits = Waits { cell: &self.cell, ticket: self.cell.ticket() };
         poll_fn(|cx| {
-            let Some(next) = event.take() else { return Poll::Ready(()) };
-            match self.cell.tell_machine(|machine, now| machine.task_says(now, self.id, next)) {
-                Err((Refusal::Overloaded, next)) => {
-                    event = Some(next);
-                    match self.cell.poll_space(cx) {
-                        Poll::Pending => Poll::Pending,
-                        Poll::Ready(()) => {
-                            cx.waker().wake_by_ref();
-                            Poll::Pending
-                        }
+            while let Some(next) = event.take() {
+                match self.cell.task_says(self.id, waits.ticket, next) {
+                    Err((Refusal::Overloaded, next)) => {
+                        let size = next.size();
+                        event = Some(next);
+                        ready!(self.cell.poll_space_for(waits.ticket, size, cx));
                     }
+                    _ => break,
                 }
-                _ => Poll::Ready(()),
             }
+            Poll::Ready(())
         })
         .await;
+    }
+}
+
+/// A value that may have to wait for space in the mailbox.
+struct Waits<'a> {
+    cell: &'a Arc<RoomCell>,
+    ticket: u64,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.cell.forgo(self.ticket);
     }
 }
 

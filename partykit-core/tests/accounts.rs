@@ -183,7 +183,9 @@ fn depths_of_queues() {
         ada.push("12345");
         ada.push("678");
         let stats = room.stats();
-        assert_eq!((stats.mailbox, stats.mailbox_bytes), (2, 8));
+        assert_eq!(stats.mailbox, 2);
+        // With what the queue and their allocations take.
+        assert!((8 + 100..1000).contains(&stats.mailbox_bytes), "{}", stats.mailbox_bytes);
         assert_eq!((stats.held, stats.held_bytes, stats.outbound_bytes), (1, 4, 0));
         end(&ending);
         room.settle().await;

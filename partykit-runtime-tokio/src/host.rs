@@ -152,6 +152,15 @@ impl Host for TokioHost {
         self.tokio.spawn(task);
     }
 
+    /// As Tokio does it: its sockets and timers are looked at before this thread's busy rooms go on.
+    fn yield_now(&self) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::task::yield_now())
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.registry.is_crowded()
+    }
+
     fn start(&self, room: &Arc<RoomCell>) {
         // A room only exists in a party that does.
         if let Some(party) = self.party(room.address().party()) {

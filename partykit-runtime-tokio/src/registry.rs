@@ -99,6 +99,12 @@ impl Registry {
         Ok(result)
     }
 
+    /// Whether so many rooms are in memory, a 64th of all that there may be, that those which hold nothing
+    /// are to go at once: names alone never fill it.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.rooms.load(Ordering::Relaxed) > self.max_rooms / 64
+    }
+
     /// A room that is in memory, for what a room without a cell has no use for: a broadcast, a question.
     pub(crate) fn find(&self, address: &RoomAddress) -> Option<Arc<RoomCell>> {
         self.shard(address).get(address).cloned()

@@ -43,7 +43,7 @@ pub struct PartyStats {
     pub slow_clients: u64,
     /// Events that wait for rooms.
     pub mailbox: usize,
-    /// Bytes of messages and requests in them.
+    /// Bytes of memory that they take, their places in the queue included.
     pub mailbox_bytes: usize,
     /// What rooms said and that waits for their commits.
     pub held: usize,

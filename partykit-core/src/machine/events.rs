@@ -45,13 +45,26 @@ pub(crate) enum Event {
 }
 
 impl Event {
-    /// The bytes that it keeps in memory while it waits.
+    /// What one takes of the queue that it waits in, which may be twice as large as what is in it.
+    const PLACE: usize = 2 * size_of::<Self>();
+
+    /// The bytes that it keeps in memory while it waits: its place in the queue, and what it holds.
     pub(crate) fn size(&self) -> usize {
         match self {
-            Self::Message { message, .. } => message.len(),
-            Self::Request { request, .. } => request.body().bytes().map_or(0, bytes::Bytes::len),
-            _ => 0,
+            Self::Message { message, .. } => Self::size_of_message(message),
+            Self::Connect { request, .. } | Self::Request { request, .. } => {
+                Self::PLACE + size_of_request(request)
+            }
+            _ => Self::PLACE,
         }
+    }
+
+    /// The [size](Event::size) of an event with this message.
+    pub(crate) fn size_of_message(message: &Message) -> usize {
+        /// What an allocation, and a count of those who share it, take besides.
+        const ALLOCATION: usize = 48;
+
+        Self::PLACE + ALLOCATION + message.len()
     }
 
     pub(crate) fn wake_cause(&self) -> WakeCause {
@@ -133,6 +146,19 @@ pub enum StartReason {
     Restart,
     /// Connections are here: the room slept, or a failure took its instance.
     Wake,
+}
+
+/// What a request takes in memory. The parts of its head are slices of what was read, and keep more than
+/// themselves: twice as much is a bound, as buffers grow by doubling.
+fn size_of_request(request: &Request) -> usize {
+    /// A header in the map of headers, which is at most half empty.
+    const HEADER: usize = 2 * (size_of::<http::HeaderName>() + size_of::<http::HeaderValue>() + 32);
+
+    let headers = request.headers();
+    let text: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let uri = request.uri().path().len() + request.uri().query().map_or(0, str::len);
+    let body = request.body().bytes().map_or(0, bytes::Bytes::len);
+    size_of::<Request>() + 2 * (text + uri) + headers.len() * HEADER + body
 }
 
 /// What the driver has to run.

@@ -1,32 +1,82 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::{Event, WakeCause};
-use crate::Connection;
+use crate::{Connection, Options};
 
 /// The events that wait for a room, in the order in which they came.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
     events: VecDeque<Event>,
     bytes: usize,
+    /// What each connection has of the messages that wait. Connections without any have no entry.
+    shares: BTreeMap<u64, Share>,
     /// Closes that arrived at a room that could not start; the next start takes them first.
     kept: VecDeque<Event>,
 }
 
+/// What waits of one connection.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    events: usize,
+    bytes: usize,
+}
+
+/// How much may wait, of one kind of event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    events: usize,
+    bytes: usize,
+}
+
+impl Bounds {
+    /// For messages, and for values of tasks.
+    pub(crate) fn messages(options: &Options) -> Self {
+        Self { events: options.mailbox_events, bytes: options.mailbox_bytes }
+    }
+
+    /// For requests: an eighth more, which messages cannot take.
+    pub(crate) fn requests(options: &Options) -> Self {
+        Self::messages(options).plus_eighths(1)
+    }
+
+    /// For connects: another eighth, which requests cannot take either.
+    pub(crate) fn connects(options: &Options) -> Self {
+        Self::messages(options).plus_eighths(2)
+    }
+
+    /// For the messages of one connection: an eighth of the events, or 16 if that is more, and a quarter
+    /// of the bytes.
+    pub(crate) fn one_connection(options: &Options) -> Self {
+        let all = Self::messages(options);
+        Self { events: (all.events / 8).max(16), bytes: all.bytes / 4 }
+    }
+
+    fn plus_eighths(self, eighths: usize) -> Self {
+        let add = |limit: usize| limit.saturating_add(eighths * (limit / 8).max(1));
+        Self { events: add(self.events), bytes: add(self.bytes) }
+    }
+
+    /// Whether `size` bytes more fit beside what waits. One event always fits, however large it is.
+    pub(crate) fn admit(self, events: usize, bytes: usize, size: usize) -> bool {
+        events == 0 || (events < self.events && bytes.saturating_add(size) <= self.bytes)
+    }
+}
+
 impl Mailbox {
     pub(crate) fn push(&mut self, event: Event) {
-        self.bytes += event.size();
+        self.count(&event);
         self.events.push_back(event);
     }
 
     /// Puts an event before all others.
     pub(crate) fn push_front(&mut self, event: Event) {
-        self.bytes += event.size();
+        self.count(&event);
         self.events.push_front(event);
     }
 
     pub(crate) fn pop(&mut self) -> Option<Event> {
         let event = self.events.pop_front()?;
-        self.bytes -= event.size();
+        self.discount(&event);
         Some(event)
     }
 
@@ -49,14 +99,12 @@ impl Mailbox {
         }
         let at = self.events.iter().position(is)?;
         let event = self.events.remove(at)?;
-        self.bytes -= event.size();
+        self.discount(&event);
         Some(event)
     }
 
     pub(crate) fn has_message_of(&self, connection: &Connection) -> bool {
-        let is_it =
-            |event: &Event| matches!(event, Event::Message { sender, .. } if sender == connection);
-        self.events.iter().any(is_it)
+        self.shares.contains_key(&connection.key())
     }
 
     /// What a sleeping room would wake for.
@@ -68,8 +116,21 @@ impl Mailbox {
         self.front().map(Event::wake_cause)
     }
 
-    pub(crate) fn is_full(&self, events: usize, bytes: usize) -> bool {
-        self.events.len() >= events || self.bytes >= bytes
+    /// Whether an event of `size` bytes fits within `bounds`.
+    pub(crate) fn has_space(&self, bounds: Bounds, size: usize) -> bool {
+        bounds.admit(self.events.len(), self.bytes, size)
+    }
+
+    /// Whether a message of `size` bytes fits within what one connection may have here.
+    pub(crate) fn has_space_of(&self, connection: u64, bounds: Bounds, size: usize) -> bool {
+        let share = self.shares.get(&connection).copied().unwrap_or_default();
+        bounds.admit(share.events, share.bytes, size)
+    }
+
+    /// Whether a connection has at most half of what it may have here.
+    pub(crate) fn is_half_free(&self, connection: u64, bounds: Bounds) -> bool {
+        let share = self.shares.get(&connection).copied().unwrap_or_default();
+        share.events <= bounds.events / 2 && share.bytes <= bounds.bytes / 2
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -87,5 +148,37 @@ impl Mailbox {
 
     pub(crate) fn has_kept(&self) -> bool {
         !self.kept.is_empty()
+    }
+
+    /// Gives back the memory that a busy time took.
+    pub(crate) fn shrink(&mut self) {
+        self.events.shrink_to_fit();
+        if self.shares.is_empty() {
+            self.shares = BTreeMap::new();
+        }
+    }
+
+    fn count(&mut self, event: &Event) {
+        let size = event.size();
+        self.bytes += size;
+        if let Event::Message { sender, .. } = event {
+            let share = self.shares.entry(sender.key()).or_default();
+            share.events += 1;
+            share.bytes += size;
+        }
+    }
+
+    fn discount(&mut self, event: &Event) {
+        let size = event.size();
+        self.bytes -= size;
+        if let Event::Message { sender, .. } = event
+            && let Some(share) = self.shares.get_mut(&sender.key())
+        {
+            share.events -= 1;
+            share.bytes -= size;
+            if share.events == 0 {
+                self.shares.remove(&sender.key());
+            }
+        }
     }
 }

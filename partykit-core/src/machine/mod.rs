@@ -32,9 +32,14 @@ pub(crate) use events::{
 pub(crate) use roster::Roster;
 
 use self::{
-    account::Accountant, awake::Holders, gate::Gate, mailbox::Mailbox, roster::Status, turn::Turn,
+    account::Accountant,
+    awake::Holders,
+    gate::Gate,
+    mailbox::{Bounds, Mailbox},
+    roster::Status,
+    turn::Turn,
 };
-use crate::{Claim, Close, Connection, Epoch, Options, Refusal, fact::Fact};
+use crate::{Claim, Close, Connection, Epoch, Handler, Options, Refusal, fact::Fact};
 
 /// One room.
 pub(crate) struct Machine {
@@ -58,6 +63,14 @@ pub(crate) struct Machine {
     /// anew with each event.
     remembered_until: Option<Duration>,
     idle_since: Duration,
+    /// The number of the last write before the claim, if nothing was stored then.
+    blank_at: Option<u64>,
+    /// Somebody was connected since the claim.
+    visited: bool,
+    /// The instance is no loss: it has no fields, or those that `on_start` rebuilds.
+    stateless: bool,
+    /// The runtime has so many rooms that those which hold nothing are to go.
+    crowded: bool,
     draining: bool,
     outputs: VecDeque<Output>,
     /// How instances came and went since somebody asked.
@@ -95,6 +108,10 @@ impl Machine {
             refused_until: Duration::ZERO,
             remembered_until: None,
             idle_since: now,
+            blank_at: None,
+            visited: false,
+            stateless: false,
+            crowded: false,
             draining: false,
             outputs: VecDeque::new(),
             facts: Vec::new(),
@@ -109,7 +126,10 @@ impl Machine {
             return Err((refusal, event));
         }
         match &event {
-            Event::Connect { connection, .. } => self.roster.insert(connection.clone()),
+            Event::Connect { connection, .. } => {
+                self.visited = true;
+                self.roster.insert(connection.clone());
+            }
             Event::Message { sender, .. } if self.roster.status(sender) != Some(Status::Open) => {
                 self.discard(Discard::Event(event));
                 return Ok(());
@@ -175,6 +195,8 @@ impl Machine {
             Ok(claim) => {
                 self.epoch = Some(claim.epoch);
                 let empty = claim.empty && self.gate.pending().next().is_none();
+                self.blank_at = empty.then(|| self.gate.written());
+                self.visited = self.roster.len() > 0;
                 self.begin_start(empty);
             }
             Err(failed) => {
@@ -319,7 +341,7 @@ impl Machine {
             Some(turn) if turn.cancelled || !turn.begun => None,
             Some(turn) => Some(turn.deadline),
             None if self.phase == Phase::Awake && self.reasons().is_empty() => {
-                Some(self.idle_since.saturating_add(self.options.hibernate_after))
+                Some(self.idle_since.saturating_add(self.idle_time()))
             }
             None if self.phase == Phase::Asleep => self.remembered_until,
             None => None,
@@ -415,8 +437,55 @@ impl Machine {
         &mut self.roster
     }
 
-    pub(crate) fn has_space(&self) -> bool {
-        !self.mailbox.is_full(self.options.mailbox_events, self.options.mailbox_bytes)
+    /// Whether a message of `size` bytes has space beside others that are still to come.
+    pub(crate) fn has_space_beside(&self, events: usize, bytes: usize, size: usize) -> bool {
+        let bounds = Bounds::messages(&self.options);
+        bounds.admit(self.mailbox.len() + events, self.mailbox.bytes() + bytes, size)
+    }
+
+    /// Whether a message of `size` bytes has space beside those that wait of the same connection.
+    pub(crate) fn has_space_of(&self, connection: u64, size: usize) -> bool {
+        self.mailbox.has_space_of(connection, Bounds::one_connection(&self.options), size)
+    }
+
+    /// Whether what waits of a connection is at most half of what may.
+    pub(crate) fn is_half_free(&self, connection: u64) -> bool {
+        self.mailbox.is_half_free(connection, Bounds::one_connection(&self.options))
+    }
+
+    /// The connection whose message is handled now.
+    pub(crate) fn sender(&self) -> Option<u64> {
+        let turn = self.turn.as_ref().filter(|turn| turn.handler == Handler::OnMessage)?;
+        turn.connection.as_ref().map(Connection::key)
+    }
+
+    /// Whether events are refused only for want of space.
+    pub(crate) fn takes_events(&self, now: Duration) -> bool {
+        !self.draining && now >= self.refused_until
+    }
+
+    pub(crate) fn has_task(&self, id: u64) -> bool {
+        self.holders.has_task(id)
+    }
+
+    /// The server has no fields, or its `on_start` makes them what they were.
+    pub(crate) fn set_stateless(&mut self) {
+        self.stateless = true;
+    }
+
+    /// Whether there are many rooms, see [`Host::is_crowded`](crate::runtime::Host::is_crowded).
+    pub(crate) fn set_crowded(&mut self, crowded: bool) {
+        self.crowded = crowded;
+    }
+
+    /// How long the room stays awake after the last thing that happened. A room that nobody is connected
+    /// to and that has never stored anything need not stay.
+    pub(crate) fn idle_time(&self) -> Duration {
+        let is_blank = self.roster.len() == 0 && self.blank_at == Some(self.gate.written());
+        match is_blank && (self.crowded || (self.stateless && !self.visited)) {
+            true => Duration::ZERO,
+            false => self.options.hibernate_after,
+        }
     }
 
     pub(crate) fn idle_since(&self) -> Duration {

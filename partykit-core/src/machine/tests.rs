@@ -274,7 +274,7 @@ fn no_limit_is_too_large() {
 
 #[test]
 fn what_busy_turns_say_leaves_after_256_of_them() {
-    let mut room = Bench::with(Options::new().mailbox(2000, 1 << 20));
+    let mut room = Bench::with(Options::new().mailbox(8000, 16 << 20));
     let ada = room.join("ada");
     // Those that say nothing do not count.
     for turn in 0..900 {
@@ -465,7 +465,7 @@ fn a_room_is_resident_with_an_instance_and_active_while_something_runs() {
 
 #[test]
 fn a_full_mailbox_gives_the_event_back_and_takes_closes_all_the_same() {
-    let mut room = Bench::with(Options::new().mailbox(2, 10));
+    let mut room = Bench::with(Options::new().mailbox(2, 10_000));
     let ada = room.join("ada");
     let _ = room.message(&ada, "runs");
     assert_eq!(room.message(&ada, "waits"), Ok(()));
@@ -476,25 +476,33 @@ fn a_full_mailbox_gives_the_event_back_and_takes_closes_all_the_same() {
         panic!("{refused:?} is not the message");
     };
     assert_eq!(message.as_text(), Some("too much"));
+    assert_eq!(room.tell(), Ok(()), "a place is kept for requests");
     assert_eq!(room.tell(), Err(Refusal::Overloaded));
-    assert!(!room.machine.has_space());
+    assert!(!room.machine.has_space_beside(0, 0, 0));
     room.leave(&ada);
-    assert_eq!(room.machine.waiting(), 3);
+    assert_eq!(room.machine.waiting(), 4);
     assert_eq!(room.machine.account(room.now).dropped_messages, 0);
 }
 
 #[test]
 fn a_mailbox_is_full_by_bytes_too_and_one_event_always_fits() {
-    let mut room = Bench::with(Options::new().mailbox(1000, 10));
-    let ada = room.join("ada");
+    let mut room = Bench::with(Options::new().mailbox(1000, 40_000));
+    let (ada, grace) = (room.join("ada"), room.join("grace"));
+    let large = |length| crate::Message::from("x".repeat(length));
+    let say = |room: &mut Bench, who: &Connection, length| {
+        let event = Event::Message { sender: who.clone(), message: large(length) };
+        room.machine.push(room.now, event).map_err(|(refusal, _)| refusal)
+    };
     let _ = room.message(&ada, "runs");
-    assert_eq!(room.message(&ada, "more than ten bytes"), Ok(()));
-    assert_eq!(room.message(&ada, "x"), Err(Refusal::Overloaded));
+    assert_eq!(say(&mut room, &ada, 50_000), Ok(()), "more than there may be");
+    assert_eq!(say(&mut room, &grace, 1), Err(Refusal::Overloaded));
     room.done();
-    assert_eq!(room.message(&ada, "12345"), Ok(()));
-    assert_eq!(room.message(&ada, "1234"), Ok(()));
-    assert_eq!(room.message(&ada, "1"), Ok(()), "nine bytes wait");
-    assert_eq!(room.message(&ada, "1"), Err(Refusal::Overloaded));
+    for (who, length) in [(&ada, 9_000), (&grace, 9_000)] {
+        assert_eq!(say(&mut room, who, length), Ok(()));
+        assert_eq!(say(&mut room, who, 1_000), Err(Refusal::Overloaded), "a quarter each");
+    }
+    let depths = room.machine.depths();
+    assert!((18_000..20_000).contains(&depths.mailbox_bytes), "{depths:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Answer, CancelReason, Discard, Effect, Event, Failed, Job, Machine, Output, Phase, StartReason,
-    TurnId, account::Condition, events::handler_of, roster::Status, turn::Turn,
+    TurnId, account::Condition, events::handler_of, mailbox::Bounds, roster::Status, turn::Turn,
 };
 use crate::{
     Close, CloseCode, Connection, ErrorId, Handler, HandlerError, Refusal, Response,
@@ -16,7 +16,7 @@ const TURNS_PER_FLUSH: u32 = 256;
 
 impl Machine {
     pub(super) fn admits(&mut self, now: Duration, event: &Event) -> Result<(), Refusal> {
-        if self.draining || now < self.refused_until {
+        if !self.takes_events(now) {
             if matches!(event, Event::Message { .. }) {
                 self.accountant.dropped_message();
             }
@@ -30,11 +30,17 @@ impl Machine {
         {
             return Err(Refusal::Full);
         }
-        if matches!(event, Event::Alarm { .. }) || self.has_space() {
-            Ok(())
-        } else {
-            Err(Refusal::Overloaded)
-        }
+        let size = event.size();
+        let fits = match event {
+            Event::Alarm { .. } => true,
+            Event::Connect { .. } => self.mailbox.has_space(Bounds::connects(&self.options), size),
+            Event::Request { .. } => self.mailbox.has_space(Bounds::requests(&self.options), size),
+            Event::Message { sender, .. } => {
+                self.has_space_beside(0, 0, size) && self.has_space_of(sender.key(), size)
+            }
+            _ => self.has_space_beside(0, 0, size),
+        };
+        if fits { Ok(()) } else { Err(Refusal::Overloaded) }
     }
 
     /// Takes the next step that is due, if one is.
@@ -121,8 +127,7 @@ impl Machine {
         }
         let Some(event) = self.mailbox.pop() else {
             let idle = now.saturating_sub(self.idle_since);
-            if self.reasons().is_empty() && (self.draining || idle >= self.options.hibernate_after)
-            {
+            if self.reasons().is_empty() && (self.draining || idle >= self.idle_time()) {
                 self.sleep(now);
             }
             return;
@@ -396,6 +401,7 @@ impl Machine {
         self.settle(now);
         self.accountant.slept();
         self.roster.shrink();
+        self.mailbox.shrink();
         self.drop_instance(|awake| Fact::Slept { awake });
         self.settle(now);
     }

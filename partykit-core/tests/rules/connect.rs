@@ -292,19 +292,37 @@ fn tags_have_limits() {
     });
 }
 
+/// Clients choose how long an address is: it takes no space that the state needs.
 #[test]
-fn id_uri_and_tags_alone_may_be_too_large() {
+fn a_long_uri_is_kept_in_part_and_given_to_on_connect_whole() {
     test(async |stage| {
         let room = stage.room();
-        // Each has 12 bytes of `http://test/` besides what is counted here.
         let tag = "t".repeat(200);
-        for (over, open) in [(0, true), (1, false)] {
-            let fixed =
-                "http://test/parties/main/room?tags=&x=".len() + "ada".len() + 2 * tag.len();
-            let filler = "x".repeat(16_320 - fixed + over);
-            let ada = room.connect_with("ada", wish(&format!("tags={tag}&x={filler}"))).await;
-            assert_eq!(ada.is_open(), open);
-            assert_eq!(ada.connection().uri().len() + 203, 16_320 + over);
+        let filler = "x".repeat(16_000);
+        let ada = room.connect_with("ada", wish(&format!("tags={tag}&x={filler}"))).await;
+        assert!(ada.is_open());
+        assert_eq!(ada.connection().tags().nth(1), Some(&*tag));
+        let uri = ada.connection().uri();
+        assert!(uri.len() <= 1024 && uri.ends_with(&tag), "{uri}");
+        let fixed = uri.len() + "ada".len() + tag.len();
+        assert!(ada.connection().set_state(&"s".repeat(16_320 - fixed - 2)).is_ok());
+        assert!(ada.connection().set_state(&"s".repeat(16_320 - fixed - 1)).is_err());
+    });
+}
+
+/// With the longest addresses and ids that get here, a room takes all that it may and each has a state.
+/// (With whole addresses in it, it would be full after 4,000.)
+#[test]
+fn long_uris_do_not_fill_a_room() {
+    test(async |stage| {
+        let room = stage.room();
+        let filler = "x".repeat(15_000);
+        let first = room.connect("first").await;
+        for n in 0..5_000 {
+            let id = format!("{n:0>256}");
+            let client = room.connect_with(&id, wish(&format!("x={filler}"))).await;
+            assert!(client.is_open(), "{n}");
         }
+        assert!(first.connection().set_state("still").is_ok());
     });
 }

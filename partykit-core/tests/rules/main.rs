@@ -8,6 +8,7 @@ mod connect;
 mod connections;
 mod effects;
 mod failure;
+mod fairness;
 mod mailbox;
 mod resume;
 mod script;

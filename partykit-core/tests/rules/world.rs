@@ -40,6 +40,8 @@ struct State {
     tasks: Vec<BoxFuture<'static, ()>>,
     parties: HashMap<String, Options>,
     rooms: HashMap<RoomAddress, Arc<RoomCell>>,
+    crowded: bool,
+    yields: usize,
 }
 
 impl World {
@@ -104,6 +106,16 @@ impl World {
         let answer = self.room(party, id).request(told(program), Chain::new());
         self.run();
         answer.now_or_never()
+    }
+
+    /// There are very many rooms.
+    pub(crate) fn set_crowded(&self) {
+        self.0.state().crowded = true;
+    }
+
+    /// How often busy rooms have let others run.
+    pub(crate) fn yields(&self) -> usize {
+        self.0.state().yields
     }
 
     /// Runs real code as a request's handler; what it returned, if it has ended.
@@ -231,6 +243,15 @@ impl Host for Inner {
         self.state().tasks.push(task);
     }
 
+    fn yield_now(&self) -> BoxFuture<'static, ()> {
+        self.state().yields += 1;
+        Box::pin(std::future::ready(()))
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.state().crowded
+    }
+
     fn start(&self, room: &Arc<RoomCell>) {
         let stage = self.stage.clone();
         self.spawn(Box::pin(drive(room.clone(), move |_| stage.server())));
@@ -269,7 +290,7 @@ impl Running {
 /// A client's end of a connection.
 pub(crate) struct Client {
     world: World,
-    cell: Arc<RoomCell>,
+    pub(crate) cell: Arc<RoomCell>,
     pub(crate) connection: Connection,
     wire: Arc<Wire>,
 }

@@ -94,9 +94,10 @@ impl SocketTask {
             if let Err(message) = self.room.message(&self.connection, message)
                 && self.link.stall()
             {
+                let space = self.room.poll_space(&self.connection, &message, cx);
                 held.message = Some(message);
                 self.held = Some(held);
-                return self.room.poll_space(cx);
+                return space;
             }
             self.link.resume();
         }
@@ -105,7 +106,9 @@ impl SocketTask {
     }
 
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.held = None;
+        if self.held.take().is_some() {
+            self.room.forgo_space(&self.connection);
+        }
         let read = scratch::with(|buffer| self.link.poll_read(cx, buffer));
         if matches!(ready!(read), Ok(0) | Err(_)) {
             self.link.lost("the client hung up");

@@ -2,7 +2,7 @@ use futures_util::stream;
 use partykit_core::{Body, Options, Request, RequestExt, Response, Result, Room, Server};
 use partykit_runtime_tokio::Runtime;
 
-use crate::support::{header, parse, read_to_end, serve, tells_only_an_id};
+use crate::support::{eventually, header, parse, read_to_end, serve, tells_only_an_id};
 use tokio::io::AsyncWriteExt;
 
 /// Says what it was asked.
@@ -100,8 +100,9 @@ async fn what_is_no_room_is_not_found() {
     }
     assert_eq!(site.get(&format!("/parties/mirror/{}", "x".repeat(1025))).await.status(), 400);
     assert_eq!(site.request("DELETE", "/parties/mirror/a", &[], "").await.status(), 405);
-    assert!(site.handle.room_stats("silent", "a").is_some(), "a 404 of the room is the room's");
-    assert!(site.handle.room_stats("nobody", "a").is_none());
+    eventually(|| site.handle.stats().parties["silent"].rooms == 0).await;
+    let wakes = site.handle.stats().parties["silent"].account.wakes();
+    assert_eq!(wakes, 1, "a 404 of the room is the room's");
 }
 
 #[tokio::test]

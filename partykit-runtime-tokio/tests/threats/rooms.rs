@@ -1,6 +1,8 @@
 use std::time::Duration;
 
-use partykit_core::{Connection, Message, Options, Result, Room, RoomId, Server};
+use partykit_core::{
+    Connection, Message, Options, Request, Response, Result, Room, RoomId, Server,
+};
 use partykit_runtime_tokio::Runtime;
 
 use crate::{
@@ -89,6 +91,46 @@ async fn threat_08_no_more_new_rooms_than_an_address_may() {
     assert_eq!(get("a", "10.0.0.1").await.status(), 200, "it is there");
     assert_eq!(get("new", "10.0.0.2").await.status(), 200, "another address");
     assert_eq!(site.get("/parties/echo/new2").await.status(), 200, "nobody knows where it is");
+    witness.is_alone().await;
+}
+
+/// Does not hibernate, and counts its requests in a field.
+struct Counter(u32);
+
+impl Server for Counter {
+    async fn on_request(&mut self, _: &Room, _: Request) -> Result<Response> {
+        self.0 += 1;
+        Ok(Response::new(self.0.to_string().into()))
+    }
+}
+
+/// Names alone never fill the table of rooms, although each room would stay for 10 s.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn threat_08_names_do_not_fill_the_table() {
+    let builder = Runtime::builder()
+        .party::<Echo>("echo")
+        .party_with("counter", |_: &RoomId| Counter(0))
+        .max_rooms(640);
+    let site = serve(builder).await;
+    let mut witness = Witness::of(&site).await;
+    for party in ["echo", "counter"] {
+        let attack = async {
+            let head = format!("host: {}\r\n", site.addr);
+            let get = |name: &str| format!("GET /parties/{party}/{name} HTTP/1.1\r\n{head}");
+            let mut requests: Vec<_> =
+                (0..5000).map(|n| get(&format!("name{n}")) + "\r\n").collect();
+            requests.push(get("last") + "connection: close\r\n\r\n");
+            let answers = site.raw(requests.concat().as_bytes()).await;
+            assert_eq!(answers.matches("HTTP/1.1 200").count(), 5001, "{party}");
+        };
+        witness.during(attack).await;
+    }
+    let rooms = || site.handle.stats().parties.values().map(|party| party.rooms).sum::<usize>();
+    eventually(|| rooms() <= 12).await;
+    assert_eq!(site.handle.stats().parties["echo"].rooms, 1);
+    // Among few rooms, one has its time.
+    let last = site.handle.stats().parties["counter"].rooms;
+    assert!((1..=11).contains(&last), "{last}");
     witness.is_alone().await;
 }
 

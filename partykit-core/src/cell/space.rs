@@ -1,0 +1,125 @@
+use std::{
+    collections::{HashMap, VecDeque},
+    task::Waker,
+};
+
+use crate::machine::Machine;
+
+/// Who waits for space in the mailbox: sockets with a message, and tasks with a value.
+///
+/// Space is promised in the order in which it was asked for, and no more is promised than there is: as
+/// many are woken as can go on. What has been promised is kept until it is used or given back, so
+/// whoever is woken must ask again, or be [forgotten](Space::forget).
+#[derive(Debug, Default)]
+pub(super) struct Space {
+    /// In the order in which they came. Those that are gone stay until their turn.
+    queue: VecDeque<u64>,
+    waiting: HashMap<u64, Waiter>,
+    /// How many of those are in the queue.
+    queued: usize,
+    /// Those that were woken, and for how many bytes.
+    promised: HashMap<u64, usize>,
+    promised_bytes: usize,
+    last_ticket: u64,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    waker: Waker,
+    size: usize,
+    /// It waits for the room, and not only for its own earlier messages to be handled.
+    queued: bool,
+}
+
+/// The tickets of tasks are above all numbers of connections.
+const TASKS: u64 = 1 << 63;
+
+impl Space {
+    /// A number for somebody who is no connection.
+    pub(super) fn ticket(&mut self) -> u64 {
+        self.last_ticket += 1;
+        TASKS | self.last_ticket
+    }
+
+    /// Whether somebody has to wait behind others before it may even ask for space. Uses up what was
+    /// promised to it.
+    pub(super) fn has_to_queue(&mut self, who: u64, machine: &Machine) -> bool {
+        if self.redeem(who) {
+            return false;
+        }
+        let itself = self.waiting.get(&who).is_some_and(|waiter| waiter.queued);
+        self.queued > usize::from(itself)
+            || !machine.has_space_beside(self.promised.len(), self.promised_bytes, 0)
+    }
+
+    /// Waits for space for `size` bytes.
+    pub(super) fn wait(&mut self, who: u64, size: usize, waker: &Waker, machine: &Machine) {
+        self.redeem(who);
+        let waiter = self.waiting.entry(who);
+        let waiter = waiter.or_insert_with(|| Waiter { waker: waker.clone(), size, queued: false });
+        waiter.waker.clone_from(waker);
+        waiter.size = size;
+        if who >= TASKS || machine.has_space_of(who, size) {
+            self.enqueue(who);
+        }
+    }
+
+    /// Whether there is space that is kept for it.
+    pub(super) fn is_promised(&self, who: u64) -> bool {
+        self.promised.contains_key(&who)
+    }
+
+    /// Somebody waits no more, and needs nothing of what it was promised.
+    pub(super) fn forget(&mut self, who: u64) {
+        self.redeem(who);
+        if let Some(waiter) = self.waiting.remove(&who) {
+            self.queued -= usize::from(waiter.queued);
+        }
+        if self.waiting.is_empty() && self.promised.is_empty() {
+            // The maps of a crowd are large.
+            *self = Self { last_ticket: self.last_ticket, ..Self::default() };
+        }
+    }
+
+    /// Adds the wakers of all that may go on now.
+    pub(super) fn wake(&mut self, machine: &Machine, wakers: &mut Vec<Waker>) {
+        if let Some(sender) = machine.sender()
+            && machine.is_half_free(sender)
+        {
+            self.enqueue(sender);
+        }
+        if machine.waiting() == 0 && self.queued < self.waiting.len() {
+            // What they had here was dropped, and not handled.
+            let mut rest: Vec<u64> = self.waiting.keys().copied().collect();
+            rest.sort_unstable();
+            rest.into_iter().for_each(|who| self.enqueue(who));
+        }
+        while let Some(who) = self.queue.front().copied() {
+            if let Some(Waiter { size, queued: true, .. }) = self.waiting.get(&who) {
+                let size = *size;
+                if !machine.has_space_beside(self.promised.len(), self.promised_bytes, size) {
+                    return;
+                }
+                wakers.extend(self.waiting.remove(&who).map(|waiter| waiter.waker));
+                self.queued -= 1;
+                self.promised_bytes += size;
+                self.promised.insert(who, size);
+            }
+            self.queue.pop_front();
+        }
+    }
+
+    fn enqueue(&mut self, who: u64) {
+        if let Some(waiter) = self.waiting.get_mut(&who).filter(|waiter| !waiter.queued) {
+            waiter.queued = true;
+            self.queued += 1;
+            self.queue.push_back(who);
+        }
+    }
+
+    fn redeem(&mut self, who: u64) -> bool {
+        let promised = self.promised.remove(&who);
+        self.promised_bytes -= promised.unwrap_or(0);
+        promised.is_some()
+    }
+}

@@ -1,0 +1,82 @@
+//! What one room may take of what all rooms share: the thread, and memory.
+
+use std::time::Duration;
+
+use partykit_core::{Close, RoomPhase, runtime::Chain};
+
+use crate::{
+    script::{act, told},
+    world::World,
+};
+
+/// A room whose handlers need time lets others run after 200 µs of them, however few they are.
+#[test]
+fn a_busy_room_yields_by_time() {
+    let world = World::new();
+    world.party("main", |options| options);
+    let cell = world.room("main", "room");
+    let queue = |handler: Duration, count: usize| {
+        for _ in 0..count {
+            let world = world.clone();
+            let (request, _) =
+                act(move |_| Box::pin(async move { world.set(world.now() + handler) }));
+            drop(cell.request(request, Chain::new()));
+        }
+        let before = world.yields();
+        world.run();
+        world.yields() - before
+    };
+    assert_eq!(queue(Duration::from_micros(50), 41), 10);
+    assert_eq!(queue(Duration::from_millis(5), 11), 10);
+    assert_eq!(queue(Duration::ZERO, 193), 3, "a clock may stand still");
+}
+
+/// What anybody can call into memory with a name goes as it came.
+#[test]
+fn a_room_that_a_request_woke_and_that_holds_nothing_goes_at_once() {
+    let world = World::new();
+    world.party("main", |options| options.hibernate(true));
+    let phase = |room: &str| world.room("main", room).stats().phase;
+    for n in 0..3 {
+        world.request("main", "empty", "note:here").unwrap().unwrap();
+        assert_eq!(phase("empty"), RoomPhase::Asleep);
+        assert!(world.room("main", "empty").is_vacant());
+        assert_eq!(world.room("main", "empty").stats().account.sleeps, n + 1);
+    }
+    assert_eq!(world.room("main", "tell").tell(told("note:here")), Ok(()));
+    world.run();
+    assert_eq!(phase("tell"), RoomPhase::Asleep);
+
+    world.request("main", "stored", "put:a=1").unwrap().unwrap();
+    assert_eq!(phase("stored"), RoomPhase::Awake, "it has stored something");
+    world.advance(Duration::from_secs(10));
+    world.request("main", "stored", "note:again").unwrap().unwrap();
+    assert_eq!(phase("stored"), RoomPhase::Awake, "something was stored before it woke");
+
+    let ada = world.connect("main", "visited", "ada");
+    assert_eq!(phase("visited"), RoomPhase::Awake);
+    ada.end(Close::normal());
+    assert_eq!(phase("visited"), RoomPhase::Awake, "she may come back");
+    world.advance(Duration::from_secs(10));
+    assert_eq!(phase("visited"), RoomPhase::Asleep);
+}
+
+/// A server that does not hibernate may have something in its fields: it has its time, but not among
+/// very many rooms.
+#[test]
+fn a_room_that_does_not_hibernate_goes_at_once_when_there_are_many() {
+    let world = World::new();
+    world.party("main", |options| options);
+    let phase = |room: &str| world.room("main", room).stats().phase;
+    world.request("main", "one", "note:here").unwrap().unwrap();
+    assert_eq!(phase("one"), RoomPhase::Awake);
+    world.set_crowded();
+    world.request("main", "two", "note:here").unwrap().unwrap();
+    assert_eq!(phase("two"), RoomPhase::Asleep);
+    let ada = world.connect("main", "three", "ada");
+    assert_eq!(phase("three"), RoomPhase::Awake);
+    ada.end(Close::normal());
+    assert_eq!(phase("three"), RoomPhase::Asleep);
+    world.request("main", "stored", "put:a=1").unwrap().unwrap();
+    assert_eq!(phase("stored"), RoomPhase::Awake);
+}
