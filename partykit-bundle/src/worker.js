@@ -35,23 +35,30 @@ function noted(error) {
 addEventListener("error", (event) => noted(event.error));
 addEventListener("unhandledrejection", (event) => noted(event.reason));
 
-async function attempt(call) {
+/** The answer of `call`, or an error as soon as none can come any more. Most are there at once. */
+function answer(call) {
+  let answered;
   try {
     renew();
-    return await call();
+    answered = call();
   } catch (error) {
     noted(error);
     throw error;
   }
-}
-
-/** The answer of `call`, or an error as soon as none can come any more. */
-function answer(call) {
+  if (!(answered instanceof Promise)) return answered;
   return new Promise((resolve, reject) => {
     waiting.add(reject);
-    attempt(call)
-      .then(resolve, reject)
-      .finally(() => waiting.delete(reject));
+    answered.then(
+      (value) => {
+        waiting.delete(reject);
+        resolve(value);
+      },
+      (error) => {
+        waiting.delete(reject);
+        noted(error);
+        reject(error);
+      },
+    );
   });
 }
 

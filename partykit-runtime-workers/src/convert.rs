@@ -17,7 +17,7 @@ use wasm_bindgen_futures::JsFuture;
 use crate::{
     envelope::{self, ENVELOPE, header_value, latin1},
     js::{self, JsHeaders, JsReader, JsRequest, JsResponse, JsWriter, TransformStream},
-    promise::spawn,
+    tasks::Tasks,
 };
 
 /// The head of a request that came in, made fit for users: no internal headers.
@@ -100,7 +100,7 @@ pub(crate) async fn response(response: JsResponse) -> Result<Response, BoxError>
 }
 
 /// An answer of ours, for the platform. A body that streams goes on after this has returned.
-pub(crate) fn to_js(response: Response) -> Result<JsResponse, JsValue> {
+pub(crate) fn to_js(tasks: &Tasks, response: Response) -> Result<JsResponse, JsValue> {
     let (mut head, body) = response.into_parts();
     // The length of a body at hand is what it is.
     head.headers.remove(header::CONTENT_LENGTH);
@@ -120,7 +120,7 @@ pub(crate) fn to_js(response: Response) -> Result<JsResponse, JsValue> {
     }
     let pipe = TransformStream::new()?;
     let response = JsResponse::new(&pipe.readable()?, &init)?;
-    spawn(write_out(body, pipe.writer()?));
+    tasks.spawn(write_out(body, pipe.writer()?));
     Ok(response)
 }
 

@@ -25,8 +25,8 @@ use crate::{
     js::{self, JsRequest, JsResponse},
     log,
     parties::{Parties, Party},
-    promise::promise,
     stub::{Stub, StubError},
+    tasks::Tasks,
     timers::pause,
 };
 
@@ -38,20 +38,25 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub fn fetch(parties: &'static Parties, request: JsValue, env: JsValue) -> Promise {
     let env = Env::new(env);
     log::init(&env);
-    let entry = Entry { parties, env };
-    promise(async move {
+    let tasks = Tasks::new();
+    let entry = Entry { parties, env, tasks: tasks.clone() };
+    let response = tasks.promise(async move {
         let response = match entry.answer(request.unchecked_into()).await {
             Ok(response) => response,
-            Err(error) => convert::to_js(failed(error))?,
+            Err(error) => convert::to_js(&entry.tasks, failed(error))?,
         };
         Ok(response.into())
-    })
+    });
+    tasks.run();
+    response
 }
 
 /// Where requests come in: finds whom each is for. There may be any number, anywhere.
 struct Entry {
     parties: &'static Parties,
     env: Env,
+    /// Of this one request.
+    tasks: Tasks,
 }
 
 /// A request and whom its client wanted to talk to.
@@ -77,7 +82,7 @@ impl Entry {
     async fn answer(&self, request: JsRequest) -> Result<JsResponse, BoxError> {
         let Ok(head) = convert::head(&request) else {
             let bad = answer(StatusCode::BAD_REQUEST, "this is no address");
-            return convert::to_js(bad).map_err(convert::thrown);
+            return convert::to_js(&self.tasks, bad).map_err(convert::thrown);
         };
         let host = head.uri.authority().cloned();
         let body = request.body().map_err(convert::thrown)?;
@@ -90,7 +95,7 @@ impl Entry {
             Ok(Some(route)) => Ok(route),
             Ok(None) => {
                 let response = self.fall_back(arrival).await.unwrap_or_else(|refusal| refusal);
-                return convert::to_js(response).map_err(convert::thrown);
+                return convert::to_js(&self.tasks, response).map_err(convert::thrown);
             }
             Err(error) => Err(answer(error.status(), error)),
         };
@@ -105,7 +110,7 @@ impl Entry {
             Answer::Rooms(response) => Ok(response),
             Answer::Ours(mut response) => {
                 origins.stamp(&visitor, response.headers_mut());
-                convert::to_js(response).map_err(convert::thrown)
+                convert::to_js(&self.tasks, response).map_err(convert::thrown)
             }
         }
     }

@@ -1,4 +1,4 @@
-use std::{cell::RefCell, fmt, future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
+use std::{fmt, rc::Rc, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use partykit_core::{
@@ -14,8 +14,8 @@ use crate::{
     clock::Clock,
     js::{self, State},
     parties::{Parties, Party},
-    promise::{promise, spawn},
     stub::Stub,
+    tasks::Tasks,
     timers::Timers,
 };
 
@@ -27,18 +27,8 @@ pub(crate) struct ObjectHost {
     ctx: SendWrapper<State>,
     backend: Arc<dyn Backend>,
     timers: SendWrapper<Rc<Timers>>,
-    driver: SendWrapper<RefCell<Driver>>,
+    tasks: SendWrapper<Tasks>,
 }
-
-/// The future that runs the room. It is not the task's own, so that it can be dropped with the object: an
-/// object that the platform drops is never polled again, and its memory is the other rooms' as well.
-#[derive(Default)]
-struct Driver {
-    running: Slot,
-    ended: bool,
-}
-
-type Slot = Rc<RefCell<Option<BoxFuture<'static, ()>>>>;
 
 impl ObjectHost {
     pub(crate) fn new(
@@ -55,7 +45,7 @@ impl ObjectHost {
             ctx: SendWrapper::new(ctx),
             backend: Arc::new(backend),
             timers: SendWrapper::new(Timers::new()),
-            driver: SendWrapper::new(RefCell::default()),
+            tasks: SendWrapper::new(Tasks::new()),
         }
     }
 
@@ -68,16 +58,9 @@ impl ObjectHost {
         &self.parties.settings.origins
     }
 
-    /// The object is gone: nothing of it runs any more.
-    pub(crate) fn end(&self) {
-        let running = {
-            let mut driver = self.driver.borrow_mut();
-            driver.ended = true;
-            std::mem::take(&mut driver.running)
-        };
-        // Outside of the borrow: what is dropped may want to start something.
-        let future = running.try_borrow_mut().ok().and_then(|mut running| running.take());
-        drop(future);
+    /// What runs in the object.
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     fn to(&self, address: &RoomAddress) -> Option<(&'static Parties, Arc<Party>, Env)> {
@@ -113,27 +96,11 @@ impl Host for ObjectHost {
 
     /// The room's tasks keep its object, see [`Object`](crate::Object).
     fn spawn(&self, task: BoxFuture<'static, ()>) {
-        spawn(task);
+        self.tasks.spawn(task);
     }
 
     fn start(&self, room: &Arc<RoomCell>) {
-        let slot = Slot::default();
-        {
-            let mut driver = self.driver.borrow_mut();
-            if driver.ended {
-                return;
-            }
-            *slot.borrow_mut() = Some(self.party.drive(room.clone(), self.env.clone()));
-            driver.running = slot.clone();
-        }
-        spawn(poll_fn(move |cx| {
-            let Some(mut future) = slot.borrow_mut().take() else { return Poll::Ready(()) };
-            let poll = future.as_mut().poll(cx);
-            if poll.is_pending() {
-                *slot.borrow_mut() = Some(future);
-            }
-            poll
-        }));
+        self.tasks.spawn(self.party.drive(room.clone(), self.env.clone()));
     }
 
     /// The cell lives as long as the object.
@@ -158,7 +125,7 @@ impl Host for ObjectHost {
 
     fn tell(&self, to: RoomAddress, request: Request) {
         let Some((parties, party, env)) = self.to(&to) else { return };
-        let told = promise(async move {
+        let told = self.tasks.promise(async move {
             let (env, party) = (&env, &*party);
             let stub = Stub { env, settings: &parties.settings, party, address: &to };
             stub.tell(request).await;

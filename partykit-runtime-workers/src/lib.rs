@@ -22,10 +22,10 @@ mod local;
 mod log;
 mod object;
 mod parties;
-mod promise;
 mod settings;
 mod socket;
 mod stub;
+mod tasks;
 mod timers;
 
 pub use env::Env;

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::select;
+use futures_util::{FutureExt, future::select};
 use http::StatusCode;
 use js_sys::{ArrayBuffer, JsString, Promise, Uint8Array, WeakMap};
 use partykit_core::{
@@ -30,8 +30,8 @@ use crate::{
     js::{self, AutoResponse, JsRequest, JsResponse, JsWebSocket, State, WebSocketPair},
     log,
     parties::Parties,
-    promise::promise,
     socket::{Frames, ObjectSocket, Verdict, close_with},
+    tasks::Tasks,
 };
 
 /// So long a room that has a reason to stay in memory is kept there by one timer; then by the next.
@@ -127,13 +127,17 @@ impl Object {
     /// A request of an entry or of another room.
     pub fn fetch(&self, request: JsValue) -> Promise {
         let inner = self.0.clone();
-        promise(async move {
+        let response = self.tasks().promise(async move {
             let response = match inner.answer(request.unchecked_into()).await {
                 Ok(response) => response,
-                Err(error) => convert::to_js(failure(js::fill_random, error))?,
+                Err(error) => inner
+                    .to_js(failure(js::fill_random, error))
+                    .map_err(|error| error.to_string())?,
             };
             Ok(response.into())
-        })
+        });
+        self.tasks().run();
+        response
     }
 
     /// A connection says something.
@@ -203,7 +207,7 @@ impl Object {
         let rung = inner.cell.alarm();
         // Nobody waits for it: what this returns is pending for as long.
         drop(inner.work());
-        promise(async move {
+        self.tasks().promise(async move {
             if rung.await.is_err() {
                 let again: Timestamp = Clock::now() + ALARM_AGAIN;
                 let storage = inner.ctx.storage()?;
@@ -214,13 +218,19 @@ impl Object {
     }
 }
 
+impl Object {
+    fn tasks(&self) -> &Tasks {
+        self.0.host.tasks()
+    }
+}
+
 /// A class of JavaScript only ever sees whole states of it: no method leaves one half-changed.
 impl UnwindSafe for Object {}
 impl RefUnwindSafe for Object {}
 
 impl Drop for Object {
     fn drop(&mut self) {
-        self.0.host.end();
+        self.tasks().end();
     }
 }
 
@@ -239,7 +249,7 @@ impl Inner {
         let Some(header) = header else {
             // Another Worker that has a binding to this class.
             let closed = answer(StatusCode::NOT_FOUND, "rooms are behind their Worker's entry");
-            return convert::to_js(closed).map_err(thrown);
+            return self.to_js(closed);
         };
         let envelope = Envelope::decode(&header)?;
         if let Asked::Connect { id, address, protocol } = &envelope.kind {
@@ -253,21 +263,21 @@ impl Inner {
         let body = convert::read(request.body().map_err(thrown)?, usize::MAX).await;
         let body = match body {
             Ok(body) => body,
-            Err(broken) => return convert::to_js(broken).map_err(thrown),
+            Err(broken) => return self.to_js(broken),
         };
         let request = envelope.request(body)?;
         if let Asked::Tell = envelope.kind {
             let told = self.cell.tell(request);
             self.keep_working();
             let answer = told.map_or_else(envelope::refuse, |()| Response::default());
-            return inward(answer);
+            return self.inward(answer);
         }
         let answer = self.cell.request(request, envelope.chain()?);
         self.keep_working();
         let answer = answer.await.map(|response| fit(js::fill_random, "on_request", response));
         let response = match (answer, &envelope.kind) {
-            (Ok(response), Asked::Call) => inward(response),
-            (Err(refusal), Asked::Call) => inward(envelope::refuse(refusal)),
+            (Ok(response), Asked::Call) => self.inward(response),
+            (Err(refusal), Asked::Call) => self.inward(envelope::refuse(refusal)),
             (Ok(response), _) => self.outward(&envelope, response),
             (Err(refusal), _) => self.outward(&envelope, refusal.response()),
         };
@@ -279,7 +289,17 @@ impl Inner {
     /// An answer for a client. The entry passes it on as it is.
     fn outward(&self, envelope: &Envelope, mut response: Response) -> Result<JsResponse, BoxError> {
         self.host.origins().stamp(&envelope.visitor(), response.headers_mut());
-        convert::to_js(response).map_err(thrown)
+        self.to_js(response)
+    }
+
+    /// An answer for another room.
+    fn inward(&self, mut response: Response) -> Result<JsResponse, BoxError> {
+        envelope::pack(&mut response);
+        self.to_js(response)
+    }
+
+    fn to_js(&self, response: Response) -> Result<JsResponse, BoxError> {
+        convert::to_js(self.host.tasks(), response).map_err(thrown)
     }
 
     async fn connect(
@@ -363,15 +383,21 @@ impl Inner {
         self.cell.hang_up(&open.connection, close);
     }
 
-    /// A promise that is pending while the room does something: the platform keeps the object as long as
-    /// one is that a handler has returned.
+    /// Does what there is to do. Gives a promise that is pending while the room still does something: the
+    /// platform keeps the object as long as one is that a handler has returned. Mostly there is nothing
+    /// left to wait for, and it gives `undefined`.
     fn work(self: &Rc<Self>) -> JsValue {
+        self.host.tasks().run();
         if let Some(working) = &*self.working.borrow() {
             return working.clone().into();
         }
+        if let Some(reasons) = self.cell.settled().now_or_never() {
+            self.rest(&reasons);
+            return JsValue::UNDEFINED;
+        }
         self.host.timers().work(true);
         let (me, cell) = (Rc::downgrade(self), self.cell.clone());
-        let working = promise(async move {
+        let working = self.host.tasks().promise(async move {
             let reasons = cell.settled().await;
             if let Some(me) = me.upgrade() {
                 me.working.take();
@@ -386,6 +412,9 @@ impl Inner {
     /// The same for an answer that must not wait for it.
     fn keep_working(self: &Rc<Self>) {
         let working = self.work();
+        if working.is_undefined() {
+            return;
+        }
         // It fails for a value that is no promise.
         let _ = self.ctx.wait_until(working.unchecked_ref());
     }
@@ -408,7 +437,7 @@ impl Inner {
         }
         let (me, cell, timers) =
             (Rc::downgrade(self), self.cell.clone(), self.host.timers().clone());
-        let held = promise(async move {
+        let held = self.host.tasks().promise(async move {
             while !cell.settled().await.is_empty() {
                 let timer = timers.sleep_until(timers.clock().elapsed() + HOLD);
                 select(pin!(cell.changed()), timer).await;
@@ -423,12 +452,6 @@ impl Inner {
         });
         let _ = self.ctx.wait_until(&held);
     }
-}
-
-/// An answer for another room.
-fn inward(mut response: Response) -> Result<JsResponse, BoxError> {
-    envelope::pack(&mut response);
-    convert::to_js(response).map_err(thrown)
 }
 
 /// What the platform has kept with a socket; `None` when the room knows that it has ended. What cannot

@@ -178,6 +178,16 @@ pub enum Command {
         #[serde(default)]
         put: Option<String>,
     },
+    /// Waits for [`Command::Signal`] of another room, in this process; then stores `true` under this name.
+    Await {
+        /// The name of the signal.
+        signal: String,
+    },
+    /// Ends a [`Command::Await`]; `heard` says whether anybody waits.
+    Signal {
+        /// The name of the signal.
+        signal: String,
+    },
     /// Asks another room for a certain answer, and says what arrives: `status`, `headers` (pairs) and
     /// `body` (its bytes).
     Ask {

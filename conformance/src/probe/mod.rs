@@ -2,6 +2,7 @@ mod answering;
 mod arrival;
 mod command;
 mod parties;
+mod signals;
 mod small;
 mod starter;
 mod storing;

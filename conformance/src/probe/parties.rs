@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::{
     Arrival, Command, answering,
     arrival::seen,
+    signals,
     storing::{ON_ALARM, store},
 };
 
@@ -278,6 +279,14 @@ impl<const HIBERNATES: bool> Probe<HIBERNATES> {
                     }
                     Err(error) => json!({ "re": "call", "error": kind(&error) }),
                 }
+            }
+            Command::Await { signal } => {
+                signals::wait(&signal).await?;
+                storage.put(&signal, &true)?;
+                json!({ "re": "await" })
+            }
+            Command::Signal { signal } => {
+                json!({ "re": "signal", "heard": signals::signal(&signal) })
             }
             Command::Ask { party, room: id, wanted } => {
                 answering::ask(room, &party, &id, &wanted).await?

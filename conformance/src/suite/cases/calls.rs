@@ -109,3 +109,24 @@ pub(super) async fn sleepers_are_woken(target: &Target) {
         assert_eq!(view.last_wake.as_deref(), Some("request"));
     }
 }
+
+/// Whoever wakes a future: it runs where it belongs. On Workers, it may not touch its own room's storage
+/// and sockets elsewhere.
+pub(super) async fn one_wakes_another_by_a_channel(target: &Target) {
+    for mode in Mode::BOTH {
+        let (room, other) = two(target, mode, "signal");
+        let signal = format!("signal-{}", room.id());
+        let (mut ada, mut bob) = (room.connect("ada").await, other.connect("bob").await);
+        for _ in 0..3 {
+            ada.tell(Command::Await { signal: signal.clone() }).await;
+            let heard = async {
+                while bob.ask(Command::Signal { signal: signal.clone() }).await["heard"] != true {}
+            };
+            target.expect("somebody who waits", heard).await;
+            assert_eq!(ada.next_json().await["re"], "await");
+            let stored = ada.ask(Command::Get { key: signal.clone() }).await;
+            assert_eq!(stored["value"], true);
+            assert_eq!(ada.ask(Command::Delete { key: signal.clone() }).await["re"], "delete");
+        }
+    }
+}

@@ -93,7 +93,8 @@ macro_rules! for_each_case {
             }
             calls {
                 a_call_is_answered, a_cycle_is_refused, a_tell_arrives, after_a_write_is_refused,
-                failures_are_told, nobody_there_is_told, sleepers_are_woken,
+                failures_are_told, nobody_there_is_told, one_wakes_another_by_a_channel,
+                sleepers_are_woken,
             }
             modes { differ_in_nothing }
         }
