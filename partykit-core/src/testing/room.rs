@@ -26,15 +26,19 @@ use crate::{
 ///
 /// ```
 /// use std::time::Duration;
-/// use partykit_core::{RoomPhase, Server, testing::TestRoom};
+/// use partykit_core::{Options, RoomPhase, Server, testing::TestRoom};
 ///
 /// #[derive(Default)]
 /// struct Silent;
-/// impl Server for Silent {}
+/// impl Server for Silent {
+///     fn options() -> Options {
+///         Options::new().hibernate(true)
+///     }
+/// }
 ///
 /// # futures_executor::block_on(async {
 /// let room = TestRoom::<Silent>::new();
-/// room.get("").await.unwrap();
+/// let _ada = room.connect("ada").await;
 /// assert_eq!(room.stats().phase, RoomPhase::Awake);
 /// room.advance(Duration::from_secs(10)).await;
 /// assert_eq!(room.stats().phase, RoomPhase::Asleep);
