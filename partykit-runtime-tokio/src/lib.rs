@@ -59,7 +59,7 @@ pub use stats::{PartyStats, RuntimeStats};
 #[cfg(feature = "planted-faults")]
 #[doc(hidden)]
 pub use store::rig;
-pub use store::{DiskBackend, Durability, StoreError};
+pub use store::{DiskBackend, Durability, StoreError, StoreOptions};
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use tls::{TlsListener, TlsStream};

@@ -8,11 +8,12 @@ use super::{
     home::{Facts, Home},
     keys,
     log::{self, Head, Log},
+    options::StoreOptions,
     queue::Waiting,
     record::Record,
     replay::{Mark, replay},
     rig,
-    tree::{self, Snapshot, Tree},
+    tree::{Snapshot, Tree},
     upkeep::Upkeep,
 };
 
@@ -28,6 +29,7 @@ pub(super) struct Engine {
     /// Of the last commit.
     number: u64,
     durability: Durability,
+    options: StoreOptions,
 }
 
 /// What became of each commit of a group.
@@ -41,12 +43,13 @@ impl Engine {
     pub(super) fn open(
         mut home: Home,
         durability: Durability,
+        options: StoreOptions,
         failed: impl Fn(Fault) + Send + 'static,
     ) -> Result<Self, (Home, Fault)> {
-        match recover(&mut home, failed) {
+        match recover(&mut home, &options, failed) {
             Ok((tree, upkeep, number)) => {
                 let record = Record::default();
-                Ok(Self { home, tree, log: None, upkeep, record, number, durability })
+                Ok(Self { home, tree, log: None, upkeep, record, number, durability, options })
             }
             Err(fault) => Err((home, fault)),
         }
@@ -88,6 +91,21 @@ impl Engine {
         self.log.as_mut().map_or(Ok(()), Log::sync).map_err(Fault::io("written"))
     }
 
+    /// Whether a [rest](Engine::rest) is worth it: there is much in memory, or a room was cleared and the
+    /// disk is to have back what it had.
+    pub(super) fn wants_rest(&self) -> bool {
+        let is_much = self.tree.in_memory() >= rig::size(self.options.part()) / 4;
+        self.log.is_some() && (is_much || self.tree.cleared() > 0)
+    }
+
+    /// When there is nothing to do: has what is in memory written to the tree's files.
+    pub(super) fn rest(&mut self) -> Result<(), Fault> {
+        match self.log.take() {
+            Some(log) => self.end_log(log),
+            None => Ok(()),
+        }
+    }
+
     /// Whether there is something to [sync](Engine::sync).
     pub(super) fn is_synced(&self) -> bool {
         self.log.as_ref().is_none_or(Log::is_synced)
@@ -117,8 +135,9 @@ impl Engine {
     }
 
     fn write(&mut self) -> Result<(), Fault> {
+        self.upkeep.slow_down();
         let size = self.record.size();
-        let is_full = self.tree.in_memory() >= rig::size(tree::IN_MEMORY);
+        let is_full = self.tree.in_memory() >= rig::size(self.options.part());
         let mut log = match self.log.take() {
             Some(log) if log.has_room_for(size) && !is_full => log,
             log => self.next_log(log, size)?,
@@ -134,21 +153,27 @@ impl Engine {
         Ok(())
     }
 
+    /// Ends a file of the log, and has what it holds written to the tree's files.
+    fn end_log(&mut self, mut log: Log) -> Result<(), Fault> {
+        log.sync().map_err(Fault::io("written"))?;
+        self.upkeep.catch_up();
+        let mark = Mark { number: self.number, file: log.index() };
+        self.tree.seal(mark);
+        self.upkeep.flush(mark);
+        Ok(())
+    }
+
     /// Ends a file of the log, has what it holds written to the tree's files, and begins the next.
     fn next_log(&mut self, log: Option<Log>, size: usize) -> Result<Log, Fault> {
-        if let Some(mut log) = log {
-            log.sync().map_err(Fault::io("written"))?;
-            self.upkeep.catch_up();
-            let mark = Mark { number: self.number, file: log.index() };
-            self.tree.seal(mark);
-            self.upkeep.flush(mark);
+        if let Some(log) = log {
+            self.end_log(log)?;
         }
         let facts = self.home.facts();
         let index = facts.newest + 1;
         let head = Head {
             index,
             first: self.number + 1,
-            length: rig::size(log::FILE).max((log::HEAD + size) as u64),
+            length: rig::size(self.options.part()).max((log::HEAD + size) as u64),
             is_durable: self.durability == Durability::Durable,
         };
         let log =
@@ -160,10 +185,11 @@ impl Engine {
 
 fn recover(
     home: &mut Home,
+    options: &StoreOptions,
     failed: impl Fn(Fault) + Send + 'static,
 ) -> Result<(Arc<Tree>, Upkeep, u64), Fault> {
     let facts = home.facts();
-    let tree = Tree::open(&home.tree(), facts.has_tree)?;
+    let tree = Tree::open(&home.tree(), facts.has_tree, options)?;
     if !facts.has_tree {
         super::home::sync_dir(home.path()).map_err(Fault::io("written"))?;
         home.write(Facts { has_tree: true, ..facts })?;

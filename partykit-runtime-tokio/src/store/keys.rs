@@ -57,6 +57,39 @@ pub(super) fn rows(room: &RoomAddress, generation: Generation) -> Vec<u8> {
     key
 }
 
+/// The row [`generation`] of a room, whose name is as [`split_row`] gives it.
+pub(super) fn generation_of(room: &[u8]) -> Vec<u8> {
+    [&[GENERATION], room].concat()
+}
+
+/// The rooms whose generations have a row, from the first to before the last bound.
+pub(super) fn generations() -> (Vec<u8>, Vec<u8>) {
+    (vec![GENERATION], vec![GENERATION + 1])
+}
+
+/// The room of a row [`generation`], as [`split_row`] gives it; `None` if it is another row.
+pub(super) fn cleared_room(key: &[u8]) -> Option<&[u8]> {
+    key.strip_prefix(&[GENERATION])
+}
+
+/// Where the rows of a room's earlier generations begin, and what is behind them.
+pub(super) fn earlier(room: &[u8], generation: Generation) -> (Vec<u8>, Vec<u8>) {
+    let from = |generation: u64| [&[ROW], room, &generation.to_be_bytes()].concat();
+    (from(0), from(generation.0))
+}
+
+/// The name of the room that has a row, and the row's generation; `None` if it is another row.
+pub(super) fn split_row(key: &[u8]) -> Option<(&[u8], Generation)> {
+    let name = key.strip_prefix(&[ROW])?;
+    let mut length = 0;
+    for _ in 0..2 {
+        let part = name.get(length..)?.first_chunk()?;
+        length += 2 + usize::from(u16::from_be_bytes(*part));
+    }
+    let (room, rest) = name.split_at_checked(length)?;
+    Some((room, Generation(u64::from_be_bytes(*rest.first_chunk()?))))
+}
+
 pub(super) fn time(room: &RoomAddress) -> Vec<u8> {
     let mut key = vec![TIME];
     push_room(&mut key, room);

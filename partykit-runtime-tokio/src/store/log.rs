@@ -11,10 +11,6 @@ use super::{
     rig,
 };
 
-/// How long a file of the log is, unless one record needs more. As much is read again, at most, when a
-/// store is opened; while the tree's files are being written there can be three.
-pub(super) const FILE: u64 = 4 << 20;
-
 /// What a file begins with.
 pub(super) const HEAD: usize = 48;
 const MAGIC: [u8; 8] = *b"PKLOG 1\n";

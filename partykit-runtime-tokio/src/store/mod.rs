@@ -8,13 +8,21 @@
 //! tree, from wherever they are, see [`reading`].
 
 mod claims;
+mod collect;
 mod engine;
 mod error;
 #[cfg(test)]
 mod faults;
+mod files;
+mod gaps;
+mod generations;
+mod guard;
 mod home;
 mod keys;
+mod list;
 mod log;
+mod memory;
+mod options;
 mod queue;
 mod reading;
 mod record;
@@ -24,6 +32,7 @@ pub mod rig;
 #[cfg(not(feature = "planted-faults"))]
 #[path = "rig_off.rs"]
 mod rig;
+mod rows;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -42,12 +51,13 @@ use bytes::Bytes;
 use partykit_core::{Backend, BackendError, Batch, Claim, Epoch, KeyRange, RoomAddress, Timestamp};
 use tokio::sync::watch;
 
-pub use error::StoreError;
+pub use {error::StoreError, options::StoreOptions};
 
 use self::{
     error::Fault,
     reading::{Read, Readers},
-    tree::{Rows, Snapshot, Tree, Wakes},
+    rows::{Rows, Step},
+    tree::{Snapshot, Tree},
     writer::{Shared, State, Writer},
 };
 
@@ -137,12 +147,26 @@ impl DiskBackend {
     /// When the directory is no store of this release, is damaged, in use, or may not be used: see
     /// [`StoreError`].
     pub fn open(path: impl AsRef<Path>, durability: Durability) -> Result<Self, StoreError> {
+        Self::open_with(path, durability, StoreOptions::default())
+    }
+
+    /// As [`DiskBackend::open`], with other amounts of memory and files.
+    ///
+    /// # Errors
+    ///
+    /// As [`DiskBackend::open`].
+    pub fn open_with(
+        path: impl AsRef<Path>,
+        durability: Durability,
+        options: StoreOptions,
+    ) -> Result<Self, StoreError> {
         let path = path.as_ref();
         let absolute =
             std::path::absolute(path).map_err(|error| Fault::Io("found", error).at(path))?;
         let shared = Arc::new(Shared {
             path: absolute,
             durability,
+            options,
             queue: queue::Queue::default(),
             claims: claims::Claims::default(),
             state: watch::Sender::new(State::Missing),
@@ -191,13 +215,13 @@ impl DiskBackend {
 
     async fn read_rows<R: Read>(
         &self,
-        read: impl FnOnce(Snapshot) -> Result<R, Fault>,
+        read: impl FnOnce(Snapshot) -> R,
     ) -> Result<Option<R::Rows>, BackendError> {
         let Some(tree) = self.tree().await? else { return Ok(None) };
         let shared = &self.0.shared;
         let read = read(tree.snapshot());
         drop(tree);
-        let rows = self.0.readers.read(read.map_err(|fault| shared.failed(fault))?).await;
+        let rows = self.0.readers.read(read).await;
         rows.map(Some).map_err(|fault| shared.failed(fault))
     }
 }
@@ -223,10 +247,13 @@ impl Backend for DiskBackend {
         keys: &[Bytes],
     ) -> Result<Vec<Option<Bytes>>, BackendError> {
         let count = keys.len();
-        let values = self.read_rows(|snapshot| {
-            let prefix = keys::rows(room, snapshot.generation(room)?);
-            let keys: Vec<_> = keys.iter().map(|key| [&prefix[..], key].concat()).collect();
-            Ok(Values { snapshot, keys: keys.into_iter(), values: Vec::with_capacity(count) })
+        let (room, keys) = (room.clone(), keys.to_vec().into_iter());
+        let values = self.read_rows(|snapshot| Values {
+            snapshot,
+            room,
+            prefix: None,
+            keys,
+            values: Vec::with_capacity(count),
         });
         Ok(values.await?.unwrap_or_else(|| vec![None; count]))
     }
@@ -238,14 +265,16 @@ impl Backend for DiskBackend {
         reverse: bool,
         limit: usize,
     ) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
-        let rows = self.read_rows(|snapshot| {
-            let prefix = keys::rows(room, snapshot.generation(room)?);
-            let rows = match keys::within(&prefix, range).filter(|_| limit > 0) {
-                Some(range) => Some(snapshot.range(range)?),
-                None => None,
-            };
-            let begin = prefix.len();
-            Ok(Scan { rows, _snapshot: snapshot, begin, reverse, limit, found: Vec::new() })
+        let (room, range) = (room.clone(), range.clone());
+        let rows = self.read_rows(|snapshot| Scan {
+            snapshot,
+            room,
+            range,
+            rows: None,
+            begin: 0,
+            reverse,
+            limit,
+            found: Vec::new(),
         });
         Ok(rows.await?.unwrap_or_default())
     }
@@ -281,10 +310,10 @@ impl Backend for DiskBackend {
         }
         let found = self.read_rows(|snapshot| {
             let wakes = match after {
-                Some((at, room)) => snapshot.wakes_behind(keys::wake(*at, room))?,
-                None => snapshot.wakes()?,
+                Some((at, room)) => snapshot.wakes_behind(keys::wake(*at, room)),
+                None => snapshot.wakes(),
             };
-            Ok(WakeUps { wakes, _snapshot: snapshot, limit, found: Vec::new() })
+            WakeUps { wakes, limit, found: Vec::new() }
         });
         Ok(found.await?.unwrap_or_default())
     }
@@ -298,7 +327,10 @@ const EVERYTHING: KeyRange = (std::ops::Bound::Unbounded, std::ops::Bound::Unbou
 
 struct Values {
     snapshot: Snapshot,
-    keys: std::vec::IntoIter<Vec<u8>>,
+    room: RoomAddress,
+    /// What the keys of the room's rows begin with, once it is known.
+    prefix: Option<Vec<u8>>,
+    keys: std::vec::IntoIter<Bytes>,
     values: Vec<Option<Bytes>>,
 }
 
@@ -306,8 +338,12 @@ impl Read for Values {
     type Rows = Vec<Option<Bytes>>;
 
     fn step(&mut self) -> Result<Option<Self::Rows>, Fault> {
+        let prefix = match &mut self.prefix {
+            Some(prefix) => prefix,
+            none => none.insert(keys::rows(&self.room, self.snapshot.generation(&self.room)?)),
+        };
         if let Some(key) = self.keys.next() {
-            let value = self.snapshot.get(&key)?;
+            let value = self.snapshot.get(&[&prefix[..], &key].concat())?;
             self.values.push(value.map(|value| Bytes::copy_from_slice(&value)));
         }
         Ok((self.keys.len() == 0).then(|| std::mem::take(&mut self.values)))
@@ -315,9 +351,11 @@ impl Read for Values {
 }
 
 struct Scan {
-    /// `None` if there can be no row.
+    snapshot: Snapshot,
+    room: RoomAddress,
+    range: KeyRange,
+    /// Once it is known where they are.
     rows: Option<Rows>,
-    _snapshot: Snapshot,
     /// How much of a key is the room's.
     begin: usize,
     reverse: bool,
@@ -329,22 +367,33 @@ impl Read for Scan {
     type Rows = Vec<(Bytes, Bytes)>;
 
     fn step(&mut self) -> Result<Option<Self::Rows>, Fault> {
-        let row = match &mut self.rows {
-            Some(rows) => rows.next(self.reverse)?,
-            None => None,
+        let rows = match &mut self.rows {
+            Some(rows) => rows,
+            none => {
+                let prefix = keys::rows(&self.room, self.snapshot.generation(&self.room)?);
+                let Some(range) = keys::within(&prefix, &self.range).filter(|_| self.limit > 0)
+                else {
+                    return Ok(Some(Vec::new()));
+                };
+                self.begin = prefix.len();
+                none.insert(self.snapshot.range(range, self.reverse))
+            }
         };
-        let is_last = row.is_none();
-        self.found.extend(row.map(|(key, value)| {
-            (Bytes::copy_from_slice(&key[self.begin..]), Bytes::copy_from_slice(&value))
-        }));
-        let is_done = is_last || self.found.len() == self.limit;
+        let is_done = match rows.step()? {
+            Step::Row(key, value) => {
+                let key = Bytes::copy_from_slice(&key[self.begin..]);
+                self.found.push((key, Bytes::copy_from_slice(&value)));
+                self.found.len() == self.limit
+            }
+            Step::Nothing => false,
+            Step::End => true,
+        };
         Ok(is_done.then(|| std::mem::take(&mut self.found)))
     }
 }
 
 struct WakeUps {
-    wakes: Wakes,
-    _snapshot: Snapshot,
+    wakes: Rows,
     limit: usize,
     found: Vec<(Timestamp, RoomAddress)>,
 }
@@ -353,13 +402,15 @@ impl Read for WakeUps {
     type Rows = Vec<(Timestamp, RoomAddress)>;
 
     fn step(&mut self) -> Result<Option<Self::Rows>, Fault> {
-        let key = self.wakes.next()?;
-        let is_last = key.is_none();
-        if let Some(key) = key {
-            let wake = keys::read_wake(&key);
-            self.found.push(wake.ok_or_else(|| Fault::damage("a wake-up is none"))?);
-        }
-        let is_done = is_last || self.found.len() == self.limit;
+        let is_done = match self.wakes.step()? {
+            Step::Row(key, _) => {
+                let wake = keys::read_wake(&key);
+                self.found.push(wake.ok_or_else(|| Fault::damage("a wake-up is none"))?);
+                self.found.len() == self.limit
+            }
+            Step::Nothing => false,
+            Step::End => true,
+        };
         Ok(is_done.then(|| std::mem::take(&mut self.found)))
     }
 }

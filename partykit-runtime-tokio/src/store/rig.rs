@@ -38,7 +38,7 @@ pub enum Planted {
     ClearTwice,
     /// A wake-up is left out of the index now and then.
     HiddenWake,
-    /// Merges drop what a snapshot still sees.
+    /// A snapshot does not keep what it sees.
     ForgottenPast,
 }
 
@@ -152,9 +152,9 @@ pub(super) fn shows_wake_up() -> bool {
     !has(Planted::HiddenWake) || !COUNT.fetch_add(1, Ordering::Relaxed).is_multiple_of(HIDDEN)
 }
 
-/// Before which change nobody looks at the tree any more; `now` is the last change.
-pub(super) fn unseen_before(oldest: u64, now: u64) -> u64 {
-    if has(Planted::ForgottenPast) { now } else { oldest }
+/// Whether a snapshot reads the memory and the files of now instead of its own.
+pub(super) fn forgets_past() -> bool {
+    has(Planted::ForgottenPast)
 }
 
 /// What is made of the commits of the log when it is read again.

@@ -40,6 +40,6 @@ pub(super) const fn shows_wake_up() -> bool {
     true
 }
 
-pub(super) const fn unseen_before(oldest: u64, _: u64) -> u64 {
-    oldest
+pub(super) const fn forgets_past() -> bool {
+    false
 }

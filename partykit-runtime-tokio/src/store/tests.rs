@@ -8,7 +8,7 @@ use partykit_core::{
 };
 use tempfile::TempDir;
 
-use super::{DiskBackend, Durability, EVERYTHING, StoreError, faults::Faults, log};
+use super::{DiskBackend, Durability, EVERYTHING, StoreError, StoreOptions, faults::Faults, log};
 
 struct Disk {
     directory: TempDir,
@@ -182,7 +182,7 @@ async fn batches_at_the_limit_of_a_file_of_the_log() {
     let disk = Disk::new();
     let store = disk.open();
     let claim = store.claim(&room("a")).await.unwrap();
-    let length = log::FILE as usize;
+    let length = StoreOptions::default().part() as usize;
     for size in (length - 100..length).step_by(19) {
         let value = Bytes::from(vec![size as u8; size]);
         store.commit(&room("a"), claim.epoch, put("k", value.clone())).await.unwrap();

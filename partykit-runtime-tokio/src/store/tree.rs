@@ -1,35 +1,35 @@
 use std::{
-    collections::BTreeMap,
-    fmt, fs, io,
+    collections::BTreeSet,
+    fmt, mem,
     ops::Bound,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use lsm_tree::{
-    AbstractTree, AnyTree, Cache, Config, DescriptorTable, Guard, SequenceNumberCounter,
-    compaction::Leveled, config::PinningPolicy,
+    AbstractTree, AnyTree, Cache, Config, DescriptorTable, InternalValue, SequenceNumberCounter,
+    Slice, ValueType, compaction::Leveled, config::PinningPolicy,
 };
 use partykit_core::RoomAddress;
-use xxhash_rust::xxh3::xxh3_128;
 
-use super::{error::Fault, keys, record::Change, replay::Mark, rig};
-
-/// How many bytes of changes are in memory before they go to a file. Counted as the tree does it, so
-/// the process needs about twice as much; and for a moment there can be three of this size. A small one
-/// makes opening quick, a large one would save rewriting.
-pub(super) const IN_MEMORY: u64 = 4 << 20;
-
-/// The files of the tree that were read last stay in memory up to here, 4 KiB blocks of them. Rooms
-/// keep what they use, so what is read again soon is small.
-const CACHE: u64 = 4 << 20;
-
-/// How many of the tree's files are open at a time, at most.
-const DESCRIPTORS: usize = 64;
+use super::{
+    error::Fault,
+    files::Files,
+    gaps::Gaps,
+    generations::{Collector, Generations},
+    guard::{guarded, lock},
+    keys,
+    list::check_list_of_files,
+    memory::{Memory, Row},
+    options::StoreOptions,
+    record::Change,
+    replay::Mark,
+    rig,
+    rows::Rows,
+};
 
 /// When so many files have come from memory, they are merged into larger ones.
 const FRESH_FILES: u8 = 4;
@@ -37,85 +37,145 @@ const FRESH_FILES: u8 = 4;
 /// About how long a merged file is.
 const MERGED_FILE: u64 = 16 << 20;
 
-/// All rows of all rooms, in order: a log-structured merge tree. What was changed last is in memory,
-/// and in the log; the rest is in files that are never changed, only replaced.
+/// Nobody looks at the files as they were: whoever looks at the tree as it was has the files of then.
+const NOW: u64 = u64::MAX;
+
+/// All rows of all rooms, in order: a log-structured merge tree. What was changed last is in memory, and
+/// in the log; the rest is in files that are never changed, only replaced.
+///
+/// The files are `lsm-tree`'s; memory and the view of both are ours. It has those too, but locks them
+/// while it syncs, and then everybody waits: who reads, who writes, and all that the thread has to do that
+/// waits.
+///
+/// What must stay true:
+///
+/// * **A snapshot has all that it reads**: memory and files as they were at one moment, and the number of
+///   the first change that it does not see, taken together. Nothing of it is ever changed, but that the
+///   newest memory gets changes with numbers that it does not see.
+/// * **Every change in a file is seen by whoever has the file.** Memory is put aside when all of its
+///   changes are visible, and a view with the file comes later still. So files need the newest change of
+///   a key only, and what is merged can forget all that was replaced, whoever looks at older files.
+/// * **Memory goes when its file is there**, in one step: no view lacks both. Memories become files in
+///   the order in which they were put aside.
 pub(super) struct Tree {
-    tree: AnyTree,
-    /// The next number of a change.
-    next: SequenceNumberCounter,
-    /// Changes with smaller numbers are seen.
-    visible: AtomicU64,
-    /// Held while changes are made, so that nobody sees a part of them.
-    changing: Mutex<()>,
-    /// How many look at the tree as it was before the change with this number.
-    snapshots: Mutex<BTreeMap<u64, usize>>,
-    first_wake: Mutex<FirstWake>,
+    files: AnyTree,
+    /// The number of the next change. Held while changes are made, so that nobody sees a part of them.
+    next: Mutex<u64>,
+    /// Never held while anything waits.
+    current: Mutex<Current>,
+    /// Held by whoever shows newer files, so that nobody shows older ones after it.
+    showing: Mutex<()>,
+    /// What was shown. The threads that keep the files let go of it, as its files may have to be removed.
+    past: Mutex<Vec<Arc<View>>>,
+    gaps: Gaps,
+    collector: Collector,
+    /// How many rooms were cleared since memory was put aside.
+    cleared: AtomicU64,
+    /// The rooms whose earlier generations may be in the files.
+    to_collect: Mutex<BTreeSet<Vec<u8>>>,
 }
 
-/// Before which key there is no wake-up. Without it, whoever asks for the first one would step over all
-/// that were removed, which are in the tree until its files are merged.
-struct FirstWake {
-    key: Vec<u8>,
-    /// Counts how often the key went down.
-    lowered: u64,
+struct Current {
+    view: Arc<View>,
+    /// Changes with smaller numbers are seen.
+    visible: u64,
+}
+
+/// What a tree consists of at one moment.
+#[derive(Clone, Default)]
+pub(super) struct View {
+    active: Arc<Memory>,
+    /// What was put aside, the newest first.
+    sealed: Vec<Arc<Memory>>,
+    files: Arc<Files>,
+}
+
+impl View {
+    /// The newest comes first.
+    pub(super) fn memories(&self) -> impl Iterator<Item = &Arc<Memory>> {
+        std::iter::once(&self.active).chain(&self.sealed)
+    }
+
+    pub(super) fn files(&self) -> &Files {
+        &self.files
+    }
 }
 
 impl Tree {
     /// Opens the tree, or makes it unless it must be there.
-    pub(super) fn open(path: &Path, must_exist: bool) -> Result<Arc<Self>, Fault> {
+    pub(super) fn open(
+        path: &Path,
+        must_exist: bool,
+        options: &StoreOptions,
+    ) -> Result<Arc<Self>, Fault> {
         check_list_of_files(path, must_exist)?;
-        let next = SequenceNumberCounter::default();
-        let visible = SequenceNumberCounter::default();
-        let config = Config::new(path, next.clone(), visible)
-            .use_cache(Arc::new(Cache::with_capacity_bytes(CACHE)))
-            .use_descriptor_table(Some(Arc::new(DescriptorTable::new(DESCRIPTORS))))
+        let collector = Collector::default();
+        let (next, visible) = <(SequenceNumberCounter, SequenceNumberCounter)>::default();
+        let config = Config::new(path, next, visible)
+            .use_cache(Arc::new(Cache::with_capacity_bytes(options.cache_bytes())))
+            .use_descriptor_table(Some(Arc::new(DescriptorTable::new(options.open_files()))))
+            .with_compaction_filter_factory(Some(Arc::new(collector.clone())))
             // Indices and filters are read when they are asked, part by part, and stay where all blocks
             // do: opening reads none of them, and memory does not grow with the files.
             .index_block_partitioning_policy(PinningPolicy::all(true))
             .index_block_pinning_policy(PinningPolicy::all(false))
             .filter_block_partitioning_policy(PinningPolicy::all(true))
             .filter_block_pinning_policy(PinningPolicy::all(false));
-        let tree = guarded(|| config.open())?;
-        next.fetch_max(tree.get_highest_seqno().map_or(1, |highest| highest + 1));
-        Ok(Arc::new(Self {
-            tree,
-            visible: AtomicU64::new(next.get()),
-            next,
-            changing: Mutex::default(),
-            snapshots: Mutex::default(),
-            first_wake: Mutex::new(FirstWake { key: keys::wakes().0, lowered: 0 }),
-        }))
+        let files = guarded(|| config.open())?;
+        let next = files.get_highest_seqno().map_or(1, |highest| highest + 1);
+        let tree = Self {
+            files,
+            next: Mutex::new(next),
+            current: Mutex::new(Current { view: Arc::default(), visible: next }),
+            showing: Mutex::default(),
+            past: Mutex::default(),
+            gaps: Gaps::default(),
+            collector,
+            cleared: AtomicU64::new(0),
+            to_collect: Mutex::default(),
+        };
+        tree.show(None)?;
+        Ok(Arc::new(tree))
     }
 
     /// The tree as it is now.
     pub(super) fn snapshot(self: &Arc<Self>) -> Snapshot {
-        let mut snapshots = lock(&self.snapshots);
-        let at = self.visible.load(Ordering::Acquire);
-        *snapshots.entry(at).or_default() += 1;
-        Snapshot { tree: self.clone(), at }
+        let current = lock(&self.current);
+        Snapshot { view: current.view.clone(), at: current.visible, tree: self.clone() }
     }
 
     /// Makes changes, all at once for whoever looks.
     pub(super) fn change<'a>(&self, changes: impl Iterator<Item = Change<'a>>) {
-        let _changing = lock(&self.changing);
-        let number = self.next.next();
+        let mut next = lock(&self.next);
+        let memory = lock(&self.current).view.active.clone();
         for (key, value) in changes {
-            match value {
-                Some(value) => {
-                    self.lower_first_wake(key);
-                    self.tree.insert(key, value, number);
-                }
-                None => {
-                    self.tree.remove(key, number);
+            let key = Slice::from(key);
+            if value.is_some() {
+                // Before it is visible, so that no gap hides it.
+                self.gaps.put(*next, &key);
+                if keys::cleared_room(&key).is_some() {
+                    self.cleared.fetch_add(1, Ordering::Relaxed);
                 }
             }
+            memory.insert(key, value.map(Slice::from), *next);
         }
-        self.visible.store(number + 1, Ordering::Release);
+        *next += 1;
+        lock(&self.current).visible = *next;
     }
 
     /// How much is in memory only, apart from what is on its way to a file.
     pub(super) fn in_memory(&self) -> u64 {
-        self.tree.active_memtable().size()
+        lock(&self.current).view.active.size()
+    }
+
+    /// How many rooms were cleared by what is in memory only.
+    pub(super) fn cleared(&self) -> u64 {
+        self.cleared.load(Ordering::Relaxed)
+    }
+
+    /// How many runs of files wait to be merged.
+    pub(super) fn fresh_files(&self) -> usize {
+        lock(&self.current).view.files.fresh()
     }
 
     /// How much of the log the tree has, in files and in memory.
@@ -130,75 +190,156 @@ impl Tree {
     pub(super) fn seal(&self, mark: Mark) {
         let value = [mark.number.to_le_bytes(), mark.file.to_le_bytes()].concat();
         self.change([(keys::MARK, Some(&value[..]))].into_iter());
-        self.tree.rotate_memtable();
+        self.cleared.store(0, Ordering::Relaxed);
+        // No change is made meanwhile.
+        let _changing = lock(&self.next);
+        self.replace_view(|view| {
+            let sealed = mem::take(&mut view.active);
+            view.sealed.insert(0, sealed);
+        });
     }
 
-    /// Writes what was put aside to a file, durably.
+    /// Writes what was put aside first to a file, durably. One thread does so.
     pub(super) fn flush(&self) -> Result<(), Fault> {
+        let view = lock(&self.current).view.clone();
+        let Some(memory) = view.sealed.last() else { return Ok(()) };
+        let files = &view.files;
+        let mut cleared = Vec::new();
+        let mut generations =
+            Generations::new(|key: &[u8]| match memory.get(&Slice::from(key), NOW) {
+                Some(Row::Live(value)) => Ok(Some(value)),
+                _ => files.get(key),
+            });
+        let rows = memory.newest().filter_map(|(key, number, value)| {
+            if let Some(room) = keys::cleared_room(&key) {
+                cleared.push(room.to_vec());
+            }
+            // A row that came and went since the last file, or that its room has left behind, is not
+            // written. All older changes are in the files, which have no live row that it would hide.
+            let is_needed = match &value {
+                Some(_) => Ok(true),
+                None => files.get(&key).map(|row| row.is_some()),
+            };
+            let is_needed = is_needed.and_then(|is| Ok(is && !generations.is_over(&key)?));
+            match is_needed {
+                Ok(false) => None,
+                Ok(true) => Some(Ok(match value {
+                    Some(value) => {
+                        InternalValue::from_components(key, value, number, ValueType::Value)
+                    }
+                    None => InternalValue::new_tombstone(key, number),
+                })),
+                Err(error) => Some(Err(error)),
+            }
+        });
         guarded(|| {
-            let lock = self.tree.get_flush_lock();
-            self.tree.flush(&lock, self.unseen_before())
+            if let Some((tables, _)) = self.files.flush_to_tables(rows)? {
+                self.files.register_tables(&tables, None, None, &[], NOW)?;
+            }
+            Ok(())
         })?;
-        self.forget()
+        lock(&self.to_collect).extend(cleared);
+        self.show(Some(memory))
     }
 
     /// Merges files, if there are too many. Says whether there were.
     pub(super) fn merge(&self) -> Result<bool, Fault> {
-        let before = self.tree.current_version().id();
+        self.merge_when(FRESH_FILES)
+    }
+
+    pub(super) fn merge_when(&self, fresh: u8) -> Result<bool, Fault> {
+        let before = self.files.current_version().id();
         let strategy = Leveled::default()
-            .with_l0_threshold(FRESH_FILES)
+            .with_l0_threshold(fresh)
             .with_table_target_size(rig::size(MERGED_FILE));
-        guarded(|| self.tree.compact(Arc::new(strategy), self.unseen_before()))?;
-        let has_changed = self.tree.current_version().id() != before;
+        guarded(|| self.files.compact(Arc::new(strategy), NOW))?;
+        let has_changed = self.files.current_version().id() != before;
         if has_changed {
-            self.forget()?;
+            self.show(None)?;
         }
         Ok(has_changed)
     }
 
-    /// Shows the newest files to all that look from now on, and drops what nobody sees any more.
-    pub(super) fn forget(&self) -> Result<(), Fault> {
-        {
-            let _changing = lock(&self.changing);
-            self.visible.fetch_max(self.next.get(), Ordering::AcqRel);
-        }
-        let path = &self.tree.tree_config().path;
-        guarded(|| self.tree.get_version_history_lock().maintenance(path, self.unseen_before()))
+    /// Writes all files as one run, without what is removed.
+    pub(super) fn rewrite(&self) -> Result<(), Fault> {
+        guarded(|| self.files.major_compact(rig::size(MERGED_FILE), NOW))?;
+        self.show(None)
     }
 
-    /// Nobody looks at the tree as it was before this number, nor will.
-    fn unseen_before(&self) -> u64 {
-        let snapshots = lock(&self.snapshots);
-        let oldest = snapshots.first_key_value().map(|(at, _)| *at);
-        let now = self.visible.load(Ordering::Acquire);
-        rig::unseen_before(oldest.unwrap_or(now), now)
+    /// Removes the files that have nothing but keys of a range.
+    pub(super) fn drop_within(&self, start: &[u8], end: &[u8]) -> Result<(), Fault> {
+        guarded(|| self.files.drop_range(start..end))?;
+        self.show(None)
     }
 
-    fn lower_first_wake(&self, key: &[u8]) {
-        let (first, behind) = keys::wakes();
-        if key >= &first[..] && key < &behind[..] {
-            let mut first = lock(&self.first_wake);
-            if key < &first.key[..] {
-                first.key = key.to_vec();
-                first.lowered += 1;
+    /// The files as they are now.
+    pub(super) fn files(&self) -> Arc<Files> {
+        lock(&self.current).view.files.clone()
+    }
+
+    /// The rooms whose earlier generations may be in the files.
+    pub(super) fn to_collect(&self) -> &Mutex<BTreeSet<Vec<u8>>> {
+        &self.to_collect
+    }
+
+    /// Lets go of what was shown and nobody looks at any more. Says whether somebody still does.
+    pub(super) fn forget(&self) -> bool {
+        let mut past = lock(&self.past);
+        let (seen, unseen) =
+            mem::take(&mut *past).into_iter().partition(|view| Arc::strong_count(view) > 1);
+        *past = seen;
+        let is_seen = !past.is_empty();
+        drop(past);
+        drop::<Vec<_>>(unseen);
+        is_seen
+    }
+
+    /// Shows the newest files to all that look from now on, instead of the memory that they came from.
+    fn show(&self, written: Option<&Arc<Memory>>) -> Result<(), Fault> {
+        let _showing = lock(&self.showing);
+        let files = Arc::new(guarded(|| Ok(Files::of(&self.files)))?);
+        self.collector.publish(files.clone());
+        self.replace_view(|view| {
+            view.files = files;
+            if let Some(written) = written {
+                view.sealed.retain(|memory| !Arc::ptr_eq(memory, written));
             }
-        }
+        });
+        self.forget();
+        Ok(())
+    }
+
+    fn replace_view(&self, change: impl FnOnce(&mut View)) {
+        let mut current = lock(&self.current);
+        let mut view = (*current.view).clone();
+        change(&mut view);
+        let past = mem::replace(&mut current.view, Arc::new(view));
+        drop(current);
+        lock(&self.past).push(past);
     }
 }
 
 /// The tree as it was at one moment.
+#[derive(Clone)]
 pub(super) struct Snapshot {
-    tree: Arc<Tree>,
+    view: Arc<View>,
+    /// The number of the first change that is not seen.
     at: u64,
+    tree: Arc<Tree>,
 }
 
-/// Rows that are read one by one.
-pub(super) struct Rows(Box<dyn DoubleEndedIterator<Item = lsm_tree::IterGuardImpl> + Send>);
-
 impl Snapshot {
-    pub(super) fn get(&self, key: &[u8]) -> Result<Option<lsm_tree::Slice>, Fault> {
-        let can_be = key.len() <= keys::MAX;
-        if can_be { guarded(|| self.tree.tree.get(key, self.at)) } else { Ok(None) }
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Slice>, Fault> {
+        if key.len() > keys::MAX {
+            return Ok(None);
+        }
+        let key = Slice::from(key);
+        let view = self.view();
+        match view.memories().find_map(|memory| memory.get(&key, self.at)) {
+            Some(Row::Live(value)) => Ok(Some(value)),
+            Some(_) => Ok(None),
+            None => guarded(|| view.files.get(&key)),
+        }
     }
 
     /// Which of a room's rows there are.
@@ -211,116 +352,41 @@ impl Snapshot {
     }
 
     /// The rows of a range whose end is not before its start.
-    pub(super) fn range(&self, range: keys::Range) -> Result<Rows, Fault> {
-        guarded(|| Ok(Rows(self.tree.tree.range(range, self.at, None))))
+    pub(super) fn range(&self, range: keys::Range, reverse: bool) -> Rows {
+        let bounds = (range.0.map(Slice::from), range.1.map(Slice::from));
+        Rows::new(self.clone(), bounds, reverse)
     }
 
     /// The wake-ups from the first one on.
-    pub(super) fn wakes(&self) -> Result<Wakes, Fault> {
-        let (key, lowered) = {
-            let first = lock(&self.tree.first_wake);
-            (first.key.clone(), first.lowered)
-        };
-        let rows = self.wakes_from(Bound::Included(key))?;
-        Ok(Wakes { rows, tree: Some(self.tree.clone()), lowered })
+    pub(super) fn wakes(&self) -> Rows {
+        self.wakes_from(Bound::Included(keys::wakes().0))
     }
 
     /// The wake-ups behind one.
-    pub(super) fn wakes_behind(&self, mut key: Vec<u8>) -> Result<Wakes, Fault> {
+    pub(super) fn wakes_behind(&self, mut key: Vec<u8>) -> Rows {
         key.truncate(keys::MAX);
-        let rows = self.wakes_from(Bound::Excluded(key))?;
-        Ok(Wakes { rows, tree: None, lowered: 0 })
+        self.wakes_from(Bound::Excluded(key))
     }
 
-    fn wakes_from(&self, start: Bound<Vec<u8>>) -> Result<Rows, Fault> {
-        self.range((start, Bound::Excluded(keys::wakes().1)))
+    pub(super) fn at(&self) -> u64 {
+        self.at
     }
-}
 
-impl Drop for Snapshot {
-    fn drop(&mut self) {
-        let mut snapshots = lock(&self.tree.snapshots);
-        if let Some(count) = snapshots.get_mut(&self.at) {
-            *count -= 1;
-            if *count == 0 {
-                snapshots.remove(&self.at);
-            }
-        }
+    pub(super) fn view(&self) -> Arc<View> {
+        if rig::forgets_past() { lock(&self.tree.current).view.clone() } else { self.view.clone() }
     }
-}
 
-impl Rows {
-    pub(super) fn next(
-        &mut self,
-        reverse: bool,
-    ) -> Result<Option<(lsm_tree::Slice, lsm_tree::Slice)>, Fault> {
-        guarded(|| {
-            let row = if reverse { self.0.next_back() } else { self.0.next() };
-            row.map(Guard::into_inner).transpose()
-        })
+    pub(super) fn gaps(&self) -> &Gaps {
+        &self.tree.gaps
     }
-}
 
-/// Wake-ups that are read one by one.
-pub(super) struct Wakes {
-    rows: Rows,
-    /// Until the first one is found that there is.
-    tree: Option<Arc<Tree>>,
-    lowered: u64,
-}
-
-impl Wakes {
-    pub(super) fn next(&mut self) -> Result<Option<lsm_tree::Slice>, Fault> {
-        let key = self.rows.next(false)?.map(|(key, _)| key);
-        if let Some(tree) = self.tree.take() {
-            let mut first = lock(&tree.first_wake);
-            if first.lowered == self.lowered {
-                first.key = key.as_ref().map_or_else(|| keys::wakes().1, |key| key.to_vec());
-            }
-        }
-        Ok(key)
+    fn wakes_from(&self, start: Bound<Vec<u8>>) -> Rows {
+        self.range((start, Bound::Excluded(keys::wakes().1)), false)
     }
-}
-
-/// Checks the list of the tree's files, which the tree itself does not: a wrong one would hide rows.
-fn check_list_of_files(path: &Path, must_exist: bool) -> Result<(), Fault> {
-    let is_wrong = |what: &str| Err(Fault::damage(format!("the file `tree/{what}` is wrong")));
-    let current = match fs::read(path.join("current")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return if must_exist { is_wrong("current") } else { Ok(()) };
-        }
-        current => current.map_err(Fault::io("read"))?,
-    };
-    // The number of the list, its XXH3, and the kind of this checksum.
-    let Some((version, rest)) = current.split_first_chunk() else { return is_wrong("current") };
-    let Some((checksum, [0])) = rest.split_first_chunk() else { return is_wrong("current") };
-    let name = format!("v{}", u64::from_le_bytes(*version));
-    match fs::read(path.join(&name)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => is_wrong(&name),
-        Err(error) => Err(Fault::Io("read", error)),
-        Ok(list) if xxh3_128(&list) == u128::from_le_bytes(*checksum) => Ok(()),
-        Ok(_) => is_wrong(&name),
-    }
-}
-
-/// Calls the tree, which panics on some damaged files.
-fn guarded<T>(call: impl FnOnce() -> lsm_tree::Result<T>) -> Result<T, Fault> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(result) => Ok(result?),
-        Err(payload) => {
-            let what = payload.downcast_ref::<String>().map(String::as_str);
-            let what = what.or_else(|| payload.downcast_ref::<&str>().copied());
-            Err(Fault::damage(format!("the tree gave up: {}", what.unwrap_or("unknown"))))
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Tree {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tree").field("files", &self.tree.table_count()).finish_non_exhaustive()
+        f.debug_struct("Tree").field("files", &self.files().count()).finish_non_exhaustive()
     }
 }

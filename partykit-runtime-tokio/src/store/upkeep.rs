@@ -1,8 +1,8 @@
 use std::{
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -10,25 +10,42 @@ use std::{
     time::Duration,
 };
 
-use super::{error::Fault, log, replay::Mark, rig, tree::Tree};
+use super::{
+    collect, error::Fault, guard::lock, log, options::StoreOptions, replay::Mark, rig, tree::Tree,
+};
 
-/// How many parts of the tree may wait for their way to a file before commits wait too.
-const WAITING: usize = 2;
+/// After how long without new files they are put in order.
+pub(super) const REST: Duration = Duration::from_secs(1);
 
-/// After how long without work the tree's past is dropped.
-const REST: Duration = Duration::from_secs(1);
+/// Commits are slowed down when so many runs of files wait to be merged, and wait at twice as many: else
+/// every read would have to look into all of them.
+const TOO_MANY: usize = 12;
 
-/// Writes the tree's files, beside the commits: a thread.
+/// By how much for each run beyond that.
+const DELAY: Duration = Duration::from_millis(1);
+
+/// Keeps the tree's files, beside the commits. One thread writes what is in memory to files, and another
+/// one merges files, so that what is in memory never waits for a long merge.
 pub(super) struct Upkeep {
+    tree: Arc<Tree>,
     marks: Option<mpsc::Sender<Mark>>,
-    thread: Option<JoinHandle<()>>,
-    state: Arc<(Mutex<State>, Condvar)>,
-    is_ending: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    is_ending: AtomicBool,
 }
 
 #[derive(Default)]
 struct State {
+    /// How many parts of memory are on their way to a file.
     waiting: usize,
+    /// There are files that were not looked at yet.
+    has_news: bool,
     has_failed: bool,
 }
 
@@ -39,39 +56,37 @@ impl Upkeep {
         log: PathBuf,
         failed: impl Fn(Fault) + Send + 'static,
     ) -> Result<Self, Fault> {
-        let (marks, todo) = mpsc::channel::<Mark>();
-        let state = Arc::new((Mutex::<State>::default(), Condvar::new()));
-        let is_ending = Arc::new(AtomicBool::new(false));
-        let (shared, ending) = (state.clone(), is_ending.clone());
-        let work = move || {
-            let mut result = merge(&tree, &ending);
-            while result.is_ok() {
-                match next(&tree, &todo) {
-                    Ok(None) => break,
-                    Ok(Some(mark)) => {
-                        result = flush(&tree, &log, mark);
-                        lock(&shared.0).waiting -= 1;
-                        shared.1.notify_all();
-                        result = result.and_then(|()| merge(&tree, &ending));
+        let (marks, todo) = mpsc::channel();
+        let shared = Arc::<Shared>::default();
+        lock(&shared.state).has_news = true;
+        // Whatever fails, the other thread must not wait for it.
+        let failed = Arc::new(Mutex::new(Some(failed)));
+        let end = {
+            let shared = shared.clone();
+            move |result: Result<(), Fault>| {
+                if let Err(fault) = result {
+                    lock(&shared.state).has_failed = true;
+                    shared.is_ending.store(true, Ordering::Release);
+                    shared.changed.notify_all();
+                    if let Some(failed) = lock(&failed).take() {
+                        failed(fault);
                     }
-                    Err(fault) => result = Err(fault),
                 }
             }
-            if let Err(fault) = result {
-                lock(&shared.0).has_failed = true;
-                shared.1.notify_all();
-                failed(fault);
-            }
         };
-        let thread = thread::Builder::new().name("partykit-files".into()).spawn(work);
-        let thread = thread.map_err(Fault::io("opened"))?;
-        Ok(Self { marks: Some(marks), thread: Some(thread), state, is_ending })
+        let mut upkeep =
+            Self { tree: tree.clone(), marks: Some(marks), threads: Vec::new(), shared };
+        let (written, shared, ended) = (tree.clone(), upkeep.shared.clone(), end.clone());
+        upkeep.spawn("partykit-files", move || ended(write(&written, &log, &todo, &shared)))?;
+        let shared = upkeep.shared.clone();
+        upkeep.spawn("partykit-merge", move || end(merge(&tree, &shared)))?;
+        Ok(upkeep)
     }
 
     /// Has a sealed part of the tree written, and then the files of the log removed that it makes
     /// superfluous.
     pub(super) fn flush(&self, mark: Mark) {
-        lock(&self.state.0).waiting += 1;
+        lock(&self.shared.state).waiting += 1;
         if let Some(marks) = &self.marks {
             // Its thread has failed if it is not there, and has said so.
             let _ = marks.send(mark);
@@ -80,54 +95,115 @@ impl Upkeep {
 
     /// Waits until there is not too much to do, or no hope.
     pub(super) fn catch_up(&self) {
-        let state = lock(&self.state.0);
-        let is_behind = |state: &mut State| state.waiting >= WAITING && !state.has_failed;
-        drop(self.state.1.wait_while(state, is_behind));
+        let state = lock(&self.shared.state);
+        let is_behind = |state: &mut State| {
+            let is_full = state.waiting >= StoreOptions::waiting();
+            (is_full || self.tree.fresh_files() >= 2 * TOO_MANY) && !state.has_failed
+        };
+        drop(self.shared.changed.wait_while(state, is_behind));
+    }
+
+    /// Lets merging gain on the commits if it is behind, little by little rather than all at once.
+    pub(super) fn slow_down(&self) {
+        let excess = self.tree.fresh_files().saturating_sub(TOO_MANY);
+        if excess > 0 {
+            thread::sleep(DELAY * excess as u32);
+        }
+    }
+
+    fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Fault> {
+        let thread = thread::Builder::new().name(name.into()).spawn(work);
+        self.threads.push(thread.map_err(Fault::io("opened"))?);
+        Ok(())
     }
 }
 
 impl Drop for Upkeep {
-    /// Ends the thread, after what it is just doing.
+    /// Ends the threads, after what they are just doing.
     fn drop(&mut self) {
-        self.is_ending.store(true, Ordering::Release);
+        {
+            let _state = lock(&self.shared.state);
+            self.shared.is_ending.store(true, Ordering::Release);
+        }
+        self.shared.changed.notify_all();
         self.marks = None;
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             // It panics nowhere; if it did, there would be nothing more to do than to end.
             let _ = thread.join();
         }
     }
 }
 
-/// Waits for something to do. After a while without, nobody looks at the tree any more as it was when its
-/// files were written last: what was kept for that goes, a part of it in memory.
-fn next(tree: &Tree, todo: &mpsc::Receiver<Mark>) -> Result<Option<Mark>, Fault> {
-    match todo.recv_timeout(REST) {
-        Ok(mark) => Ok(Some(mark)),
-        Err(mpsc::RecvTimeoutError::Disconnected) => Ok(None),
-        Err(mpsc::RecvTimeoutError::Timeout) => {
-            tree.forget()?;
-            Ok(todo.recv().ok())
-        }
+impl Shared {
+    fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Acquire)
     }
 }
 
-fn flush(tree: &Tree, log: &std::path::Path, mark: Mark) -> Result<(), Fault> {
-    rig::before_flush(log, mark.file).map_err(Fault::io("cleaned up"))?;
-    tree.flush()?;
-    log::remove(log, |file| file <= mark.file).map_err(Fault::io("cleaned up"))
-}
-
-fn merge(tree: &Tree, is_ending: &AtomicBool) -> Result<(), Fault> {
-    while !is_ending.load(Ordering::Acquire) && tree.merge()? {}
+fn write(
+    tree: &Tree,
+    log: &Path,
+    todo: &mpsc::Receiver<Mark>,
+    shared: &Shared,
+) -> Result<(), Fault> {
+    while let Ok(mark) = todo.recv() {
+        if shared.is_ending() {
+            break;
+        }
+        rig::before_flush(log, mark.file).map_err(Fault::io("cleaned up"))?;
+        tree.flush()?;
+        log::remove(log, |file| file <= mark.file).map_err(Fault::io("cleaned up"))?;
+        let mut state = lock(&shared.state);
+        state.waiting -= 1;
+        state.has_news = true;
+        drop(state);
+        shared.changed.notify_all();
+    }
     Ok(())
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// Merges files as they come. After a while without, it removes what is deleted but still takes space.
+fn merge(tree: &Tree, shared: &Shared) -> Result<(), Fault> {
+    let cleared = collect::find(&tree.files())?;
+    lock(tree.to_collect()).extend(cleared);
+    let mut is_tidy = false;
+    let mut is_seen = false;
+    loop {
+        while !shared.is_ending() && tree.merge()? {
+            shared.changed.notify_all();
+        }
+        let mut state = lock(&shared.state);
+        while !state.has_news && !shared.is_ending() {
+            if is_tidy && !is_seen {
+                state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let waited = shared.changed.wait_timeout(state, REST);
+            let (after, time) = waited.unwrap_or_else(PoisonError::into_inner);
+            state = after;
+            if time.timed_out() {
+                drop(state);
+                is_seen = tree.forget();
+                if !is_tidy {
+                    collect::tidy(tree, &|| shared.is_ending())?;
+                    is_tidy = true;
+                    is_seen = tree.forget();
+                }
+                state = lock(&shared.state);
+            }
+        }
+        state.has_news = false;
+        drop(state);
+        if shared.is_ending() {
+            return Ok(());
+        }
+        is_tidy = false;
+    }
 }
 
 impl fmt::Debug for Upkeep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upkeep").field("waiting", &lock(&self.state.0).waiting).finish()
+        let waiting = lock(&self.shared.state).waiting;
+        f.debug_struct("Upkeep").field("waiting", &waiting).finish_non_exhaustive()
     }
 }

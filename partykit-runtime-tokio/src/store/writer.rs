@@ -14,8 +14,10 @@ use super::{
     engine::{Answers, Engine},
     error::{Fault, StoreError},
     home::{Facts, Home},
+    options::StoreOptions,
     queue::{Queue, Waiting, Work},
     tree::Tree,
+    upkeep::REST,
 };
 
 /// How long what was written may not be synced, if it need not be at once.
@@ -30,6 +32,7 @@ const LONGEST_REST: Duration = Duration::from_secs(5);
 pub(super) struct Shared {
     pub(super) path: PathBuf,
     pub(super) durability: Durability,
+    pub(super) options: StoreOptions,
     pub(super) queue: Queue,
     pub(super) claims: Claims,
     pub(super) state: watch::Sender<State>,
@@ -58,8 +61,9 @@ impl Shared {
 pub(super) struct Writer {
     shared: Arc<Shared>,
     store: Store,
-    /// When to sync what was written, or to try again to open the store.
+    /// When to sync what was written, to rest, or to try again to open the store.
     until: Option<Instant>,
+    last_commit: Instant,
 }
 
 /// What the writer has.
@@ -81,7 +85,8 @@ enum Outcome {
 impl Writer {
     /// Opens what is there.
     pub(super) fn open(shared: Arc<Shared>) -> Result<Self, Fault> {
-        let mut writer = Self { shared, store: Store::Missing, until: None };
+        let (store, last_commit) = (Store::Missing, Instant::now());
+        let mut writer = Self { shared, store, until: None, last_commit };
         match Home::open(&writer.shared.path)? {
             Some(home) => writer.begin_life(home)?,
             None => writer.shared.claims.begin_life(1),
@@ -132,6 +137,7 @@ impl Writer {
             }
         }
         self.shared.queue.put_back(later.into_iter());
+        self.last_commit = Instant::now();
         let outcome = self.write(&group);
         if matches!(outcome, Outcome::Failed(_)) {
             // Before the rooms are free: whoever claims one of them now has to wait for what is found.
@@ -167,7 +173,7 @@ impl Writer {
             Store::Missing => Outcome::Answers(group.iter().map(|_| Ok(())).collect()),
             Store::Open(engine) => match engine.commit(group) {
                 Ok(answers) => {
-                    if self.until.is_none() && !engine.is_synced() {
+                    if self.until.is_none() && (!engine.is_synced() || engine.wants_rest()) {
                         self.until = Some(Instant::now() + UNSYNCED);
                     }
                     Outcome::Answers(answers)
@@ -202,7 +208,9 @@ impl Writer {
 
     fn open_engine(&self, home: Home) -> Result<Engine, (Home, Fault)> {
         let shared = self.shared.clone();
-        Engine::open(home, self.shared.durability, move |fault| shared.queue.report(fault))
+        let options = self.shared.options.clone();
+        let failed = move |fault| shared.queue.report(fault);
+        Engine::open(home, self.shared.durability, options, failed)
     }
 
     fn has_opened(&mut self, engine: Engine) {
@@ -217,7 +225,15 @@ impl Writer {
         match &mut self.store {
             Store::Missing => {}
             Store::Open(engine) => {
-                if let Err(fault) = engine.sync() {
+                let is_at_rest = self.last_commit.elapsed() >= REST;
+                let result = match engine.wants_rest() {
+                    true if is_at_rest => engine.rest(),
+                    wants_rest => {
+                        self.until = wants_rest.then(|| self.last_commit + REST);
+                        engine.sync()
+                    }
+                };
+                if let Err(fault) = result {
                     self.fail(fault);
                 }
             }

@@ -1,0 +1,103 @@
+//! Gives the disk back what is deleted, when there is time.
+//!
+//! Merging does so by itself where rows are written; but where nobody writes any more, nothing is merged.
+
+use std::{collections::BTreeSet, mem};
+
+use lsm_tree::Slice;
+
+use super::{
+    error::Fault,
+    files::Files,
+    guard::{guarded, lock},
+    keys,
+    memory::Row,
+    tree::Tree,
+};
+
+/// All files are written again when a fourth of them is deleted rows, and at least so much.
+const SHARE: u64 = 4;
+const WORTH_BYTES: u64 = 1 << 20;
+const WORTH_ROWS: u64 = 10_000;
+
+/// But only if they have no more than this: it takes seconds, and a store that is larger is written to
+/// elsewhere and merged there.
+const LARGEST: u64 = 512 << 20;
+
+/// So many removed rows in files that were not merged yet are worth a merge.
+const WORTH_MERGING: u64 = 1_000;
+
+/// How many rows of earlier generations are counted, at most, to see how much they are.
+const COUNTED: usize = 1 << 20;
+
+/// Removes what is deleted, if it is worth it.
+pub(super) fn tidy(tree: &Tree, is_ending: &dyn Fn() -> bool) -> Result<(), Fault> {
+    let rooms = mem::take(&mut *lock(tree.to_collect()));
+    let mut rest = 0;
+    let mut left = BTreeSet::new();
+    for room in rooms {
+        if is_ending() {
+            return Ok(());
+        }
+        let size = collect(tree, &room)?;
+        if size > 0 {
+            rest += size;
+            left.insert(room);
+        }
+    }
+    let files = tree.files();
+    let (size, tombstones) = (files.size(), files.tombstones());
+    let is_worth_it = rest >= WORTH_BYTES && rest.saturating_mul(SHARE) >= size
+        || tombstones >= WORTH_ROWS && tombstones.saturating_mul(SHARE) >= files.rows();
+    if is_worth_it && size <= LARGEST {
+        return tree.rewrite();
+    }
+    lock(tree.to_collect()).extend(left);
+    if files.fresh_tombstones() >= WORTH_MERGING {
+        tree.merge_when(1)?;
+    }
+    Ok(())
+}
+
+/// Removes the files that have nothing but earlier generations of a room, and says about how many bytes of
+/// them are in other files.
+fn collect(tree: &Tree, room: &[u8]) -> Result<u64, Fault> {
+    let files = tree.files();
+    let value = guarded(|| files.get(&keys::generation_of(room)))?;
+    let Some(generation) = value.and_then(|value| keys::Generation::read(&value)) else {
+        return Ok(0);
+    };
+    let (start, end) = keys::earlier(room, generation);
+    if files.size_within(&start, &end) > 0 {
+        tree.drop_within(&start, &end)?;
+    }
+    size(&tree.files(), &start, &end)
+}
+
+fn size(files: &Files, start: &[u8], end: &[u8]) -> Result<u64, Fault> {
+    use std::ops::Bound::{Excluded, Included};
+    let bounds = (Included(Slice::from(start)), Excluded(Slice::from(end)));
+    let mut size = 0;
+    for mut cursor in files.cursors(&bounds, false) {
+        for _ in 0..COUNTED {
+            let Some((key, row)) = guarded(|| cursor.next())? else { break };
+            let value = if let Row::Live(value) = row { value.len() } else { 0 };
+            size += (key.len() + value) as u64;
+        }
+    }
+    Ok(size)
+}
+
+/// The rooms that were cleared once: their earlier generations may be there still.
+pub(super) fn find(files: &Files) -> Result<BTreeSet<Vec<u8>>, Fault> {
+    use std::ops::Bound::{Excluded, Included};
+    let (start, end) = keys::generations();
+    let bounds = (Included(Slice::from(start)), Excluded(Slice::from(end)));
+    let mut rooms = BTreeSet::new();
+    for mut cursor in files.cursors(&bounds, false) {
+        while let Some((key, _)) = guarded(|| cursor.next())? {
+            rooms.extend(keys::cleared_room(&key).map(<[u8]>::to_vec));
+        }
+    }
+    Ok(rooms)
+}

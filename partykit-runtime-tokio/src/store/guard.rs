@@ -1,0 +1,22 @@
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use super::error::Fault;
+
+/// Calls the tree, which panics on some damaged files.
+pub(super) fn guarded<T>(call: impl FnOnce() -> lsm_tree::Result<T>) -> Result<T, Fault> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => Ok(result?),
+        Err(payload) => {
+            let what = payload.downcast_ref::<String>().map(String::as_str);
+            let what = what.or_else(|| payload.downcast_ref::<&str>().copied());
+            Err(Fault::damage(format!("the tree gave up: {}", what.unwrap_or("unknown"))))
+        }
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
