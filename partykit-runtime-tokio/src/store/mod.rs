@@ -9,12 +9,16 @@
 
 mod claims;
 mod collect;
+#[cfg(test)]
+mod costs;
 mod engine;
 mod error;
 #[cfg(test)]
 mod faults;
 mod files;
 mod gaps;
+#[cfg(test)]
+mod gaps_model;
 mod generations;
 mod guard;
 mod home;
@@ -22,6 +26,8 @@ mod keys;
 mod list;
 mod log;
 mod memory;
+#[cfg(test)]
+mod model;
 mod options;
 mod queue;
 mod reading;
@@ -247,12 +253,12 @@ impl Backend for DiskBackend {
         keys: &[Bytes],
     ) -> Result<Vec<Option<Bytes>>, BackendError> {
         let count = keys.len();
-        let (room, keys) = (room.clone(), keys.to_vec().into_iter());
+        let (room, keys) = (room.clone(), keys.to_vec());
         let values = self.read_rows(|snapshot| Values {
             snapshot,
             room,
             prefix: None,
-            keys,
+            keys: keys.into_iter(),
             values: Vec::with_capacity(count),
         });
         Ok(values.await?.unwrap_or_else(|| vec![None; count]))

@@ -94,7 +94,7 @@ impl Rows {
                     self.end_stretch();
                     return Ok(Step::Row(key, value));
                 }
-                Row::Dead => self.skip(key),
+                Row::Dead => self.skip(&key),
                 Row::Unseen => {}
             }
         }
@@ -139,8 +139,8 @@ impl Rows {
         *bound = Bound::Excluded(key);
     }
 
-    fn skip(&mut self, key: Slice) {
-        let gap = self.snapshot.gaps().find(&key, self.snapshot.at());
+    fn skip(&mut self, key: &Slice) {
+        let gap = self.snapshot.gaps().find(key, self.snapshot.at());
         let unknown = u32::from(gap.is_none());
         let gap = gap.unwrap_or_else(|| Gap { start: key.clone(), end: key.clone(), weight: 1 });
         let is_known = unknown == 0;
@@ -152,7 +152,7 @@ impl Rows {
             }
             self.seek();
         }
-        let end = if is_known { gap.end } else { gaps::behind(&key) };
+        let end = if is_known { gap.end } else { gaps::behind(key) };
         let stretch = self.stretch.get_or_insert_with(|| Stretch {
             first: gap.start.clone(),
             last: end.clone(),

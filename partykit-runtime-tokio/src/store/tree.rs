@@ -272,6 +272,13 @@ impl Tree {
         self.show(None)
     }
 
+    /// Holds the lock of the list of files meanwhile, as whoever syncs them does.
+    #[cfg(test)]
+    pub(super) fn while_locked(&self, during: impl FnOnce()) {
+        let _list = self.files.get_version_history_lock();
+        during();
+    }
+
     /// The files as they are now.
     pub(super) fn files(&self) -> Arc<Files> {
         lock(&self.current).view.files.clone()
