@@ -2,7 +2,8 @@ use std::{cell::Cell, time::Duration};
 
 use partykit_core::Timestamp;
 
-/// The platform's clock. It stands still while code runs, and moves when something arrives.
+/// The platform's clock. It stands still while code runs, and moves when something arrives: so it is read
+/// once for each call of the platform.
 pub(crate) struct Clock {
     /// The latest time that was seen, in milliseconds: the wall clock may be set back, this is not.
     latest: Cell<u64>,
@@ -25,7 +26,21 @@ impl Clock {
     }
 }
 
+thread_local! {
+    /// The wall clock of the current call of the platform, if somebody has read it.
+    static WALL: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// Something has arrived: the clock may have moved. Each call of the platform begins with this.
+pub(crate) fn arrive() {
+    WALL.set(None);
+}
+
 fn wall() -> u64 {
-    // Whole milliseconds, far below 2^53.
-    js_sys::Date::now() as u64
+    WALL.get().unwrap_or_else(|| {
+        // Whole milliseconds, far below 2^53.
+        let now = js_sys::Date::now() as u64;
+        WALL.set(Some(now));
+        now
+    })
 }

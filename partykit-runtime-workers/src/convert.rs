@@ -3,19 +3,20 @@
 use std::{future::poll_fn, pin::Pin};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header, request::Parts};
+use http::{HeaderMap, Method, StatusCode, Uri, header, request::Parts};
 use http_body::Body as _;
-use js_sys::{Array, Uint8Array};
+use js_sys::Uint8Array;
 use partykit_core::{
     Body, BoxError, Response,
     runtime::{answer, strip_internal},
 };
 use send_wrapper::SendWrapper;
+use serde::Serialize;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
 use crate::{
-    envelope::{self, ENVELOPE, header_value, latin1},
+    envelope::{self, ENVELOPE, from_pairs, pairs},
     js::{self, JsHeaders, JsReader, JsRequest, JsResponse, JsWriter, TransformStream},
     tasks::Tasks,
 };
@@ -104,14 +105,10 @@ pub(crate) fn to_js(tasks: &Tasks, response: Response) -> Result<JsResponse, JsV
     let (mut head, body) = response.into_parts();
     // The length of a body at hand is what it is.
     head.headers.remove(header::CONTENT_LENGTH);
-    let headers = to_js_headers(&head.headers)?;
     let status = head.status.as_u16();
-    let init = js::object(&[
-        ("status", &status.into()),
-        ("headers", headers.as_ref()),
-        // The bytes are what `Content-Encoding` says: the platform is not to encode them again.
-        ("encodeBody", &"manual".into()),
-    ]);
+    // The bytes are what `Content-Encoding` says: the platform is not to encode them again.
+    let init = Init { status, headers: pairs(&head.headers), encode_body: "manual" };
+    let init = js::parse(&init)?;
     if matches!(status, 101 | 204 | 205 | 304) {
         return JsResponse::new(&JsValue::NULL, &init);
     }
@@ -130,22 +127,20 @@ pub(crate) fn thrown(error: JsValue) -> BoxError {
     js::describe(&error).into()
 }
 
+/// All headers as one text: each that crosses by itself costs as much.
 fn headers(headers: &JsHeaders) -> Result<HeaderMap, BoxError> {
-    let mut ours = HeaderMap::new();
-    for pair in js::array_from(headers).map_err(thrown)? {
-        let pair: Array = pair.unchecked_into();
-        let text = |n| pair.get(n).as_string().unwrap_or_default();
-        ours.append(HeaderName::from_bytes(text(0).as_bytes())?, header_value(&text(1))?);
-    }
-    Ok(ours)
+    let pairs = js::array_from(headers).and_then(|pairs| js_sys::JSON::stringify(&pairs));
+    let pairs = pairs.map_err(thrown)?.as_string().unwrap_or_default();
+    from_pairs(&serde_json::from_str::<Vec<_>>(&pairs)?)
 }
 
-fn to_js_headers(headers: &HeaderMap) -> Result<JsHeaders, JsValue> {
-    let theirs = JsHeaders::new()?;
-    for (name, value) in headers {
-        theirs.append(name.as_str(), &latin1(value.as_bytes()))?;
-    }
-    Ok(theirs)
+/// How the platform is told of a response.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Init {
+    status: u16,
+    headers: Vec<(String, String)>,
+    encode_body: &'static str,
 }
 
 /// The next piece of a body, `None` after the last.

@@ -20,7 +20,7 @@ use partykit_core::{
 use wasm_bindgen::{JsCast, JsValue};
 
 use crate::{
-    Env, convert,
+    Env, clock, convert,
     envelope::{Asked, Envelope},
     js::{self, JsRequest, JsResponse},
     log,
@@ -36,6 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Answers a request that comes in from outside: what the `fetch` does that [`export!`](crate::export)
 /// makes.
 pub fn fetch(parties: &'static Parties, request: JsValue, env: JsValue) -> Promise {
+    clock::arrive();
     let env = Env::new(env);
     log::init(&env);
     let tasks = Tasks::new();

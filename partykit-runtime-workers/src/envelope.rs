@@ -49,14 +49,12 @@ pub(crate) enum Asked {
 
 impl Envelope {
     pub(crate) fn new(kind: Asked, request: &Request, chain: &Chain) -> Self {
-        let headers = request.headers().iter();
-        let headers = headers.map(|(name, value)| (name.to_string(), latin1(value.as_bytes())));
         let chain = chain.rooms().map(|room| (room.party().to_owned(), room.room().to_string()));
         Self {
             kind,
             method: request.method().to_string(),
             uri: request.uri().to_string(),
-            headers: headers.collect(),
+            headers: pairs(request.headers()),
             // They were JSON a moment ago.
             props: request.props::<Box<RawValue>>().ok().flatten(),
             page: None,
@@ -122,9 +120,7 @@ struct Reply {
 
 /// Packs the headers of an answer to a call into one.
 pub(crate) fn pack(response: &mut Response) {
-    let headers = response.headers().iter();
-    let headers = headers.map(|(name, value)| (name.to_string(), latin1(value.as_bytes())));
-    let reply = Reply { headers: headers.collect(), streams: response.body().is_stream() };
+    let reply = Reply { headers: pairs(response.headers()), streams: response.body().is_stream() };
     // Texts have no form that JSON refuses, and what is escaped is printable.
     let json = serde_json::to_string(&reply).unwrap_or_default();
     let packed = HeaderValue::try_from(utf8_percent_encode(&json, UNSAFE).to_string());
@@ -141,7 +137,14 @@ pub(crate) fn unpack(header: &str) -> Result<(HeaderMap, bool), BoxError> {
     Ok((from_pairs(&reply.headers)?, reply.streams))
 }
 
-fn from_pairs(pairs: &[(String, String)]) -> Result<HeaderMap, BoxError> {
+/// Names and values as JavaScript has them.
+pub(crate) fn pairs(headers: &HeaderMap) -> Vec<(String, String)> {
+    let headers = headers.iter();
+    headers.map(|(name, value)| (name.to_string(), latin1(value.as_bytes()))).collect()
+}
+
+/// The reverse of [`pairs`].
+pub(crate) fn from_pairs(pairs: &[(String, String)]) -> Result<HeaderMap, BoxError> {
     let mut headers = HeaderMap::with_capacity(pairs.len());
     for (name, value) in pairs {
         headers.append(HeaderName::from_bytes(name.as_bytes())?, header_value(value)?);

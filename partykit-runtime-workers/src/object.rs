@@ -23,7 +23,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use crate::{
     Env,
     backend::ObjectBackend,
-    clock::Clock,
+    clock::{self, Clock},
     convert::{self, thrown},
     envelope::{self, Asked, ENVELOPE, Envelope},
     host::ObjectHost,
@@ -73,6 +73,7 @@ impl Object {
         ctx: JsValue,
         env: JsValue,
     ) -> Result<Self, JsValue> {
+        clock::arrive();
         let env = Env::new(env);
         log::init(&env);
         let ctx: State = ctx.unchecked_into();
@@ -126,6 +127,7 @@ impl Object {
 
     /// A request of an entry or of another room.
     pub fn fetch(&self, request: JsValue) -> Promise {
+        clock::arrive();
         let inner = self.0.clone();
         let response = self.tasks().promise(async move {
             let response = match inner.answer(request.unchecked_into()).await {
@@ -142,6 +144,7 @@ impl Object {
 
     /// A connection says something.
     pub fn message(&self, ws: &JsValue, message: &JsValue) -> JsValue {
+        clock::arrive();
         let inner = &self.0;
         let Some(open) = inner.find(ws.unchecked_ref()) else { return JsValue::UNDEFINED };
         if open.socket.is_condemned() {
@@ -168,6 +171,7 @@ impl Object {
         reason: &JsValue,
         clean: &JsValue,
     ) -> JsValue {
+        clock::arrive();
         let ws: &JsWebSocket = ws.unchecked_ref();
         let code = code.as_f64().map_or(1006, |code| code as u16);
         let reason = reason.as_string().unwrap_or_default();
@@ -192,6 +196,7 @@ impl Object {
 
     /// A connection has ended badly: nothing more comes of it.
     pub fn error(&self, ws: &JsValue, error: &JsValue) -> JsValue {
+        clock::arrive();
         let inner = &self.0;
         if let Some(open) = inner.remove(ws.unchecked_ref()) {
             inner.cell.closed(&open.connection, Close::abnormal(js::describe(error)));
@@ -203,6 +208,7 @@ impl Object {
     /// The platform's alarm rings: the room's may be due. It is tried for as long as it takes, where the
     /// platform would give up.
     pub fn alarm(&self) -> Promise {
+        clock::arrive();
         let inner = self.0.clone();
         let rung = inner.cell.alarm();
         // Nobody waits for it: what this returns is pending for as long.

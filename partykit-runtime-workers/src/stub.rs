@@ -92,6 +92,9 @@ impl Stub<'_> {
         let init = if let Asked::Connect { .. } = envelope.kind {
             headers.append("upgrade", "websocket")?;
             js::object(&[("headers", headers.as_ref()), redirect])
+        } else if body.is_empty() {
+            // A body, even an empty one, is a stream that the room would have to read.
+            js::object(&[("headers", headers.as_ref()), redirect])
         } else {
             let body = Uint8Array::from(&body[..]);
             js::object(&[

@@ -12,6 +12,8 @@ use js_sys::{Function, Promise};
 use send_wrapper::SendWrapper;
 use wasm_bindgen::{JsValue, prelude::Closure};
 
+use crate::clock;
+
 /// How many times a call of the platform polls what is ready. The rest gets its turn in a moment.
 const POLLS: u32 = 256;
 
@@ -58,6 +60,7 @@ impl Tasks {
                 run: Closure::new(move |_| {
                     let me = &me;
                     if let Some(inner) = me.upgrade() {
+                        clock::arrive();
                         Self(inner).run();
                     }
                 }),

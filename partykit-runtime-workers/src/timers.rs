@@ -11,7 +11,10 @@ use std::{
 
 use wasm_bindgen::{JsCast, JsValue, prelude::Closure};
 
-use crate::{clock::Clock, js};
+use crate::{
+    clock::{self, Clock},
+    js,
+};
 
 /// The timers of one room, behind one of the platform's. That one runs only while the room
 /// [works](Timers::work): a pending timer would keep an idle object in memory, and awake on the bill.
@@ -63,6 +66,7 @@ impl Timers {
     }
 
     fn ring(&self) {
+        clock::arrive();
         self.armed.take();
         let now = self.clock.elapsed();
         let mut waiting = self.waiting.borrow_mut();

@@ -9,10 +9,10 @@ use partykit_workerd::Workerd;
 use crate::support::{project, target};
 
 /// How often the room sleeps and wakes before the first look: what is made once has been made by then.
-const WARM: u32 = 50;
+const WARM: u32 = 250;
 
 /// How often before the last.
-const LAST: u32 = 500;
+const LAST: u32 = 750;
 
 /// How many connections the room has: each is made anew at every wake.
 const CLIENTS: usize = 20;
@@ -39,7 +39,7 @@ async fn a_room_that_wakes_often_does_not_grow() {
     let mut before = None;
     for wake in 1..=LAST {
         let rooms = wake_again(&room, &mut clients[0]).await;
-        if [WARM, 200, LAST].contains(&wake) {
+        if [WARM, 500, LAST].contains(&wake) {
             let process = resident(&workerd);
             println!("after {wake} wakes: rooms {rooms} bytes, workerd {process:?} KiB");
             let (rooms_before, process_before) = *before.get_or_insert((rooms, process));

@@ -31,6 +31,12 @@ pub(crate) fn object(properties: &[(&str, &JsValue)]) -> JsValue {
     object
 }
 
+/// An object that is this as JSON.
+pub(crate) fn parse(value: &impl serde::Serialize) -> Result<JsValue, JsValue> {
+    let text = serde_json::to_string(value).map_err(|error| error.to_string())?;
+    js_sys::JSON::parse(&text)
+}
+
 /// What an exception says, for the log.
 pub(crate) fn describe(error: &JsValue) -> String {
     let text = |name| get(error, name).as_string();

@@ -17,7 +17,8 @@ fn two<'a>(target: &'a Target, mode: Mode, case: &str) -> (Room<'a>, Room<'a>) {
 pub(super) async fn a_call_is_answered(target: &Target) {
     for mode in Mode::BOTH {
         let (room, other) = two(target, mode, "call");
-        let mut client = room.connect("ada").await;
+        // Somebody is there, so that the other room stays in memory.
+        let (mut client, _bob) = (room.connect("ada").await, other.connect("bob").await);
         let answer = client.ask(call(&other, Command::Who)).await;
         assert_eq!(answer["answer"]["room"], other.id());
         let by_request = room.perform(call(&other, Command::Who)).await;

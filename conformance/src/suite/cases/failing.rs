@@ -67,6 +67,8 @@ pub(super) async fn others_are_not_touched(target: &Target) {
         let room = target.room(mode, "others");
         let other = target.room(mode, "others-of-another-room");
         let (mut ada, mut bob) = (room.connect("ada").await, room.connect("bob").await);
+        // Somebody is there, so that it stays in memory.
+        let _guest = other.connect("guest").await;
         let instance = other.instance().await;
         for _ in 0..3 {
             ada.tell(Command::Panic { put: Some("written".into()) }).await;
