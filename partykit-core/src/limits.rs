@@ -38,3 +38,6 @@ pub(crate) const START_FAILURES: u32 = 3;
 pub(crate) const START_BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// The longest such while.
 pub(crate) const START_BACKOFF: Duration = Duration::from_secs(30);
+/// How long a room stays awake that only requests have reached and that holds nothing: for the next
+/// request of the same client.
+pub(crate) const BLANK_IDLE: Duration = Duration::from_secs(2);

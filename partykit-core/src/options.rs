@@ -70,13 +70,14 @@ impl Options {
 
     /// How long a room stays awake after the last thing that happened in it. Default: 10 s.
     ///
-    /// A room that holds nothing does not stay: nobody is connected, it has never stored anything, no
-    /// task or guard keeps it awake. Anybody can bring such a room into memory with a name. It goes at
-    /// once
+    /// A room that holds nothing does not stay so long: nobody is connected, it has never stored
+    /// anything, no task or guard keeps it awake. Anybody can bring such a room into memory with a name.
+    /// It goes
     ///
-    /// * after a request, if the party [hibernates](Options::hibernate) or its server has no fields;
-    /// * in any case, while very many rooms are in memory (on Tokio a 64th of all that there may be,
-    ///   1,562 by default).
+    /// * 2 s after a request, if nobody was connected since it woke, and the party
+    ///   [hibernates](Options::hibernate) or its server has no fields;
+    /// * at once in any case, while very many rooms are in memory (on Tokio a 64th of all that there may
+    ///   be, 1,562 by default).
     #[must_use]
     pub fn hibernate_after(self, idle: Duration) -> Self {
         Self { hibernate_after: idle, ..self }

@@ -39,7 +39,7 @@ use self::{
     roster::Status,
     turn::Turn,
 };
-use crate::{Claim, Close, Connection, Epoch, Handler, Options, Refusal, fact::Fact};
+use crate::{Claim, Close, Connection, Epoch, Handler, Options, Refusal, fact::Fact, limits};
 
 /// One room.
 pub(crate) struct Machine {
@@ -482,9 +482,12 @@ impl Machine {
     /// to and that has never stored anything need not stay.
     pub(crate) fn idle_time(&self) -> Duration {
         let is_blank = self.roster.len() == 0 && self.blank_at == Some(self.gate.written());
-        match is_blank && (self.crowded || (self.stateless && !self.visited)) {
-            true => Duration::ZERO,
-            false => self.options.hibernate_after,
+        match is_blank {
+            true if self.crowded => Duration::ZERO,
+            true if self.stateless && !self.visited => {
+                self.options.hibernate_after.min(limits::BLANK_IDLE)
+            }
+            _ => self.options.hibernate_after,
         }
     }
 

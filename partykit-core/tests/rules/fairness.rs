@@ -31,34 +31,43 @@ fn a_busy_room_yields_by_time() {
     assert_eq!(queue(Duration::ZERO, 193), 3, "a clock may stand still");
 }
 
-/// What anybody can call into memory with a name goes as it came.
+/// What anybody can call into memory with a name does not stay as long as what somebody needs.
 #[test]
-fn a_room_that_a_request_woke_and_that_holds_nothing_goes_at_once() {
+fn a_room_that_a_request_woke_and_that_holds_nothing_goes_soon() {
+    const SECOND: Duration = Duration::from_secs(1);
+
     let world = World::new();
     world.party("main", |options| options.hibernate(true));
     let phase = |room: &str| world.room("main", room).stats().phase;
     for n in 0..3 {
         world.request("main", "empty", "note:here").unwrap().unwrap();
+        world.advance(SECOND);
+        assert_eq!(phase("empty"), RoomPhase::Awake, "the next request may follow");
+        world.advance(SECOND);
         assert_eq!(phase("empty"), RoomPhase::Asleep);
         assert!(world.room("main", "empty").is_vacant());
         assert_eq!(world.room("main", "empty").stats().account.sleeps, n + 1);
     }
-    assert_eq!(world.room("main", "tell").tell(told("note:here")), Ok(()));
-    world.run();
-    assert_eq!(phase("tell"), RoomPhase::Asleep);
 
     world.request("main", "stored", "put:a=1").unwrap().unwrap();
+    world.advance(9 * SECOND);
     assert_eq!(phase("stored"), RoomPhase::Awake, "it has stored something");
-    world.advance(Duration::from_secs(10));
+    world.advance(SECOND);
     world.request("main", "stored", "note:again").unwrap().unwrap();
+    world.advance(9 * SECOND);
     assert_eq!(phase("stored"), RoomPhase::Awake, "something was stored before it woke");
 
     let ada = world.connect("main", "visited", "ada");
-    assert_eq!(phase("visited"), RoomPhase::Awake);
     ada.end(Close::normal());
+    world.advance(9 * SECOND);
     assert_eq!(phase("visited"), RoomPhase::Awake, "she may come back");
-    world.advance(Duration::from_secs(10));
+    world.advance(SECOND);
     assert_eq!(phase("visited"), RoomPhase::Asleep);
+
+    world.set_crowded();
+    assert_eq!(world.room("main", "tell").tell(told("note:here")), Ok(()));
+    world.run();
+    assert_eq!(phase("tell"), RoomPhase::Asleep, "at once, among many");
 }
 
 /// A server that does not hibernate may have something in its fields: it has its time, but not among
