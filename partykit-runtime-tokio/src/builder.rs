@@ -228,8 +228,12 @@ impl Builder {
         self
     }
 
-    /// The directory in which rooms store, see [`DiskBackend`]. `.partykit` where the process is started
-    /// unless said. It is made when a room first writes, and belongs to one process at a time.
+    /// The directory in which rooms store, see [`DiskBackend`]. It belongs to one process at a time.
+    /// Default: `.partykit` where the process is started.
+    ///
+    /// It is made by [`build`](Builder::build), which fails if it cannot be made, written or locked: also
+    /// when no party ever stores anything. Parties that store nothing say
+    /// [`in_memory`](Builder::in_memory), and then run in a read-only place too.
     ///
     /// ```
     /// use partykit_core::{Body, Request, Response, Result, Room, Server};
@@ -272,8 +276,8 @@ impl Builder {
         self
     }
 
-    /// Lets rooms store in memory: nothing survives the process. For tests, and for parties that never
-    /// write.
+    /// Lets rooms store in memory: nothing survives the process, and no directory is made. For tests,
+    /// and for parties that never write.
     pub fn in_memory(self) -> Self {
         self.backend(Arc::new(MemoryBackend::default()))
     }
@@ -301,7 +305,7 @@ impl Builder {
     /// The runtime, not serving yet. Its rooms are there already, for its
     /// [handle](Runtime::handle).
     ///
-    /// Opens the [directory](Builder::data) in which rooms store, if it is there.
+    /// Opens the [directory](Builder::data) in which rooms store, and makes it if it is not there.
     ///
     /// # Errors
     ///

@@ -8,7 +8,7 @@ use crate::StoreError;
 /// use partykit_runtime_tokio::{Runtime, ServeError};
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-/// let error = Runtime::builder().serve("256.256.256.256:80").await.unwrap_err();
+/// let error = Runtime::builder().in_memory().serve("256.256.256.256:80").await.unwrap_err();
 /// assert!(matches!(error.downcast_ref(), Some(ServeError::Listen(_))));
 /// # });
 /// ```

@@ -15,7 +15,7 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> partykit_core::Result {
 //! // First, for example: PrometheusBuilder::new().install_recorder()?
-//! let runtime = Runtime::builder().party::<Chat>("chat").build()?;
+//! let runtime = Runtime::builder().party::<Chat>("chat").in_memory().build()?;
 //! # assert!(metrics::CONNECTIONS.starts_with("partykit_"));
 //! # Ok(())
 //! # }

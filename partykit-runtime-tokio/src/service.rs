@@ -36,7 +36,7 @@ use crate::{
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> partykit_core::Result {
-/// let rooms = Runtime::builder().party::<Chat>("chat").build()?;
+/// let rooms = Runtime::builder().party::<Chat>("chat").in_memory().build()?;
 /// let app: Router = Router::new()
 ///     .route("/health", get(async || "well"))
 ///     .route_service("/parties/{*rest}", rooms.service());
@@ -44,7 +44,7 @@ use crate::{
 /// let app: Router = Router::new().fallback_service(rooms.service());
 ///
 /// // Here a room is seen as /chat/lobby from inside, as /live/chat/lobby from outside.
-/// let nested = Runtime::builder().party::<Chat>("chat").prefix("").build()?;
+/// let nested = Runtime::builder().party::<Chat>("chat").prefix("").in_memory().build()?;
 /// let app: Router = Router::new().nest_service("/live", nested.service());
 /// # Ok(())
 /// # }

@@ -36,7 +36,7 @@ use crate::Listener;
 /// let config =
 ///     rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
 ///
-/// let runtime = Runtime::builder().party::<Chat>("chat").build()?;
+/// let runtime = Runtime::builder().party::<Chat>("chat").in_memory().build()?;
 /// let listener = tokio::net::TcpListener::bind("0.0.0.0:443").await?;
 /// runtime.serve_on(TlsListener::new(listener, config)).await;
 /// # Ok(())

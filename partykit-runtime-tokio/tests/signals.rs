@@ -36,7 +36,7 @@ async fn the_first_signal_lets_handlers_end_and_the_second_does_not() {
         let (e, p) = (entered.clone(), permits.clone());
         let make = move |_: &_| Busy { entered: e.clone(), permits: p.clone() };
         let addr = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let builder = Runtime::builder().party_with("busy", make);
+        let builder = Runtime::builder().party_with("busy", make).in_memory();
         let mut serving = tokio::spawn(async move { builder.serve(addr).await });
 
         let mut client = connect(addr).await;

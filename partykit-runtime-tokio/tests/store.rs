@@ -10,6 +10,8 @@ mod damage;
 mod full_disk;
 #[path = "store/limits.rs"]
 mod limits;
+#[path = "store/moved.rs"]
+mod moved;
 #[path = "store/support.rs"]
 mod support;
 #[path = "store/under_load.rs"]

@@ -28,7 +28,7 @@ async fn who_is_here(State(rooms): State<Handle>) -> String {
 
 #[tokio::main]
 async fn main() -> Result {
-    let runtime = Runtime::builder().party::<Chat>("chat").build()?;
+    let runtime = Runtime::builder().party::<Chat>("chat").in_memory().build()?;
     let rooms = runtime.handle();
     let app = Router::new()
         .route("/", get(who_is_here))

@@ -38,5 +38,10 @@ async fn main() -> Result {
         }
         async { response }
     };
-    Runtime::builder().party::<Chat>("chat").fallback(page).serve("127.0.0.1:1999").await
+    Runtime::builder()
+        .party::<Chat>("chat")
+        .in_memory()
+        .fallback(page)
+        .serve("127.0.0.1:1999")
+        .await
 }

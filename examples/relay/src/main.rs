@@ -10,5 +10,10 @@ use relay::Relay;
 async fn main() -> Result {
     panel::init_log();
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:1999".to_owned());
-    Runtime::builder().party::<Relay>("main").fallback(panel::answer).serve(address).await
+    Runtime::builder()
+        .party::<Relay>("main")
+        .in_memory()
+        .fallback(panel::answer)
+        .serve(address)
+        .await
 }

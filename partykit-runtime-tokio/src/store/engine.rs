@@ -5,8 +5,9 @@ use partykit_core::{BackendError, WakeUp};
 use super::{
     Durability,
     error::Fault,
+    guard::caught,
     home::{Facts, Home},
-    keys,
+    keys, list,
     log::{self, Head, Log},
     options::StoreOptions,
     queue::Waiting,
@@ -46,7 +47,8 @@ impl Engine {
         options: StoreOptions,
         failed: impl Fn(Fault) + Send + 'static,
     ) -> Result<Self, (Home, Fault)> {
-        match recover(&mut home, &options, failed) {
+        let opened = caught(|| recover(&mut home, &options, failed));
+        match opened {
             Ok((tree, upkeep, number)) => {
                 let record = Record::default();
                 Ok(Self { home, tree, log: None, upkeep, record, number, durability, options })
@@ -82,13 +84,26 @@ impl Engine {
         drop(before);
         if !self.record.is_empty() {
             self.write()?;
+            self.check()?;
+            if self.is_synced() {
+                self.home.acknowledge(self.number);
+            }
         }
         Ok(answers)
     }
 
     /// Makes durable what was written.
     pub(super) fn sync(&mut self) -> Result<(), Fault> {
-        self.log.as_mut().map_or(Ok(()), Log::sync).map_err(Fault::io("written"))
+        self.log.as_mut().map_or(Ok(()), Log::sync).map_err(Fault::io("written"))?;
+        self.check()?;
+        self.home.acknowledge(self.number);
+        Ok(())
+    }
+
+    /// Whether what is written can be found again: the directory and its files are where they were.
+    pub(super) fn check(&self) -> Result<(), Fault> {
+        self.home.check()?;
+        self.log.as_ref().map_or(Ok(()), |log| log.check(&self.home.log()))
     }
 
     /// Whether a [rest](Engine::rest) is worth it: there is much in memory, or a room was cleared and the
@@ -125,24 +140,31 @@ impl Engine {
     /// Gives up the tree and the log, whose state nobody knows, and keeps the directory.
     pub(super) fn into_home(self) -> Home {
         let Self { home, tree, upkeep, .. } = self;
-        drop(upkeep);
+        // What panicked once may do so again when it is dropped; the directory is kept in any case.
+        let _ = caught(|| {
+            drop(upkeep);
+            Ok(())
+        });
         // A file of the tree that nobody needs is removed when the last one lets go of it, by its name:
         // by then, a new tree could have given that name to another.
         while Arc::strong_count(&tree) > 1 {
             std::thread::park_timeout(std::time::Duration::from_millis(1));
         }
+        let _ = caught(|| {
+            drop(tree);
+            Ok(())
+        });
         home
     }
 
     fn write(&mut self) -> Result<(), Fault> {
         self.upkeep.slow_down();
-        let size = self.record.size();
         let is_full = self.tree.in_memory() >= rig::size(self.options.part());
         let mut log = match self.log.take() {
-            Some(log) if log.has_room_for(size) && !is_full => log,
-            log => self.next_log(log, size)?,
+            Some(log) if self.record.end(log.end()) <= log.length() && !is_full => log,
+            log => self.next_log(log)?,
         };
-        let record = self.record.finish(self.number + 1, log.seed());
+        let record = self.record.finish(self.number + 1, log.seed(), log.end());
         log.append(record).map_err(Fault::io("written"))?;
         if self.durability == Durability::Durable {
             log.sync().map_err(Fault::io("written"))?;
@@ -164,16 +186,17 @@ impl Engine {
     }
 
     /// Ends a file of the log, has what it holds written to the tree's files, and begins the next.
-    fn next_log(&mut self, log: Option<Log>, size: usize) -> Result<Log, Fault> {
+    fn next_log(&mut self, log: Option<Log>) -> Result<Log, Fault> {
         if let Some(log) = log {
             self.end_log(log)?;
         }
+        self.home.check()?;
         let facts = self.home.facts();
         let index = facts.newest + 1;
         let head = Head {
             index,
             first: self.number + 1,
-            length: rig::size(self.options.part()).max((log::HEAD + size) as u64),
+            length: rig::size(self.options.part()).max(self.record.end(log::HEAD as u64)),
             is_durable: self.durability == Durability::Durable,
         };
         let log =
@@ -188,6 +211,7 @@ fn recover(
     options: &StoreOptions,
     failed: impl Fn(Fault) + Send + 'static,
 ) -> Result<(Arc<Tree>, Upkeep, u64), Fault> {
+    home.reconcile()?;
     let facts = home.facts();
     let tree = Tree::open(&home.tree(), facts.has_tree, options)?;
     if !facts.has_tree {
@@ -196,17 +220,22 @@ fn recover(
     }
     let mark = tree.mark()?;
     let mut replayed = rig::Replayed::default();
-    let end = replay(&home.log(), &home.facts(), mark, |changes| {
+    let end = replay(&home.log(), &home.expected(), mark, |changes| {
         replayed.commit(changes, |changes| tree.change(changes));
     })?;
     replayed.end(|changes| tree.change(changes));
     if end != mark {
         tree.seal(end);
         tree.flush()?;
+    } else if home.log().is_dir() {
+        // The tree has it all, but a list of its files that was written just before a sync failed may not
+        // be durable.
+        list::sync_names(&home.tree()).map_err(Fault::io("written"))?;
     }
+    home.raise_newest(end.file);
     // All files: those that the tree has now, and one that was begun only, if there is one.
     log::remove(&home.log(), |_| true).map_err(Fault::io("cleaned up"))?;
-    let upkeep = Upkeep::start(tree.clone(), home.log(), failed)?;
+    let upkeep = Upkeep::start(tree.clone(), home.log(), home.place(), failed)?;
     Ok((tree, upkeep, end.number))
 }
 
@@ -251,13 +280,13 @@ fn encode_wake_up(
 ) -> Result<(), Fault> {
     let room = &commit.room;
     let time = keys::time(room);
-    let former = match before.get(&time)? {
-        Some(value) => Some(
-            keys::read_time(&value)
-                .ok_or_else(|| Fault::damage("the time of a wake-up is none"))?,
-        ),
-        None => None,
-    };
+    let former =
+        match before.get(&time)? {
+            Some(value) => Some(keys::read_time(&value).ok_or_else(|| {
+                Fault::damage("the row with the time of a wake-up cannot be read")
+            })?),
+            None => None,
+        };
     let next = match wake_up {
         WakeUp::At(at) => Some(at),
         WakeUp::Never => None,

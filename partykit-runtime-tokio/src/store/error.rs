@@ -1,4 +1,4 @@
-use std::{fmt, io, path::PathBuf};
+use std::{any::Any, fmt, io, path::PathBuf};
 
 /// Why a [`DiskBackend`](crate::DiskBackend) could not be opened.
 ///
@@ -17,7 +17,11 @@ use std::{fmt, io, path::PathBuf};
 #[non_exhaustive]
 pub enum StoreError {
     /// Another process has the store open, or another backend of this process.
-    #[error("the store in {} is in use, by another process or elsewhere in this one", path.display())]
+    #[error(
+        "the store in {} is in use, by another process or elsewhere in this one; stop that, or name \
+         another directory with `.data(..)`",
+        path.display()
+    )]
     InUse {
         /// The directory of the store.
         path: PathBuf,
@@ -59,8 +63,38 @@ pub enum StoreError {
         /// Which file, where in it, and what is wrong.
         what: String,
     },
+    /// The directory was removed, moved or replaced while this process had it open, or other files were
+    /// copied over those in it. Nothing is written to it and nobody is told that anything is stored, until
+    /// the directory is back or the server is started again.
+    #[error(
+        "the store in {} was taken away from this server: {what}; nothing is stored until it is back: \
+         stop the server, put the directory in order, and start it again",
+        path.display()
+    )]
+    Moved {
+        /// The directory of the store.
+        path: PathBuf,
+        /// What was found instead.
+        what: String,
+    },
+    /// The engine that keeps the rows has panicked. The store is opened again, which reads from disk what
+    /// it has.
+    #[error("the store in {} has failed in its engine, which panicked: {what}", path.display())]
+    Panicked {
+        /// The directory of the store.
+        path: PathBuf,
+        /// What the panic said.
+        what: String,
+    },
     /// The operating system refused: no permission, no space, no directory.
-    #[error("the store in {} cannot be {doing}: {source}", path.display())]
+    #[error(
+        "the store in {} cannot be {doing}: {source}{}", path.display(),
+        if matches!(*doing, "created" | "locked") {
+            "; name another directory with `.data(..)`, or say `.in_memory()` if nothing is to be kept"
+        } else {
+            ""
+        }
+    )]
     Io {
         /// The directory of the store.
         path: PathBuf,
@@ -76,6 +110,8 @@ pub enum StoreError {
 #[derive(Debug)]
 pub(super) enum Fault {
     Damage(String),
+    Moved(String),
+    Panic(String),
     InUse,
     Io(&'static str, io::Error),
     NewerFormat(u32),
@@ -87,6 +123,17 @@ impl Fault {
         Self::Damage(what.into())
     }
 
+    pub(super) fn moved(what: impl Into<String>) -> Self {
+        Self::Moved(what.into())
+    }
+
+    /// Of what [`std::panic::catch_unwind`] has caught.
+    pub(super) fn panic(payload: &(dyn Any + Send)) -> Self {
+        let what = payload.downcast_ref::<String>().map(String::as_str);
+        let what = what.or_else(|| payload.downcast_ref::<&str>().copied());
+        Self::Panic(what.unwrap_or("it did not say why").to_owned())
+    }
+
     /// For `map_err`: what was to be done when the operating system refused.
     pub(super) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::Io(doing, error)
@@ -96,6 +143,8 @@ impl Fault {
         let path = path.into();
         match self {
             Self::Damage(what) => StoreError::Damaged { path, what },
+            Self::Moved(what) => StoreError::Moved { path, what },
+            Self::Panic(what) => StoreError::Panicked { path, what },
             Self::InUse => StoreError::InUse { path },
             Self::Io(doing, source) => StoreError::Io { path, doing, source },
             Self::NewerFormat(found) => {
@@ -124,6 +173,8 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Damage(what) => write!(f, "damaged: {what}"),
+            Self::Moved(what) => write!(f, "taken away: {what}"),
+            Self::Panic(what) => write!(f, "its engine panicked: {what}"),
             Self::InUse => f.write_str("in use by another process"),
             Self::Io(doing, error) => write!(f, "it cannot be {doing}: {error}"),
             Self::NewerFormat(found) => write!(f, "written by a later release, in format {found}"),

@@ -17,6 +17,13 @@ pub(super) fn guarded<T>(call: impl FnOnce() -> lsm_tree::Result<T>) -> Result<T
     }
 }
 
+/// Calls what may call the tree without [`guarded`]. A panic in it is a failure of the store, which is then
+/// opened again, as after an error.
+pub(super) fn caught<T>(call: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    let done = catch_unwind(AssertUnwindSafe(call));
+    done.unwrap_or_else(|payload| Err(Fault::panic(&*payload)))
+}
+
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,12 +1,16 @@
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::error::Fault;
+use super::{
+    error::Fault,
+    place::{Identity, Place},
+};
 
 /// The format of stores that this release writes, and the newest that it reads.
 ///
@@ -23,16 +27,21 @@ const FIRST_WORDS: &str = "partykit store, format ";
 /// their own.
 ///
 /// ```text
-/// lock    held by the process that has the store open
 /// store   this record, as text, replaced whole
 /// log/    the commits since the tree's files were last written, one file after another
 /// tree/   all else
+/// lock    locked instead of the directory, where directories cannot be
 /// ```
 #[derive(Debug)]
 pub(super) struct Home {
-    path: PathBuf,
+    place: Arc<Place>,
     facts: Facts,
-    _lock: File,
+    /// The file `store`, as it was when it was last read or written.
+    seen: Identity,
+    /// Whether the file `store` may differ from `facts`, because writing it failed.
+    is_unsure: bool,
+    /// The number of the last commit that somebody was told is durable. What is read must reach to it.
+    acknowledged: u64,
 }
 
 /// What the file `store` says.
@@ -52,73 +61,107 @@ pub(super) struct Facts {
 }
 
 impl Home {
-    /// Opens and locks what is there; `None` if there is no store.
-    pub(super) fn open(path: &Path) -> Result<Option<Self>, Fault> {
+    /// Locks the directory and reads what is there. Makes both if there is nothing yet.
+    pub(super) fn open(path: &Path) -> Result<Self, Fault> {
         let path = std::path::absolute(path).map_err(Fault::io("found"))?;
-        match fs::read_dir(&path) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Fault::Io("opened", error)),
-        }
+        let place = Arc::new(Place::open(&path)?);
         let exists = |name| path.join(name).try_exists().map_err(Fault::io("read"));
         if !exists(STORE)? {
-            return match exists(TREE)? || exists(LOG)? {
-                true => Err(Fault::damage(format!("the file `{STORE}` is missing"))),
-                false => Ok(None),
-            };
+            if exists(TREE)? || exists(LOG)? {
+                return Err(Fault::damage(format!("the file `{STORE}` is missing")));
+            }
+            let mut secret = [0; 8];
+            getrandom::fill(&mut secret)
+                .map_err(|error| Fault::Io("created", io::Error::other(error.to_string())))?;
+            let secret = u64::from_le_bytes(secret);
+            let facts = Facts { secret, ..Facts::default() };
+            replace(&path, facts).map_err(Fault::io("created"))?;
         }
-        let lock = lock(&path)?;
-        let text = fs::read(path.join(STORE)).map_err(Fault::io("read"))?;
-        Ok(Some(Self { facts: Facts::parse(&text)?, path, _lock: lock }))
-    }
-
-    /// Makes the directory, and a store in it that has nothing yet.
-    pub(super) fn create(path: &Path) -> Result<Self, Fault> {
-        let path = std::path::absolute(path).map_err(Fault::io("found"))?;
-        create_dir(&path).map_err(Fault::io("created"))?;
-        let lock = lock(&path)?;
-        if path.join(STORE).try_exists().map_err(Fault::io("read"))? {
-            // Another process made it just now.
-            return Err(Fault::InUse);
-        }
-        let mut secret = [0; 8];
-        getrandom::fill(&mut secret)
-            .map_err(|error| Fault::Io("created", io::Error::other(error.to_string())))?;
-        let secret = u64::from_le_bytes(secret);
-        let mut home = Self { path, facts: Facts::default(), _lock: lock };
-        home.write(Facts { secret, ..Facts::default() })?;
-        Ok(home)
+        let (facts, seen) = read(&path)?;
+        Ok(Self { place, facts, seen, is_unsure: false, acknowledged: facts.number })
     }
 
     pub(super) fn facts(&self) -> Facts {
         self.facts
     }
 
-    /// Replaces the facts, durably.
+    /// Replaces the facts, durably. After an error nobody knows which ones the disk has, and
+    /// [`Home::reconcile`] finds out.
     pub(super) fn write(&mut self, facts: Facts) -> Result<(), Fault> {
-        let (new, path) = (self.path.join("store.new"), self.path.join(STORE));
-        let replace = || {
-            let mut file = File::create(&new)?;
-            file.write_all(facts.print().as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&new, &path)?;
-            sync_dir(&self.path)
-        };
-        replace().map_err(Fault::io("written"))?;
+        self.check()?;
+        self.is_unsure = true;
+        replace(self.path(), facts).map_err(Fault::io("written"))?;
+        self.seen = Identity::of(&self.path().join(STORE))?;
         self.facts = facts;
+        self.is_unsure = false;
         Ok(())
     }
 
+    /// Takes over what the disk has, whatever failed before, and makes it durable. Only what this process
+    /// has written can be there.
+    pub(super) fn reconcile(&mut self) -> Result<(), Fault> {
+        self.place.check()?;
+        let (found, seen) = read(self.path())?;
+        let known = self.facts;
+        if (found.secret, found.incarnation) != (known.secret, known.incarnation)
+            || found.newest < known.newest
+            || (known.has_tree && !found.has_tree)
+        {
+            return Err(Fault::moved(
+                "the files in it are those of another store or an older copy",
+            ));
+        }
+        (self.facts, self.seen) = (found, seen);
+        if self.is_unsure { self.write(found) } else { Ok(()) }
+    }
+
+    /// Whether the directory and the file `store` are still those that this process has opened and
+    /// written.
+    pub(super) fn check(&self) -> Result<(), Fault> {
+        self.place.check()?;
+        if self.is_unsure {
+            return Ok(());
+        }
+        match fs::metadata(self.path().join(STORE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(Fault::moved(format!("the file `{STORE}` is gone")))
+            }
+            Err(error) => Err(Fault::Io("checked", error)),
+            Ok(_) if Identity::of(&self.path().join(STORE))? == self.seen => Ok(()),
+            Ok(_) => Err(Fault::moved(format!("the file `{STORE}` was changed by somebody else"))),
+        }
+    }
+
+    /// Somebody is told that this commit is durable.
+    pub(super) fn acknowledge(&mut self, number: u64) {
+        self.acknowledged = self.acknowledged.max(number);
+    }
+
+    /// What has to be found in log and tree: the facts on disk, and what was acknowledged since.
+    pub(super) fn expected(&self) -> Facts {
+        Facts { number: self.facts.number.max(self.acknowledged), ..self.facts }
+    }
+
+    /// The tree has all up to this file of the log, which may be newer than what the disk knows of it.
+    pub(super) fn raise_newest(&mut self, file: u64) {
+        self.facts.newest = self.facts.newest.max(file);
+    }
+
+    /// The directory, for those who write to it beside the commits.
+    pub(super) fn place(&self) -> Arc<Place> {
+        self.place.clone()
+    }
+
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        self.place.path()
     }
 
     pub(super) fn tree(&self) -> PathBuf {
-        self.path.join(TREE)
+        self.path().join(TREE)
     }
 
     pub(super) fn log(&self) -> PathBuf {
-        self.path.join(LOG)
+        self.path().join(LOG)
     }
 }
 
@@ -170,40 +213,32 @@ impl Facts {
     }
 }
 
-/// Makes a directory and those above it that are missing, durably.
-pub(super) fn create_dir(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    if let Some(above) = path.parent() {
-        create_dir(above)?;
-        match fs::create_dir(path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => sync_dir(above)?,
+/// Writes the file `store`, durably.
+fn replace(home: &Path, facts: Facts) -> io::Result<()> {
+    let new = home.join("store.new");
+    let mut file = File::create(&new)?;
+    file.write_all(facts.print().as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, home.join(STORE))?;
+    sync_dir(home)
+}
+
+fn read(home: &Path) -> Result<(Facts, Identity), Fault> {
+    let path = home.join(STORE);
+    let seen = match fs::metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Fault::damage(format!("the file `{STORE}` is missing")));
         }
-    }
-    sync_dir(path)
+        Err(error) => return Err(Fault::Io("read", error)),
+        Ok(_) => Identity::of(&path)?,
+    };
+    let text = fs::read(&path).map_err(Fault::io("read"))?;
+    Ok((Facts::parse(&text)?, seen))
 }
 
 /// Makes durable which files a directory has. On Windows, directories cannot be synced, and need not.
 pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
-}
-
-fn lock(home: &Path) -> Result<File, Fault> {
-    let mut options = OpenOptions::new();
-    let file = options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(home.join(LOCK))
-        .map_err(Fault::io("locked"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Fault::InUse),
-        Err(TryLockError::Error(error)) => Err(Fault::Io("locked", error)),
-    }
 }
 
 #[cfg(test)]
@@ -221,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flipped_bit_or_a_missing_byte_is_damage_or_a_newer_format() {
+    fn a_flipped_bit_or_a_missing_byte_is_damage_or_another_format() {
         let text = FACTS.print();
         for bit in 0..text.len() * 8 {
             let mut bytes = text.clone().into_bytes();

@@ -2,7 +2,13 @@ use std::{fs, io, path::Path};
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::error::Fault;
+use super::{error::Fault, home::sync_dir};
+
+/// Makes durable which files the tree has.
+pub(super) fn sync_names(path: &Path) -> io::Result<()> {
+    sync_dir(&path.join("tables"))?;
+    sync_dir(path)
+}
 
 /// Checks the list of the tree's files, which the tree itself does not: a wrong one would hide rows.
 pub(super) fn check_list_of_files(path: &Path, must_exist: bool) -> Result<(), Fault> {

@@ -7,13 +7,15 @@ use std::{
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
-    home::{create_dir, sync_dir},
+    error::Fault,
+    home::sync_dir,
+    place::{Identity, create_dir},
     rig,
 };
 
 /// What a file begins with.
 pub(super) const HEAD: usize = 48;
-const MAGIC: [u8; 8] = *b"PKLOG 1\n";
+const MAGIC: [u8; 8] = *b"PKLOG 2\n";
 
 /// A file of the log, being written.
 ///
@@ -72,8 +74,13 @@ impl Log {
         self.seed
     }
 
-    pub(super) fn has_room_for(&self, bytes: usize) -> bool {
-        self.written + bytes as u64 <= self.head.length
+    /// Where the last record ends.
+    pub(super) fn end(&self) -> u64 {
+        self.written
+    }
+
+    pub(super) fn length(&self) -> u64 {
+        self.head.length
     }
 
     /// After an error the file must not be written any more: nobody knows how far it got.
@@ -100,13 +107,33 @@ impl Log {
         Ok(())
     }
 
+    /// Whether the file is still in this directory, and as long as it was made: a file that somebody has
+    /// removed or replaced can be written without an error, and nothing of it is found later.
+    pub(super) fn check(&self, dir: &Path) -> Result<(), Fault> {
+        let (path, name) = (path(dir, self.head.index), format!("log/{:016}", self.head.index));
+        let ours = self.file.metadata().map_err(Fault::io("checked"))?;
+        match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(Fault::moved(format!("the file `{name}` is gone")))
+            }
+            Err(error) => Err(Fault::Io("checked", error)),
+            Ok(found)
+                if Identity::from(&found).is_same_file(Identity::from(&ours))
+                    && found.len() == self.head.length =>
+            {
+                Ok(())
+            }
+            Ok(_) => Err(Fault::moved(format!("the file `{name}` was replaced"))),
+        }
+    }
+
     pub(super) fn is_synced(&self) -> bool {
         self.is_synced
     }
 }
 
 impl Head {
-    fn print(self, seed: u64) -> [u8; HEAD] {
+    pub(super) fn print(self, seed: u64) -> [u8; HEAD] {
         let mut bytes = [0; HEAD];
         let fields = [self.index, self.first, self.length, self.is_durable.into()];
         bytes[..8].copy_from_slice(&MAGIC);

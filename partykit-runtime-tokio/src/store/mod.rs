@@ -29,6 +29,7 @@ mod memory;
 #[cfg(test)]
 mod model;
 mod options;
+mod place;
 mod queue;
 mod reading;
 mod record;
@@ -39,6 +40,7 @@ pub mod rig;
 #[path = "rig_off.rs"]
 mod rig;
 mod rows;
+mod sectors;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -94,15 +96,22 @@ pub enum Durability {
 /// Keeps all rows of all rooms in one directory: the [`Backend`] of a self-hosted runtime, and its
 /// default.
 ///
-/// Clones share one store. The directory is made with the first write, and a store that was never
-/// written is none. It belongs to one process at a time.
+/// Clones share one store. The directory is made when the store is opened, so that a place that cannot be
+/// used is known at the start. It belongs to one process at a time, whatever is deleted in it: on Unix the
+/// directory itself is locked, elsewhere a file `lock` in it.
 ///
 /// A commit is durable when it is answered, unless the store was opened [`Relaxed`](Durability::Relaxed).
 /// Those that wait at the same time are written as one, and synced once.
 ///
 /// When a write fails, because the disk is full for example, all commits that wait fail with it, and
-/// the store is opened anew, which tells what it has; until that succeeds, it is tried again, after
-/// 100 ms at first and every 5 s at last, and everything else is refused with the cause.
+/// the store is opened again, which tells what it has; until that succeeds, it is tried again, after
+/// 100 ms at first and every 5 s at last, and everything else is refused with the cause. A panic of the
+/// engine counts as such a failure.
+///
+/// When the directory is removed, moved or replaced, or other files are copied over those in it, commits
+/// and reads are refused with [`StoreError::Moved`] before the next commit is answered, or within a second
+/// when nobody writes. Nothing is written to what is there instead, and the directory is not made again.
+/// When it comes back as it was, the store goes on.
 ///
 /// # What it costs
 ///
@@ -119,7 +128,7 @@ pub enum Durability {
 /// # let directory = tempfile::tempdir()?;
 /// let path = directory.path().join("data");
 /// let backend = DiskBackend::open(&path, Durability::Durable)?;
-/// assert!(!path.exists(), "nothing is written yet");
+/// assert!(path.exists(), "a place that cannot be used is known at once");
 ///
 /// let room = RoomAddress::new("chat", RoomId::new("lobby")?);
 /// let claim = backend.claim(&room).await?;
@@ -175,7 +184,7 @@ impl DiskBackend {
             options,
             queue: queue::Queue::default(),
             claims: claims::Claims::default(),
-            state: watch::Sender::new(State::Missing),
+            state: watch::Sender::new(State::Recovering),
         });
         let writer = Writer::open(shared.clone()).map_err(|fault| fault.at(&shared.path))?;
         let thread = thread::Builder::new().name("partykit-store".into());
@@ -200,11 +209,10 @@ impl DiskBackend {
         let _ = states.wait_for(|state| matches!(state, State::Closed)).await;
     }
 
-    /// The tree, as soon as the store is open; `None` if there is none yet.
-    async fn tree(&self) -> Result<Option<Arc<Tree>>, BackendError> {
+    /// The tree, as soon as the store is open.
+    async fn tree(&self) -> Result<Arc<Tree>, BackendError> {
         let settled = |state: &State| match state {
-            State::Missing => Some(Ok(None)),
-            State::Open(tree) => Some(Ok(Some(tree.clone()))),
+            State::Open(tree) => Some(Ok(tree.clone())),
             State::Recovering => None,
             State::Failed(cause) => Some(Err(BackendError::Failed(cause.clone().into()))),
             State::Closed => Some(Err(BackendError::Failed("the store is closed".into()))),
@@ -216,19 +224,19 @@ impl DiskBackend {
         let mut states = self.0.shared.state.subscribe();
         let state = states.wait_for(|state| settled(state).is_some()).await;
         let state = state.map_err(|error| BackendError::Failed(error.into()))?;
-        settled(&state).unwrap_or(Ok(None))
+        settled(&state).unwrap_or_else(|| Err(BackendError::Failed("the store is closed".into())))
     }
 
     async fn read_rows<R: Read>(
         &self,
         read: impl FnOnce(Snapshot) -> R,
-    ) -> Result<Option<R::Rows>, BackendError> {
-        let Some(tree) = self.tree().await? else { return Ok(None) };
+    ) -> Result<R::Rows, BackendError> {
+        let tree = self.tree().await?;
         let shared = &self.0.shared;
         let read = read(tree.snapshot());
         drop(tree);
         let rows = self.0.readers.read(read).await;
-        rows.map(Some).map_err(|fault| shared.failed(fault))
+        rows.map_err(|fault| shared.failed(fault))
     }
 }
 
@@ -261,7 +269,7 @@ impl Backend for DiskBackend {
             keys: keys.into_iter(),
             values: Vec::with_capacity(count),
         });
-        Ok(values.await?.unwrap_or_else(|| vec![None; count]))
+        values.await
     }
 
     async fn scan(
@@ -282,7 +290,7 @@ impl Backend for DiskBackend {
             limit,
             found: Vec::new(),
         });
-        Ok(rows.await?.unwrap_or_default())
+        rows.await
     }
 
     async fn commit(
@@ -321,7 +329,7 @@ impl Backend for DiskBackend {
             };
             WakeUps { wakes, limit, found: Vec::new() }
         });
-        Ok(found.await?.unwrap_or_default())
+        found.await
     }
 
     fn release(&self, room: &RoomAddress, epoch: Epoch) {
@@ -411,7 +419,9 @@ impl Read for WakeUps {
         let is_done = match self.wakes.step()? {
             Step::Row(key, _) => {
                 let wake = keys::read_wake(&key);
-                self.found.push(wake.ok_or_else(|| Fault::damage("a wake-up is none"))?);
+                self.found.push(wake.ok_or_else(|| {
+                    Fault::damage("a row of the index of wake-ups cannot be read")
+                })?);
                 self.found.len() == self.limit
             }
             Step::Nothing => false,

@@ -1,22 +1,20 @@
-//! What one group of commits is in the log: a head, the changes, a tail.
+//! What one group of commits is in the log: a head, and the changes.
 //!
 //! ```text
-//! head     24 bytes   length of the changes (u64), number (u64), checksum of these two (u64)
+//! head     24 bytes   length of the changes (u64), number (u64), checksum of these two (7 bytes), MARK
 //! changes             each: 0 = removed or 1 = put (u8), length of the key (u16),
 //!                     length of the value (u32), the key, the value
-//! tail     16 bytes   checksum of the changes (u64), END (u64)
 //! ```
 //!
 //! Numbers are little-endian; checksums are XXH3 with a seed, the number of the file, so that what is
-//! left of another file does not pass. `END` has no zero byte: a record whose last byte is zero was not
-//! written to its end.
+//! left of another file does not pass. In the file a record is cut into [`sectors`], each with a stamp.
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-pub(super) const HEAD: usize = 24;
-pub(super) const TAIL: usize = 16;
+use super::sectors;
 
-const END: [u8; 8] = *b"\xDDstored\xDD";
+pub(super) const HEAD: usize = 24;
+
 const REMOVED: u8 = 0;
 const PUT: u8 = 1;
 
@@ -24,6 +22,8 @@ const PUT: u8 = 1;
 #[derive(Debug, Default)]
 pub(super) struct Record {
     bytes: Vec<u8>,
+    /// The same as it lies in the file.
+    stamped: Vec<u8>,
 }
 
 /// One row that changes: its key, and its value unless it is removed.
@@ -38,6 +38,8 @@ impl Record {
         self.bytes.clear();
         self.bytes.shrink_to(KEPT);
         self.bytes.resize(HEAD, 0);
+        self.stamped.clear();
+        self.stamped.shrink_to(KEPT);
     }
 
     /// A key is shorter than 64 KiB and a value than 4 GiB: the caller has seen to it.
@@ -62,27 +64,29 @@ impl Record {
         self.bytes.truncate(point);
     }
 
-    /// The bytes of the whole record, once it is finished.
-    pub(super) fn size(&self) -> usize {
-        self.bytes.len() + TAIL
+    /// Where the record ends in a file of the log whose last one ends at `at`.
+    pub(super) fn end(&self, at: u64) -> u64 {
+        let begin = sectors::begin(at as usize, HEAD);
+        sectors::end(begin, self.bytes.len()) as u64
     }
 
-    pub(super) fn finish(&mut self, number: u64, seed: u64) -> &[u8] {
-        let changes = &self.bytes[HEAD..];
-        let checksum = xxh3_64_with_seed(changes, seed);
-        let length = changes.len() as u64;
+    /// What is to be written to a file of the log whose last record ends at `at`.
+    pub(super) fn finish(&mut self, number: u64, seed: u64, at: u64) -> &[u8] {
+        let length = (self.bytes.len() - HEAD) as u64;
         self.bytes[..8].copy_from_slice(&length.to_le_bytes());
         self.bytes[8..16].copy_from_slice(&number.to_le_bytes());
-        let of_head = xxh3_64_with_seed(&self.bytes[..16], seed);
-        self.bytes[16..HEAD].copy_from_slice(&of_head.to_le_bytes());
-        self.bytes.extend(checksum.to_le_bytes());
-        self.bytes.extend(END);
-        &self.bytes
+        let of_head = sectors::seal(xxh3_64_with_seed(&self.bytes[..16], seed));
+        self.bytes[16..HEAD].copy_from_slice(&of_head);
+        let at = at as usize;
+        let begin = sectors::begin(at, HEAD);
+        self.stamped.clear();
+        self.stamped.resize(begin - at, 0);
+        sectors::write(&self.bytes, begin, number, seed, &mut self.stamped);
+        &self.stamped
     }
 
-    /// The changes of a record that is finished.
     pub(super) fn changes(&self) -> impl Iterator<Item = Change<'_>> {
-        Changes(&self.bytes[HEAD..self.bytes.len() - TAIL]).map_while(Result::ok)
+        Changes(&self.bytes[HEAD..]).map_while(Result::ok)
     }
 
     fn push(&mut self, kind: u8, key: &[u8], value: &[u8]) {
@@ -101,22 +105,16 @@ pub(super) struct Head {
     pub(super) number: u64,
 }
 
-/// Reads a head; `None` if it is none.
+/// Reads a head; `None` if it is not as it was written.
 pub(super) fn read_head(bytes: &[u8], seed: u64) -> Option<Head> {
     let (fields, rest) = bytes.split_at_checked(16)?;
-    let checksum = u64::from_le_bytes(*rest.first_chunk()?);
     let length = u64::from_le_bytes(*fields.first_chunk()?);
     let number = u64::from_le_bytes(*fields.last_chunk()?);
-    (xxh3_64_with_seed(fields, seed) == checksum).then_some(Head { length, number })
+    let is_right = rest == sectors::seal(xxh3_64_with_seed(fields, seed));
+    is_right.then_some(Head { length, number })
 }
 
-/// Whether `tail` is the one of these changes.
-pub(super) fn is_whole(changes: &[u8], tail: &[u8], seed: u64) -> bool {
-    let checksum = xxh3_64_with_seed(changes, seed).to_le_bytes();
-    tail.len() == TAIL && tail[..8] == checksum && tail[8..] == END
-}
-
-/// The changes of a record that was read; `Err` where they are none.
+/// The changes of a record that was read; `Err` where they cannot be read.
 #[derive(Debug)]
 pub(super) struct Changes<'a>(pub(super) &'a [u8]);
 

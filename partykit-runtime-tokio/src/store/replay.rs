@@ -5,6 +5,7 @@ use super::{
     home::Facts,
     log::{self, Head},
     record::{self, Change, Changes},
+    sectors::{self, Piece, SECTOR},
 };
 
 /// How much of the log the tree's files hold: the commits up to a number, which is all that the files
@@ -15,14 +16,11 @@ pub(super) struct Mark {
     pub(super) file: u64,
 }
 
-/// What disks write whole, or not at all.
-const SECTOR: usize = 512;
-
 /// Gives `apply` every commit in the log that the tree's files lack, in order, and says up to where
 /// commits reach.
 ///
-/// The last record may be missing its end, or a part: whoever waited for it was never told that it was
-/// stored. Anything else that is not as it was written is an error.
+/// The last record may lack sectors that were never written: nobody was told that it is stored. Anything
+/// else that is not as it was written is an error. See [`sectors`] for how the two are told apart.
 pub(super) fn replay(
     dir: &Path,
     facts: &Facts,
@@ -89,79 +87,95 @@ impl Reader<'_> {
             let what = format!("{} bytes long instead of {}", self.bytes.len(), head.length);
             return Err(self.name.damage(&what));
         }
-        let mut at = log::HEAD;
         let used = used(self.bytes);
+        let mut at = sectors::begin(log::HEAD, record::HEAD);
         while at < used {
-            match self.record(at, number + 1)? {
-                Ok(changes) => {
-                    let end = changes.end;
-                    self.apply(changes, apply)?;
+            match self.record(at, number + 1, used, head.is_durable)? {
+                Some((changes, end)) => {
+                    self.apply(at, &changes, apply)?;
                     number += 1;
-                    at = end + record::TAIL;
+                    at = sectors::begin(end, record::HEAD);
                 }
-                Err(extent) => {
-                    let is_torn = is_newest && self.is_torn(extent, number + 1, head.is_durable);
-                    return if is_torn { Ok(number) } else { Err(self.name.damage_at(at)) };
-                }
+                None if is_newest => return Ok(number),
+                None => return Err(self.name.damage_at(at)),
             }
         }
         Ok(number)
     }
 
-    /// Where the changes of the record are that begins here; or, inside, where it is broken.
-    fn record(&self, at: usize, number: u64) -> Result<Result<Range<usize>, Range<usize>>, Fault> {
-        let begin = at + record::HEAD;
-        let Some(head) = self.bytes.get(at..begin).and_then(|h| record::read_head(h, self.seed))
-        else {
-            return Ok(Err(at..begin.min(self.bytes.len())));
-        };
-        let length = usize::try_from(head.length).unwrap_or(usize::MAX);
-        let end = begin.saturating_add(length);
-        let behind = end.saturating_add(record::TAIL);
-        if head.number != number || behind > self.bytes.len() {
-            return Err(self.name.damage_at(at));
+    /// The changes of the record that begins here, and where it ends; `None` if it was not written to
+    /// its end.
+    fn record(
+        &self,
+        at: usize,
+        number: u64,
+        used: usize,
+        is_durable: bool,
+    ) -> Result<Option<(Vec<u8>, usize)>, Fault> {
+        let damaged = || self.name.damage_at(at);
+        let head = self.bytes.get(at..at + record::HEAD).ok_or_else(damaged)?;
+        if head.last() == Some(&0) {
+            let is_torn = !is_durable || self.has_no_other(at, number, used);
+            return if is_torn { Ok(None) } else { Err(damaged()) };
         }
-        let is_whole =
-            record::is_whole(&self.bytes[begin..end], &self.bytes[end..behind], self.seed);
-        Ok(if is_whole { Ok(begin..end) } else { Err(at..behind) })
+        let head = record::read_head(head, self.seed).ok_or_else(damaged)?;
+        let length = usize::try_from(head.length).ok();
+        let length = length.filter(|length| *length <= self.bytes.len()).ok_or_else(damaged)?;
+        let length = record::HEAD + length;
+        let end = sectors::end(at, length);
+        if head.number != number || end > self.bytes.len() {
+            return Err(damaged());
+        }
+        let (mut bytes, mut is_finished) = (Vec::with_capacity(length), true);
+        for piece in sectors::pieces(at, length) {
+            match sectors::judge(self.bytes, piece.clone(), number, self.seed) {
+                Piece::Whole => bytes.extend(&self.bytes[piece.start..piece.end - sectors::STAMP]),
+                Piece::Unfinished => is_finished = false,
+                Piece::Changed => return Err(self.name.damage_at(piece.start)),
+            }
+        }
+        if is_finished {
+            bytes.drain(..record::HEAD);
+            return Ok(Some((bytes, end)));
+        }
+        // The next record is written when this one is synced; so if it is there, this one was.
+        if is_durable && used > end { Err(damaged()) } else { Ok(None) }
+    }
+
+    /// Whether all that follows a head that was not written to its end can be of the same record: then no
+    /// record was written behind it.
+    fn has_no_other(&self, at: usize, number: u64, used: usize) -> bool {
+        let is_zero = |range: Range<usize>| self.bytes[range].iter().all(|byte| *byte == 0);
+        let next = (at / SECTOR + 1) * SECTOR;
+        let is_whole = |piece: Range<usize>| {
+            sectors::judge(self.bytes, piece, number, self.seed) == Piece::Whole
+        };
+        let may_be = |begin: usize| {
+            let end = (begin + SECTOR).min(self.bytes.len());
+            match used <= end {
+                false => is_zero(begin..end) || is_whole(begin..end),
+                // The last piece, whole; or cut short, and then it has no mark at its end.
+                true => self.bytes[used - 1] != sectors::MARK || is_whole(begin..used),
+            }
+        };
+        let behind_head = (at + record::HEAD).min(used)..next.min(used).max(at);
+        (behind_head.is_empty() || is_zero(behind_head)) && (next..used).step_by(SECTOR).all(may_be)
     }
 
     fn apply(
         &self,
-        changes: Range<usize>,
+        at: usize,
+        changes: &[u8],
         apply: &mut impl FnMut(&mut dyn Iterator<Item = Change<'_>>),
     ) -> Result<(), Fault> {
-        let at = changes.start;
         let mut are_whole = true;
-        let mut changes = Changes(&self.bytes[changes]).map_while(|change| {
+        let mut changes = Changes(changes).map_while(|change| {
             are_whole &= change.is_ok();
             change.ok()
         });
         apply(&mut changes);
         drop(changes);
         if are_whole { Ok(()) } else { Err(self.name.damage_at(at)) }
-    }
-
-    /// Whether what is wrong here is what a crash leaves when it comes before a record was synced: its
-    /// end is missing, or one of its sectors. A record that is complete but wrong was changed later.
-    fn is_torn(&self, extent: Range<usize>, number: u64, is_durable: bool) -> bool {
-        let is_zero = |range: Range<usize>| self.bytes[range].iter().all(|byte| *byte == 0);
-        let used = used(self.bytes);
-        let lacks_end = used < extent.end;
-        let mut sectors = (extent.start..extent.end).scan(extent.start, |at, _| {
-            let begin = *at;
-            *at = ((begin / SECTOR + 1) * SECTOR).min(self.bytes.len());
-            (begin < extent.end).then_some(begin..*at)
-        });
-        let mut lacks_sector = || sectors.any(is_zero);
-        // The next record is written when this one is synced; so if it is there, this one was.
-        let has_next = || {
-            let end = (used + record::HEAD).min(self.bytes.len());
-            self.bytes[extent.start..end].windows(record::HEAD).any(|window| {
-                record::read_head(window, self.seed).is_some_and(|head| head.number > number)
-            })
-        };
-        (lacks_end || lacks_sector()) && !(is_durable && has_next())
     }
 }
 
@@ -173,4 +187,126 @@ fn used(bytes: &[u8]) -> usize {
     let begin = last * chunk.len();
     let part = &bytes[begin..bytes.len().min(begin + chunk.len())];
     begin + part.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{super::record::Record, *};
+
+    const SEED: u64 = 77;
+    const LENGTH: usize = 16 << 10;
+
+    /// A file with records of these values, and where each record begins and ends in it.
+    fn file(values: &[Vec<u8>], is_durable: bool) -> (Vec<u8>, Vec<Range<usize>>) {
+        let head = Head { index: 1, first: 1, length: LENGTH as u64, is_durable };
+        let mut bytes = head.print(SEED).to_vec();
+        let mut places = Vec::new();
+        let mut record = Record::default();
+        for (n, value) in values.iter().enumerate() {
+            record.clear();
+            record.put(b"key", value);
+            let at = bytes.len();
+            bytes.extend(record.finish(n as u64 + 1, SEED, at as u64));
+            places.push(sectors::begin(at, record::HEAD)..bytes.len());
+        }
+        assert!(bytes.len() <= LENGTH);
+        bytes.resize(LENGTH, 0);
+        (bytes, places)
+    }
+
+    /// The values that are found.
+    fn read(bytes: &[u8]) -> Result<Vec<Vec<u8>>, Fault> {
+        let mut found = Vec::new();
+        let reader = Reader { name: Name { index: 1 }, bytes, seed: SEED };
+        reader.read(0, true, &mut |changes: &mut dyn Iterator<Item = Change<'_>>| {
+            found.extend(changes.map(|(_, value)| value.unwrap().to_vec()));
+        })?;
+        Ok(found)
+    }
+
+    /// Values with areas of zeros as long as some sectors.
+    fn value() -> impl Strategy<Value = Vec<u8>> {
+        let part = prop_oneof![
+            (0_usize..1600).prop_map(|length| vec![0; length]),
+            prop::collection::vec(any::<u8>(), 0..700),
+        ];
+        prop::collection::vec(part, 1..4).prop_map(|parts| parts.concat())
+    }
+
+    #[test]
+    fn each_flipped_bit_of_the_last_record_is_damage_although_it_has_sectors_of_zeros() {
+        for value in [vec![0; 1700], vec![0; 3], [vec![1; 200], vec![0; 1100]].concat()] {
+            let (bytes, places) = file(&[vec![5; 300], value], true);
+            for bit in places[1].start * 8..places[1].end * 8 {
+                let mut bytes = bytes.clone();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                assert!(matches!(read(&bytes), Err(Fault::Damage(_))), "bit {bit}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_flipped_bit_of_what_was_acknowledged_is_damage(
+            values in prop::collection::vec(value(), 1..4),
+            is_durable in any::<bool>(),
+            flips in prop::collection::vec(any::<prop::sample::Index>(), 24),
+        ) {
+            let (bytes, places) = file(&values, is_durable);
+            prop_assert_eq!(&read(&bytes).unwrap(), &values);
+            for (n, flip) in flips.iter().enumerate() {
+                // Most of them in the last record.
+                let place = if n % 3 == 0 { flip.get(&places) } else { places.last().unwrap() };
+                let bit = place.start * 8 + flip.index(place.len() * 8);
+                let mut bytes = bytes.clone();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                prop_assert!(matches!(read(&bytes), Err(Fault::Damage(_))), "bit {}", bit);
+            }
+        }
+
+        #[test]
+        fn any_sectors_of_a_last_record_that_was_not_synced_may_be_lost(
+            values in prop::collection::vec(value(), 1..4),
+            is_durable in any::<bool>(),
+            lost in any::<u64>(),
+            first in 0_usize..64,
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let (whole, places) = file(&values, is_durable);
+            let last = places.last().unwrap().clone();
+            let sectors: Vec<_> = (last.start / SECTOR..last.end.div_ceil(SECTOR)).collect();
+            let mut bytes = whole.clone();
+            // Any of them, and one in any case; the beginning of the first one is another record's.
+            for (n, sector) in sectors.iter().enumerate() {
+                if lost >> (n % 64) & 1 == 1 || n == first % sectors.len() {
+                    let begin = last.start.max(sector * SECTOR);
+                    bytes[begin..last.end.min((sector + 1) * SECTOR)].fill(0);
+                }
+            }
+            let before = &values[..values.len() - 1];
+            prop_assert_eq!(&read(&bytes).unwrap()[..], before);
+
+            // Or written up to anywhere only.
+            let mut bytes = whole;
+            bytes[last.start + cut.index(last.len())..last.end].fill(0);
+            prop_assert_eq!(&read(&bytes).unwrap()[..], before);
+        }
+
+        #[test]
+        fn a_sector_that_is_lost_before_the_next_record_is_damage(
+            values in prop::collection::vec(value(), 2..4),
+            at in any::<prop::sample::Index>(),
+        ) {
+            let (mut bytes, places) = file(&values, true);
+            let (lost, next) = (&places[places.len() - 2], places.last().unwrap());
+            let sector = lost.start / SECTOR + at.index(lost.end.div_ceil(SECTOR) - lost.start / SECTOR);
+            let begin = lost.start.max(sector * SECTOR);
+            let end = lost.end.min((sector + 1) * SECTOR);
+            prop_assume!(end <= next.start);
+            bytes[begin..end].fill(0);
+            prop_assert!(matches!(read(&bytes), Err(Fault::Damage(_))));
+        }
+    }
 }

@@ -182,7 +182,9 @@ impl Tree {
     pub(super) fn mark(self: &Arc<Self>) -> Result<Mark, Fault> {
         let Some(value) = self.snapshot().get(keys::MARK)? else { return Ok(Mark::default()) };
         let (number, file) = value.split_first_chunk().unwrap_or((&[0; 8], &[]));
-        let file = file.try_into().map_err(|_| Fault::damage("the tree's mark is none"))?;
+        let file = file.try_into().map_err(|_| {
+            Fault::damage("the row that says how much of the log the tree has cannot be read")
+        })?;
         Ok(Mark { number: u64::from_le_bytes(*number), file: u64::from_le_bytes(file) })
     }
 

@@ -11,7 +11,15 @@ use std::{
 };
 
 use super::{
-    collect, error::Fault, guard::lock, log, options::StoreOptions, replay::Mark, rig, tree::Tree,
+    collect,
+    error::Fault,
+    guard::{caught, lock},
+    log,
+    options::StoreOptions,
+    place::Place,
+    replay::Mark,
+    rig,
+    tree::Tree,
 };
 
 /// After how long without new files they are put in order.
@@ -54,6 +62,7 @@ impl Upkeep {
     pub(super) fn start(
         tree: Arc<Tree>,
         log: PathBuf,
+        place: Arc<Place>,
         failed: impl Fn(Fault) + Send + 'static,
     ) -> Result<Self, Fault> {
         let (marks, todo) = mpsc::channel();
@@ -76,10 +85,13 @@ impl Upkeep {
         };
         let mut upkeep =
             Self { tree: tree.clone(), marks: Some(marks), threads: Vec::new(), shared };
+        let merged = place.clone();
         let (written, shared, ended) = (tree.clone(), upkeep.shared.clone(), end.clone());
-        upkeep.spawn("partykit-files", move || ended(write(&written, &log, &todo, &shared)))?;
+        upkeep.spawn("partykit-files", move || {
+            ended(caught(|| write(&written, &log, &place, &todo, &shared)));
+        })?;
         let shared = upkeep.shared.clone();
-        upkeep.spawn("partykit-merge", move || end(merge(&tree, &shared)))?;
+        upkeep.spawn("partykit-merge", move || end(caught(|| merge(&tree, &merged, &shared))))?;
         Ok(upkeep)
     }
 
@@ -143,6 +155,7 @@ impl Shared {
 fn write(
     tree: &Tree,
     log: &Path,
+    place: &Place,
     todo: &mpsc::Receiver<Mark>,
     shared: &Shared,
 ) -> Result<(), Fault> {
@@ -150,6 +163,8 @@ fn write(
         if shared.is_ending() {
             break;
         }
+        // The engine writes by path: not into another directory that is in this one's place.
+        place.check()?;
         rig::before_flush(log, mark.file).map_err(Fault::io("cleaned up"))?;
         tree.flush()?;
         log::remove(log, |file| file <= mark.file).map_err(Fault::io("cleaned up"))?;
@@ -163,13 +178,17 @@ fn write(
 }
 
 /// Merges files as they come. After a while without, it removes what is deleted but still takes space.
-fn merge(tree: &Tree, shared: &Shared) -> Result<(), Fault> {
+fn merge(tree: &Tree, place: &Place, shared: &Shared) -> Result<(), Fault> {
     let cleared = collect::find(&tree.files())?;
     lock(tree.to_collect()).extend(cleared);
     let mut is_tidy = false;
     let mut is_seen = false;
     loop {
-        while !shared.is_ending() && tree.merge()? {
+        while !shared.is_ending() {
+            place.check()?;
+            if !tree.merge()? {
+                break;
+            }
             shared.changed.notify_all();
         }
         let mut state = lock(&shared.state);

@@ -1,4 +1,5 @@
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -13,6 +14,7 @@ use super::{
     claims::{Claims, Turn},
     engine::{Answers, Engine},
     error::{Fault, StoreError},
+    guard::caught,
     home::{Facts, Home},
     options::StoreOptions,
     queue::{Queue, Waiting, Work},
@@ -26,6 +28,9 @@ const UNSYNCED: Duration = Duration::from_secs(1);
 /// How long a store that has failed rests before the next try to open it; doubled after each.
 const FIRST_REST: Duration = Duration::from_millis(100);
 const LONGEST_REST: Duration = Duration::from_secs(5);
+
+/// How often the directory is looked at while nobody writes. Who writes looks before each answer.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What the writer and those who ask it have in common.
 #[derive(Debug)]
@@ -41,8 +46,6 @@ pub(super) struct Shared {
 /// Whether there is something to read.
 #[derive(Clone, Debug)]
 pub(super) enum State {
-    /// Nothing was ever written.
-    Missing,
     Open(Arc<Tree>),
     /// It has failed just now, and is being opened anew.
     Recovering,
@@ -64,13 +67,20 @@ pub(super) struct Writer {
     /// When to sync what was written, to rest, or to try again to open the store.
     until: Option<Instant>,
     last_commit: Instant,
+    /// When to look next whether the directory is still there.
+    look: Instant,
 }
 
 /// What the writer has.
 enum Store {
-    Missing,
+    /// Only while it passes from one to the other.
+    Nothing,
     Open(Box<Engine>),
-    Failed { home: Home, cause: Arc<StoreError>, rest: Duration },
+    Failed {
+        home: Home,
+        cause: Arc<StoreError>,
+        rest: Duration,
+    },
 }
 
 /// What became of a group of commits.
@@ -83,44 +93,59 @@ enum Outcome {
 }
 
 impl Writer {
-    /// Opens what is there.
+    /// Opens what is there, or makes it.
     pub(super) fn open(shared: Arc<Shared>) -> Result<Self, Fault> {
-        let (store, last_commit) = (Store::Missing, Instant::now());
-        let mut writer = Self { shared, store, until: None, last_commit };
-        match Home::open(&writer.shared.path)? {
-            Some(home) => writer.begin_life(home)?,
-            None => writer.shared.claims.begin_life(1),
-        }
+        let home = Home::open(&shared.path)?;
+        let now = Instant::now();
+        let mut writer =
+            Self { shared, store: Store::Nothing, until: None, last_commit: now, look: now };
+        writer.begin_life(home)?;
         Ok(writer)
     }
 
     /// Writes until the queue is closed.
     pub(super) fn run(mut self) {
-        // Also when it panics, which nothing here does by intent: nobody may wait for it then.
+        // However it ends, nobody may wait for it then.
         let _end = End(self.shared.clone());
         loop {
-            if self.until.is_some_and(|until| until <= Instant::now()) {
-                self.wake();
-            }
-            match self.shared.queue.next(self.until) {
-                Work::Commits(commits) => self.commit(commits),
-                Work::Fault(fault) => self.fail(fault),
-                Work::Nothing => {}
-                Work::End => break,
+            let turn = catch_unwind(AssertUnwindSafe(|| self.turn()));
+            match turn {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(payload) => {
+                    self.shared.state.send_replace(State::Recovering);
+                    self.shared.claims.end();
+                    self.fail(Fault::panic(&*payload));
+                }
             }
         }
         self.shared.state.send_replace(State::Recovering);
         let result = match self.store {
-            Store::Open(engine) => engine.close(),
-            Store::Missing => Ok(()),
-            Store::Failed { home, .. } => {
-                drop(home);
-                Ok(())
-            }
+            Store::Open(engine) => caught(|| engine.close()),
+            Store::Nothing | Store::Failed { .. } => Ok(()),
         };
         if let Err(fault) = result {
             error!("{}", fault.at(&self.shared.path));
         }
+    }
+
+    /// Does what there is to do; `false` when the queue is closed.
+    fn turn(&mut self) -> bool {
+        let now = Instant::now();
+        if self.until.is_some_and(|until| until <= now) {
+            self.wake();
+        }
+        if self.look <= now {
+            self.look();
+        }
+        let until = self.until.map_or(self.look, |until| until.min(self.look));
+        match self.shared.queue.next(Some(until)) {
+            Work::Commits(commits) => self.commit(commits),
+            Work::Fault(fault) => self.fail(fault),
+            Work::Nothing => {}
+            Work::End => return false,
+        }
+        true
     }
 
     fn commit(&mut self, commits: Vec<Waiting>) {
@@ -138,7 +163,8 @@ impl Writer {
         }
         self.shared.queue.put_back(later.into_iter());
         self.last_commit = Instant::now();
-        let outcome = self.write(&group);
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.write(&group)));
+        let outcome = outcome.unwrap_or_else(|payload| Outcome::Failed(Fault::panic(&*payload)));
         if matches!(outcome, Outcome::Failed(_)) {
             // Before the rooms are free: whoever claims one of them now has to wait for what is found.
             self.shared.state.send_replace(State::Recovering);
@@ -163,14 +189,8 @@ impl Writer {
     }
 
     fn write(&mut self, group: &[Waiting]) -> Outcome {
-        if let Store::Missing = self.store
-            && group.iter().any(|commit| !commit.batch.is_empty())
-            && let Err(fault) = self.create()
-        {
-            return Outcome::Refused(Arc::new(fault.at(&self.shared.path)));
-        }
         match &mut self.store {
-            Store::Missing => Outcome::Answers(group.iter().map(|_| Ok(())).collect()),
+            Store::Nothing => Outcome::Failed(Fault::damage("it is not open")),
             Store::Open(engine) => match engine.commit(group) {
                 Ok(answers) => {
                     if self.until.is_none() && (!engine.is_synced() || engine.wants_rest()) {
@@ -182,18 +202,6 @@ impl Writer {
             },
             Store::Failed { cause, .. } => Outcome::Refused(cause.clone()),
         }
-    }
-
-    /// Makes the store, for its first commit.
-    fn create(&mut self) -> Result<(), Fault> {
-        let path = &self.shared.path;
-        let home = match Home::open(path)? {
-            Some(home) => home,
-            None => Home::create(path)?,
-        };
-        self.begin_life(home)?;
-        info!("rooms are stored in {}", self.shared.path.display());
-        Ok(())
     }
 
     fn begin_life(&mut self, mut home: Home) -> Result<(), Fault> {
@@ -223,14 +231,14 @@ impl Writer {
     fn wake(&mut self) {
         self.until = None;
         match &mut self.store {
-            Store::Missing => {}
+            Store::Nothing => {}
             Store::Open(engine) => {
                 let is_at_rest = self.last_commit.elapsed() >= REST;
                 let result = match engine.wants_rest() {
-                    true if is_at_rest => engine.rest(),
+                    true if is_at_rest => caught(|| engine.rest()),
                     wants_rest => {
                         self.until = wants_rest.then(|| self.last_commit + REST);
-                        engine.sync()
+                        caught(|| engine.sync())
                     }
                 };
                 if let Err(fault) = result {
@@ -244,6 +252,16 @@ impl Writer {
         }
     }
 
+    /// Says at once when the directory was taken away, also while nobody writes.
+    fn look(&mut self) {
+        self.look = Instant::now() + LOOK;
+        if let Store::Open(engine) = &self.store
+            && let Err(fault) = engine.check()
+        {
+            self.fail(fault);
+        }
+    }
+
     fn fail(&mut self, fault: Fault) {
         if let Store::Open(_) = self.store {
             self.shared.state.send_replace(State::Recovering);
@@ -253,10 +271,10 @@ impl Writer {
 
     /// Opens the store anew, or rests until the next try.
     fn recover(&mut self, cause: &StoreError) {
-        let (home, rest) = match std::mem::replace(&mut self.store, Store::Missing) {
-            Store::Missing => return,
+        let (home, rest) = match std::mem::replace(&mut self.store, Store::Nothing) {
+            Store::Nothing => return,
             Store::Open(engine) => {
-                error!("{cause}; it is opened anew");
+                error!("{cause}; it is opened again");
                 (engine.into_home(), FIRST_REST)
             }
             Store::Failed { home, rest, .. } => (home, (rest * 2).min(LONGEST_REST)),
@@ -270,7 +288,7 @@ impl Writer {
             }
             Err((home, fault)) => {
                 let cause = Arc::new(fault.at(&self.shared.path));
-                error!("{cause}; it is tried again in {rest:?}");
+                error!("{cause}; the next try is in {rest:?}");
                 self.shared.state.send_replace(State::Failed(cause.clone()));
                 self.store = Store::Failed { home, cause, rest };
                 self.until = Some(Instant::now() + rest);

@@ -39,7 +39,7 @@ async fn a_relay_relays() {
 
 /// The last lines of a `main` as users write it.
 async fn main_of(addr: &str) -> Result {
-    Runtime::builder().party::<Relay>("main").serve(addr).await
+    Runtime::builder().party::<Relay>("main").in_memory().serve(addr).await
 }
 
 #[tokio::test]

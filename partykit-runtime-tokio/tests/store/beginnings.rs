@@ -14,10 +14,11 @@ use partykit_runtime_tokio::{DiskBackend, Durability, Runtime, ServeError, Store
 use super::support::{address, directory, open, puts, rows, write};
 
 #[tokio::test]
-async fn nothing_is_made_before_the_first_write() {
+async fn the_directory_is_made_when_it_is_opened() {
     let directory = directory();
     let path = directory.path().join("not/yet/there");
     let store = open(&path);
+    assert!(path.join("store").exists());
     let room = address("a");
     let claim = store.claim(&room).await.unwrap();
     assert!(claim.empty);
@@ -26,11 +27,9 @@ async fn nothing_is_made_before_the_first_write() {
     assert_eq!(store.wake_ups(None, 9).await.unwrap(), []);
     store.commit(&room, claim.epoch, Batch::default()).await.unwrap();
     store.close().await;
-    assert!(!directory.path().join("not").exists());
 
     let store = open(&path);
     write(&store, &room, puts([("k", "v")])).await.unwrap();
-    assert!(path.join("store").exists());
     drop(store);
     assert_eq!(rows(&open(&path), &room).await.unwrap(), [("k".into(), "v".into())]);
 }
@@ -60,7 +59,7 @@ async fn a_runtime_stores_in_its_directory() {
         let runtime = builder.durability(durability).build().unwrap();
         let handle = runtime.handle();
         for (method, adds) in [("GET", 0), ("PUT", 1), ("PUT", 1), ("GET", 0)] {
-            assert_eq!(path.exists(), expected > 0, "with the first write, not before");
+            assert!(path.exists());
             expected += adds;
             let request = http::Request::builder().method(method).body(Body::empty()).unwrap();
             let answer = handle.request("visits", "page", request).await.unwrap();
@@ -84,19 +83,18 @@ async fn a_runtime_says_which_directory_it_cannot_use() {
     assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
 }
 
+/// What can be known at the start is said at the start: the place, what is wrong, and what to do.
 #[tokio::test]
-async fn a_directory_that_cannot_be_made_fails_the_commit_and_can_be_made_later() {
+async fn a_place_that_cannot_be_used_is_known_at_the_start() {
     let directory = directory();
-    // Nothing is there when the store is opened, and a file is in the way when it is written.
-    let in_the_way = directory.path().join("data");
-    let store = open(in_the_way.join("store"));
-    fs::write(&in_the_way, "").unwrap();
-    let error = write(&store, &address("a"), puts([("k", "1")])).await.unwrap_err();
-    assert!(error.to_string().contains(in_the_way.to_str().unwrap()), "{error}");
-    assert_eq!(rows(&store, &address("a")).await.unwrap(), []);
-    fs::remove_file(&in_the_way).unwrap();
-    write(&store, &address("a"), puts([("k", "2")])).await.unwrap();
-    assert_eq!(rows(&store, &address("a")).await.unwrap(), [("k".into(), "2".into())]);
+    let file = directory.path().join("file");
+    fs::write(&file, "kept").unwrap();
+    for path in [file.clone(), file.join("below")] {
+        let error = DiskBackend::open(&path, Durability::Durable).unwrap_err().to_string();
+        assert!(error.contains(path.to_str().unwrap()), "{error}");
+        assert!(error.contains(".data(..)") && error.contains(".in_memory()"), "{error}");
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), "kept");
 }
 
 /// As root, permissions hold nobody back: there is nothing to see then, and the directory that is
@@ -111,7 +109,7 @@ async fn a_directory_without_permission_is_an_error() {
     let store = open(&path);
     write(&store, &address("a"), puts([("k", "1")])).await.unwrap();
     drop(store);
-    for part in ["lock", "store", "."] {
+    for part in ["store", "."] {
         let part = path.join(part);
         let before = fs::metadata(&part).unwrap().permissions();
         fs::set_permissions(&part, fs::Permissions::from_mode(0o000)).unwrap();
@@ -184,18 +182,36 @@ fn one_store_is_open_once() {
     open(directory.path());
 }
 
-/// Two that begin at the same time, before there is a directory: one makes it, the other is told.
+/// Two that begin before there is a directory: one makes it, the other one does not start.
 #[tokio::test]
 async fn one_of_two_makes_the_store() {
     let directory = directory();
     let path = directory.path().join("data");
-    let (one, other) = (open(&path), open(&path));
+    let one = open(&path);
+    let error = DiskBackend::open(&path, Durability::Durable).unwrap_err();
+    assert!(matches!(error, StoreError::InUse { .. }), "{error}");
     write(&one, &address("a"), puts([("k", "one")])).await.unwrap();
-    let error = write(&other, &address("a"), puts([("k", "other")])).await.unwrap_err();
-    assert!(error.to_string().contains("in use"), "{error}");
     drop(one);
+    let other = open(&path);
     write(&other, &address("b"), puts([("k", "other")])).await.unwrap();
     assert_eq!(rows(&other, &address("a")).await.unwrap(), [("k".into(), "one".into())]);
+}
+
+/// Many at once, none of which finds a directory: exactly one gets it.
+#[test]
+fn one_of_many_at_once_makes_the_store() {
+    for _ in 0..10 {
+        let directory = directory();
+        let path = directory.path().join("data");
+        let opened: Vec<_> = std::thread::scope(|scope| {
+            let open = || DiskBackend::open(&path, Durability::Durable);
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(opened.iter().filter(|it| it.is_ok()).count(), 1, "{opened:?}");
+        let in_use = |it: &&Result<_, _>| matches!(it, Err(StoreError::InUse { .. }));
+        assert_eq!(opened.iter().filter(in_use).count(), 7, "{opened:?}");
+    }
 }
 
 const CHILD: &str = "STORE_OF_THE_OTHER_PROCESS";
@@ -216,7 +232,6 @@ fn holds_a_store_for_the_test_below() {
 async fn a_second_process_is_told_and_the_first_ones_death_is_no_obstacle() {
     let directory = directory();
     let path = directory.path().join("data");
-    let early = open(&path);
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "beginnings::holds_a_store_for_the_test_below", "--nocapture"])
         .env(CHILD, &path)
@@ -230,8 +245,6 @@ async fn a_second_process_is_told_and_the_first_ones_death_is_no_obstacle() {
     let error = DiskBackend::open(&path, Durability::Durable).unwrap_err();
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
     assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
-    let error = write(&early, &address("b"), puts([("k", "ours")])).await.unwrap_err();
-    assert!(error.to_string().contains("in use"), "{error}");
 
     child.kill().unwrap();
     child.wait().unwrap();
