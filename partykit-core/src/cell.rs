@@ -62,8 +62,10 @@ struct State {
     next_connection: u64,
     /// Who waits for space in the mailbox, if anybody has to.
     space: Option<Box<Space>>,
-    /// Whoever waits for the room to sleep, or for a commit.
+    /// Whoever waits for the room to sleep, for a commit, or for what was said to leave.
     watchers: Vec<Waker>,
+    /// The driver lets leave what was said.
+    flushing: bool,
     tasks: HashMap<u64, AbortHandle>,
 }
 
@@ -76,6 +78,7 @@ impl RoomCell {
             next_connection: 0,
             space: None,
             watchers: Vec::new(),
+            flushing: false,
             tasks: HashMap::new(),
         };
         Arc::new(Self { address, host, state: WakeOnce::new(state) })
@@ -441,6 +444,18 @@ impl RoomCell {
         });
     }
 
+    /// Ready when all has left the room that was said in it, but what waits for a commit.
+    pub(crate) fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if !state.flushing && !state.machine.is_unflushed() {
+            return Poll::Ready(());
+        }
+        if !state.watchers.iter().any(|known| known.will_wake(cx.waker())) {
+            state.watchers.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
     /// For the driver: takes outputs up to the next one that it has to act on by itself, and leaves its
     /// waker. Returns the time at which it wants to be called again, and how instances came and went.
     pub(crate) fn take_outputs(
@@ -448,8 +463,15 @@ impl RoomCell {
         waker: &Waker,
         into: &mut Vec<Output>,
     ) -> (Option<Duration>, Vec<Fact>) {
-        self.state.take(waker, |state| {
+        let (taken, wakers) = self.state.take(waker, |state| {
+            // What was taken last has left.
+            let wakers = if mem::take(&mut state.flushing) {
+                mem::take(&mut state.watchers)
+            } else {
+                Vec::new()
+            };
             while let Some(output) = state.machine.poll() {
+                state.flushing |= matches!(output, Output::Flush);
                 let stop =
                     matches!(output, Output::Run(_) | Output::Cancel(_) | Output::DropInstance);
                 into.push(output);
@@ -457,8 +479,10 @@ impl RoomCell {
                     break;
                 }
             }
-            (state.machine.deadline(), state.machine.take_facts())
-        })
+            ((state.machine.deadline(), state.machine.take_facts()), wakers)
+        });
+        wakers.into_iter().for_each(Waker::wake);
+        taken
     }
 
     /// For the driver: ends it if there is nothing left to do. Nobody else can start one in between.

@@ -1,7 +1,9 @@
 use std::{
     fmt,
+    future::{Future, poll_fn},
     hash::{Hash, Hasher},
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    task::ready,
 };
 
 use bytes::Bytes;
@@ -146,15 +148,67 @@ impl Connection {
         let _ = self.write_state(None);
     }
 
-    /// Sends a message. To a connection that is closed or closing it does nothing; one that reads too
-    /// slowly is the runtime's business.
+    /// Sends a message. To a connection that is closed or closing it does nothing.
     ///
     /// After a write of the handler, or of an earlier one that is not durable yet, the message waits
     /// until it is.
+    ///
+    /// A client that reads gets all of it, however slow it is. One that does not read is closed by the
+    /// runtime after a while. A handler may say [64 MiB](crate::Options::max_held) at once. For more, see
+    /// [`Connection::drained`].
     pub fn send(&self, message: impl Into<Message>) {
         if let Some(room) = self.room() {
             room.send_to(self, Arc::new(Outgoing::new(message.into())));
         }
+    }
+
+    /// How many bytes wait for the client: at its socket, and of what the running handler has said
+    /// since its last `await`. What waits for a commit does not count. Neither does what the operating
+    /// system and the network hold.
+    ///
+    /// On Workers only the second part is known: the platform does not tell how much waits at a socket.
+    pub fn buffered(&self) -> usize {
+        let unsent = self.room().map_or(0, |room| room.machine(|machine| machine.unsent_to(self)));
+        unsent + self.socket().queued()
+    }
+
+    /// Waits until at most `at_most` bytes wait for the client, as [`Connection::buffered`] counts them,
+    /// or until the connection is closed. For those who send more than should wait in memory.
+    ///
+    /// What waits for a commit is not waited for: in a handler that has written,
+    /// [`Storage::sync`](crate::Storage::sync) first. In `on_connect`, what is said to the connection that
+    /// is connecting leaves only after the handler. While a handler waits, its time limit goes on and
+    /// the room takes no other event. A task does not hold the room up:
+    ///
+    /// ```
+    /// use partykit_core::{Connection, Message, Result, Room, Server};
+    ///
+    /// struct Library;
+    ///
+    /// impl Server for Library {
+    ///     async fn on_message(&mut self, room: &Room, reader: &Connection, _: Message) -> Result {
+    ///         let reader = reader.clone();
+    ///         room.spawn("a long book", async move {
+    ///             for page in 0..10_000 {
+    ///                 reader.send(format!("page {page}"));
+    ///                 reader.drained(64 << 10).await;
+    ///             }
+    ///         });
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// On Workers it waits until the platform has what was said, and no longer: the platform does not
+    /// tell how much waits at a socket.
+    pub fn drained(&self, at_most: usize) -> impl Future<Output = ()> + Send + use<> {
+        let connection = self.clone();
+        poll_fn(move |cx| {
+            if let Some(room) = connection.room() {
+                ready!(room.poll_flushed(cx));
+            }
+            connection.socket().poll_drained(at_most, cx)
+        })
     }
 
     /// Closes the connection, behind what was sent to it. From now on it is not listed and takes no

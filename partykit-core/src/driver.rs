@@ -144,12 +144,23 @@ async fn run_turn<S: Server>(
     // Drops what the handler held, as a part of its turn: it may still say something.
     let dropped =
         scope::enter(&**cell, turn_id, || catch_unwind(AssertUnwindSafe(|| future.set(None))));
+    let (limit, overflow) =
+        cell.machine(|machine| (machine.options().handler_timeout, machine.overflow()));
     let failure = match (ended, dropped) {
         (_, Err(payload)) => Failure::Panic(panic_message(payload)),
+        (Err(CancelReason::CommitFailed(id)), Ok(())) => {
+            let failure = Failure::Commit("an earlier commit of the room failed".to_owned());
+            handled(true);
+            return Err(Failed { failure, id });
+        }
+        // Whatever else became of it: what it said then is lost.
+        (_, Ok(())) if overflow.is_some() => {
+            let (bytes, limit) = overflow.unwrap_or_default();
+            Failure::SaidTooMuch { bytes, limit }
+        }
         (Ok(Ok(answer)), Ok(())) => {
             let took = handled(false);
             let now = begun + took;
-            let limit = cell.machine(|machine| machine.options().handler_timeout);
             if took > limit {
                 warn!(%handler, "ran for {took:?} without an await at which it could have been cancelled");
                 cell.machine(Machine::overran);
@@ -163,10 +174,8 @@ async fn run_turn<S: Server>(
         }
         (Ok(Err(failure)), Ok(())) => failure,
         (Err(CancelReason::Timeout(limit)), Ok(())) => Failure::Timeout(limit),
-        (Err(CancelReason::CommitFailed(id)), Ok(())) => {
-            let failure = Failure::Commit("an earlier commit of the room failed".to_owned());
-            handled(true);
-            return Err(Failed { failure, id });
+        (Err(CancelReason::SaidTooMuch { bytes, limit }), Ok(())) => {
+            Failure::SaidTooMuch { bytes, limit }
         }
     };
     handled(true);
@@ -183,6 +192,10 @@ async fn perform<S: Server>(
     job: Job,
 ) -> Result<Answer, Failure> {
     let handle = async {
+        // The time that it waits counts as the handler's.
+        if let Some(relief) = room.cell().host().relief() {
+            relief.await;
+        }
         let server = instance.get_or_insert_with(|| make(room.room_id()));
         turn(server, room, job).await
     };

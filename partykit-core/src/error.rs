@@ -140,6 +140,7 @@ impl HandlerError {
             Failure::Panic(_) => FailureKind::Panic,
             Failure::Timeout(_) => FailureKind::Timeout,
             Failure::Commit(_) => FailureKind::Commit,
+            Failure::SaidTooMuch { .. } => FailureKind::SaidTooMuch,
         }
     }
 
@@ -183,6 +184,8 @@ pub enum FailureKind {
     Error,
     /// It panicked.
     Panic,
+    /// It said more than may wait in a room, see [`Options::max_held`](crate::Options::max_held).
+    SaidTooMuch,
     /// It ran into [`Options::handler_timeout`](crate::Options::handler_timeout) or
     /// [`Options::connect_timeout`](crate::Options::connect_timeout).
     Timeout,
@@ -195,6 +198,7 @@ pub(crate) enum Failure {
     Panic(String),
     Timeout(Duration),
     Commit(String),
+    SaidTooMuch { bytes: usize, limit: usize },
 }
 
 impl fmt::Display for Failure {
@@ -204,6 +208,11 @@ impl fmt::Display for Failure {
             Self::Panic(message) => write!(f, "panicked: {message}"),
             Self::Timeout(limit) => write!(f, "was cancelled after {limit:?}"),
             Self::Commit(error) => write!(f, "was rolled back, the commit failed: {error}"),
+            Self::SaidTooMuch { bytes, limit } => write!(
+                f,
+                "said too much at once: {bytes} bytes would wait to leave the room, and at most \
+                 {limit} may (Options::max_held). Wait in between: connection.drained(..).await"
+            ),
         }
     }
 }

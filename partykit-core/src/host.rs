@@ -1,4 +1,9 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
@@ -92,6 +97,13 @@ pub trait Host: Send + Sync + 'static {
         let _ = (room, at);
     }
 
+    /// Whether a room is to wait before it runs its next handler, and for what: the runtime has no
+    /// memory left for what rooms say. The time counts as the handler's, so a runtime must let the room
+    /// go on after a while. `None` unless implemented: rooms go on at once.
+    fn relief(&self) -> Option<BoxFuture<'static, ()>> {
+        None
+    }
+
     /// Something happened to a room that may be worth counting. Called as it happens, from anywhere,
     /// while the caller may hold locks: it must return at once, and not come back to a room. Does
     /// nothing unless implemented.
@@ -152,6 +164,14 @@ pub trait Socket: Send + Sync + 'static {
     /// How many bytes wait for the client to take them. 0 unless implemented.
     fn queued(&self) -> usize {
         0
+    }
+
+    /// Ready when at most `at_most` bytes wait for the client, or the socket takes no more messages.
+    /// While it is not, `cx` is woken when it may have become so. Called from anywhere. Always ready
+    /// unless implemented.
+    fn poll_drained(&self, at_most: usize, cx: &mut Context<'_>) -> Poll<()> {
+        let _ = (at_most, cx);
+        Poll::Ready(())
     }
 
     /// Lets what is queued leave. Called once for each socket after a turn, so that what a room said to

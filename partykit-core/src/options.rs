@@ -24,6 +24,8 @@ pub struct Options {
     pub(crate) mailbox_events: usize,
     pub(crate) mailbox_bytes: usize,
     pub(crate) held_bytes: usize,
+    /// What one handler may say: the same, but in tests of the machine.
+    pub(crate) said_bytes: usize,
     pub(crate) handler_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) call_timeout: Duration,
@@ -41,7 +43,8 @@ impl Default for Options {
             max_request_body: 2 << 20,
             mailbox_events: 1024,
             mailbox_bytes: 16 << 20,
-            held_bytes: 16 << 20,
+            held_bytes: 64 << 20,
+            said_bytes: 64 << 20,
             handler_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
             call_timeout: Duration::from_secs(10),
@@ -157,11 +160,17 @@ impl Options {
         Self { mailbox_events: events.max(1), mailbox_bytes: bytes.max(1), ..self }
     }
 
-    /// How many bytes of frames and responses may wait for a commit; while more do, the room takes no
-    /// further event. 16 MiB unless said.
+    /// How many bytes of memory may be taken by what waits to leave the room, 128 of them for each
+    /// message beside the message itself. Default: 64 MiB.
+    ///
+    /// A handler that says more fails with [`FailureKind::SaidTooMuch`](crate::FailureKind), and is
+    /// rolled back. What it said before its last `await` does not count any more, but what waits for a
+    /// commit does. Whoever has more to say to a client waits for it in between: see
+    /// [`Connection::drained`](crate::Connection::drained). While more than this waits for commits, the
+    /// room takes no further event.
     #[must_use]
     pub fn max_held(self, bytes: usize) -> Self {
-        Self { held_bytes: bytes, ..self }
+        Self { held_bytes: bytes, said_bytes: bytes, ..self }
     }
 
     /// How long a handler may run before it is cancelled, which counts as a failure. 30 s unless

@@ -24,10 +24,11 @@ pub struct RoomStats {
     pub mailbox_bytes: usize,
     /// What the room said and that waits for a commit: frames, closes, responses and the like.
     pub held: usize,
-    /// Bytes in that.
+    /// Bytes of memory that it takes, 128 of them for each beside what it carries.
     pub held_bytes: usize,
-    /// Bytes that wait at the sockets for clients to take them.
-    pub outbound_bytes: usize,
+    /// Bytes that wait at the sockets for clients to take them, counted for each client: a broadcast
+    /// that waits for ten clients counts ten times, though it is in memory once.
+    pub undelivered_bytes: usize,
     /// Why it does not sleep, other than that its idle time is not over.
     pub reasons: Vec<AwakeReason>,
     /// When it will sleep if nothing happens.
@@ -79,14 +80,15 @@ impl RoomCell {
             mailbox_bytes: depths.mailbox_bytes,
             held: depths.held,
             held_bytes: depths.held_bytes,
-            outbound_bytes: 0,
+            undelivered_bytes: 0,
             sleeps_in: idles.then(|| until.saturating_sub(now)),
             reasons,
             account: machine.account(now),
         };
         // A socket has a lock of its own, which is not to be taken under this one.
         drop(state);
-        stats.outbound_bytes = sockets.iter().map(|connection| connection.socket().queued()).sum();
+        stats.undelivered_bytes =
+            sockets.iter().map(|connection| connection.socket().queued()).sum();
         stats
     }
 }

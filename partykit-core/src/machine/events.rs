@@ -264,7 +264,15 @@ impl Targets {
 }
 
 impl Effect {
-    /// The bytes that it keeps in memory while it is held.
+    /// What an effect takes beside what it carries: its place in the queues of the room.
+    const PLACE: usize = 128;
+
+    /// The bytes that it keeps in memory while it waits in the room, its place included.
+    pub(crate) fn cost(&self) -> usize {
+        self.size() + Self::PLACE
+    }
+
+    /// The bytes that it carries.
     pub(crate) fn size(&self) -> usize {
         match self {
             Self::Frame { frame, .. } => frame.message().len(),
@@ -316,6 +324,8 @@ pub(crate) enum Output {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CancelReason {
     CommitFailed(ErrorId),
+    /// What the handler said would take so many bytes of memory, and may take so many.
+    SaidTooMuch { bytes: usize, limit: usize },
     Timeout(Duration),
 }
 

@@ -69,7 +69,7 @@ impl Gate {
         if self.held.is_empty() && self.passes(self.written) {
             return Some(effect);
         }
-        self.held_bytes += effect.size();
+        self.held_bytes += effect.cost();
         self.held.push_back(Held { number: self.written, turn, effect });
         None
     }
@@ -81,7 +81,7 @@ impl Gate {
             return None;
         }
         let effect = self.held.pop_front()?.effect;
-        self.held_bytes -= effect.size();
+        self.held_bytes -= effect.cost();
         Some(effect)
     }
 
@@ -91,7 +91,7 @@ impl Gate {
         let mut taken_back = Vec::new();
         for mut held in std::mem::take(&mut self.held) {
             if held.number > base && held.turn == Some(turn) {
-                self.held_bytes -= held.effect.size();
+                self.held_bytes -= held.effect.cost();
                 taken_back.push(held.effect);
             } else {
                 held.number = held.number.min(base);

@@ -78,6 +78,8 @@ pub(crate) struct Machine {
     /// Something was queued at a socket since the last flush.
     unflushed: bool,
     turns_unflushed: u32,
+    /// The memory of what was said since the last flush.
+    bytes_unflushed: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +119,7 @@ impl Machine {
             facts: Vec::new(),
             unflushed: false,
             turns_unflushed: 0,
+            bytes_unflushed: 0,
         }
     }
 
@@ -329,7 +332,7 @@ impl Machine {
     pub(crate) fn poll(&mut self) -> Option<Output> {
         let output = self.outputs.pop_front();
         if output.is_none() && self.unflushed {
-            (self.unflushed, self.turns_unflushed) = (false, 0);
+            self.flushes();
             return Some(Output::Flush);
         }
         output
@@ -375,6 +378,11 @@ impl Machine {
             && self.roster.len() == 0
             && !self.mailbox.has_kept()
             && self.holders.is_empty()
+    }
+
+    /// Whether something was said that has not left.
+    pub(crate) fn is_unflushed(&self) -> bool {
+        self.unflushed
     }
 
     /// Whether something is to be done that nobody has begun.

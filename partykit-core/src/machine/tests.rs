@@ -517,21 +517,42 @@ fn one_connection_over_the_limit_is_refused_until_another_has_left() {
 #[test]
 fn a_room_that_holds_too_much_takes_the_next_event_when_the_commit_has_ended() {
     for fails in [false, true] {
-        let mut room = Bench::with(Options::new().max_held(4));
+        // Two messages of 5 bytes take 266.
+        let mut room = Bench::with(Options::new().max_held(265));
         let ada = room.join("ada");
-        let _ = (room.message(&ada, "1"), room.message(&ada, "2"));
+        let _ = (room.message(&ada, "1"), room.message(&ada, "2"), room.message(&ada, "3"));
         room.put("a");
         room.send(&ada, "12345");
         room.done();
-        assert_eq!(room.trace(), ["on_message ada 1", "commit 1"]);
+        room.send(&ada, "67890");
+        room.done();
+        assert_eq!(room.trace(), ["on_message ada 1", "commit 1", "on_message ada 2"]);
         if fails {
             room.commit_fails();
             assert_eq!(room.trace(), ["drop", "claim"]);
         } else {
             room.committed();
-            assert_eq!(room.trace(), ["ada <- 12345", "on_message ada 2", "flush"]);
+            let trace = room.trace();
+            assert_eq!(trace, ["ada <- 12345", "ada <- 67890", "on_message ada 3", "flush"]);
         }
     }
+}
+
+/// A busy room does not collect what it says without end before any of it leaves.
+#[test]
+fn what_several_handlers_said_leaves_when_it_takes_1_mib() {
+    let mut room = Bench::new();
+    let ada = room.join("ada");
+    let long: &str = "x".repeat(300 << 10).leak();
+    (0..8).for_each(|_| assert!(room.message(&ada, "x").is_ok()));
+    for _ in 0..8 {
+        room.send(&ada, long);
+        room.done();
+    }
+    let trace = room.trace();
+    let said_by = |upto: usize| trace[..upto].iter().filter(|it| it.contains("<-")).count();
+    let flushes = (0..trace.len()).filter(|at| trace[*at] == "flush").map(said_by);
+    assert_eq!(flushes.collect::<Vec<_>>(), [4, 8]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Every transition between sleeping, waking and awake, and the fate of every event and effect.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use super::{
     Answer, CancelReason, Discard, Effect, Event, Failed, Job, Machine, Output, Phase, StartReason,
@@ -13,6 +13,9 @@ use crate::{
 
 /// So many turns may end before what they said has to leave, when events keep coming.
 const TURNS_PER_FLUSH: u32 = 256;
+
+/// The same in bytes of memory that it takes.
+const BYTES_PER_FLUSH: usize = 1 << 20;
 
 impl Machine {
     pub(super) fn admits(&mut self, now: Duration, event: &Event) -> Result<(), Refusal> {
@@ -133,8 +136,8 @@ impl Machine {
             return;
         };
         self.turns_unflushed += u32::from(self.unflushed);
-        if self.turns_unflushed >= TURNS_PER_FLUSH {
-            (self.unflushed, self.turns_unflushed) = (false, 0);
+        if self.turns_unflushed >= TURNS_PER_FLUSH || self.bytes_unflushed >= BYTES_PER_FLUSH {
+            self.flushes();
             self.outputs.push_back(Output::Flush);
         }
         self.run(now, event);
@@ -434,6 +437,19 @@ impl Machine {
         while let Some(effect) = self.gate.release() {
             self.leave(effect);
         }
+        if self.gate.held() == 0
+            && let Some(turn) = &mut self.turn
+        {
+            turn.said += mem::take(&mut turn.held);
+        }
+    }
+
+    /// What was said leaves.
+    pub(super) fn flushes(&mut self) {
+        (self.unflushed, self.turns_unflushed, self.bytes_unflushed) = (false, 0, 0);
+        if let Some(turn) = &mut self.turn {
+            turn.said = 0;
+        }
     }
 
     fn leave(&mut self, effect: Effect) {
@@ -443,8 +459,10 @@ impl Machine {
             // It was cancelled while it waited for its commit.
             return self.discard(Discard::Effect(effect));
         }
-        self.unflushed |=
-            matches!(effect, Effect::Frame { .. } | Effect::Close(..) | Effect::HangUp(..));
+        if let Effect::Frame { .. } | Effect::Close(..) | Effect::HangUp(..) = &effect {
+            self.unflushed = true;
+            self.bytes_unflushed += effect.cost();
+        }
         self.outputs.push_back(Output::Effect(effect));
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_core::future::BoxFuture;
 
 use super::{
-    Effect, Machine, Output, Reply, Status, Targets, TurnId, alarm::Ringing, awake::Holder,
+    CancelReason, Effect, Machine, Output, Reply, Status, Targets, TurnId, alarm::Ringing, awake::Holder,
     gate::Author,
 };
 use crate::{
@@ -46,6 +46,14 @@ pub(super) struct Turn {
     pub(super) synced: bool,
     /// A commit of writes before it has failed: what it read is void, and so is all that it does.
     pub(super) void: bool,
+    /// The memory of what it said and that may leave, but did not get the chance to yet.
+    pub(super) said: usize,
+    /// The memory of what it said and that waits for a commit.
+    pub(super) held: usize,
+    /// The memory of what is in `deferred`.
+    deferred_cost: usize,
+    /// It said too much: so many bytes.
+    pub(super) overflow: Option<usize>,
 }
 
 struct Savepoint {
@@ -86,6 +94,10 @@ impl Turn {
             gone: None,
             synced: false,
             void: false,
+            said: 0,
+            held: 0,
+            deferred_cost: 0,
+            overflow: None,
         }
     }
 
@@ -116,6 +128,22 @@ impl Machine {
     /// The id of the turn that runs.
     pub(crate) fn current_turn(&self) -> Option<TurnId> {
         self.turn.as_ref().map(|turn| turn.id)
+    }
+
+    /// The memory that the running handler would have taken for what it said, and what it may take, if
+    /// that was too much.
+    pub(crate) fn overflow(&self) -> Option<(usize, usize)> {
+        self.turn.as_ref()?.overflow.map(|bytes| (bytes, self.options.said_bytes))
+    }
+
+    /// The bytes of messages to a connection that wait for the handler to await something or to end.
+    pub(crate) fn unsent_to(&self, connection: &Connection) -> usize {
+        let effects = self.outputs.iter().filter_map(|output| match output {
+            Output::Effect(Effect::Frame { to, frame }) => Some((to, frame)),
+            _ => None,
+        });
+        let own = effects.filter(|(to, _)| to.iter().any(|one| one == connection));
+        own.map(|(_, frame)| frame.message().len()).sum()
     }
 
     pub(crate) fn chain(&self) -> Chain {
@@ -368,17 +396,24 @@ impl Machine {
     /// Emits an effect, unless it is for the connection that is connecting: its own come after the
     /// handshake's answer.
     fn say(&mut self, turn: Option<TurnId>, mut effect: Effect) {
-        if turn.is_some() && self.turn.as_ref().is_some_and(|turn| turn.void) {
+        let cost = effect.cost();
+        if turn.is_some() && !self.may_say(cost) {
             return self.undo(effect);
         }
         // No transaction of the handler takes back what others say: that is before every write.
         let written = if turn.is_some() { self.gate.written() } else { 0 };
-        if let Some(Turn { connection: Some(new), deferred, handler: Handler::OnConnect, .. }) =
-            &mut self.turn
+        if let Some(Turn {
+            connection: Some(new),
+            deferred,
+            deferred_cost,
+            handler: Handler::OnConnect,
+            ..
+        }) = &mut self.turn
         {
             match &mut effect {
                 Effect::Frame { to: Targets::One(to), .. } | Effect::Close(to, _) if to == new => {
                     deferred.push((written, effect));
+                    *deferred_cost += cost;
                     return;
                 }
                 Effect::Frame { to: Targets::Many { all, except }, frame }
@@ -386,11 +421,39 @@ impl Machine {
                 {
                     let to = Targets::One(new.clone());
                     deferred.push((written, Effect::Frame { to, frame: frame.clone() }));
+                    *deferred_cost += cost;
                     except.push(new.clone());
                 }
                 _ => {}
             }
         }
+        let held = self.gate.held();
         self.emit(turn, effect);
+        if turn.is_some()
+            && let Some(turn) = &mut self.turn
+        {
+            let waits = if self.gate.held() > held { &mut turn.held } else { &mut turn.said };
+            *waits += cost;
+        }
+    }
+
+    /// Whether the running handler may say something that takes this much memory. When it may not, it
+    /// is cancelled, and fails even if it is about to succeed.
+    fn may_say(&mut self, cost: usize) -> bool {
+        let Some(turn) = &mut self.turn else { return true };
+        if turn.void || turn.overflow.is_some() {
+            return false;
+        }
+        let limit = self.options.said_bytes;
+        let bytes = turn.said + turn.held + turn.deferred_cost + cost;
+        if bytes <= limit {
+            return true;
+        }
+        turn.overflow = Some(bytes);
+        if !turn.cancelled {
+            turn.cancelled = true;
+            self.outputs.push_back(Output::Cancel(CancelReason::SaidTooMuch { bytes, limit }));
+        }
+        false
     }
 }

@@ -1,6 +1,8 @@
 use std::{
+    collections::VecDeque,
     fmt, mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
 };
 
 use super::host::TestHost;
@@ -81,6 +83,42 @@ impl TestConnection {
         self.end(Close::abnormal("the client is gone")).await;
     }
 
+    /// Stops to read: what the room sends from now on waits, and
+    /// [`Connection::buffered`] counts it. No client is ever closed here for that.
+    ///
+    /// ```
+    /// use partykit_core::{Connection, Message, Result, Room, Server, testing::TestRoom};
+    ///
+    /// #[derive(Default)]
+    /// struct Echo;
+    /// impl Server for Echo {
+    ///     async fn on_message(&mut self, _: &Room, sender: &Connection, message: Message) -> Result {
+    ///         sender.send(message);
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # futures_executor::block_on(async {
+    /// let room = TestRoom::<Echo>::new();
+    /// let ada = room.connect("ada").await;
+    /// ada.stop_reading();
+    /// ada.send("hello").await;
+    /// assert_eq!((ada.received().len(), ada.connection().buffered()), (0, 5));
+    /// ada.read(usize::MAX).await;
+    /// assert_eq!((ada.received().len(), ada.connection().buffered()), (1, 0));
+    /// # });
+    /// ```
+    pub fn stop_reading(&self) {
+        self.socket.state().reads = false;
+    }
+
+    /// Reads so many messages of those that wait since [`TestConnection::stop_reading`]; if there are
+    /// fewer, reads on as before. Then lets the room do what it does.
+    pub async fn read(&self, messages: usize) {
+        self.socket.read(messages);
+        self.host.settle().await;
+    }
+
     /// What has arrived since the last time somebody asked.
     pub fn received(&self) -> Vec<Message> {
         mem::take(&mut self.socket.state().received)
@@ -110,7 +148,11 @@ impl TestConnection {
     }
 
     async fn end(&self, close: Close) {
-        self.socket.state().ended = true;
+        {
+            let mut state = self.socket.state();
+            state.ended = true;
+            state.wake();
+        }
         self.cell.closed(&self.connection, close);
         self.host.settle().await;
     }
@@ -126,17 +168,59 @@ impl fmt::Debug for TestConnection {
 #[derive(Default)]
 pub(super) struct TestSocket(Mutex<SocketState>);
 
-#[derive(Default)]
 pub(super) struct SocketState {
     pub(super) answered: bool,
+    /// The client reads what arrives.
+    pub(super) reads: bool,
+    /// What it has not read.
+    pub(super) waiting: VecDeque<Message>,
+    /// Whoever waits for it to read.
+    watchers: Vec<Waker>,
     pub(super) received: Vec<Message>,
     pub(super) closed: Option<Close>,
     pub(super) ended: bool,
 }
 
+impl Default for SocketState {
+    fn default() -> Self {
+        Self {
+            answered: false,
+            reads: true,
+            waiting: VecDeque::new(),
+            watchers: Vec::new(),
+            received: Vec::new(),
+            closed: None,
+            ended: false,
+        }
+    }
+}
+
+impl SocketState {
+    fn is_open(&self) -> bool {
+        self.closed.is_none() && !self.ended
+    }
+
+    fn wake(&mut self) {
+        self.watchers.drain(..).for_each(Waker::wake);
+    }
+
+    fn waiting(&self) -> usize {
+        self.waiting.iter().map(Message::len).sum()
+    }
+}
+
 impl TestSocket {
     pub(super) fn state(&self) -> MutexGuard<'_, SocketState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self, messages: usize) {
+        let mut state = self.state();
+        let read = messages.min(state.waiting.len());
+        state.reads = read < messages;
+        let read = state.waiting.drain(..read).collect::<Vec<_>>();
+        state.received.extend(read);
+        state.wake();
     }
 }
 
@@ -156,8 +240,9 @@ impl Socket for TestSocket {
     fn send(&self, message: &Outgoing) {
         let mut state = self.state();
         assert!(state.answered, "nothing overtakes the handshake's answer");
-        if !state.ended && state.closed.is_none() {
-            state.received.push(message.message().clone());
+        if state.is_open() {
+            let message = message.message().clone();
+            if state.reads { state.received.push(message) } else { state.waiting.push_back(message) }
         }
     }
 
@@ -165,6 +250,20 @@ impl Socket for TestSocket {
         let mut state = self.state();
         assert!(state.answered, "nothing overtakes the handshake's answer");
         state.closed.get_or_insert(close);
+        state.wake();
+    }
+
+    fn queued(&self) -> usize {
+        self.state().waiting()
+    }
+
+    fn poll_drained(&self, at_most: usize, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state();
+        if state.waiting() <= at_most || !state.is_open() {
+            return Poll::Ready(());
+        }
+        state.watchers.push(cx.waker().clone());
+        Poll::Pending
     }
 
     fn flush(&self) {}

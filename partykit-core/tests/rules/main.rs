@@ -11,6 +11,7 @@ mod failure;
 mod fairness;
 mod mailbox;
 mod resume;
+mod saying;
 mod script;
 mod sleep;
 mod start;

@@ -268,6 +268,8 @@ impl<'a> Run<'a> {
                 None => said.push(rest.to_owned()),
             },
             "all" => room.broadcast(rest).send(),
+            "drained" => somebody()?.drained(rest.parse()?).await,
+            "buffered" => stage.note(format!("buffered {}", somebody()?.buffered())),
             "others" => room.broadcast(rest).except(somebody()?).send(),
             "tagged" => room.broadcast(value).tag(key).send(),
             "close" => somebody()?.close(rest.parse::<u16>()?, "bye")?,

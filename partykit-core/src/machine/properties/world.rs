@@ -95,7 +95,9 @@ impl World {
     pub(super) fn new(setup: &Setup, fault: Fault) -> Self {
         let mut options = Options::new().hibernate(setup.hibernate);
         if setup.tight {
-            options = options.mailbox(3, 1 << 20).max_connections(3).max_held(2);
+            options = options.mailbox(3, 1 << 20).max_connections(3).max_held(2 * 129);
+            // That a handler may say too much is no part of the model.
+            options.said_bytes = usize::MAX;
         }
         Self {
             model: Model::default(),
@@ -447,6 +449,9 @@ impl World {
         self.broadcast(Some(turn), false, None);
         self.fail(match reason {
             CancelReason::CommitFailed(_) => Failure::Commit("planned".to_owned()),
+            CancelReason::SaidTooMuch { bytes, limit } => {
+                Failure::SaidTooMuch { bytes, limit }
+            },
             CancelReason::Timeout(limit) => Failure::Timeout(limit),
         });
     }
