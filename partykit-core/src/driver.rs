@@ -17,6 +17,7 @@ use crate::{
     error::{Failure, panic_message},
     fact::Fact,
     host::Host,
+    limits,
     machine::{Answer, CancelReason, Failed, Job, Machine},
     pump::{Pump, Step},
     scope,
@@ -74,6 +75,10 @@ async fn run<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send)
                     yield_now().await;
                     slice.restart();
                 }
+                let job = match postpone(&cell, &mut pump, job).await {
+                    Some(job) => job,
+                    None => continue,
+                };
                 let begun = slice.begin_turn(&**cell.host()).await;
                 let result = run_turn(&cell, &mut pump, &mut instance, &make, job, begun).await;
                 let crowded = cell.host().is_crowded();
@@ -99,6 +104,25 @@ async fn run<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send)
             Step::Cancel(_) => {}
             Step::Rest => return,
         }
+    }
+}
+
+/// Has a message wait whose sender does not read what was said to it, and others go ahead of it: what a
+/// client asks for does not pile up. `None` if it waits.
+async fn postpone(cell: &Arc<RoomCell>, pump: &mut Pump, job: Job) -> Option<Job> {
+    let Job::Message { sender, .. } = &job else { return Some(job) };
+    let drained =
+        poll_fn(|cx| Poll::Ready(sender.socket().poll_drained(limits::CLOGGED, cx))).await;
+    if drained.is_ready() {
+        return Some(job);
+    }
+    let sender = sender.clone();
+    match cell.report(|machine, now| machine.postpone(now, job)) {
+        Ok(()) => {
+            pump.clogged.push(sender);
+            None
+        }
+        Err(job) => Some(job),
     }
 }
 

@@ -13,11 +13,12 @@ use futures_util::{FutureExt, future::abortable};
 use tracing::error;
 
 use crate::{
-    BackendError, Claim, ErrorId, WakeUp,
+    BackendError, Claim, Connection, ErrorId, WakeUp,
     cell::RoomCell,
     error::{Failure, panic_message},
     fact::Fact,
     host::Outgoing,
+    limits,
     machine::{CancelReason, Effect, Failed, Job, Output, Targets},
 };
 
@@ -36,6 +37,8 @@ pub(crate) struct Pump {
     frames: Vec<(Targets, Arc<Outgoing>)>,
     /// Where something was queued since the last flush.
     unflushed: Vec<Targets>,
+    /// Connections whose messages wait for their clients to read.
+    pub(crate) clogged: Vec<Connection>,
     /// Nothing waited since the last flush.
     pub(crate) rested: bool,
     /// Why the instance that is to be dropped is dropped.
@@ -62,12 +65,14 @@ impl Pump {
             outputs: Vec::new(),
             frames: Vec::new(),
             unflushed: Vec::new(),
+            clogged: Vec::new(),
             rested: true,
             ended: None,
         }
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        self.unclog(cx);
         loop {
             let mut outputs = mem::take(&mut self.outputs);
             let (deadline, facts) = self.cell.take_outputs(cx.waker(), &mut outputs);
@@ -214,6 +219,17 @@ impl Pump {
         // A room mostly speaks to the same connections again.
         if !self.unflushed.iter().rev().take(4).any(|known| known.reaches_same(&targets)) {
             self.unflushed.push(targets);
+        }
+    }
+
+    /// Has messages handled again whose senders have read.
+    fn unclog(&mut self, cx: &mut Context<'_>) {
+        for connection in mem::take(&mut self.clogged) {
+            if connection.socket().poll_drained(limits::CLOGGED, cx).is_pending() {
+                self.clogged.push(connection);
+            } else {
+                self.cell.report(|machine, now| machine.unclog(now, &connection));
+            }
         }
     }
 

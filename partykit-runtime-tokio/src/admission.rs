@@ -193,6 +193,11 @@ pub(crate) struct Admitted<I> {
 }
 
 impl<I> Admitted<I> {
+    /// The stream itself.
+    pub(crate) fn io(&self) -> &I {
+        &self.io
+    }
+
     /// It became a socket, which looks after its time by itself.
     pub(crate) fn leave_alone(mut self) -> Self {
         (self.patience, self.stall) = (None, None);

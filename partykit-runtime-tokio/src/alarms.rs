@@ -254,11 +254,14 @@ mod tests {
     use partykit_core::{Backend, Batch, MemoryBackend, RoomId, WakeUp};
 
     use super::*;
+    use crate::socket::{Outbound, OutboundLimits};
 
     #[tokio::test(start_paused = true)]
     async fn a_clock_that_is_set_back_hides_no_alarm() {
         let backend = Arc::new(MemoryBackend::default());
-        let host = TokioHost::new(HashMap::new(), backend.clone(), None, Arc::new(|_| None), 9);
+        let outbound = Outbound::new(OutboundLimits::default());
+        let vars: partykit_core::Vars = Arc::new(|_| None);
+        let host = TokioHost::new(HashMap::new(), backend.clone(), None, vars, 9, outbound);
         host.alarms().stop();
         let alarms = Alarms::new();
         let mut ringer = Ringer::new(&alarms, &host);

@@ -24,7 +24,7 @@ use crate::{
     registry::MAX_ROOMS,
     room_rate::{ClientAddress, RoomRate, peer},
     shutdown::Shutdown,
-    socket::{LinkSettings, Sweeper},
+    socket::{LinkSettings, Outbound, OutboundLimits, Sweeper},
 };
 
 /// What a [`Runtime`] is to run, and how.
@@ -67,6 +67,7 @@ pub struct Builder {
     keep_alive: Duration,
     shutdown_spread: Duration,
     admission: AdmissionLimits,
+    outbound: OutboundLimits,
     max_rooms: usize,
     new_rooms: Option<NonZeroU32>,
     messages: Option<Arc<AddressRate>>,
@@ -101,6 +102,7 @@ impl Default for Builder {
             keep_alive: Duration::from_secs(30),
             shutdown_spread: Duration::from_secs(5),
             admission: AdmissionLimits::default(),
+            outbound: OutboundLimits::default(),
             max_rooms: MAX_ROOMS,
             new_rooms: None,
             messages: None,
@@ -326,15 +328,24 @@ impl Builder {
         let vars: Vars =
             Arc::new(move |name| explicit.get(name).cloned().or_else(|| environment(name)));
         let sweeper = Sweeper::start();
+        let outbound = Outbound::new(self.outbound);
         metrics::describe();
         let parties = self.parties.into_iter().map(|Registration { name, options, kind }| {
-            let mut link = LinkSettings::new(&options, sweeper.clone(), Meter::new(&name));
+            let (sweeper, outbound) = (sweeper.clone(), outbound.clone());
+            let mut link = LinkSettings::new(&options, sweeper, outbound, Meter::new(&name));
             (link.keep_alive, link.pace.by_address) = (self.keep_alive, self.messages.clone());
             let link = Arc::new(link);
             (name.clone(), Party::new(name, options, kind, link))
         });
         Ok(Runtime::new(Front {
-            host: TokioHost::new(parties.collect(), backend, store, vars, self.max_rooms),
+            host: TokioHost::new(
+                parties.collect(),
+                backend,
+                store,
+                vars,
+                self.max_rooms,
+                outbound.clone(),
+            ),
             prefix: self.prefix,
             origins: self.origins,
             fallback: self.fallback,

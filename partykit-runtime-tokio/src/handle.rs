@@ -102,8 +102,13 @@ impl Handle {
         let parties = self.host.parties().map(|party| {
             let Past { account, longest_awake_in } = party.past().clone();
             let slow_clients = party.link().slow_clients.load(Ordering::Relaxed);
-            let stats =
-                PartyStats { slow_clients, account, longest_awake_in, ..PartyStats::default() };
+            let stats = PartyStats {
+                slow_clients,
+                outbound_bytes: party.link().outbound.held(),
+                account,
+                longest_awake_in,
+                ..PartyStats::default()
+            };
             (party.name().clone(), stats)
         });
         let mut stats = RuntimeStats { parties: parties.collect() };
@@ -116,7 +121,7 @@ impl Handle {
             party.mailbox_bytes += room.mailbox_bytes;
             party.held += room.held;
             party.held_bytes += room.held_bytes;
-            party.outbound_bytes += room.outbound_bytes;
+            party.undelivered_bytes += room.undelivered_bytes;
             if party.account.add(&room.account) {
                 party.longest_awake_in = Some(cell.address().room().clone());
             }

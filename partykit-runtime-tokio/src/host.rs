@@ -13,7 +13,7 @@ use partykit_core::{
 use tokio::{runtime::Handle, time::Instant};
 use tracing::debug;
 
-use crate::{DiskBackend, alarms::Alarms, party::Party, registry::Registry};
+use crate::{DiskBackend, alarms::Alarms, party::Party, registry::Registry, socket::Outbound};
 
 /// Both clocks count the same time, but are not read in the same moment: the thread may have to wait
 /// between. A test's time that differs by less is the real one.
@@ -29,6 +29,7 @@ pub(crate) struct TokioHost {
     /// The backend, if it is ours to close.
     store: Option<DiskBackend>,
     vars: Vars,
+    outbound: Arc<Outbound>,
     tokio: Handle,
     origin: Instant,
     real_origin: std::time::Instant,
@@ -44,6 +45,7 @@ impl TokioHost {
         store: Option<DiskBackend>,
         vars: Vars,
         max_rooms: usize,
+        outbound: Arc<Outbound>,
     ) -> Arc<Self> {
         let host = Arc::new_cyclic(|me| Self {
             me: me.clone(),
@@ -54,6 +56,7 @@ impl TokioHost {
             store,
             vars,
             tokio: Handle::current(),
+            outbound,
             origin: Instant::now(),
             real_origin: std::time::Instant::now(),
         });
@@ -207,6 +210,10 @@ impl Host for TokioHost {
 
     fn wake_up(&self, room: &RoomAddress, at: Timestamp) {
         self.alarms.set(room, at, self.now());
+    }
+
+    fn relief(&self) -> Option<BoxFuture<'static, ()>> {
+        self.outbound.relief()
     }
 
     fn knows_party(&self, name: &str) -> bool {

@@ -45,7 +45,7 @@ pub(crate) async fn accept<L: Listener>(front: &Arc<Front>, mut listener: L) {
         match accepted {
             Ok((io, peer)) => {
                 let alive = front.shutdown.http();
-                let release = release::<L::Io>;
+                let release = release::<L>;
                 let origin = Origin { peer, is_encrypted, keeps_extensions: false, release };
                 tokio::spawn(serve(front.clone(), io, origin, alive));
             }

@@ -49,8 +49,11 @@ pub struct PartyStats {
     pub held: usize,
     /// Bytes in that.
     pub held_bytes: usize,
-    /// Bytes that wait at sockets for clients to take them.
+    /// Bytes of memory that are taken by what waits for clients to read it: a broadcast counts once,
+    /// however many it waits for.
     pub outbound_bytes: usize,
+    /// Bytes that wait for clients to read them, counted for each client.
+    pub undelivered_bytes: usize,
     /// The sum over all rooms since the start of the process, also those that are not in memory any
     /// more: time, wakes by cause, what it was awake for. Its
     /// [longest time awake](Account::longest_awake) is the longest of all rooms.

@@ -63,6 +63,14 @@ impl<L: Listener> Listener for TlsListener<L> {
         Ok((TlsStream(State::Handshake(Box::new(self.acceptor.accept(io)))), peer))
     }
 
+    fn reset(io: &Self::Io) {
+        match &io.0 {
+            State::Handshake(handshake) => handshake.get_ref().into_iter().for_each(L::reset),
+            State::Open(stream) => L::reset(stream.get_ref().0),
+            State::Failed => {}
+        }
+    }
+
     fn is_encrypted(&self) -> bool {
         true
     }
@@ -78,6 +86,9 @@ impl<L> fmt::Debug for TlsListener<L> {
         f.debug_struct("TlsListener").finish_non_exhaustive()
     }
 }
+
+/// How many encrypted bytes of a connection may wait for the client.
+const UNSENT: usize = 16 << 10;
 
 /// A connection of a [`TlsListener`]: the first read or write does the handshake.
 ///
@@ -108,7 +119,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin> TlsStream<I> {
             let ended = ready!(Pin::new(&mut **handshake).poll(cx));
             // A handshake that has ended may not be asked again, failed or not.
             self.0 = State::Failed;
-            self.0 = State::Open(Box::new(ended?));
+            let mut stream = Box::new(ended?);
+            // A client that takes nothing leaves this much in it, encrypted.
+            stream.get_mut().1.set_buffer_limit(Some(UNSENT));
+            self.0 = State::Open(stream);
         }
         match &mut self.0 {
             State::Open(stream) => Poll::Ready(Ok(Pin::new(stream))),

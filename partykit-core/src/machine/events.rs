@@ -325,7 +325,10 @@ pub(crate) enum Output {
 pub(crate) enum CancelReason {
     CommitFailed(ErrorId),
     /// What the handler said would take so many bytes of memory, and may take so many.
-    SaidTooMuch { bytes: usize, limit: usize },
+    SaidTooMuch {
+        bytes: usize,
+        limit: usize,
+    },
     Timeout(Duration),
 }
 

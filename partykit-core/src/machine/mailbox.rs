@@ -80,6 +80,21 @@ impl Mailbox {
         Some(event)
     }
 
+    /// The first event that is no message of these connections.
+    pub(crate) fn pop_but_of(&mut self, connections: &[Connection]) -> Option<Event> {
+        if connections.is_empty() {
+            return self.pop();
+        }
+        let is_next = |event: &Event| match event {
+            Event::Message { sender, .. } => !connections.contains(sender),
+            _ => true,
+        };
+        let at = self.events.iter().position(is_next)?;
+        let event = self.events.remove(at)?;
+        self.discount(&event);
+        Some(event)
+    }
+
     /// Keeps a close for the next start.
     pub(crate) fn keep(&mut self, event: Event) {
         self.kept.push_back(event);

@@ -49,6 +49,8 @@ pub(crate) struct Machine {
     mailbox: Mailbox,
     /// Connections to be closed when what they said is handled.
     condemned: Vec<(Connection, Close)>,
+    /// Connections whose clients have to read first: their messages wait.
+    clogged: Vec<Connection>,
     gate: Gate,
     holders: Holders,
     accountant: Accountant,
@@ -99,6 +101,7 @@ impl Machine {
             roster: Roster::default(),
             mailbox: Mailbox::default(),
             condemned: Vec::new(),
+            clogged: Vec::new(),
             gate: Gate::default(),
             holders: Holders::default(),
             accountant: Accountant::new(now),
@@ -162,6 +165,8 @@ impl Machine {
             return;
         }
         self.roster.remove(connection);
+        // What it said comes before its end.
+        self.clogged.retain(|clogged| clogged != connection);
         if status == Status::Connecting {
             let is_it = |event: &Event| matches!(event, Event::Connect { connection: c, .. } if c == connection);
             if let Some(event) = self.mailbox.remove(is_it) {
@@ -183,6 +188,36 @@ impl Machine {
     pub(crate) fn hang_up(&mut self, now: Duration, connection: &Connection, close: Close) {
         self.condemned.push((connection.clone(), close));
         self.advance(now);
+    }
+
+    /// The handler that is to run is not, and all messages of its sender wait with this one: the client
+    /// has to read first.
+    ///
+    /// # Errors
+    ///
+    /// When it has to run nevertheless.
+    pub(crate) fn postpone(&mut self, now: Duration, job: Job) -> Result<(), Job> {
+        match job {
+            Job::Message { sender, message } if self.may_postpone() => {
+                self.turn = None;
+                self.clogged.push(sender.clone());
+                self.mailbox.push_front(Event::Message { sender, message });
+                self.advance(now);
+                Ok(())
+            }
+            job => Err(job),
+        }
+    }
+
+    /// The client of a connection has read enough: its messages are handled again.
+    pub(crate) fn unclog(&mut self, now: Duration, connection: &Connection) {
+        self.clogged.retain(|clogged| clogged != connection);
+        self.advance(now);
+    }
+
+    /// A turn that is to fail because of an earlier one has to be seen to fail.
+    fn may_postpone(&self) -> bool {
+        !self.draining && self.turn.as_ref().is_some_and(|turn| !turn.cancelled && !turn.void)
     }
 
     /// The claim has ended; with it, `on_start` begins.

@@ -128,7 +128,7 @@ impl Machine {
         if self.gate.held_bytes() > self.options.held_bytes {
             return;
         }
-        let Some(event) = self.mailbox.pop() else {
+        let Some(event) = self.mailbox.pop_but_of(&self.clogged) else {
             let idle = now.saturating_sub(self.idle_since);
             if self.reasons().is_empty() && (self.draining || idle >= self.idle_time()) {
                 self.sleep(now);

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures_core::future::BoxFuture;
 
 use super::{
-    CancelReason, Effect, Machine, Output, Reply, Status, Targets, TurnId, alarm::Ringing, awake::Holder,
-    gate::Author,
+    CancelReason, Effect, Machine, Output, Reply, Status, Targets, TurnId, alarm::Ringing,
+    awake::Holder, gate::Author,
 };
 use crate::{
     Batch, Connection, Handler, KeyRange, StorageError, calls::Chain, host::Outgoing, limits,

@@ -242,7 +242,11 @@ impl Socket for TestSocket {
         assert!(state.answered, "nothing overtakes the handshake's answer");
         if state.is_open() {
             let message = message.message().clone();
-            if state.reads { state.received.push(message) } else { state.waiting.push_back(message) }
+            if state.reads {
+                state.received.push(message)
+            } else {
+                state.waiting.push_back(message)
+            }
         }
     }
 

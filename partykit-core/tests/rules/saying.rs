@@ -132,7 +132,8 @@ fn a_handler_waits_until_its_client_has_read() {
         let ada = room.connect("ada").await;
         ada.stop_reading();
         stage.journal();
-        ada.send("say:12345 buffered say:678 buffered drained:3 note:read buffered drained:0").await;
+        ada.send("say:12345 buffered say:678 buffered drained:3 note:read buffered drained:0")
+            .await;
         assert_eq!(stage.journal(), ["buffered 5", "buffered 8"]);
         assert_eq!(ada.connection().buffered(), 8);
         ada.read(1).await;
@@ -220,5 +221,63 @@ fn a_task_sends_as_fast_as_its_client_reads() {
         }
         ada.read(usize::MAX).await;
         assert_eq!(ada.received(), ["9".into(), "the end".into()]);
+    });
+}
+
+/// More than 1 MiB waits for ada: what she asks for next is done when she has read, in its order, and
+/// nobody else waits for that.
+#[test]
+fn who_does_not_read_is_not_answered_and_others_are() {
+    test(async |stage| {
+        let room = stage.room();
+        let ada = room.connect("ada").await;
+        let bob = room.connect("bob").await;
+        stage.journal();
+        ada.stop_reading();
+        ada.push(format!("say:{}", "x".repeat((1 << 20) + 1)));
+        ada.push("note:first say:1");
+        ada.push("note:second say:2");
+        bob.send("note:bob say:hello").await;
+        assert_eq!(stage.journal(), ["bob"]);
+        assert_eq!(heard(&bob), ["hello"]);
+        assert!(!room.stats().reasons.is_empty(), "they are not forgotten");
+        ada.read(1).await;
+        assert_eq!(stage.journal(), ["first", "second"]);
+        ada.read(usize::MAX).await;
+        assert_eq!(heard(&ada)[1..], ["1", "2"]);
+        assert!(room.stats().reasons.is_empty());
+    });
+}
+
+#[test]
+fn what_somebody_said_who_did_not_read_comes_before_its_end() {
+    test(async |stage| {
+        let room = stage.room();
+        let ada = room.connect("ada").await;
+        stage.journal();
+        ada.stop_reading();
+        ada.send(format!("say:{}", "x".repeat((1 << 20) + 1))).await;
+        ada.send("note:last").await;
+        assert_eq!(stage.journal(), NOTHING);
+        ada.vanish().await;
+        assert_eq!(stage.journal(), ["last", "close ada 1006 unclean"]);
+    });
+}
+
+/// A room that sleeps wakes for it, and waits.
+#[test]
+fn a_sleeping_room_waits_for_its_client_too() {
+    test(async |stage| {
+        let room = stage.room();
+        let ada = room.connect("ada").await;
+        ada.stop_reading();
+        ada.send(format!("say:{}", "x".repeat((1 << 20) + 1))).await;
+        room.hibernate().await.unwrap();
+        stage.journal();
+        ada.send("note:awake").await;
+        room.advance(std::time::Duration::from_secs(100)).await;
+        assert_eq!(stage.journal(), ["start Wake"]);
+        ada.read(usize::MAX).await;
+        assert_eq!(stage.journal(), ["awake"]);
     });
 }

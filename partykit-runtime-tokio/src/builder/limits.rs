@@ -7,7 +7,7 @@ use governor::Quota;
 use http::request::Parts;
 
 use super::Builder;
-use crate::address_rate::AddressRate;
+use crate::{address_rate::AddressRate, socket::OutboundLimits};
 
 impl Builder {
     /// How many clients the process has at a time, sockets and plain HTTP together. One more gets a 503
@@ -33,6 +33,28 @@ impl Builder {
     /// said. What the server takes for the answer does not count.
     pub fn handshake_timeout(mut self, patience: Duration) -> Self {
         self.admission.patience = patience;
+        self
+    }
+
+    /// How much memory may be taken by what waits for clients to read it: for all clients together, and for
+    /// one, in bytes. Default: 256 MiB and 64 MiB. What the operating system and TLS hold is not in
+    /// it; for a client of a TCP listener, that is up to 128 KiB beside what is on its way.
+    ///
+    /// **A client that reads is not closed**, however slow it is, as long as no more than this waits for
+    /// it: one handler may say [64 MiB](Options::max_held) at once. While more than 1 MiB waits for a
+    /// client, its own messages are not read, so what it asks for does not pile up.
+    ///
+    /// A client that takes nothing for 15 s, or less than 16 KiB while more than that waits, is closed with
+    /// 1013, and so is one for which more waits than it may. When all together have too much, those are
+    /// closed first that have taken nothing for longest, 2 s at least, and rooms wait up to 1 s before
+    /// they say more. When a quarter more than the limit waits nevertheless, those are closed for which
+    /// most waits. A message for many clients counts once for all together, and for each of them
+    /// towards its own limit.
+    ///
+    /// A client that is closed so has 3 s to go on reading up to its Close, and 10 s if it does read.
+    /// Then the connection is reset.
+    pub fn max_outbound(mut self, all: usize, per_client: usize) -> Self {
+        self.outbound = OutboundLimits { all, per_client };
         self
     }
 

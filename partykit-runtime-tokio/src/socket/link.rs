@@ -17,9 +17,8 @@ use tokio::{
 };
 
 use super::{
-    LinkSettings,
+    Io, LinkSettings,
     pace::MessageCount,
-    queue::Io,
     state::{Phase, State},
     sweeper::NEVER,
 };
@@ -83,7 +82,9 @@ impl Link {
             state.shut_down(&self.settings, cx);
             match state.phase {
                 Phase::Open if state.condemned => Progress::Wait,
-                Phase::Open | Phase::Closing(_) => Progress::Read,
+                Phase::Open | Phase::Closing(_) => {
+                    Progress::Read { clogged: state.is_clogged(&self.settings) }
+                }
                 Phase::Draining => Progress::Discard,
                 Phase::Ended => Progress::End,
             }
@@ -105,9 +106,18 @@ impl Link {
         })
     }
 
-    /// Queues an answer to something that the client said.
-    pub(super) fn answer(&self, frame: Bytes) {
-        self.with(|state| state.send(frame, &self.settings));
+    /// Queues an answer to something that the client said. Whether so much waits for it now that no
+    /// message of it is to be taken.
+    pub(super) fn answer(&self, frame: Bytes) -> bool {
+        self.with(|state| {
+            state.send(frame, &self.settings);
+            state.is_clogged(&self.settings)
+        })
+    }
+
+    /// Closes the connection because too much waits for the client.
+    pub(super) fn give_up(&self) {
+        self.with(|state| state.give_up(&self.settings));
     }
 
     /// The client said a message.
@@ -192,6 +202,11 @@ impl Link {
     }
 
     #[cfg(test)]
+    pub(super) fn cost(&self) -> usize {
+        self.lock().queue.as_ref().map_or(0, |queue| queue.cost())
+    }
+
+    #[cfg(test)]
     pub(super) fn is_queueing(&self) -> bool {
         self.lock().queue.is_some()
     }
@@ -210,7 +225,12 @@ impl Link {
             state.visit = due;
         }
         let waker = if std::mem::take(&mut state.wake) { state.task.clone() } else { None };
+        let outbound = &self.settings.outbound;
+        let waits = state.queue.as_mut().is_some_and(|queue| queue.settle(outbound, &self.me));
         drop(state);
+        if waits {
+            outbound.relieve(self.settings.sweeper.now());
+        }
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -244,7 +264,8 @@ impl Socket for Link {
         self.with(|state| {
             if state.speaks() {
                 self.settings.meter.sent(message.message().len());
-                state.send(message.encoded(encode_message).clone(), &self.settings);
+                let encode = |message: &_| self.settings.outbound.frame(encode_message(message));
+                state.send(message.encoded(encode).clone(), &self.settings);
             }
         });
     }
@@ -262,7 +283,21 @@ impl Socket for Link {
     }
 
     fn queued(&self) -> usize {
-        self.lock().queue.as_ref().map_or(0, |queue| queue.bytes())
+        self.lock().waiting()
+    }
+
+    fn poll_drained(&self, at_most: usize, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if !state.speaks() {
+            return Poll::Ready(());
+        }
+        match &mut state.queue {
+            Some(queue) if queue.bytes() > at_most => {
+                queue.watch(at_most, cx.waker());
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        }
     }
 
     fn flush(&self) {
@@ -284,8 +319,8 @@ impl Drop for Link {
 pub(super) enum Progress {
     /// Tells the room that it is over, and how it ended.
     Tell(Box<Close>),
-    /// Reads for the room.
-    Read,
+    /// Reads for the room; if clogged, up to the client's next message.
+    Read { clogged: bool },
     /// Reads, and forgets what it reads.
     Discard,
     /// Reads nothing until the room has closed.

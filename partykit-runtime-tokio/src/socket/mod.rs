@@ -6,7 +6,9 @@
 //! is its task, its `Link` and the core's `Connection`, and none of the three holds a buffer. Pings,
 //! time limits and hanging up are the [`Sweeper`]'s, one for all links: no link has a timer.
 
+mod io;
 mod link;
+mod outbound;
 mod pace;
 mod queue;
 mod scratch;
@@ -17,8 +19,9 @@ mod task;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use io::{Carrier, Io, Never, Resets};
 pub(crate) use link::{Link, Verdict};
-pub(crate) use queue::Io;
+pub(crate) use outbound::{Ledger, Outbound, OutboundLimits};
 pub(crate) use settings::LinkSettings;
 pub(crate) use sweeper::Sweeper;
 pub(crate) use task::run;

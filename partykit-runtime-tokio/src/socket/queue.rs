@@ -1,74 +1,172 @@
 use std::{
     collections::VecDeque,
     io::{self, IoSlice},
+    mem::{replace, take},
     pin::Pin,
-    task::{Context, Poll, ready},
+    sync::{Arc, Weak},
+    task::{Context, Poll, Waker, ready},
 };
 
-use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite};
+use bytes::Bytes;
 
-use super::sweeper::Second;
+use super::{
+    Io, Link,
+    outbound::{Charge, Ledger},
+    sweeper::Second,
+};
 
-/// How many frames one write takes.
+/// How many pieces one write takes.
 const SLICES: usize = 64;
 
-/// What carries a connection.
-pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+/// Frames of up to so many bytes are copied behind one another: in a piece of their own, they would take
+/// a multiple of that.
+pub(super) const SMALL: usize = 256;
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+/// So many bytes of small frames make a piece.
+const JOINED: usize = 16 << 10;
+
+/// A client that takes less than this of what waits for it takes nothing, unless it takes all but this.
+const LITTLE: usize = 16 << 10;
+
+/// What a queue takes without frames, its place in the ledger included.
+const QUEUE: usize = 400;
 
 /// Encoded frames that wait to be written. Exists only while there are any.
 pub(super) struct Queue {
-    frames: VecDeque<Bytes>,
+    /// Frames, and small frames that were joined.
+    pieces: VecDeque<Bytes>,
+    /// Small frames behind those.
+    tail: Vec<u8>,
+    /// How much of the first piece is written.
+    written: usize,
+    /// What is not written.
     bytes: usize,
-    /// So many bytes may be in it before the client counts as slow.
-    allowance: usize,
-    /// A part of the first frame has been written: it has to be finished, whatever happens.
-    begun: bool,
-    /// When the client last took something, or the queue began.
+    /// The bytes of all pieces.
+    piece_bytes: usize,
+    /// When the client last took something worth speaking of, or the queue began.
     moved: Second,
+    /// What it has taken since.
+    taken: usize,
+    /// The socket did not take all of it.
+    waits: bool,
+    /// It has taken some of it since, so somebody reads at the other end.
+    is_read: bool,
+    /// Whoever waits until only so many bytes are left.
+    watchers: Vec<(usize, Waker)>,
+    charge: Option<Charge>,
 }
 
 impl Queue {
-    pub(super) fn new(frame: Bytes, allowance: usize, now: Second) -> Self {
-        let bytes = frame.len();
-        Self { frames: VecDeque::from([frame]), bytes, allowance, begun: false, moved: now }
+    pub(super) fn new(now: Second) -> Self {
+        Self {
+            pieces: VecDeque::new(),
+            tail: Vec::new(),
+            written: 0,
+            bytes: 0,
+            piece_bytes: 0,
+            moved: now,
+            taken: 0,
+            waits: false,
+            is_read: false,
+            watchers: Vec::new(),
+            charge: None,
+        }
     }
 
-    pub(super) fn fits(&self, frame: &Bytes) -> bool {
-        self.bytes + frame.len() <= self.allowance
-    }
-
-    pub(super) fn push(&mut self, frame: Bytes) {
+    pub(super) fn push(&mut self, frame: Bytes, ledger: &Arc<Ledger>) {
+        if frame.len() > SMALL {
+            return self.push_alone(frame, ledger);
+        }
+        if self.tail.len() + frame.len() > JOINED {
+            self.end_tail(ledger);
+            // As many will come again.
+            self.tail.reserve(JOINED / 4);
+        }
         self.bytes += frame.len();
-        self.frames.push_back(frame);
+        self.tail.extend_from_slice(&frame);
+    }
+
+    /// A frame that is not joined with others.
+    pub(super) fn push_alone(&mut self, frame: Bytes, ledger: &Arc<Ledger>) {
+        self.end_tail(ledger);
+        self.bytes += frame.len();
+        self.push_piece(frame);
     }
 
     /// The socket is there only now: nobody was slow so far.
-    pub(super) fn restart(&mut self, limit: usize, now: Second) {
-        self.allowance = self.bytes + limit;
+    pub(super) fn restart(&mut self, now: Second) {
         self.moved = now;
     }
 
     /// Drops every frame of which nothing has been written. Whether one is left.
     pub(super) fn keep_begun(&mut self) -> bool {
-        self.frames.truncate(usize::from(self.begun));
-        self.bytes = self.frames.front().map_or(0, Bytes::len);
-        self.begun
+        self.wake_all();
+        let first = self.pieces.front().map_or(&self.tail[..], |first| first);
+        let end = end_of_frame(first, self.written);
+        let left = end - self.written;
+        if let Some(first) = self.pieces.front() {
+            let first = first.slice(..end);
+            self.pieces = VecDeque::from([first]);
+            self.piece_bytes = end;
+            self.tail = Vec::new();
+        } else {
+            self.tail.truncate(end);
+        }
+        self.bytes = left;
+        left > 0
     }
 
-    /// Whether the writing of the last frame has begun.
+    /// Whether the writing of the last frame, which was pushed alone, has begun.
     pub(super) fn is_last_begun(&self) -> bool {
-        self.begun && self.frames.len() == 1
+        self.written > 0 && self.pieces.len() == 1 && self.tail.is_empty()
     }
 
+    /// The bytes that wait.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
+    /// The memory that they take, with a share for each frame that others wait for, too.
+    pub(super) fn cost(&self) -> usize {
+        self.piece_bytes + self.own()
+    }
+
+    /// The same without the message that is being sent, or of which the writing has not begun.
+    pub(super) fn cost_behind_first(&self) -> usize {
+        self.cost() - self.pieces.front().map_or(0, Bytes::len)
+    }
+
+    /// Whether the client was seen to take something since it had to wait; once.
+    pub(super) fn is_read(&mut self) -> bool {
+        take(&mut self.is_read)
+    }
+
     pub(super) fn moved(&self) -> Second {
         self.moved
+    }
+
+    /// Wakes `waker` when at most `at_most` bytes wait.
+    pub(super) fn watch(&mut self, at_most: usize, waker: &Waker) {
+        if !self.watchers.iter().any(|(known, it)| *known == at_most && it.will_wake(waker)) {
+            self.watchers.push((at_most, waker.clone()));
+        }
+    }
+
+    /// Wakes whoever waits, for whatever: no more will be written than what has begun.
+    pub(super) fn wake_all(&mut self) {
+        self.watchers.drain(..).for_each(|(_, waker)| waker.wake());
+    }
+
+    /// Has the memory counted. Queues that are written at once need not be.
+    pub(super) fn settle(&mut self, ledger: &Arc<Ledger>, link: &Weak<Link>) -> bool {
+        let own = self.own();
+        if self.charge.is_none() && !self.waits && own <= JOINED {
+            return false;
+        }
+        let (cost, moved) = (self.cost(), self.moved);
+        let charge = self.charge.get_or_insert_with(|| Charge::new(ledger, link));
+        charge.update(own, cost, moved);
+        true
     }
 
     /// Ready when everything is written.
@@ -78,37 +176,95 @@ impl Queue {
         now: Second,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        while let Some(first) = self.frames.front() {
+        let waited = replace(&mut self.waits, true);
+        while self.bytes > 0 {
             let io = Pin::new(&mut *io);
-            let written = if self.frames.len() > 1 && io.is_write_vectored() {
+            let several = self.pieces.len() + usize::from(!self.tail.is_empty()) > 1;
+            let written = if several && io.is_write_vectored() {
                 let mut slices = [IoSlice::new(&[]); SLICES];
-                for (slice, frame) in slices.iter_mut().zip(&self.frames) {
-                    *slice = IoSlice::new(frame);
+                let pieces = self.pieces.iter().map(|piece| &piece[..]).chain([&self.tail[..]]);
+                let (mut count, mut skipped) = (0, self.written);
+                for (slice, piece) in slices.iter_mut().zip(pieces) {
+                    *slice = IoSlice::new(&piece[take(&mut skipped)..]);
+                    count += 1;
                 }
-                let count = self.frames.len().min(SLICES);
                 ready!(io.poll_write_vectored(cx, &slices[..count]))?
             } else {
-                ready!(io.poll_write(cx, first))?
+                let first = self.pieces.front().map_or(&self.tail[..], |first| first);
+                ready!(io.poll_write(cx, &first[self.written..]))?
             };
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.advance(written);
-            self.moved = now;
+            self.is_read |= waited;
+            self.advance(written, now);
         }
         Poll::Ready(Ok(()))
     }
 
-    fn advance(&mut self, mut written: usize) {
+    fn advance(&mut self, written: usize, now: Second) {
         self.bytes -= written;
-        while let Some(first) = self.frames.front_mut().filter(|_| written > 0) {
-            self.begun = written < first.len();
-            if self.begun {
-                first.advance(written);
-                return;
-            }
-            written -= first.len();
-            self.frames.pop_front();
+        self.taken += written;
+        if self.taken >= LITTLE || self.bytes <= LITTLE {
+            (self.moved, self.taken) = (now, 0);
+        }
+        self.written += written;
+        while let Some(first) = self.pieces.front().filter(|first| self.written >= first.len()) {
+            self.written -= first.len();
+            self.piece_bytes -= first.len();
+            self.pieces.pop_front();
+        }
+        if self.pieces.is_empty() && self.written == self.tail.len() {
+            self.tail.clear();
+            self.written = 0;
+        }
+        let bytes = self.bytes;
+        let woken = self.watchers.extract_if(.., |(at_most, _)| bytes <= *at_most);
+        woken.for_each(|(_, waker)| waker.wake());
+    }
+
+    /// Makes a piece of the tail.
+    fn end_tail(&mut self, ledger: &Arc<Ledger>) {
+        if !self.tail.is_empty() {
+            let tail = take(&mut self.tail).into_boxed_slice();
+            self.push_piece(ledger.count(tail.into()));
         }
     }
+
+    fn push_piece(&mut self, piece: Bytes) {
+        self.piece_bytes += piece.len();
+        self.pieces.push_back(piece);
+    }
+
+    /// The memory that nobody else shares. Pieces count by themselves.
+    fn own(&self) -> usize {
+        QUEUE + self.pieces.capacity() * size_of::<Bytes>() + self.tail.capacity()
+    }
+}
+
+/// Whoever waits for it to be shorter need not any more.
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.wake_all();
+    }
+}
+
+/// Where the frame ends in whose midst `at` is; `at` itself when it is between two. `frames` begins with
+/// a frame, and they are ours: not masked.
+fn end_of_frame(frames: &[u8], at: usize) -> usize {
+    let mut end = 0;
+    while end < at {
+        let header = &frames[end..];
+        let length = match header {
+            [_, 126, high, low, ..] => 4 + usize::from(u16::from_be_bytes([*high, *low])),
+            [_, 127, length @ ..] => {
+                let length = length.first_chunk().map_or(u64::MAX, |it| u64::from_be_bytes(*it));
+                usize::try_from(length).unwrap_or(usize::MAX).saturating_add(10)
+            }
+            [_, length, ..] => 2 + usize::from(*length),
+            _ => usize::MAX,
+        };
+        end = end.saturating_add(length).min(frames.len());
+    }
+    end
 }

@@ -6,7 +6,7 @@ use std::{
 use bytes::Bytes;
 use partykit_core::{Message, Options, Text};
 
-use super::{Sweeper, pace::PaceLimits};
+use super::{Ledger, Outbound, Sweeper, pace::PaceLimits};
 use crate::{
     codec::{Limits, encode_message},
     metrics::Meter,
@@ -21,9 +21,11 @@ pub(crate) struct LinkSettings {
     pub(crate) pace: PaceLimits,
     /// A text that is answered without the room, and the encoded answer.
     pub(crate) auto_response: Option<(Text, Bytes)>,
-    /// How many bytes may wait for a client behind the message that it is being sent. One that is
-    /// further behind is closed with 1013. 1 MiB, as in Centrifugo and engine.io.
-    pub(crate) outbound_bytes: usize,
+    /// Counts what waits for clients, and how much may.
+    pub(crate) outbound: Arc<Ledger>,
+    /// While more bytes than this wait for a client, no message of its own is taken: what it asks for
+    /// cannot pile up. 1 MiB.
+    pub(crate) clogged: usize,
     /// A client that is silent for so long is pinged, and given up with 1006 when it is silent for so
     /// long again. 30 s.
     pub(crate) keep_alive: Duration,
@@ -34,8 +36,11 @@ pub(crate) struct LinkSettings {
     /// How long a client may take to hang up when all is said, while what it still sends is
     /// discarded: hanging up on unread bytes would reset the connection and cost it the Close. 1 s.
     pub(crate) linger: Duration,
-    /// How long a client may take nothing of what waits for it. 15 s.
+    /// How long a client may take nothing of what waits for it, or next to nothing of much. 15 s.
     pub(crate) write_stall: Duration,
+    /// How long a client that was given up for that may take nothing of its last frames. Then the
+    /// connection is reset, and the operating system keeps nothing for it. 3 s.
+    pub(crate) last_words: Duration,
     /// How long a client may take over one message. 30 s.
     pub(crate) message_timeout: Duration,
     /// How many clients were closed because they read too slowly.
@@ -48,7 +53,12 @@ pub(crate) struct LinkSettings {
 
 impl LinkSettings {
     /// The settings of a party with these options.
-    pub(crate) fn new(options: &Options, sweeper: Arc<Sweeper>, meter: Meter) -> Self {
+    pub(crate) fn new(
+        options: &Options,
+        sweeper: Arc<Sweeper>,
+        outbound: Arc<Outbound>,
+        meter: Meter,
+    ) -> Self {
         let auto_response = options.auto_response_pair().map(|(request, response)| {
             (request.clone(), encode_message(&Message::Text(response.clone())))
         });
@@ -56,12 +66,14 @@ impl LinkSettings {
             limits: Limits::new(options.message_limit()),
             pace: PaceLimits::new(options.message_rate_limit()),
             auto_response,
-            outbound_bytes: 1 << 20,
+            outbound: Ledger::new(outbound),
+            clogged: 1 << 20,
             keep_alive: Duration::from_secs(30),
             probe: Duration::from_secs(5),
             close_timeout: Duration::from_secs(10),
             linger: Duration::from_secs(1),
             write_stall: Duration::from_secs(15),
+            last_words: Duration::from_secs(3),
             message_timeout: Duration::from_secs(30),
             slow_clients: AtomicU64::new(0),
             meter,

@@ -12,16 +12,15 @@ use partykit_core::{Close, CloseCode};
 use tokio::{io::AsyncWrite, sync::oneshot, task::coop::unconstrained};
 
 use super::{
-    LinkSettings, Verdict,
+    Io, LinkSettings, Verdict,
     pace::MessageCount,
-    queue::{Io, Queue},
+    queue::Queue,
     sweeper::{NEVER, Second, past},
 };
 use crate::codec::{encode_close, encode_ping};
 
-/// What may wait while the handshake is being answered, when nothing can be written yet: as much as a
-/// room holds back for a commit.
-const HANDSHAKE_BYTES: usize = 16 << 20;
+/// What may wait for a client that was given up: the rest of a message that has begun, and its Close.
+const LAST_WORDS: usize = 64 << 10;
 
 /// What is behind the lock of a [`Link`](super::Link).
 pub(super) struct State {
@@ -56,6 +55,8 @@ pub(super) struct State {
     broken: bool,
     /// The client read too slowly.
     pub(super) behind: bool,
+    /// The client was seen to have too much before it to take a message of its own.
+    clogged: bool,
     /// We said that nothing more will be written.
     shut: bool,
     /// The task has something to do.
@@ -95,6 +96,7 @@ impl State {
             unflushed: false,
             broken: false,
             behind: false,
+            clogged: false,
             shut: false,
             wake: false,
         }
@@ -105,7 +107,7 @@ impl State {
         self.io = Some(io);
         self.heard = now;
         if let Some(queue) = &mut self.queue {
-            queue.restart(settings.outbound_bytes, now);
+            queue.restart(now);
         }
         if matches!(self.phase, Phase::Draining) {
             self.deadline = settings.sweeper.after(settings.close_timeout);
@@ -124,17 +126,17 @@ impl State {
         matches!(self.phase, Phase::Open) && !self.broken
     }
 
-    /// Queues a frame, unless the client is too far behind.
+    /// Queues a frame, unless too much waits for the client.
     pub(super) fn send(&mut self, frame: Bytes, settings: &LinkSettings) {
-        if !self.fits(&frame) {
+        if !self.fits(&frame, settings) {
             // The client may have read meanwhile: only what it did not take counts.
             self.write(settings);
         }
         if !self.speaks() {
             return;
         }
-        if self.fits(&frame) {
-            self.push(frame, settings);
+        if self.fits(&frame, settings) {
+            self.queue(settings).push(frame, &settings.outbound);
         } else {
             self.fall_behind(settings);
         }
@@ -148,7 +150,7 @@ impl State {
         if self.condemned {
             return self.fail(close, settings);
         }
-        self.push(encode_close(&close), settings);
+        self.push_close(encode_close(&close), settings);
         self.phase = Phase::Closing(Box::new(close));
         // The room is no longer interested in what the task waits to tell it.
         self.wake = mem::take(&mut self.stalled);
@@ -170,11 +172,13 @@ impl State {
         if matches!(self.phase, Phase::Draining | Phase::Ended) {
             return;
         }
-        if !self.condemned && self.queue.as_mut().is_some_and(|queue| !queue.keep_begun()) {
+        if (!self.condemned || self.behind)
+            && self.queue.as_mut().is_some_and(|queue| !queue.keep_begun())
+        {
             self.queue = None;
         }
         if let Some(frame) = frame.filter(|_| !self.broken) {
-            self.push(frame, settings);
+            self.push_close(frame, settings);
         }
         self.phase = Phase::Draining;
         self.report = report.map(Box::new);
@@ -210,9 +214,19 @@ impl State {
         }
         let Self { io: Some(io), task: Some(task), queue, unflushed, .. } = self else { return };
         let now = settings.sweeper.now();
-        let attempt = poll_fn(|cx| poll_write_out(&mut **io, queue, unflushed, now, cx));
+        let mut is_read = false;
+        let attempt =
+            poll_fn(|cx| poll_write_out(&mut **io, queue, unflushed, &mut is_read, now, cx));
         // Not counted against the budget of the task that runs: it may write to thousands of sockets.
         let written = pin!(unconstrained(attempt)).poll(&mut Context::from_waker(task));
+        if is_read {
+            // A ping may wait behind much that it reads.
+            self.heard(now);
+        }
+        if self.clogged && self.waiting() <= settings.clogged {
+            self.clogged = false;
+            self.wake = true;
+        }
         match written {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => {
@@ -227,6 +241,18 @@ impl State {
                 self.wake = true;
             }
         }
+    }
+
+    /// The bytes that wait for the client.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.bytes())
+    }
+
+    /// Whether so much waits for the client that no message of its own is taken. When that is over, the
+    /// task is woken.
+    pub(super) fn is_clogged(&mut self, settings: &LinkSettings) -> bool {
+        self.clogged = self.waiting() > settings.clogged;
+        self.clogged
     }
 
     /// What the room has to be told before anything more is written; once. The one before is told.
@@ -246,7 +272,9 @@ impl State {
             && Pin::new(io).poll_shutdown(cx).is_ready()
         {
             self.shut = true;
-            self.deadline = self.deadline.min(settings.sweeper.after(settings.linger));
+            // Who is behind may not have come to its Close yet.
+            let patience = if self.behind { settings.last_words } else { settings.linger };
+            self.deadline = self.deadline.min(settings.sweeper.after(patience));
         }
     }
 
@@ -278,18 +306,24 @@ impl State {
         let now = settings.sweeper.now();
         let is_over = |deadline: Second| deadline > 0 && deadline <= now;
         if is_over(self.deadline) {
+            // One that was told everything may still be about to read it.
+            if self.behind || !self.shut {
+                self.reset();
+            }
             return self.lose("the client did not hang up in time");
         }
         if is_over(self.stall_due(settings)) {
-            return match self.phase {
-                Phase::Open => self.fall_behind(settings),
-                _ => self.lose("the client takes nothing"),
-            };
+            if let Phase::Open = self.phase {
+                return self.fall_behind(settings);
+            }
+            self.reset();
+            return self.lose("the client takes nothing");
         }
         if !self.listens() {
             return;
         }
         if is_over(self.trial) {
+            self.reset();
             self.lose("the client does not answer");
         } else if is_over(self.message_due(settings)) {
             let close = Close::new(CloseCode::POLICY, "unfinished message");
@@ -319,9 +353,11 @@ impl State {
         if self.begun > 0 { past(self.begun, settings.message_timeout) } else { NEVER }
     }
 
-    /// When the client has taken nothing for too long. A last frame has its own deadline.
+    /// When the client has taken nothing for too long. A last frame has its own deadline, but for those
+    /// who were given up.
     fn stall_due(&self, settings: &LinkSettings) -> Second {
         match &self.queue {
+            Some(queue) if self.behind => past(queue.moved(), settings.last_words),
             Some(queue) if !matches!(self.phase, Phase::Draining) => {
                 past(queue.moved(), settings.write_stall)
             }
@@ -334,28 +370,56 @@ impl State {
         self.speaks() && !self.stalled && !self.condemned
     }
 
-    fn fall_behind(&mut self, settings: &LinkSettings) {
+    /// Gives the client up because too much waits for it.
+    pub(super) fn fall_behind(&mut self, settings: &LinkSettings) {
+        if !self.speaks() {
+            return;
+        }
         settings.slow_clients.fetch_add(1, Ordering::Relaxed);
         settings.meter.slow_client();
         self.behind = true;
         let close = Close::new(CloseCode::TRY_AGAIN, "too far behind");
         self.fail(close.expect("a valid code and a short reason"), settings);
+        // Its last words have a time of their own.
+        if let Some(queue) = &mut self.queue {
+            queue.restart(settings.sweeper.now());
+        }
     }
 
-    fn fits(&self, frame: &Bytes) -> bool {
-        self.queue.as_ref().is_none_or(|queue| queue.fits(frame))
+    /// Gives the client up because too much waits for all. What it holds is given free at once, if it is
+    /// much: then it is not told why.
+    pub(super) fn give_up(&mut self, settings: &LinkSettings) {
+        self.fall_behind(settings);
+        if self.behind && self.waiting() > LAST_WORDS {
+            self.reset();
+            self.lose("too much waits for all clients");
+            self.queue = None;
+        }
     }
 
-    fn push(&mut self, frame: Bytes, settings: &LinkSettings) {
-        match &mut self.queue {
-            Some(queue) => queue.push(frame),
-            None => {
-                let allowance = frame.len() + settings.outbound_bytes;
-                let allowance =
-                    if self.io.is_none() { allowance.max(HANDSHAKE_BYTES) } else { allowance };
-                let queue = Queue::new(frame, allowance, settings.sweeper.now());
-                self.queue = Some(Box::new(queue));
-            }
+    /// One message may be longer than what may wait.
+    fn fits(&self, frame: &Bytes, settings: &LinkSettings) -> bool {
+        let most = settings.outbound.per_client();
+        let fits = |queue: &Queue| queue.cost_behind_first() + frame.len() <= most;
+        self.queue.as_deref().is_none_or(fits)
+    }
+
+    fn queue(&mut self, settings: &LinkSettings) -> &mut Queue {
+        self.queue.get_or_insert_with(|| Box::new(Queue::new(settings.sweeper.now())))
+    }
+
+    /// Queues a Close, which may be kept where what was queued before it is dropped.
+    fn push_close(&mut self, frame: Bytes, settings: &LinkSettings) {
+        let queue = self.queue(settings);
+        queue.push_alone(frame, &settings.outbound);
+        // No message comes behind it.
+        queue.wake_all();
+    }
+
+    /// Has what the operating system holds for the client forgotten with the socket.
+    fn reset(&mut self) {
+        if let Some(io) = &mut self.io {
+            io.reset();
         }
     }
 }
@@ -365,12 +429,15 @@ fn poll_write_out(
     io: &mut dyn Io,
     queue: &mut Option<Box<Queue>>,
     unflushed: &mut bool,
+    is_read: &mut bool,
     now: Second,
     cx: &mut Context<'_>,
 ) -> Poll<std::io::Result<()>> {
     if let Some(waiting) = queue {
         *unflushed = true;
-        ready!(waiting.poll_write(io, now, cx))?;
+        let written = waiting.poll_write(io, now, cx);
+        *is_read = waiting.is_read();
+        ready!(written)?;
         *queue = None;
     }
     if *unflushed {

@@ -58,7 +58,7 @@ impl Future for SocketTask {
         loop {
             match self.link.poll(cx) {
                 Progress::Tell(close) => self.tell(*close),
-                Progress::Read => ready!(self.poll_read(cx)),
+                Progress::Read { clogged } => ready!(self.poll_read(clogged, cx)),
                 Progress::Discard => ready!(self.poll_discard(cx)),
                 Progress::Wait => return Poll::Pending,
                 Progress::End => return Poll::Ready(()),
@@ -69,14 +69,14 @@ impl Future for SocketTask {
 
 impl SocketTask {
     /// Takes a step; ready when it has taken one.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_read(&mut self, clogged: bool, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(held) = self.held.take() {
-            return self.poll_held(held, cx);
+            return self.poll_held(held, clogged, cx);
         }
         scratch::with(|buffer| {
             match ready!(self.link.poll_read(cx, buffer)) {
                 Ok(0) => self.link.lost("the client hung up without a Close"),
-                Ok(length) => self.digest(&buffer[..length], None),
+                Ok(length) => self.digest(&buffer[..length], None, clogged),
                 Err(error) => {
                     let (room, connection) = (self.room.address(), self.connection.id());
                     let (party, room) = (room.party(), room.room().as_str());
@@ -88,20 +88,30 @@ impl SocketTask {
         })
     }
 
-    /// Goes on where the room had no space.
-    fn poll_held(&mut self, mut held: Box<Held>, cx: &mut Context<'_>) -> Poll<()> {
+    /// Goes on where the room had no space, or the client had to read first.
+    fn poll_held(
+        &mut self,
+        mut held: Box<Held>,
+        mut clogged: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
         if let Some(message) = held.message.take() {
-            if let Err(message) = self.room.message(&self.connection, message)
+            let taken = take(&self.link, &self.room, &self.connection, message, &mut clogged);
+            if let Err(message) = taken
                 && self.link.stall()
             {
-                let space = self.room.poll_space(&self.connection, &message, cx);
+                // A client that reads again has its task woken by that.
+                let space = match clogged {
+                    true => Poll::Pending,
+                    false => self.room.poll_space(&self.connection, &message, cx),
+                };
                 held.message = Some(message);
                 self.held = Some(held);
                 return space;
             }
             self.link.resume();
         }
-        self.digest(&held.rest, Some(&held.rest));
+        self.digest(&held.rest, Some(&held.rest), clogged);
         Poll::Ready(())
     }
 
@@ -116,8 +126,9 @@ impl SocketTask {
         Poll::Ready(())
     }
 
-    /// Acts on what was read. `owner` is what `input` is a part of, if that can be kept.
-    fn digest(&mut self, mut input: &[u8], owner: Option<&Bytes>) {
+    /// Acts on what was read. `owner` is what `input` is a part of, if that can be kept. If `clogged`, no
+    /// message is taken.
+    fn digest(&mut self, mut input: &[u8], owner: Option<&Bytes>, mut clogged: bool) {
         let Self { link, room, connection, decoder, controls, .. } = self;
         let settings = link.settings();
         let mut unfinished = self.unfinished;
@@ -134,25 +145,19 @@ impl SocketTask {
             });
             match incoming {
                 Ok(None) => break,
-                Ok(Some(Incoming::Message(message))) => match &settings.auto_response {
-                    Some((request, answer)) if message.as_text() == Some(request) => {
-                        link.answer(answer.clone());
+                Ok(Some(Incoming::Message(message))) => {
+                    if let Err(message) = take(link, room, connection, message, &mut clogged)
+                        && link.stall()
+                    {
+                        let rest = owner.map_or_else(
+                            || Bytes::copy_from_slice(input),
+                            |owner| owner.slice_ref(input),
+                        );
+                        self.held = Some(Box::new(Held { message: Some(message), rest }));
+                        break;
                     }
-                    _ => {
-                        settings.meter.received(message.len());
-                        if let Err(message) = room.message(connection, message)
-                            && link.stall()
-                        {
-                            let rest = owner.map_or_else(
-                                || Bytes::copy_from_slice(input),
-                                |owner| owner.slice_ref(input),
-                            );
-                            self.held = Some(Box::new(Held { message: Some(message), rest }));
-                            break;
-                        }
-                    }
-                },
-                Ok(Some(Incoming::Ping(payload))) => link.answer(encode_pong(&payload)),
+                }
+                Ok(Some(Incoming::Ping(payload))) => drop(link.answer(encode_pong(&payload))),
                 Ok(Some(Incoming::Pong(_))) => {}
                 Ok(Some(Incoming::Close(close))) => return link.peer_closed(close),
                 Err(violation) => {
@@ -190,6 +195,36 @@ impl SocketTask {
             self.room.slow_client();
         }
         self.room.closed(&self.connection, close);
+    }
+}
+
+/// Gives a message to the room, or answers it for the room.
+///
+/// # Errors
+///
+/// The message, when the room has no space for it, or the client is `clogged`: it has to read first
+/// what waits for it.
+fn take(
+    link: &Link,
+    room: &Arc<RoomCell>,
+    connection: &Connection,
+    message: Message,
+    clogged: &mut bool,
+) -> Result<(), Message> {
+    if *clogged {
+        return Err(message);
+    }
+    match &link.settings().auto_response {
+        Some((request, answer)) if message.as_text() == Some(request) => {
+            *clogged = link.answer(answer.clone());
+            Ok(())
+        }
+        _ => {
+            let length = message.len();
+            room.message(connection, message)?;
+            link.settings().meter.received(length);
+            Ok(())
+        }
     }
 }
 

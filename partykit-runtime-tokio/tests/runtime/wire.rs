@@ -135,7 +135,7 @@ async fn a_room_that_does_not_keep_up_reads_no_further() {
 #[tokio::test]
 async fn a_client_that_does_not_keep_up_is_closed_and_the_others_are_not() {
     let (builder, ..) = echo();
-    let site = serve(builder).await;
+    let site = serve(builder.max_outbound(256 * MIB, MIB)).await;
     let mut slow = site.connect("/parties/echo/a").await;
     let mut witness = site.connect("/parties/echo/a").await;
     let party = || site.handle.stats().parties["echo"].clone();

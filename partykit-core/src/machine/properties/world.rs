@@ -449,9 +449,7 @@ impl World {
         self.broadcast(Some(turn), false, None);
         self.fail(match reason {
             CancelReason::CommitFailed(_) => Failure::Commit("planned".to_owned()),
-            CancelReason::SaidTooMuch { bytes, limit } => {
-                Failure::SaidTooMuch { bytes, limit }
-            },
+            CancelReason::SaidTooMuch { bytes, limit } => Failure::SaidTooMuch { bytes, limit },
             CancelReason::Timeout(limit) => Failure::Timeout(limit),
         });
     }

@@ -45,7 +45,9 @@ impl Bench {
         while let Some(output) = self.machine.poll() {
             trace.push(match output {
                 Output::Cancel(CancelReason::CommitFailed(_)) => "cancel: commit".to_owned(),
-                Output::Cancel(CancelReason::SaidTooMuch { .. }) => "cancel: said too much".to_owned(),
+                Output::Cancel(CancelReason::SaidTooMuch { .. }) => {
+                    "cancel: said too much".to_owned()
+                }
                 Output::Cancel(CancelReason::Timeout(limit)) => format!("cancel: {limit:?}"),
                 Output::CancelTasks(tasks) => format!("cancel {} tasks", tasks.len()),
                 Output::Claim => "claim".to_owned(),

@@ -226,9 +226,7 @@ async fn a_refused_connect_is_told_and_has_no_on_close() {
 /// What is sent with the handshake may be more than what may wait later.
 #[tokio::test]
 async fn a_long_greeting_makes_no_client_slow() {
-    let house = House::with(Options::new(), |settings| {
-        settings.outbound_bytes = 1000;
-    });
+    let house = House::new();
     let (ours, io) = tokio::io::duplex(4096);
     let guest = house.connect_over(ours, io, "/greet", Bytes::new()).await;
     let (mut client, ..) = guest.client().await;
@@ -239,7 +237,7 @@ async fn a_long_greeting_makes_no_client_slow() {
 
 #[tokio::test(start_paused = true)]
 async fn behind_a_long_greeting_no_more_waits_than_otherwise() {
-    let mut house = House::with(Options::new(), |settings| settings.outbound_bytes = 1000);
+    let mut house = House::within(per_client(4000), Options::new(), |_| {});
     let (ours, io) = tokio::io::duplex(4096);
     let guest = house.connect_over(ours, io, "/greet", Bytes::new()).await;
     eventually(|| guest.link.is_up()).await;

@@ -60,9 +60,7 @@ async fn pings_and_the_auto_response_wake_nobody() {
 
 #[tokio::test]
 async fn ten_thousand_messages_keep_their_order_through_a_narrow_stream() {
-    let house = House::with(Options::new().mailbox(8, 1 << 20), |settings| {
-        settings.outbound_bytes = usize::MAX / 2;
-    });
+    let house = House::with(Options::new().mailbox(8, 1 << 20), |_| {});
     let (client, ..) = house.connect_with(7, Bytes::new()).await.client().await;
     let (mut sink, mut stream) = client.split();
     let sender = tokio::spawn(async move {
@@ -113,7 +111,7 @@ async fn a_busy_room_stops_the_reading_and_loses_nothing() {
 
 #[tokio::test]
 async fn a_slow_client_is_closed_and_the_others_go_on() {
-    let mut house = House::new();
+    let mut house = House::within(per_client(1 << 20), Options::new(), |_| {});
     let slow = house.connect_with(100_000, Bytes::new()).await;
     let (mut good, ..) = house.connect().await.client().await;
     for _ in 0..40 {
@@ -139,7 +137,7 @@ async fn a_slow_client_is_closed_and_the_others_go_on() {
 
 #[tokio::test]
 async fn one_message_may_be_longer_than_what_may_wait() {
-    let house = House::with(Options::new(), |settings| settings.outbound_bytes = 10);
+    let house = House::within(per_client(1000), Options::new(), |_| {});
     let (mut client, ..) = house.connect_with(1000, Bytes::new()).await.client().await;
     say(&mut client, "shout").await;
     house.handled(1).await;
@@ -153,7 +151,7 @@ async fn one_message_may_be_longer_than_what_may_wait() {
 /// More than the queue holds in one turn, to a client that takes it.
 #[tokio::test]
 async fn a_burst_to_a_client_that_reads_is_not_slow() {
-    let house = House::with(Options::new(), |settings| settings.outbound_bytes = 50);
+    let house = House::within(per_client(1000), Options::new(), |_| {});
     let (mut client, ..) = house.connect().await.client().await;
     say(&mut client, "burst 1000").await;
     for n in 0..1000 {

@@ -32,7 +32,7 @@ use tokio_tungstenite::{
 
 use crate::{
     metrics::Meter,
-    socket::{Link, LinkSettings, Sweeper, Verdict, run},
+    socket::{Carrier, Link, LinkSettings, Never, Outbound, OutboundLimits, Sweeper, Verdict, run},
 };
 
 /// Larger than anything that a test leaves unread.
@@ -68,14 +68,29 @@ impl House {
     }
 
     pub(super) fn with(options: Options, change: impl FnOnce(&mut LinkSettings)) -> Self {
+        Self::within(OutboundLimits::default(), options, change)
+    }
+
+    /// A house in which no more than this may wait for guests.
+    pub(super) fn within(
+        limits: OutboundLimits,
+        options: Options,
+        change: impl FnOnce(&mut LinkSettings),
+    ) -> Self {
         let (sender, closes) = mpsc::unbounded_channel();
         let gate = Semaphore::new(0);
         let shared = Arc::new(Shared { gate, handled: Mutex::new(0), closes: sender });
-        let mut settings =
-            LinkSettings::new(&options, Sweeper::start(), Meter::new(&"main".into()));
+        let outbound = Outbound::new(limits);
+        let mut settings = LinkSettings::new(
+            &options,
+            Sweeper::start(),
+            outbound.clone(),
+            Meter::new(&"main".into()),
+        );
         change(&mut settings);
         let backend: Arc<dyn Backend> = Arc::new(MemoryBackend::default());
-        let host = TestHost { start: Instant::now(), backend, shared: shared.clone() };
+        let start = Instant::now();
+        let host = TestHost { start, backend, outbound: outbound.clone(), shared: shared.clone() };
         let address = RoomAddress::new("main", RoomId::new("room").unwrap());
         let room = RoomCell::new(address, options, Arc::new(host));
         Self { room, settings: Arc::new(settings), shared, closes }
@@ -110,8 +125,13 @@ impl House {
         let connection = self.room.connect(&id, uri, request, socket).unwrap();
         let verdict = verdict.await.unwrap();
         assert_eq!(matches!(verdict, Verdict::Refuse(_)), uri == "/refuse");
-        let socket =
-            run(Box::new(ours), already_read, link.clone(), self.room.clone(), connection.clone());
+        let socket = run(
+            Box::new(Carrier::<_, Never>::new(ours)),
+            already_read,
+            link.clone(),
+            self.room.clone(),
+            connection.clone(),
+        );
         Guest { io, link, connection, task: tokio::spawn(socket) }
     }
 
@@ -137,6 +157,11 @@ impl House {
     pub(super) fn is_quiet(&mut self) -> bool {
         self.closes.try_recv().is_err()
     }
+}
+
+/// Limits that only matter for one client.
+pub(super) fn per_client(per_client: usize) -> OutboundLimits {
+    OutboundLimits { per_client, ..OutboundLimits::default() }
 }
 
 /// Waits until something is so, as long as that takes other tasks something to do.
@@ -266,6 +291,11 @@ impl AsyncWrite for Counted {
     }
 }
 
+/// A message of this size, in which its number stands.
+pub(super) fn numbered(number: usize, size: usize) -> String {
+    format!("{number:0>4}{}", ".".repeat(size - 4))
+}
+
 struct Talker(Arc<Shared>);
 
 impl Server for Talker {
@@ -291,6 +321,14 @@ impl Server for Talker {
         match message.as_text() {
             Some("wait") => self.0.gate.acquire().await?.forget(),
             Some("close") => sender.close(4001, "enough")?,
+            Some(text) if text.starts_with("say ") => {
+                let mut numbers = text[4..].split(' ').map(str::parse::<usize>);
+                let (count, size) =
+                    (numbers.next().ok_or("a count")??, numbers.next().ok_or("a size")??);
+                for n in 0..count {
+                    sender.send(numbered(n, size));
+                }
+            }
             Some("shout") => room.broadcast(vec![7; 64 << 10]).send(),
             Some(text) if text.starts_with("burst ") => {
                 for n in 0..text[6..].parse::<usize>()? {
@@ -312,6 +350,7 @@ impl Server for Talker {
 struct TestHost {
     start: Instant,
     backend: Arc<dyn Backend>,
+    outbound: Arc<Outbound>,
     shared: Arc<Shared>,
 }
 
@@ -362,6 +401,10 @@ impl Host for TestHost {
 
     fn tell(&self, to: RoomAddress, _: Request) {
         unreachable!("no test tells {to}")
+    }
+
+    fn relief(&self) -> Option<BoxFuture<'static, ()>> {
+        self.outbound.relief()
     }
 
     fn knows_party(&self, _: &str) -> bool {

@@ -5,7 +5,7 @@ use partykit_core::{Body, Request};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::house::{House, eventually, frame};
-use crate::socket::{Link, run};
+use crate::socket::{Carrier, Link, Never, run};
 
 /// Beside them a connection has its stream, 40 bytes for TCP, and the core's `Connection`.
 #[tokio::test]
@@ -16,7 +16,8 @@ async fn an_idle_connection_is_small() {
     let connection = house.room.connect("guest", "/", request, link.clone()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let io = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    let future = run(Box::new(io), Bytes::new(), link, house.room.clone(), connection);
+    let io = Box::new(Carrier::<_, Never>::new(io));
+    let future = run(io, Bytes::new(), link, house.room.clone(), connection);
     let (future, link) = (size_of_val(&future), size_of::<Link>());
     assert!(future <= 64, "the future has {future} bytes");
     assert!(link <= 168, "the link has {link} bytes");

@@ -2,4 +2,5 @@ mod close;
 mod flow;
 mod house;
 mod memory;
+mod slow;
 mod time;
