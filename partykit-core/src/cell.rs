@@ -1,3 +1,4 @@
+mod flush;
 mod resume;
 mod space;
 mod stats;
@@ -442,18 +443,6 @@ impl RoomCell {
             state.tasks.remove(&id);
             state.machine.task_ended(now, id, event);
         });
-    }
-
-    /// Ready when all has left the room that was said in it, but what waits for a commit.
-    pub(crate) fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.lock();
-        if !state.flushing && !state.machine.is_unflushed() {
-            return Poll::Ready(());
-        }
-        if !state.watchers.iter().any(|known| known.will_wake(cx.waker())) {
-            state.watchers.push(cx.waker().clone());
-        }
-        Poll::Pending
     }
 
     /// For the driver: takes outputs up to the next one that it has to act on by itself, and leaves its

@@ -75,10 +75,7 @@ async fn run<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send)
                     yield_now().await;
                     slice.restart();
                 }
-                let job = match postpone(&cell, &mut pump, job).await {
-                    Some(job) => job,
-                    None => continue,
-                };
+                let Some(job) = postpone(&cell, &mut pump, job).await else { continue };
                 let begun = slice.begin_turn(&**cell.host()).await;
                 let result = run_turn(&cell, &mut pump, &mut instance, &make, job, begun).await;
                 let crowded = cell.host().is_crowded();

@@ -243,9 +243,9 @@ impl Socket for TestSocket {
         if state.is_open() {
             let message = message.message().clone();
             if state.reads {
-                state.received.push(message)
+                state.received.push(message);
             } else {
-                state.waiting.push_back(message)
+                state.waiting.push_back(message);
             }
         }
     }

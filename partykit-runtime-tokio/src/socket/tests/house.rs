@@ -90,7 +90,7 @@ impl House {
         change(&mut settings);
         let backend: Arc<dyn Backend> = Arc::new(MemoryBackend::default());
         let start = Instant::now();
-        let host = TestHost { start, backend, outbound: outbound.clone(), shared: shared.clone() };
+        let host = TestHost { start, backend, outbound, shared: shared.clone() };
         let address = RoomAddress::new("main", RoomId::new("room").unwrap());
         let room = RoomCell::new(address, options, Arc::new(host));
         Self { room, settings: Arc::new(settings), shared, closes }
