@@ -9,6 +9,7 @@ mod power;
 mod process;
 mod protocol;
 mod run;
+mod script;
 mod server;
 
 pub use history::Violation;

@@ -41,7 +41,7 @@ async fn judge(plan: &Plan) -> Result {
         eprintln!("{}", report.last_words);
         return Err("the server did not keep its word".into());
     }
-    if report.writes == 0 || report.rings == 0 {
+    if report.writes == 0 || report.steps == 0 || report.rings == 0 {
         return Err("nothing was written, or no alarm rang: this says nothing".into());
     }
     Ok(())
@@ -52,6 +52,7 @@ async fn controls(seed: u64) -> Result {
         println!("{plan:?}");
         let report = run(&plan).await?;
         println!("{report}");
+        println!("found after {} kills", report.kills);
         if !report.violations.iter().any(|(_, violation)| plan.asks_for(violation)) {
             return Err("this had to be found, and was not".into());
         }

@@ -2,7 +2,24 @@
 
 use std::path::PathBuf;
 
+use partykit::runtime::tokio::rig::Planted;
+
 use crate::{Fault, Plan, Storing, Violation};
+
+/// How many kills a control has to be found within.
+const PATIENCE: u32 = 40;
+
+/// The faults inside of the store that kills show.
+const PLANTED: [Planted; 8] = [
+    Planted::NoDeletes,
+    Planted::EarlyRemove,
+    Planted::NoSync,
+    Planted::AckSync,
+    Planted::DropLast,
+    Planted::NoDirSync,
+    Planted::NoClear,
+    Planted::ClearTwice,
+];
 
 /// What it takes.
 pub const HELP: &str = "\
@@ -14,8 +31,9 @@ partykit-crash scribe SCRIPT
   --kills N       how often the server is killed; 15 unless said
   --power-loss    what was not synced is lost, too; the shim tests itself first
   --relaxed       the server does not sync; together with --power-loss it has to fail
-  --fault FAULT   the server's store gets something wrong: early-frames, split-batch or early-removal;
-                  has to fail
+  --fault FAULT   the server's store gets something wrong: early-frames, split-batch, early-removal,
+                  nodeletes, earlyremove, nosync, acksync, droplast, nodirsync, noclear or cleartwice;
+                  has to fail, the three about syncs under a power loss
   --seed N        decides about the moments; another one each time unless said
   controls        what has to fail, and fails if it does not";
 
@@ -79,14 +97,30 @@ fn number<T: std::str::FromStr>(word: &str) -> Result<T, String> {
 impl Plan {
     /// 15 kills, nothing wrong.
     pub fn new(seed: u64) -> Self {
-        Self { kills: 15, power_loss: false, relaxed: false, fault: None, rooms: 32, seed }
+        Self {
+            kills: 15,
+            power_loss: false,
+            relaxed: false,
+            fault: None,
+            rooms: 16,
+            streams: 24,
+            seed,
+        }
     }
 
     /// What has to fail: `Relaxed` under a power loss, and each fault.
     pub fn controls(seed: u64) -> Vec<Self> {
-        let relaxed = Self { relaxed: true, power_loss: true, ..Self::new(seed) };
-        let fault = |fault: &Fault| Self { fault: Some(*fault), ..Self::new(seed) };
-        [relaxed].into_iter().chain(Fault::ALL.iter().map(fault)).collect()
+        let base = Self { kills: PATIENCE, ..Self::new(seed) };
+        let relaxed = Self { relaxed: true, power_loss: true, ..base.clone() };
+        let fault = |fault: Fault| {
+            let power_loss = matches!(
+                fault,
+                Fault::Planted(Planted::NoSync | Planted::AckSync | Planted::NoDirSync)
+            );
+            Self { fault: Some(fault), power_loss, ..base.clone() }
+        };
+        let planted = PLANTED.map(Fault::Planted);
+        [relaxed].into_iter().chain(Fault::ALL.into_iter().chain(planted).map(fault)).collect()
     }
 }
 
@@ -98,6 +132,13 @@ impl Plan {
             Some(Fault::EarlyFrames) => matches!(violation, Violation::Lost(_)),
             Some(Fault::SplitBatch) => matches!(violation, Violation::Half(_)),
             Some(Fault::EarlyRemoval) => matches!(violation, Violation::AlarmLost(_)),
+            Some(Fault::Planted(Planted::NoDeletes | Planted::NoClear)) => {
+                matches!(violation, Violation::Back(_))
+            }
+            // The store does not open any more, or rows are missing.
+            Some(Fault::Planted(_)) => {
+                matches!(violation, Violation::Lost(_) | Violation::Unserved(_))
+            }
         }
     }
 }

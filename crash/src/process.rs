@@ -36,6 +36,8 @@ impl Process {
         let said = OpenOptions::new().create(true).append(true).open(log)?;
         let mut command = Command::new(program);
         command.arg("serve").args(storing.arguments()).kill_on_drop(true);
+        // Some handlers are to panic.
+        command.env("RUST_BACKTRACE", "0");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(said);
         if let Some(power) = power {
             command.envs(power.environment());

@@ -4,8 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// The party's name.
-pub(crate) const PARTY: &str = "ledger";
+use crate::script::Value;
+
+/// The party of rooms in which several clients write.
+pub(crate) const LEDGER: &str = "ledger";
+
+/// The party of rooms in which one client does one step after the other.
+pub(crate) const STREAM: &str = "stream";
 
 /// How many of its last entries a room keeps.
 pub(crate) const ENTRIES: u64 = 16;
@@ -17,17 +22,36 @@ pub(crate) enum Ask {
     Write { writer: String, number: u64 },
     /// Sets the room's alarm; alarms have numbers too. In milliseconds since 1970.
     Alarm { number: u64, at: u64 },
+    /// Does the step of this number of a stream, as if it were `now`.
+    Step { number: u64, now: u64, fails: Option<Failure> },
     /// What is stored.
     State,
 }
 
-/// What a room says: the answer to one, or a broadcast. All but the last two speak of what is stored.
+/// How the handler of a step fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Failure {
+    /// Before it has written anything.
+    Before,
+    /// After it has done the step, and more.
+    After,
+    /// The same, by a panic.
+    Panic,
+}
+
+/// What a room says: the answer to one, or a broadcast.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Told {
     Wrote(Entry),
-    Set { number: u64, at: u64 },
+    Set {
+        number: u64,
+        at: u64,
+    },
     Rang(Ring),
     State(State),
+    /// The step of this number of a stream.
+    Did(u64),
+    Stored(Stored),
     Refused(String),
 }
 
@@ -44,6 +68,8 @@ pub(crate) struct Entry {
 pub(crate) struct Setting {
     pub(crate) number: u64,
     pub(crate) at: u64,
+    /// Its handler fails the first time.
+    pub(crate) flaky: bool,
 }
 
 /// An alarm that rang.
@@ -79,4 +105,28 @@ pub(crate) struct State {
     pub(crate) rang: Option<Ring>,
     /// Its number, under another key.
     pub(crate) rang_mirror: u64,
+    /// When an alarm is to ring, if one is.
+    pub(crate) pending: Option<u64>,
+}
+
+/// How far a stream has come: the number of its last step, and how many parts of it are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Position {
+    pub(crate) number: u64,
+    pub(crate) parts: usize,
+}
+
+/// All that a stream stores.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Stored {
+    pub(crate) position: Position,
+    pub(crate) rows: BTreeMap<String, Value>,
+    /// The alarm that was set last.
+    pub(crate) set: Option<Setting>,
+    /// The last alarm that rang.
+    pub(crate) rang: Option<Ring>,
+    /// Its number, under another key.
+    pub(crate) rang_mirror: u64,
+    /// When an alarm is to ring, if one is.
+    pub(crate) pending: Option<u64>,
 }

@@ -12,10 +12,10 @@ use tokio::time::sleep;
 
 use crate::{
     Fault, Loss, Storing, Violation,
-    crowd::{Crowd, Room, ask},
+    crowd::{Crowd, Room, Stream, ask, now},
     power::{self, Power},
     process::{Process, last_words},
-    protocol::{Ask, PARTY, Told},
+    protocol::{Ask, LEDGER, STREAM, Told},
 };
 
 /// How long a server works before it is killed, in milliseconds.
@@ -23,6 +23,12 @@ const WORK: std::ops::Range<u64> = 20..500;
 
 /// When a server is killed that may not be done with starting, in milliseconds.
 const START: std::ops::Range<u64> = 0..60;
+
+/// At how many starts one waits until all alarms have rung: one in so many.
+const SETTLES: u8 = 6;
+
+/// Alarms that are further ahead are not waited for, in milliseconds.
+const FAR: u64 = 1_000_000;
 
 /// How long alarms may take to ring, and the shim's log to be complete: far longer than they do.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -39,8 +45,10 @@ pub struct Plan {
     pub relaxed: bool,
     /// What the store gets wrong.
     pub fault: Option<Fault>,
-    /// How many rooms there are.
+    /// In how many rooms several clients write.
     pub rooms: usize,
+    /// In how many rooms one client does one step after the other.
+    pub streams: usize,
     /// What decides about the moments.
     pub seed: u64,
 }
@@ -53,6 +61,8 @@ pub struct Report {
     pub kills: u32,
     /// How many writes clients were told of.
     pub writes: u64,
+    /// The same of steps.
+    pub steps: u64,
     /// How many alarms clients heard ring.
     pub rings: u64,
     /// Each promise that was broken, with its room if it is one room's. The run ends with the kill after which it is found.
@@ -77,7 +87,7 @@ pub async fn run(plan: &Plan) -> Result<Report, BoxError> {
     }
     if run.violations.is_empty() {
         let power = run.power()?;
-        run.start_and_check(power.as_ref()).await?;
+        run.start_and_check(power.as_ref(), true).await?;
     }
     Ok(run.report())
 }
@@ -86,6 +96,7 @@ struct Run<'a> {
     plan: &'a Plan,
     random: fastrand::Rng,
     rooms: Vec<Arc<Room>>,
+    streams: Vec<Arc<Stream>>,
     program: PathBuf,
     place: TempDir,
     kills: u32,
@@ -97,10 +108,12 @@ impl<'a> Run<'a> {
         let place = tempfile::tempdir()?;
         fs::create_dir(place.path().join("disk"))?;
         let room = |number| Arc::new(Room::new(format!("room-{number}")));
+        let stream = |number| Arc::new(Stream::new(format!("stream-{number}")));
         Ok(Self {
             plan,
             random: fastrand::Rng::with_seed(plan.seed),
             rooms: (0..plan.rooms).map(room).collect(),
+            streams: (0..plan.streams).map(stream).collect(),
             program: env::current_exe()?,
             place,
             kills: 0,
@@ -132,14 +145,15 @@ impl<'a> Run<'a> {
 
     async fn kill_at_work(&mut self) -> Result<(), BoxError> {
         let power = self.power()?;
-        let Some((server, address)) = self.start_and_check(power.as_ref()).await? else {
+        let settles = self.random.u8(..SETTLES) == 0;
+        let Some((server, address)) = self.start_and_check(power.as_ref(), settles).await? else {
             return Ok(());
         };
         if let Some(power) = &power {
             nothing_unseen(power).await?;
         }
         let before = self.writes();
-        let crowd = Crowd::start(address, &self.rooms, &mut self.random);
+        let crowd = Crowd::start(address, &self.rooms, &self.streams, &mut self.random);
         // Mostly all are at work, however slow the machine is; sometimes they are just coming.
         let deadline = Instant::now() + PATIENCE;
         let many = if self.random.u8(..4) == 0 { 0 } else { 4 * self.rooms.len() as u64 };
@@ -158,11 +172,12 @@ impl<'a> Run<'a> {
     async fn start_and_check(
         &mut self,
         power: Option<&Power>,
+        settles: bool,
     ) -> io::Result<Option<(Process, SocketAddr)>> {
         let mut server = self.start(power)?;
         let begun = async {
             let address = server.listens().await?;
-            self.check(address).await?;
+            self.check(address, settles).await?;
             Ok::<_, BoxError>(address)
         };
         match begun.await {
@@ -196,10 +211,10 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Before anybody wakes a room, all alarms that are pending have to ring by themselves.
-    async fn check(&mut self, address: SocketAddr) -> Result<(), BoxError> {
+    /// If it `settles`, all alarms have to ring by themselves before anybody wakes a room.
+    async fn check(&mut self, address: SocketAddr, settles: bool) -> Result<(), BoxError> {
         let deadline = Instant::now() + PATIENCE;
-        while ask(address, "/wake-ups", String::new()).await? != "0" {
+        while settles && is_any_soon(&wake_ups(address).await?) {
             if Instant::now() > deadline {
                 let late = Violation::AlarmLost("some are due, and do not ring".into());
                 self.violations.push(("the server".into(), late));
@@ -208,13 +223,27 @@ impl<'a> Run<'a> {
             sleep(Duration::from_millis(5)).await;
         }
         for room in &self.rooms {
-            let path = format!("/parties/{PARTY}/{}", room.name);
-            let answer = ask(address, &path, serde_json::to_string(&Ask::State)?).await?;
-            let Told::State(state) = serde_json::from_slice(&answer)? else {
-                return Err(format!("{} says no state, but {answer:?}", room.name).into());
+            let Told::State(state) = state(address, LEDGER, &room.name).await? else {
+                return Err(format!("{} says no state", room.name).into());
             };
-            let found = room.history().check(state);
+            let found = room.history().check(state, settles);
             self.violations.extend(found.into_iter().map(|found| (room.name.clone(), found)));
+        }
+        let mut far = Vec::new();
+        for stream in &self.streams {
+            let Told::Stored(stored) = state(address, STREAM, &stream.name).await? else {
+                return Err(format!("{} does not say what is stored", stream.name).into());
+            };
+            let found = stream.track().check(&stored, settles);
+            self.violations.extend(found.into_iter().map(|found| (stream.name.clone(), found)));
+            far.extend(stored.pending.filter(|at| *at > now() + FAR).map(|at| (at, &stream.name)));
+        }
+        let wake_ups = wake_ups(address).await?;
+        for (at, name) in far {
+            if !wake_ups.contains(&(at, name.clone())) {
+                let lost = Violation::AlarmLost(format!("nobody is to wake it at {at}"));
+                self.violations.push((name.clone(), lost));
+            }
         }
         Ok(())
     }
@@ -227,11 +256,28 @@ impl<'a> Run<'a> {
         Report {
             kills: self.kills,
             writes: self.writes(),
-            rings: self.rooms.iter().map(|room| room.history().rings).sum(),
+            steps: self.streams.iter().map(|stream| stream.track().steps).sum(),
+            rings: self.rooms.iter().map(|room| room.history().rings).sum::<u64>()
+                + self.streams.iter().map(|stream| stream.track().rings).sum::<u64>(),
             violations: self.violations,
             last_words: last_words(&self.place.path().join("server.log")),
         }
     }
+}
+
+async fn state(address: SocketAddr, party: &str, room: &str) -> Result<Told, BoxError> {
+    let path = format!("/parties/{party}/{room}");
+    let answer = ask(address, &path, serde_json::to_string(&Ask::State)?).await?;
+    Ok(serde_json::from_slice(&answer)?)
+}
+
+/// Which rooms are to be woken when.
+async fn wake_ups(address: SocketAddr) -> Result<Vec<(u64, String)>, BoxError> {
+    Ok(serde_json::from_slice(&ask(address, "/wake-ups", String::new()).await?)?)
+}
+
+fn is_any_soon(wake_ups: &[(u64, String)]) -> bool {
+    wake_ups.iter().any(|(at, _)| *at < now() + FAR)
 }
 
 /// Waits until the directory is as the log of the shim says.
@@ -254,8 +300,9 @@ async fn nothing_unseen(power: &Power) -> Result<(), BoxError> {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kills, writes, rings, violations, .. } = self;
-        write!(f, "{kills} kills, {writes} writes confirmed, {rings} alarms heard, ")?;
+        let Self { kills, writes, steps, rings, violations, .. } = self;
+        write!(f, "{kills} kills, {writes} writes and {steps} steps confirmed, ")?;
+        write!(f, "{rings} alarms heard, ")?;
         write!(f, "{} promises broken", violations.len())?;
         violations
             .iter()

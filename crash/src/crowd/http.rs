@@ -12,7 +12,7 @@ use partykit::BoxError;
 use tokio::net::TcpStream;
 
 use super::{Room, hear, text, within};
-use crate::protocol::{Ask, PARTY, Told};
+use crate::protocol::{Ask, LEDGER, Told};
 
 /// Sends one request on a connection of its own, and reads the answer.
 pub(crate) async fn ask(address: SocketAddr, path: &str, body: String) -> Result<Bytes, BoxError> {
@@ -22,7 +22,7 @@ pub(crate) async fn ask(address: SocketAddr, path: &str, body: String) -> Result
 /// Writes one number after the other on one connection.
 pub(super) async fn write(address: SocketAddr, room: &Room, writer: &str) -> Result<(), BoxError> {
     let mut connection = connect(address).await?;
-    let path = format!("/parties/{PARTY}/{}", room.name);
+    let path = format!("/parties/{LEDGER}/{}", room.name);
     loop {
         let number = room.history().write(writer);
         let ask = text(&Ask::Write { writer: writer.to_owned(), number });
@@ -33,7 +33,7 @@ pub(super) async fn write(address: SocketAddr, room: &Room, writer: &str) -> Res
     }
 }
 
-async fn connect(address: SocketAddr) -> Result<SendRequest<Full<Bytes>>, BoxError> {
+pub(super) async fn connect(address: SocketAddr) -> Result<SendRequest<Full<Bytes>>, BoxError> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -42,20 +42,45 @@ async fn connect(address: SocketAddr) -> Result<SendRequest<Full<Bytes>>, BoxErr
     Ok(sender)
 }
 
-async fn send(
+/// Sends a request whose answer is to be its body.
+pub(super) async fn send(
     connection: &mut SendRequest<Full<Bytes>>,
     address: SocketAddr,
     path: &str,
     body: String,
 ) -> Result<Bytes, BoxError> {
+    let (status, body) = exchange(connection, address, path, body).await?;
+    match status {
+        StatusCode::OK => Ok(body),
+        _ => Err(format!("{path}: {status}: {}", String::from_utf8_lossy(&body)).into()),
+    }
+}
+
+/// Sends a request that is to fail.
+pub(super) async fn fail(
+    connection: &mut SendRequest<Full<Bytes>>,
+    address: SocketAddr,
+    path: &str,
+    body: String,
+) -> Result<(), BoxError> {
+    let (status, body) = exchange(connection, address, path, body).await?;
+    match status {
+        StatusCode::INTERNAL_SERVER_ERROR => Ok(()),
+        _ => Err(format!("{path}: {status} instead of a failure: {body:?}").into()),
+    }
+}
+
+async fn exchange(
+    connection: &mut SendRequest<Full<Bytes>>,
+    address: SocketAddr,
+    path: &str,
+    body: String,
+) -> Result<(StatusCode, Bytes), BoxError> {
     let request = Request::post(path).header(HOST, address.to_string());
     let request = request.body(Full::new(body.into()))?;
     connection.ready().await?;
     let response = within("answer", connection.send_request(request)).await??;
     let status = response.status();
     let body = within("body", response.into_body().collect()).await??.to_bytes();
-    match status {
-        StatusCode::OK => Ok(body),
-        _ => Err(format!("{path}: {status}: {}", String::from_utf8_lossy(&body)).into()),
-    }
+    Ok((status, body))
 }

@@ -1,7 +1,9 @@
-//! The clients: in each room two that write over sockets, one over HTTP, and one that sets alarms.
+//! The clients: in each ledger two that write over sockets, one over HTTP, and one that sets alarms; for
+//! each stream one.
 
 mod http;
 mod socket;
+mod stream;
 
 use std::{
     io,
@@ -19,7 +21,7 @@ use tokio::task::JoinSet;
 pub(crate) use http::ask;
 
 use crate::{
-    history::History,
+    history::{History, Track},
     protocol::{Ask, Told},
 };
 
@@ -49,6 +51,33 @@ impl Room {
     }
 }
 
+/// A room in which one client does one step after the other.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) name: String,
+    track: Mutex<Track>,
+}
+
+impl Stream {
+    pub(crate) fn new(name: String) -> Self {
+        Self { track: Mutex::new(Track::new(&name)), name }
+    }
+
+    pub(crate) fn track(&self) -> MutexGuard<'_, Track> {
+        self.track.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers what a client was told.
+    fn hear(&self, text: &[u8]) -> Result<Told, BoxError> {
+        let told: Told = serde_json::from_slice(text)?;
+        self.track().told(&told, now());
+        match told {
+            Told::Refused(why) => Err(why.into()),
+            told => Ok(told),
+        }
+    }
+}
+
 /// Clients at work.
 #[derive(Debug)]
 pub(crate) struct Crowd {
@@ -61,6 +90,7 @@ impl Crowd {
     pub(crate) fn start(
         address: SocketAddr,
         rooms: &[Arc<Room>],
+        streams: &[Arc<Stream>],
         random: &mut fastrand::Rng,
     ) -> Self {
         let mut clients = JoinSet::new();
@@ -82,6 +112,17 @@ impl Crowd {
                     }
                 });
             }
+        }
+        for stream in streams {
+            let (stream, killed, random) = (stream.clone(), killed.clone(), random.fork());
+            clients.spawn(async move {
+                let worked = stream::step(address, &stream, random).await;
+                if let Err(error) = worked
+                    && !killed.load(Ordering::SeqCst)
+                {
+                    stream.track().unserved(error.to_string());
+                }
+            });
         }
         Self { clients, killed }
     }
@@ -117,6 +158,6 @@ async fn within<T>(what: &str, it: impl Future<Output = T>) -> io::Result<T> {
 }
 
 /// Milliseconds since 1970.
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

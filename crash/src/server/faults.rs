@@ -7,6 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use partykit::runtime::tokio::rig::Planted;
 use partykit::{
     Backend, BackendError, Batch, Claim, Epoch, KeyRange, RoomAddress, Timestamp, WakeUp,
 };
@@ -24,10 +25,12 @@ pub enum Fault {
     SplitBatch,
     /// An alarm is removed when it rings, not when its handler has committed.
     EarlyRemoval,
+    /// Something inside of the store.
+    Planted(Planted),
 }
 
 impl Fault {
-    /// All there are.
+    /// All that are not inside of the store.
     pub const ALL: [Self; 3] = [Self::EarlyFrames, Self::SplitBatch, Self::EarlyRemoval];
 }
 
@@ -37,6 +40,7 @@ impl fmt::Display for Fault {
             Self::EarlyFrames => "early-frames",
             Self::SplitBatch => "split-batch",
             Self::EarlyRemoval => "early-removal",
+            Self::Planted(planted) => return planted.fmt(f),
         })
     }
 }
@@ -46,7 +50,7 @@ impl FromStr for Fault {
 
     fn from_str(name: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|fault| fault.to_string() == name);
-        found.ok_or_else(|| format!("there is no fault {name}"))
+        found.map_or_else(|| name.parse().map(Self::Planted), Ok)
     }
 }
 
@@ -134,6 +138,7 @@ impl Backend for Faulty {
                 sleep(WINDOW).await;
                 self.inner.commit(room, epoch, second).await
             }
+            Fault::Planted(_) => self.inner.commit(room, epoch, batch).await,
             Fault::EarlyRemoval => {
                 // That it rings is stored without a new time to wake the room at.
                 let row = batch.writes.get_mut(ALARM).filter(|row| row.is_some());
@@ -168,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_fault_is_called_what_it_prints() {
-        for fault in Fault::ALL {
+        for fault in Fault::ALL.into_iter().chain(Planted::ALL.map(Fault::Planted)) {
             assert_eq!(fault.to_string().parse(), Ok(fault));
         }
         assert!("no-fault".parse::<Fault>().is_err());

@@ -57,11 +57,12 @@ impl Ledger {
             Ask::Write { writer, number } => self.write(room, writer, number).await?,
             Ask::Alarm { number, at } => {
                 let storage = room.storage();
-                storage.put("alarm/set", &Setting { number, at })?;
+                storage.put("alarm/set", &Setting { number, at, flaky: false })?;
                 storage.set_alarm(Timestamp::from_millis(at))?;
                 storage.put("alarm/set-mirror", &number)?;
                 Told::Set { number, at }
             }
+            Ask::Step { number, .. } => Told::Refused(format!("a ledger does no step {number}")),
             Ask::State => Told::State(state(room).await?),
         })
     }
@@ -115,5 +116,6 @@ async fn state(room: &Room) -> Result<State> {
         set_mirror: storage.get("alarm/set-mirror").await?.unwrap_or(0),
         rang: storage.get("alarm/rang").await?,
         rang_mirror: storage.get("alarm/rang-mirror").await?.unwrap_or(0),
+        pending: storage.alarm().await?.map(Timestamp::as_millis),
     })
 }

@@ -2,6 +2,7 @@
 
 mod faults;
 mod ledger;
+mod stream;
 
 use std::{
     io::{self, Write as _},
@@ -13,14 +14,18 @@ use hyper::body::Bytes;
 use partykit::{
     Backend, Request, Response, Result, Runtime,
     http::StatusCode,
-    runtime::tokio::{DiskBackend, Durability},
+    runtime::tokio::{DiskBackend, Durability, rig},
 };
 use tokio::net::TcpListener;
 use tracing_subscriber::filter::LevelFilter;
 
 pub use faults::Fault;
 
-use crate::protocol::PARTY;
+use crate::protocol::{LEDGER, STREAM};
+
+/// By what the files of the log and of the tree are smaller than those of users: so that a life of half a
+/// second sees many of them begin, go, and be merged.
+pub(crate) const SMALLER: u32 = 64;
 
 /// How a server stores.
 #[derive(Clone, Debug)]
@@ -36,7 +41,7 @@ pub struct Storing {
 
 /// Serves until it is killed. The first line that it prints is the address.
 ///
-/// `GET /wake-ups` says how many rooms are to be woken, without waking one.
+/// `GET /wake-ups` says which rooms are to be woken when, without waking one: `[[milliseconds, room], ..]`.
 ///
 /// # Errors
 ///
@@ -48,7 +53,8 @@ pub async fn serve(storing: &Storing) -> Result {
     let address = listener.local_addr()?;
     let store = backend.clone();
     let runtime = Runtime::builder()
-        .party::<ledger::Ledger>(PARTY)
+        .party::<ledger::Ledger>(LEDGER)
+        .party::<stream::Stream>(STREAM)
         .backend(backend)
         .fallback(move |request| pending(store.clone(), request))
         .build()?;
@@ -61,11 +67,15 @@ pub async fn serve(storing: &Storing) -> Result {
 
 impl Storing {
     fn open(&self) -> Result<Arc<dyn Backend>> {
+        rig::shrink(SMALLER);
+        if let Some(Fault::Planted(fault)) = self.fault {
+            rig::plant(fault);
+        }
         let durability = if self.relaxed { Durability::Relaxed } else { Durability::Durable };
         let backend: Arc<dyn Backend> = Arc::new(DiskBackend::open(&self.data, durability)?);
         Ok(match self.fault {
+            None | Some(Fault::Planted(_)) => backend,
             Some(fault) => Arc::new(faults::Faulty::new(backend, fault)),
-            None => backend,
         })
     }
 }
@@ -77,7 +87,11 @@ async fn pending(store: Arc<dyn Backend>, request: Request) -> Response {
         return response;
     }
     match store.wake_ups(None, 1_000).await {
-        Ok(rooms) => Response::new(rooms.len().to_string().into()),
+        Ok(rooms) => {
+            let named = rooms.iter().map(|(at, room)| (at.as_millis(), room.room().to_string()));
+            let named: Vec<_> = named.collect();
+            Response::new(serde_json::json!(named).to_string().into())
+        }
         Err(error) => {
             *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
             *response.body_mut() = error.to_string().into();

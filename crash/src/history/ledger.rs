@@ -1,46 +1,9 @@
-//! What clients of one room were told, and whether the room kept its word.
+//! Several clients that write to one room at a time.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    fmt,
-};
+use std::collections::{BTreeMap, VecDeque};
 
-use crate::protocol::{ENTRIES, Entry, Ring, Setting, State, Told};
-
-/// A promise that was broken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(clippy::exhaustive_enums, reason = "whoever judges looks at all of them")]
-pub enum Violation {
-    /// A write that a client was told of is not there.
-    Lost(String),
-    /// A part of what a handler wrote is there.
-    Half(String),
-    /// An alarm that a client was told of did not ring, or what its ring wrote is not there.
-    AlarmLost(String),
-    /// An alarm rang before its time.
-    AlarmEarly(String),
-    /// More is stored for an alarm than one ring.
-    AlarmTwice(String),
-    /// Something is there that nobody asked for.
-    Invented(String),
-    /// The server did not do what it was asked, or not in time, or ended by itself.
-    Unserved(String),
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (what, how) = match self {
-            Self::Lost(how) => ("a write is lost", how),
-            Self::Half(how) => ("half a handler is stored", how),
-            Self::AlarmLost(how) => ("an alarm is lost", how),
-            Self::AlarmEarly(how) => ("an alarm rang before its time", how),
-            Self::AlarmTwice(how) => ("an alarm is stored twice", how),
-            Self::Invented(how) => ("nobody asked for this", how),
-            Self::Unserved(how) => ("not served", how),
-        };
-        write!(f, "{what}: {how}")
-    }
-}
+use super::Violation;
+use crate::protocol::{ENTRIES, Entry, Ring, State, Told};
 
 /// What the clients of one room have asked for and were told.
 #[derive(Debug, Default)]
@@ -118,7 +81,7 @@ impl History {
                     self.violations.push(Violation::AlarmEarly(format!("{ring:?} heard at {now}")));
                 }
             }
-            Told::State(_) => {}
+            Told::State(_) | Told::Did(_) | Told::Stored(_) => {}
             Told::Refused(why) => self.violations.push(Violation::Unserved(why)),
         }
     }
@@ -128,12 +91,12 @@ impl History {
         self.violations.push(Violation::Unserved(how.into()));
     }
 
-    /// Compares with what is stored, while nobody writes and no alarm is pending; all promises broken so
-    /// far. From then on what is stored counts as told.
-    pub(crate) fn check(&mut self, state: State) -> Vec<Violation> {
+    /// Compares with what is stored, while nobody writes; all promises broken so far. From then on what is
+    /// stored counts as told. Once it is `settled`, all alarms have to have rung.
+    pub(crate) fn check(&mut self, state: State, settled: bool) -> Vec<Violation> {
         self.check_whole(&state);
         self.check_told(&state);
-        self.check_alarms(&state);
+        self.check_alarms(&state, settled);
         for (name, number) in state.writers {
             self.writers.insert(name, Writer { asked: number, told: number });
         }
@@ -141,8 +104,8 @@ impl History {
         self.writers.values_mut().for_each(|writer| writer.asked = writer.told);
         self.told.retain(|entry| entry.count <= state.count);
         self.set = state.set.map_or(0, |set| set.number);
-        self.rang = self.set;
-        self.alarms = self.alarms.split_off(&self.set);
+        self.rang = state.rang.map_or(0, |ring| ring.number);
+        self.alarms = self.alarms.split_off(&self.rang.min(self.set));
         std::mem::take(&mut self.violations)
     }
 
@@ -197,8 +160,8 @@ impl History {
         }
     }
 
-    fn check_alarms(&mut self, state: &State) {
-        let Setting { number: set, at } = state.set.unwrap_or(Setting { number: 0, at: 0 });
+    fn check_alarms(&mut self, state: &State, settled: bool) {
+        let (set, at) = state.set.map_or((0, 0), |set| (set.number, set.at));
         if set < self.set {
             let how = format!("told that {} is set; the last is {set}", self.set);
             self.violations.push(Violation::AlarmLost(how));
@@ -211,9 +174,13 @@ impl History {
             let how = format!("{} was heard; the last ring stored is of {rang}", self.rang);
             self.violations.push(Violation::AlarmLost(how));
         }
-        if rang != set {
-            let how = format!("{set} is set, the last ring is of {rang}, and no more are pending");
-            self.violations.push(Violation::AlarmLost(how));
+        let how =
+            format!("{set} is set, the last ring is of {rang}, pending is {:?}", state.pending);
+        match (rang == set, state.pending) {
+            (false, None) => self.violations.push(Violation::AlarmLost(how)),
+            (false, Some(_)) if settled => self.violations.push(Violation::AlarmLost(how)),
+            (true, Some(_)) => self.violations.push(Violation::AlarmTwice(how)),
+            _ => {}
         }
         if let Some(ring) = state.rang {
             self.check_ring(&ring);
@@ -238,6 +205,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::Setting;
 
     fn entry(count: u64, writer: &str, number: u64) -> Entry {
         Entry { count, writer: writer.into(), number }
@@ -268,28 +236,29 @@ mod tests {
             writers: [("a".into(), 1), ("b".into(), 1)].into(),
             entries: vec![entry(1, "a", 1), entry(2, "b", 1)],
             ballast: vec![1, 2],
-            set: Some(Setting { number: 1, at: 500 }),
+            set: Some(Setting { number: 1, at: 500, flaky: false }),
             set_mirror: 1,
             rang: Some(ring()),
             rang_mirror: 1,
+            pending: None,
         }
     }
 
     fn found(history: &mut History, change: impl FnOnce(&mut State)) -> Vec<Violation> {
         let mut state = state();
         change(&mut state);
-        history.check(state)
+        history.check(state, false)
     }
 
     #[test]
     fn a_word_that_was_kept_is_no_violation() {
-        assert_eq!(history().check(state()), []);
+        assert_eq!(history().check(state(), true), []);
         let mut unanswered = history();
         unanswered.write("a");
         unanswered.alarm(900);
-        assert_eq!(unanswered.check(state()), [], "what was only asked for may be lost");
+        assert_eq!(unanswered.check(state(), true), [], "what was only asked for may be lost");
         assert_eq!(unanswered.write("a"), 2, "and is asked for again");
-        assert_eq!(History::default().check(State::default()), []);
+        assert_eq!(History::default().check(State::default(), true), []);
     }
 
     #[test]
@@ -349,7 +318,26 @@ mod tests {
         assert!(matches!(twice[..], [Violation::AlarmTwice(_)]), "{twice:?}");
         let mut early = history();
         early.told(Told::Rang(ring()), 499);
-        assert!(matches!(early.check(state())[..], [Violation::AlarmEarly(_)]));
+        assert!(matches!(early.check(state(), true)[..], [Violation::AlarmEarly(_)]));
+    }
+
+    #[test]
+    fn an_alarm_is_pending_or_has_rung() {
+        let pending = |state: &mut State| {
+            (state.rang, state.rang_mirror, state.pending) = (None, 0, Some(500));
+        };
+        let mut unheard = History::default();
+        unheard.alarm(500);
+        let mut stored = State {
+            set: Some(Setting { number: 1, at: 500, flaky: false }),
+            set_mirror: 1,
+            ..State::default()
+        };
+        pending(&mut stored);
+        assert_eq!(unheard.check(stored.clone(), false), []);
+        assert!(matches!(unheard.check(stored, true)[..], [Violation::AlarmLost(_)]));
+        let twice = found(&mut history(), |state| state.pending = Some(500));
+        assert!(matches!(twice[..], [Violation::AlarmTwice(_)]), "{twice:?}");
     }
 
     #[test]
