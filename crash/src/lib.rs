@@ -4,6 +4,7 @@
 
 mod crowd;
 mod history;
+mod model;
 mod options;
 mod power;
 mod process;
@@ -13,6 +14,7 @@ mod script;
 mod server;
 
 pub use history::Violation;
+pub use model::{Life, ModelPlan, ModelReport, live, model};
 pub use options::{Command, HELP, parse};
 pub use power::{Loss, scribe, self_test, shim};
 pub use run::{Plan, Report, run};

@@ -3,7 +3,9 @@
 use std::{env, process::ExitCode};
 
 use partykit::Result;
-use partykit_crash::{Command, HELP, Plan, parse, run, scribe, self_test, serve, shim};
+use partykit_crash::{
+    Command, HELP, ModelPlan, Plan, live, model, parse, run, scribe, self_test, serve, shim,
+};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -17,6 +19,8 @@ async fn main() -> ExitCode {
     let done = match command {
         Command::Run(plan) => judge(&plan).await,
         Command::Controls { seed } => controls(seed).await,
+        Command::Model(plan) => judge_model(&plan),
+        Command::Life(life) => live(&life).await,
         Command::Serve(storing) => serve(&storing).await,
         Command::Scribe(script) => scribe(&script).map_err(Into::into),
     };
@@ -47,6 +51,19 @@ async fn judge(plan: &Plan) -> Result {
     Ok(())
 }
 
+fn judge_model(plan: &ModelPlan) -> Result {
+    println!("{plan:?}");
+    let report = model(plan)?;
+    println!("{report}");
+    if report.wrong.is_some() {
+        return Err("the store is not as it should be".into());
+    }
+    if report.kills == 0 || report.kills == report.lives {
+        return Err("no life was killed, or every one: this says nothing".into());
+    }
+    Ok(())
+}
+
 async fn controls(seed: u64) -> Result {
     for plan in Plan::controls(seed) {
         println!("{plan:?}");
@@ -54,6 +71,14 @@ async fn controls(seed: u64) -> Result {
         println!("{report}");
         println!("found after {} kills", report.kills);
         if !report.violations.iter().any(|(_, violation)| plan.asks_for(violation)) {
+            return Err("this had to be found, and was not".into());
+        }
+    }
+    for plan in ModelPlan::controls(seed) {
+        println!("{plan:?}");
+        let report = model(&plan)?;
+        println!("{report}");
+        if report.wrong.is_none() {
             return Err("this had to be found, and was not".into());
         }
     }

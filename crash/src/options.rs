@@ -4,7 +4,13 @@ use std::path::PathBuf;
 
 use partykit::runtime::tokio::rig::Planted;
 
-use crate::{Fault, Plan, Storing, Violation};
+use crate::{Fault, Life, ModelPlan, Plan, Storing, Violation};
+
+/// How many operations the model does if it is not told.
+const OPERATIONS: u64 = 30_000;
+
+/// How many operations a control of the model has to be found within.
+const LONG: u64 = 300_000;
 
 /// How many kills a control has to be found within.
 const PATIENCE: u32 = 40;
@@ -25,7 +31,9 @@ const PLANTED: [Planted; 8] = [
 pub const HELP: &str = "\
 partykit-crash [--kills N] [--power-loss] [--relaxed] [--fault FAULT] [--seed N]
 partykit-crash controls [--seed N]
+partykit-crash model [--operations N] [--fault FAULT] [--seed N]
 partykit-crash serve DIRECTORY [--relaxed] [--fault FAULT]
+partykit-crash life DIRECTORY --operations N --seed N [--fault FAULT]
 partykit-crash scribe SCRIPT
 
   --kills N       how often the server is killed; 15 unless said
@@ -35,7 +43,10 @@ partykit-crash scribe SCRIPT
                   nodeletes, earlyremove, nosync, acksync, droplast, nodirsync, noclear or cleartwice;
                   has to fail, the three about syncs under a power loss
   --seed N        decides about the moments; another one each time unless said
-  controls        what has to fail, and fails if it does not";
+  --operations N  how many operations the model does; 30,000 unless said
+  controls        what has to fail, and fails if it does not
+  model           compares the store with a model, all the time; besides those inside of the store it
+                  finds the faults hiddenwake and forgottenpast";
 
 /// What a process is to do.
 #[derive(Debug)]
@@ -48,6 +59,10 @@ pub enum Command {
         /// What decides about the moments.
         seed: u64,
     },
+    /// Compares the store with a model.
+    Model(ModelPlan),
+    /// Is a process of that.
+    Life(Life),
     /// Is the server.
     Serve(Storing),
     /// Is the process of the shim's tests.
@@ -64,9 +79,10 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, Str
     let command = arguments.next_if(|first| !first.starts_with('-'));
     let mut value = |what: &str| arguments.next().ok_or_else(|| format!("{what} is missing"));
     let (mut data, mut plan) = (None, Plan::new(fastrand::u64(..)));
+    let mut operations = OPERATIONS;
     match command.as_deref() {
-        None | Some("controls") => {}
-        Some("serve") => data = Some(PathBuf::from(value("DIRECTORY")?)),
+        None | Some("controls" | "model") => {}
+        Some("serve" | "life") => data = Some(PathBuf::from(value("DIRECTORY")?)),
         Some("scribe") => return Ok(Command::Scribe(value("SCRIPT")?)),
         Some(other) => return Err(format!("there is no command {other}")),
     }
@@ -74,8 +90,13 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, Str
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
         match (argument.as_str(), command.as_deref()) {
             ("--relaxed", None | Some("serve")) => plan.relaxed = true,
-            ("--fault", None | Some("serve")) => plan.fault = Some(value()?.parse()?),
-            ("--seed", None | Some("controls")) => plan.seed = number(&value()?)?,
+            ("--fault", None | Some("serve" | "model" | "life")) => {
+                plan.fault = Some(value()?.parse()?);
+            }
+            ("--operations", Some("model" | "life")) => operations = number(&value()?)?,
+            ("--seed", None | Some("controls" | "model" | "life")) => {
+                plan.seed = number(&value()?)?;
+            }
             ("--kills", None) => plan.kills = number(&value()?)?,
             ("--power-loss", None) => plan.power_loss = true,
             _ => return Err(format!("{argument} is not understood here")),
@@ -83,6 +104,12 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, Str
     }
     Ok(match (command.as_deref(), data) {
         (Some("controls"), _) => Command::Controls { seed: plan.seed },
+        (Some("model"), _) => {
+            Command::Model(ModelPlan { operations, fault: plan.planted()?, seed: plan.seed })
+        }
+        (Some("life"), Some(data)) => {
+            Command::Life(Life { data, operations, fault: plan.planted()?, seed: plan.seed })
+        }
         (_, Some(data)) => {
             Command::Serve(Storing { data, relaxed: plan.relaxed, fault: plan.fault })
         }
@@ -111,7 +138,6 @@ impl Plan {
     /// What has to fail: `Relaxed` under a power loss, and each fault.
     pub fn controls(seed: u64) -> Vec<Self> {
         let base = Self { kills: PATIENCE, ..Self::new(seed) };
-        let relaxed = Self { relaxed: true, power_loss: true, ..base.clone() };
         let fault = |fault: Fault| {
             let power_loss = matches!(
                 fault,
@@ -120,11 +146,30 @@ impl Plan {
             Self { fault: Some(fault), power_loss, ..base.clone() }
         };
         let planted = PLANTED.map(Fault::Planted);
-        [relaxed].into_iter().chain(Fault::ALL.into_iter().chain(planted).map(fault)).collect()
+        let faults = Fault::ALL.into_iter().chain(planted).map(fault);
+        let relaxed = Self { relaxed: true, power_loss: true, ..base.clone() };
+        [relaxed].into_iter().chain(faults).collect()
+    }
+}
+
+impl ModelPlan {
+    /// What has to be found.
+    pub fn controls(seed: u64) -> Vec<Self> {
+        let faults = [Planted::HiddenWake, Planted::ForgottenPast, Planted::NoClear];
+        faults.map(|fault| Self { operations: LONG, fault: Some(fault), seed }).to_vec()
     }
 }
 
 impl Plan {
+    /// A fault that the model is told: it has nothing but a store.
+    fn planted(&self) -> Result<Option<Planted>, String> {
+        match self.fault {
+            None => Ok(None),
+            Some(Fault::Planted(planted)) => Ok(Some(planted)),
+            Some(other) => Err(format!("{other} is not inside of the store")),
+        }
+    }
+
     /// Whether this is what a control has to be found by.
     pub fn asks_for(&self, violation: &Violation) -> bool {
         match self.fault {
@@ -172,6 +217,10 @@ mod tests {
         };
         assert!((plan.kills, plan.power_loss, plan.seed) == (200, true, 7) && !plan.relaxed);
         assert!(matches!(parsed("controls --seed 3"), Ok(Command::Controls { seed: 3 })));
+        let Ok(Command::Model(plan)) = parsed("model --operations 9 --fault noclear") else {
+            panic!("a plan");
+        };
+        assert!(plan.operations == 9 && plan.fault == Some(Planted::NoClear));
     }
 
     #[test]
@@ -191,7 +240,12 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         let nonsense = ["cake", "serve", "scribe", "--kills", "--kills many", "--fault cake"];
-        for line in nonsense.into_iter().chain(["controls --kills 3", "serve here --seed 1"]) {
+        for line in nonsense.into_iter().chain([
+            "controls --kills 3",
+            "serve here --seed 1",
+            "model --kills 3",
+            "model --fault split-batch",
+        ]) {
             assert!(parsed(line).is_err(), "{line}");
         }
     }

@@ -63,6 +63,8 @@ pub struct Report {
     pub writes: u64,
     /// The same of steps.
     pub steps: u64,
+    /// How many files of the log were begun, at least.
+    pub logs: u64,
     /// How many alarms clients heard ring.
     pub rings: u64,
     /// Each promise that was broken, with its room if it is one room's. The run ends with the kill after which it is found.
@@ -100,6 +102,7 @@ struct Run<'a> {
     program: PathBuf,
     place: TempDir,
     kills: u32,
+    logs: u64,
     violations: Vec<(String, Violation)>,
 }
 
@@ -117,6 +120,7 @@ impl<'a> Run<'a> {
             program: env::current_exe()?,
             place,
             kills: 0,
+            logs: 0,
             violations: Vec::new(),
         })
     }
@@ -196,6 +200,7 @@ impl<'a> Run<'a> {
             self.violations.push(("the server".into(), ended));
         }
         self.kills += 1;
+        self.logs = self.newest_log().max(self.logs);
         if let Some(power) = power {
             // The last change may not be recorded; if it was a rename, two paths are not as they were.
             let unseen = power.unseen()?;
@@ -252,9 +257,17 @@ impl<'a> Run<'a> {
         self.rooms.iter().map(|room| room.history().writes).sum()
     }
 
+    /// The number of the newest file of the log, which is its name.
+    fn newest_log(&self) -> u64 {
+        let files = fs::read_dir(self.place.path().join("disk/data/log")).into_iter().flatten();
+        let number = |file: io::Result<fs::DirEntry>| file.ok()?.file_name().to_str()?.parse().ok();
+        files.filter_map(number).max().unwrap_or(0)
+    }
+
     fn report(self) -> Report {
         Report {
             kills: self.kills,
+            logs: self.logs,
             writes: self.writes(),
             steps: self.streams.iter().map(|stream| stream.track().steps).sum(),
             rings: self.rooms.iter().map(|room| room.history().rings).sum::<u64>()
@@ -300,9 +313,9 @@ async fn nothing_unseen(power: &Power) -> Result<(), BoxError> {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kills, writes, steps, rings, violations, .. } = self;
+        let Self { kills, writes, steps, logs, rings, violations, .. } = self;
         write!(f, "{kills} kills, {writes} writes and {steps} steps confirmed, ")?;
-        write!(f, "{rings} alarms heard, ")?;
+        write!(f, "{rings} alarms heard, {logs} files of the log, ")?;
         write!(f, "{} promises broken", violations.len())?;
         violations
             .iter()

@@ -25,7 +25,7 @@ use crate::protocol::{LEDGER, STREAM};
 
 /// By what the files of the log and of the tree are smaller than those of users: so that a life of half a
 /// second sees many of them begin, go, and be merged.
-pub(crate) const SMALLER: u32 = 64;
+pub(crate) const SMALLER: u32 = 256;
 
 /// How a server stores.
 #[derive(Clone, Debug)]
