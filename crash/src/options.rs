@@ -177,8 +177,10 @@ impl Plan {
             Some(Fault::EarlyFrames) => matches!(violation, Violation::Lost(_)),
             Some(Fault::SplitBatch) => matches!(violation, Violation::Half(_)),
             Some(Fault::EarlyRemoval) => matches!(violation, Violation::AlarmLost(_)),
-            Some(Fault::Planted(Planted::NoDeletes | Planted::NoClear)) => {
-                matches!(violation, Violation::Back(_))
+            Some(Fault::Planted(Planted::NoDeletes)) => matches!(violation, Violation::Back(_)),
+            // What was before is there, and not what came after it.
+            Some(Fault::Planted(Planted::NoClear)) => {
+                matches!(violation, Violation::Back(_) | Violation::Lost(_))
             }
             // The store does not open any more, or rows are missing.
             Some(Fault::Planted(_)) => {

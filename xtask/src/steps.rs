@@ -62,7 +62,7 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step {
         name: "crash",
-        about: "a server is killed 15 times, and loses power 15 times, and keeps its word",
+        about: "a server is killed 15 times, and loses power 15 times, and keeps its word; a store, and a model of it",
         run: crash,
     },
     Step { name: "doc", about: "rustdoc, warnings denied", run: doc },
@@ -89,7 +89,7 @@ pub(crate) const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "crash",
-        about: "the same as long as one likes: --kills 200 [--power-loss] [--relaxed] [--seed N]",
+        about: "the same as long as one likes: --kills 200 [--power-loss] [--relaxed] [--seed N]; model --operations 1000000",
         run: crash_as_told,
     },
     Tool {
@@ -244,8 +244,9 @@ fn herd(root: &Path) -> Outcome {
 
 /// What has to be found is tried too: a checker that finds nothing shows nothing.
 fn crash(root: &Path) -> Outcome {
-    for arguments in [&[][..], &["--power-loss".to_owned()], &["controls".to_owned()]] {
-        crash_as_told(root, arguments)?;
+    for line in ["", "--power-loss", "controls", "model"] {
+        let arguments: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+        crash_as_told(root, &arguments)?;
     }
     Ok(Verdict::Passed)
 }

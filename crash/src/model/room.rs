@@ -90,6 +90,7 @@ impl Room {
     pub(super) async fn work(mut self, left: Arc<AtomicI64>) -> Result<u64, Wrong> {
         while left.fetch_sub(1, Ordering::Relaxed) > 0 {
             self.since += 1;
+            tokio::task::yield_now().await;
             match self.random.u32(..100) {
                 0..55 => self.commit().await?,
                 55..75 => self.read().await?,
@@ -233,6 +234,8 @@ pub(super) async fn scan_beside(
     let mut operations = 0;
     while left.fetch_sub(1, Ordering::Relaxed) > 0 {
         operations += 1;
+        // What is in memory is answered at once: the others have to get somewhere, too.
+        tokio::task::yield_now().await;
         let number = random.usize(..rooms.len());
         let (room, first) = (&rooms[number], rooms[number].first());
         let reverse = random.bool();
@@ -283,7 +286,6 @@ pub(super) async fn ask_for_wake_ups(
                 ));
             }
         }
-        // The others have to get somewhere, too.
         tokio::task::yield_now().await;
     }
     Ok(operations)

@@ -17,6 +17,12 @@ use std::{
 use super::{log, record::Change};
 
 /// A fault inside of the store.
+///
+/// ```
+/// use partykit_runtime_tokio::rig::Planted;
+///
+/// assert_eq!("nosync".parse(), Ok(Planted::NoSync));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Planted {
@@ -93,6 +99,9 @@ const UNSYNCED: Duration = Duration::from_millis(10);
 /// Every so many wake-ups one is hidden.
 const HIDDEN: u32 = 32;
 
+/// Every so many reads one comes late to the memory and the files.
+const LATE: u32 = 64;
+
 const NONE: u8 = u8::MAX;
 
 static PLANTED: AtomicU8 = AtomicU8::new(NONE);
@@ -154,7 +163,12 @@ pub(super) fn shows_wake_up() -> bool {
 
 /// Whether a snapshot reads the memory and the files of now instead of its own.
 pub(super) fn forgets_past() -> bool {
-    has(Planted::ForgottenPast)
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let forgets = has(Planted::ForgottenPast);
+    if forgets && COUNT.fetch_add(1, Ordering::Relaxed).is_multiple_of(LATE) {
+        thread::sleep(UNSYNCED);
+    }
+    forgets
 }
 
 /// What is made of the commits of the log when it is read again.
