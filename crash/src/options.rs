@@ -177,7 +177,10 @@ impl Plan {
             Some(Fault::EarlyFrames) => matches!(violation, Violation::Lost(_)),
             Some(Fault::SplitBatch) => matches!(violation, Violation::Half(_)),
             Some(Fault::EarlyRemoval) => matches!(violation, Violation::AlarmLost(_)),
-            Some(Fault::Planted(Planted::NoDeletes)) => matches!(violation, Violation::Back(_)),
+            // An alarm that has rung is deleted, too.
+            Some(Fault::Planted(Planted::NoDeletes)) => {
+                matches!(violation, Violation::Back(_) | Violation::AlarmTwice(_))
+            }
             // What was before is there, and not what came after it.
             Some(Fault::Planted(Planted::NoClear)) => {
                 matches!(violation, Violation::Back(_) | Violation::Lost(_))

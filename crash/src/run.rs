@@ -207,7 +207,7 @@ impl<'a> Run<'a> {
             if unseen.len() > 2 {
                 return Err(format!("not seen by the shim: {unseen:?}").into());
             }
-            let loss = match self.random.bool() || self.plan.relaxed {
+            let loss = match self.random.bool() || self.plan.relaxed || self.plan.fault.is_some() {
                 true => Loss::Everything,
                 false => Loss::Something(self.random.fork()),
             };
