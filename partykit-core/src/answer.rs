@@ -23,22 +23,29 @@ pub fn answer(status: StatusCode, line: impl std::fmt::Display) -> Response {
     response
 }
 
-/// A failure on this side of a room: the log gets the detail, the client a 500 with the id under which
-/// the log has it.
+/// A failure on this side of a room: the log gets what happened and the error, the client a 500 with the
+/// id under which the log has it.
+///
+/// `what` are words of the runtime's. `error` may be anybody's: in the log it is a field, which
+/// subscribers quote, so that a line break in it begins no line.
 ///
 /// ```
 /// use partykit_core::{Response, runtime::{Host, failure}};
 ///
 /// fn hook_failed(host: &dyn Host, error: &str) -> Response {
-///     failure(|bytes| host.random(bytes), format_args!("on_before_connect failed: {error}"))
+///     failure(|bytes| host.random(bytes), "on_before_connect failed", Some(error))
 /// }
 /// # let _ = hook_failed;
 /// ```
-pub fn failure(random: impl FnOnce(&mut [u8]), detail: impl std::fmt::Display) -> Response {
+pub fn failure(
+    random: impl FnOnce(&mut [u8]),
+    what: impl std::fmt::Display,
+    error: Option<&str>,
+) -> Response {
     let mut id = [0; 8];
     random(&mut id);
     let id = ErrorId(u64::from_le_bytes(id));
-    error!(error_id = %id, "{detail}");
+    error!(error_id = %id, error, "{what}");
     answer(StatusCode::INTERNAL_SERVER_ERROR, format_args!("the request failed, error {id}"))
 }
 
@@ -65,7 +72,11 @@ pub fn failure(random: impl FnOnce(&mut [u8]), detail: impl std::fmt::Display) -
 pub fn fit(random: impl FnOnce(&mut [u8]), name: &str, mut response: Response) -> Response {
     let status = response.status();
     if !(200..600).contains(&status.as_u16()) {
-        return failure(random, format_args!("{name} answered {status}, which is not an answer"));
+        return failure(
+            random,
+            format_args!("{name} answered {status}, which is not an answer"),
+            None,
+        );
     }
     strip_internal(response.headers_mut());
     if matches!(status.as_u16(), 204 | 205 | 304) {

@@ -1,3 +1,4 @@
+mod drain;
 mod flush;
 mod resume;
 mod space;
@@ -125,8 +126,9 @@ impl RoomCell {
     ///
     /// # Errors
     ///
-    /// The message comes back when the mailbox is full, when others wait for space in it, or when so much
-    /// of this connection waits already that others would find no space: read nothing more from this
+    /// The message comes back when the mailbox is full, when others wait for space in it, when so much of
+    /// this connection waits already that others would find no space, or when the room
+    /// [goes down](RoomCell::drain): read nothing more from this
     /// socket, and say it again when [`RoomCell::poll_space`] is ready. (A message that the room cannot
     /// take for another reason is dropped and counted.)
     pub fn message(
@@ -140,13 +142,17 @@ impl RoomCell {
         let Err((refusal, event)) = pushed else { return Ok(()) };
         self.observe(Fact::Refused(refusal));
         match (refusal, event) {
-            (Refusal::Overloaded, Event::Message { message, .. }) => Err(message),
+            (Refusal::Overloaded | Refusal::ShuttingDown, Event::Message { message, .. }) => {
+                Err(message)
+            }
             _ => Ok(()),
         }
     }
 
     /// Ready when the mailbox has space for a message that came back from [`RoomCell::message`]. As many
     /// are woken as there is space, in the order in which they began to wait.
+    ///
+    /// Never, when the room goes down.
     ///
     /// What is woken has to say its message, or [give up](RoomCell::forgo_space), or be
     /// [closed](RoomCell::closed): until then the space is kept for it.
@@ -264,21 +270,6 @@ impl RoomCell {
                 result => return result,
             }
         }
-    }
-
-    /// Stops the room: refuses what waits and what comes, lets the running handler and its commit end,
-    /// wakes nobody and runs no `on_close`. The sockets are the runtime's to close.
-    pub async fn drain(self: &Arc<Self>) {
-        self.enter(|state, now| state.machine.drain(now));
-        poll_fn(|cx| {
-            let mut state = self.lock();
-            if state.machine.is_at_rest() && !state.is_driven() {
-                return Poll::Ready(());
-            }
-            state.watchers.push(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
     }
 
     /// Whether nothing is left of the room but what is in storage: it sleeps, nobody is connected,

@@ -55,7 +55,8 @@ const TURNS_PER_YIELD: u32 = 64;
 /// ```
 pub async fn drive<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send) {
     let (party, room) = (cell.address().party(), cell.address().room().as_str());
-    let span = tracing::info_span!("room", party, room);
+    // Also a subscriber that shows nothing but errors says in which room they happened.
+    let span = tracing::error_span!("room", party, room);
     run(cell, make).instrument(span).await;
 }
 
@@ -87,10 +88,8 @@ async fn run<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send)
             Step::DropInstance => {
                 let instance = instance.take();
                 if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(instance))) {
-                    error!(
-                        "the instance panicked while it was dropped: {}",
-                        panic_message(payload)
-                    );
+                    let error = panic_message(payload);
+                    error!(error = error.as_str(), "the instance panicked while it was dropped");
                 }
                 match pump.ended.take() {
                     Some(Fact::Slept { awake }) => debug!(?awake, "the room sleeps"),
@@ -201,7 +200,14 @@ async fn run_turn<S: Server>(
     };
     handled(true);
     let id = ErrorId::random(&**cell.host());
-    error!(%handler, connection = connection.as_ref().map(Connection::id), error_id = %id, "{handler} {failure}");
+    error!(
+        %handler,
+        connection = connection.as_ref().map(Connection::id),
+        error_id = %id,
+        error = failure.detail(),
+        "{handler} {}",
+        failure.what()
+    );
     Err(Failed { failure, id })
 }
 

@@ -201,19 +201,36 @@ pub(crate) enum Failure {
     SaidTooMuch { bytes: usize, limit: usize },
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Failure {
+    /// What happened, in words of ours alone.
+    pub(crate) fn what(&self) -> String {
         match self {
-            Self::Error(error) => write!(f, "failed: {error}"),
-            Self::Panic(message) => write!(f, "panicked: {message}"),
-            Self::Timeout(limit) => write!(f, "was cancelled after {limit:?}"),
-            Self::Commit(error) => write!(f, "was rolled back, the commit failed: {error}"),
-            Self::SaidTooMuch { bytes, limit } => write!(
-                f,
+            Self::Error(_) => "failed".to_owned(),
+            Self::Panic(_) => "panicked".to_owned(),
+            Self::Timeout(limit) => format!("was cancelled after {limit:?}"),
+            Self::Commit(_) => "was rolled back, the commit failed".to_owned(),
+            Self::SaidTooMuch { bytes, limit } => format!(
                 "said too much at once: {bytes} bytes would wait to leave the room, and at most \
                  {limit} may (Options::max_held). Wait in between: connection.drained(..).await"
             ),
         }
+    }
+
+    /// What the application or the backend says of it. It may hold what a client sent, line breaks too:
+    /// in the log it is a field of its own, which every subscriber quotes, and not a part of the message.
+    pub(crate) fn detail(&self) -> Option<String> {
+        match self {
+            Self::Error(error) => Some(error.to_string()),
+            Self::Panic(detail) | Self::Commit(detail) => Some(detail.clone()),
+            Self::Timeout(_) | Self::SaidTooMuch { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what())?;
+        self.detail().map_or(Ok(()), |detail| write!(f, ": {detail}"))
     }
 }
 

@@ -108,5 +108,5 @@ pub mod runtime {
     pub use crate::driver::drive;
     pub use crate::fact::Fact;
     pub use crate::host::{Host, Outgoing, Socket};
-    pub use crate::origins::{Origins, Visitor, parse_host};
+    pub use crate::origins::{InvalidOrigin, Origins, Visitor, parse_host};
 }

@@ -133,7 +133,8 @@ impl Pump {
             }
             Output::Discard(discard) => {
                 if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(discard))) {
-                    error!("a value panicked while it was dropped: {}", panic_message(payload));
+                    let error = panic_message(payload);
+                    error!(error = error.as_str(), "a value panicked while it was dropped");
                 }
             }
             Output::DropInstance => return Some(Step::DropInstance),
@@ -278,7 +279,8 @@ impl Pump {
 
     fn storage_failed(&self, what: &str, error: BackendError) -> Failed {
         let id = ErrorId::random(&**self.cell.host());
-        error!(error_id = %id, "the room could not be {what}: {error}");
+        let text = error.to_string();
+        error!(error_id = %id, error = text.as_str(), "the room could not be {what}");
         let failure = match what {
             "claimed" => Failure::Error(error.into()),
             _ => Failure::Commit(error.to_string()),

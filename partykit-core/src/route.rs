@@ -5,16 +5,30 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 
 use crate::{InvalidConnectionId, InvalidRoomId, RoomAddress, RoomId};
 
+/// Where the URLs of rooms begin unless told otherwise.
+const DEFAULT_PREFIX: &str = "parties";
+
+/// The party of the short form.
+const DEFAULT_PARTY: &str = "main";
+
 /// Where the URLs of rooms begin: `/parties/:party/:room[/more]` has the prefix `parties`.
 ///
 /// A prefix has any number of segments; slashes at its ends mean nothing. The default is what
 /// PartySocket asks for unless told otherwise, `parties`.
+///
+/// # The short form
+///
+/// With the default prefix, `/party/:room[/more]` means the room of the party `main`. Old clients ask for
+/// it: PartyKit's, and PartySocket before 1.0.2 when it is told of no party.
 ///
 /// ```
 /// use partykit_core::RoutePrefix;
 ///
 /// let route = RoutePrefix::default().parse("/parties/chat/my%20room/history")?.unwrap();
 /// assert_eq!((route.party(), route.room().as_str(), route.rest()), ("chat", "my room", "history"));
+///
+/// let route = RoutePrefix::default().parse("/party/lobby")?.unwrap();
+/// assert_eq!((route.party(), route.room().as_str()), ("main", "lobby"));
 ///
 /// let prefix = RoutePrefix::new("/api/rooms/");
 /// assert!(prefix.parse("/api/rooms/chat/lobby")?.is_some());
@@ -43,6 +57,10 @@ impl RoutePrefix {
     /// When the path is below the prefix but names no room, or not one that can be.
     pub fn parse(&self, path: &str) -> Result<Option<Route>, RouteError> {
         let mut rest = path;
+        if self.is_short(path) {
+            let _party = next_segment(&mut rest);
+            return route(DEFAULT_PARTY.into(), rest).map(Some);
+        }
         for segment in &self.0 {
             match next_segment(&mut rest).map(decode) {
                 Some(Ok(found)) if found == *segment => {}
@@ -50,9 +68,16 @@ impl RoutePrefix {
             }
         }
         let party = decode(next_segment(&mut rest).ok_or(RouteError::MissingParty)?)?;
-        let room = decode(next_segment(&mut rest).ok_or(RouteError::MissingRoom)?)?;
-        let address = RoomAddress::new(party, RoomId::new(room)?);
-        Ok(Some(Route::new(address).with_rest(rest.strip_prefix('/').unwrap_or(rest))))
+        route(party, rest).map(Some)
+    }
+
+    /// Whether a path has the short form, `/party/:room`, so that only the party `main` can be meant. A
+    /// runtime without such a party has no use for it.
+    pub fn is_short(&self, mut path: &str) -> bool {
+        let is_party = |segment: &str| decode(segment).is_ok_and(|segment| segment == "party");
+        self.0 == [DEFAULT_PREFIX]
+            && next_segment(&mut path).is_some_and(is_party)
+            && next_segment(&mut path).is_some()
     }
 
     /// The path of a URL that [`parse`](Self::parse) reads back as `route`, percent-encoded where
@@ -85,8 +110,15 @@ impl RoutePrefix {
 
 impl Default for RoutePrefix {
     fn default() -> Self {
-        Self::new("parties")
+        Self::new(DEFAULT_PREFIX)
     }
+}
+
+/// The route to the room that `rest` begins with.
+fn route(party: Cow<'_, str>, mut rest: &str) -> Result<Route, RouteError> {
+    let room = decode(next_segment(&mut rest).ok_or(RouteError::MissingRoom)?)?;
+    let address = RoomAddress::new(party, RoomId::new(room)?);
+    Ok(Route::new(address).with_rest(rest.strip_prefix('/').unwrap_or(rest)))
 }
 
 /// What a URL's path says: a room, and what comes after it.
@@ -270,10 +302,29 @@ mod tests {
 
     #[test]
     fn leaves_other_paths_alone() {
-        for path in
-            ["", "/", "*", "/party/main", "/partiesx/main/a", "/Parties/main/a", "/%zz/main/a"]
-        {
+        for path in [
+            "",
+            "/",
+            "*",
+            "/party",
+            "/party/",
+            "/partyx/a",
+            "/partiesx/main/a",
+            "/Parties/main/a",
+            "/%zz/main/a",
+        ] {
             assert_eq!(parse(path), Ok(None), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_short_form_is_for_the_party_main() {
+        assert_eq!(parse("/party/lobby"), found("main", "lobby", ""));
+        assert_eq!(parse("//%70arty//my%20room/a/b"), found("main", "my room", "a/b"));
+        assert_eq!(parse("/party/%zz"), Err(RouteError::Encoding));
+        for prefix in ["", "api", "parties/v1"] {
+            let route = RoutePrefix::new(prefix).parse("/party/lobby").unwrap();
+            assert!(route.is_none_or(|route| route.party() == "party"), "{prefix}");
         }
     }
 

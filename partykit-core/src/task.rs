@@ -240,7 +240,9 @@ pub(crate) async fn run<T: Send + 'static>(
         Err(payload) => Err(panic_message(payload)),
     };
     if let Err(message) = &value {
-        tracing::error!(room = %cell.address(), task = name, "a task panicked: {message}");
+        let (party, room) = (cell.address().party(), cell.address().room().as_str());
+        let error = message.as_str();
+        tracing::error!(party, room, task = name, error, "a task panicked");
     }
     cell.task_ended(id, Event::Task(TaskResult { name, value, last: true }));
 }

@@ -165,7 +165,11 @@ impl Ringer {
                 Err(error) => {
                     let wait = backoff(self.failures);
                     self.failures += 1;
-                    warn!("alarms could not be read, and are again in {wait:?}: {error}");
+                    let error = error.to_string();
+                    warn!(
+                        error = error.as_str(),
+                        "alarms could not be read, and are read again in {wait:?}"
+                    );
                     return Some(Instant::now() + wait);
                 }
             };
@@ -202,7 +206,8 @@ impl Ringer {
     fn ask(&mut self, room: RoomAddress) {
         let Some(host) = self.host.upgrade() else { return };
         let Some(party) = host.party(room.party()) else {
-            warn!(%room, "an alarm of a party that is not there waits for it");
+            let (party, room_id) = (room.party(), room.room().as_str());
+            warn!(party, room = room_id, "an alarm of a party that is not there waits for it");
             self.rooms.remove(&room);
             return;
         };

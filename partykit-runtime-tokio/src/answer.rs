@@ -17,6 +17,10 @@ pub(crate) fn hang_up(status: StatusCode, line: impl std::fmt::Display) -> Respo
 }
 
 /// A failure on this side of the room, see [`runtime::failure`].
-pub(crate) fn failure(host: &TokioHost, detail: impl std::fmt::Display) -> Response {
-    runtime::failure(|bytes| host.random(bytes), detail)
+pub(crate) fn failure(
+    host: &TokioHost,
+    what: impl std::fmt::Display,
+    error: Option<&str>,
+) -> Response {
+    runtime::failure(|bytes| host.random(bytes), what, error)
 }

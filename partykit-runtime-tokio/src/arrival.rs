@@ -12,7 +12,7 @@ use partykit_core::{
     runtime::{parse_host, strip_internal},
 };
 
-use crate::{answer::hang_up, listen::Origin};
+use crate::{ClientAddress, answer::hang_up, listen::Origin, proxies::Proxies};
 
 /// A request that has come in, its head made fit for users: an absolute URL, no internal headers, and
 /// no extensions but the peer's address and those of this program.
@@ -21,6 +21,11 @@ pub(crate) struct Arrival {
     pub(crate) body: ArrivalBody,
     /// Whom the client wanted to talk to. Only HTTP/1.0 may leave it out.
     pub(crate) host: Option<Authority>,
+    /// Whom whoever is at the other end of the connection wanted to talk to: a proxy may say otherwise
+    /// than its client.
+    pub(crate) peer_host: Option<Authority>,
+    /// Whether the client has spoken TLS for certain.
+    pub(crate) is_encrypted: bool,
     pub(crate) upgrade: OnUpgrade,
     pub(crate) origin: Origin,
 }
@@ -49,15 +54,21 @@ impl Arrival {
     pub(crate) fn new(
         mut request: http::Request<ArrivalBody>,
         origin: Origin,
+        proxies: &Proxies,
     ) -> Result<Self, Response> {
         let upgrade = hyper::upgrade::on(&mut request);
         let (mut head, body) = request.into_parts();
         if head.method == Method::CONNECT {
             return Err(hang_up(StatusCode::BAD_REQUEST, "this is no proxy"));
         }
-        let host = host(&head).map_err(|problem| hang_up(StatusCode::BAD_REQUEST, problem))?;
+        let bad = |problem| hang_up(StatusCode::BAD_REQUEST, problem);
+        let peer_host = host(&head).map_err(bad)?;
+        let told = proxies.read(&head, origin.peer).map_err(|_| bad("a bad X-Forwarded-Host"))?;
+        let told = told.unwrap_or_default();
+        let host = told.host.or_else(|| peer_host.clone());
+        let is_encrypted = told.is_encrypted.unwrap_or(origin.is_encrypted);
         if let Some(host) = &host {
-            let scheme = if origin.is_encrypted { Scheme::HTTPS } else { Scheme::HTTP };
+            let scheme = if is_encrypted { Scheme::HTTPS } else { Scheme::HTTP };
             head.uri = absolute(scheme, host, &head.uri);
         }
         strip_internal(&mut head.headers);
@@ -67,7 +78,10 @@ impl Arrival {
         if let Some(peer) = origin.peer {
             head.extensions.insert(peer);
         }
-        Ok(Self { head, body, host, upgrade, origin })
+        if let Some(client) = told.client.or_else(|| origin.peer.map(|peer| peer.ip())) {
+            head.extensions.insert(ClientAddress(client));
+        }
+        Ok(Self { head, body, host, peer_host, is_encrypted, upgrade, origin })
     }
 }
 
@@ -92,8 +106,8 @@ fn host(head: &Parts) -> Result<Option<Authority>, &'static str> {
     }
 }
 
-/// The whole address. It says `http` behind a proxy that ends TLS, too: what such a proxy tells in
-/// headers, anybody could.
+/// The whole address. It says `http` behind a proxy that ends TLS and is not trusted, too: what such a
+/// proxy tells in headers, anybody could.
 fn absolute(scheme: Scheme, host: &Authority, uri: &Uri) -> Uri {
     let path = uri.path_and_query().cloned();
     let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));

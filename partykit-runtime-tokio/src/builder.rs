@@ -1,3 +1,4 @@
+mod front;
 mod limits;
 
 use std::{
@@ -21,9 +22,11 @@ use crate::{
     host::TokioHost,
     metrics::{self, Meter},
     party::{Kind, KindOf, Party},
+    proxies::Proxies,
+    refusals::Refusals,
     registry::MAX_ROOMS,
-    room_rate::{ClientAddress, RoomRate, peer},
-    shutdown::Shutdown,
+    room_rate::{AddressOf, RoomRate, known},
+    shutdown::{Shutdown, ShutdownTimes},
     socket::{LinkSettings, Outbound, OutboundLimits, Sweeper},
 };
 
@@ -61,17 +64,18 @@ pub struct Builder {
     prefix: RoutePrefix,
     vars: HashMap<String, String>,
     origins: Origins,
+    proxies: Proxies,
     fallback: Fallback,
     storage: Storage,
     durability: Durability,
     keep_alive: Duration,
-    shutdown_spread: Duration,
+    shutdown: ShutdownTimes,
     admission: AdmissionLimits,
     outbound: OutboundLimits,
     max_rooms: usize,
     new_rooms: Option<NonZeroU32>,
     messages: Option<Arc<AddressRate>>,
-    client_address: ClientAddress,
+    client_address: AddressOf,
 }
 
 /// Where rooms store.
@@ -96,17 +100,18 @@ impl Default for Builder {
             prefix: RoutePrefix::default(),
             vars: HashMap::new(),
             origins: Origins::default(),
+            proxies: Proxies::default(),
             fallback: Arc::new(move |request| Box::pin(not_found(request))),
             storage: Storage::Disk(".partykit".into()),
             durability: Durability::default(),
             keep_alive: Duration::from_secs(30),
-            shutdown_spread: Duration::from_secs(5),
+            shutdown: ShutdownTimes::default(),
             admission: AdmissionLimits::default(),
             outbound: OutboundLimits::default(),
             max_rooms: MAX_ROOMS,
             new_rooms: None,
             messages: None,
-            client_address: Arc::new(peer),
+            client_address: Arc::new(known),
         }
     }
 }
@@ -202,34 +207,6 @@ impl Builder {
         self
     }
 
-    /// Lets pages of these origins, `https://example.com` or `http://localhost:5173`, talk to rooms:
-    /// they may open WebSockets, and read the answers to requests (CORS). Pages of the host that is
-    /// asked always may, and so may whoever sends no `Origin`, as anything but a browser does.
-    ///
-    /// All other pages get 403 when they connect.
-    ///
-    /// # Panics
-    ///
-    /// When one of them is not a scheme, a host and at most a port.
-    #[track_caller]
-    pub fn allow_origins<O: AsRef<str>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
-        for origin in origins {
-            let origin = origin.as_ref();
-            assert!(
-                self.origins.allow(origin),
-                "{origin:?} is not an origin such as \"https://example.com\""
-            );
-        }
-        self
-    }
-
-    /// Lets every page talk to rooms, with the cookies that its visitors have here. For parties that
-    /// authenticate by other means, or not at all.
-    pub fn allow_any_origin(mut self) -> Self {
-        self.origins.allow_any();
-        self
-    }
-
     /// The directory in which rooms store, see [`DiskBackend`]. It belongs to one process at a time.
     /// Default: `.partykit` where the process is started.
     ///
@@ -297,13 +274,6 @@ impl Builder {
         self
     }
 
-    /// Over how much time a [shutdown](crate::Handle::shutdown) closes the sockets, so that not all
-    /// clients come back at once. 5 s unless said.
-    pub fn shutdown_spread(mut self, spread: Duration) -> Self {
-        self.shutdown_spread = spread;
-        self
-    }
-
     /// The runtime, not serving yet. Its rooms are there already, for its
     /// [handle](Runtime::handle).
     ///
@@ -348,8 +318,10 @@ impl Builder {
             ),
             prefix: self.prefix,
             origins: self.origins,
+            proxies: self.proxies,
+            refusals: Refusals::default(),
             fallback: self.fallback,
-            shutdown: Arc::new(Shutdown::new(self.shutdown_spread)),
+            shutdown: Arc::new(Shutdown::new(self.shutdown)),
             admission: Admission::new(self.admission),
             room_rate: RoomRate::new(self.new_rooms, self.client_address),
         }))
@@ -360,7 +332,7 @@ impl Builder {
     /// # Errors
     ///
     /// A [`ServeError`](crate::ServeError), in a box.
-    pub async fn serve(self, addr: impl ToSocketAddrs) -> Result {
+    pub async fn serve(self, addr: impl ToSocketAddrs + fmt::Debug) -> Result {
         self.build().map_err(ServeError::Store)?.serve(addr).await
     }
 
@@ -383,7 +355,7 @@ impl Builder {
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub async fn serve_tls(
         self,
-        addr: impl ToSocketAddrs,
+        addr: impl ToSocketAddrs + fmt::Debug,
         config: impl Into<Arc<crate::rustls::ServerConfig>>,
     ) -> Result {
         self.build().map_err(ServeError::Store)?.serve_tls(addr, config).await

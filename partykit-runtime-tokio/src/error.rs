@@ -1,4 +1,4 @@
-use std::io;
+use std::{fmt, io};
 
 use crate::StoreError;
 
@@ -9,19 +9,33 @@ use crate::StoreError;
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 /// let error = Runtime::builder().in_memory().serve("256.256.256.256:80").await.unwrap_err();
-/// assert!(matches!(error.downcast_ref(), Some(ServeError::Listen(_))));
+/// assert!(matches!(error.downcast_ref(), Some(ServeError::Listen { .. })));
+/// assert!(format!("{error:?}").starts_with("cannot listen on \"256.256.256.256:80\": "));
 /// # });
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
     /// The address is none, is taken, or may not be used.
-    #[error("cannot listen: {0}")]
-    Listen(#[source] io::Error),
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where, as it was given.
+        address: String,
+        /// What the operating system says.
+        #[source]
+        source: io::Error,
+    },
     /// The operating system does not let the process wait for signals.
     #[error("cannot wait for signals: {0}")]
     Signals(#[source] io::Error),
     /// The directory in which rooms store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// The sentence: a `main` that returns an error prints this.
+impl fmt::Debug for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }

@@ -6,17 +6,18 @@ use partykit_core::{
     Lobby, Options, Request, Response, Route, RoutePrefix,
     runtime::{Chain, Origins, Visitor},
 };
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, error_span};
 
 use crate::{
     Handle,
     admission::Admission,
-    answer::answer,
     arrival::{Arrival, ArrivalBody},
     body, hook,
     host::TokioHost,
     listen::Origin,
     party::Party,
+    proxies::Proxies,
+    refusals::{self, For, Refusals, Why, refuse},
     room_rate::RoomRate,
     shutdown::Shutdown,
     upgrade,
@@ -30,6 +31,8 @@ pub(crate) struct Front {
     pub(crate) host: Arc<TokioHost>,
     pub(crate) prefix: RoutePrefix,
     pub(crate) origins: Origins,
+    pub(crate) proxies: Proxies,
+    pub(crate) refusals: Refusals,
     pub(crate) fallback: Fallback,
     pub(crate) shutdown: Arc<Shutdown>,
     pub(crate) admission: Arc<Admission>,
@@ -45,7 +48,7 @@ impl Front {
         origin: Origin,
     ) -> BoxFuture<'static, Response> {
         Box::pin(async move {
-            match Arrival::new(request, origin) {
+            match Arrival::new(request, origin, &self.proxies) {
                 Ok(arrival) => self.receive(arrival).await,
                 Err(refusal) => refusal,
             }
@@ -53,16 +56,35 @@ impl Front {
     }
 
     async fn receive(self: &Arc<Self>, arrival: Arrival) -> Response {
-        let route = match self.prefix.parse(arrival.head.uri.path()) {
+        let hosts = [arrival.peer_host.as_ref(), arrival.host.as_ref()];
+        if let Some(foreign) = hosts.into_iter().find(|host| !self.origins.answers_for(*host)) {
+            let mut response = refusals::misdirected(foreign.map_or("", |host| host.as_str()));
+            self.refusals.report(&mut response, For::default());
+            return response;
+        }
+        let path = arrival.head.uri.path();
+        let route = match self.prefix.parse(path) {
+            Ok(Some(route))
+                if self.host.party(route.party()).is_none() && self.prefix.is_short(path) =>
+            {
+                return self.fall_back(arrival).await;
+            }
             Ok(Some(route)) => Ok(route),
             Ok(None) => return self.fall_back(arrival).await,
-            Err(error) => Err(answer(error.status(), error)),
+            Err(error) => Err(refuse(error.status(), error, Why::NoRoom)),
         };
-        let visitor = self.origins.judge(&arrival.head.headers, arrival.host.as_ref());
-        let mut response = match route {
-            Ok(route) => self.enter(&route, &visitor, arrival).await,
-            Err(refusal) => refusal,
+        let (host, is_encrypted) = (arrival.host.clone(), arrival.is_encrypted);
+        let visitor = self.origins.judge(&arrival.head.headers, host.as_ref(), is_encrypted);
+        let (mut response, route) = match route {
+            Ok(route) => (self.enter(&route, &visitor, arrival).await, Some(route)),
+            Err(refusal) => (refusal, None),
         };
+        let whom = For {
+            party: route.as_ref().map_or("", |route| route.party()),
+            room: route.as_ref().map_or("", |route| route.room().as_str()),
+            host: host.as_ref().map_or("", |host| host.as_str()),
+        };
+        self.refusals.report(&mut response, whom);
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             self.origins.stamp(&visitor, response.headers_mut());
         }
@@ -77,7 +99,7 @@ impl Front {
         arrival: Arrival,
     ) -> Response {
         let Some(party) = self.host.party(route.party()) else {
-            return answer(StatusCode::NOT_FOUND, "no such party");
+            return refuse(StatusCode::NOT_FOUND, "no such party", Why::NoParty);
         };
         let Arrival { head, .. } = &arrival;
         if let Some(response) = Origins::preflight(&head.method, &head.headers, visitor) {
@@ -85,10 +107,13 @@ impl Front {
         }
         let (party_name, room) = (route.party(), route.room().as_str());
         if upgrade::is_wanted(&head.headers) {
-            let span = info_span!("connect", party = party_name, room);
+            let span = error_span!("connect", party = party_name, room);
             upgrade::connect(self, party, route, visitor, arrival).instrument(span).await
+        } else if upgrade::is_cut_short(&head.headers) {
+            let line = "a WebSocket handshake needs `Upgrade: websocket` and `Connection: Upgrade`";
+            refuse(StatusCode::UPGRADE_REQUIRED, line, Why::NoUpgrade)
         } else {
-            let span = info_span!("request", party = party_name, room, method = %head.method);
+            let span = error_span!("request", party = party_name, room, method = %head.method);
             self.request(party, route, arrival).instrument(span).await
         }
     }
@@ -103,7 +128,7 @@ impl Front {
             let hook = party.before_request(request, self.lobby(route));
             let request = hook::admit(&self.host, "on_before_request", hook).await?.into_request();
             self.count_if_new(route, client)?;
-            let refused = |refusal: partykit_core::Refusal| refusal.response();
+            let refused = refusals::busy;
             let answer = self
                 .host
                 .enter(party, route.address(), |cell| cell.request(request, Chain::new()))

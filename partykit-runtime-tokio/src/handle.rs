@@ -8,7 +8,7 @@ use partykit_core::{
     runtime::{Chain, Host, RoomCell},
 };
 
-use crate::{PartyStats, RuntimeStats, host::TokioHost, party::Past, shutdown::Shutdown};
+use crate::{PartyStats, RuntimeStats, host::TokioHost, party::Past, shutdown::Shutdown, watch};
 
 /// The way to the rooms of a [`Runtime`](crate::Runtime) from outside of them. Clones are the same.
 ///
@@ -111,7 +111,8 @@ impl Handle {
             };
             (party.name().clone(), stats)
         });
-        let mut stats = RuntimeStats { parties: parties.collect() };
+        let (blocked_threads, blocks) = watch::blocked();
+        let mut stats = RuntimeStats { parties: parties.collect(), blocked_threads, blocks };
         for cell in self.host.registry().all() {
             let Some(party) = stats.parties.get_mut(cell.address().party()) else { continue };
             let room = cell.stats();
@@ -148,11 +149,14 @@ impl Handle {
     }
 
     /// Brings the runtime down: no connection is accepted any more, running handlers end and their
-    /// commits too, what they said leaves. Then all sockets are closed with 1012, one after another over
-    /// [`Builder::shutdown_spread`](crate::Builder::shutdown_spread); PartySocket connects again by
-    /// itself. No room is woken for it, and no `on_close` runs.
+    /// commits too, what they said leaves. A room that is done with that closes its sockets with 1012,
+    /// one after another over [`Builder::shutdown_spread`](crate::Builder::shutdown_spread); PartySocket
+    /// connects again by itself. No room waits for another, none is woken, and no `on_close` runs. What
+    /// clients say meanwhile is not read.
     ///
-    /// Ends when all clients have gone, after about 45 s at the latest. Any number may wait for it.
+    /// A handler that still runs after [`Builder::shutdown_grace`](crate::Builder::shutdown_grace) is
+    /// cancelled and rolled back. Clients have 3 s to answer their Close. So it ends after 8.5 s at the
+    /// latest by default, unless a handler blocks all threads. Any number may wait for it.
     pub async fn shutdown(&self) {
         self.shutdown.run(&self.host).await;
     }

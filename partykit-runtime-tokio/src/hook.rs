@@ -6,7 +6,12 @@ use partykit_core::{
     runtime::{self, Host},
 };
 
-use crate::{answer::failure, host::TokioHost};
+use crate::{
+    answer::failure,
+    host::TokioHost,
+    refusals::{Why, because},
+    watch::{self, Work},
+};
 
 /// How long a before-hook, or the fallback, may take: as long as a handler unless told otherwise.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -18,13 +23,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The answer for the client, when the hook gave one, or failed in any way.
 pub(crate) async fn admit(
     host: &TokioHost,
-    name: &str,
+    name: &'static str,
     hook: BoxFuture<'static, Result<Admit>>,
 ) -> Result<Admission, Response> {
     match guard(host, name, hook).await? {
         Ok(Admit::Continue(admission)) => Ok(admission),
-        Ok(Admit::Respond(response)) => Err(fit(host, name, response)),
-        Err(error) => Err(failure(host, format_args!("{name} failed: {error}"))),
+        Ok(Admit::Respond(response)) => Err(because(fit(host, name, response), Why::Hook(name))),
+        Err(error) => Err(failure(host, format_args!("{name} failed"), Some(&error.to_string()))),
     }
 }
 
@@ -35,17 +40,17 @@ pub(crate) async fn admit(
 /// The answer for the client, when the function panics or takes too long.
 pub(crate) async fn guard<T>(
     host: &TokioHost,
-    name: &str,
+    name: &'static str,
     work: BoxFuture<'static, T>,
 ) -> Result<T, Response> {
-    let work = AssertUnwindSafe(work).catch_unwind();
+    let work = watch::over(Work::Other(name), AssertUnwindSafe(work).catch_unwind());
     match tokio::time::timeout(PATIENCE, work).await {
         Ok(Ok(result)) => Ok(result),
         Ok(Err(payload)) => {
             let text = panic_text(&*payload);
-            Err(failure(host, format_args!("{name} panicked: {text}")))
+            Err(failure(host, format_args!("{name} panicked"), Some(text)))
         }
-        Err(_) => Err(failure(host, format_args!("{name} was cancelled after {PATIENCE:?}"))),
+        Err(_) => Err(failure(host, format_args!("{name} was cancelled after {PATIENCE:?}"), None)),
     }
 }
 

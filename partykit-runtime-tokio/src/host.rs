@@ -13,7 +13,14 @@ use partykit_core::{
 use tokio::{runtime::Handle, time::Instant};
 use tracing::debug;
 
-use crate::{DiskBackend, alarms::Alarms, party::Party, registry::Registry, socket::Outbound};
+use crate::{
+    DiskBackend,
+    alarms::Alarms,
+    party::Party,
+    registry::Registry,
+    socket::Outbound,
+    watch::{self, Work},
+};
 
 /// Both clocks count the same time, but are not read in the same moment: the thread may have to wait
 /// between. A test's time that differs by less is the real one.
@@ -60,6 +67,7 @@ impl TokioHost {
             origin: Instant::now(),
             real_origin: std::time::Instant::now(),
         });
+        watch::start();
         host.alarms.start(&host);
         host
     }
@@ -152,7 +160,7 @@ impl Host for TokioHost {
     }
 
     fn spawn(&self, task: BoxFuture<'static, ()>) {
-        self.tokio.spawn(task);
+        self.tokio.spawn(watch::over(Work::Other("a task of a room"), task));
     }
 
     /// As Tokio does it: its sockets and timers are looked at before this thread's busy rooms go on.

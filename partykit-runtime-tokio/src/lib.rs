@@ -34,6 +34,8 @@ pub mod metrics;
 #[path = "metrics_off.rs"]
 mod metrics;
 mod party;
+mod proxies;
+mod refusals;
 mod registry;
 mod room_rate;
 mod runtime;
@@ -47,11 +49,13 @@ mod store;
 #[cfg(feature = "tls")]
 mod tls;
 mod upgrade;
+mod watch;
 
 pub use builder::Builder;
 pub use error::ServeError;
 pub use handle::Handle;
-pub use listen::Listener;
+pub use listen::{Listener, bind};
+pub use proxies::{ClientAddress, ProxyHeaders};
 pub use runtime::Runtime;
 pub use service::RuntimeService;
 pub use stats::{PartyStats, RuntimeStats};

@@ -1,15 +1,16 @@
-use std::{future::Future, io, marker::PhantomData, net::SocketAddr};
+use std::{fmt, future::Future, io, marker::PhantomData, net::SocketAddr};
 
 use bytes::Bytes;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream, ToSocketAddrs},
 };
 use tracing::debug;
 
 use crate::{
+    ServeError,
     admission::Admitted,
     socket::{Carrier, Io, Never, Resets},
 };
@@ -80,6 +81,58 @@ pub trait Listener: Send + 'static {
 /// slow one it does not tell for minutes that the client has taken anything.
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
 const UNSENT: u32 = 128 << 10;
+
+/// How many connections may wait to be accepted, of which the kernel takes `net.core.somaxconn` at most.
+/// The standard library asks for 128: of the clients that come back at once after a restart, the rest
+/// would have to ask again.
+const BACKLOG: u32 = 4096;
+
+/// Listens on TCP, for [`Runtime::serve_on`](crate::Runtime::serve_on) or a `TlsListener`. As Tokio's
+/// `TcpListener::bind`, but up to 4,096 connections may wait to be accepted, as far as the operating
+/// system allows (`net.core.somaxconn`), so that a herd of clients gets in at once.
+///
+/// ```no_run
+/// use partykit_core::{Result, Server};
+/// use partykit_runtime_tokio::{Runtime, bind};
+///
+/// #[derive(Default)]
+/// struct Chat;
+/// impl Server for Chat {}
+///
+/// # async fn serve() -> Result {
+/// let runtime = Runtime::builder().party::<Chat>("chat").build()?;
+/// runtime.serve_on(bind("0.0.0.0:1999").await?).await;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// [`ServeError::Listen`], when none of the addresses that `addr` means can be used.
+pub async fn bind(addr: impl ToSocketAddrs + fmt::Debug) -> Result<TcpListener, ServeError> {
+    let address = format!("{addr:?}");
+    let listening = async {
+        let mut last = io::Error::new(io::ErrorKind::InvalidInput, "it means no address");
+        for addr in tokio::net::lookup_host(addr).await? {
+            match listen(addr) {
+                Ok(listener) => return Ok(listener),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    };
+    listening.await.map_err(|source| ServeError::Listen { address, source })
+}
+
+fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A port whose last connections are still closing can be listened on again at once. On Windows it
+    // would let two processes have it.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
+}
 
 impl Listener for TcpListener {
     type Io = TcpStream;

@@ -11,7 +11,11 @@ use partykit_core::{
 };
 use tokio::runtime::Handle;
 
-use crate::{metrics::Meter, socket::LinkSettings};
+use crate::{
+    metrics::Meter,
+    socket::LinkSettings,
+    watch::{self, Work},
+};
 
 /// A kind of server under its name. The server's type ends here: behind [`Kind`] nobody knows it.
 pub(crate) struct Party {
@@ -121,7 +125,7 @@ impl<S, F> KindOf<S, F> {
 impl<S: Server, F: Fn(&RoomId) -> S + Send + Sync + 'static> Kind for KindOf<S, F> {
     fn start(&self, on: &Handle, room: Arc<RoomCell>) {
         let make = self.make.clone();
-        on.spawn(drive::<S>(room, move |id| make(id)));
+        on.spawn(watch::over(Work::Room(room.clone()), drive::<S>(room, move |id| make(id))));
     }
 
     fn before_connect(&self, request: Request, lobby: Lobby) -> BoxFuture<'static, Result<Admit>> {

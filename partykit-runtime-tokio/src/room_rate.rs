@@ -1,27 +1,26 @@
-use std::{
-    fmt,
-    net::{IpAddr, SocketAddr},
-    num::NonZeroU32,
-    sync::Arc,
-};
+use std::{fmt, net::IpAddr, num::NonZeroU32, sync::Arc};
 
 use governor::Quota;
 use http::{HeaderValue, StatusCode, header::RETRY_AFTER, request::Parts};
 use partykit_core::Response;
 
-use crate::{address_rate::AddressRate, answer::answer};
+use crate::{
+    ClientAddress,
+    address_rate::AddressRate,
+    refusals::{Why, refuse},
+};
 
 /// Tells at which address a client is, from the head of its request.
-pub(crate) type ClientAddress = Arc<dyn Fn(&Parts) -> Option<IpAddr> + Send + Sync>;
+pub(crate) type AddressOf = Arc<dyn Fn(&Parts) -> Option<IpAddr> + Send + Sync>;
 
 /// How many rooms an address may bring into memory.
 pub(crate) struct RoomRate {
     limit: Option<AddressRate>,
-    address: ClientAddress,
+    address: AddressOf,
 }
 
 impl RoomRate {
-    pub(crate) fn new(per_minute: Option<NonZeroU32>, address: ClientAddress) -> Self {
+    pub(crate) fn new(per_minute: Option<NonZeroU32>, address: AddressOf) -> Self {
         let limit = per_minute.map(|rate| AddressRate::new(Quota::per_minute(rate)));
         Self { limit, address }
     }
@@ -44,7 +43,8 @@ impl RoomRate {
     pub(crate) fn count(&self, address: Option<IpAddr>) -> Result<(), Response> {
         let (Some(limit), Some(address)) = (&self.limit, address) else { return Ok(()) };
         limit.count(address).map_err(|wait| {
-            let mut refusal = answer(StatusCode::TOO_MANY_REQUESTS, "too many new rooms");
+            let why = Why::NewRooms(Some(address));
+            let mut refusal = refuse(StatusCode::TOO_MANY_REQUESTS, "too many new rooms", why);
             let wait = HeaderValue::from(wait.as_secs_f64().ceil() as u64);
             refusal.headers_mut().insert(RETRY_AFTER, wait);
             refusal
@@ -52,9 +52,9 @@ impl RoomRate {
     }
 }
 
-/// The other end of the connection.
-pub(crate) fn peer(head: &Parts) -> Option<IpAddr> {
-    head.extensions.get::<SocketAddr>().map(SocketAddr::ip)
+/// The other end of the connection, or what a trusted proxy says.
+pub(crate) fn known(head: &Parts) -> Option<IpAddr> {
+    head.extensions.get::<ClientAddress>().map(|ClientAddress(address)| *address)
 }
 
 impl fmt::Debug for RoomRate {
@@ -69,7 +69,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_room_too_many_may_come_back_later() {
-        let rate = RoomRate::new(NonZeroU32::new(2), Arc::new(peer));
+        let rate = RoomRate::new(NonZeroU32::new(2), Arc::new(known));
         let one = Some(IpAddr::from([10, 0, 0, 1]));
         assert!(rate.count(one).is_ok() && rate.count(one).is_ok());
         let refusal = rate.count(one).unwrap_err();

@@ -1,11 +1,11 @@
 use std::{fmt, sync::Arc};
 
-use tokio::net::{TcpListener, ToSocketAddrs};
-use tracing::{info, warn};
+use tokio::net::ToSocketAddrs;
+use tracing::info;
 
 use crate::{
-    Builder, Handle, Listener, RuntimeService, ServeError, front::Front, serve, shutdown::Stage,
-    signals::Signals,
+    Builder, Handle, Listener, RuntimeService, ServeError, bind, front::Front, serve,
+    shutdown::Stage, signals,
 };
 
 /// Rooms on one machine: listens, and runs the parties that it was built with.
@@ -54,15 +54,20 @@ impl Runtime {
     }
 
     /// Listens on this address and serves, until the process is told to end: SIGTERM or SIGINT
-    /// [shut down](Handle::shutdown) in good order, a second one at once.
+    /// [shut down](Handle::shutdown) in good order. A second one ends the process at once, with the exit
+    /// code 130 or 143.
+    ///
+    /// A shutdown by a signal that takes longer than
+    /// [it may](Builder::shutdown_grace), because handlers block threads, ends the process with the exit
+    /// code 1.
     ///
     /// Returns a [`partykit_core::Result`], so that it can be the last expression of such a `main`.
     ///
     /// # Errors
     ///
     /// A [`ServeError`], in a box.
-    pub async fn serve(&self, addr: impl ToSocketAddrs) -> partykit_core::Result {
-        let listener = TcpListener::bind(addr).await.map_err(ServeError::Listen)?;
+    pub async fn serve(&self, addr: impl ToSocketAddrs + fmt::Debug) -> partykit_core::Result {
+        let listener = bind(addr).await?;
         self.serve_until_told(listener).await
     }
 
@@ -75,10 +80,10 @@ impl Runtime {
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub async fn serve_tls(
         &self,
-        addr: impl ToSocketAddrs,
+        addr: impl ToSocketAddrs + fmt::Debug,
         config: impl Into<Arc<crate::rustls::ServerConfig>>,
     ) -> partykit_core::Result {
-        let listener = TcpListener::bind(addr).await.map_err(ServeError::Listen)?;
+        let listener = bind(addr).await?;
         self.serve_until_told(crate::TlsListener::new(listener, config)).await
     }
 
@@ -126,18 +131,9 @@ impl Runtime {
     }
 
     async fn serve_until_told(&self, listener: impl Listener) -> partykit_core::Result {
-        let mut signals = Signals::new().map_err(ServeError::Signals)?;
-        let interrupted = async {
-            signals.next().await;
-            let handle = self.handle();
-            tokio::spawn(async move { handle.shutdown().await });
-            signals.next().await;
-            warn!("told twice to end: ending at once");
-        };
-        tokio::select! {
-            () = self.serve_on(listener) => {}
-            () = interrupted => {}
-        }
+        let (host, shutdown) = (self.front.host.clone(), self.front.shutdown.clone());
+        let _listening = signals::listen(host, shutdown).await.map_err(ServeError::Signals)?;
+        self.serve_on(listener).await;
         Ok(())
     }
 }

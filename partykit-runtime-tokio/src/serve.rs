@@ -71,7 +71,7 @@ where
     let io = match front.admission.admit(io) {
         Ok(io) => io,
         Err(io) => {
-            debug!("a client too many is refused");
+            front.refusals.crowded();
             return front.admission.refuse(io).await;
         }
     };

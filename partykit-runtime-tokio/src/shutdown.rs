@@ -1,21 +1,39 @@
 use std::{sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
-use partykit_core::{Close, CloseCode, Connection, runtime::RoomCell};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use partykit_core::{Close, CloseCode, Handler, runtime::RoomCell};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tracing::{debug, info, warn};
 
 use crate::host::TokioHost;
 
-/// How long running handlers may take to end, and open responses. A handler's own limit, unless
-/// changed.
-const HANDLERS: Duration = Duration::from_secs(30);
-
 /// How long clients may take to answer their Close, and responses on their way to arrive.
-const CLIENTS: Duration = Duration::from_secs(10);
+const CLIENTS: Duration = Duration::from_secs(3);
+
+/// How long a room may take to roll a handler back that was cancelled.
+const ROLL_BACK: Duration = Duration::from_millis(500);
+
+/// How long the store may take to close.
+const STORE: Duration = Duration::from_millis(1000);
+
+/// How long a shutdown takes at most. Together with [`CLIENTS`], it fits into the 10 s that Docker gives
+/// a container by default.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ShutdownTimes {
+    /// For handlers that run, and open responses.
+    pub(crate) grace: Duration,
+    /// Over how much time sockets are closed.
+    pub(crate) spread: Duration,
+}
+
+impl Default for ShutdownTimes {
+    fn default() -> Self {
+        Self { grace: Duration::from_secs(5), spread: Duration::from_secs(5) }
+    }
+}
 
 /// Brings a runtime down in good order, once.
 #[derive(Debug)]
@@ -24,7 +42,7 @@ pub(crate) struct Shutdown {
     /// Nothing is sent on these. Whoever holds a receiver is waited for.
     http: watch::Sender<()>,
     sockets: watch::Sender<()>,
-    spread: Duration,
+    times: ShutdownTimes,
 }
 
 /// How far it is.
@@ -40,12 +58,12 @@ pub(crate) enum Stage {
 pub(crate) struct Alive(#[allow(dead_code, reason = "held, not read")] watch::Receiver<()>);
 
 impl Shutdown {
-    pub(crate) fn new(spread: Duration) -> Self {
+    pub(crate) fn new(times: ShutdownTimes) -> Self {
         Self {
             stage: watch::Sender::new(Stage::Serving),
             http: watch::Sender::new(()),
             sockets: watch::Sender::new(()),
-            spread,
+            times,
         }
     }
 
@@ -73,8 +91,24 @@ impl Shutdown {
         }
     }
 
+    /// How long it takes at the longest.
+    pub(crate) fn limit(&self) -> Duration {
+        self.closing() + ROLL_BACK + CLIENTS + STORE
+    }
+
+    /// When the last socket is told.
+    fn closing(&self) -> Duration {
+        self.times.grace.max(self.times.spread)
+    }
+
     /// Shuts down, or waits for somebody else's shutdown to end. Goes on when this future is dropped.
     pub(crate) async fn run(self: &Arc<Self>, host: &Arc<TokioHost>) {
+        self.begin(host);
+        self.reached(Stage::Stopped).await;
+    }
+
+    /// Begins it, unless somebody has. From any thread.
+    pub(crate) fn begin(self: &Arc<Self>, host: &Arc<TokioHost>) {
         let begins = self.stage.send_if_modified(|stage| {
             let begins = *stage == Stage::Serving;
             if begins {
@@ -83,27 +117,24 @@ impl Shutdown {
             begins
         });
         if begins {
-            let (shutdown, registry) = (self.clone(), host.clone());
-            host.tokio().spawn(async move { shutdown.bring_down(&registry).await });
+            // Before anything else: even if no thread gets to the rest of it, no room takes anything more.
+            let rooms = host.registry().close();
+            let (shutdown, host) = (self.clone(), host.clone());
+            host.tokio().clone().spawn(async move { shutdown.bring_down(&host, rooms).await });
         }
-        self.reached(Stage::Stopped).await;
     }
 
-    async fn bring_down(&self, host: &TokioHost) {
-        info!("shutting down");
+    async fn bring_down(&self, host: &TokioHost, rooms: Vec<Arc<RoomCell>>) {
+        let ShutdownTimes { grace, spread } = self.times;
+        info!(rooms = rooms.len(), ?grace, ?spread, "shutting down");
         host.alarms().stop();
-        let rooms = host.registry().close();
-        let drained = join_all(rooms.iter().map(RoomCell::drain));
-        if timeout(HANDLERS, drained).await.is_err() {
-            warn!("handlers still run after {HANDLERS:?}; going down nevertheless");
-        }
-        self.close_sockets(&rooms).await;
+        self.close_rooms(rooms).await;
         if timeout(CLIENTS, async { tokio::join!(self.http.closed(), self.sockets.closed()) })
             .await
             .is_err()
         {
             let (http, sockets) = (self.http.receiver_count(), self.sockets.receiver_count());
-            warn!(http, sockets, "connections are still open after {CLIENTS:?}");
+            warn!(http, sockets, "clients that did not answer within {CLIENTS:?} are given up");
         }
         host.registry().clear();
         host.close_store().await;
@@ -112,17 +143,59 @@ impl Shutdown {
         debug!("shut down");
     }
 
-    /// Closes all sockets, one after another over the spread, so that not all clients come back at once.
-    async fn close_sockets(&self, rooms: &[Arc<RoomCell>]) {
-        let connections: Vec<Connection> =
-            rooms.iter().flat_map(|room| room.connections().to_vec()).collect();
-        let count = u32::try_from(connections.len()).unwrap_or(u32::MAX).max(1);
-        let (begin, step) = (Instant::now(), self.spread / count);
+    /// Closes the sockets of each room when that room is done: one after another over the spread, so that
+    /// not all clients come back at once. A room that is not done with its handler keeps no other waiting.
+    async fn close_rooms(&self, rooms: Vec<Arc<RoomCell>>) {
+        let begin = Instant::now();
+        let connections: usize = rooms.iter().map(|room| room.connections().len()).sum();
+        let mut pace = Pace {
+            next: begin,
+            step: self.times.spread / u32::try_from(connections).unwrap_or(u32::MAX).max(1),
+            last: begin + self.closing(),
+        };
+        let grace = self.times.grace;
+        let drain = |(n, room): (usize, Arc<RoomCell>)| async move {
+            room.drain(grace).await;
+            n
+        };
+        let mut draining: FuturesUnordered<_> =
+            rooms.iter().cloned().enumerate().map(drain).collect();
+        let mut running: Vec<Option<Arc<RoomCell>>> = rooms.into_iter().map(Some).collect();
+        while let Ok(Some(n)) = timeout_at(begin + grace + ROLL_BACK, draining.next()).await {
+            if let Some(room) = running[n].take() {
+                pace.close(&room).await;
+            }
+        }
+        for room in running.into_iter().flatten() {
+            if let Some(handler) = room.running().map(Handler::name) {
+                let (party, room) = (room.address().party(), room.address().room().as_str());
+                warn!(
+                    party,
+                    room, handler, "a handler still runs after {grace:?}; going down nevertheless"
+                );
+            }
+            pace.close(&room).await;
+        }
+    }
+}
+
+/// When which socket is closed.
+struct Pace {
+    next: Instant,
+    step: Duration,
+    last: Instant,
+}
+
+impl Pace {
+    /// Tells all clients of a room to come back.
+    async fn close(&mut self, room: &RoomCell) {
         let Ok(close) = Close::new(CloseCode::RESTART, "the server restarts") else { return };
-        for (n, connection) in (0..).zip(&connections) {
-            sleep_until(begin + step * n).await;
+        for connection in &*room.connections() {
+            sleep_until(self.next.min(self.last)).await;
             connection.socket().close(close.clone());
             connection.socket().flush();
+            // Whoever was late does not make up for it.
+            self.next = self.next.max(Instant::now()) + self.step;
         }
     }
 }

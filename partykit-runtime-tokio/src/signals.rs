@@ -1,7 +1,106 @@
-use std::io;
+//! What a process does that is told to end. It waits for that in a thread of its own: handlers may block
+//! all of Tokio's.
 
-/// The signals that ask a process to end: SIGINT and SIGTERM, or Ctrl-C.
-pub(crate) struct Signals {
+use std::{io, process, sync::Arc, thread, time::Duration};
+
+use tokio::{
+    sync::oneshot,
+    time::{sleep, timeout},
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    host::TokioHost,
+    shutdown::{Shutdown, Stage},
+    watch,
+};
+
+/// How long a program may take to end when the runtime is down and a thread of it is blocked: then Tokio
+/// would wait for that thread for ever.
+const LAST: Duration = Duration::from_secs(1);
+
+/// Listens for signals until it is dropped, or until the first signal: from then on to the end of the
+/// process.
+pub(crate) struct Listening(#[allow(dead_code, reason = "held, not used")] oneshot::Sender<()>);
+
+/// From now on the signals that ask a process to end, SIGINT and SIGTERM or Ctrl-C, bring the runtime down;
+/// the second one ends the process at once.
+pub(crate) async fn listen(host: Arc<TokioHost>, shutdown: Arc<Shutdown>) -> io::Result<Listening> {
+    let (listening, dropped) = oneshot::channel();
+    let (ready, is_ready) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let wait = move || {
+        runtime.block_on(async move {
+            let signals = Signals::new();
+            match signals {
+                Ok(signals) => {
+                    let _ = ready.send(Ok(()));
+                    obey(signals, dropped, &host, &shutdown).await;
+                }
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                }
+            }
+        });
+    };
+    thread::Builder::new().name("partykit-signals".into()).spawn(wait)?;
+    is_ready.await.unwrap_or_else(|_| Err(io::Error::other("the thread for signals ended")))?;
+    Ok(Listening(listening))
+}
+
+async fn obey(
+    mut signals: Signals,
+    dropped: oneshot::Receiver<()>,
+    host: &Arc<TokioHost>,
+    shutdown: &Arc<Shutdown>,
+) {
+    let signal = tokio::select! {
+        signal = signals.next() => signal,
+        _ = dropped => return,
+    };
+    info!(
+        "told to end by {}: shutting down; a second signal ends the process at once",
+        signal.name
+    );
+    shutdown.begin(host);
+    tokio::select! {
+        () = shutdown.reached(Stage::Stopped) => {}
+        signal = signals.next() => signal.end_at_once(),
+        () = sleep(shutdown.limit()) => {
+            let blocking = watch::blocking().join(", ");
+            error!(blocking, "the shutdown takes longer than it may: ending the process");
+            process::exit(1);
+        }
+    }
+    if let Ok(signal) = timeout(LAST, signals.next()).await {
+        signal.end_at_once();
+    }
+    let blocking = watch::blocking().join(", ");
+    if !blocking.is_empty() {
+        error!(blocking, "handlers still block threads after the shutdown: ending the process");
+        process::exit(1);
+    }
+    signals.next().await.end_at_once();
+}
+
+/// A signal that has come.
+struct Signal {
+    name: &'static str,
+    number: i32,
+}
+
+impl Signal {
+    fn end_at_once(self) -> ! {
+        warn!("told to end again, by {}: ending the process at once", self.name);
+        // As a shell says of a process that a signal has ended.
+        process::exit(128 + self.number)
+    }
+}
+
+const INTERRUPT: Signal = Signal { name: "SIGINT", number: 2 };
+
+/// The signals that ask a process to end.
+struct Signals {
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
     #[cfg(unix)]
@@ -11,7 +110,7 @@ pub(crate) struct Signals {
 impl Signals {
     /// From now on the signals do nothing by themselves.
     #[cfg(unix)]
-    pub(crate) fn new() -> io::Result<Self> {
+    fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -20,23 +119,25 @@ impl Signals {
     }
 
     #[cfg(not(unix))]
-    pub(crate) fn new() -> io::Result<Self> {
+    fn new() -> io::Result<Self> {
         Ok(Self {})
     }
 
-    /// Ends at the next one.
+    /// The next one.
     #[cfg(unix)]
-    pub(crate) async fn next(&mut self) {
+    async fn next(&mut self) -> Signal {
+        const TERMINATE: Signal = Signal { name: "SIGTERM", number: 15 };
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => INTERRUPT,
+            _ = self.terminate.recv() => TERMINATE,
         }
     }
 
     #[cfg(not(unix))]
-    pub(crate) async fn next(&mut self) {
+    async fn next(&mut self) -> Signal {
         if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
+        INTERRUPT
     }
 }

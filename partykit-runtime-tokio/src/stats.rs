@@ -16,6 +16,11 @@ use partykit_core::{Account, RoomId};
 pub struct RuntimeStats {
     /// Every party by its name, also one without rooms.
     pub parties: BTreeMap<Arc<str>, PartyStats>,
+    /// How many threads of this process are blocked: a handler or hook has held each for over a second
+    /// without awaiting. The log names it at level `warn`, while it does.
+    pub blocked_threads: usize,
+    /// How many times a thread was blocked, since the start of the process.
+    pub blocks: u64,
 }
 
 /// How the rooms of a party are right now.

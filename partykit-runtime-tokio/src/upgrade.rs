@@ -4,7 +4,7 @@ use futures_util::FutureExt;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,
     header::{
-        CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+        CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
         SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
     },
     request::Parts,
@@ -18,13 +18,14 @@ use partykit_core::{
 use tracing::debug;
 
 use crate::{
-    answer::{answer, failure, hang_up},
+    answer::{failure, hang_up},
     arrival::Arrival,
     codec,
     front::Front,
     hook,
     listen::Origin,
     party::Party,
+    refusals::{self, Why, refuse},
     shutdown::Alive,
     socket::{self, Link, Verdict},
 };
@@ -32,6 +33,11 @@ use crate::{
 /// Whether the client wants the connection to become a WebSocket.
 pub(crate) fn is_wanted(headers: &HeaderMap) -> bool {
     has_token(headers, UPGRADE, "websocket")
+}
+
+/// Whether it is a handshake that something on its way, a proxy most likely, has taken a header from.
+pub(crate) fn is_cut_short(headers: &HeaderMap) -> bool {
+    headers.contains_key(SEC_WEBSOCKET_KEY) && !is_wanted(headers)
 }
 
 /// Asks the hook, then the room, and turns the connection into a socket of the room.
@@ -43,8 +49,11 @@ pub(crate) async fn connect(
     arrival: Arrival,
 ) -> Response {
     let connected = try_connect(front, party, route, visitor, arrival).await;
-    connected.unwrap_or_else(|response| {
+    connected.unwrap_or_else(|mut response| {
         party.link().meter.handshake_refused(response.status());
+        // Whatever was in front of us may believe in a tunnel by now, and send anything.
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().entry(CONNECTION).or_insert(close);
         response
     })
 }
@@ -59,7 +68,8 @@ async fn try_connect(
     let Arrival { head, body, upgrade, origin, .. } = arrival;
     let handshake = Handshake::parse(&head, body.is_end_stream())?;
     if *visitor == Visitor::Foreign {
-        return Err(answer(StatusCode::FORBIDDEN, "this page may not connect here"));
+        let origin = head.headers.get(ORIGIN).map_or(&b""[..], HeaderValue::as_bytes);
+        return Err(refusals::foreign(&String::from_utf8_lossy(origin)));
     }
     let host = &front.host;
     let uri = head.uri.to_string();
@@ -71,8 +81,10 @@ async fn try_connect(
     let hook = party.before_connect(request, front.lobby(route));
     let admission = hook::admit(host, "on_before_connect", hook).await?;
     let protocol = admission.chosen_protocol().map(|chosen| {
-        let refused = || format!("on_before_connect chose {chosen:?}, which was not offered");
-        handshake.offered(chosen).ok_or_else(|| failure(host, refused()))
+        handshake.offered(chosen).ok_or_else(|| {
+            let error = format!("it chose {chosen:?}, which was not offered");
+            failure(host, "on_before_connect failed", Some(&error))
+        })
     });
     let protocol = protocol.transpose()?;
 
@@ -87,19 +99,19 @@ async fn try_connect(
         let socket = link.clone();
         cell.connect(&id, &uri, request, socket).map(|connection| (cell.clone(), connection))
     });
-    let refused = |refusal: Refusal| refusal.response();
-    let (room, connection) = entered.and_then(|entered| entered).map_err(refused)?;
+    let (room, connection) = entered.and_then(|entered| entered).map_err(refusals::busy)?;
     let pending = Pending(Some((room, connection)));
 
     let Ok(verdict) = verdict.await else {
-        return Err(failure(host, "the room never answered the handshake"));
+        return Err(failure(host, "the room never answered the handshake", None));
     };
     // Connections that end with their next answer cannot become anything else.
     if front.shutdown.is_under_way() {
-        return Err(Refusal::ShuttingDown.response());
+        return Err(refusals::busy(Refusal::ShuttingDown));
     }
     if let Verdict::Refuse(close) = &verdict {
-        debug!(%close, "the room does not let the connection in");
+        let (code, reason) = (u16::from(close.code()), close.reason());
+        debug!(code, reason, "the room does not let the connection in");
     }
     let alive = front.shutdown.socket();
     host.tokio().spawn(become_socket(upgrade, origin, link, pending, alive));
@@ -161,7 +173,7 @@ impl Handshake {
     ///
     /// The answer, when it is not as the RFC has it, or could mean two things to two readers.
     fn parse(head: &Parts, has_no_body: bool) -> Result<Self, Response> {
-        let bad = |problem: &str| Err(hang_up(StatusCode::BAD_REQUEST, problem));
+        let bad = |problem: &str| Err(refuse(StatusCode::BAD_REQUEST, problem, Why::Handshake));
         let headers = &head.headers;
         if head.method != Method::GET || head.version != Version::HTTP_11 {
             return bad("an upgrade is a GET of HTTP/1.1");
@@ -173,7 +185,8 @@ impl Handshake {
             return bad("two Upgrade headers");
         }
         if !has_token(headers, CONNECTION, "upgrade") {
-            return bad("an upgrade needs `Connection: Upgrade`");
+            let line = "an upgrade needs `Connection: Upgrade`";
+            return Err(refuse(StatusCode::BAD_REQUEST, line, Why::NoUpgrade));
         }
         match one(headers, SEC_WEBSOCKET_VERSION) {
             Ok(Some(version)) if version == "13" => {}
@@ -188,7 +201,7 @@ impl Handshake {
             return bad("a bad Sec-WebSocket-Key");
         };
         let id = ConnectionId::from_query(head.uri.query())
-            .map_err(|error| answer(error.status(), error))?;
+            .map_err(|error| refuse(error.status(), error, Why::Handshake))?;
         let offered = tokens(headers, SEC_WEBSOCKET_PROTOCOL)
             .filter_map(|protocol| HeaderValue::from_str(protocol).ok())
             .collect();

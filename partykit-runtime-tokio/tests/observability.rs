@@ -176,8 +176,9 @@ async fn the_log_tells_what_happens_when_it_happens() {
     ada.send("the secret payload".into()).await.unwrap();
     log.wait_for("the room is reset").await.is_of("room");
     assert_eq!(log.wait_for("the room wakes").await.field("cause"), "error");
-    let failed = log.expect("on_message failed: on purpose");
+    let failed = log.expect("on_message failed");
     failed.is_of("room");
+    assert_eq!(failed.field("error"), "on purpose");
     assert_eq!(failed.level, tracing::Level::ERROR);
     assert_eq!((failed.field("handler"), failed.field("connection")), ("on_message", "ada"));
     assert_eq!(failed.field("error_id").len(), 16);

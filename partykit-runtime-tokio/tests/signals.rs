@@ -1,85 +1,279 @@
-//! What a process does that is told to end. Alone in its binary: signals are the whole process's.
+//! What a process does that is told to end, seen from outside: each test runs a server in a process of its
+//! own.
 #![cfg(unix)]
 
-use std::{process::Command, sync::Arc, time::Duration};
-
-use partykit_core::{Request, Response, Result, Room, Server};
-use partykit_runtime_tokio::Runtime;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::timeout,
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
 };
 
+use partykit_core::{Connection, Message, Options, Request, Response, Result, Room, Server};
+use partykit_runtime_tokio::Runtime;
+
 /// How long anything may take before it counts as never.
-const NEVER: Duration = Duration::from_secs(20);
+const NEVER: Duration = Duration::from_secs(30);
 
-/// Answers when it gets a permit.
-struct Busy {
-    entered: Arc<Semaphore>,
-    permits: Arc<Semaphore>,
-}
+/// Set in the process that is the server; its value is the grace in milliseconds.
+const SERVER: &str = "PARTYKIT_TEST_SERVER_GRACE";
 
-impl Server for Busy {
+/// Does what it is told to.
+#[derive(Default)]
+struct Obedient;
+
+impl Server for Obedient {
+    fn options() -> Options {
+        Options::new().hibernate(true)
+    }
+
+    async fn on_message(&mut self, room: &Room, sender: &Connection, message: Message) -> Result {
+        match message.as_text() {
+            Some("hang") => std::future::pending().await,
+            // For ever, as an endless loop would.
+            Some("block") => drop(std::sync::mpsc::channel::<()>().1.recv_timeout(10 * NEVER)),
+            Some("much") => {
+                for _ in 0..64 {
+                    sender.send("z".repeat(16 << 10));
+                }
+            }
+            _ => room.broadcast(message).send(),
+        }
+        Ok(())
+    }
+
     async fn on_request(&mut self, _: &Room, _: Request) -> Result<Response> {
-        self.entered.add_permits(1);
-        self.permits.acquire().await?.forget();
+        tokio::time::timeout(Duration::from_millis(300), std::future::pending::<()>())
+            .await
+            .unwrap_or_default();
         Ok(Response::new("done".into()))
     }
 }
 
-#[tokio::test]
-async fn the_first_signal_lets_handlers_end_and_the_second_does_not() {
-    for signals in [1, 2] {
-        let (entered, permits) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-        let (e, p) = (entered.clone(), permits.clone());
-        let make = move |_: &_| Busy { entered: e.clone(), permits: p.clone() };
-        let addr = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let builder = Runtime::builder().party_with("busy", make).in_memory();
-        let mut serving = tokio::spawn(async move { builder.serve(addr).await });
+/// The server, when this binary is run for it.
+#[test]
+#[ignore = "the other tests run it"]
+fn server() {
+    let grace = std::env::var(SERVER).expect("run by another test").parse().unwrap();
+    tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stdout).init();
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    tokio.unwrap().block_on(async {
+        let builder = Runtime::builder().party::<Obedient>("main").in_memory();
+        let builder = builder.shutdown_grace(Duration::from_millis(grace));
+        builder.shutdown_spread(Duration::ZERO).serve("127.0.0.1:0").await.unwrap();
+    });
+}
 
-        let mut client = connect(addr).await;
-        let request = format!("GET /parties/busy/a HTTP/1.1\r\nhost: {addr}\r\n\r\n");
-        client.write_all(request.as_bytes()).await.unwrap();
-        timeout(NEVER, entered.acquire()).await.unwrap().unwrap().forget();
+/// A server in a process of its own.
+struct Site {
+    process: Child,
+    addr: SocketAddr,
+    lines: mpsc::Receiver<String>,
+    log: Vec<String>,
+}
 
-        tell("-TERM");
-        let deaf = async {
-            while TcpStream::connect(addr).await.is_ok() {
-                tokio::task::yield_now().await;
+impl Site {
+    fn start(grace: &str) -> Self {
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "server", "--ignored", "--nocapture"])
+            .env(SERVER, grace)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let (send, lines) = mpsc::channel();
+        let stdout: ChildStdout = process.stdout.take().unwrap();
+        thread::spawn(move || {
+            BufReader::new(stdout).lines().map_while(Result::ok).for_each(|line| {
+                let _ = send.send(line);
+            });
+        });
+        let mut site = Self { process, addr: ([127, 0, 0, 1], 0).into(), lines, log: Vec::new() };
+        let line = site.wait_for("listening on http://");
+        site.addr = line.rsplit("http://").next().unwrap().trim().parse().unwrap();
+        site
+    }
+
+    /// The next line of the log that holds this.
+    fn wait_for(&mut self, text: &str) -> String {
+        loop {
+            let Ok(line) = self.lines.recv_timeout(NEVER) else {
+                panic!("no {text:?} in {:#?}", self.log)
+            };
+            self.log.push(line.clone());
+            if line.contains(text) {
+                return line;
             }
-        };
-        timeout(NEVER, deaf).await.expect("it listens still");
-        assert!(!serving.is_finished(), "a handler runs");
-        if signals == 2 {
-            tell("-INT");
-            timeout(NEVER, &mut serving).await.unwrap().unwrap().unwrap();
-            continue;
         }
-        permits.add_permits(1);
-        let mut answer = String::new();
-        timeout(NEVER, client.read_to_string(&mut answer)).await.unwrap().unwrap();
-        assert!(answer.ends_with("done"), "{answer}");
-        timeout(NEVER, &mut serving).await.unwrap().unwrap().unwrap();
+    }
+
+    fn tell(&self, signal: &str) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// The end of the process.
+    fn ended(&mut self) -> ExitStatus {
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                println!("ended after {:.1?}", begin.elapsed());
+                self.log.extend(self.lines.iter());
+                return status;
+            }
+            assert!(begin.elapsed() < NEVER, "it never ends: {:#?}", self.log);
+            thread::yield_now();
+        }
+    }
+
+    fn connect(&self, room: &str) -> Client {
+        let mut stream = TcpStream::connect(self.addr).unwrap();
+        stream.set_read_timeout(Some(NEVER)).unwrap();
+        let request = format!(
+            "GET /parties/main/{room} HTTP/1.1\r\nhost: {}\r\nupgrade: websocket\r\n\
+             connection: upgrade\r\nsec-websocket-version: 13\r\n\
+             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            self.addr
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
+        Client(stream)
     }
 }
 
-/// Connects as soon as somebody listens.
-async fn connect(addr: std::net::SocketAddr) -> TcpStream {
-    let connecting = async {
-        loop {
-            match TcpStream::connect(addr).await {
-                Ok(stream) => break stream,
-                Err(_) => tokio::task::yield_now().await,
-            }
-        }
-    };
-    timeout(NEVER, connecting).await.expect("nobody listens")
+impl Drop for Site {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
-/// Sends this process a signal for which it has a handler by now.
-fn tell(signal: &str) {
-    let pid = std::process::id().to_string();
-    assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+/// A WebSocket that does nothing by itself.
+struct Client(TcpStream);
+
+impl Client {
+    fn say(&mut self, text: &str) {
+        let mut frame = vec![0x81, 0x80 | text.len() as u8, 0, 0, 0, 0];
+        frame.extend(text.as_bytes());
+        self.0.write_all(&frame).unwrap();
+    }
+
+    /// The next frame, which is short: its first byte and its payload.
+    fn hear(&mut self) -> (u8, Vec<u8>) {
+        let mut head = [0; 2];
+        self.0.read_exact(&mut head).unwrap();
+        let mut payload = vec![0; head[1].into()];
+        self.0.read_exact(&mut payload).unwrap();
+        (head[0], payload)
+    }
+
+    /// The code of the Close that comes next, answered.
+    fn closed(&mut self) -> u16 {
+        let (opcode, payload) = self.hear();
+        assert_eq!(opcode, 0x88, "no Close: {payload:?}");
+        let _ = self.0.write_all(&[0x88, 0x82, 0, 0, 0, 0, payload[0], payload[1]]);
+        u16::from_be_bytes([payload[0], payload[1]])
+    }
+}
+
+#[test]
+fn the_first_signal_lets_handlers_end() {
+    let mut site = Site::start("20000");
+    let mut client = TcpStream::connect(site.addr).unwrap();
+    let request = format!("GET /parties/main/a HTTP/1.1\r\nhost: {}\r\n\r\n", site.addr);
+    client.write_all(request.as_bytes()).unwrap();
+    let mut idle = site.connect("idle");
+    site.tell("-TERM");
+    assert_eq!(idle.closed(), 1012);
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("done"), "{answer}");
+    assert!(site.ended().success());
+}
+
+#[test]
+fn a_hanging_handler_keeps_no_other_room_waiting_and_is_cancelled() {
+    let mut site = Site::start("1000");
+    let (mut stuck, mut idle) = (site.connect("stuck"), site.connect("idle"));
+    stuck.say("hello");
+    assert_eq!(stuck.hear(), (0x81, b"hello".to_vec()));
+    stuck.say("hang");
+    stuck.say("never read");
+    site.tell("-TERM");
+    // It hears that while the other's handler runs: nothing of that is in the log yet.
+    assert_eq!(idle.closed(), 1012);
+    assert_eq!(stuck.closed(), 1012);
+    site.wait_for("on_message was cancelled after");
+    assert!(!site.log.iter().any(|line| line.contains("a handler still runs")), "{:#?}", site.log);
+    assert!(site.ended().success());
+}
+
+#[test]
+fn clients_that_answer_nothing_hold_nobody_up() {
+    let mut site = Site::start("1000");
+    let mut deaf: Vec<Client> = (0..20).map(|n| site.connect(&format!("room{n}"))).collect();
+    for client in &mut deaf {
+        client.say("much");
+    }
+    site.tell("-INT");
+    site.wait_for("clients that did not answer within");
+    assert!(site.ended().success());
+}
+
+#[test]
+fn threads_that_handlers_block_are_reported_and_keep_no_process_alive() {
+    let mut site = Site::start("500");
+    let (mut one, mut other) = (site.connect("one"), site.connect("other"));
+    one.say("block");
+    other.say("block");
+    // All of Tokio's threads are blocked by now, or about to be.
+    for _ in 0..2 {
+        let line = site.wait_for("a handler blocks its thread");
+        assert!(line.contains(" WARN ") && line.contains("party=\"main\""), "{line}");
+        assert!(line.contains("handler=\"on_message\""), "{line}");
+        assert!(line.contains("room=\"one\"") || line.contains("room=\"other\""), "{line}");
+    }
+    site.tell("-TERM");
+    let line = site.wait_for("told to end by SIGTERM");
+    assert!(line.contains(" INFO "), "{line}");
+    let line = site.wait_for("the shutdown takes longer than it may");
+    assert!(line.contains("on_message of main/other"), "{line}");
+    assert_eq!(site.ended().code(), Some(1));
+}
+
+#[test]
+fn one_blocked_thread_does_not_keep_the_process_alive() {
+    let mut site = Site::start("500");
+    let (mut one, mut idle) = (site.connect("one"), site.connect("idle"));
+    one.say("block");
+    site.wait_for("a handler blocks its thread");
+    site.tell("-TERM");
+    assert_eq!((idle.closed(), one.closed()), (1012, 1012));
+    site.wait_for("handlers still block threads after the shutdown");
+    assert_eq!(site.ended().code(), Some(1));
+}
+
+#[test]
+fn a_second_signal_ends_the_process_at_once() {
+    for (signal, code) in [("-TERM", 143), ("-INT", 130)] {
+        let mut site = Site::start("20000");
+        let (mut one, mut other) = (site.connect("one"), site.connect("other"));
+        one.say("block");
+        other.say("block");
+        site.wait_for("a handler blocks its thread");
+        site.wait_for("a handler blocks its thread");
+        site.tell("-TERM");
+        site.wait_for("told to end by SIGTERM");
+        site.tell(signal);
+        site.wait_for("told to end again");
+        assert_eq!(site.ended().code(), Some(code));
+    }
 }

@@ -44,7 +44,7 @@ pub fn fetch(parties: &'static Parties, request: JsValue, env: JsValue) -> Promi
     let response = tasks.promise(async move {
         let response = match entry.answer(request.unchecked_into()).await {
             Ok(response) => response,
-            Err(error) => convert::to_js(&entry.tasks, failed(error))?,
+            Err(error) => convert::to_js(&entry.tasks, failed(FAILED, Some(&error.to_string())))?,
         };
         Ok(response.into())
     });
@@ -92,7 +92,13 @@ impl Entry {
 
     async fn receive(&self, arrival: Arrival) -> Result<JsResponse, BoxError> {
         let settings = &self.parties.settings;
-        let route = match settings.prefix.parse(arrival.head.uri.path()) {
+        let path = arrival.head.uri.path();
+        let found = settings.prefix.parse(path).map(|route| {
+            // Without a party `main`, its short form is a path as any other.
+            let is_known = |route: &Route| self.parties.named(route.party()).is_some();
+            route.filter(|route| is_known(route) || !settings.prefix.is_short(path))
+        });
+        let route = match found {
             Ok(Some(route)) => Ok(route),
             Ok(None) => {
                 let response = self.fall_back(arrival).await.unwrap_or_else(|refusal| refusal);
@@ -101,7 +107,11 @@ impl Entry {
             Err(error) => Err(answer(error.status(), error)),
         };
         let origins = &settings.origins;
-        let visitor = origins.judge(&arrival.head.headers, arrival.host.as_ref());
+        let visitor = origins.judge(
+            &arrival.head.headers,
+            arrival.host.as_ref(),
+            arrival.head.uri.scheme() == Some(&http::uri::Scheme::HTTPS),
+        );
         let answer = match route {
             Ok(route) => self.enter(&route, &visitor, arrival).await,
             Err(refusal) => Err(refusal),
@@ -163,7 +173,7 @@ impl Entry {
             && !offered.contains(chosen)
         {
             let detail = format!("on_before_connect chose {chosen:?}, which was not offered");
-            return Err(failed(detail));
+            return Err(failed(detail, None));
         }
         let id = id.map_or_else(fresh_id, |id| id.to_string());
         let request = admission.into_request();
@@ -185,7 +195,9 @@ impl Entry {
         let hook = party.before_request(request, self.lobby(route));
         let request = admit("on_before_request", hook).await?.into_request();
         let envelope = Envelope::new(Asked::Request, &request, &Chain::new()).for_page_of(visitor);
-        let body = convert::collect(request.into_body()).await.map_err(failed)?;
+        let body = convert::collect(request.into_body())
+            .await
+            .map_err(|error| failed(FAILED, Some(&error.to_string())))?;
         self.send(party, route, &envelope, &body).await
     }
 
@@ -201,7 +213,7 @@ impl Entry {
         let sent = stub.send(envelope, body).await;
         sent.map(Answer::Rooms).map_err(|error| match error {
             StubError::Overloaded(_) => Refusal::Overloaded.response(),
-            StubError::Failed(detail) => failed(detail),
+            StubError::Failed(detail) => failed(FAILED, Some(&detail)),
         })
     }
 
@@ -235,7 +247,7 @@ async fn admit(name: &str, hook: BoxFuture<'static, Result<Admit>>) -> Result<Ad
     match guard(name, hook).await? {
         Ok(Admit::Continue(admission)) => Ok(admission),
         Ok(Admit::Respond(response)) => Err(fit(js::fill_random, name, response)),
-        Err(error) => Err(failed(format_args!("{name} failed: {error}"))),
+        Err(error) => Err(failed(format_args!("{name} failed"), Some(&error.to_string()))),
     }
 }
 
@@ -249,13 +261,18 @@ async fn guard<T>(name: &str, work: impl Future<Output = T>) -> Result<T, Respon
     match select(pin!(work), pin!(pause(PATIENCE))).await {
         Either::Left((Ok(result), _)) => Ok(result),
         // The hook of panics has the detail.
-        Either::Left((Err(_), _)) => Err(failed(format_args!("{name} panicked"))),
-        Either::Right(_) => Err(failed(format_args!("{name} was cancelled after {PATIENCE:?}"))),
+        Either::Left((Err(_), _)) => Err(failed(format_args!("{name} panicked"), None)),
+        Either::Right(_) => {
+            Err(failed(format_args!("{name} was cancelled after {PATIENCE:?}"), None))
+        }
     }
 }
 
-fn failed(detail: impl std::fmt::Display) -> Response {
-    failure(js::fill_random, detail)
+/// What the log says of a failure that has a text of somebody else's.
+const FAILED: &str = "a request failed";
+
+fn failed(what: impl std::fmt::Display, error: Option<&str>) -> Response {
+    failure(js::fill_random, what, error)
 }
 
 fn fresh_id() -> String {

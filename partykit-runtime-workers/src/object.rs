@@ -133,7 +133,11 @@ impl Object {
             let response = match inner.answer(request.unchecked_into()).await {
                 Ok(response) => response,
                 Err(error) => inner
-                    .to_js(failure(js::fill_random, error))
+                    .to_js(failure(
+                        js::fill_random,
+                        "a request could not be answered",
+                        Some(&error.to_string()),
+                    ))
                     .map_err(|error| error.to_string())?,
             };
             Ok(response.into())
@@ -467,7 +471,8 @@ fn attachment(ws: &JsWebSocket) -> Option<Attachment> {
     let attachment = Attachment::decode(&bytes);
     attachment
         .inspect_err(|error| {
-            tracing::error!("a connection cannot be resumed: {error}");
+            let error = error.to_string();
+            tracing::error!(error = error.as_str(), "a connection cannot be resumed");
             if let Ok(close) = Close::new(CloseCode::RESTART, "the server restarts") {
                 close_with(ws, &close);
             }

@@ -46,16 +46,14 @@ impl Settings {
     /// they may open WebSockets, and read the answers to requests (CORS). Pages of the host that is
     /// asked always may, and so may whoever sends no `Origin`. All other pages get 403 when they connect.
     ///
-    /// What is not a scheme, a host and at most a port is no origin: it lets nobody in, and the log says
-    /// so.
+    /// An origin is a scheme, a host and at most a port. `https://*.example.com` stands for all names
+    /// that end in `.example.com`. `null` stands for all pages without an origin of their own, sandboxed
+    /// frames of any site among them. What is no origin lets nobody in, and the log says so.
     #[must_use]
     pub fn allow_origins<O: AsRef<str>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
         for origin in origins {
-            if !self.origins.allow(origin.as_ref()) {
-                tracing::error!(
-                    "{:?} is not an origin such as \"https://example.com\"",
-                    origin.as_ref()
-                );
+            if let Err(error) = self.origins.allow(origin.as_ref()) {
+                tracing::error!("{error}");
             }
         }
         self

@@ -125,7 +125,8 @@ impl Stub<'_> {
             let mut id = [0; 8];
             random(&mut id);
             let id = format!("{:016x}", u64::from_le_bytes(id));
-            tracing::error!(error_id = %id, "a call to {} failed: {detail}", self.address);
+            let (to, error) = (self.address.to_string(), detail.to_string());
+            tracing::error!(error_id = %id, to = to.as_str(), error = error.as_str(), "a call failed");
             id.parse::<ErrorId>().map_or(Refusal::Overloaded, Refusal::Failed)
         };
         let envelope = Envelope::new(Asked::Call, &request, chain);
@@ -155,7 +156,8 @@ impl Stub<'_> {
             Err(error) => Err(error.to_string()),
         };
         if let Err(error) = sent {
-            tracing::warn!("a request without an answer, to {}, is lost: {error}", self.address);
+            let to = self.address.to_string();
+            tracing::warn!(to = to.as_str(), ?error, "a request without an answer is lost");
         }
     }
 }

@@ -59,6 +59,11 @@ pub enum RoomPhase {
 }
 
 impl RoomCell {
+    /// The handler that runs, if one does. Wakes nobody, and may be asked while it blocks its thread.
+    pub fn running(&self) -> Option<crate::Handler> {
+        self.lock().machine.running()
+    }
+
     /// How the room is. Wakes nobody.
     pub fn stats(&self) -> RoomStats {
         let now = self.host.elapsed();

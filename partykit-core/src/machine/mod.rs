@@ -348,13 +348,18 @@ impl Machine {
         Ok(())
     }
 
-    /// The server goes down: what runs may end, nothing else begins.
-    pub(crate) fn drain(&mut self, now: Duration) {
+    /// The server goes down: what runs may end within `grace`, nothing else begins.
+    pub(crate) fn drain(&mut self, now: Duration, grace: Duration) {
         if self.draining {
             return;
         }
         self.settle(now);
         self.draining = true;
+        let until = now.saturating_add(grace);
+        if let Some(turn) = self.turn.as_mut().filter(|turn| turn.deadline > until) {
+            let begun = turn.deadline.saturating_sub(turn.limit);
+            (turn.deadline, turn.limit) = (until, until.saturating_sub(begun));
+        }
         self.mailbox.unkeep();
         while let Some(event) = self.mailbox.pop() {
             self.fail_event(event, Refusal::ShuttingDown);
@@ -440,6 +445,11 @@ impl Machine {
         std::mem::take(&mut self.facts)
     }
 
+    /// The handler that runs.
+    pub(crate) fn running(&self) -> Option<Handler> {
+        self.turn.as_ref().map(|turn| turn.handler)
+    }
+
     /// How many events wait.
     pub(crate) fn waiting(&self) -> usize {
         self.mailbox.len()
@@ -480,10 +490,12 @@ impl Machine {
         &mut self.roster
     }
 
-    /// Whether a message of `size` bytes has space beside others that are still to come.
+    /// Whether a message of `size` bytes has space beside others that are still to come. A room that goes
+    /// down takes no more, so that its sockets are not read.
     pub(crate) fn has_space_beside(&self, events: usize, bytes: usize, size: usize) -> bool {
         let bounds = Bounds::messages(&self.options);
-        bounds.admit(self.mailbox.len() + events, self.mailbox.bytes() + bytes, size)
+        !self.draining
+            && bounds.admit(self.mailbox.len() + events, self.mailbox.bytes() + bytes, size)
     }
 
     /// Whether a message of `size` bytes has space beside those that wait of the same connection.

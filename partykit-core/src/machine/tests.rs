@@ -3,6 +3,7 @@
 mod alarms;
 mod bench;
 mod hang_up;
+mod shutdown;
 
 use std::{panic::Location, time::Duration};
 
@@ -11,18 +12,6 @@ use bytes::Bytes;
 use self::bench::{Bench, SECOND, refused};
 use super::*;
 use crate::ErrorId;
-
-#[test]
-fn a_client_that_left_while_it_connected_begins_no_on_close_in_a_shutdown() {
-    let mut room = Bench::new();
-    room.wake();
-    let (ada, _) = room.connect("ada");
-    assert_eq!(room.trace(), ["on_connect ada"]);
-    room.leave(&ada);
-    room.machine.drain(room.now);
-    room.done();
-    assert_eq!(room.trace(), ["accept ada", "drop"]);
-}
 
 #[test]
 fn a_start_beside_a_commit_keeps_the_claim_of_that_commit() {
@@ -67,7 +56,7 @@ fn a_task_of_the_handler_that_a_shutdown_lets_end_does_not_start() {
     room.wake();
     let _ = room.tell();
     room.spawn();
-    room.machine.drain(room.now);
+    room.machine.drain(room.now, Duration::MAX);
     assert_eq!(room.machine.reserve_task(("late", Location::caller())), None);
     room.done();
     assert_eq!(room.trace(), ["on_request", "cancel 1 tasks", "drop"]);
@@ -91,7 +80,7 @@ fn a_shutdown_during_the_claim_begins_no_on_start() {
     let mut room = Bench::new();
     let mut answer = room.request();
     assert_eq!(room.trace(), ["claim"]);
-    room.machine.drain(room.now);
+    room.machine.drain(room.now, Duration::MAX);
     assert_eq!(room.trace(), ["respond the server is shutting down"]);
     assert_eq!(refused(&mut answer), Some(Refusal::ShuttingDown));
     room.machine.claimed(room.now, Ok(Claim { epoch: Epoch(1), empty: true }));
@@ -247,16 +236,6 @@ fn clients_that_leave_while_a_room_cannot_start_do_not_start_it() {
     room.done();
     room.done();
     assert_eq!(room.trace(), ["on_close ada", "on_close grace", "on_request"]);
-}
-
-#[test]
-fn messages_that_a_shutdown_loses_are_counted() {
-    let mut room = Bench::new();
-    let ada = room.join("ada");
-    let _ = (room.message(&ada, "1"), room.message(&ada, "2"));
-    room.machine.drain(room.now);
-    assert_eq!(room.message(&ada, "3"), Err(Refusal::ShuttingDown));
-    assert_eq!(room.machine.account(room.now).dropped_messages, 2);
 }
 
 #[test]

@@ -20,7 +20,7 @@ const BYTES_PER_FLUSH: usize = 1 << 20;
 impl Machine {
     pub(super) fn admits(&mut self, now: Duration, event: &Event) -> Result<(), Refusal> {
         if !self.takes_events(now) {
-            if matches!(event, Event::Message { .. }) {
+            if matches!(event, Event::Message { .. }) && !self.draining {
                 self.accountant.dropped_message();
             }
             return Err(match self.draining {

@@ -6,6 +6,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
+    time::Duration,
 };
 
 use partykit_core::{Close, Message, Refusal, runtime::Chain};
@@ -294,7 +295,7 @@ fn a_room_that_shuts_down_refuses_what_waits_and_ends_what_runs() {
     ada.try_say("note:lost").unwrap();
     let cell = world.room("main", "room");
     let answer = cell.request(told("note:lost"), Chain::new());
-    let drained = world.spawn(async move { cell.drain().await });
+    let drained = world.spawn(async move { cell.drain(Duration::MAX).await });
     assert!(!drained.is_over(), "a handler runs");
     let answer = futures_executor::block_on(answer);
     assert_eq!(answer.unwrap_err(), Refusal::ShuttingDown);

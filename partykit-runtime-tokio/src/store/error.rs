@@ -13,7 +13,7 @@ use std::{any::Any, fmt, io, path::PathBuf};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// Another process has the store open, or another backend of this process.
@@ -104,6 +104,13 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+}
+
+/// The sentence: a `main` that returns an error prints this.
+impl fmt::Debug for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// What went wrong, without where: the directory is added on the way out.

@@ -48,7 +48,11 @@ async fn an_address_that_is_taken_is_an_error_of_main() {
     let addr = taken.local_addr().unwrap().to_string();
     let error: BoxError = main_of(&addr).await.unwrap_err();
     let error = error.downcast_ref::<ServeError>().unwrap();
-    assert!(matches!(error, ServeError::Listen(io) if io.kind() == std::io::ErrorKind::AddrInUse));
+    let is_in_use = |io: &std::io::Error| io.kind() == std::io::ErrorKind::AddrInUse;
+    assert!(matches!(error, ServeError::Listen { source, .. } if is_in_use(source)));
+    // What a `main` that returns it prints.
+    let printed = format!("{error:?}");
+    assert!(printed.starts_with(&format!("cannot listen on {addr:?}: ")), "{printed}");
 }
 
 #[test]

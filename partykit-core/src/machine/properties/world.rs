@@ -182,7 +182,7 @@ impl World {
             Op::Drain => {
                 self.drained = true;
                 self.model.clients.iter_mut().for_each(|client| client.lost = true);
-                self.machine.drain(self.now);
+                self.machine.drain(self.now, Duration::MAX);
             }
             Op::Crash => self.crash(),
             Op::Commit(fate) => self.end_commit(fate),

@@ -1,0 +1,23 @@
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+
+use super::RoomCell;
+
+impl RoomCell {
+    /// Stops the room: refuses what waits and what comes, lets the running handler and its commit end,
+    /// wakes nobody and runs no `on_close`. The sockets are the runtime's to close.
+    ///
+    /// A handler that still runs after `grace` is cancelled, as one that runs into its own limit: what it
+    /// did is rolled back. One that never awaits cannot be cancelled, and this does not end before it.
+    pub async fn drain(self: &Arc<Self>, grace: Duration) {
+        self.enter(|state, now| state.machine.drain(now, grace));
+        poll_fn(|cx| {
+            let mut state = self.lock();
+            if state.machine.is_at_rest() && !state.is_driven() {
+                return Poll::Ready(());
+            }
+            state.watchers.push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}

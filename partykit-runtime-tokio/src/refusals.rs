@@ -1,0 +1,295 @@
+//! The log of what was turned away, and what to configure if it should not have been.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use http::{HeaderValue, StatusCode, header::CONNECTION};
+use partykit_core::{Refusal, Response};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use crate::answer::{answer, hang_up};
+
+/// How often a kind of refusal is logged, however many there are.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// How often a page's origin is named.
+const ORIGIN_EVERY: Duration = Duration::from_secs(3600);
+
+/// So many origins and hosts are remembered.
+const REMEMBERED: usize = 64;
+
+/// So many bytes of what a client sent are logged.
+const EXCERPT: usize = 256;
+
+/// Why a request was turned away. In the extensions of the answer, until it is logged.
+#[derive(Clone, Debug)]
+pub(crate) enum Why {
+    /// A page of another site wants a WebSocket.
+    Origin(String),
+    /// It asks for a host that is not ours.
+    Host(String),
+    /// There is no such party.
+    NoParty,
+    /// The address names no room.
+    NoRoom,
+    /// It is no proper handshake.
+    Handshake,
+    /// A handshake without the header that makes it one.
+    NoUpgrade,
+    /// An address has brought too many rooms into memory.
+    NewRooms(Option<IpAddr>),
+    /// The room or the runtime takes nothing now.
+    Busy(Refusal),
+    /// A hook of the application has answered.
+    Hook(&'static str),
+}
+
+/// Logs refusals, each kind every ten seconds at most.
+#[derive(Default)]
+pub(crate) struct Refusals {
+    kinds: Mutex<HashMap<&'static str, Kind>>,
+    named: Mutex<HashMap<String, Instant>>,
+}
+
+#[derive(Default)]
+struct Kind {
+    last: Option<Instant>,
+    /// How many were not logged since.
+    others: u64,
+}
+
+/// Whom a request was for, for the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct For<'a> {
+    pub(crate) party: &'a str,
+    pub(crate) room: &'a str,
+    pub(crate) host: &'a str,
+}
+
+/// An answer that turns a request away, and closes its connection.
+pub(crate) fn refuse(status: StatusCode, line: impl std::fmt::Display, why: Why) -> Response {
+    because(hang_up(status, line), why)
+}
+
+/// What a room answers that takes nothing.
+pub(crate) fn busy(refusal: Refusal) -> Response {
+    match refusal {
+        // The handler has failed, which is logged with its error, and is no refusal.
+        Refusal::Failed(_) => refusal.response(),
+        _ => because(refusal.response(), Why::Busy(refusal)),
+    }
+}
+
+/// Says why an answer turns a request away.
+pub(crate) fn because(mut response: Response, why: Why) -> Response {
+    response.extensions_mut().insert(why);
+    response
+}
+
+/// A page of another site.
+pub(crate) fn foreign(origin: &str) -> Response {
+    let response = answer(StatusCode::FORBIDDEN, "this page may not connect here");
+    because(response, Why::Origin(excerpt(origin)))
+}
+
+/// A host that is not ours.
+pub(crate) fn misdirected(host: &str) -> Response {
+    let line = "this server does not answer for this host";
+    refuse(StatusCode::MISDIRECTED_REQUEST, line, Why::Host(excerpt(host)))
+}
+
+impl Refusals {
+    /// Logs why an answer turns a request away, if it does, and closes the connection: a proxy that
+    /// believes in a tunnel by now would send anything on it.
+    pub(crate) fn report(&self, response: &mut Response, whom: For<'_>) {
+        let Some(why) = response.extensions_mut().remove::<Why>() else { return };
+        if !matches!(why, Why::Hook(_)) {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        self.log(&why, response.status(), whom);
+    }
+
+    /// The process has all the clients that it may have.
+    pub(crate) fn crowded(&self) {
+        if let Some(others) = self.turn("crowded") {
+            warn!(
+                others,
+                "refused a client: the process has all that it may have, see \
+                 Builder::max_connections and `ulimit -n`"
+            );
+        }
+    }
+
+    fn log(&self, why: &Why, status: StatusCode, whom: For<'_>) {
+        let For { party, room, host } = whom;
+        match why {
+            Why::Origin(origin) => {
+                if let Some(others) = self.turn_of("origin", origin) {
+                    warn!(
+                        party,
+                        room,
+                        origin = origin.as_str(),
+                        host,
+                        others,
+                        "refused a page of another site: if it is yours, list its origin with \
+                         Builder::allow_origins; if a proxy in front of this server is what it asks, \
+                         name the proxy's host with Builder::hosts"
+                    );
+                }
+            }
+            Why::Host(host) => {
+                if let Some(others) = self.turn_of("host", host) {
+                    warn!(
+                        host = host.as_str(),
+                        others,
+                        "refused a request for another host: if it is yours, name it with Builder::hosts"
+                    );
+                }
+            }
+            Why::NoParty => {
+                if let Some(others) = self.turn("party") {
+                    warn!(
+                        party = excerpt(party).as_str(),
+                        room,
+                        others,
+                        "refused a request: no party has this name, see Builder::party"
+                    );
+                }
+            }
+            Why::NewRooms(address) => {
+                if let Some(others) = self.turn("rooms") {
+                    warn!(
+                        party,
+                        room,
+                        address = ?address,
+                        others,
+                        "refused a new room: this address has brought as many into memory as \
+                         Builder::max_new_rooms_per_minute lets it"
+                    );
+                }
+            }
+            Why::NoUpgrade => {
+                if let Some(others) = self.turn("upgrade") {
+                    warn!(
+                        party,
+                        room,
+                        others,
+                        "refused a WebSocket handshake without `Upgrade: websocket` or \
+                         `Connection: Upgrade`: a proxy in front of this server has to pass both on"
+                    );
+                }
+            }
+            Why::Busy(refusal) => self.log_busy(*refusal, whom),
+            Why::Hook(hook) => {
+                if let Some(others) = self.turn("hook") {
+                    let status = status.as_u16();
+                    info!(party, room, hook, status, others, "a hook refused a client");
+                }
+            }
+            Why::NoRoom | Why::Handshake => {
+                let status = status.as_u16();
+                debug!(party, room, status, "refused a request that is not well-formed");
+            }
+        }
+    }
+
+    fn log_busy(&self, refusal: Refusal, For { party, room, .. }: For<'_>) {
+        let (kind, advice) = match refusal {
+            Refusal::TooManyRooms => {
+                ("rooms in all", "there are as many as Builder::max_rooms lets in")
+            }
+            Refusal::Full => {
+                ("full", "it has as many connections as Options::max_connections lets in")
+            }
+            Refusal::Overloaded => {
+                ("overloaded", "it is slower than its clients, see Options::max_mailbox")
+            }
+            Refusal::Unavailable(_) => {
+                ("unavailable", "its on_start has failed several times in a row")
+            }
+            _ => return debug!(party, room, "refused a client: {refusal}"),
+        };
+        if let Some(others) = self.turn(kind) {
+            warn!(party, room, others, "refused a client of a room: {advice}");
+        }
+    }
+
+    /// How many of this kind were not logged, if this one is to be.
+    fn turn(&self, kind: &'static str) -> Option<u64> {
+        let mut kinds = lock(&self.kinds);
+        let kind = kinds.entry(kind).or_default();
+        if kind.last.is_some_and(|last| last.elapsed() < EVERY) {
+            kind.others += 1;
+            return None;
+        }
+        kind.last = Some(Instant::now());
+        Some(std::mem::take(&mut kind.others))
+    }
+
+    /// The same, where each name has its own turn as long as there are few.
+    fn turn_of(&self, kind: &'static str, name: &str) -> Option<u64> {
+        let mut named = lock(&self.named);
+        let name = format!("{kind} {name}");
+        if named.len() >= REMEMBERED && !named.contains_key(&name) {
+            named.retain(|_, last| last.elapsed() < ORIGIN_EVERY);
+        }
+        let is_known = named.contains_key(&name);
+        if !is_known && named.len() >= REMEMBERED {
+            drop(named);
+            return self.turn(kind);
+        }
+        if named.get(&name).is_some_and(|last| last.elapsed() < ORIGIN_EVERY) {
+            drop(named);
+            lock(&self.kinds).entry(kind).or_default().others += 1;
+            return None;
+        }
+        named.insert(name, Instant::now());
+        drop(named);
+        Some(std::mem::take(&mut lock(&self.kinds).entry(kind).or_default().others))
+    }
+}
+
+/// What a client sent, cut.
+fn excerpt(text: &str) -> String {
+    text.chars().take(EXCERPT).collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn each_kind_has_its_turn_every_ten_seconds() {
+        let refusals = Refusals::default();
+        assert_eq!(refusals.turn("party"), Some(0));
+        assert_eq!((refusals.turn("party"), refusals.turn("full")), (None, Some(0)));
+        assert_eq!(refusals.turn("party"), None);
+        tokio::time::advance(EVERY).await;
+        assert_eq!(refusals.turn("party"), Some(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_origin_is_named_once_and_many_do_not_fill_the_log() {
+        let refusals = Refusals::default();
+        assert_eq!(refusals.turn_of("origin", "http://a.example"), Some(0));
+        for _ in 0..3 {
+            assert_eq!(refusals.turn_of("origin", "http://a.example"), None);
+        }
+        assert_eq!(refusals.turn_of("origin", "http://b.example"), Some(3));
+        let logged = (0..10_000)
+            .filter(|n| refusals.turn_of("origin", &format!("http://{n}.example")).is_some());
+        assert!(logged.count() <= REMEMBERED);
+        assert_eq!(lock(&refusals.named).len(), REMEMBERED);
+        tokio::time::advance(ORIGIN_EVERY).await;
+        assert!(refusals.turn_of("origin", "http://a.example").is_some());
+    }
+}

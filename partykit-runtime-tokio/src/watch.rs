@@ -1,0 +1,288 @@
+//! Finds code of the application that blocks a thread, while it does.
+//!
+//! What blocks all of Tokio's threads stops everything that runs on them: other rooms, health checks, the
+//! clock. So whoever is to say so has a thread of its own.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, Once, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    thread,
+    time::{Duration, Instant},
+};
+
+use partykit_core::runtime::RoomCell;
+use pin_project_lite::pin_project;
+use tracing::{info, warn};
+
+/// How often threads are looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// A thread that has been with the same poll for so long is blocked.
+const BLOCKED: Duration = Duration::from_secs(1);
+
+/// How often it is said of the same one.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// All threads on which something was polled.
+static THREADS: Mutex<Vec<Weak<Thread>>> = Mutex::new(Vec::new());
+
+/// How many times a thread was blocked.
+static BLOCKS: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static THREAD: Arc<Thread> = {
+        let thread = Arc::<Thread>::default();
+        lock(&THREADS).push(Arc::downgrade(&thread));
+        thread
+    };
+}
+
+type Thread = Mutex<Polling>;
+
+/// What a thread is polling.
+#[derive(Default)]
+struct Polling {
+    /// How many polls there were.
+    count: u64,
+    work: Option<Work>,
+}
+
+/// Whose code it is.
+#[derive(Clone)]
+pub(crate) enum Work {
+    Room(Arc<RoomCell>),
+    /// A hook, by its name.
+    Other(&'static str),
+}
+
+pin_project! {
+    /// A future that is looked after while it is polled.
+    pub(crate) struct Watched<F> {
+        work: Work,
+        #[pin]
+        future: F,
+    }
+}
+
+/// Looks after the threads that poll this future.
+pub(crate) fn over<F: Future>(work: Work, future: F) -> Watched<F> {
+    Watched { work, future }
+}
+
+impl<F: Future> Future for Watched<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let _polled = Polled::begin(this.work);
+        this.future.poll(cx)
+    }
+}
+
+/// Ends a poll.
+struct Polled(bool);
+
+impl Polled {
+    fn begin(work: &Work) -> Self {
+        let begun = THREAD.try_with(|thread| {
+            let mut polling = lock(thread);
+            // One within another is a part of that.
+            let begins = polling.work.is_none();
+            if begins {
+                polling.count += 1;
+                polling.work = Some(work.clone());
+            }
+            begins
+        });
+        Self(begun.unwrap_or(false))
+    }
+}
+
+impl Drop for Polled {
+    fn drop(&mut self) {
+        if self.0 {
+            // The work is dropped when the lock is not held any more.
+            let _work = THREAD.try_with(|thread| lock(thread).work.take());
+        }
+    }
+}
+
+/// How many threads are blocked now, and how many times one was, in this process.
+pub(crate) fn blocked() -> (usize, u64) {
+    (lock(&NOW).len(), BLOCKS.load(Ordering::Relaxed))
+}
+
+/// What blocks threads now, for the log.
+pub(crate) fn blocking() -> Vec<String> {
+    lock(&NOW).values().map(Work::name).collect()
+}
+
+/// What blocks threads now, by thread.
+static NOW: Mutex<std::collections::BTreeMap<usize, Work>> =
+    Mutex::new(std::collections::BTreeMap::new());
+
+/// Begins to look after threads, once in a process.
+pub(crate) fn start() {
+    static START: Once = Once::new();
+    START.call_once(|| {
+        let looking = || {
+            let mut watch = Watch::default();
+            loop {
+                thread::sleep(LOOK);
+                watch.look(Instant::now());
+            }
+        };
+        let started: io::Result<_> =
+            thread::Builder::new().name("partykit-watch".into()).spawn(looking);
+        if let Err(error) = started {
+            warn!("there is no thread to say which handlers block: {error}");
+        }
+    });
+}
+
+/// What is known of threads since the last look.
+#[derive(Default)]
+struct Watch {
+    known: HashMap<usize, Known>,
+}
+
+struct Known {
+    count: u64,
+    since: Instant,
+    said: Option<Instant>,
+}
+
+impl Watch {
+    fn look(&mut self, now: Instant) {
+        let threads: Vec<Arc<Thread>> = {
+            let mut threads = lock(&THREADS);
+            threads.retain(|thread| thread.strong_count() > 0);
+            threads.iter().filter_map(Weak::upgrade).collect()
+        };
+        let mut polled = HashMap::new();
+        for thread in &threads {
+            let polling = lock(thread);
+            if let Some(work) = &polling.work {
+                polled.insert(Arc::as_ptr(thread) as usize, (polling.count, work.clone()));
+            }
+        }
+        self.known.retain(|thread, known| {
+            let goes_on = polled.get(thread).is_some_and(|(count, _)| *count == known.count);
+            if !goes_on && let Some(work) = lock(&NOW).remove(thread) {
+                work.has_returned(now - known.since);
+            }
+            goes_on
+        });
+        for (thread, (count, work)) in polled {
+            let known = self.known.entry(thread).or_insert(Known { count, since: now, said: None });
+            let is_due = known.said.is_none_or(|said| now - said >= AGAIN);
+            if now - known.since >= BLOCKED && is_due {
+                if known.said.is_none() {
+                    BLOCKS.fetch_add(1, Ordering::Relaxed);
+                    lock(&NOW).insert(thread, work.clone());
+                }
+                known.said = Some(now);
+                work.blocks(now - known.since);
+            }
+        }
+    }
+}
+
+impl Work {
+    fn blocks(&self, since: Duration) {
+        match self {
+            Self::Room(cell) => {
+                let (party, room) = (cell.address().party(), cell.address().room().as_str());
+                let handler = cell.running().map(|handler| handler.name());
+                warn!(
+                    party,
+                    room,
+                    handler,
+                    ?since,
+                    "a handler blocks its thread, and all that waits for this thread: await, or move \
+                     the work to tokio::task::spawn_blocking"
+                );
+            }
+            Self::Other(name) => warn!(
+                hook = name,
+                ?since,
+                "a hook blocks its thread, and all that waits for this thread: await, or move the \
+                 work to tokio::task::spawn_blocking"
+            ),
+        }
+    }
+
+    fn has_returned(&self, after: Duration) {
+        match self {
+            Self::Room(cell) => {
+                let (party, room) = (cell.address().party(), cell.address().room().as_str());
+                info!(party, room, ?after, "a handler blocks its thread no longer");
+            }
+            Self::Other(name) => info!(hook = name, ?after, "a hook blocks its thread no longer"),
+        }
+    }
+
+    /// Room and handler, or the hook.
+    fn name(&self) -> String {
+        match self {
+            Self::Room(cell) => {
+                let handler = cell.running().map_or("a handler", |handler| handler.name());
+                format!("{handler} of {}", cell.address())
+            }
+            Self::Other(name) => (*name).to_owned(),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the process-wide lists say of this test's thread alone.
+    fn is_named(name: &str) -> bool {
+        blocking().iter().any(|blocked| blocked == name)
+    }
+
+    #[test]
+    fn what_stays_in_one_poll_is_found_and_what_returns_is_not() {
+        let (begin, mut watch) = (Instant::now(), Watch::default());
+        let look = |watch: &mut Watch, seconds| watch.look(begin + Duration::from_secs(seconds));
+        let blocks = || BLOCKS.load(Ordering::Relaxed);
+        let before = blocks();
+        let waker = std::task::Waker::noop();
+        let mut blocking = std::pin::pin!(over(Work::Other("the one"), async {
+            // A poll within it does not end it.
+            let _ = std::pin::pin!(over(Work::Other("inside"), async {}))
+                .poll(&mut Context::from_waker(waker));
+            look(&mut watch, 0);
+            assert!(!is_named("the one"));
+            look(&mut watch, 1);
+            assert!(is_named("the one"));
+            look(&mut watch, 2);
+        }));
+        assert!(blocking.as_mut().poll(&mut Context::from_waker(waker)).is_ready());
+        assert!(blocks() > before);
+        look(&mut watch, 3);
+        assert!(!is_named("the one"));
+
+        // Many short polls are no block, however often they are seen.
+        for second in 4..10 {
+            let mut short = std::pin::pin!(over(Work::Other("short"), async {
+                look(&mut watch, second);
+            }));
+            assert!(short.as_mut().poll(&mut Context::from_waker(waker)).is_ready());
+        }
+        assert!(!is_named("short"));
+    }
+}
