@@ -94,6 +94,16 @@ impl AlarmRow {
     }
 }
 
+/// What a row of the framework holds, as JSON for people to read; `None` if the row is a user's, or has no
+/// such form.
+pub fn describe_row(key: &[u8], value: &[u8]) -> Option<String> {
+    if key != AlarmRow::KEY {
+        return None;
+    }
+    let row = AlarmRow::decode(value).ok()?;
+    serde_json::to_string(&serde_json::json!({ "alarm": row })).ok()
+}
+
 /// The room's alarm, if it is due; then it rings: the handler is to be run.
 pub(crate) async fn ring(room: &Room) -> Result<Option<Alarm>, StorageError> {
     let Some(row) = room.storage().alarm_row().await? else { return Ok(None) };

@@ -1,5 +1,7 @@
 use std::{
     fmt,
+    io::Write,
+    path::Path,
     sync::{Arc, atomic::Ordering},
 };
 
@@ -8,7 +10,14 @@ use partykit_core::{
     runtime::{Chain, Host, RoomCell},
 };
 
-use crate::{PartyStats, RuntimeStats, host::TokioHost, party::Past, shutdown::Shutdown, watch};
+use crate::{
+    PartyStats, RuntimeStats,
+    host::TokioHost,
+    party::Past,
+    shutdown::Shutdown,
+    store::{Backup, BackupOptions, CopyError, DiskBackend, Dump, Progress, Selection},
+    watch,
+};
 
 /// The way to the rooms of a [`Runtime`](crate::Runtime) from outside of them. Clones are the same.
 ///
@@ -146,6 +155,73 @@ impl Handle {
             Some(cell) => cell.hibernate().await,
             None => Ok(()),
         }
+    }
+
+    /// Copies the store of all rooms into a new directory while they go on. See
+    /// [`DiskBackend::backup`], which this is with the defaults.
+    ///
+    /// ```
+    /// # use partykit_core::{Request, Response, Result, Room, Server};
+    /// # #[derive(Default)]
+    /// # struct Board;
+    /// # impl Server for Board {
+    /// #     async fn on_request(&mut self, room: &Room, _: Request) -> Result<Response> {
+    /// #         room.storage().put("topic", "rust")?;
+    /// #         Ok(Response::default())
+    /// #     }
+    /// # }
+    /// use partykit_runtime_tokio::Runtime;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let (data, monday) = (directory.path().join("data"), directory.path().join("monday"));
+    /// let runtime = Runtime::builder().party::<Board>("board").data(&data).build()?;
+    /// let handle = runtime.handle();
+    /// handle.request("board", "lobby", Request::default()).await?;
+    /// let backup = handle.backup(&monday).await?;
+    /// println!("commit {} is in {}", backup.commit, backup.path.display());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`CopyError::NoStore`] if the runtime is [in memory](crate::Builder::in_memory) or was given a backend
+    /// of its own; else as [`DiskBackend::backup`].
+    pub async fn backup(&self, to: impl AsRef<Path>) -> Result<Backup, CopyError> {
+        self.backup_with(to, BackupOptions::new()).await
+    }
+
+    /// The same with options: progress, hard links, whether the copy is checked.
+    ///
+    /// # Errors
+    ///
+    /// See [`Handle::backup`].
+    pub async fn backup_with(
+        &self,
+        to: impl AsRef<Path>,
+        options: BackupOptions,
+    ) -> Result<Backup, CopyError> {
+        self.store()?.backup(to, options).await
+    }
+
+    /// Writes rooms as text while they go on. See [`DiskBackend::dump`].
+    ///
+    /// # Errors
+    ///
+    /// [`CopyError::NoStore`] as for [`Handle::backup`]; else as [`DiskBackend::dump`].
+    pub async fn dump<W: Write + Send + 'static>(
+        &self,
+        selection: Selection,
+        writer: W,
+        progress: impl FnMut(Progress) + Send + 'static,
+    ) -> Result<(Dump, W), CopyError> {
+        self.store()?.dump(selection, writer, progress).await
+    }
+
+    fn store(&self) -> Result<&DiskBackend, CopyError> {
+        self.host.store().ok_or(CopyError::NoStore)
     }
 
     /// Brings the runtime down: no connection is accepted any more, running handlers end and their

@@ -93,6 +93,11 @@ impl TokioHost {
     }
 
     /// Ends storage in good order.
+    /// The store on disk, if it is ours.
+    pub(crate) fn store(&self) -> Option<&DiskBackend> {
+        self.store.as_ref()
+    }
+
     pub(crate) async fn close_store(&self) {
         if let Some(store) = &self.store {
             store.close().await;

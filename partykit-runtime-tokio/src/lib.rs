@@ -45,7 +45,7 @@ mod shutdown;
 mod signals;
 mod socket;
 mod stats;
-mod store;
+pub mod store;
 #[cfg(feature = "tls")]
 mod tls;
 mod upgrade;

@@ -9,6 +9,7 @@
 
 mod claims;
 mod collect;
+mod copies;
 #[cfg(test)]
 mod costs;
 mod engine;
@@ -59,6 +60,10 @@ use bytes::Bytes;
 use partykit_core::{Backend, BackendError, Batch, Claim, Epoch, KeyRange, RoomAddress, Timestamp};
 use tokio::sync::watch;
 
+pub use copies::{
+    Backup, BackupOptions, CopyError, Dump, Finding, Load, LoadOptions, Progress, Salvage,
+    SalvageOptions, Selection, Stage, Verification, dump, load, load_into, salvage, verify,
+};
 pub use {error::StoreError, options::StoreOptions};
 
 use self::{
@@ -207,6 +212,13 @@ impl DiskBackend {
         let mut states = self.0.shared.state.subscribe();
         // Its sender is `self`, so it lives.
         let _ = states.wait_for(|state| matches!(state, State::Closed)).await;
+    }
+
+    /// Waits until the store is open.
+    async fn opened(&self) -> Result<(), StoreError> {
+        let failed =
+            |error: BackendError| Fault::Io("copied", std::io::Error::other(error.to_string()));
+        self.tree().await.map(drop).map_err(|error| failed(error).at(self.path()))
     }
 
     /// The tree, as soon as the store is open.

@@ -20,7 +20,7 @@ const ROOMS: usize = 12;
 const POSITIONS: usize = 40;
 
 /// The files of a store, each up to its last byte that is not zero, and its length.
-type Files = BTreeMap<PathBuf, (Vec<u8>, u64)>;
+pub(crate) type Files = BTreeMap<PathBuf, (Vec<u8>, u64)>;
 
 /// What all rooms have, and their wake-ups.
 type Content = (Vec<Vec<(Bytes, Bytes)>>, Vec<(Timestamp, RoomAddress)>);
@@ -91,7 +91,7 @@ async fn content(store: &DiskBackend) -> Result<Content, partykit_core::BackendE
     Ok((all, store.wake_ups(None, usize::MAX).await?))
 }
 
-fn read(path: &Path) -> Files {
+pub(crate) fn read(path: &Path) -> Files {
     let mut files = Files::new();
     let mut directories = vec![path.to_owned()];
     while let Some(directory) = directories.pop() {
@@ -103,7 +103,7 @@ fn read(path: &Path) -> Files {
             }
             let mut bytes = fs::read(entry.path()).unwrap();
             let length = bytes.len() as u64;
-            let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            let used = used(&bytes);
             bytes.truncate(used);
             files.insert(entry.path().strip_prefix(path).unwrap().to_owned(), (bytes, length));
         }
@@ -111,7 +111,17 @@ fn read(path: &Path) -> Files {
     files
 }
 
-fn put(path: &Path, files: &Files) {
+/// The length up to the last byte that is not zero.
+fn used(bytes: &[u8]) -> usize {
+    let zeros = [0; 4096];
+    let chunk = bytes.chunks(4096).rposition(|chunk| chunk != &zeros[..chunk.len()]);
+    let begin = chunk.map_or(0, |chunk| chunk * 4096);
+    let end = bytes.len().min(begin + 4096);
+    let last = bytes[begin..end].iter().rposition(|byte| *byte != 0);
+    last.map_or(0, |last| begin + last + 1)
+}
+
+pub(crate) fn put(path: &Path, files: &Files) {
     for (name, (bytes, length)) in files {
         let path = path.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();

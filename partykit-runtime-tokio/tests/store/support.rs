@@ -12,6 +12,12 @@ pub(crate) fn directory() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
+/// The same where nothing has to be synced, if there is such a place: for tests that make hundreds of
+/// stores.
+pub(crate) fn quick_directory() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| directory())
+}
+
 pub(crate) fn open(path: impl AsRef<Path>) -> Arc<DiskBackend> {
     Arc::new(DiskBackend::open(path, Durability::Durable).unwrap())
 }

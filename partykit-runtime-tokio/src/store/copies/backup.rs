@@ -1,0 +1,452 @@
+use std::{
+    collections::HashMap,
+    fmt,
+    fs::{self, File},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{
+    super::{
+        DiskBackend,
+        error::Fault,
+        home::{self, Facts, sync_dir},
+        log,
+        replay::{Mark, replay},
+    },
+    CopyError, Progress, Stage, Teller, Verification,
+    error::of_store,
+    list::{CURRENT, List, Listed, NoList, TABLES},
+    merge::Table,
+    partial::{Partial, check_place},
+    verify,
+    view::{self, View},
+};
+
+/// How a backup is made.
+///
+/// ```
+/// use partykit_runtime_tokio::store::BackupOptions;
+///
+/// let elsewhere = BackupOptions::new()
+///     .hard_links(false)
+///     .progress(|progress| eprintln!("{progress}"));
+/// # let _ = elsewhere;
+/// ```
+pub struct BackupOptions {
+    verify: bool,
+    hard_links: bool,
+    progress: Box<dyn FnMut(Progress) + Send>,
+}
+
+impl BackupOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self { verify: true, hard_links: true, progress: Box::new(|_| ()) }
+    }
+
+    /// Whether the copy is checked as [`verify`](super::verify) does before it gets its name. That reads
+    /// all of it. Default: yes.
+    #[must_use]
+    pub fn verify(mut self, verify: bool) -> Self {
+        self.verify = verify;
+        self
+    }
+
+    /// Whether files that never change are shared with the store by hard links, where the file system has
+    /// them, instead of being copied. A backup by links takes moments and hardly any space, and it does
+    /// not outlive the disk. Default: yes.
+    #[must_use]
+    pub fn hard_links(mut self, hard_links: bool) -> Self {
+        self.hard_links = hard_links;
+        self
+    }
+
+    /// Is told how far the backup has come, on a thread of its own. Default: nobody is.
+    #[must_use]
+    pub fn progress(mut self, progress: impl FnMut(Progress) + Send + 'static) -> Self {
+        self.progress = Box::new(progress);
+        self
+    }
+}
+
+impl Default for BackupOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for BackupOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BackupOptions")
+            .field("verify", &self.verify)
+            .field("hard_links", &self.hard_links)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A backup that was made.
+///
+/// ```
+/// use partykit_runtime_tokio::store::Backup;
+///
+/// fn line(backup: &Backup) -> String {
+///     format!("{} has the commits up to {}", backup.path.display(), backup.commit)
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Backup {
+    /// The directory.
+    pub path: PathBuf,
+    /// The number of the last commit that it has. It has all commits up to this one, and none behind it.
+    pub commit: u64,
+    /// How many files are shared with the store.
+    pub linked: u64,
+    /// How many files were copied.
+    pub copied: u64,
+    /// How many bytes all files have, the shared ones included.
+    pub bytes: u64,
+    /// What the check found: nothing wrong. `None` if it was not [asked](BackupOptions::verify) for.
+    pub verification: Option<Verification>,
+}
+
+impl DiskBackend {
+    /// Copies the store into a new directory while it is in use.
+    ///
+    /// The copy is the store at one moment, which lies between the call and its end: it has every commit
+    /// that was answered before the call, and of each commit all or nothing. It is a store of its own that
+    /// opens like any other. It is written under the name of `to` with `.partial` behind it, synced, checked,
+    /// and gets its name at the end, so what has the name is whole. Commits go on meanwhile: nobody
+    /// waits for the copy.
+    ///
+    /// Dropping the future ends the work and removes what was made. What a killed process leaves behind has
+    /// the name with `.partial`; the next backup to the same path removes it.
+    ///
+    /// ```
+    /// # use partykit_core::{Backend, Batch, RoomAddress, RoomId};
+    /// use partykit_runtime_tokio::{DiskBackend, Durability, store::BackupOptions};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> partykit_core::Result {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let (data, monday) = (directory.path().join("data"), directory.path().join("monday"));
+    /// let store = DiskBackend::open(&data, Durability::Durable)?;
+    /// # let room = RoomAddress::new("chat", RoomId::new("lobby")?);
+    /// # let epoch = store.claim(&room).await?.epoch;
+    /// # let writes = [("topic".into(), Some("rust".into()))].into();
+    /// # store.commit(&room, epoch, Batch { writes, ..Batch::default() }).await?;
+    /// let backup = store.backup(&monday, BackupOptions::new()).await?;
+    /// assert_eq!(backup.verification.map(|found| found.rows), Some(1));
+    ///
+    /// let copy = DiskBackend::open(&monday, Durability::Durable)?;
+    /// assert_eq!(copy.read(&room, &["topic".into()]).await?, [Some("rust".into())]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When `to` exists, lies inside the store, or its parent does not exist; when the store is damaged or
+    /// has failed, or the copy cannot be written.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
+    pub async fn backup(
+        &self,
+        to: impl AsRef<Path>,
+        options: BackupOptions,
+    ) -> Result<Backup, CopyError> {
+        self.opened().await?;
+        let (store, to) = (self.path().to_owned(), to.as_ref().to_owned());
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let _cancel = Cancel(cancelled.clone());
+        let work =
+            move || Work { store, options, cancelled, linked: 0, copied: 0, bytes: 0 }.run(&to);
+        match tokio::task::spawn_blocking(work).await {
+            Ok(result) => result,
+            Err(error) => {
+                Err(of_store(self.path())(Fault::damage(format!("the copy ended: {error}"))))
+            }
+        }
+    }
+}
+
+/// Ends the work when the future is dropped.
+struct Cancel(Arc<AtomicBool>);
+
+impl Drop for Cancel {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// How often it is begun again because files of the store went away meanwhile. Each time less is left to
+/// do.
+const TRIES: usize = 200;
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// How many files are open at a time, and how much is copied at a time.
+const OPEN: usize = 64;
+const PART: u64 = 4 << 20;
+
+struct Work {
+    store: PathBuf,
+    options: BackupOptions,
+    cancelled: Arc<AtomicBool>,
+    linked: u64,
+    copied: u64,
+    bytes: u64,
+}
+
+/// Why a try did not come to its end.
+enum Again {
+    /// A file went away: those who write need it no more.
+    Gone(Fault),
+    Error(CopyError),
+}
+
+impl Work {
+    fn run(mut self, to: &Path) -> Result<Backup, CopyError> {
+        check_place(&self.store, to)?;
+        let partial = Partial::make(to)?;
+        let path = partial.path().to_owned();
+        let commit = self.copy(&path)?;
+        sync(&path)?;
+        let mut verification = None;
+        if self.options.verify {
+            let view = View::closed(&path).map_err(of_store(&path))?;
+            let view = view.ok_or_else(|| CopyError::Missing { path: path.clone() })?;
+            let checked = verify::check(&view, &mut self.options.progress)?;
+            if let Some(finding) = checked.findings.first() {
+                return Err(CopyError::Wrong { what: finding.to_string() });
+            }
+            verification = Some(checked);
+        }
+        self.go_on()?;
+        let path = partial.finish()?;
+        let Self { linked, copied, bytes, .. } = self;
+        Ok(Backup { path, commit, linked, copied, bytes, verification })
+    }
+
+    /// Copies all but the file `store`, and then makes that. Gives the number of the last commit.
+    fn copy(&mut self, to: &Path) -> Result<u64, CopyError> {
+        let make = |path: PathBuf| fs::create_dir(&path).map_err(CopyError::io(&path, "made"));
+        let tree = to.join(home::TREE);
+        make(tree.clone())?;
+        make(tree.join(TABLES))?;
+        make(to.join(home::LOG))?;
+        let mut have = HashMap::new();
+        let mut tries = 0;
+        let (list, facts) = loop {
+            match self.try_copy(to, &mut have) {
+                Ok(copied) => break copied,
+                Err(Again::Error(error)) => return Err(error),
+                Err(Again::Gone(fault)) if tries == TRIES => {
+                    return Err(of_store(&self.store)(fault));
+                }
+                Err(Again::Gone(_)) => {
+                    tries += 1;
+                    std::thread::sleep(PAUSE);
+                }
+            }
+            self.go_on()?;
+        };
+        let listed: Vec<_> = list.runs.iter().flatten().map(|file| file.id).collect();
+        for id in have.keys().filter(|id| !listed.contains(id)) {
+            let path = tree.join(TABLES).join(id.to_string());
+            fs::remove_file(&path).map_err(CopyError::io(&path, "removed"))?;
+        }
+        self.write(&tree.join(format!("v{}", list.number)), &list.bytes)?;
+        self.write(&tree.join(CURRENT), &list.current)?;
+        write_facts(to, facts)?;
+        Ok(facts.number)
+    }
+
+    fn try_copy(
+        &mut self,
+        to: &Path,
+        have: &mut HashMap<u64, u128>,
+    ) -> Result<(List, Facts), Again> {
+        // In this order: who writes makes it known which file of the log is the newest before it has a
+        // commit, and removes a file of the log when the tree has all that it holds.
+        let facts = view::read_facts(&self.store).map_err(|fault| self.gone(fault))?;
+        let list = List::read(&self.store.join(home::TREE)).map_err(|error| match error {
+            NoList::Io(error) => self.gone(Fault::Io("read", error)),
+            NoList::Wrong(name) => {
+                self.gone(Fault::damage(format!("the file `tree/{name}` is wrong")))
+            }
+        })?;
+        self.copy_tables(&list, to, have)?;
+        let mark = mark(&to.join(home::TREE), &list).map_err(|fault| self.gone(fault))?;
+        self.copy_log(&facts, mark, to)?;
+        let newest = facts.newest.max(mark.file);
+        let mut copied = Facts { incarnation: facts.incarnation + 1, newest, ..facts };
+        let end = replay(&to.join(home::LOG), &copied, mark, |_| ());
+        copied.number = end.map_err(|fault| self.gone(fault))?.number;
+        Ok((list, copied))
+    }
+
+    fn copy_tables(
+        &mut self,
+        list: &List,
+        to: &Path,
+        have: &mut HashMap<u64, u128>,
+    ) -> Result<(), Again> {
+        let place = |root: &Path, id: u64| root.join(home::TREE).join(TABLES).join(id.to_string());
+        let missing: Vec<Listed> = list
+            .runs
+            .iter()
+            .flatten()
+            .filter(|file| have.get(&file.id) != Some(&file.checksum))
+            .copied()
+            .collect();
+        let mut progress = std::mem::replace(&mut self.options.progress, Box::new(|_| ()));
+        let result = (|| {
+            let mut teller = Teller::new(Stage::Copying, None, &mut progress);
+            for files in missing.chunks(OPEN) {
+                let opened: Vec<_> = files
+                    .iter()
+                    .map(|file| File::open(place(&self.store, file.id)))
+                    .collect::<Result<_, _>>()
+                    .map_err(|error| self.gone(Fault::Io("read", error)))?;
+                for (file, source) in files.iter().zip(opened) {
+                    let target = place(to, file.id);
+                    if have.remove(&file.id).is_some() {
+                        fs::remove_file(&target)
+                            .map_err(CopyError::io(&target, "removed"))
+                            .map_err(Again::Error)?;
+                    }
+                    let from = place(&self.store, file.id);
+                    let length = source.metadata().map_or(0, |facts| facts.len());
+                    if self.options.hard_links && fs::hard_link(&from, &target).is_ok() {
+                        teller.add(length);
+                        self.linked += 1;
+                    } else {
+                        self.copy_file(&source, &target, &mut teller).map_err(Again::Error)?;
+                        self.copied += 1;
+                    }
+                    self.bytes += length;
+                    have.insert(file.id, file.checksum);
+                    self.go_on().map_err(Again::Error)?;
+                }
+            }
+            Ok(())
+        })();
+        self.options.progress = progress;
+        result
+    }
+
+    fn copy_file(
+        &self,
+        source: &File,
+        target: &Path,
+        teller: &mut Teller<'_>,
+    ) -> Result<(), CopyError> {
+        let failed = |doing| CopyError::io(target, doing);
+        let mut file = File::create_new(target).map_err(failed("written"))?;
+        loop {
+            let copied = io::copy(&mut source.take(PART), &mut file);
+            let copied = copied.map_err(failed("written"))?;
+            teller.add(copied);
+            if copied == 0 {
+                return file.sync_all().map_err(failed("synced"));
+            }
+            self.go_on()?;
+        }
+    }
+
+    /// Copies the files of the log that the tree does not have, the newest as far as it is written.
+    fn copy_log(&mut self, facts: &Facts, mark: Mark, to: &Path) -> Result<(), Again> {
+        let (from, to) = (self.store.join(home::LOG), to.join(home::LOG));
+        log::remove(&to, |_| true).map_err(CopyError::io(&to, "removed")).map_err(Again::Error)?;
+        for index in mark.file + 1..=facts.newest {
+            let bytes = fs::read(log::path(&from, index));
+            let bytes = bytes.map_err(|error| self.gone(Fault::Io("read", error)))?;
+            let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            let target = log::path(&to, index);
+            let write = || {
+                let mut file = File::create_new(&target)?;
+                file.write_all(&bytes[..used])?;
+                file.set_len(bytes.len() as u64)?;
+                file.sync_all()
+            };
+            write().map_err(CopyError::io(&target, "written")).map_err(Again::Error)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, path: &Path, bytes: &[u8]) -> Result<(), CopyError> {
+        let write = || {
+            let mut file = File::create_new(path)?;
+            file.write_all(bytes)?;
+            file.sync_all()
+        };
+        self.copied += 1;
+        self.bytes += bytes.len() as u64;
+        write().map_err(CopyError::io(path, "written"))
+    }
+
+    /// An error that goes away if a file was missing or half written because somebody is at work.
+    fn gone(&self, fault: Fault) -> Again {
+        match fault {
+            Fault::Damage(_) => Again::Gone(fault),
+            Fault::Io(_, ref error) if error.kind() == io::ErrorKind::NotFound => {
+                Again::Gone(fault)
+            }
+            fault => Again::Error(of_store(&self.store)(fault)),
+        }
+    }
+
+    /// An error if nobody waits for the copy any more.
+    fn go_on(&self) -> Result<(), CopyError> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            let error = io::ErrorKind::Interrupted.into();
+            return Err(CopyError::io(&self.store, "copied")(error));
+        }
+        Ok(())
+    }
+}
+
+/// How much of the log these files have.
+fn mark(tree: &Path, list: &List) -> Result<Mark, Fault> {
+    let mut runs = Vec::new();
+    for run in &list.runs {
+        let mut tables = Vec::new();
+        for file in run {
+            let path = tree.join(TABLES).join(file.id.to_string());
+            let table = Table::find(&path, file.id, file.added, false);
+            let table = table.map_err(Fault::io("read"))?;
+            tables.extend(table.can_have(&[super::layout::MARK]).then_some(table));
+        }
+        runs.push(tables);
+    }
+    view::mark(&runs)?.map_err(|finding| Fault::damage(finding.to_string()))
+}
+
+fn write_facts(to: &Path, facts: Facts) -> Result<(), CopyError> {
+    let path = to.join(home::STORE);
+    let write = || {
+        let mut file = File::create_new(&path)?;
+        file.write_all(facts.print().as_bytes())?;
+        file.sync_all()
+    };
+    write().map_err(CopyError::io(&path, "written"))
+}
+
+/// Makes durable which files there are.
+fn sync(path: &Path) -> Result<(), CopyError> {
+    let tree = path.join(home::TREE);
+    for path in [tree.join(TABLES), tree, path.join(home::LOG), path.to_owned()] {
+        if path.is_dir() {
+            sync_dir(&path).map_err(CopyError::io(&path, "synced"))?;
+        }
+    }
+    Ok(())
+}

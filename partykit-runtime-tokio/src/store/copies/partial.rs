@@ -1,0 +1,130 @@
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::{super::home::sync_dir, CopyError, Progress, error::of_store, verify, view::View};
+
+/// Locked by whoever makes the directory that it lies in.
+const UNFINISHED: &str = "unfinished";
+
+/// A directory that is being made. It has a name of its own until it is whole; dropped before that, it is
+/// removed.
+#[derive(Debug)]
+pub(super) struct Partial {
+    path: PathBuf,
+    to: PathBuf,
+    lock: File,
+    is_finished: bool,
+}
+
+impl Partial {
+    /// Begins to make `to`. What a process that was killed has left of it is removed.
+    pub(super) fn make(to: &Path) -> Result<Self, CopyError> {
+        let to = std::path::absolute(to).map_err(CopyError::io(to, "found"))?;
+        if to.symlink_metadata().is_ok() {
+            return Err(CopyError::Exists { path: to });
+        }
+        let mut name = to.file_name().unwrap_or_default().to_owned();
+        name.push(".partial");
+        let path = to.with_file_name(name);
+        let failed = |doing| CopyError::io(&path, doing);
+        if path.symlink_metadata().is_ok() {
+            remove_left_over(&path)?;
+        }
+        fs::create_dir(&path).map_err(failed("made"))?;
+        let lock = File::create_new(path.join(UNFINISHED)).map_err(failed("made"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(CopyError::Exists { path }),
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(error)) => return Err(failed("locked")(error)),
+        }
+        Ok(Self { path, to, lock, is_finished: false })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the store in it, and says if it is not right. One that was never written is no store yet.
+    pub(super) fn check(self, progress: &mut dyn FnMut(Progress)) -> Result<Self, CopyError> {
+        let view = View::closed(&self.path).map_err(of_store(&self.path))?;
+        let found = view.map(|view| verify::check(&view, progress)).transpose()?;
+        match found.as_ref().and_then(|found| found.findings.first()) {
+            Some(finding) => Err(CopyError::Wrong { what: finding.to_string() }),
+            None => Ok(self),
+        }
+    }
+
+    /// Gives it its name, durably. Everything in it is synced already.
+    pub(super) fn finish(mut self) -> Result<PathBuf, CopyError> {
+        if self.to.symlink_metadata().is_ok() {
+            return Err(CopyError::Exists { path: self.to.clone() });
+        }
+        let failed = |doing| CopyError::io(&self.to, doing);
+        fs::rename(&self.path, &self.to).map_err(failed("named"))?;
+        self.is_finished = true;
+        let above = self.to.parent().unwrap_or(&self.to);
+        let remove = || {
+            sync_dir(above)?;
+            fs::remove_file(self.to.join(UNFINISHED))?;
+            sync_dir(&self.to)
+        };
+        remove().map_err(failed("synced"))?;
+        Ok(self.to.clone())
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            // If it cannot be removed, its name says what it is, and the next one tries again.
+            let _ = remove(&self.path);
+        }
+        let _ = self.lock.unlock();
+    }
+}
+
+/// An error if `to` lies inside the store, or where nothing can be made.
+pub(super) fn check_place(store: &Path, to: &Path) -> Result<(), CopyError> {
+    let to = std::path::absolute(to).map_err(CopyError::io(to, "found"))?;
+    let Some(above) = to.parent().filter(|_| to.file_name().is_some()) else {
+        return Err(CopyError::Exists { path: to });
+    };
+    let above = above.canonicalize().map_err(CopyError::io(above, "used"))?;
+    // A store that was never written may have no directory yet.
+    let store = store.canonicalize().unwrap_or_else(|_| store.to_owned());
+    if above.starts_with(&store) {
+        return Err(CopyError::Inside { path: to, store });
+    }
+    Ok(())
+}
+
+fn remove_left_over(path: &Path) -> Result<(), CopyError> {
+    let exists = || CopyError::Exists { path: path.to_owned() };
+    let failed = CopyError::io(path, "removed");
+    match File::open(path.join(UNFINISHED)) {
+        Ok(lock) => match lock.try_lock() {
+            Ok(()) => remove(path).map_err(failed),
+            Err(_) => Err(exists()),
+        },
+        // The process was killed before it made that file; an empty directory is all there is then.
+        Err(_) => fs::remove_dir(path).map_err(|_| exists()),
+    }
+}
+
+/// What tells whose the directory is goes last.
+fn remove(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else if entry.file_name() != UNFINISHED {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    fs::remove_file(path.join(UNFINISHED))?;
+    fs::remove_dir(path)
+}
