@@ -14,7 +14,7 @@ use partykit_core::{
 use tokio::net::ToSocketAddrs;
 
 use crate::{
-    DiskBackend, Durability, Listener, Runtime, ServeError, StoreError,
+    DiskBackend, Durability, Listener, Runtime, ServeError, StoreError, StoreOptions,
     address_rate::AddressRate,
     admission::{Admission, AdmissionLimits},
     answer::answer,
@@ -68,6 +68,7 @@ pub struct Builder {
     fallback: Fallback,
     storage: Storage,
     durability: Durability,
+    store: StoreOptions,
     keep_alive: Duration,
     shutdown: ShutdownTimes,
     admission: AdmissionLimits,
@@ -104,6 +105,7 @@ impl Default for Builder {
             fallback: Arc::new(move |request| Box::pin(not_found(request))),
             storage: Storage::Disk(".partykit".into()),
             durability: Durability::default(),
+            store: StoreOptions::default(),
             keep_alive: Duration::from_secs(30),
             shutdown: ShutdownTimes::default(),
             admission: AdmissionLimits::default(),
@@ -255,6 +257,21 @@ impl Builder {
         self
     }
 
+    /// How much memory the store in this directory may use, and how many files it holds open: see
+    /// [`StoreOptions`]. Default: `StoreOptions::default()`.
+    ///
+    /// ```
+    /// use partykit_runtime_tokio::{Runtime, StoreOptions};
+    ///
+    /// let large = StoreOptions::default().write_memory(256 << 20).cache(1 << 30);
+    /// let builder = Runtime::builder().data("/var/lib/board").store(large);
+    /// # drop(builder);
+    /// ```
+    pub fn store(mut self, options: StoreOptions) -> Self {
+        self.store = options;
+        self
+    }
+
     /// Lets rooms store in memory: nothing survives the process, and no directory is made. For tests,
     /// and for parties that never write.
     pub fn in_memory(self) -> Self {
@@ -290,7 +307,7 @@ impl Builder {
         let (backend, store): (Arc<dyn Backend>, _) = match self.storage {
             Storage::Given(backend) => (backend, None),
             Storage::Disk(path) => {
-                let store = DiskBackend::open(path, self.durability)?;
+                let store = DiskBackend::open_with(path, self.durability, self.store)?;
                 (Arc::new(store.clone()), Some(store))
             }
         };

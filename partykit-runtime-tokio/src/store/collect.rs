@@ -30,29 +30,37 @@ const WORTH_MERGING: u64 = 1_000;
 /// How many rows of earlier generations are counted, at most, to see how much they are.
 const COUNTED: usize = 1 << 20;
 
+/// At a start, so many rooms that were cleared once are looked at, at most.
+const FOUND: usize = 1 << 16;
+
+/// What of the files may be deleted.
+#[derive(Debug, Default)]
+pub(super) struct ToCollect {
+    /// The rooms that were cleared and not looked at since.
+    pub(super) rooms: BTreeSet<Vec<u8>>,
+    /// About how many bytes those had that were looked at, and have still, unless files were merged.
+    counted: u64,
+}
+
 /// Removes what is deleted, if it is worth it.
 pub(super) fn tidy(tree: &Tree, is_ending: &dyn Fn() -> bool) -> Result<(), Fault> {
-    let rooms = mem::take(&mut *lock(tree.to_collect()));
-    let mut rest = 0;
-    let mut left = BTreeSet::new();
+    let rooms = mem::take(&mut lock(tree.to_collect()).rooms);
     for room in rooms {
         if is_ending() {
             return Ok(());
         }
         let size = collect(tree, &room)?;
-        if size > 0 {
-            rest += size;
-            left.insert(room);
-        }
+        lock(tree.to_collect()).counted += size;
     }
+    let rest = lock(tree.to_collect()).counted;
     let files = tree.files();
     let (size, tombstones) = (files.size(), files.tombstones());
     let is_worth_it = rest >= WORTH_BYTES && rest.saturating_mul(SHARE) >= size
         || tombstones >= WORTH_ROWS && tombstones.saturating_mul(SHARE) >= files.rows();
     if is_worth_it && size <= LARGEST {
+        lock(tree.to_collect()).counted = 0;
         return tree.rewrite();
     }
-    lock(tree.to_collect()).extend(left);
     if files.fresh_tombstones() >= WORTH_MERGING {
         tree.merge_when(1)?;
     }
@@ -95,7 +103,9 @@ pub(super) fn find(files: &Files) -> Result<BTreeSet<Vec<u8>>, Fault> {
     let bounds = (Included(Slice::from(start)), Excluded(Slice::from(end)));
     let mut rooms = BTreeSet::new();
     for mut cursor in files.cursors(&bounds, false) {
-        while let Some((key, _)) = guarded(|| cursor.next())? {
+        while rooms.len() < FOUND
+            && let Some((key, _)) = guarded(|| cursor.next())?
+        {
             rooms.extend(keys::cleared_room(&key).map(<[u8]>::to_vec));
         }
     }

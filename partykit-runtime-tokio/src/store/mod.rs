@@ -2,10 +2,10 @@
 //!
 //! A commit goes the following way. [`DiskBackend`] queues it. The [`writer`], one thread, takes what
 //! waits, checks that each still holds its room, and has the [`engine`] write all as one [`record`] of
-//! the [`log`], sync it once, and change the [`tree`] in memory; then all are answered. When the tree
-//! has a few MiB in memory, [`upkeep`], another thread, writes them to a file, and what the log had of
-//! them goes. Opening a store is reading the log's last few MiB again, see [`replay`]. Reads ask the
-//! tree, from wherever they are, see [`reading`].
+//! the [`log`], sync it once, and change the [`tree`] in [`memory`]; then all are answered. When a part of
+//! the memory is full, [`upkeep`], two other threads, writes it to a file, merges files, and what the log
+//! had of them goes. Opening a store is reading the log's last part again, see [`replay`]. Reads ask a
+//! snapshot of the tree, from wherever they are, see [`reading`] and [`rows`].
 
 mod claims;
 mod collect;
@@ -120,9 +120,14 @@ pub enum Durability {
 ///
 /// # What it costs
 ///
-/// A room that nobody claims has no entry in memory. All rooms together: the changes of the last
-/// moments, two to three times 4 MiB, 4 MiB of blocks that were read, and two threads. On disk: the
-/// rows, with the names of party and room in front of each key, and up to three times 4 MiB of log.
+/// A room that nobody claims has no entry in memory. All rooms together have what [`StoreOptions`] say: by
+/// default up to 32 MiB of changes that are on their way to files, far less when nobody writes, and 4 MiB of
+/// what was read last; and three threads. On disk there are the rows, with the names of party and room and
+/// 8 bytes in front of each key, and up to 32 MiB of log.
+///
+/// Clearing a room ([`Batch::clear`]) writes one row, however many it has. Only a commit waits for a disk to
+/// sync. A read of what is in memory never does; another one waits for the disk on a thread of
+/// Tokio's pool for what blocks.
 ///
 /// ```
 /// use partykit_core::{Backend, Batch, RoomAddress, RoomId};

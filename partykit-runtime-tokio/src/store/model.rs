@@ -190,7 +190,7 @@ impl World {
                     open(&self.directory)
                 };
                 let found = collect::find(&self.tree.files()).unwrap();
-                self.tree.to_collect().lock().unwrap().extend(found);
+                self.tree.to_collect().lock().unwrap().rooms.extend(found);
                 assert_eq!(self.tree.mark().unwrap().number, self.number);
             }
             _ => {}

@@ -16,7 +16,8 @@ const SLOW: Duration = Duration::from_millis(1);
 /// For how long all reads then begin elsewhere.
 const ELSEWHERE: Duration = Duration::from_secs(1);
 
-/// A read in steps of some microseconds, unless the disk is asked.
+/// A read in steps of some microseconds, unless the disk is asked: each looks at a bounded number of keys,
+/// removed ones included.
 pub(super) trait Read: Send + 'static {
     type Rows: Send;
 

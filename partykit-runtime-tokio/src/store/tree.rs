@@ -1,5 +1,4 @@
 use std::{
-    collections::BTreeSet,
     fmt, mem,
     ops::Bound,
     path::Path,
@@ -16,11 +15,12 @@ use lsm_tree::{
 use partykit_core::RoomAddress;
 
 use super::{
+    collect::ToCollect,
     error::Fault,
     files::Files,
     gaps::Gaps,
     generations::{Collector, Generations},
-    guard::{guarded, lock},
+    guard::{guarded, lock, quietly},
     keys,
     list::check_list_of_files,
     memory::{Memory, Row},
@@ -71,8 +71,7 @@ pub(super) struct Tree {
     collector: Collector,
     /// How many rooms were cleared since memory was put aside.
     cleared: AtomicU64,
-    /// The rooms whose earlier generations may be in the files.
-    to_collect: Mutex<BTreeSet<Vec<u8>>>,
+    to_collect: Mutex<ToCollect>,
 }
 
 struct Current {
@@ -121,7 +120,7 @@ impl Tree {
             .index_block_pinning_policy(PinningPolicy::all(false))
             .filter_block_partitioning_policy(PinningPolicy::all(true))
             .filter_block_pinning_policy(PinningPolicy::all(false));
-        let files = guarded(|| config.open())?;
+        let files = quietly(|| guarded(|| config.open()))?;
         let next = files.get_highest_seqno().map_or(1, |highest| highest + 1);
         let tree = Self {
             files,
@@ -240,7 +239,7 @@ impl Tree {
             }
             Ok(())
         })?;
-        lock(&self.to_collect).extend(cleared);
+        lock(&self.to_collect).rooms.extend(cleared);
         self.show(Some(memory))
     }
 
@@ -264,13 +263,13 @@ impl Tree {
 
     /// Writes all files as one run, without what is removed.
     pub(super) fn rewrite(&self) -> Result<(), Fault> {
-        guarded(|| self.files.major_compact(rig::size(MERGED_FILE), NOW))?;
+        quietly(|| guarded(|| self.files.major_compact(rig::size(MERGED_FILE), NOW)))?;
         self.show(None)
     }
 
     /// Removes the files that have nothing but keys of a range.
     pub(super) fn drop_within(&self, start: &[u8], end: &[u8]) -> Result<(), Fault> {
-        guarded(|| self.files.drop_range(start..end))?;
+        quietly(|| guarded(|| self.files.drop_range(start..end)))?;
         self.show(None)
     }
 
@@ -286,8 +285,8 @@ impl Tree {
         lock(&self.current).view.files.clone()
     }
 
-    /// The rooms whose earlier generations may be in the files.
-    pub(super) fn to_collect(&self) -> &Mutex<BTreeSet<Vec<u8>>> {
+    /// What of the files may be deleted.
+    pub(super) fn to_collect(&self) -> &Mutex<ToCollect> {
         &self.to_collect
     }
 

@@ -54,6 +54,7 @@ struct State {
     waiting: usize,
     /// There are files that were not looked at yet.
     has_news: bool,
+    is_merging: bool,
     has_failed: bool,
 }
 
@@ -110,14 +111,16 @@ impl Upkeep {
         let state = lock(&self.shared.state);
         let is_behind = |state: &mut State| {
             let is_full = state.waiting >= StoreOptions::waiting();
-            (is_full || self.tree.fresh_files() >= 2 * TOO_MANY) && !state.has_failed
+            // If nothing is merged, there is nothing to wait for, however many files there are.
+            let is_behind = state.is_merging && self.tree.fresh_files() >= 2 * TOO_MANY;
+            (is_full || is_behind) && !state.has_failed
         };
         drop(self.shared.changed.wait_while(state, is_behind));
     }
 
     /// Lets merging gain on the commits if it is behind, little by little rather than all at once.
     pub(super) fn slow_down(&self) {
-        let excess = self.tree.fresh_files().saturating_sub(TOO_MANY);
+        let excess = self.tree.fresh_files().saturating_sub(TOO_MANY).min(TOO_MANY);
         if excess > 0 {
             thread::sleep(DELAY * excess as u32);
         }
@@ -180,10 +183,11 @@ fn write(
 /// Merges files as they come. After a while without, it removes what is deleted but still takes space.
 fn merge(tree: &Tree, place: &Place, shared: &Shared) -> Result<(), Fault> {
     let cleared = collect::find(&tree.files())?;
-    lock(tree.to_collect()).extend(cleared);
+    lock(tree.to_collect()).rooms.extend(cleared);
     let mut is_tidy = false;
     let mut is_seen = false;
     loop {
+        lock(&shared.state).is_merging = true;
         while !shared.is_ending() {
             place.check()?;
             if !tree.merge()? {
@@ -192,6 +196,8 @@ fn merge(tree: &Tree, place: &Place, shared: &Shared) -> Result<(), Fault> {
             shared.changed.notify_all();
         }
         let mut state = lock(&shared.state);
+        state.is_merging = false;
+        shared.changed.notify_all();
         while !state.has_news && !shared.is_ending() {
             if is_tidy && !is_seen {
                 state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
