@@ -11,13 +11,13 @@ partykit-bench serve rooms DIRECTORY
 
   --quick         small sizes, for a look whether all of it works: no goal is meant for them
   --check         fail when a goal is missed
-  --only MEASURE  crowd, storm, wake, memory, commits or rooms; or workers, which is no part of a run of all
+  --only MEASURE  crowd, storm, wake, memory, commits, churn, clear or rooms; or workers, which is no part of a run of all
   --write FILE    write the report there too, as Markdown: Workers have a part of the file of their own";
 
 /// What a process is to do.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Measure(Plan),
+    Measure(Box<Plan>),
     Serve(Kind),
     /// Rooms in a store in this directory.
     ServeRooms(PathBuf),
@@ -76,12 +76,13 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
         return Err("the figures of --quick are neither to be checked nor to be kept".into());
     }
     let sizes = if quick { Sizes::QUICK } else { Sizes::FULL };
-    Ok(Command::Measure(Plan { sizes, only, quick, check, write }))
+    Ok(Command::Measure(Box::new(Plan { sizes, only, quick, check, write })))
 }
 
 fn measure(name: String) -> Result<String, String> {
     match name.as_str() {
-        "crowd" | "storm" | "wake" | "memory" | "commits" | "rooms" | "workers" => Ok(name),
+        "crowd" | "storm" | "wake" | "memory" | "commits" | "churn" | "clear" | "rooms"
+        | "workers" => Ok(name),
         _ => Err(format!("there is no measure {name}")),
     }
 }

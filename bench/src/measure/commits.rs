@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use super::{Sizes, rate};
 use crate::{
     report::{Goal, Report},
-    store::{AppendOnlyLog, Fjall, RedbBackend, SqlitePerRoom, value},
+    store::{AppendOnlyLog, Fjall, SqlitePerRoom, value},
 };
 
 /// Who writes.
@@ -36,23 +36,14 @@ pub(crate) enum Contestant {
     OurStore,
     /// One batch and one sync for all commits that wait.
     Fjall,
-    /// The first, over another engine.
-    OverRedb,
     /// The limit.
     Log,
     Sqlite,
 }
 
 impl Contestant {
-    pub(crate) const ALL: [Self; 7] = [
-        Self::PartyKit,
-        Self::Requests,
-        Self::OurStore,
-        Self::Fjall,
-        Self::OverRedb,
-        Self::Log,
-        Self::Sqlite,
-    ];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::PartyKit, Self::Requests, Self::OurStore, Self::Fjall, Self::Log, Self::Sqlite];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -60,7 +51,6 @@ impl Contestant {
             Self::Requests => "a request each",
             Self::OurStore => "no rooms",
             Self::Fjall => "fjall",
-            Self::OverRedb => "partykit over redb",
             Self::Log => "append-only log",
             Self::Sqlite => "a SQLite file per room",
         }
@@ -93,7 +83,7 @@ pub(super) fn take(sizes: &Sizes, report: &mut Report) -> Result<()> {
     for (rooms, measure) in ROOMS {
         let goal = (rooms > 1).then_some(Goal::AtLeast(0.8));
         report.compare_commits(measure, Contestant::Fjall, goal);
-        for other in [Contestant::OverRedb, Contestant::Log, Contestant::Sqlite] {
+        for other in [Contestant::Log, Contestant::Sqlite] {
             report.compare_commits(measure, other, None);
         }
     }
@@ -143,10 +133,6 @@ impl Run {
         match contestant {
             Contestant::PartyKit => self.handlers(Runtime::builder().data(path)).await,
             Contestant::Requests => self.requests(Runtime::builder().data(path)).await,
-            Contestant::OverRedb => {
-                let backend = Arc::new(RedbBackend::open(path)?);
-                self.handlers(Runtime::builder().backend(backend)).await
-            }
             Contestant::OurStore => {
                 self.backend(&DiskBackend::open(path, Durability::Durable)?).await
             }

@@ -1,5 +1,7 @@
 //! What is measured, one file each.
 
+mod churn;
+mod clear;
 pub(crate) mod commits;
 mod crowd;
 mod memory;
@@ -48,6 +50,18 @@ pub(crate) struct Sizes {
     pub(crate) rooms: u64,
     /// Alarms that are not due.
     pub(crate) pending: u64,
+    /// Rows that are replaced, of 1 kB each.
+    pub(crate) churn_rows: usize,
+    /// How long they are.
+    pub(crate) churn_window: Duration,
+    /// How often the stores take turns with that.
+    pub(crate) churn_turns: usize,
+    /// Rows of a room that is cleared.
+    pub(crate) cleared_rows: u64,
+    /// How long the store may put its files in order before they are looked at.
+    pub(crate) clear_rest: Duration,
+    /// Rows that are pushed to a queue of ten, and popped.
+    pub(crate) pops: u64,
     /// How long an allocator may take at most to give memory back.
     pub(crate) rest: Duration,
 }
@@ -70,6 +84,12 @@ impl Sizes {
         worker_rooms: 100,
         worker_idle: 3_000,
         worker_memory_turns: 3,
+        churn_rows: 100_000,
+        churn_window: Duration::from_secs(30),
+        churn_turns: 3,
+        cleared_rows: 1_000_000,
+        clear_rest: Duration::from_secs(8),
+        pops: 1_000_000,
         rest: Duration::MAX,
     };
 
@@ -90,6 +110,12 @@ impl Sizes {
         worker_rooms: 10,
         worker_idle: 300,
         worker_memory_turns: 1,
+        churn_rows: 6_400,
+        churn_window: Duration::from_secs(1),
+        churn_turns: 1,
+        cleared_rows: 20_000,
+        clear_rest: Duration::from_secs(2),
+        pops: 10_000,
         rest: Duration::from_millis(100),
     };
 }
@@ -107,6 +133,8 @@ pub(crate) fn all(plan: &Plan) -> Result<bool> {
         ("wake", wake::take),
         ("memory", memory::take),
         ("commits", commits::take),
+        ("churn", churn::take),
+        ("clear", clear::take),
         ("rooms", rooms::take),
         ("workers", workers::take),
     ] {

@@ -26,6 +26,17 @@ pub(crate) struct Report {
     figures: Vec<Figure>,
     commits: Vec<Commits>,
     claims: Vec<Claim>,
+    latencies: Vec<(&'static str, Latencies)>,
+}
+
+/// How many commits a second there were, and how many milliseconds one took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Latencies {
+    pub(crate) rate: f64,
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) p999: f64,
+    pub(crate) max: f64,
 }
 
 /// Commits a second of one who writes, turn by turn.
@@ -83,7 +94,13 @@ impl fmt::Display for Goal {
 
 impl Report {
     pub(crate) fn new(part: Part) -> Self {
-        Self { part, figures: Vec::new(), commits: Vec::new(), claims: Vec::new() }
+        Self {
+            part,
+            figures: Vec::new(),
+            commits: Vec::new(),
+            claims: Vec::new(),
+            latencies: Vec::new(),
+        }
     }
 
     /// A value of a server, from its turn.
@@ -137,6 +154,11 @@ impl Report {
     fn commits_of(&self, measure: &str, contestant: Contestant) -> &[f64] {
         let found = self.commits.iter().find(|it| it.is_of(measure, contestant));
         found.map_or(&[], |commits| &commits.values)
+    }
+
+    /// How long commits took, from a turn.
+    pub(crate) fn latencies(&mut self, contestant: &'static str, latencies: Latencies) {
+        self.latencies.push((contestant, latencies));
     }
 
     /// A value with a goal that is no ratio of two servers.
@@ -203,7 +225,22 @@ impl Report {
             let _ = writeln!(text, "| {measure} | {} |", cells.collect::<Vec<_>>().join(" | "));
         }
         self.markdown_of_commits(&mut text);
+        self.markdown_of_latencies(&mut text);
         text
+    }
+
+    fn markdown_of_latencies(&self, text: &mut String) {
+        if self.latencies.is_empty() {
+            return;
+        }
+        text.push_str(
+            "\nCommits that replace rows at random while files are merged, turn by turn; milliseconds.\n\n\
+             | store | commits/s | p50 | p99 | p99.9 | max |\n|---|---:|---:|---:|---:|---:|\n",
+        );
+        for (contestant, it) in &self.latencies {
+            let cells = [it.rate, it.p50, it.p99, it.p999, it.max].map(number).join(" | ");
+            let _ = writeln!(text, "| {contestant} | {cells} |");
+        }
     }
 
     fn markdown_of_commits(&self, text: &mut String) {
@@ -246,9 +283,14 @@ impl fmt::Display for Claim {
 
 /// The value below which so many in a hundred are; NaN, which reaches no goal, of none.
 pub(crate) fn percentile(values: &mut [f64], percent: usize) -> f64 {
+    permille(values, percent * 10)
+}
+
+/// The value below which so many in a thousand are; NaN, which reaches no goal, of none.
+pub(crate) fn permille(values: &mut [f64], permille: usize) -> f64 {
     values.sort_by(f64::total_cmp);
     let last = values.len().saturating_sub(1);
-    values.get(last * percent / 100).copied().unwrap_or(f64::NAN)
+    values.get(last * permille / 1000).copied().unwrap_or(f64::NAN)
 }
 
 fn median(values: &[f64]) -> f64 {

@@ -4,11 +4,15 @@
 mod fjall;
 mod group;
 mod log;
-mod redb;
+mod rows;
 mod sqlite;
 
 pub(crate) use self::{
-    fjall::Fjall, group::Group, log::AppendOnlyLog, redb::RedbBackend, sqlite::SqlitePerRoom,
+    fjall::Fjall,
+    group::Group,
+    log::AppendOnlyLog,
+    rows::{FjallRows, OneSqlite, row},
+    sqlite::SqlitePerRoom,
 };
 
 /// The key of a room's one row.
