@@ -1,6 +1,12 @@
 //! Syncs: what makes changes last.
 
-use std::ffi::{c_int, c_long};
+use std::{
+    env,
+    ffi::{c_int, c_long},
+    sync::OnceLock,
+    thread,
+    time::Duration,
+};
 
 use crate::{
     record::Record,
@@ -30,6 +36,9 @@ pub unsafe extern "C" fn syncfs(fd: c_int) -> c_int {
 /// The disk is asked too, so that a sync takes its time; others write meanwhile. Their writes are not
 /// among what has become durable.
 fn synced(fd: c_int, call: c_long) -> c_int {
+    if let Some(longer) = longer() {
+        thread::sleep(longer);
+    }
     // SAFETY: numbers only.
     let real = || unsafe { libc::syscall(call, fd) } as c_int;
     let Some((watch, node)) = watched(fd) else { return real() };
@@ -40,4 +49,13 @@ fn synced(fd: c_int, call: c_long) -> c_int {
         watch.turn().record(Record::SyncEnds { ticket });
     }
     done
+}
+
+/// How much longer every sync takes than the disk needs, watched or not, if it is to.
+fn longer() -> Option<Duration> {
+    static LONGER: OnceLock<Option<Duration>> = OnceLock::new();
+    *LONGER.get_or_init(|| {
+        let millis = env::var("CRASH_SLOW_SYNC_MS").ok()?.parse().ok()?;
+        Some(Duration::from_millis(millis))
+    })
 }
