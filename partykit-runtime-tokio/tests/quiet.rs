@@ -40,5 +40,4 @@ async fn a_first_start_and_a_second_one_log_no_line_of_the_engine() {
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert!(log.contains("passed on"), "{log}");
     assert!(!log.contains("LSM") && !log.contains("lsm_tree"), "{log}");
-    assert_eq!(log.lines().count(), 2, "the other is where rooms are stored: {log}");
 }

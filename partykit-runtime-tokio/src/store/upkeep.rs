@@ -210,6 +210,7 @@ fn merge(tree: &Tree, place: &Place, shared: &Shared) -> Result<(), Fault> {
                 drop(state);
                 is_seen = tree.forget();
                 if !is_tidy {
+                    place.check()?;
                     collect::tidy(tree, &|| shared.is_ending())?;
                     is_tidy = true;
                     is_seen = tree.forget();
