@@ -56,6 +56,8 @@ mod guide {
     struct Observability;
     #[doc = include_str!("../docs/src/protocol.md")]
     struct Protocol;
+    #[doc = include_str!("../docs/src/proxies.md")]
+    struct Proxies;
     #[doc = include_str!("../docs/src/rules.md")]
     struct Rules;
     #[doc = include_str!("../docs/src/storage.md")]

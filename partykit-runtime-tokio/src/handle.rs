@@ -231,7 +231,7 @@ impl Handle {
     /// clients say meanwhile is not read.
     ///
     /// A handler that still runs after [`Builder::shutdown_grace`](crate::Builder::shutdown_grace) is
-    /// cancelled and rolled back. Clients have 3 s to answer their Close. So it ends after 8.5 s at the
+    /// cancelled and rolled back. Clients have 3 s to answer their Close. So it ends after 9.5 s at the
     /// latest by default, unless a handler blocks all threads. Any number may wait for it.
     pub async fn shutdown(&self) {
         self.shutdown.run(&self.host).await;

@@ -207,7 +207,7 @@ impl Refusals {
                 ("full", "it has as many connections as Options::max_connections lets in")
             }
             Refusal::Overloaded => {
-                ("overloaded", "it is slower than its clients, see Options::max_mailbox")
+                ("overloaded", "it is slower than its clients, see Options::mailbox")
             }
             Refusal::Unavailable(_) => {
                 ("unavailable", "its on_start has failed several times in a row")

@@ -10,6 +10,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::{Accept, TlsAcceptor, rustls::ServerConfig};
+use tracing::warn;
 
 use crate::Listener;
 
@@ -48,12 +49,44 @@ pub struct TlsListener<L> {
 }
 
 impl<L: Listener> TlsListener<L> {
-    /// TLS as `config` has it. Among its ALPN protocols, if it has any, must be `http/1.1` and not `h2`,
-    /// which the runtime does not speak.
+    /// TLS as `config` has it.
+    ///
+    /// The runtime speaks HTTP/1.1 and nothing else. If the ALPN protocols of `config` offer more, `h2`
+    /// for example, they are corrected, and the log says so at level `warn`: a client that chose `h2`
+    /// would get no answer that it understands.
+    ///
+    /// **Certificates are exchanged** without a restart by rustls itself: build `config` with a
+    /// [`ResolvesServerCert`](crate::rustls::server::ResolvesServerCert), which is asked at each
+    /// handshake, and gets the name that the client has asked for (SNI). Connections that are open stay
+    /// as they are. The guide's page "Within other servers, TLS, other listeners" has an example.
     pub fn new(listener: L, config: impl Into<Arc<ServerConfig>>) -> Self {
-        Self { listener, acceptor: TlsAcceptor::from(config.into()) }
+        Self { listener, acceptor: TlsAcceptor::from(http1_only(config.into())) }
     }
 }
+
+/// Offers no protocol that nobody here speaks.
+fn http1_only(mut config: Arc<ServerConfig>) -> Arc<ServerConfig> {
+    let offers_others = config.alpn_protocols.iter().any(|protocol| {
+        // HTTP/1.0 is understood, too, and what answers ACME's challenges is not HTTP at all.
+        ![&b"http/1.1"[..], b"http/1.0", b"acme-tls/1"].contains(&&**protocol)
+    });
+    let lacks_ours =
+        !config.alpn_protocols.is_empty() && !config.alpn_protocols.contains(&HTTP_1.to_vec());
+    if offers_others || lacks_ours {
+        let offered: Vec<_> =
+            config.alpn_protocols.iter().map(|it| String::from_utf8_lossy(it)).collect();
+        warn!(
+            ?offered,
+            "the ALPN protocols of the TLS configuration are replaced by \"http/1.1\", the only one \
+             that this server speaks: leave alpn_protocols empty, or set it to [b\"http/1.1\"]"
+        );
+        Arc::make_mut(&mut config).alpn_protocols = vec![HTTP_1.to_vec()];
+    }
+    config
+}
+
+/// The only protocol that is spoken here, as ALPN names it.
+const HTTP_1: &[u8] = b"http/1.1";
 
 impl<L: Listener> Listener for TlsListener<L> {
     type Io = TlsStream<L::Io>;

@@ -7,6 +7,8 @@ import { setImmediate as turn } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
 
 import { PartySocket } from "partysocket";
+import { PartySocket as OldPartySocket } from "partysocket-old";
+import WS from "ws";
 
 import { Client, bare } from "./client.mjs";
 import { ON_WORKERD, Probe, Relay, notOnWorkerd } from "./runtimes.mjs";
@@ -108,6 +110,15 @@ describe("messages", parallel, () => {
 });
 
 describe("addresses", parallel, () => {
+  it("are understood as PartySocket 1.0.1 has them, which names no party", async (t) => {
+    const today = await open(t, relay, "of old");
+    const old = new OldPartySocket({ host: relay.host, room: "of old", WebSocket: WS });
+    t.after(() => old.close());
+    await until("it is open", () => old.readyState === OldPartySocket.OPEN);
+    old.send("hello from 2024");
+    assert.deepEqual(await today.hasHeard(1), ["hello from 2024"]);
+  });
+
   it("carry the client's id as _pk, its own or a given one", async (t) => {
     const own = await open(t, probe, "ids", PROBE);
     assert.match(own.id, /^[0-9a-f-]{36}$/);

@@ -56,6 +56,11 @@ pub(crate) const STEPS: &[Step] = &[
         run: clients,
     },
     Step {
+        name: "proxies",
+        about: "the guide's configurations, in the real nginx, HAProxy and Caddy",
+        run: proxies,
+    },
+    Step {
         name: "herd",
         about: "a server restarts under 5,000 clients that come back at once",
         run: herd,
@@ -230,6 +235,13 @@ fn clients(root: &Path) -> Outcome {
 fn fuzz(root: &Path, arguments: &[String]) -> Outcome {
     tools::install_fuzz(root)?;
     fuzz::run(root, arguments)
+}
+
+fn proxies(root: &Path) -> Outcome {
+    tools::install_proxies(root)?;
+    let line = "cargo test -p partykit-runtime-tokio --all-features --test proxies -- --ignored";
+    workers::tests_passed(&Command::new(root, line).tee()?)?;
+    Ok(Verdict::Passed)
 }
 
 /// Beside nothing else, unlike the small herd of the unit tests: no handshake may take 4 s.

@@ -109,23 +109,48 @@ fn is_stale(source: &Path, product: &Path) -> bool {
     changed(product) < changed(source)
 }
 
+/// Debian's reverse proxies, which the step `proxies` runs.
+const PROXIES: [&str; 3] = ["nginx", "haproxy", "caddy"];
+
+/// Installs the reverse proxies that are missing.
+pub(crate) fn install_proxies(root: &Path) -> Result<(), Failure> {
+    // Debian puts them where only root looks for programs.
+    let is_there = |name: &str| {
+        let places = ["/usr/sbin", "/usr/local/sbin"].map(|place| Path::new(place).join(name));
+        find(name).is_some() || places.iter().any(|path| path.is_file())
+    };
+    let missing: Vec<&str> = PROXIES.into_iter().filter(|name| !is_there(name)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages = missing.join(" ");
+    let by_hand =
+        format!("{packages} missing. Install them (on Debian: `sudo apt-get install {packages}`)");
+    apt_install(root, &packages, &by_hand)
+}
+
 fn install_chromium(root: &Path) -> Result<(), Failure> {
     const BY_HAND: &str = "no Chromium or Chrome found. Install one (on Debian: `sudo apt-get \
                            install chromium`) or name one: CHROMIUM=/path/to/chrome";
+    apt_install(root, "chromium", BY_HAND)
+}
+
+/// `by_hand` says what to do where there is no apt.
+fn apt_install(root: &Path, packages: &str, by_hand: &str) -> Result<(), Failure> {
     if find("apt-get").is_none() {
-        return Err(Failure::new(BY_HAND));
+        return Err(Failure::new(by_hand));
     }
     let is_root = Command::new(root, "id -u").read()?.trim() == "0";
     let apt = match (is_root, find("sudo")) {
         (true, _) => "apt-get",
         (false, Some(_)) => "sudo --non-interactive apt-get",
-        (false, None) => return Err(Failure::new(BY_HAND)),
+        (false, None) => return Err(Failure::new(by_hand)),
     };
-    let install = format!("{apt} install --yes --no-install-recommends chromium");
+    let install = format!("{apt} install --yes --no-install-recommends {packages}");
     Command::new(root, &format!("{apt} update"))
         .run()
         .and_then(|()| Command::new(root, &install).env("DEBIAN_FRONTEND", "noninteractive").run())
-        .map_err(|failure| Failure::new(format!("{failure}; {BY_HAND}")))
+        .map_err(|failure| Failure::new(format!("{failure}; {by_hand}")))
 }
 
 #[cfg(test)]

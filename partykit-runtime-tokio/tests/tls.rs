@@ -1,0 +1,112 @@
+//! TLS as its operator sees it: protocols, certificates and names.
+#![cfg(feature = "tls")]
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use partykit_runtime_tokio::{
+    Runtime, TlsListener, bind,
+    rustls::{
+        self, ClientConfig, RootCertStore, ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, ServerName},
+        server::{ClientHello, ResolvesServerCert},
+        sign::CertifiedKey,
+    },
+};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+/// How long anything may take before it counts as never.
+const NEVER: Duration = Duration::from_secs(20);
+
+fn certified(name: &str) -> (CertificateDer<'static>, CertifiedKey) {
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let key = ring::sign::any_supported_type(&key).unwrap();
+    let certificate = made.cert.der().clone();
+    (certificate.clone(), CertifiedKey::new(vec![certificate], key))
+}
+
+/// Has one key for each name, which can be exchanged.
+#[derive(Debug, Default)]
+struct Keys(Mutex<Vec<(&'static str, Arc<CertifiedKey>)>>);
+
+impl Keys {
+    /// A new certificate for this name, from the next handshake on.
+    fn renew(&self, name: &'static str) -> CertificateDer<'static> {
+        let (certificate, key) = certified(name);
+        let mut keys = self.0.lock().unwrap();
+        keys.retain(|(known, _)| *known != name);
+        keys.push((name, Arc::new(key)));
+        certificate
+    }
+}
+
+impl ResolvesServerCert for Keys {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let keys = self.0.lock().unwrap();
+        let named = keys.iter().find(|(name, _)| Some(*name) == hello.server_name());
+        named.map(|(_, key)| key.clone())
+    }
+}
+
+async fn serve(config: ServerConfig) -> SocketAddr {
+    let runtime = Runtime::builder().in_memory().build().unwrap();
+    let listener = bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move { runtime.serve_on(TlsListener::new(listener, config)).await });
+    addr
+}
+
+/// A connection to this name, for a client that trusts this certificate alone.
+async fn connect(
+    addr: SocketAddr,
+    name: &'static str,
+    trusted: &CertificateDer<'static>,
+    protocols: &[&str],
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(trusted.clone()).unwrap();
+    let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|it| it.as_bytes().to_vec()).collect();
+    let stream = TcpStream::connect(addr).await.unwrap();
+    let name = ServerName::try_from(name).unwrap();
+    timeout(NEVER, TlsConnector::from(Arc::new(config)).connect(name, stream)).await.unwrap()
+}
+
+#[tokio::test]
+async fn certificates_are_exchanged_without_a_restart_and_chosen_by_name() {
+    let keys = Arc::new(Keys::default());
+    let (old, other) = (keys.renew("a.example"), keys.renew("b.example"));
+    let config = ServerConfig::builder().with_no_client_auth().with_cert_resolver(keys.clone());
+    let addr = serve(config).await;
+    let open = connect(addr, "a.example", &old, &[]).await.unwrap();
+    connect(addr, "b.example", &other, &[]).await.unwrap();
+    assert!(connect(addr, "b.example", &old, &[]).await.is_err());
+
+    let new = keys.renew("a.example");
+    connect(addr, "a.example", &new, &[]).await.unwrap();
+    assert!(connect(addr, "a.example", &old, &[]).await.is_err());
+    assert!(connect(addr, "c.example", &new, &[]).await.is_err());
+    assert_eq!(open.get_ref().1.peer_certificates().unwrap(), [old], "it stays as it was");
+}
+
+#[tokio::test]
+async fn nobody_is_offered_a_protocol_that_is_not_spoken() {
+    for offered in [&["h2", "http/1.1"][..], &["h2"], &["h3"], &["http/1.1"], &[]] {
+        let (certificate, key) = certified("a.example");
+        let resolver = rustls::sign::SingleCertAndKey::from(key);
+        let mut config =
+            ServerConfig::builder().with_no_client_auth().with_cert_resolver(Arc::new(resolver));
+        config.alpn_protocols = offered.iter().map(|it| it.as_bytes().to_vec()).collect();
+        let addr = serve(config).await;
+        let stream = connect(addr, "a.example", &certificate, &["h2", "http/1.1"]).await.unwrap();
+        let chosen = stream.get_ref().1.alpn_protocol();
+        assert!(chosen.is_none_or(|chosen| chosen == b"http/1.1"), "{offered:?}: {chosen:?}");
+        assert_eq!(chosen.is_none(), offered.is_empty());
+    }
+}
