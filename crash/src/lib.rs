@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod copies;
 mod crowd;
 mod history;
 mod model;

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use crate::{
     Fault, Loss, Storing, Violation,
+    copies::{self, Copies, Copy},
     crowd::{Crowd, Room, Stream, ask, now},
     power::{self, Power},
     process::{Process, last_words},
@@ -29,6 +30,9 @@ const SETTLES: u8 = 6;
 
 /// Alarms that are further ahead are not waited for, in milliseconds.
 const FAR: u64 = 1_000_000;
+
+/// How many backups of a life are checked: the last ones, which are nearest to the kill.
+const COPIES: usize = 2;
 
 /// How long alarms may take to ring, and the shim's log to be complete: far longer than they do.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -63,6 +67,8 @@ pub struct Report {
     pub writes: u64,
     /// The same of steps.
     pub steps: u64,
+    /// How many backups were checked.
+    pub copies: u64,
     /// How many files of the log were begun, at least.
     pub logs: u64,
     /// How many alarms clients heard ring.
@@ -102,6 +108,7 @@ struct Run<'a> {
     program: PathBuf,
     place: TempDir,
     kills: u32,
+    copies: u64,
     logs: u64,
     violations: Vec<(String, Violation)>,
 }
@@ -120,6 +127,7 @@ impl<'a> Run<'a> {
             program: env::current_exe()?,
             place,
             kills: 0,
+            copies: 0,
             logs: 0,
             violations: Vec::new(),
         })
@@ -158,6 +166,10 @@ impl<'a> Run<'a> {
         }
         let before = self.writes();
         let crowd = Crowd::start(address, &self.rooms, &self.streams, &mut self.random);
+        let backs_up = self.plan.fault.is_none() && !self.plan.relaxed && self.random.bool();
+        let copies = backs_up.then(|| {
+            Copies::start(address, self.kills, &self.rooms, &self.streams, crowd.killed())
+        });
         // Mostly all are at work, however slow the machine is; sometimes they are just coming.
         let deadline = Instant::now() + PATIENCE;
         let many = if self.random.u8(..4) == 0 { 0 } else { 4 * self.rooms.len() as u64 };
@@ -168,6 +180,62 @@ impl<'a> Run<'a> {
         crowd.farewell();
         self.kill(server, power).await?;
         crowd.gone().await;
+        if let Some(copies) = copies {
+            let (copies, wrong) = copies.end().await?;
+            self.violations.extend(wrong.map(|wrong| ("a backup".into(), wrong)));
+            self.check_copies(&copies).await?;
+        }
+        Ok(())
+    }
+
+    /// A copy that has its name is whole, also when the server was killed before it said so; one that
+    /// was confirmed is there.
+    async fn check_copies(&mut self, all: &[Copy]) -> Result<(), BoxError> {
+        let disk = self.place.path().join("disk");
+        for copy in all.iter().rev().take(COPIES) {
+            let data = disk.join(&copy.name);
+            if data.is_dir() {
+                self.copies += 1;
+                self.check_copy(data, copy).await?;
+            } else if copy.is_done {
+                let gone = Violation::Lost("it was confirmed, and is not there".into());
+                self.violations.push((copy.name.clone(), gone));
+            }
+        }
+        if self.violations.is_empty() {
+            copies::remove_all(&disk, "data")?;
+        }
+        Ok(())
+    }
+
+    async fn check_copy(&mut self, data: PathBuf, copy: &Copy) -> Result<(), BoxError> {
+        let storing = Storing { data, relaxed: false, fault: None };
+        let log = self.place.path().join("server.log");
+        let mut server = Process::start(&self.program, &storing, None, &log)?;
+        let address = match server.listens().await {
+            Ok(address) => address,
+            Err(error) => {
+                let broken = Violation::Unserved(error.to_string());
+                self.violations.push((copy.name.clone(), broken));
+                return Ok(());
+            }
+        };
+        let (rooms, streams) = copy.expected(&self.rooms, &self.streams);
+        for (room, mut expected) in self.rooms.iter().zip(rooms) {
+            if let Told::State(state) = state(address, LEDGER, &room.name).await? {
+                let found = expected.check(state, false).into_iter();
+                let found = found.map(|found| (format!("{} in {}", room.name, copy.name), found));
+                self.violations.extend(found);
+            }
+        }
+        for (stream, mut expected) in self.streams.iter().zip(streams) {
+            if let Told::Stored(stored) = state(address, STREAM, &stream.name).await? {
+                let found = expected.check(&stored, false).into_iter();
+                let found = found.map(|found| (format!("{} in {}", stream.name, copy.name), found));
+                self.violations.extend(found);
+            }
+        }
+        server.kill().await?;
         Ok(())
     }
 
@@ -267,6 +335,7 @@ impl<'a> Run<'a> {
     fn report(self) -> Report {
         Report {
             kills: self.kills,
+            copies: self.copies,
             logs: self.logs,
             writes: self.writes(),
             steps: self.streams.iter().map(|stream| stream.track().steps).sum(),
@@ -313,9 +382,9 @@ async fn nothing_unseen(power: &Power) -> Result<(), BoxError> {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kills, writes, steps, logs, rings, violations, .. } = self;
+        let Self { kills, writes, steps, logs, copies, rings, violations, .. } = self;
         write!(f, "{kills} kills, {writes} writes and {steps} steps confirmed, ")?;
-        write!(f, "{rings} alarms heard, {logs} files of the log, ")?;
+        write!(f, "{rings} alarms heard, {logs} files of the log, {copies} backups, ")?;
         write!(f, "{} promises broken", violations.len())?;
         violations
             .iter()

@@ -132,6 +132,11 @@ impl Crowd {
         self.killed.store(true, Ordering::SeqCst);
     }
 
+    /// Whether the server is about to be killed.
+    pub(crate) fn killed(&self) -> Arc<AtomicBool> {
+        self.killed.clone()
+    }
+
     /// Waits until all have read what was sent to them before the end.
     pub(crate) async fn gone(mut self) {
         while self.clients.join_next().await.is_some() {}

@@ -6,7 +6,7 @@ use super::Violation;
 use crate::protocol::{ENTRIES, Entry, Ring, State, Told};
 
 /// What the clients of one room have asked for and were told.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct History {
     writers: BTreeMap<String, Writer>,
     /// The last writes that anybody was told of, in the order of their counts.
@@ -23,7 +23,7 @@ pub(crate) struct History {
     pub(crate) rings: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Writer {
     asked: u64,
     told: u64,
@@ -84,6 +84,17 @@ impl History {
             Told::State(_) | Told::Did(_) | Told::Stored(_) => {}
             Told::Refused(why) => self.violations.push(Violation::Unserved(why)),
         }
+    }
+
+    /// What a copy has to hold that was begun when this was known, by what was asked for until `now`.
+    pub(crate) fn until(&self, now: &Self) -> Self {
+        let told = |name| self.writers.get(name).map_or(0, |writer| writer.told);
+        let writer = |(name, now): (&String, &Writer)| {
+            (name.clone(), Writer { asked: now.asked, told: told(name) })
+        };
+        let writers = now.writers.iter().map(writer).collect();
+        let alarms = now.alarms.clone();
+        Self { writers, alarms, violations: Vec::new(), ..self.clone() }
     }
 
     /// Something else went wrong.

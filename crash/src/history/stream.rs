@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// What a stream was asked for and has said, and what it has to hold by that.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Track {
     room: String,
     /// What was stored when somebody last looked.
@@ -84,6 +84,12 @@ impl Track {
             Told::Refused(why) => self.unserved(why.clone()),
             other => self.unserved(format!("a stream said {other:?}")),
         }
+    }
+
+    /// What a copy has to hold that was begun when this was known, by what was asked for until `now`.
+    pub(crate) fn until(&self, now: &Self) -> Self {
+        let (asked, times) = (now.asked, now.times.clone());
+        Self { asked, times, violations: Vec::new(), ..self.clone() }
     }
 
     /// Something else went wrong.
@@ -301,6 +307,18 @@ mod tests {
         stored.pending = Some(5);
         let back = track.check(&stored, false);
         assert!(matches!(back[..], [Violation::Back(_)]), "{back:?}");
+    }
+
+    #[test]
+    fn a_copy_holds_what_was_told_before_it_and_may_hold_more() {
+        let (then, stored) = track(alarm);
+        let (mut now, later) = track(|parts| alarm(parts) && parts.len() > 1);
+        assert!(later.position > stored.position);
+        assert_eq!(then.until(&now).check(&stored, false), []);
+        assert_eq!(then.until(&now).check(&later, false), []);
+        let old = Stored::default();
+        assert!(matches!(then.until(&now).check(&old, false)[..], [Violation::Lost(_)]));
+        assert!(!now.check(&stored, false).is_empty(), "of now it is too old");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The process that is killed: a room server with its data in a directory.
 
+mod desk;
 mod faults;
 mod ledger;
 mod stream;
@@ -12,14 +13,15 @@ use std::{
 
 use hyper::body::Bytes;
 use partykit::{
-    Backend, Request, Response, Result, Runtime,
-    http::StatusCode,
+    Backend, Result, Runtime,
     runtime::tokio::{DiskBackend, Durability, rig},
 };
 use tokio::net::TcpListener;
 use tracing_subscriber::filter::LevelFilter;
 
 pub use faults::Fault;
+
+use desk::Desk;
 
 use crate::protocol::{LEDGER, STREAM};
 
@@ -41,22 +43,21 @@ pub struct Storing {
 
 /// Serves until it is killed. The first line that it prints is the address.
 ///
-/// `GET /wake-ups` says which rooms are to be woken when, without waking one: `[[milliseconds, room], ..]`.
 ///
 /// # Errors
 ///
 /// When it cannot listen, or the store cannot be opened.
 pub async fn serve(storing: &Storing) -> Result {
     tracing_subscriber::fmt().with_max_level(LevelFilter::WARN).with_writer(io::stderr).init();
-    let backend = storing.open()?;
+    let (disk, backend) = storing.open()?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    let store = backend.clone();
+    let desk = Desk { store: backend.clone(), disk };
     let runtime = Runtime::builder()
         .party::<ledger::Ledger>(LEDGER)
         .party::<stream::Stream>(STREAM)
         .backend(backend)
-        .fallback(move |request| pending(store.clone(), request))
+        .fallback(move |request| desk.clone().answer(request))
         .build()?;
     let mut out = io::stdout();
     writeln!(out, "{address}")?;
@@ -66,36 +67,18 @@ pub async fn serve(storing: &Storing) -> Result {
 }
 
 impl Storing {
-    fn open(&self) -> Result<Arc<dyn Backend>> {
+    fn open(&self) -> Result<(DiskBackend, Arc<dyn Backend>)> {
         rig::shrink(SMALLER);
         if let Some(Fault::Planted(fault)) = self.fault {
             rig::plant(fault);
         }
         let durability = if self.relaxed { Durability::Relaxed } else { Durability::Durable };
-        let backend: Arc<dyn Backend> = Arc::new(DiskBackend::open(&self.data, durability)?);
-        Ok(match self.fault {
+        let disk = DiskBackend::open(&self.data, durability)?;
+        let backend: Arc<dyn Backend> = Arc::new(disk.clone());
+        let backend = match self.fault {
             None | Some(Fault::Planted(_)) => backend,
             Some(fault) => Arc::new(faults::Faulty::new(backend, fault)),
-        })
-    }
-}
-
-async fn pending(store: Arc<dyn Backend>, request: Request) -> Response {
-    let mut response = Response::default();
-    if request.uri().path() != "/wake-ups" {
-        *response.status_mut() = StatusCode::NOT_FOUND;
-        return response;
-    }
-    match store.wake_ups(None, 1_000).await {
-        Ok(rooms) => {
-            let named = rooms.iter().map(|(at, room)| (at.as_millis(), room.room().to_string()));
-            let named: Vec<_> = named.collect();
-            Response::new(serde_json::json!(named).to_string().into())
-        }
-        Err(error) => {
-            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-            *response.body_mut() = error.to_string().into();
-            response
-        }
+        };
+        Ok((disk, backend))
     }
 }

@@ -1,0 +1,51 @@
+use std::sync::Arc;
+
+use partykit::{
+    Backend, BoxError, Request, Response, Result,
+    http::StatusCode,
+    runtime::tokio::{DiskBackend, store::BackupOptions},
+};
+
+/// What the test asks beside rooms.
+///
+/// * `/wake-ups`: which rooms are to be woken when, without waking one: `[[milliseconds, room], ..]`.
+/// * `/backup/name`: a backup in a directory of this name, beside that of the server; answered when it is
+///   done.
+#[derive(Clone)]
+pub(super) struct Desk {
+    pub(super) store: Arc<dyn Backend>,
+    pub(super) disk: DiskBackend,
+}
+
+impl Desk {
+    pub(super) async fn answer(self, request: Request) -> Response {
+        let path = request.uri().path();
+        let said = match path.strip_prefix("/backup/") {
+            Some(name) => self.back_up(name).await,
+            None if path == "/wake-ups" => self.wake_ups().await,
+            None => Err(format!("nothing is at {path}").into()),
+        };
+        said.map_or_else(
+            |error| {
+                let mut response = Response::new(error.to_string().into());
+                *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+                response
+            },
+            |said| Response::new(said.into()),
+        )
+    }
+
+    async fn wake_ups(&self) -> Result<String, BoxError> {
+        let rooms = self.store.wake_ups(None, 1_000).await?;
+        let named = rooms.iter().map(|(at, room)| (at.as_millis(), room.room().to_string()));
+        let named: Vec<_> = named.collect();
+        Ok(serde_json::to_string(&named)?)
+    }
+
+    async fn back_up(&self, name: &str) -> Result<String, BoxError> {
+        let to = self.disk.path().with_file_name(name);
+        // The check that follows a kill sees more than this one, and this would take most of the time.
+        self.disk.backup(to, BackupOptions::new().verify(false)).await?;
+        Ok("done".into())
+    }
+}
