@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use partykit::BoxError;
+use partykit::{BoxError, runtime::tokio::store::verify};
 use tempfile::TempDir;
 use tokio::time::sleep;
 
@@ -209,6 +209,13 @@ impl<'a> Run<'a> {
     }
 
     async fn check_copy(&mut self, data: PathBuf, copy: &Copy) -> Result<(), BoxError> {
+        let wrong = match verify(&data, |_| ()) {
+            Ok(report) if report.is_sound() => None,
+            Ok(report) => Some(format!("it is damaged: {:?}", report.findings)),
+            Err(error) => Some(error.to_string()),
+        };
+        let wrong = wrong.map(|how| (copy.name.clone(), Violation::Half(how)));
+        self.violations.extend(wrong);
         let storing = Storing { data, relaxed: false, fault: None };
         let log = self.place.path().join("server.log");
         let mut server = Process::start(&self.program, &storing, None, &log)?;

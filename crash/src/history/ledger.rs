@@ -88,7 +88,7 @@ impl History {
 
     /// What a copy has to hold that was begun when this was known, by what was asked for until `now`.
     pub(crate) fn until(&self, now: &Self) -> Self {
-        let told = |name| self.writers.get(name).map_or(0, |writer| writer.told);
+        let told = |name: &str| self.writers.get(name).map_or(0, |writer| writer.told);
         let writer = |(name, now): (&String, &Writer)| {
             (name.clone(), Writer { asked: now.asked, told: told(name) })
         };
