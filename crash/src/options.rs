@@ -40,7 +40,8 @@ partykit-crash scribe SCRIPT
   --power-loss    what was not synced is lost, too; the shim tests itself first
   --relaxed       the server does not sync; together with --power-loss it has to fail
   --fault FAULT   the server's store gets something wrong: early-frames, split-batch, early-removal,
-                  nodeletes, earlyremove, nosync, acksync, droplast, nodirsync, noclear or cleartwice;
+                  stale-copy, nodeletes, earlyremove, nosync, acksync, droplast, nodirsync, noclear or
+                  cleartwice;
                   has to fail, the three about syncs under a power loss
   --seed N        decides about the moments; another one each time unless said
   --operations N  how many operations the model does; 30,000 unless said
@@ -174,7 +175,7 @@ impl Plan {
     pub fn asks_for(&self, violation: &Violation) -> bool {
         match self.fault {
             None => self.relaxed && matches!(violation, Violation::Lost(_)),
-            Some(Fault::EarlyFrames) => matches!(violation, Violation::Lost(_)),
+            Some(Fault::EarlyFrames | Fault::StaleCopy) => matches!(violation, Violation::Lost(_)),
             Some(Fault::SplitBatch) => matches!(violation, Violation::Half(_)),
             Some(Fault::EarlyRemoval) => matches!(violation, Violation::AlarmLost(_)),
             // An alarm that has rung is deleted, too.

@@ -166,7 +166,8 @@ impl<'a> Run<'a> {
         }
         let before = self.writes();
         let crowd = Crowd::start(address, &self.rooms, &self.streams, &mut self.random);
-        let backs_up = self.plan.fault.is_none() && !self.plan.relaxed && self.random.bool();
+        let is_to = matches!(self.plan.fault, None | Some(Fault::StaleCopy)) && !self.plan.relaxed;
+        let backs_up = is_to && self.random.bool();
         let copies = backs_up.then(|| {
             Copies::start(address, self.kills, &self.rooms, &self.streams, crowd.killed())
         });

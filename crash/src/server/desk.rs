@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{fs, path::Path, sync::Arc};
 
 use partykit::{
     Backend, BoxError, Request, Response, Result,
@@ -15,6 +15,8 @@ use partykit::{
 pub(super) struct Desk {
     pub(super) store: Arc<dyn Backend>,
     pub(super) disk: DiskBackend,
+    /// Whether a backup is that of the question before.
+    pub(super) is_stale: bool,
 }
 
 impl Desk {
@@ -44,8 +46,22 @@ impl Desk {
 
     async fn back_up(&self, name: &str) -> Result<String, BoxError> {
         let to = self.disk.path().with_file_name(name);
+        if self.is_stale {
+            let former = to.with_file_name("former");
+            if !former.exists() {
+                self.back_up_to(&former).await?;
+            }
+            fs::rename(&former, to)?;
+            self.back_up_to(&former).await?;
+        } else {
+            self.back_up_to(&to).await?;
+        }
+        Ok("done".into())
+    }
+
+    async fn back_up_to(&self, to: &Path) -> Result {
         // The check that follows a kill sees more than this one, and this would take most of the time.
         self.disk.backup(to, BackupOptions::new().verify(false)).await?;
-        Ok("done".into())
+        Ok(())
     }
 }

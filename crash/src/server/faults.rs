@@ -25,13 +25,16 @@ pub enum Fault {
     SplitBatch,
     /// An alarm is removed when it rings, not when its handler has committed.
     EarlyRemoval,
+    /// A backup is what the store was when the one before it was asked for.
+    StaleCopy,
     /// Something inside of the store.
     Planted(Planted),
 }
 
 impl Fault {
     /// All that are not inside of the store.
-    pub const ALL: [Self; 3] = [Self::EarlyFrames, Self::SplitBatch, Self::EarlyRemoval];
+    pub const ALL: [Self; 4] =
+        [Self::EarlyFrames, Self::SplitBatch, Self::EarlyRemoval, Self::StaleCopy];
 }
 
 impl fmt::Display for Fault {
@@ -40,6 +43,7 @@ impl fmt::Display for Fault {
             Self::EarlyFrames => "early-frames",
             Self::SplitBatch => "split-batch",
             Self::EarlyRemoval => "early-removal",
+            Self::StaleCopy => "stale-copy",
             Self::Planted(planted) => return planted.fmt(f),
         })
     }
@@ -138,7 +142,7 @@ impl Backend for Faulty {
                 sleep(WINDOW).await;
                 self.inner.commit(room, epoch, second).await
             }
-            Fault::Planted(_) => self.inner.commit(room, epoch, batch).await,
+            Fault::StaleCopy | Fault::Planted(_) => self.inner.commit(room, epoch, batch).await,
             Fault::EarlyRemoval => {
                 // That it rings is stored without a new time to wake the room at.
                 let row = batch.writes.get_mut(ALARM).filter(|row| row.is_some());
