@@ -14,6 +14,8 @@ mod disk_format;
 mod dumps;
 #[path = "store/full_disk.rs"]
 mod full_disk;
+#[path = "store/killed_copies.rs"]
+mod killed_copies;
 #[path = "store/limits.rs"]
 mod limits;
 #[path = "store/moved.rs"]

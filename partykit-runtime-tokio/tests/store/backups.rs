@@ -247,6 +247,24 @@ async fn what_a_killed_backup_leaves_is_removed_by_the_next() {
     assert!(partial.join("mine").is_dir());
 }
 
+#[tokio::test]
+async fn a_runtime_in_memory_has_nothing_to_copy() {
+    #[derive(Default)]
+    struct Nothing;
+    impl partykit_core::Server for Nothing {}
+    let builder = partykit_runtime_tokio::Runtime::builder().party::<Nothing>("n").in_memory();
+    let runtime = builder.build().unwrap();
+    let directory = directory();
+    let to = directory.path().join("backup");
+    let error = runtime.handle().backup(&to).await.unwrap_err();
+    assert!(matches!(error, CopyError::NoStore), "{error}");
+    assert!(error.to_string().contains("in_memory()"), "{error}");
+    let selection = store::Selection::All;
+    let error = runtime.handle().dump(selection, Vec::new(), |_| ()).await.map(drop).unwrap_err();
+    assert!(matches!(error, CopyError::NoStore), "{error}");
+    assert!(!to.exists());
+}
+
 /// A store that is damaged, which nobody has noticed, gives no backup.
 #[tokio::test]
 async fn a_damaged_store_gives_no_backup() {
@@ -314,4 +332,64 @@ fn names(path: &Path) -> Vec<String> {
     let mut names: Vec<_> = names.map(|name| name.to_str().unwrap().to_owned()).collect();
     names.sort();
     names
+}
+
+/// What a backup costs those who write meanwhile. Asserts nothing:
+/// `cargo test --release -p partykit-runtime-tokio --test store -- --ignored --nocapture beside_commits`
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "a measurement"]
+async fn commits_beside_backups_and_beside_commits_alone() {
+    use std::time::{Duration, Instant};
+    const WRITERS: usize = 256;
+    let directory = directory();
+    let store = open(directory.path().join("store"));
+    let times: Arc<Mutex<Vec<Duration>>> = Arc::default();
+    for room in 0..WRITERS {
+        let (store, times) = (store.clone(), times.clone());
+        tokio::spawn(async move {
+            for n in 0_u64.. {
+                let value = [n as u8; 1000];
+                let begin = Instant::now();
+                let batch = puts([(format!("{}", n % 400), value)]);
+                write(&store, &address(format!("{room}")), batch).await.unwrap();
+                times.lock().unwrap().push(begin.elapsed());
+            }
+        });
+    }
+    // Until there are files to copy.
+    let wait = async |time: Duration| {
+        let begin = Instant::now();
+        while begin.elapsed() < time {
+            tokio::task::yield_now().await;
+        }
+    };
+    wait(Duration::from_secs(5)).await;
+    for round in 0..3 {
+        for mode in ["alone", "links", "links, checked", "copies"] {
+            times.lock().unwrap().clear();
+            let begin = Instant::now();
+            let mut count = 0;
+            while begin.elapsed() < Duration::from_secs(5) {
+                if mode == "alone" {
+                    wait(Duration::from_secs(5)).await;
+                    break;
+                }
+                let to = directory.path().join("copy");
+                let options = BackupOptions::new().verify(mode == "links, checked");
+                store.backup(&to, options.hard_links(mode != "copies")).await.unwrap();
+                fs::remove_dir_all(to).unwrap();
+                count += 1;
+            }
+            let mut times = std::mem::take(&mut *times.lock().unwrap());
+            times.sort();
+            let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
+            println!(
+                "round {round}, {mode}: {} commits, p50 {:?} p99 {:?} max {:?}, {count} backups",
+                times.len(),
+                at(0.5),
+                at(0.99),
+                at(1.0)
+            );
+        }
+    }
 }
