@@ -161,7 +161,7 @@ pub(super) fn shows_wake_up() -> bool {
     !has(Planted::HiddenWake) || !COUNT.fetch_add(1, Ordering::Relaxed).is_multiple_of(HIDDEN)
 }
 
-/// Whether a snapshot reads the memory and the files of now instead of its own.
+/// Whether a snapshot sees what there is now, instead of what there was at its moment.
 pub(super) fn forgets_past() -> bool {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let forgets = has(Planted::ForgottenPast);

@@ -343,7 +343,7 @@ impl Snapshot {
         }
         let key = Slice::from(key);
         let view = self.view();
-        match view.memories().find_map(|memory| memory.get(&key, self.at)) {
+        match view.memories().find_map(|memory| memory.get(&key, self.at())) {
             Some(Row::Live(value)) => Ok(Some(value)),
             Some(_) => Ok(None),
             None => guarded(|| view.files.get(&key)),
@@ -377,7 +377,7 @@ impl Snapshot {
     }
 
     pub(super) fn at(&self) -> u64 {
-        self.at
+        if rig::forgets_past() { lock(&self.tree.current).visible } else { self.at }
     }
 
     pub(super) fn view(&self) -> Arc<View> {
