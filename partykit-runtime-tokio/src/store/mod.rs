@@ -1,11 +1,13 @@
-//! Storage on disk: one store for all rooms, in which commits wait for one another's sync.
-//!
-//! A commit goes the following way. [`DiskBackend`] queues it. The [`writer`], one thread, takes what
-//! waits, checks that each still holds its room, and has the [`engine`] write all as one [`record`] of
-//! the [`log`], sync it once, and change the [`tree`] in [`memory`]; then all are answered. When a part of
-//! the memory is full, [`upkeep`], two other threads, writes it to a file, merges files, and what the log
-//! had of them goes. Opening a store is reading the log's last part again, see [`replay`]. Reads ask a
-//! snapshot of the tree, from wherever they are, see [`reading`] and [`rows`].
+//! Storage on disk: one store for all rooms, [`DiskBackend`], in which commits wait for one another's sync;
+//! and what is done with a store as a whole: [backup](DiskBackend::backup), [`verify`], [`dump`], [`load`] and
+//! [`salvage`].
+
+// A commit goes the following way. `DiskBackend` queues it. The `writer`, one thread, takes what
+// waits, checks that each still holds its room, and has the `engine` write all as one `record` of
+// the `log`, sync it once, and change the `tree` in `memory`; then all are answered. When a part of
+// the memory is full, `upkeep`, two other threads, writes it to a file, merges files, and what the log
+// had of them goes. Opening a store is reading the log's last part again, see `replay`. Reads ask a
+// snapshot of the tree, from wherever they are, see `reading` and `rows`.
 
 mod claims;
 mod collect;
