@@ -171,3 +171,40 @@ async fn whoever_is_at_the_door_is_sent_away() {
     let (first, second, ()) = tokio::join!(connect(), connect(), down);
     assert_eq!([first.status(), second.status()], [503; 2]);
 }
+
+/// A room that goes down takes no message and loses none: its sockets are not read any more.
+#[tokio::test]
+async fn what_is_said_after_it_began_is_not_taken() {
+    let (entered, permits) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let (e, p) = (entered.clone(), permits.clone());
+    let make = move |_: &_| Busy {
+        entered: e.clone(),
+        permits: p.clone(),
+        closes: Arc::default(),
+        starts: Arc::default(),
+    };
+    let site = serve(Runtime::builder().party_with("busy", make)).await;
+    let mut talker = site.connect("/parties/busy/a").await;
+    talker.send("first").await;
+    within(entered.acquire()).await.unwrap().forget();
+    let handle = site.handle.clone();
+    let down = tokio::spawn(async move { handle.shutdown().await });
+    let ask = || site.handle.request("busy", "b", Request::default());
+    while !matches!(within(ask()).await, Err(CallError::Refused(_, Refusal::ShuttingDown))) {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..100 {
+        talker.send("late").await;
+    }
+    // Time enough for the runtime to read what has arrived, if it would.
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    let room = site.handle.room_stats("busy", "a").unwrap();
+    assert_eq!(room.account.dropped_messages, 0);
+    permits.add_permits(200);
+    assert_eq!(talker.text().await, "first");
+    assert_eq!(talker.closed().await.0, 1012);
+    within(down).await.unwrap();
+    assert_eq!(entered.available_permits(), 0, "no handler has seen them");
+}

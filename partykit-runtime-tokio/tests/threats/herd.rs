@@ -159,3 +159,16 @@ async fn threat_07_reconnect_storm() {
     assert_eq!(starts.len(), ROOMS.min(size));
     assert!(starts.values().all(|starts| *starts == 1), "{starts:?}");
 }
+
+/// The kernel drops whoever comes when as many wait as the listener has asked for: they would have to ask
+/// again, after a second.
+#[tokio::test]
+async fn threat_07_a_herd_may_wait_to_be_accepted() {
+    let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn");
+    let allowed = somaxconn.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(4096);
+    let listener = partykit_runtime_tokio::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let herd = (0..1000.min(allowed)).map(|_| TcpStream::connect(addr));
+    let connected = within(join_all(herd)).await;
+    assert!(connected.iter().all(Result::is_ok), "nobody accepts, and all are in");
+}
