@@ -13,6 +13,9 @@
 //! those turns. Processor time is what the kernel's scheduler counted for the server's threads, memory
 //! is the process's proportional share (PSS).
 //!
+//! What hostile clients cost the others is measured apart too, `cargo xtask bench --only hostile`, beside
+//! limits.
+//!
 //! What has no counterpart in other servers, rooms that sleep and alarms that are not due, is measured
 //! beside less of the same.
 #![forbid(unsafe_code)]
@@ -35,6 +38,9 @@ pub fn main() -> ExitCode {
         Ok(options::Command::Serve(kind)) => finish(server::run(kind).map(|()| true)),
         Ok(options::Command::ServeRooms(directory)) => {
             finish(server::serve_rooms(&directory).map(|()| true))
+        }
+        Ok(options::Command::ServeHostile(places)) => {
+            finish(server::serve_hostile(places).map(|()| true))
         }
         Ok(options::Command::Measure(plan)) => finish(measure::all(&plan)),
         Err(wrong) => {

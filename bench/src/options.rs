@@ -8,10 +8,12 @@ pub(crate) const HELP: &str = "\
 partykit-bench [--quick] [--check] [--only MEASURE] [--write FILE]
 partykit-bench serve partykit|raw|tungstenite
 partykit-bench serve rooms DIRECTORY
+partykit-bench serve hostile PLACES
 
   --quick         small sizes, for a look whether all of it works: no goal is meant for them
   --check         fail when a goal is missed
-  --only MEASURE  crowd, storm, wake, memory, commits, churn, clear or rooms; or workers, which is no part of a run of all
+  --only MEASURE  crowd, storm, wake, memory, commits, churn, clear or rooms; or workers or hostile, which are
+                  no part of a run of all
   --write FILE    write the report there too, as Markdown: Workers have a part of the file of their own";
 
 /// What a process is to do.
@@ -21,13 +23,15 @@ pub(crate) enum Command {
     Serve(Kind),
     /// Rooms in a store in this directory.
     ServeRooms(PathBuf),
+    /// What hostile clients attack, with so many places.
+    ServeHostile(usize),
 }
 
 /// What is measured, and what becomes of it.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) sizes: Sizes,
-    /// The one measure to take; `None` is all but `workers`.
+    /// The one measure to take; `None` is all but `workers` and `hostile`.
     pub(crate) only: Option<String>,
     /// The sizes are too small for the goals to mean anything.
     pub(crate) quick: bool,
@@ -37,7 +41,8 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn takes(&self, measure: &str) -> bool {
-        self.only.as_deref().map_or(measure != "workers", |only| only == measure)
+        let apart = ["workers", "hostile"];
+        self.only.as_deref().map_or(!apart.contains(&measure), |only| only == measure)
     }
 
     /// What the report is of.
@@ -61,6 +66,10 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
                 if kind == "rooms" {
                     return Ok(Command::ServeRooms(value()?.into()));
                 }
+                if kind == "hostile" {
+                    let places = value()?.parse().map_err(|_| "no number of places")?;
+                    return Ok(Command::ServeHostile(places));
+                }
                 let known = Kind::SERVED.into_iter().find(|known| known.name() == kind);
                 let known = known.ok_or_else(|| format!("there is no server {kind}"))?;
                 return Ok(Command::Serve(known));
@@ -82,7 +91,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
 fn measure(name: String) -> Result<String, String> {
     match name.as_str() {
         "crowd" | "storm" | "wake" | "memory" | "commits" | "churn" | "clear" | "rooms"
-        | "workers" => Ok(name),
+        | "workers" | "hostile" => Ok(name),
         _ => Err(format!("there is no measure {name}")),
     }
 }
@@ -106,7 +115,8 @@ mod tests {
         assert!(plan.check && plan.takes("wake") && !plan.takes("storm"));
         assert_eq!(plan.write, Some(PathBuf::from("a.md")));
         let Ok(Command::Measure(all)) = parsed("") else { panic!("a plan") };
-        assert!(all.takes("wake") && !all.takes("workers"));
+        assert!(all.takes("wake") && !all.takes("workers") && !all.takes("hostile"));
+        assert!(matches!(parsed("serve hostile 9"), Ok(Command::ServeHostile(9))));
     }
 
     #[test]
@@ -115,6 +125,7 @@ mod tests {
             "serve",
             "serve cake",
             "serve rooms",
+            "serve hostile cake",
             "--only cake",
             "--write",
             "cake",

@@ -1,6 +1,6 @@
 use std::{
     fmt,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -13,6 +13,11 @@ use crate::{admission::prefix, clock::TokioClock};
 
 /// After so many questions, addresses that have been quiet are forgotten.
 const SPRING_CLEAN: u32 = 1024;
+
+/// So many addresses are told apart. Each takes some 64 bytes, and anybody who has a network of IPv6 has
+/// billions of them.
+const MOST: usize = 65_536;
+const DOUBLE: usize = 2 * MOST;
 
 /// How often something may happen at the wish of each address. All clients of an IPv6 network of 64 bits
 /// are one.
@@ -40,7 +45,22 @@ impl AddressRate {
         }
         let wait =
             |not_until: governor::NotUntil<_>| not_until.wait_time_from(self.limiter.clock().now());
-        self.limiter.check_key(&prefix(address)).map_err(wait)
+        self.limiter.check_key(&self.key(address)).map_err(wait)
+    }
+
+    /// What counts as one address. Of further ones than are told apart, it is the network that a provider
+    /// gets: 32 bits of IPv6, 16 of IPv4; and when there are as many of those, it is all.
+    fn key(&self, address: IpAddr) -> IpAddr {
+        match (self.limiter.len(), prefix(address)) {
+            (..MOST, address) => address,
+            (..DOUBLE, IpAddr::V6(address)) => {
+                Ipv6Addr::from_bits((address.to_bits() >> 96) << 96).into()
+            }
+            (..DOUBLE, IpAddr::V4(address)) => {
+                Ipv4Addr::from_bits((address.to_bits() >> 16) << 16).into()
+            }
+            _ => Ipv6Addr::UNSPECIFIED.into(),
+        }
     }
 }
 
@@ -80,5 +100,20 @@ mod tests {
         tokio::time::advance(Duration::from_secs(61)).await;
         assert!(rate.count(IpAddr::from([255, 0, 0, 1])).is_ok());
         assert_eq!(rate.limiter.len(), 1);
+    }
+
+    /// Somebody who has a network of 32 bits does not fill the memory, and others still have their own rate.
+    #[tokio::test(start_paused = true)]
+    async fn a_network_of_addresses_takes_little_memory() {
+        let rate = a_minute(60);
+        let known = IpAddr::from([10, 0, 0, 1]);
+        let at = |n: u128| Ipv6Addr::from_bits((0x2001_0db8 << 96) | ((n + 1) << 64)).into();
+        for n in 0..2 * MOST as u128 {
+            assert!(n >= MOST as u128 || rate.count(at(n)).is_ok());
+            let _ = rate.count(at(n));
+        }
+        assert_eq!(rate.limiter.len(), MOST + 1, "one for all that came later");
+        assert!(rate.count(at(1 << 31)).is_err(), "which have one rate together");
+        assert!(rate.count(known).is_ok());
     }
 }

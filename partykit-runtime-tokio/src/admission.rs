@@ -12,9 +12,11 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Semaphore, oneshot},
     time::{Sleep, sleep, timeout},
 };
+
+use crate::crowd::{Crowd, Ticket};
 
 /// How long a client may take nothing of an answer. Twice as long as a socket's client may: what waits
 /// for it is one answer and grows no more.
@@ -27,63 +29,82 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconn
 /// So many are told at the same time. Others are hung up on.
 const TOLD: usize = 64;
 
+/// So many places are kept for requests that are for no room, as those of a health check.
+const RESERVE: usize = 64;
+
 /// The limits of [`Admission`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AdmissionLimits {
     /// Clients of the process, sockets and plain HTTP together.
     pub(crate) connections: usize,
-    /// Clients whose first request has not arrived whole.
-    pub(crate) beginnings: usize,
-    /// Those of them at one address.
-    pub(crate) beginnings_per_address: usize,
-    /// How long a client may take until its first request has arrived whole, its turn included; also how
-    /// long for each further one.
+    /// Those of them at one address; `None` is three quarters.
+    pub(crate) connections_per_address: Option<usize>,
+    /// Clients whose request has not arrived whole, and those of them at one address; `None` is three
+    /// quarters of the connections.
+    pub(crate) beginnings: Option<(usize, usize)>,
+    /// How long a client may take until its first request has arrived whole; also how long for each
+    /// further one.
     pub(crate) patience: Duration,
 }
 
 impl Default for AdmissionLimits {
-    /// 1,024 beginnings, 64 at an address, 10 s, and seven eighths of the descriptors that the process may
-    /// have: the rest is for storage, and for what else the program does.
+    /// 10 s, and seven eighths of the descriptors that the process may have: the rest is for storage, and
+    /// for what else the program does.
     fn default() -> Self {
         let connections = descriptors().map_or(usize::MAX, |limit| limit - limit / 8);
         Self {
             connections,
-            beginnings: 1024,
-            beginnings_per_address: 64,
+            connections_per_address: None,
+            beginnings: None,
             patience: Duration::from_secs(10),
         }
     }
 }
 
-/// Lets clients in.
+/// Lets clients in, at once or not at all: nobody waits for others to be done.
 ///
-/// A client that is slow to say what it wants keeps only others of its own address waiting: of each
-/// address, so many are read from at a time, and the others wait in the order of their arrival. Nobody is
-/// turned away for that: behind a proxy, thousands come from one address in the same millisecond.
+/// A client that has not said yet what it wants is easily made, so it holds its place only until another
+/// needs it: when there is no more space, the oldest of those goes, of the address that has the most of
+/// them. A decent client is done with its request long before as many others have come at its address.
 pub(crate) struct Admission {
-    connections: Arc<Semaphore>,
-    beginnings: Arc<Semaphore>,
+    connections: usize,
     per_address: usize,
+    beginnings: usize,
+    beginnings_per_address: usize,
+    reserve: usize,
     patience: Duration,
-    addresses: Mutex<HashMap<IpAddr, Address>>,
+    books: Mutex<Books>,
     told: Semaphore,
 }
 
-struct Address {
-    beginnings: Arc<Semaphore>,
-    /// Those that have begun and those that wait to.
+#[derive(Default)]
+struct Books {
+    /// Clients that have a place, and how many of them each address has.
     clients: usize,
+    addresses: HashMap<IpAddr, usize>,
+    /// Those of them whose request is awaited.
+    unheard: Crowd<Evict>,
+    /// Clients that have a place of the reserve, and those of them whose request is awaited.
+    late: usize,
+    late_unheard: Crowd<Evict>,
 }
+
+/// Tells a client that it has to go.
+type Evict = oneshot::Sender<()>;
 
 impl Admission {
     pub(crate) fn new(limits: AdmissionLimits) -> Arc<Self> {
-        let permits = |limit: usize| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
+        let connections = limits.connections;
+        let most = (connections - connections / 4).max(1);
+        let (beginnings, beginnings_per_address) = limits.beginnings.unwrap_or((most, most));
         Arc::new(Self {
-            connections: permits(limits.connections),
-            beginnings: permits(limits.beginnings),
-            per_address: limits.beginnings_per_address.min(Semaphore::MAX_PERMITS),
+            connections,
+            per_address: limits.connections_per_address.unwrap_or(most),
+            beginnings,
+            beginnings_per_address,
+            reserve: RESERVE.min(connections / 8).max(1),
             patience: limits.patience,
-            addresses: Mutex::default(),
+            books: Mutex::default(),
             told: Semaphore::new(TOLD),
         })
     }
@@ -93,16 +114,35 @@ impl Admission {
         self.patience
     }
 
-    /// A client, unless there are too many.
+    /// A client, unless there are too many; and the place that it has for as long as it lives.
     ///
     /// # Errors
     ///
     /// `io` comes back, to be [refused](Admission::refuse).
-    pub(crate) fn admit<I>(&self, io: I) -> Result<Admitted<I>, I> {
-        match self.connections.clone().try_acquire_owned() {
-            Ok(place) => Ok(Admitted { io, _place: place, patience: Some(STALL), stall: None }),
-            Err(_) => Err(io),
+    pub(crate) fn admit<I>(
+        self: &Arc<Self>,
+        io: I,
+        address: Option<IpAddr>,
+    ) -> Result<(Admitted<I>, Arc<Place>), I> {
+        let address = address.map(prefix);
+        let mut books = self.books();
+        let fits = (books.at(address) < self.per_address || books.evict_at(address))
+            && (books.clients < self.connections || books.evict_one());
+        let is_late = !fits;
+        if is_late {
+            if books.late >= self.reserve && !books.evict_late() {
+                drop(books);
+                return Err(io);
+            }
+            books.late += 1;
+        } else {
+            books.enter(address);
         }
+        drop(books);
+        let state = PlaceState { address, ticket: None, is_gone: false };
+        let place = Arc::new(Place { admission: self.clone(), is_late, state: Mutex::new(state) });
+        let admitted = Admitted { io, _place: place.clone(), patience: Some(STALL), stall: None };
+        Ok((admitted, place))
     }
 
     /// Tells a client that there is no place for it.
@@ -119,56 +159,175 @@ impl Admission {
         let _ = timeout(Duration::from_secs(1), tell).await;
     }
 
-    /// Waits until a client at this address may begin. It has when the result is dropped.
-    pub(crate) async fn begin(self: &Arc<Self>, address: Option<IpAddr>) -> Beginning {
-        let queue = address.map(|address| Queue::join(self, prefix(address)));
-        let own = match &queue {
-            Some(queue) => queue.beginnings.clone().acquire_owned().await.ok(),
-            None => None,
-        };
-        let any = self.beginnings.clone().acquire_owned().await.ok();
-        Beginning { _own: own, _any: any, _queue: queue }
-    }
-
-    fn addresses(&self) -> MutexGuard<'_, HashMap<IpAddr, Address>> {
-        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A client whose first request is awaited.
-pub(crate) struct Beginning {
-    _own: Option<OwnedSemaphorePermit>,
-    _any: Option<OwnedSemaphorePermit>,
-    _queue: Option<Queue>,
-}
-
-/// A place among the clients of an address.
-struct Queue {
-    admission: Arc<Admission>,
-    address: IpAddr,
-    beginnings: Arc<Semaphore>,
-}
-
-impl Queue {
-    fn join(admission: &Arc<Admission>, address: IpAddr) -> Self {
-        let mut addresses = admission.addresses();
-        let queue = addresses.entry(address).or_insert_with(|| Address {
-            beginnings: Arc::new(Semaphore::new(admission.per_address)),
-            clients: 0,
-        });
-        queue.clients += 1;
-        Self { admission: admission.clone(), address, beginnings: queue.beginnings.clone() }
+impl Books {
+    fn at(&self, address: Option<IpAddr>) -> usize {
+        address.and_then(|address| self.addresses.get(&address)).copied().unwrap_or(0)
     }
-}
 
-impl Drop for Queue {
-    fn drop(&mut self) {
-        let mut addresses = self.admission.addresses();
-        if let Some(queue) = addresses.get_mut(&self.address) {
-            queue.clients -= 1;
-            if queue.clients == 0 {
-                addresses.remove(&self.address);
+    fn enter(&mut self, address: Option<IpAddr>) {
+        self.clients += 1;
+        if let Some(address) = address {
+            *self.addresses.entry(address).or_default() += 1;
+        }
+    }
+
+    fn leave(&mut self, address: Option<IpAddr>) {
+        self.clients -= 1;
+        let Some(address) = address else { return };
+        if let Some(count) = self.addresses.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                self.addresses.remove(&address);
             }
+        }
+    }
+
+    /// Takes the place of a client that has not said what it wants. Whether there was one.
+    fn evict_one(&mut self) -> bool {
+        let Some((address, evict)) = self.unheard.evict() else { return false };
+        self.leave(address);
+        let _ = evict.send(());
+        true
+    }
+
+    /// The same at one address.
+    fn evict_at(&mut self, address: Option<IpAddr>) -> bool {
+        let Some(evict) = self.unheard.evict_at(address) else { return false };
+        self.leave(address);
+        let _ = evict.send(());
+        true
+    }
+
+    fn evict_late(&mut self) -> bool {
+        let Some((_, evict)) = self.late_unheard.evict() else { return false };
+        self.late -= 1;
+        let _ = evict.send(());
+        true
+    }
+}
+
+/// The place of one client among all.
+pub(crate) struct Place {
+    admission: Arc<Admission>,
+    is_late: bool,
+    state: Mutex<PlaceState>,
+}
+
+struct PlaceState {
+    address: Option<IpAddr>,
+    /// It is among those whose request is awaited.
+    ticket: Option<Ticket>,
+    /// Another has the place.
+    is_gone: bool,
+}
+
+/// There are as many clients at an address as there may be.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TooMany;
+
+impl Place {
+    /// Whether it is one of the reserve: rooms are for others.
+    pub(crate) fn is_late(&self) -> bool {
+        self.is_late
+    }
+
+    /// The client is to say something, a request or its body. Until the first result is dropped, its
+    /// place may be taken away, which the second one tells.
+    pub(crate) fn listen(self: &Arc<Self>) -> (Listening, Evicted) {
+        let (evict, evicted) = oneshot::channel();
+        let listening = (Listening(self.clone()), Evicted(evicted));
+        let (mut state, mut books) = (self.state(), self.admission.books());
+        if state.is_gone || state.ticket.is_some() {
+            return listening;
+        }
+        if self.is_late {
+            state.ticket = Some(books.late_unheard.join(state.address, 1, evict));
+            return listening;
+        }
+        state.ticket = Some(books.unheard.join(state.address, 1, evict));
+        let Admission { beginnings, beginnings_per_address, .. } = *self.admission;
+        if books.unheard.weight_at(state.address) > beginnings_per_address {
+            books.evict_at(state.address);
+        }
+        while books.unheard.len() > beginnings && books.evict_one() {}
+        drop((state, books));
+        listening
+    }
+
+    /// It is known now at which address the client is.
+    ///
+    /// # Errors
+    ///
+    /// When there are as many clients as there may be.
+    pub(crate) fn move_to(&self, address: IpAddr) -> Result<(), TooMany> {
+        let address = Some(prefix(address));
+        let (mut state, mut books) = (self.state(), self.admission.books());
+        if self.is_late || state.is_gone || state.address == address {
+            return Ok(());
+        }
+        if books.at(address) >= self.admission.per_address {
+            return Err(TooMany);
+        }
+        self.heard(&mut state, &mut books);
+        if !state.is_gone {
+            books.leave(state.address);
+            books.enter(address);
+            state.address = address;
+        }
+        Ok(())
+    }
+
+    /// Nothing is awaited of the client any more.
+    fn heard(&self, state: &mut PlaceState, books: &mut Books) {
+        let Some(ticket) = state.ticket.take() else { return };
+        let crowd = if self.is_late { &mut books.late_unheard } else { &mut books.unheard };
+        state.is_gone |= crowd.leave(ticket).is_none();
+    }
+
+    fn state(&self) -> MutexGuard<'_, PlaceState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let (mut state, mut books) = (self.state(), self.admission.books());
+        self.heard(&mut state, &mut books);
+        match (state.is_gone, self.is_late) {
+            (true, _) => {}
+            (false, true) => books.late -= 1,
+            (false, false) => books.leave(state.address),
+        }
+    }
+}
+
+/// Something is awaited of a client, until this is dropped.
+pub(crate) struct Listening(Arc<Place>);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let (mut state, mut books) = (self.0.state(), self.0.admission.books());
+        self.0.heard(&mut state, &mut books);
+    }
+}
+
+/// Tells that a client has lost its place, or its memory.
+pub(crate) struct Evicted(oneshot::Receiver<()>);
+
+impl Evicted {
+    pub(crate) fn new(told: oneshot::Receiver<()>) -> Self {
+        Self(told)
+    }
+
+    /// Ends when it has.
+    pub(crate) async fn wait(self) {
+        if self.0.await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 }
@@ -186,7 +345,7 @@ pub(crate) fn prefix(address: IpAddr) -> IpAddr {
 /// A client's stream, and its place among the clients of the process for as long as it lives.
 pub(crate) struct Admitted<I> {
     io: I,
-    _place: OwnedSemaphorePermit,
+    _place: Arc<Place>,
     /// How long it may take nothing, if that is to be looked after.
     patience: Option<Duration>,
     stall: Option<Pin<Box<Sleep>>>,
@@ -281,52 +440,126 @@ fn descriptors() -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt;
+    use futures_util::{
+        FutureExt,
+        future::{BoxFuture, Fuse, FusedFuture},
+    };
     use tokio::io::duplex;
 
     use super::*;
 
-    fn limits(
-        connections: usize,
-        beginnings: usize,
-        beginnings_per_address: usize,
-    ) -> AdmissionLimits {
-        let patience = Duration::from_secs(1);
-        AdmissionLimits { connections, beginnings, beginnings_per_address, patience }
+    fn limits(connections: usize, per_address: usize, beginnings: usize) -> AdmissionLimits {
+        AdmissionLimits {
+            connections,
+            connections_per_address: Some(per_address),
+            beginnings: Some((beginnings, beginnings)),
+            patience: Duration::from_secs(1),
+        }
     }
 
     fn ip(address: &str) -> Option<IpAddr> {
         Some(address.parse().unwrap())
     }
 
-    #[test]
-    fn an_address_waits_for_itself_alone() {
-        let admission = Admission::new(limits(9, 3, 2));
-        let begin = |address: &str| admission.begin(ip(address)).now_or_never();
-        let (first, second) = (begin("10.0.0.1").unwrap(), begin("10.0.0.1").unwrap());
-        assert!(begin("10.0.0.1").is_none(), "a third of the address");
-        let other = begin("10.0.0.2").unwrap();
-        assert!(begin("10.0.0.3").is_none(), "a fourth of all");
-        drop(first);
-        let third = begin("10.0.0.1").unwrap();
-        drop((second, third, other));
-        assert!(admission.addresses().is_empty(), "an address that is gone is forgotten");
-        assert_eq!(admission.beginnings.available_permits(), 3);
+    /// A client whose request is awaited.
+    struct Client {
+        place: Arc<Place>,
+        listening: Option<Listening>,
+        evicted: Pin<Box<Fuse<BoxFuture<'static, ()>>>>,
+        _io: Admitted<()>,
+    }
+
+    impl Client {
+        fn new(admission: &Arc<Admission>, address: &str) -> Self {
+            Self::try_new(admission, address).expect("a place")
+        }
+
+        fn try_new(admission: &Arc<Admission>, address: &str) -> Option<Self> {
+            let (io, place) = admission.admit((), ip(address)).ok()?;
+            let (listening, evicted) = place.listen();
+            let evicted = Box::pin(evicted.wait().boxed().fuse());
+            Some(Self { place, listening: Some(listening), evicted, _io: io })
+        }
+
+        /// Also if it was told so before.
+        fn is_evicted(&mut self) -> bool {
+            self.evicted.is_terminated() || (&mut self.evicted).now_or_never().is_some()
+        }
+
+        fn heard(mut self) -> Self {
+            self.listening = None;
+            self
+        }
     }
 
     #[test]
-    fn beginnings_are_let_in_as_they_came() {
-        let admission = Admission::new(limits(9, 9, 1));
-        let first = admission.begin(ip("::1")).now_or_never().unwrap();
-        let mut second = Box::pin(admission.begin(ip("::2")));
-        let mut third = Box::pin(admission.begin(ip("::3")));
-        assert!((&mut second).now_or_never().is_none() && (&mut third).now_or_never().is_none());
-        drop(first);
-        assert!((&mut third).now_or_never().is_none());
-        let second = (&mut second).now_or_never().unwrap();
-        // Whoever gives up lets those behind go on.
-        drop((second, third));
-        assert!(admission.begin(ip("::4")).now_or_never().is_some());
+    fn who_says_nothing_makes_space_for_who_comes_and_nobody_waits() {
+        let admission = Admission::new(limits(4, 9, 9));
+        let mut good = Client::new(&admission, "10.0.0.1").heard();
+        let mut slow = ["10.0.0.2", "10.0.0.3", "10.0.0.3"].map(|at| Client::new(&admission, at));
+        let mut new = Client::new(&admission, "10.0.0.2");
+        assert_eq!(slow.each_mut().map(Client::is_evicted), [false, true, false]);
+        let mut newer = Client::new(&admission, "10.0.0.4");
+        assert_eq!(
+            slow.each_mut().map(Client::is_evicted),
+            [true, true, false],
+            "of 2, the oldest"
+        );
+        assert!(!good.is_evicted() && !new.is_evicted() && !newer.is_evicted());
+        assert_eq!(admission.books().clients, 4);
+        drop(slow);
+        assert_eq!(admission.books().clients, 3, "who was evicted counts no more");
+        drop((new, newer, good));
+        assert!(admission.books().addresses.is_empty(), "an address that is gone is forgotten");
+        let books = admission.books();
+        assert_eq!((books.clients, books.unheard.len()), (0, 0));
+    }
+
+    #[test]
+    fn who_is_heard_keeps_its_place_and_the_rest_is_for_those_without_a_room() {
+        let admission = Admission::new(limits(2, 9, 9));
+        let heard = ["10.0.0.1", "10.0.0.2"].map(|at| Client::new(&admission, at).heard());
+        let mut late = Client::new(&admission, "10.0.0.3");
+        assert!(late.place.is_late());
+        let later = Client::new(&admission, "10.0.0.4");
+        assert!(late.is_evicted(), "the reserve has one place here");
+        let _later = later.heard();
+        assert!(Client::try_new(&admission, "10.0.0.5").is_none());
+        drop(heard);
+        assert!(!Client::new(&admission, "10.0.0.5").place.is_late());
+    }
+
+    #[test]
+    fn an_address_has_its_share_of_places_and_of_beginnings() {
+        let admission = Admission::new(limits(9, 2, 3));
+        let held = [1, 2].map(|_| Client::new(&admission, "10.0.0.1").heard());
+        assert!(Client::new(&admission, "10.0.0.1").place.is_late());
+        assert!(!Client::new(&admission, "10.0.0.2").place.is_late());
+        drop(held);
+
+        let limits = AdmissionLimits { beginnings: Some((9, 2)), ..limits(99, 99, 9) };
+        let admission = Admission::new(limits);
+        let mut slow = [1, 2, 3].map(|_| Client::new(&admission, "10.0.0.1"));
+        assert_eq!(slow.each_mut().map(Client::is_evicted), [true, false, false]);
+    }
+
+    /// Behind a proxy, an address is known when the request is read.
+    #[test]
+    fn a_client_may_turn_out_to_be_elsewhere() {
+        let admission = Admission::new(limits(9, 2, 9));
+        let address = |last| IpAddr::from([10, 0, 1, last]);
+        let clients: Vec<_> = (0..6)
+            .map(|n| {
+                let client = Client::new(&admission, "10.0.0.1").heard();
+                assert_eq!(client.place.move_to(address(n / 2)), Ok(()));
+                client
+            })
+            .collect();
+        let another = Client::new(&admission, "10.0.0.1").heard();
+        assert_eq!(another.place.move_to(address(0)), Err(TooMany));
+        assert_eq!(another.place.move_to(address(9)), Ok(()));
+        drop((clients, another));
+        assert!(admission.books().addresses.is_empty());
     }
 
     #[test]
@@ -338,20 +571,11 @@ mod tests {
         assert!(!same("10.0.0.1", "10.0.0.2"));
     }
 
-    #[test]
-    fn a_client_has_its_place_while_it_is_there() {
-        let admission = Admission::new(limits(1, 9, 9));
-        let admitted = admission.admit("a").ok().unwrap();
-        assert_eq!(admission.admit("b").err(), Some("b"));
-        drop(admitted.leave_alone());
-        assert!(admission.admit("b").is_ok());
-    }
-
     #[tokio::test(start_paused = true)]
     async fn who_takes_nothing_is_given_up_unless_it_is_a_socket() {
         let admission = Admission::new(limits(9, 9, 9));
         let (ours, mut theirs) = duplex(4);
-        let mut client = admission.admit(ours).ok().unwrap();
+        let (mut client, _place) = admission.admit(ours, None).ok().unwrap();
         let reads_late = async {
             sleep(STALL - Duration::from_secs(1)).await;
             theirs.read_exact(&mut [0; 6]).await.unwrap();

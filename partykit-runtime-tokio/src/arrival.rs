@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{
     Method, StatusCode, Uri, Version,
@@ -12,7 +14,7 @@ use partykit_core::{
     runtime::{parse_host, strip_internal},
 };
 
-use crate::{ClientAddress, answer::hang_up, listen::Origin, proxies::Proxies};
+use crate::{ClientAddress, admission::Place, answer::hang_up, listen::Origin, proxies::Proxies};
 
 /// A request that has come in, its head made fit for users: an absolute URL, no internal headers, and
 /// no extensions but the peer's address and those of this program.
@@ -28,6 +30,8 @@ pub(crate) struct Arrival {
     pub(crate) is_encrypted: bool,
     pub(crate) upgrade: OnUpgrade,
     pub(crate) origin: Origin,
+    /// The client's place, if it is this runtime's to give.
+    pub(crate) place: Option<Arc<Place>>,
 }
 
 /// The body of a request, from whichever server.
@@ -72,6 +76,7 @@ impl Arrival {
             head.uri = absolute(scheme, host, &head.uri);
         }
         strip_internal(&mut head.headers);
+        let place = head.extensions.remove();
         if !origin.keeps_extensions {
             head.extensions.clear();
         }
@@ -81,7 +86,7 @@ impl Arrival {
         if let Some(client) = told.client.or_else(|| origin.peer.map(|peer| peer.ip())) {
             head.extensions.insert(ClientAddress(client));
         }
-        Ok(Self { head, body, host, peer_host, is_encrypted, upgrade, origin })
+        Ok(Self { head, body, host, peer_host, is_encrypted, upgrade, origin, place })
     }
 }
 

@@ -1,43 +1,119 @@
-use std::time::Duration;
+use std::{net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::StatusCode;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use futures_util::future::OptionFuture;
+use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
+use http_body_util::BodyExt;
 use partykit_core::{BoxError, Response};
+use tokio::time::timeout;
 
-use crate::answer::hang_up;
+use crate::{
+    admission::{Evicted, Place},
+    answer::hang_up,
+    memory::{Memory, NoSpace, Whole},
+};
 
 /// How long a client may take for a request's body.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The first bytes of a body that space is made for.
+const FIRST: usize = 1024;
+
+/// Where bodies are read into, and who has what of it.
+pub(crate) struct Reading<'a> {
+    /// The most bytes that a body may have.
+    pub(crate) limit: usize,
+    pub(crate) memory: &'a Arc<Memory>,
+    /// Where the client is, if it is known.
+    pub(crate) client: Option<IpAddr>,
+    /// Its place, which it may lose while its body is awaited.
+    pub(crate) place: Option<&'a Arc<Place>>,
+}
+
+/// The body of a request, and its part of the memory: to be held until the request is answered.
+#[derive(Default)]
+pub(crate) struct Read {
+    pub(crate) bytes: Bytes,
+    _memory: Option<Whole>,
+}
+
 /// Reads all of a request's body, before any room knows of the request: a slow client holds nobody
-/// up but itself.
+/// up but itself. It is read into one buffer, whatever pieces it comes in, which takes no more memory than
+/// the bytes that are here.
 ///
 /// # Errors
 ///
-/// An answer: 413 for a body over `limit` bytes, without reading it if it says so in its head; 408 for
-/// one that takes too long; 400 for one that breaks off.
-pub(crate) async fn read<B>(body: B, limit: usize) -> Result<Bytes, Response>
+/// An answer: 413 for a body over the limit, without reading it if it says so in its head; 408 for
+/// one that takes too long; 400 for one that breaks off; 503 when there is no space for it.
+pub(crate) async fn read<B>(body: B, reading: Reading<'_>) -> Result<Read, Response>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
     let too_long = || hang_up(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long");
-    if body.size_hint().lower() > limit as u64 {
+    if body.is_end_stream() {
+        return Ok(Read::default());
+    }
+    let Reading { limit, memory, client, place } = reading;
+    let announced = body.size_hint();
+    if announced.lower() > limit as u64 {
         return Err(too_long());
     }
-    let whole = Limited::new(body, limit).collect();
-    match tokio::time::timeout(PATIENCE, whole).await {
-        Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_long()),
-        Ok(Err(_)) => Err(hang_up(StatusCode::BAD_REQUEST, "the body breaks off")),
-        Err(_) => Err(hang_up(StatusCode::REQUEST_TIMEOUT, "the body took too long")),
-    }
+    // Nobody makes space for more than was announced, or is allowed.
+    let most = usize::try_from(announced.upper().unwrap_or(u64::MAX)).unwrap_or(limit).min(limit);
+    let (mut part, evicted) = memory.begin(client);
+    let listening = place.map(Place::listen);
+    let whole = async {
+        let (mut body, mut bytes) = (pin!(body), Vec::new());
+        while let Some(frame) = body.frame().await {
+            let broken = |_| hang_up(StatusCode::BAD_REQUEST, "the body breaks off");
+            let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+            let filled = bytes.len() + data.len();
+            if filled > limit {
+                return Err(too_long());
+            }
+            if filled > bytes.capacity() {
+                let target = filled.max(most.min((2 * bytes.capacity()).max(FIRST)));
+                part.grow(target).map_err(|NoSpace| no_space())?;
+                bytes.reserve_exact(target - bytes.len());
+            }
+            bytes.extend_from_slice(&data);
+        }
+        bytes.shrink_to_fit();
+        Ok(Bytes::from(bytes))
+    };
+    let (listening, lost) = listening.unzip();
+    let lost = OptionFuture::from(lost.map(Evicted::wait));
+    let lost = async {
+        if lost.await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let bytes = tokio::select! {
+        biased;
+        () = evicted.wait() => return Err(no_space()),
+        () = lost => return Err(no_space()),
+        whole = timeout(PATIENCE, whole) => {
+            let late = |_| hang_up(StatusCode::REQUEST_TIMEOUT, "the body took too long");
+            whole.map_err(late)??
+        }
+    };
+    drop(listening);
+    let memory = part.finish(bytes.len()).map_err(|NoSpace| no_space())?;
+    Ok(Read { bytes, _memory: Some(memory) })
+}
+
+/// Others need the space that a client would have taken.
+fn no_space() -> Response {
+    let mut response =
+        hang_up(StatusCode::SERVICE_UNAVAILABLE, "there is no space for the body now");
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    response
 }
 
 #[cfg(test)]
 mod tests {
-    use futures_util::stream;
+    use futures_util::{FutureExt, StreamExt, stream};
     use http_body_util::{Full, StreamBody};
 
     use super::*;
@@ -46,7 +122,12 @@ mod tests {
 
     async fn status(pieces: Vec<Piece>, limit: usize) -> Result<Bytes, StatusCode> {
         let body = StreamBody::new(stream::iter(pieces));
-        read(body, limit).await.map_err(|answer| answer.status())
+        let memory = Memory::new(1 << 20);
+        read(body, reading(&memory, limit)).await.map(|read| read.bytes).map_err(|it| it.status())
+    }
+
+    fn reading(memory: &Arc<Memory>, limit: usize) -> Reading<'_> {
+        Reading { limit, memory, client: None, place: None }
     }
 
     fn piece(bytes: &'static [u8]) -> Piece {
@@ -58,8 +139,9 @@ mod tests {
         assert_eq!(status(vec![piece(b"ab"), piece(b"cd")], 4).await, Ok("abcd".into()));
         let long = status(vec![piece(b"ab"), piece(b"cd"), piece(b"e")], 4).await;
         assert_eq!(long, Err(StatusCode::PAYLOAD_TOO_LARGE));
-        let said = read(Full::new(Bytes::from_static(b"abcde")), 4).await;
-        assert_eq!(said.unwrap_err().status(), StatusCode::PAYLOAD_TOO_LARGE);
+        let memory = Memory::new(1 << 20);
+        let said = read(Full::new(Bytes::from_static(b"abcde")), reading(&memory, 4)).await;
+        assert_eq!(said.err().unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
     }
 
     #[tokio::test]
@@ -71,6 +153,31 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_that_never_ends_is_given_up() {
         let body = StreamBody::new(stream::pending::<Piece>());
-        assert_eq!(read(body, 4).await.unwrap_err().status(), StatusCode::REQUEST_TIMEOUT);
+        let memory = Memory::new(1 << 20);
+        let late = read(body, reading(&memory, 4)).await.err().unwrap();
+        assert_eq!(late.status(), StatusCode::REQUEST_TIMEOUT);
+    }
+
+    /// Two bodies that grow, where one and a half have space: the older one has to go, and the other one
+    /// has its space until it is answered.
+    #[tokio::test]
+    async fn bodies_share_the_memory_of_the_process() {
+        let memory = Memory::new(60_000);
+        let growing = |pieces: usize| {
+            let piece = || piece(&[b'x'; 1000]);
+            let arrive = stream::repeat_with(piece).take(pieces);
+            StreamBody::new(arrive.chain(stream::pending()))
+        };
+        let mut older = Box::pin(read(growing(30), reading(&memory, 40_000)));
+        assert!((&mut older).now_or_never().is_none());
+        let whole = StreamBody::new(stream::repeat_with(|| piece(&[b'x'; 1000])).take(40));
+        let kept = read(whole, reading(&memory, 40_000)).await.unwrap();
+        assert_eq!(kept.bytes.len(), 40_000);
+        assert_eq!(older.await.err().unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+        let mut another = Box::pin(read(growing(30), reading(&memory, 40_000)));
+        let refused = (&mut another).now_or_never().unwrap().err().unwrap();
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        drop(kept);
+        assert!(read(growing(30), reading(&memory, 40_000)).now_or_never().is_none());
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     answer::answer,
     front::{Fallback, Front},
     host::TokioHost,
+    memory::{INBOUND, Memory},
     metrics::{self, Meter},
     party::{Kind, KindOf, Party},
     proxies::Proxies,
@@ -74,6 +75,7 @@ pub struct Builder {
     admission: AdmissionLimits,
     outbound: OutboundLimits,
     max_rooms: usize,
+    inbound: usize,
     new_rooms: Option<NonZeroU32>,
     messages: Option<Arc<AddressRate>>,
     client_address: AddressOf,
@@ -111,6 +113,7 @@ impl Default for Builder {
             admission: AdmissionLimits::default(),
             outbound: OutboundLimits::default(),
             max_rooms: MAX_ROOMS,
+            inbound: INBOUND,
             new_rooms: None,
             messages: None,
             client_address: Arc::new(known),
@@ -341,6 +344,7 @@ impl Builder {
             shutdown: Arc::new(Shutdown::new(self.shutdown)),
             admission: Admission::new(self.admission),
             room_rate: RoomRate::new(self.new_rooms, self.client_address),
+            memory: Memory::new(self.inbound),
         }))
     }
 

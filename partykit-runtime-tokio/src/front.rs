@@ -1,7 +1,7 @@
 use std::{fmt, net::IpAddr, sync::Arc};
 
 use futures_util::future::BoxFuture;
-use http::{Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header, request::Parts};
 use partykit_core::{
     Lobby, Options, Request, Response, Route, RoutePrefix,
     runtime::{Chain, Origins, Visitor},
@@ -10,11 +10,14 @@ use tracing::{Instrument, error_span};
 
 use crate::{
     Handle,
-    admission::Admission,
+    admission::{Admission, Place},
+    answer::hang_up,
     arrival::{Arrival, ArrivalBody},
-    body, hook,
+    body::{self, Reading},
+    hook,
     host::TokioHost,
     listen::Origin,
+    memory::Memory,
     party::Party,
     proxies::Proxies,
     refusals::{self, For, Refusals, Why, refuse},
@@ -37,6 +40,7 @@ pub(crate) struct Front {
     pub(crate) shutdown: Arc<Shutdown>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) room_rate: RoomRate,
+    pub(crate) memory: Arc<Memory>,
 }
 
 impl Front {
@@ -105,6 +109,10 @@ impl Front {
         if let Some(response) = Origins::preflight(&head.method, &head.headers, visitor) {
             return response;
         }
+        if !self.has_place(&arrival) {
+            self.refusals.crowded();
+            return crowded();
+        }
         let (party_name, room) = (route.party(), route.room().as_str());
         if upgrade::is_wanted(&head.headers) {
             let span = error_span!("connect", party = party_name, room);
@@ -123,8 +131,10 @@ impl Front {
         let is_head = arrival.head.method == Method::HEAD;
         let client = self.room_rate.address(&arrival.head);
         let answer = async {
-            let body = body::read(arrival.body, party.options().request_body_limit()).await?;
-            let request = Request::from_parts(arrival.head, body.into());
+            let limit = party.options().request_body_limit();
+            let read =
+                self.read(&arrival.head, arrival.body, limit, arrival.place.as_ref()).await?;
+            let request = Request::from_parts(arrival.head, read.bytes.clone().into());
             let hook = party.before_request(request, self.lobby(route));
             let request = hook::admit(&self.host, "on_before_request", hook).await?.into_request();
             self.count_if_new(route, client)?;
@@ -141,10 +151,13 @@ impl Front {
 
     /// To nobody's room.
     async fn fall_back(&self, arrival: Arrival) -> Response {
+        let is_late = arrival.place.as_ref().is_some_and(|place| place.is_late());
         let is_head = arrival.head.method == Method::HEAD;
         let answer = async {
-            let body = body::read(arrival.body, Options::default().request_body_limit()).await?;
-            let mut request = Request::from_parts(arrival.head, body.into());
+            let limit = Options::default().request_body_limit();
+            let place = arrival.place.as_ref();
+            let read = self.read(&arrival.head, arrival.body, limit, place).await?;
+            let mut request = Request::from_parts(arrival.head, read.bytes.clone().into());
             let handle = Handle::new(self.host.clone(), self.shutdown.clone());
             request.extensions_mut().insert(handle);
             // The function itself may panic, not only its future.
@@ -153,7 +166,32 @@ impl Front {
             let response = hook::guard(&self.host, "the fallback", work).await?;
             Ok::<_, Response>(hook::fit(&self.host, "the fallback", response))
         };
-        own_length(answer.await.unwrap_or_else(|response| response), is_head)
+        let response = answer.await.unwrap_or_else(|response| response);
+        let mut response = own_length(response, is_head);
+        if is_late {
+            // The place is for the next one.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    async fn read(
+        &self,
+        head: &Parts,
+        body: ArrivalBody,
+        limit: usize,
+        place: Option<&Arc<Place>>,
+    ) -> Result<body::Read, Response> {
+        let client = self.room_rate.client(head);
+        body::read(body, Reading { limit, memory: &self.memory, client, place }).await
+    }
+
+    /// Whether the client has a place for more than a question about the server, now that it is known
+    /// where it is.
+    fn has_place(&self, arrival: &Arrival) -> bool {
+        let Some(place) = &arrival.place else { return true };
+        let client = self.room_rate.client(&arrival.head);
+        !place.is_late() && client.is_none_or(|client| place.move_to(client).is_ok())
     }
 
     /// Counts a room that a client is about to bring into memory.
@@ -181,6 +219,13 @@ impl fmt::Debug for Front {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Front").field("host", &self.host).finish_non_exhaustive()
     }
+}
+
+/// There are as many clients as there may be, of all or at one address.
+fn crowded() -> Response {
+    let mut response = hang_up(StatusCode::SERVICE_UNAVAILABLE, "there are too many clients");
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    response
 }
 
 /// Lets the length of a body at hand be what it is, whatever a user's header says of it. The answer to

@@ -18,6 +18,7 @@ mod body;
 mod builder;
 mod clock;
 mod codec;
+mod crowd;
 mod error;
 mod front;
 #[cfg(any(fuzzing, test))]
@@ -27,6 +28,7 @@ mod handle;
 mod hook;
 mod host;
 mod listen;
+mod memory;
 #[cfg(feature = "metrics")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
 pub mod metrics;

@@ -119,8 +119,8 @@ impl Refusals {
         if let Some(others) = self.turn("crowded") {
             warn!(
                 others,
-                "refused a client: the process has all that it may have, see \
-                 Builder::max_connections and `ulimit -n`"
+                "refused a client: the process, or its address, has all clients that it may have, see \
+                 Builder::max_connections, max_connections_per_address and `ulimit -n`"
             );
         }
     }

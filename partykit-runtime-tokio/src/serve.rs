@@ -6,12 +6,9 @@ use std::{
     time::Duration,
 };
 
-use hyper::{server::conn::http1, service::service_fn};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::{Instant, timeout_at},
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::{debug, warn};
 
 use crate::{
@@ -68,28 +65,26 @@ async fn serve<I>(front: Arc<Front>, io: I, origin: Origin, _alive: Alive)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let io = match front.admission.admit(io) {
-        Ok(io) => io,
+    let (io, place) = match front.admission.admit(io, origin.peer.map(|peer| peer.ip())) {
+        Ok(admitted) => admitted,
         Err(io) => {
             front.refusals.crowded();
             return front.admission.refuse(io).await;
         }
     };
-    let deadline = Instant::now() + front.admission.patience();
-    let address = origin.peer.map(|peer| peer.ip());
-    let Ok(beginning) = timeout_at(deadline, front.admission.begin(address)).await else {
-        return debug!("a client's turn did not come in time");
-    };
-    let beginning = Mutex::new(Some(beginning));
+    let patience = front.admission.patience();
+    let (listening, evicted) = place.listen();
+    let listening = Mutex::new(Some(listening));
     let shutdown = front.shutdown.clone();
-    let service = service_fn(move |request| {
-        drop(beginning.lock().unwrap_or_else(PoisonError::into_inner).take());
+    let service = service_fn(move |mut request: http::Request<Incoming>| {
+        drop(listening.lock().unwrap_or_else(PoisonError::into_inner).take());
+        request.extensions_mut().insert(place.clone());
         let front = front.clone();
         async move { Ok::<_, Infallible>(front.answer(boxed(request), origin).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(deadline - Instant::now())
+        .header_read_timeout(patience)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(io), service)
@@ -98,6 +93,9 @@ where
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = evicted.wait() => {
+            return debug!("a client that had not said what it wants made space for another");
+        }
         () = shutdown.reached(Stage::Stopping) => {
             connection.as_mut().graceful_shutdown();
             connection.await

@@ -89,7 +89,7 @@ pub(crate) struct Tool {
 pub(crate) const TOOLS: &[Tool] = &[
     Tool {
         name: "bench",
-        about: "measures, and writes docs/benchmarks.md; --quick only tries, --check fails below the goals; --only workers",
+        about: "measures, and writes docs/benchmarks.md; --quick only tries, --check fails below the goals; --only workers or hostile",
         run: bench,
     },
     Tool {

@@ -4,6 +4,7 @@ mod churn;
 mod clear;
 pub(crate) mod commits;
 mod crowd;
+mod hostile;
 mod memory;
 mod rooms;
 mod storm;
@@ -62,6 +63,10 @@ pub(crate) struct Sizes {
     pub(crate) clear_rest: Duration,
     /// Rows that are pushed to a queue of ten, and popped.
     pub(crate) pops: u64,
+    /// Clients that a server has places for, all of which one address wants.
+    pub(crate) places: usize,
+    /// Clients that never say what they want.
+    pub(crate) half_handshakes: usize,
     /// How long an allocator may take at most to give memory back.
     pub(crate) rest: Duration,
 }
@@ -90,6 +95,8 @@ impl Sizes {
         cleared_rows: 1_000_000,
         clear_rest: Duration::from_secs(8),
         pops: 1_000_000,
+        places: 17_500,
+        half_handshakes: 2_400,
         rest: Duration::MAX,
     };
 
@@ -116,6 +123,8 @@ impl Sizes {
         cleared_rows: 20_000,
         clear_rest: Duration::from_secs(2),
         pops: 10_000,
+        places: 1_750,
+        half_handshakes: 1_900,
         rest: Duration::from_millis(100),
     };
 }
@@ -137,6 +146,7 @@ pub(crate) fn all(plan: &Plan) -> Result<bool> {
         ("clear", clear::take),
         ("rooms", rooms::take),
         ("workers", workers::take),
+        ("hostile", hostile::take),
     ] {
         if plan.takes(name) {
             eprintln!("measuring: {name}");

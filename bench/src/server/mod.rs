@@ -1,5 +1,6 @@
 //! The servers: each alone in its process, told what to do over standard input.
 
+mod hostile;
 mod partykit;
 mod raw;
 mod rooms;
@@ -12,7 +13,7 @@ use std::{
 
 use ::partykit::Result;
 
-pub(crate) use self::rooms::run as serve_rooms;
+pub(crate) use self::{hostile::run as serve_hostile, rooms::run as serve_rooms};
 
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

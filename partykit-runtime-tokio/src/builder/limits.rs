@@ -10,21 +10,46 @@ use super::Builder;
 use crate::{address_rate::AddressRate, socket::OutboundLimits};
 
 impl Builder {
-    /// How many clients the process has at a time, sockets and plain HTTP together. One more gets a 503
-    /// without being asked what it wants. Seven eighths of the descriptors that the process may have
-    /// (`ulimit -n`) unless said: the others are for storage, and for what else the program does.
+    /// How many clients the process has at a time, sockets and plain HTTP together. One more gets a 503,
+    /// unless its request is for no room: 64 places, or an eighth of these if that is less, are kept for
+    /// the [fallback](Builder::fallback), so that a health check is answered. Default: seven eighths of the
+    /// descriptors that the process may have (`ulimit -n`). The others are for storage, and for what else
+    /// the program does.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.admission.connections = connections;
         self
     }
 
-    /// How many clients may be read from whose first request has not arrived whole: of all, and at one
-    /// address, which is of IPv6 its first 64 bits. 1,024 and 64 unless said. The others wait for their
-    /// turn, in the order in which they came, and within the [time](Builder::handshake_timeout) that all
-    /// have.
+    /// How many of those one address may have, which is of IPv6 its first 64 bits. One more gets a 503,
+    /// as above. Default: three quarters of [`Builder::max_connections`].
+    ///
+    /// Behind a reverse proxy all clients have its address, unless the runtime knows
+    /// [where they are](Builder::client_address). Clients without an address, as those of a Unix socket,
+    /// have no such limit.
+    pub fn max_connections_per_address(mut self, connections: usize) -> Self {
+        self.admission.connections_per_address = Some(connections.max(1));
+        self
+    }
+
+    /// How many clients there may be whose request has not arrived whole: of all, and at one address. When
+    /// there is one more, the oldest of them is hung up on, of the address that has the most of them. When
+    /// there are as many clients as [there may be](Builder::max_connections), a new one takes the place of
+    /// such a client too. So nobody waits for those who never say what they want. Default: three quarters
+    /// of `max_connections`, all of which may be at one address.
+    ///
+    /// Each of them may have sent up to 16 KiB, the longest head of a request.
     pub fn max_handshakes(mut self, all: usize, per_address: usize) -> Self {
-        self.admission.beginnings = all.max(1);
-        self.admission.beginnings_per_address = per_address.max(1);
+        self.admission.beginnings = Some((all.max(1), per_address.max(1)));
+        self
+    }
+
+    /// How many bytes of memory the bodies of requests may take in the whole process, from their first byte
+    /// to the answer. When there is no more, the oldest body that has not arrived whole is given up, of the
+    /// address whose bodies have the most; its client gets a 503 with `Retry-After`. Default: 256 MiB.
+    ///
+    /// How long one body may be, says [`Options::max_request_body`](partykit_core::Options::max_request_body).
+    pub fn max_inbound_memory(mut self, bytes: usize) -> Self {
+        self.inbound = bytes;
         self
     }
 

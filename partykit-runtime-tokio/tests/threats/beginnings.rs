@@ -1,6 +1,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use futures_util::future::join_all;
+use partykit_core::Response;
 use partykit_runtime_tokio::Runtime;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -9,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    support::{eventually, header, parse, read_to_end, serve, within},
+    support::{Answer, eventually, header, parse, read_to_end, serve, within},
     witness::{Echo, Witness},
 };
 
@@ -40,8 +41,8 @@ async fn drip(mut stream: TcpStream) {
     }
 }
 
-/// 200 at one address, of whom 8 have their turn: all are hung up on, those who wait too, and others are
-/// let in meanwhile.
+/// 200 at one address, of whom 8 have a place at a time: all are hung up on, and others are let in
+/// meanwhile.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn threat_01_slowloris() {
@@ -59,39 +60,128 @@ async fn threat_01_slowloris() {
     };
     witness.during(within(async { tokio::join!(join_all(slow), good) })).await;
     witness.is_alone().await;
-    // Those of that address who know what they want are let in again.
-    let mut late = connect_from("127.0.0.2", site.addr).await;
-    late.write_all(b"GET /parties/echo/b HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n")
-        .await
-        .unwrap();
-    assert_eq!(parse(&read_to_end(&mut late).await).body(), "b");
 }
 
-/// Nobody's time is over here: others are let in although an address takes up all that it may.
+/// Half a request from each of so many clients at an address.
+#[cfg(target_os = "linux")]
+async fn half_requests(ip: &str, count: usize, to: SocketAddr) -> Vec<TcpStream> {
+    let mut slow = Vec::new();
+    for _ in 0..count {
+        let mut stream = connect_from(ip, to).await;
+        // Who came before may have been hung up on.
+        let _ = stream.write_all(b"GET /parties/echo/b HTTP/1.1\r\nx: ").await;
+        slow.push(stream);
+    }
+    slow
+}
+
+/// What one client at an address is answered.
+#[cfg(target_os = "linux")]
+async fn ask_from(ip: &str, to: SocketAddr, path: &str) -> Answer {
+    let mut stream = connect_from(ip, to).await;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    parse(&read_to_end(&mut stream).await)
+}
+
+/// Nobody's time is ever over here, and there are many more half handshakes than places: everybody else
+/// is let in at once, at their addresses too.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn threat_01_an_address_keeps_only_itself_waiting() {
+async fn threat_01_half_handshakes_make_nobody_wait() {
     let builder = Runtime::builder()
         .party::<Echo>("echo")
-        .max_handshakes(9, 8)
+        .max_connections(200)
         .handshake_timeout(Duration::from_secs(3600));
     let site = serve(builder).await;
     let mut witness = Witness::of(&site).await;
-    let slow = witness
-        .during(async {
-            let mut slow = Vec::new();
-            for _ in 0..100 {
-                let mut stream = connect_from("127.0.0.2", site.addr).await;
-                stream.write_all(b"GET /").await.unwrap();
-                slow.push(stream);
-            }
-            slow
-        })
-        .await;
-    for _ in 0..20 {
+    let attack = async {
+        let mut slow = half_requests("127.0.1.1", 200, site.addr).await;
+        for n in 2..=35 {
+            slow.extend(half_requests(&format!("127.0.1.{n}"), 10, site.addr).await);
+        }
+        slow
+    };
+    let slow = witness.during(attack).await;
+    for round in 0..20 {
         site.connect("/parties/echo/a").await.close().await;
+        for address in ["127.0.1.1", "127.0.1.7", "127.0.2.1"] {
+            let answer = ask_from(address, site.addr, "/parties/echo/b").await;
+            assert_eq!((answer.status().as_u16(), answer.body().as_str()), (200, "b"), "{round}");
+        }
     }
     drop(slow);
+    witness.is_alone().await;
+}
+
+/// A byte of a body takes a place as half a head does.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn threat_01_idle_bodies_make_nobody_wait() {
+    let site = serve(Runtime::builder().party::<Echo>("echo").max_connections(40)).await;
+    let mut witness = Witness::of(&site).await;
+    let attack = async {
+        let mut idle = Vec::new();
+        for _ in 0..120 {
+            let mut stream = connect_from("127.0.1.1", site.addr).await;
+            let head = "POST /parties/echo/b HTTP/1.1\r\nhost: h\r\ncontent-length: 1000\r\n\r\nx";
+            let _ = stream.write_all(head.as_bytes()).await;
+            idle.push(stream);
+        }
+        idle
+    };
+    let idle = witness.during(attack).await;
+    for address in ["127.0.1.1", "127.0.2.1"].repeat(10) {
+        assert_eq!(ask_from(address, site.addr, "/parties/echo/b").await.status(), 200);
+    }
+    drop(idle);
+    witness.is_alone().await;
+}
+
+/// One address never has all places: others come in, and when nobody does any more, the server still
+/// answers what is for no room.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn threat_15_one_address_cannot_have_all_places() {
+    let health = async |_| Response::new("well".into());
+    let builder = Runtime::builder().party::<Echo>("echo").fallback(health).max_connections(40);
+    let site = serve(builder).await;
+    let socket = async |ip: &str| {
+        let mut stream = connect_from(ip, site.addr).await;
+        let head = "GET /parties/echo/idle HTTP/1.1\r\nhost: h\r\nupgrade: websocket\r\n\
+            connection: upgrade\r\nsec-websocket-version: 13\r\n\
+            sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut status = [0; 12];
+        within(stream.read_exact(&mut status)).await.unwrap();
+        (stream, status == *b"HTTP/1.1 101")
+    };
+    let mut held = Vec::new();
+    let mut fill = async |ip: &str, count: usize| {
+        let mut opened = 0;
+        for _ in 0..count {
+            let (stream, open) = socket(ip).await;
+            if open {
+                held.push(stream);
+                opened += 1;
+            }
+        }
+        opened
+    };
+    assert_eq!(fill("127.0.1.1", 60).await, 30, "three quarters");
+    let mut witness = Witness::of(&site).await;
+    witness.echo_ten().await;
+    assert_eq!(ask_from("127.0.1.2", site.addr, "/parties/echo/b").await.body(), "b");
+    assert_eq!(fill("127.0.1.3", 20).await, 9, "all others");
+    for ip in ["127.0.1.1", "127.0.1.2", "127.0.1.3", "127.0.0.1"] {
+        let refused = ask_from(ip, site.addr, "/parties/echo/b").await;
+        assert_eq!((refused.status().as_u16(), header(&refused, "retry-after")), (503, Some("5")));
+        let answer = ask_from(ip, site.addr, "/health").await;
+        assert_eq!((answer.status().as_u16(), answer.body().as_str()), (200, "well"), "{ip}");
+    }
+    assert_eq!(site.ask("echo", "b").await, "b", "through the handle");
+    witness.echo_ten().await;
+    drop(held);
     witness.is_alone().await;
 }
 
@@ -100,9 +190,9 @@ async fn threat_01_a_client_too_many_is_told_so() {
     let site = serve(Runtime::builder().party::<Echo>("echo").max_connections(2)).await;
     let mut witness = Witness::of(&site).await;
     let other = site.connect("/parties/echo/a").await;
-    let refused = witness.during(site.raw(b"")).await;
-    let refused = parse(&refused);
+    let refused = witness.during(site.get("/parties/echo/a")).await;
     assert_eq!((refused.status().as_u16(), header(&refused, "retry-after")), (503, Some("5")));
+    assert_eq!(site.try_connect("/parties/echo/a", &[]).await.err().unwrap().status(), 503);
     other.close().await;
     witness.is_alone().await;
     within(async { while site.get("/parties/echo/a").await.status() == 503 {} }).await;

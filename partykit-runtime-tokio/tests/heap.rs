@@ -1,0 +1,173 @@
+//! What clients can fill takes no more memory than its limit says, counted at the allocator. In a binary of
+//! its own, and one after another: it is the whole process's memory that is counted.
+#![cfg(target_os = "linux")]
+
+#[allow(dead_code, reason = "shared with the tests of the runtime")]
+#[path = "runtime/support.rs"]
+mod support;
+#[allow(dead_code, reason = "shared with the tests of the runtime")]
+#[path = "runtime/transport.rs"]
+mod transport;
+
+use std::sync::Arc;
+
+use partykit_core::{Admit, Connection, Lobby, Message, Options, Request, Result, Room, Server};
+use partykit_runtime_tokio::Runtime;
+use peak_alloc::PeakAlloc;
+use tokio::{io::AsyncWriteExt, net::TcpStream, sync::Semaphore};
+
+use support::{Site, eventually, parse, read_to_end, serve};
+
+const TRANSPORT: transport::Transport = transport::Transport::Tcp;
+
+#[global_allocator]
+static HEAP: PeakAlloc = PeakAlloc;
+
+const MIB: usize = 1 << 20;
+
+/// Lets nobody in, and handles nothing before it may.
+struct Closed(Arc<Semaphore>);
+
+impl Server for Closed {
+    async fn on_before_request(request: Request, lobby: &Lobby) -> Result<Admit> {
+        match lobby.id() {
+            "forbidden" => Err("nobody".into()),
+            _ => Ok(request.into()),
+        }
+    }
+
+    async fn on_message(&mut self, _: &Room, _: &Connection, _: Message) -> Result {
+        self.0.acquire().await?.forget();
+        Ok(())
+    }
+}
+
+/// How much the heap grows at most while something is done, in bytes.
+async fn growth(work: impl Future<Output = ()>) -> usize {
+    let before = HEAP.current_usage();
+    HEAP.reset_peak_usage();
+    work.await;
+    HEAP.peak_usage().saturating_sub(before)
+}
+
+#[tokio::test]
+async fn what_clients_fill_stays_within_its_limits() {
+    let may = Arc::new(Semaphore::new(0));
+    let handled = may.clone();
+    let options = Options::new().mailbox(100_000, 4 * MIB);
+    let make = move |_: &_| Closed(handled.clone());
+    let builder =
+        Runtime::builder().party_with_options("main", options, make).max_inbound_memory(16 * MIB);
+    let site = serve(builder).await;
+    threat_02_a_body_in_small_chunks(&site).await;
+    threat_02_bodies_of_many_clients(&site).await;
+    threat_17_long_heads_that_wait(&site, &may).await;
+    threat_17_small_messages_that_wait(&site).await;
+}
+
+/// 100 kB of chunks of a byte each. (Kept as they came, they would take 4 MB.)
+async fn threat_02_a_body_in_small_chunks(site: &Site) {
+    let grown = growth(async {
+        let mut stream = chunked(site).await;
+        send_chunks(&mut stream, 1, 100_000).await;
+        stream.write_all(b"0\r\n\r\n").await.unwrap();
+        assert_eq!(parse(&read_to_end(&mut stream).await).status(), 500, "nobody is let in");
+    })
+    .await;
+    println!("a body of 100 kB in chunks of a byte: {} KiB", grown / 1024);
+    assert!(grown < MIB / 2, "{grown} bytes");
+}
+
+/// 20 clients with bodies of 2 MB each, where there is space for 8 of them.
+async fn threat_02_bodies_of_many_clients(site: &Site) {
+    let grown = growth(async {
+        let mut clients = Vec::new();
+        for _ in 0..20 {
+            let mut stream = chunked(site).await;
+            send_chunks(&mut stream, 1000, 1900).await;
+            clients.push(stream);
+        }
+        // The last one has its space.
+        let mut last = clients.pop().unwrap();
+        last.write_all(b"0\r\n\r\n").await.unwrap();
+        assert_eq!(parse(&read_to_end(&mut last).await).status(), 500);
+        // The first one had to go.
+        assert_eq!(parse(&read_to_end(&mut clients[0]).await).status(), 503);
+    })
+    .await;
+    println!("20 bodies of 2 MB where 16 MiB may be: {} KiB", grown / 1024);
+    assert!(grown < 24 * MIB, "{grown} bytes");
+}
+
+/// Messages of a byte from 40 clients, for a room that handles none of them.
+async fn threat_17_small_messages_that_wait(site: &Site) {
+    let mut clients = Vec::new();
+    for _ in 0..40 {
+        clients.push(site.connect("/parties/main/a").await.into_raw());
+    }
+    let message = [0x82, 0x81, 0, 0, 0, 0, b'x'];
+    let flood = message.repeat(4096);
+    let grown = growth(async {
+        for client in &mut clients {
+            // As much as fits: what the room does not take stays with the kernel.
+            while let Ok(Ok(())) =
+                tokio::time::timeout(std::time::Duration::from_millis(20), client.write_all(&flood))
+                    .await
+            {}
+        }
+        let stats = || site.handle.room_stats("main", "a").unwrap();
+        eventually(|| stats().mailbox_bytes > 3 * MIB).await;
+        assert!(stats().mailbox_bytes <= 4 * MIB);
+    })
+    .await;
+    println!("a mailbox of 4 MiB full of messages of a byte: {} KiB", grown / 1024);
+    // Each socket holds what it had read when the room took no more: 64 KiB.
+    assert!(grown < 6 * MIB + clients.len() * (80 << 10), "{grown} bytes");
+}
+
+/// Requests with heads of 14 KB for a room that handles none of them.
+async fn threat_17_long_heads_that_wait(site: &Site, may: &Semaphore) {
+    let mut blocker = site.connect("/parties/main/b").await;
+    blocker.send("wait").await;
+    eventually(|| site.handle.room_stats("main", "b").unwrap().mailbox == 0).await;
+    let head: String =
+        (0..90).map(|n| format!("x-header-{n:03}: {}\r\n", "v".repeat(140))).collect();
+    let request = format!("GET /parties/main/b HTTP/1.1\r\nhost: h\r\n{head}\r\n");
+    let mut clients = Vec::new();
+    let grown = growth(async {
+        for _ in 0..120 {
+            let mut stream = TcpStream::connect(site.addr).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            clients.push(stream);
+        }
+        let stats = || site.handle.room_stats("main", "b").unwrap();
+        eventually(|| stats().mailbox_bytes > 4 * MIB - 100_000).await;
+    })
+    .await;
+    let waiting = site.handle.room_stats("main", "b").unwrap().mailbox;
+    println!("a mailbox of 4 MiB with {waiting} requests of 14 KB: {} KiB", grown / 1024);
+    // A connection by itself takes up to 24 KiB, its read buffer of 16 KiB among them.
+    assert!(grown < 4 * MIB * 9 / 8 * 3 / 2 + clients.len() * (24 << 10), "{grown} bytes");
+    may.add_permits(1);
+    eventually(|| site.handle.room_stats("main", "b").unwrap().mailbox == 0).await;
+}
+
+async fn chunked(site: &Site) -> TcpStream {
+    let mut stream = TcpStream::connect(site.addr).await.unwrap();
+    let head = "POST /parties/main/forbidden HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\
+        transfer-encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+async fn send_chunks(stream: &mut TcpStream, size: usize, count: usize) {
+    const ONCE: usize = 100;
+    let chunk = [format!("{size:x}\r\n").as_bytes(), &b"x".repeat(size), b"\r\n"].concat();
+    let chunks = chunk.repeat(ONCE);
+    for _ in 0..count / ONCE {
+        // Who has to go is hung up on.
+        if stream.write_all(&chunks).await.is_err() {
+            return;
+        }
+    }
+}
