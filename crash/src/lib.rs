@@ -4,6 +4,7 @@
 
 mod copies;
 mod crowd;
+mod failing;
 mod history;
 mod model;
 mod options;
@@ -14,6 +15,7 @@ mod run;
 mod script;
 mod server;
 
+pub use failing::{Lives, lives, short_life};
 pub use history::Violation;
 pub use model::{Life, ModelPlan, ModelReport, live, model};
 pub use options::{Command, HELP, parse};

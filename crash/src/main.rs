@@ -1,14 +1,25 @@
 //! `cargo xtask crash` runs this.
 
-use std::{env, process::ExitCode};
+use std::{env, path::Path, process::ExitCode};
 
 use partykit::Result;
 use partykit_crash::{
-    Command, HELP, ModelPlan, Plan, live, model, parse, run, scribe, self_test, serve, shim,
+    Command, HELP, Lives, ModelPlan, Plan, live, lives, model, parse, run, scribe, self_test, serve, shim,
+    short_life,
 };
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    match arguments.first().map(String::as_str) {
+        Some("faults") => return code(judge_lives(&arguments[1..]).await),
+        Some("short-life") => {
+            let has = |flag: &str| arguments.iter().any(|it| it == flag);
+            let directory = arguments.get(1).map(Path::new).unwrap_or(Path::new("."));
+            return code(short_life(directory, has("--dies"), has("--forgets")).await);
+        }
+        _ => {}
+    }
     let command = match parse(env::args().skip(1)) {
         Ok(command) => command,
         Err(wrong) => {
@@ -24,6 +35,10 @@ async fn main() -> ExitCode {
         Command::Serve(storing) => serve(&storing).await,
         Command::Scribe(script) => scribe(&script).map_err(Into::into),
     };
+    code(done)
+}
+
+fn code(done: Result) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -62,6 +77,16 @@ fn judge_model(plan: &ModelPlan) -> Result {
         return Err("no life was killed, or every one: this says nothing".into());
     }
     Ok(())
+}
+
+async fn judge_lives(arguments: &[String]) -> Result {
+    let plan = Lives::parse(arguments)?;
+    let broken = lives(&plan).await?;
+    match (broken.is_empty(), plan.forgets) {
+        (true, false) | (false, true) => Ok(()),
+        (true, true) => Err("this had to be found, and was not".into()),
+        (false, false) => Err(format!("{} lives were broken", broken.len()).into()),
+    }
 }
 
 async fn controls(seed: u64) -> Result {

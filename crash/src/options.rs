@@ -35,6 +35,7 @@ partykit-crash model [--operations N] [--fault FAULT] [--seed N]
 partykit-crash serve DIRECTORY [--relaxed] [--fault FAULT]
 partykit-crash life DIRECTORY --operations N --seed N [--fault FAULT]
 partykit-crash scribe SCRIPT
+partykit-crash faults [--all | --sample N] [--kind KIND] [--forgets] [--seed N]
 
   --kills N       how often the server is killed; 15 unless said
   --power-loss    what was not synced is lost, too; the shim tests itself first
@@ -47,7 +48,9 @@ partykit-crash scribe SCRIPT
   --operations N  how many operations the model does; 30,000 unless said
   controls        what has to fail, and fails if it does not
   model           compares the store with a model, all the time; besides those inside of the store it
-                  finds the faults hiddenwake and forgottenpast";
+                  finds the faults hiddenwake and forgottenpast
+  faults          each operation on a file fails in turn, --all of them or a sample (120 unless said);
+                  --forgets: the store does not read back what a failed one has left, which has to be found";
 
 /// What a process is to do.
 #[derive(Debug)]

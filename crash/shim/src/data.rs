@@ -8,6 +8,7 @@ use std::{
 use libc::{iovec, off_t, size_t, ssize_t};
 
 use crate::{
+    fault::{self, Kind, Verdict, around},
     record::Record,
     watch::{refuse, status, watched},
 };
@@ -16,7 +17,13 @@ use crate::{
 pub unsafe extern "C" fn write(fd: c_int, data: *const c_void, count: size_t) -> ssize_t {
     // SAFETY: the caller's promises are passed on.
     unsafe {
-        at_the_cursor(fd, || libc::syscall(libc::SYS_write, fd, data, count), |n| bytes(data, n))
+        let verdict = fault::on(Kind::Write, fd);
+        let count = shortened(verdict, count);
+        let real = || {
+            let real = || libc::syscall(libc::SYS_write, fd, data, count);
+            at_the_cursor(fd, real, |n| bytes(data, n)) as i64
+        };
+        around(verdict, real) as ssize_t
     }
 }
 
@@ -24,11 +31,11 @@ pub unsafe extern "C" fn write(fd: c_int, data: *const c_void, count: size_t) ->
 pub unsafe extern "C" fn writev(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
     // SAFETY: the caller's promises are passed on.
     unsafe {
-        at_the_cursor(
-            fd,
-            || libc::syscall(libc::SYS_writev, fd, parts, count),
-            |n| gathered(parts, count, n),
-        )
+        let real = || {
+            let real = || libc::syscall(libc::SYS_writev, fd, parts, count);
+            at_the_cursor(fd, real, |n| gathered(parts, count, n)) as i64
+        };
+        around(fault::on(Kind::Write, fd), real) as ssize_t
     }
 }
 
@@ -41,12 +48,13 @@ pub unsafe extern "C" fn pwrite(
 ) -> ssize_t {
     // SAFETY: the caller's promises are passed on.
     unsafe {
-        at_an_offset(
-            fd,
-            offset,
-            || libc::syscall(libc::SYS_pwrite64, fd, data, count, offset),
-            |n| bytes(data, n),
-        )
+        let verdict = fault::on(Kind::Write, fd);
+        let count = shortened(verdict, count);
+        let real = || {
+            let real = || libc::syscall(libc::SYS_pwrite64, fd, data, count, offset);
+            at_an_offset(fd, offset, real, |n| bytes(data, n)) as i64
+        };
+        around(verdict, real) as ssize_t
     }
 }
 
@@ -93,6 +101,10 @@ pub unsafe extern "C" fn pwritev64(
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ftruncate(fd: c_int, length: off_t) -> c_int {
+    around(fault::on(Kind::Truncate, fd), || truncated(fd, length).into()) as c_int
+}
+
+fn truncated(fd: c_int, length: off_t) -> c_int {
     // SAFETY: numbers only.
     let real = || unsafe { libc::syscall(libc::SYS_ftruncate, fd, length) } as c_int;
     let Some((watch, node)) = watched(fd) else { return real() };
@@ -264,6 +276,10 @@ pub unsafe extern "C" fn mmap64(
 ) -> *mut c_void {
     // SAFETY: the same function.
     unsafe { mmap(address, length, protection, flags, fd, offset) }
+}
+
+fn shortened(verdict: Option<Verdict>, count: size_t) -> size_t {
+    if matches!(verdict, Some(Verdict::Short)) { count.div_ceil(2) } else { count }
 }
 
 /// A write where the descriptor stands, or at the end of the file: either way it ends where the

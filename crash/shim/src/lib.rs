@@ -13,6 +13,8 @@
 //! like end the process with a message. What gets past it (a system call without the C library) is
 //! found by comparing the directory with the log.
 //!
+//! It can also let calls fail: see `fault.rs`.
+//!
 //! The one crate of this repository with `unsafe` in it: the functions that it stands in for take raw
 //! pointers, and the callers' promises to those are all there is to rely on.
 
@@ -25,6 +27,10 @@ mod record;
 
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub mod data;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod fault;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+pub mod looks;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub mod names;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]

@@ -5,6 +5,7 @@ use std::ffi::{c_char, c_int, c_uint};
 use libc::mode_t;
 
 use crate::{
+    fault::{self, Kind, Verdict, around},
     record::Record,
     watch::{refuse, status, watch, watched},
 };
@@ -44,6 +45,26 @@ pub unsafe extern "C" fn openat(
     flags: c_int,
     mode: mode_t,
 ) -> c_int {
+    // SAFETY: the caller's promises are passed on; a descriptor that nobody gets is closed.
+    unsafe {
+        let is_new = flags & libc::O_CREAT != 0;
+        let kind = if is_new { Kind::Create } else { Kind::Open };
+        let verdict = fault::at(kind, directory, path);
+        let real = || {
+            let fd = opened(directory, path, flags, mode);
+            if fd >= 0 && matches!(verdict, Some(Verdict::FailsAfter(_))) {
+                libc::syscall(libc::SYS_close, fd);
+            }
+            fd.into()
+        };
+        around(verdict, real) as c_int
+    }
+}
+
+/// # Safety
+///
+/// As for `openat`.
+unsafe fn opened(directory: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
     // SAFETY: the caller's promises are passed on.
     let real = || unsafe { libc::syscall(libc::SYS_openat, directory, path, flags, mode) } as c_int;
     if flags & libc::O_TMPFILE == libc::O_TMPFILE {
@@ -94,6 +115,17 @@ pub unsafe extern "C" fn mkdir(path: *const c_char, mode: mode_t) -> c_int {
 pub unsafe extern "C" fn mkdirat(directory: c_int, path: *const c_char, mode: mode_t) -> c_int {
     // SAFETY: the caller's promises are passed on.
     unsafe {
+        around(fault::at(Kind::Mkdir, directory, path), || made(directory, path, mode).into())
+            as c_int
+    }
+}
+
+/// # Safety
+///
+/// As for `mkdirat`.
+unsafe fn made(directory: c_int, path: *const c_char, mode: mode_t) -> c_int {
+    // SAFETY: the caller's promises are passed on.
+    unsafe {
         let real = || libc::syscall(libc::SYS_mkdirat, directory, path, mode) as c_int;
         let Some(watch) = watch() else { return real() };
         let Some(place) = watch.place(directory, path) else { return real() };
@@ -140,6 +172,17 @@ pub unsafe extern "C" fn remove(path: *const c_char) -> c_int {
 pub unsafe extern "C" fn unlinkat(directory: c_int, path: *const c_char, flags: c_int) -> c_int {
     // SAFETY: the caller's promises are passed on.
     unsafe {
+        around(fault::at(Kind::Unlink, directory, path), || removed(directory, path, flags).into())
+            as c_int
+    }
+}
+
+/// # Safety
+///
+/// As for `unlinkat`.
+unsafe fn removed(directory: c_int, path: *const c_char, flags: c_int) -> c_int {
+    // SAFETY: the caller's promises are passed on.
+    unsafe {
         let real = || libc::syscall(libc::SYS_unlinkat, directory, path, flags) as c_int;
         let Some(watch) = watch() else { return real() };
         let Some(place) = watch.place(directory, path) else { return real() };
@@ -179,6 +222,24 @@ pub unsafe extern "C" fn renameat2(
 ) -> c_int {
     // SAFETY: the caller's promises are passed on.
     unsafe {
+        around(fault::at(Kind::Rename, to_directory, to), || {
+            renamed(from_directory, from, to_directory, to, flags).into()
+        }) as c_int
+    }
+}
+
+/// # Safety
+///
+/// As for `renameat2`.
+unsafe fn renamed(
+    from_directory: c_int,
+    from: *const c_char,
+    to_directory: c_int,
+    to: *const c_char,
+    flags: c_uint,
+) -> c_int {
+    // SAFETY: the caller's promises are passed on.
+    unsafe {
         let call = libc::SYS_renameat2;
         let real = || libc::syscall(call, from_directory, from, to_directory, to, flags) as c_int;
         let Some(watch) = watch() else { return real() };
@@ -208,6 +269,24 @@ pub unsafe extern "C" fn link(from: *const c_char, to: *const c_char) -> c_int {
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn linkat(
+    from_directory: c_int,
+    from: *const c_char,
+    to_directory: c_int,
+    to: *const c_char,
+    flags: c_int,
+) -> c_int {
+    // SAFETY: the caller's promises are passed on.
+    unsafe {
+        around(fault::at(Kind::Link, to_directory, to), || {
+            linked_to(from_directory, from, to_directory, to, flags).into()
+        }) as c_int
+    }
+}
+
+/// # Safety
+///
+/// As for `linkat`.
+unsafe fn linked_to(
     from_directory: c_int,
     from: *const c_char,
     to_directory: c_int,

@@ -9,19 +9,22 @@ use std::{
 };
 
 use crate::{
+    fault::{self, Kind, around},
     record::Record,
-    watch::{refuse, watched},
+    watch::{refuse, status, watched},
 };
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fsync(fd: c_int) -> c_int {
-    synced(fd, libc::SYS_fsync)
+    let is_directory = status(fd).is_some_and(|it| it.st_mode & libc::S_IFMT == libc::S_IFDIR);
+    let kind = if is_directory { Kind::Dirsync } else { Kind::Fsync };
+    around(fault::on(kind, fd), || synced(fd, libc::SYS_fsync).into()) as c_int
 }
 
 /// What it leaves out, times, is not looked at: here it is `fsync`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fdatasync(fd: c_int) -> c_int {
-    synced(fd, libc::SYS_fdatasync)
+    around(fault::on(Kind::Fdatasync, fd), || synced(fd, libc::SYS_fdatasync).into()) as c_int
 }
 
 #[unsafe(no_mangle)]

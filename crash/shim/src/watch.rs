@@ -16,11 +16,14 @@ use crate::record::{DIRECTORY, LOG, Record};
 
 /// The directory, and the log of what happens there.
 pub(crate) struct Watch {
-    root: Vec<u8>,
+    root: Root,
     log: c_int,
     tickets: AtomicU64,
     turn: Mutex<()>,
 }
+
+/// A directory by its path, and all below it.
+pub(crate) struct Root(Vec<u8>);
 
 /// A name in a watched directory.
 pub(crate) struct Place {
@@ -56,7 +59,7 @@ impl Watch {
         if log < 0 {
             refuse("a log that cannot be opened");
         }
-        let root = root.as_os_str().as_bytes().to_vec();
+        let root = Root::new(root.as_os_str().as_bytes().to_vec());
         Some(Self { root, log: log as c_int, tickets: AtomicU64::new(0), turn: Mutex::new(()) })
     }
 
@@ -66,6 +69,27 @@ impl Watch {
 
     pub(crate) fn ticket(&self) -> u64 {
         self.tickets.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// See [`Root::place`].
+    ///
+    /// # Safety
+    ///
+    /// `path` is null or a C string.
+    pub(crate) unsafe fn place(&self, directory: c_int, path: *const c_char) -> Option<Place> {
+        // SAFETY: by the contract of this function.
+        unsafe { self.root.place(directory, path) }
+    }
+
+    /// See [`Root::node`].
+    pub(crate) fn node(&self, fd: c_int) -> Option<u64> {
+        self.root.node(fd)
+    }
+}
+
+impl Root {
+    pub(crate) fn new(path: Vec<u8>) -> Self {
+        Self(path)
     }
 
     /// The name that `path`, seen from `directory`, stands for, if it lies in the watched directory.
@@ -112,7 +136,7 @@ impl Watch {
             libc::syscall(libc::SYS_readlinkat, libc::AT_FDCWD, link.as_ptr(), to, room)
         };
         let path = &path[..usize::try_from(length).ok()?];
-        let below = path.strip_prefix(self.root.as_slice())?;
+        let below = path.strip_prefix(self.0.as_slice())?;
         (below.is_empty() || below[0] == b'/').then_some(status.st_ino)
     }
 }

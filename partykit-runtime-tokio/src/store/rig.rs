@@ -9,7 +9,7 @@ use std::{
     io,
     path::Path,
     str::FromStr,
-    sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     thread,
     time::Duration,
 };
@@ -105,6 +105,7 @@ const LATE: u32 = 64;
 const NONE: u8 = u8::MAX;
 
 static PLANTED: AtomicU8 = AtomicU8::new(NONE);
+static FORGETS: AtomicBool = AtomicBool::new(false);
 static DIVISOR: AtomicU64 = AtomicU64::new(1);
 
 /// Plants a fault in all stores of this process.
@@ -117,6 +118,16 @@ pub fn plant(fault: Planted) {
 /// factor.
 pub fn shrink(divisor: u32) {
     DIVISOR.store(u64::from(divisor).max(1), Ordering::SeqCst);
+}
+
+/// Lets stores go on with what they believe after a failed operation, instead of reading what it has left.
+pub fn forget_what_failed() {
+    FORGETS.store(true, Ordering::SeqCst);
+}
+
+/// Whether what a failed operation has left is read.
+pub(super) fn is_to_reconcile() -> bool {
+    !FORGETS.load(Ordering::Relaxed)
 }
 
 fn has(fault: Planted) -> bool {

@@ -36,6 +36,10 @@ pub(super) fn before_flush(_: &Path, _: u64) -> io::Result<()> {
     Ok(())
 }
 
+pub(super) const fn is_to_reconcile() -> bool {
+    true
+}
+
 pub(super) const fn shows_wake_up() -> bool {
     true
 }
