@@ -121,7 +121,8 @@ impl Handle {
             (party.name().clone(), stats)
         });
         let (blocked_threads, blocks) = watch::blocked();
-        let mut stats = RuntimeStats { parties: parties.collect(), blocked_threads, blocks };
+        let store = self.host.store_stats();
+        let mut stats = RuntimeStats { parties: parties.collect(), store, blocked_threads, blocks };
         for cell in self.host.registry().all() {
             let Some(party) = stats.parties.get_mut(cell.address().party()) else { continue };
             let room = cell.stats();

@@ -14,7 +14,7 @@ use tokio::{runtime::Handle, time::Instant};
 use tracing::debug;
 
 use crate::{
-    DiskBackend,
+    DiskBackend, StoreStats,
     alarms::Alarms,
     party::Party,
     registry::Registry,
@@ -92,12 +92,17 @@ impl TokioHost {
         &self.vars
     }
 
-    /// Ends storage in good order.
+    /// How the store on disk is.
+    pub(crate) fn store_stats(&self) -> Option<StoreStats> {
+        self.store.as_ref().map(DiskBackend::stats)
+    }
+
     /// The store on disk, if it is ours.
     pub(crate) fn store(&self) -> Option<&DiskBackend> {
         self.store.as_ref()
     }
 
+    /// Ends storage in good order.
     pub(crate) async fn close_store(&self) {
         if let Some(store) = &self.store {
             store.close().await;

@@ -65,7 +65,7 @@ pub use stats::{PartyStats, RuntimeStats};
 #[cfg(feature = "planted-faults")]
 #[doc(hidden)]
 pub use store::rig;
-pub use store::{DiskBackend, Durability, StoreError, StoreOptions};
+pub use store::{DiskBackend, Durability, StoreError, StoreOptions, StoreStats};
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use tls::{TlsListener, TlsStream};

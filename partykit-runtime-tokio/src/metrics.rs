@@ -63,6 +63,9 @@ pub const HANDLER_FAILURES: &str = "partykit_handler_failures_total";
 pub const COMMIT: &str = "partykit_commit_seconds";
 /// Counter: commits that failed.
 pub const COMMIT_FAILURES: &str = "partykit_commit_failures_total";
+/// Counter: how often files of the store could not be merged because the disk had no space for it. Without
+/// labels.
+pub const MERGES_POSTPONED: &str = "partykit_merges_postponed_total";
 /// Counter: alarms that rang in vain for the last time.
 pub const ALARMS_GIVEN_UP: &str = "partykit_alarms_given_up_total";
 /// Counter: clients that were closed because they read too slowly.
@@ -84,6 +87,11 @@ const HANDLERS: [Handler; 8] = [
     Handler::OnStart,
     Handler::OnTask,
 ];
+
+/// The store had no space to merge its files.
+pub(crate) fn merge_postponed() {
+    counter!(MERGES_POSTPONED).increment(1);
+}
 
 /// Counts for one party.
 pub(crate) struct Meter {
@@ -222,6 +230,7 @@ pub(crate) fn describe() {
     describe_gauge!(ROOMS_AWAKE, Unit::Count, "Rooms with an instance");
     describe_histogram!(AWAKE, Unit::Seconds, "How long an instance was in memory");
     describe_histogram!(HANDLER, Unit::Seconds, "How long a handler took");
+    describe_counter!(MERGES_POSTPONED, Unit::Count, "Merges for which the disk had no space");
     describe_histogram!(COMMIT, Unit::Seconds, "How long the store took for a commit");
     for (name, unit, text) in [
         (WAKES, Unit::Count, "Instances that were made necessary, by cause"),

@@ -2,6 +2,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use partykit_core::{Account, RoomId};
 
+use crate::StoreStats;
+
 /// How a runtime is right now.
 ///
 /// ```no_run
@@ -21,6 +23,8 @@ pub struct RuntimeStats {
     pub blocked_threads: usize,
     /// How many times a thread was blocked, since the start of the process.
     pub blocks: u64,
+    /// The store on disk; `None` if rooms store elsewhere.
+    pub store: Option<StoreStats>,
 }
 
 /// How the rooms of a party are right now.

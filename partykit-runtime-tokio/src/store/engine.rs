@@ -235,7 +235,7 @@ fn recover(
     home.raise_newest(end.file);
     // All files: those that the tree has now, and one that was begun only, if there is one.
     log::remove(&home.log(), |_| true).map_err(Fault::io("cleaned up"))?;
-    let upkeep = Upkeep::start(tree.clone(), home.log(), home.place(), failed)?;
+    let upkeep = Upkeep::start(tree.clone(), home, failed)?;
     Ok((tree, upkeep, end.number))
 }
 

@@ -121,6 +121,8 @@ pub(super) enum Fault {
     Panic(String),
     InUse,
     Io(&'static str, io::Error),
+    /// Files could not be merged; nothing has changed.
+    NoSpace(io::Error),
     NewerFormat(u32),
     OlderFormat(u32),
 }
@@ -154,6 +156,7 @@ impl Fault {
             Self::Panic(what) => StoreError::Panicked { path, what },
             Self::InUse => StoreError::InUse { path },
             Self::Io(doing, source) => StoreError::Io { path, doing, source },
+            Self::NoSpace(source) => StoreError::Io { path, doing: "merged", source },
             Self::NewerFormat(found) => {
                 StoreError::NewerFormat { path, found, known: super::home::FORMAT }
             }
@@ -184,6 +187,7 @@ impl fmt::Display for Fault {
             Self::Panic(what) => write!(f, "its engine panicked: {what}"),
             Self::InUse => f.write_str("in use by another process"),
             Self::Io(doing, error) => write!(f, "it cannot be {doing}: {error}"),
+            Self::NoSpace(error) => write!(f, "its files cannot be merged: {error}"),
             Self::NewerFormat(found) => write!(f, "written by a later release, in format {found}"),
             Self::OlderFormat(found) => {
                 write!(f, "written by an earlier release, in format {found}")

@@ -19,6 +19,8 @@ pub(super) struct Faults(Arc<Counts>);
 struct Counts {
     syncs: AtomicU32,
     writes: AtomicU32,
+    directory_sync: AtomicU32,
+    panics: Mutex<Option<&'static str>>,
 }
 
 impl Faults {
@@ -36,6 +38,33 @@ impl Faults {
     /// The next so many writes fail, after half of what was to be written.
     pub(super) fn fail_writes(&self, count: u32) {
         self.0.writes.store(count, Ordering::SeqCst);
+    }
+
+    /// The next call of the engine at this place panics.
+    pub(super) fn panic_at(&self, place: &'static str) {
+        *self.0.panics.lock().unwrap() = Some(place);
+    }
+
+    /// Whether the panic is still to come.
+    pub(super) fn is_to_panic(&self) -> bool {
+        self.0.panics.lock().unwrap().is_some()
+    }
+
+    /// Panics here, if that is planned.
+    pub(super) fn trip(&self, place: &'static str) {
+        let taken = self.0.panics.lock().unwrap().take_if(|planned| *planned == place);
+        assert!(taken.is_none(), "a planned panic in {place}");
+    }
+
+    /// The n-th sync of the store's directory from now on fails, after it was done.
+    pub(super) fn fail_directory_sync(&self, n: u32) {
+        self.0.directory_sync.store(n, Ordering::SeqCst);
+    }
+
+    pub(super) fn after_directory_sync(&self) -> io::Result<()> {
+        let is_due = take(&self.0.directory_sync).is_some()
+            && self.0.directory_sync.load(Ordering::SeqCst) == 0;
+        if is_due { Err(io::Error::other("a planned failure to sync a directory")) } else { Ok(()) }
     }
 
     pub(super) fn before_sync(&self) -> io::Result<()> {

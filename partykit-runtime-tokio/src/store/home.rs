@@ -10,6 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{
     error::Fault,
     place::{Identity, Place},
+    postponed::Postponed,
     rig,
 };
 
@@ -36,6 +37,8 @@ const FIRST_WORDS: &str = "partykit store, format ";
 #[derive(Debug)]
 pub(super) struct Home {
     place: Arc<Place>,
+    /// Of the store that is open, and was before.
+    pub(super) postponed: Arc<Postponed>,
     facts: Facts,
     /// The file `store`, as it was when it was last read or written.
     seen: Identity,
@@ -79,7 +82,8 @@ impl Home {
             replace(&path, facts).map_err(Fault::io("created"))?;
         }
         let (facts, seen) = read(&path)?;
-        Ok(Self { place, facts, seen, is_unsure: false, acknowledged: facts.number })
+        let (postponed, acknowledged) = (Arc::default(), facts.number);
+        Ok(Self { place, postponed, facts, seen, is_unsure: false, acknowledged })
     }
 
     pub(super) fn facts(&self) -> Facts {
@@ -224,7 +228,10 @@ fn replace(home: &Path, facts: Facts) -> io::Result<()> {
     file.write_all(facts.print().as_bytes())?;
     file.sync_all()?;
     fs::rename(&new, home.join(STORE))?;
-    sync_dir(home)
+    sync_dir(home)?;
+    #[cfg(test)]
+    super::faults::Faults::of(&home.join(LOG)).after_directory_sync()?;
+    Ok(())
 }
 
 fn read(home: &Path) -> Result<(Facts, Identity), Fault> {

@@ -26,6 +26,7 @@ mod generations;
 mod guard;
 mod home;
 mod keys;
+mod leftovers;
 mod list;
 mod log;
 mod memory;
@@ -33,6 +34,7 @@ mod memory;
 mod model;
 mod options;
 mod place;
+mod postponed;
 mod queue;
 mod reading;
 mod record;
@@ -66,6 +68,7 @@ pub use copies::{
     Backup, BackupOptions, CopyError, Dump, Finding, Load, LoadOptions, Progress, Salvage,
     SalvageOptions, Selection, Stage, Verification, dump, load, load_into, salvage, verify,
 };
+pub use postponed::StoreStats;
 pub use {error::StoreError, options::StoreOptions};
 
 use self::{
@@ -196,6 +199,7 @@ impl DiskBackend {
             options,
             queue: queue::Queue::default(),
             claims: claims::Claims::default(),
+            postponed: Arc::default(),
             state: watch::Sender::new(State::Recovering),
         });
         let writer = Writer::open(shared.clone()).map_err(|fault| fault.at(&shared.path))?;
@@ -210,6 +214,11 @@ impl DiskBackend {
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.0.shared.path
+    }
+
+    /// How the store is right now.
+    pub fn stats(&self) -> StoreStats {
+        self.0.shared.postponed.stats()
     }
 
     /// Writes what waits, syncs it, and ends. Whatever is asked of the store then fails. Dropping the

@@ -260,3 +260,85 @@ async fn what_is_asked_of_a_closed_store_fails() {
         Err(StoreError::InUse { .. })
     ));
 }
+
+/// Whichever call of the engine panics, on whichever thread: what was acknowledged is there, nobody waits
+/// for ever, and the store goes on without a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_of_the_engine_reopens_the_store() {
+    let disk = Disk::new();
+    let store = disk.open();
+    let room = room("a");
+    let mut acknowledged = Vec::new();
+    for place in ["change", "in_memory", "seal", "flush", "show", "merge", "mark", "forget"] {
+        disk.faults().panic_at(place);
+        if place == "mark" {
+            // It is called when the store is opened.
+            disk.faults().fail_syncs(1);
+        }
+        let mut number = 0_u64;
+        while disk.faults().is_to_panic() {
+            number += 1;
+            assert!(number < 100_000, "{place} is never called");
+            let Ok(claim) = store.claim(&room).await else { continue };
+            let key = format!("{place} {}", number % 32);
+            let writes = [(Bytes::from(key.clone()), Some(Bytes::from(vec![1; 200_000])))].into();
+            let batch = Batch { writes, ..Batch::default() };
+            if store.commit(&room, claim.epoch, batch).await.is_ok() {
+                acknowledged.push(key);
+            }
+            if place == "forget" {
+                // Its time comes when nobody writes.
+                let rests = std::time::Instant::now();
+                while disk.faults().is_to_panic() && rests.elapsed() < super::upkeep::REST * 3 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        // It comes back by itself.
+        loop {
+            let Ok(claim) = store.claim(&room).await else { continue };
+            if store.commit(&room, claim.epoch, put("after", place)).await.is_ok() {
+                break;
+            }
+        }
+        let found = rows(&store, &room).await;
+        let has = |key: &str| found.iter().any(|(found, _)| found == key);
+        assert!(acknowledged.iter().all(|key| has(key)), "{place}");
+    }
+    store.close().await;
+    drop(store);
+    let found = rows(&disk.open(), &room).await;
+    assert!(found.contains(&row("after", "forget")));
+    assert!(acknowledged.iter().all(|key| found.iter().any(|(found, _)| found == key)));
+}
+
+/// The directory could not be synced after the file `store` was replaced, and then the process dies: once
+/// the store opened no more.
+#[tokio::test]
+async fn a_failed_sync_of_a_directory_and_a_restart_lose_nothing() {
+    for failing in 1..12 {
+        let disk = Disk::new();
+        let store = disk.open();
+        disk.faults().fail_directory_sync(failing);
+        let mut acknowledged = None;
+        for n in 0..30_u8 {
+            let Ok(claim) = store.claim(&room("a")).await else { continue };
+            let value = vec![n; 600_000];
+            if store.commit(&room("a"), claim.epoch, put("k", value)).await.is_ok() {
+                acknowledged = Some(n);
+            }
+        }
+        let copy = tempfile::tempdir().unwrap();
+        let done = std::process::Command::new("cp")
+            .arg("-a")
+            .arg(disk.path().join("."))
+            .arg(copy.path())
+            .status();
+        assert!(done.unwrap().success());
+        // As a process leaves it that is killed now.
+        let again = DiskBackend::open(copy.path(), Durability::Durable);
+        let again = again.unwrap_or_else(|error| panic!("sync {failing}: {error}"));
+        let found = rows(&again, &room("a")).await;
+        assert_eq!(found.first().map(|(_, value)| value[0]), acknowledged, "sync {failing}");
+    }
+}

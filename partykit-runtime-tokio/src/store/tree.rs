@@ -1,5 +1,7 @@
 use std::{
-    fmt, mem,
+    fmt,
+    io::ErrorKind,
+    mem,
     ops::Bound,
     path::Path,
     sync::{
@@ -21,7 +23,7 @@ use super::{
     gaps::Gaps,
     generations::{Collector, Generations},
     guard::{guarded, lock, quietly},
-    keys,
+    keys, leftovers,
     list::check_list_of_files,
     memory::{Memory, Row},
     options::StoreOptions,
@@ -58,11 +60,15 @@ const NOW: u64 = u64::MAX;
 /// * **Memory goes when its file is there**, in one step: no view lacks both. Memories become files in
 ///   the order in which they were put aside.
 pub(super) struct Tree {
+    #[cfg(test)]
+    faults: super::faults::Faults,
     files: AnyTree,
     /// The number of the next change. Held while changes are made, so that nobody sees a part of them.
     next: Mutex<u64>,
     /// Never held while anything waits.
     current: Mutex<Current>,
+    /// Held while a file is made of what is in memory, until the list of files has it.
+    flushing: Mutex<()>,
     /// Held by whoever shows newer files, so that nobody shows older ones after it.
     showing: Mutex<()>,
     /// What was shown. The threads that keep the files let go of it, as its files may have to be removed.
@@ -126,6 +132,9 @@ impl Tree {
             files,
             next: Mutex::new(next),
             current: Mutex::new(Current { view: Arc::default(), visible: next }),
+            #[cfg(test)]
+            faults: super::faults::Faults::of(&path.with_file_name("log")),
+            flushing: Mutex::default(),
             showing: Mutex::default(),
             past: Mutex::default(),
             gaps: Gaps::default(),
@@ -145,6 +154,8 @@ impl Tree {
 
     /// Makes changes, all at once for whoever looks.
     pub(super) fn change<'a>(&self, changes: impl Iterator<Item = Change<'a>>) {
+        #[cfg(test)]
+        self.faults.trip("change");
         let mut next = lock(&self.next);
         let memory = lock(&self.current).view.active.clone();
         for (key, value) in changes {
@@ -164,6 +175,8 @@ impl Tree {
 
     /// How much is in memory only, apart from what is on its way to a file.
     pub(super) fn in_memory(&self) -> u64 {
+        #[cfg(test)]
+        self.faults.trip("in_memory");
         lock(&self.current).view.active.size()
     }
 
@@ -179,6 +192,8 @@ impl Tree {
 
     /// How much of the log the tree has, in files and in memory.
     pub(super) fn mark(self: &Arc<Self>) -> Result<Mark, Fault> {
+        #[cfg(test)]
+        self.faults.trip("mark");
         let Some(value) = self.snapshot().get(keys::MARK)? else { return Ok(Mark::default()) };
         let (number, file) = value.split_first_chunk().unwrap_or((&[0; 8], &[]));
         let file = file.try_into().map_err(|_| {
@@ -189,6 +204,8 @@ impl Tree {
 
     /// Puts aside what is in memory, for [`Tree::flush`]: it is what the log has up to `mark`.
     pub(super) fn seal(&self, mark: Mark) {
+        #[cfg(test)]
+        self.faults.trip("seal");
         let value = [mark.number.to_le_bytes(), mark.file.to_le_bytes()].concat();
         self.change([(keys::MARK, Some(&value[..]))].into_iter());
         self.cleared.store(0, Ordering::Relaxed);
@@ -202,6 +219,8 @@ impl Tree {
 
     /// Writes what was put aside first to a file, durably. One thread does so.
     pub(super) fn flush(&self) -> Result<(), Fault> {
+        #[cfg(test)]
+        self.faults.trip("flush");
         let view = lock(&self.current).view.clone();
         let Some(memory) = view.sealed.last() else { return Ok(()) };
         let files = &view.files;
@@ -233,6 +252,7 @@ impl Tree {
                 Err(error) => Some(Err(error)),
             }
         });
+        let _flushing = lock(&self.flushing);
         guarded(|| {
             if let Some((tables, _)) = self.files.flush_to_tables(rows)? {
                 self.files.register_tables(&tables, None, None, &[], NOW)?;
@@ -245,6 +265,8 @@ impl Tree {
 
     /// Merges files, if there are too many. Says whether there were.
     pub(super) fn merge(&self) -> Result<bool, Fault> {
+        #[cfg(test)]
+        self.faults.trip("merge");
         self.merge_when(FRESH_FILES)
     }
 
@@ -253,7 +275,7 @@ impl Tree {
         let strategy = Leveled::default()
             .with_l0_threshold(fresh)
             .with_table_target_size(rig::size(MERGED_FILE));
-        guarded(|| self.files.compact(Arc::new(strategy), NOW))?;
+        self.merged(|| self.files.compact(Arc::new(strategy), NOW).map(drop))?;
         let has_changed = self.files.current_version().id() != before;
         if has_changed {
             self.show(None)?;
@@ -263,8 +285,27 @@ impl Tree {
 
     /// Writes all files as one run, without what is removed.
     pub(super) fn rewrite(&self) -> Result<(), Fault> {
-        quietly(|| guarded(|| self.files.major_compact(rig::size(MERGED_FILE), NOW)))?;
+        self.merged(|| self.files.major_compact(rig::size(MERGED_FILE), NOW).map(drop))?;
         self.show(None)
+    }
+
+    /// Makes larger files of some. If there is no space for them, that is [`Fault::NoSpace`], and the tree is
+    /// as it was.
+    fn merged(&self, merge: impl FnOnce() -> lsm_tree::Result<()>) -> Result<(), Fault> {
+        let path = &self.files.tree_config().path;
+        let before = leftovers::tables(path).map_err(Fault::io("read"))?;
+        let result = quietly(|| guarded(merge));
+        if let Err(Fault::Io(_, error)) = &result
+            && matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+        {
+            let _flushing = lock(&self.flushing);
+            if leftovers::remove(path, &before, &self.files).unwrap_or(false)
+                && let Err(Fault::Io(_, error)) = result
+            {
+                return Err(Fault::NoSpace(error));
+            }
+        }
+        result
     }
 
     /// Removes the files that have nothing but keys of a range.
@@ -292,6 +333,8 @@ impl Tree {
 
     /// Lets go of what was shown and nobody looks at any more. Says whether somebody still does.
     pub(super) fn forget(&self) -> bool {
+        #[cfg(test)]
+        self.faults.trip("forget");
         let mut past = lock(&self.past);
         let (seen, unseen) =
             mem::take(&mut *past).into_iter().partition(|view| Arc::strong_count(view) > 1);
@@ -304,6 +347,8 @@ impl Tree {
 
     /// Shows the newest files to all that look from now on, instead of the memory that they came from.
     fn show(&self, written: Option<&Arc<Memory>>) -> Result<(), Fault> {
+        #[cfg(test)]
+        self.faults.trip("show");
         let _showing = lock(&self.showing);
         let files = Arc::new(guarded(|| Ok(Files::of(&self.files)))?);
         self.collector.publish(files.clone());

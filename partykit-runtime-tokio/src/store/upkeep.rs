@@ -1,6 +1,6 @@
 use std::{
     fmt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -14,9 +14,11 @@ use super::{
     collect,
     error::Fault,
     guard::{caught, lock},
+    home::Home,
     log,
     options::StoreOptions,
     place::Place,
+    postponed::Postponed,
     replay::Mark,
     rig,
     tree::Tree,
@@ -38,6 +40,7 @@ pub(super) struct Upkeep {
     tree: Arc<Tree>,
     marks: Option<mpsc::Sender<Mark>>,
     threads: Vec<JoinHandle<()>>,
+    postponed: Arc<Postponed>,
     shared: Arc<Shared>,
 }
 
@@ -62,10 +65,10 @@ impl Upkeep {
     /// `failed` is called at most once, and nothing is done any more then.
     pub(super) fn start(
         tree: Arc<Tree>,
-        log: PathBuf,
-        place: Arc<Place>,
+        home: &Home,
         failed: impl Fn(Fault) + Send + 'static,
     ) -> Result<Self, Fault> {
+        let (log, place, postponed) = (home.log(), home.place(), home.postponed.clone());
         let (marks, todo) = mpsc::channel();
         let shared = Arc::<Shared>::default();
         lock(&shared.state).has_news = true;
@@ -84,15 +87,22 @@ impl Upkeep {
                 }
             }
         };
-        let mut upkeep =
-            Self { tree: tree.clone(), marks: Some(marks), threads: Vec::new(), shared };
+        let mut upkeep = Self {
+            tree: tree.clone(),
+            marks: Some(marks),
+            threads: Vec::new(),
+            postponed: postponed.clone(),
+            shared,
+        };
         let merged = place.clone();
         let (written, shared, ended) = (tree.clone(), upkeep.shared.clone(), end.clone());
         upkeep.spawn("partykit-files", move || {
             ended(caught(|| write(&written, &log, &place, &todo, &shared)));
         })?;
         let shared = upkeep.shared.clone();
-        upkeep.spawn("partykit-merge", move || end(caught(|| merge(&tree, &merged, &shared))))?;
+        upkeep.spawn("partykit-merge", move || {
+            end(caught(|| merge(&tree, &merged, &postponed, &shared)))
+        })?;
         Ok(upkeep)
     }
 
@@ -110,9 +120,11 @@ impl Upkeep {
     pub(super) fn catch_up(&self) {
         let state = lock(&self.shared.state);
         let is_behind = |state: &mut State| {
+            // Nobody waits for merging while there is no space for it.
+            let is_resting = self.postponed.is_waiting();
             let is_full = state.waiting >= StoreOptions::waiting();
             // If nothing is merged, there is nothing to wait for, however many files there are.
-            let is_behind = state.is_merging && self.tree.fresh_files() >= 2 * TOO_MANY;
+            let is_behind = state.is_merging && !is_resting && self.tree.fresh_files() >= 2 * TOO_MANY;
             (is_full || is_behind) && !state.has_failed
         };
         drop(self.shared.changed.wait_while(state, is_behind));
@@ -121,7 +133,7 @@ impl Upkeep {
     /// Lets merging gain on the commits if it is behind, little by little rather than all at once.
     pub(super) fn slow_down(&self) {
         let excess = self.tree.fresh_files().saturating_sub(TOO_MANY).min(TOO_MANY);
-        if excess > 0 {
+        if excess > 0 && !self.postponed.is_waiting() {
             thread::sleep(DELAY * excess as u32);
         }
     }
@@ -150,6 +162,14 @@ impl Drop for Upkeep {
 }
 
 impl Shared {
+    /// Waits, unless it ends.
+    fn rest(&self, time: Duration) {
+        self.changed.notify_all();
+        let state = lock(&self.state);
+        let goes_on = |_: &mut State| !self.is_ending();
+        drop(self.changed.wait_timeout_while(state, time, goes_on));
+    }
+
     fn is_ending(&self) -> bool {
         self.is_ending.load(Ordering::Acquire)
     }
@@ -181,7 +201,7 @@ fn write(
 }
 
 /// Merges files as they come. After a while without, it removes what is deleted but still takes space.
-fn merge(tree: &Tree, place: &Place, shared: &Shared) -> Result<(), Fault> {
+fn merge(tree: &Tree, place: &Place, postponed: &Postponed, shared: &Shared) -> Result<(), Fault> {
     let cleared = collect::find(&tree.files())?;
     lock(tree.to_collect()).rooms.extend(cleared);
     let mut is_tidy = false;
@@ -190,8 +210,17 @@ fn merge(tree: &Tree, place: &Place, shared: &Shared) -> Result<(), Fault> {
         lock(&shared.state).is_merging = true;
         while !shared.is_ending() {
             place.check()?;
-            if !tree.merge()? {
-                break;
+            match tree.merge() {
+                Ok(true) => postponed.end(),
+                Ok(false) => {
+                    postponed.end();
+                    break;
+                }
+                Err(Fault::NoSpace(error)) => {
+                    shared.rest(postponed.again(place.path(), &error));
+                    continue;
+                }
+                Err(fault) => return Err(fault),
             }
             shared.changed.notify_all();
         }
@@ -211,7 +240,15 @@ fn merge(tree: &Tree, place: &Place, shared: &Shared) -> Result<(), Fault> {
                 is_seen = tree.forget();
                 if !is_tidy {
                     place.check()?;
-                    collect::tidy(tree, &|| shared.is_ending())?;
+                    match collect::tidy(tree, &|| shared.is_ending()) {
+                        Ok(()) => postponed.end(),
+                        Err(Fault::NoSpace(error)) => {
+                            shared.rest(postponed.again(place.path(), &error));
+                            state = lock(&shared.state);
+                            continue;
+                        }
+                        Err(fault) => return Err(fault),
+                    }
                     is_tidy = true;
                     is_seen = tree.forget();
                 }

@@ -17,6 +17,7 @@ use super::{
     guard::caught,
     home::{Facts, Home},
     options::StoreOptions,
+    postponed::Postponed,
     queue::{Queue, Waiting, Work},
     tree::Tree,
     upkeep::REST,
@@ -38,6 +39,7 @@ pub(super) struct Shared {
     pub(super) path: PathBuf,
     pub(super) durability: Durability,
     pub(super) options: StoreOptions,
+    pub(super) postponed: Arc<Postponed>,
     pub(super) queue: Queue,
     pub(super) claims: Claims,
     pub(super) state: watch::Sender<State>,
@@ -95,7 +97,8 @@ enum Outcome {
 impl Writer {
     /// Opens what is there, or makes it.
     pub(super) fn open(shared: Arc<Shared>) -> Result<Self, Fault> {
-        let home = Home::open(&shared.path)?;
+        let mut home = Home::open(&shared.path)?;
+        home.postponed = shared.postponed.clone();
         let now = Instant::now();
         let mut writer =
             Self { shared, store: Store::Nothing, until: None, last_commit: now, look: now };

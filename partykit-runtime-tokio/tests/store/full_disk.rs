@@ -99,3 +99,66 @@ async fn a_full_disk_fails_commits_and_space_mends_it() {
         assert!(acknowledged.is_some());
     }
 }
+
+/// A disk with space for what is written, and none to merge it: reads and small commits go on, nothing is
+/// closed, and merging is tried again when there is space.
+#[tokio::test(flavor = "multi_thread")]
+async fn merging_that_does_not_fit_rests_and_rooms_go_on() {
+    let Some(disk) = SmallDisk::mount(64) else { return };
+    let store = DiskBackend::open(disk.path("data"), Durability::Durable).unwrap();
+    let rooms: Vec<_> = (0..8).map(|n| address(n.to_string())).collect();
+    let mut claims = Vec::new();
+    for room in &rooms {
+        claims.push(store.claim(room).await.unwrap());
+    }
+    // Rows that stay, in every file, so that merging them makes nothing smaller.
+    let mut written = 0_usize;
+    let mut is_filled = false;
+    while store.stats().merges_postponed == 0 {
+        let value: Vec<u8> = (0..300_000_u32).map(|n| (n.wrapping_mul(n) >> 7) as u8).collect();
+        let room = written % rooms.len();
+        let key = format!("{written:05}");
+        if written < 80 {
+            let batch = puts([(key, value)]);
+            store.commit(&rooms[room], claims[room].epoch, batch).await.unwrap();
+            written += 1;
+        } else if !is_filled {
+            disk.fill(9 << 20);
+            is_filled = true;
+        } else {
+            // While a merge takes the last space, a large commit may find none.
+            let batch = puts([("small", vec![1; 150_000])]);
+            if store.commit(&rooms[room], claims[room].epoch, batch).await.is_err() {
+                while store.wake_ups(None, 1).await.is_err() {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+    let mut refused = 0;
+    for n in 0..40 {
+        let batch = puts([("small", vec![n; 100])]);
+        if store.commit(&rooms[0], claims[0].epoch, batch).await.is_err() {
+            refused += 1;
+        } else {
+            let small = store.read(&rooms[0], &["small".into()]).await.unwrap();
+            assert_eq!(small[0].as_ref().unwrap()[0], n);
+        }
+    }
+    assert!(refused < 4, "{refused} of 40 small commits were refused");
+    let stats = store.stats();
+    assert!(stats.waits_for_space && stats.merges_postponed < 8, "{stats:?}");
+    disk.free();
+    while store.stats().waits_for_space {
+        tokio::task::yield_now().await;
+    }
+    for (n, room) in rooms.iter().enumerate() {
+        let found = rows(&store, room).await.unwrap();
+        assert_eq!(
+            found.iter().filter(|(key, _)| key.len() == 5 && key != "small").count(),
+            10,
+            "{n}"
+        );
+    }
+    store.close().await;
+}

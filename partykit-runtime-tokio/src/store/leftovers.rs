@@ -1,0 +1,30 @@
+use std::{collections::BTreeSet, fs, io, path::Path};
+
+use lsm_tree::{AbstractTree, AnyTree};
+
+/// The files of the tree, as the directory has them.
+pub(super) fn tables(path: &Path) -> io::Result<BTreeSet<u64>> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(path.join("tables"))? {
+        found.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u64>().ok()));
+    }
+    Ok(found)
+}
+
+/// Removes the files that a merge has left when it found no space: those that are not `before` and that the
+/// list of files does not have. `false` if the list on disk is not the one in memory: then they may be
+/// needed. Nobody makes files meanwhile.
+pub(super) fn remove(path: &Path, before: &BTreeSet<u64>, tree: &AnyTree) -> io::Result<bool> {
+    let version = tree.current_version();
+    let on_disk = fs::read(path.join("current"))?;
+    if on_disk.first_chunk().map(|id| u64::from_le_bytes(*id)) != Some(version.id()) {
+        return Ok(false);
+    }
+    let needed: BTreeSet<u64> = version.iter_tables().map(|table| table.id()).collect();
+    for table in tables(path)?.difference(before) {
+        if !needed.contains(table) {
+            fs::remove_file(path.join("tables").join(table.to_string()))?;
+        }
+    }
+    Ok(true)
+}
