@@ -4,8 +4,8 @@ use std::{env, path::Path, process::ExitCode};
 
 use partykit::Result;
 use partykit_crash::{
-    Command, HELP, Lives, ModelPlan, Plan, live, lives, model, parse, run, scribe, self_test, serve, shim,
-    short_life,
+    Command, HELP, Lives, ModelPlan, Plan, live, lives, model, parse, run, scribe, self_test,
+    serve, shim, short_life,
 };
 
 #[tokio::main]

@@ -256,7 +256,8 @@ fn herd(root: &Path) -> Outcome {
 
 /// What has to be found is tried too: a checker that finds nothing shows nothing.
 fn crash(root: &Path) -> Outcome {
-    for line in ["", "--power-loss", "controls", "model"] {
+    let failing = ["faults --sample 60", "faults --forgets --kind dirsync --sample 104"];
+    for line in ["", "--power-loss", "controls", "model"].into_iter().chain(failing) {
         let arguments: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
         crash_as_told(root, &arguments)?;
     }

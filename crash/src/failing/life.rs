@@ -24,8 +24,7 @@ const PATIENCE: Duration = Duration::from_millis(400);
 pub(super) fn step(number: usize) -> (RoomAddress, Batch) {
     let room = RoomAddress::new("main", RoomId::new(["a", "b", "c"][number % 3]).expect("a name"));
     let text = |text: String| Bytes::from(text);
-    let mut batch = Batch::default();
-    batch.clear = number % 13 == 7;
+    let mut batch = Batch { clear: number % 13 == 7, ..Batch::default() };
     batch.writes.insert("first".into(), Some(text(number.to_string())));
     batch.writes.insert("last".into(), Some(text(number.to_string())));
     let ballast = text(format!("ballast:{}", number % 4));

@@ -101,7 +101,7 @@ impl Upkeep {
         })?;
         let shared = upkeep.shared.clone();
         upkeep.spawn("partykit-merge", move || {
-            end(caught(|| merge(&tree, &merged, &postponed, &shared)))
+            end(caught(|| merge(&tree, &merged, &postponed, &shared)));
         })?;
         Ok(upkeep)
     }
