@@ -124,7 +124,8 @@ impl Upkeep {
             let is_resting = self.postponed.is_waiting();
             let is_full = state.waiting >= StoreOptions::waiting();
             // If nothing is merged, there is nothing to wait for, however many files there are.
-            let is_behind = state.is_merging && !is_resting && self.tree.fresh_files() >= 2 * TOO_MANY;
+            let is_behind =
+                state.is_merging && !is_resting && self.tree.fresh_files() >= 2 * TOO_MANY;
             (is_full || is_behind) && !state.has_failed
         };
         drop(self.shared.changed.wait_while(state, is_behind));
