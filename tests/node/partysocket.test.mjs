@@ -76,6 +76,17 @@ describe("messages", parallel, () => {
     assert.deepEqual(await client.hasHeard(4), ["greet 0", "greet 1", "greet 2", "then mine"]);
   });
 
+  it("arrive whole and once, however much one handler says", async (t) => {
+    const client = await open(t, probe, "history", PROBE);
+    for (const [frames, bytes] of [[2000, 1000], [20, 100_000], [8, 1_000_000]]) {
+      client.received.length = 0;
+      client.tell({ do: "frames", frames, bytes });
+      const heard = await client.hasHeard(frames);
+      assert.ok(heard.every((text, n) => text === String(n).padStart(bytes, "0")), `${frames} of ${bytes}`);
+    }
+    assert.deepEqual([client.opens, client.closes], [1, []]);
+  });
+
   it("sent before it is open wait, and keep their order", async (t) => {
     const client = dial(t, probe, "queued", PROBE);
     const sent = ["a", "b", "c"];

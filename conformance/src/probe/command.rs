@@ -42,6 +42,9 @@ pub enum Command {
     Frames {
         /// How many.
         frames: u32,
+        /// How many bytes each has at least: zeros stand before the number.
+        #[serde(default)]
+        bytes: usize,
     },
     /// Counts in the connection's state how often it has asked; `said` is the number.
     Count,

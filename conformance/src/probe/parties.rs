@@ -207,9 +207,9 @@ impl<const HIBERNATES: bool> Probe<HIBERNATES> {
                 broadcast.send();
                 return Ok(None);
             }
-            Command::Frames { frames } => {
+            Command::Frames { frames, bytes } => {
                 let sender = by_message(sender)?;
-                (0..frames).for_each(|n| sender.send(n.to_string()));
+                (0..frames).for_each(|n| sender.send(format!("{n:0>bytes$}")));
                 return Ok(None);
             }
             Command::Count => {

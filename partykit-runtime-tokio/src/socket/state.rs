@@ -306,8 +306,8 @@ impl State {
         let now = settings.sweeper.now();
         let is_over = |deadline: Second| deadline > 0 && deadline <= now;
         if is_over(self.deadline) {
-            // One that was told everything may still be about to read it.
-            if self.behind || !self.shut {
+            // The operating system has all that there is to say: the client may still read it.
+            if self.behind || self.queue.is_some() {
                 self.reset();
             }
             return self.lose("the client did not hang up in time");

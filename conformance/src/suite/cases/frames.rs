@@ -39,7 +39,7 @@ pub(super) async fn many_frames_keep_their_order(target: &Target) {
     for mode in Mode::BOTH {
         let room = target.room(mode, "order");
         let mut client = room.connect("ada").await;
-        client.tell(Command::Frames { frames: 1000 }).await;
+        client.tell(Command::Frames { frames: 1000, bytes: 0 }).await;
         for n in 0..1000 {
             assert_eq!(client.next_text().await, n.to_string());
         }
@@ -50,6 +50,41 @@ pub(super) async fn many_frames_keep_their_order(target: &Target) {
             assert_eq!(client.next_text().await, n.to_string());
         }
         client.has_seen_all().await;
+    }
+}
+
+/// A client that reads gets all that one handler says to it, once and in order.
+pub(super) async fn a_burst_arrives_whole(target: &Target) {
+    for mode in Mode::BOTH {
+        let room = target.room(mode, "burst");
+        let mut client = room.connect("ada").await;
+        for (frames, bytes) in [(2000, 1000), (20, 100_000), (8, 1_000_000)] {
+            client.tell(Command::Frames { frames, bytes }).await;
+            for n in 0..frames {
+                assert!(
+                    client.next_text().await == format!("{n:0>bytes$}"),
+                    "{n} of {bytes} bytes"
+                );
+            }
+        }
+        client.has_seen_all().await;
+    }
+}
+
+/// The same with as little in each frame as there can be, and to several clients.
+pub(super) async fn small_frames_arrive_whole(target: &Target) {
+    for mode in Mode::BOTH {
+        let room = target.room(mode, "small-frames");
+        let mut ada = room.connect("ada").await;
+        let mut bob = room.connect("bob").await;
+        ada.tell(Command::Frames { frames: 10_000, bytes: 0 }).await;
+        bob.tell(Command::Frames { frames: 10_000, bytes: 0 }).await;
+        for client in [&mut bob, &mut ada] {
+            for n in 0..10_000 {
+                assert_eq!(client.next_text().await, n.to_string());
+            }
+            client.has_seen_all().await;
+        }
     }
 }
 

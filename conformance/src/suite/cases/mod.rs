@@ -42,9 +42,10 @@ macro_rules! for_each_case {
                 a_foreign_page_is_refused, a_page_of_this_host_is_let_in, preflight_is_answered,
             }
             frames {
-                auto_response_passes_the_room_by, many_frames_keep_their_order,
-                one_handler_after_another, order_survives_sleep, pings_are_answered,
-                text_stays_text_and_binary_binary, up_to_1_mib,
+                a_burst_arrives_whole, auto_response_passes_the_room_by,
+                many_frames_keep_their_order, one_handler_after_another, order_survives_sleep,
+                pings_are_answered, small_frames_arrive_whole, text_stays_text_and_binary_binary,
+                up_to_1_mib,
             }
             rooms {
                 a_broadcast_can_leave_out, connections_come_in_order, one_id_twice,
