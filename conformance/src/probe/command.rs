@@ -258,3 +258,11 @@ pub enum Call {
     /// They are forgotten.
     Delete,
 }
+
+impl Command {
+    /// The text of one of [`Command::Frames`].
+    pub fn frame(number: u32, bytes: usize) -> String {
+        let number = number.to_string();
+        "0".repeat(bytes.saturating_sub(number.len())) + &number
+    }
+}

@@ -209,7 +209,7 @@ impl<const HIBERNATES: bool> Probe<HIBERNATES> {
             }
             Command::Frames { frames, bytes } => {
                 let sender = by_message(sender)?;
-                (0..frames).for_each(|n| sender.send(format!("{n:0>bytes$}")));
+                (0..frames).for_each(|n| sender.send(Command::frame(n, bytes)));
                 return Ok(None);
             }
             Command::Count => {

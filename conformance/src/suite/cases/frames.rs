@@ -62,7 +62,7 @@ pub(super) async fn a_burst_arrives_whole(target: &Target) {
             client.tell(Command::Frames { frames, bytes }).await;
             for n in 0..frames {
                 assert!(
-                    client.next_text().await == format!("{n:0>bytes$}"),
+                    client.next_text().await == Command::frame(n, bytes),
                     "{n} of {bytes} bytes"
                 );
             }
