@@ -144,9 +144,10 @@ impl Backend for Faulty {
             }
             Fault::StaleCopy | Fault::Planted(_) => self.inner.commit(room, epoch, batch).await,
             Fault::EarlyRemoval => {
-                // That it rings is stored without a new time to wake the room at.
+                // That it rings is stored by itself; handlers that set one write more.
+                let is_alone = batch.writes.len() == 1;
                 let row = batch.writes.get_mut(ALARM).filter(|row| row.is_some());
-                let Some(row) = row.filter(|_| batch.wake_up.is_none()) else {
+                let Some(row) = row.filter(|_| is_alone) else {
                     return self.inner.commit(room, epoch, batch).await;
                 };
                 *row = None;
