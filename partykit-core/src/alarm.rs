@@ -1,9 +1,17 @@
+//! The alarm of a room: what handlers are told of it, what operators can do with it, and its row.
+
+mod desk;
+mod row;
+
 use std::time::Duration;
 
-use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use tracing::error;
 
-use crate::{BackendError, Room, StorageError, Timestamp, limits};
+use crate::{BackendError, Room, StorageError, Timestamp, cell::RoomCell, machine::Beginning};
+
+pub(crate) use desk::{AlarmOrder, carry_out};
+pub use desk::{AlarmState, read_alarm};
+pub(crate) use row::{AlarmRow, spread};
 
 /// An alarm that rings: what [`Server::on_alarm`](crate::Server::on_alarm) is told.
 ///
@@ -33,65 +41,11 @@ use crate::{BackendError, Room, StorageError, Timestamp, limits};
 pub struct Alarm {
     /// When it was to ring.
     pub scheduled: Timestamp,
-    /// How often it has rung before in vain: the handler failed, or the process ended in it.
+    /// How often its handler has failed: 0 the first time, 6 at most. After the seventh failure the
+    /// alarm is given up.
     pub retries: u32,
-}
-
-/// What is stored of an alarm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct AlarmRow {
-    /// When it was to ring, in milliseconds.
-    scheduled: u64,
-    /// When it rings next: later than that while it is retried.
-    rings: u64,
-    /// How often it has rung.
-    rung: u32,
-}
-
-impl AlarmRow {
-    /// Where it is stored: the key of a framework's row.
-    pub(crate) const KEY: Bytes = Bytes::from_static(b"\x00alarm");
-
-    pub(crate) fn new(at: Timestamp) -> Self {
-        Self { scheduled: at.as_millis(), rings: at.as_millis(), rung: 0 }
-    }
-
-    pub(crate) fn rings(&self) -> Timestamp {
-        Timestamp::from_millis(self.rings)
-    }
-
-    pub(crate) fn alarm(&self) -> Alarm {
-        Alarm { scheduled: Timestamp::from_millis(self.scheduled), retries: self.rung }
-    }
-
-    /// Whether it has rung in vain too often.
-    pub(crate) fn is_spent(&self) -> bool {
-        self.rung > limits::ALARM_RETRIES
-    }
-
-    /// The same alarm, having rung once more.
-    pub(crate) fn counted(&self) -> Self {
-        Self { rung: self.rung.saturating_add(1), ..*self }
-    }
-
-    /// The same alarm after its handler failed at `now`; `None` when it has been retried enough.
-    pub(crate) fn retried(&self, now: Timestamp) -> Option<Self> {
-        let backoff = 1_u32
-            .checked_shl(self.rung)
-            .map_or(Duration::MAX, |times| limits::ALARM_BACKOFF_FIRST.saturating_mul(times));
-        let next = Self { rings: (now + backoff).as_millis(), ..self.counted() };
-        (!next.is_spent()).then_some(next)
-    }
-
-    pub(crate) fn encode(&self) -> Bytes {
-        // Three numbers have no form that postcard refuses.
-        postcard::to_extend(self, Vec::new()).unwrap_or_default().into()
-    }
-
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, BackendError> {
-        let read = postcard::from_bytes(bytes);
-        read.map_err(|error| BackendError::Failed(format!("the alarm's row: {error}").into()))
-    }
+    /// How often the process has ended while its handler ran. This has no limit, and uses up no retry.
+    pub deaths: u32,
 }
 
 /// What a row of the framework holds, as JSON for people to read; `None` if the row is a user's, or has no
@@ -104,37 +58,65 @@ pub fn describe_row(key: &[u8], value: &[u8]) -> Option<String> {
     serde_json::to_string(&serde_json::json!({ "alarm": row })).ok()
 }
 
-/// The room's alarm, if it is due; then it rings: the handler is to be run.
+/// The room's alarm, if it is due. It is stored by then that its handler begins.
 pub(crate) async fn ring(room: &Room) -> Result<Option<Alarm>, StorageError> {
-    let Some(row) = room.storage().alarm_row().await? else { return Ok(None) };
+    if !begin(room).await? {
+        return Ok(None);
+    }
     let wall = room.now();
-    Ok(room.cell().report(|machine, now| machine.ring(now, wall, row)))
+    Ok(room.cell().report(|machine, now| machine.ring(now, wall)))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Stores that the room's alarm begins to ring, and when it rings again if the process ends meanwhile.
+/// `false` when there is nothing to ring now.
+///
+/// It waits until that is stored: a process that dies of the handler, or of the room's start, comes
+/// back to the alarm later, and not at once.
+pub(crate) async fn begin(room: &Room) -> Result<bool, StorageError> {
+    let cell = room.cell();
+    let Some(row) = stored(room).await? else {
+        cell.machine(|machine| machine.no_alarm());
+        return Ok(false);
+    };
+    let (wall, started) = (room.now(), cell.host().started());
+    let spread = spread(cell.address());
+    let beginning = cell
+        .report(|machine, now| machine.begin_alarm(now.saturating_sub(started), wall, row, spread));
+    let Some(Beginning { rings, number, died }) = beginning else { return Ok(false) };
+    if let Some((deaths, next)) = died {
+        say_died(cell, deaths, rings, next.since(wall));
+    }
+    crate::storage::durable(room, number).await;
+    Ok(rings)
+}
 
-    #[test]
-    fn is_retried_six_times_from_two_seconds_doubling() {
-        let now = Timestamp::from_millis(1_000);
-        let mut row = AlarmRow::new(Timestamp::from_millis(500));
-        let mut waits = Vec::new();
-        while let Some(next) = row.retried(now) {
-            assert_eq!(next.alarm().scheduled, Timestamp::from_millis(500));
-            waits.push(next.rings().since(now).as_secs());
-            row = next;
+/// The row as it is stored, or as the writes that are on their way make it.
+async fn stored(room: &Room) -> Result<Option<AlarmRow>, BackendError> {
+    let cell = room.cell();
+    let row = match cell.machine(|machine| machine.lookup(&AlarmRow::KEY)) {
+        Some(pending) => pending,
+        None => {
+            let found = cell.host().backend().read(cell.address(), &[AlarmRow::KEY]).await?;
+            found.into_iter().next().flatten()
         }
-        assert_eq!(waits, [2, 4, 8, 16, 32, 64]);
-        assert_eq!(row.alarm().retries, 6);
-        assert!(!row.is_spent() && row.counted().is_spent());
-    }
+    };
+    row.map(|row| AlarmRow::decode(&row)).transpose()
+}
 
-    #[test]
-    fn a_row_survives_its_encoding_and_another_is_refused() {
-        let row = AlarmRow { scheduled: 1, rings: u64::MAX, rung: u32::MAX };
-        assert_eq!(AlarmRow::decode(&row.encode()).unwrap(), row);
-        assert!(AlarmRow::decode(b"").unwrap_err().to_string().contains("the alarm's row"));
-        assert_eq!(row.retried(Timestamp::default()), None);
-    }
+/// The span of the room is not there in a log of errors alone: the line names the room itself.
+fn say_died(cell: &RoomCell, deaths: u32, rings: bool, next: Duration) {
+    let (party, room) = (cell.address().party(), cell.address().room().as_str());
+    cell.observe(crate::fact::Fact::AlarmDied { deaths });
+    let when = match rings {
+        true => format!("It rings now; if the process ends again, it rings {next:.0?} later"),
+        false => format!("It rings in {next:.0?}"),
+    };
+    error!(
+        party,
+        room,
+        deaths,
+        "the process ended while the alarm of this room rang, {deaths} times by now. {when}. If the \
+         alarm is the cause, park it: Handle::park_alarm, or the environment variable \
+         PARTYKIT_PARK_ALARMS={party}/{room} at the next start"
+    );
 }

@@ -1,3 +1,4 @@
+mod alarm;
 mod drain;
 mod flush;
 mod resume;
@@ -205,23 +206,6 @@ impl RoomCell {
         }
     }
 
-    /// The room's alarm may be due: if it is, it rings. Always enters the mailbox. The future waits until
-    /// that is over and durable.
-    ///
-    /// # Errors
-    ///
-    /// When the room could not be asked, or what became of it could not be stored: try again later, and
-    /// do not give up. That the handler failed is no error: [`Backend::wake_ups`](crate::Backend) says
-    /// by then when it rings next, if it does.
-    pub fn alarm(self: &Arc<Self>) -> impl Future<Output = Result<(), Refusal>> + Send + use<> {
-        let (reply, answer) = oneshot::channel();
-        let pushed = self.push(Event::Alarm { reply });
-        async move {
-            pushed?;
-            answer.await.unwrap_or(Err(Refusal::ShuttingDown)).map(drop)
-        }
-    }
-
     /// A request that wants no answer.
     ///
     /// # Errors
@@ -319,7 +303,7 @@ impl RoomCell {
 
     pub(crate) fn pending_state(&self, connection: &Connection) -> Option<Option<Bytes>> {
         scope::current(self)?;
-        self.lock().machine.pending_state(connection)
+        self.machine(|machine| machine.pending_state(connection))
     }
 
     /// Checks and sets the tags of a connection, and lists it.
@@ -354,14 +338,17 @@ impl RoomCell {
     ) -> R {
         match turn {
             // The driver is polling the handler at this moment and looks afterwards.
-            Some(_) => act(&mut self.lock().machine),
+            Some(_) => self.machine(act),
             None => self.enter(|state, _| act(&mut state.machine)),
         }
     }
 
     /// The same from within a handler.
     pub(crate) fn machine<R>(&self, act: impl FnOnce(&mut Machine) -> R) -> R {
-        act(&mut self.lock().machine)
+        let transaction = scope::transaction(self);
+        let mut state = self.lock();
+        state.machine.act_in(transaction);
+        act(&mut state.machine)
     }
 
     /// The same from anywhere, with the time.
@@ -374,8 +361,9 @@ impl RoomCell {
 
     /// The same from the driver, which looks by itself what is to be done then.
     pub(crate) fn report<R>(&self, report: impl FnOnce(&mut Machine, Duration) -> R) -> R {
-        let now = self.host.elapsed();
+        let (now, transaction) = (self.host.elapsed(), scope::transaction(self));
         let mut state = self.lock();
+        state.machine.act_in(transaction);
         let result = report(&mut state.machine, now);
         let wakers = state.wakers();
         drop(state);

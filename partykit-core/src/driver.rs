@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use tracing::{Instrument, debug, error, warn};
 
 use crate::{
-    Connection, ErrorId, Room, RoomId, Server,
+    Connection, ErrorId, Room, RoomId, Server, StorageError,
     cell::RoomCell,
     error::{Failure, panic_message},
     fact::Fact,
@@ -21,7 +21,7 @@ use crate::{
     machine::{Answer, CancelReason, Failed, Job, Machine},
     pump::{Pump, Step},
     scope,
-    turn::turn,
+    turn::{errand, turn},
 };
 
 /// PartySocket gives a connect up after this time.
@@ -178,6 +178,10 @@ async fn run_turn<S: Server>(
             let (bytes, limit) = overflow.unwrap_or_default();
             Failure::SaidTooMuch { bytes, limit }
         }
+        (Ok(Ok(Answer::NotNow)), Ok(())) => return Ok(Answer::NotNow),
+        (Ok(Ok(_)), Ok(())) if cell.machine(|machine| machine.is_misused()) => {
+            Failure::Error(StorageError::TransactionEnded.into())
+        }
         (Ok(Ok(answer)), Ok(())) => {
             let took = handled(false);
             let now = begun + took;
@@ -222,6 +226,9 @@ async fn perform<S: Server>(
         // The time that it waits counts as the handler's.
         if let Some(relief) = room.cell().host().relief() {
             relief.await;
+        }
+        if matches!(job, Job::Start) && !errand(room).await? {
+            return Ok(Answer::NotNow);
         }
         let server = instance.get_or_insert_with(|| make(room.room_id()));
         turn(server, room, job).await

@@ -31,6 +31,11 @@ use crate::{Handler, Refusal, WakeCause};
 pub enum Fact {
     /// An alarm rang in vain for the last time: its handler failed too often.
     AlarmGivenUp,
+    /// The process had ended while an alarm rang, and an attempt to ring it has found that.
+    AlarmDied {
+        /// How often by now.
+        deaths: u32,
+    },
     /// A broadcast left, to so many connections.
     Broadcast {
         /// Its receivers.

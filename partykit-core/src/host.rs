@@ -33,6 +33,12 @@ pub trait Host: Send + Sync + 'static {
     /// A monotonic clock: the time since an origin of the runtime's choosing.
     fn elapsed(&self) -> Duration;
 
+    /// What [`Host::elapsed`] showed when this process began to run rooms: an alarm in which an earlier
+    /// process has ended is left alone for a while after that. The origin of the clock unless implemented.
+    fn started(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// The wall clock.
     fn now(&self) -> Timestamp;
 

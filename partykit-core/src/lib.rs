@@ -101,7 +101,7 @@ pub use time::Timestamp;
 /// [`Socket`](runtime::Socket)s, keeps a [`RoomCell`](runtime::RoomCell) for each room, tells it what
 /// happens, and runs [`drive`](runtime::drive) when asked to.
 pub mod runtime {
-    pub use crate::alarm::describe_row;
+    pub use crate::alarm::{AlarmState, describe_row, read_alarm};
     pub use crate::answer::{INTERNAL_HEADERS, answer, failure, fit, strip_internal};
     pub use crate::attachment::{Attachment, AttachmentError};
     pub use crate::calls::Chain;

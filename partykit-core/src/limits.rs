@@ -32,6 +32,11 @@ pub(crate) const BATCH: usize = 32 << 20;
 pub(crate) const ALARM_RETRIES: u32 = 6;
 /// How long after the first failure; after each further one it is twice as long.
 pub(crate) const ALARM_BACKOFF_FIRST: Duration = Duration::from_secs(2);
+/// How long an alarm is left alone that the process has ended in; after each further time it is twice as
+/// long, and up to half as long again, so that alarms which died together do not ring together.
+pub(crate) const ALARM_DEATH_FIRST: Duration = Duration::from_secs(2);
+/// The longest such pause, but for that half.
+pub(crate) const ALARM_DEATH: Duration = Duration::from_secs(5 * 60);
 /// The latest moment for an alarm, in milliseconds since the Unix epoch: JavaScript's last one.
 pub(crate) const ALARM: u64 = 8_640_000_000_000_000;
 /// Failed starts in a row before events are refused for a while.

@@ -1,7 +1,27 @@
 use crate::{
     Connection, Result, Room, Server, alarm,
-    machine::{Answer, Job},
+    machine::{Answer, Errand, Job},
 };
+
+/// What has to be done before a room starts for it. `false` when it need not start any more.
+///
+/// An alarm's attempt is stored here, so that a start which kills the process counts for it too, and
+/// what an operator wants done with an alarm is done without starting the room.
+pub(crate) async fn errand(room: &Room) -> Result<bool> {
+    match room.cell().machine(|machine| machine.errand()) {
+        None => return Ok(true),
+        Some(Errand::Order(order)) => {
+            alarm::carry_out(room, order).await?;
+            return Ok(false);
+        }
+        Some(Errand::Alarm) => {}
+    }
+    let rings = alarm::begin(room).await?;
+    if rings {
+        room.cell().machine(|machine| machine.errand_done());
+    }
+    Ok(rings)
+}
 
 /// Runs the handler of `job`. Shared by all runtimes, as is everything else that says what a handler
 /// is given.
@@ -20,6 +40,7 @@ pub(crate) async fn turn<S: Server>(server: &mut S, room: &Room, job: Job) -> Re
         }
         Job::Error(error) => server.on_error(room, error).await?,
         Job::Message { sender, message } => server.on_message(room, &sender, message).await?,
+        Job::Order(order) => alarm::carry_out(room, order).await?,
         Job::Request { request } => {
             return server.on_request(room, *request).await.map(Answer::Response);
         }

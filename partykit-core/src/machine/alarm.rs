@@ -1,19 +1,54 @@
 //! The room's alarm: a row like any other, but that its batch also says when the room is to be woken,
 //! and that it goes only when its handler has succeeded.
+//!
+//! An attempt to ring it is stored before anything of the user runs for it, with the time at which it
+//! rings again if nothing more is stored. So a process that finds such a row knows that an earlier one
+//! died. Whatever else ends an attempt is not the alarm's doing, and goes back to the row of before: in
+//! the store where that can be reached, and in memory, which the next attempt looks at first.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Effect, Machine, turn::Turn};
-use crate::{Alarm, Batch, Response, Timestamp, WakeUp, alarm::AlarmRow, fact::Fact};
+use super::{Effect, Event, Machine, gate::Author, turn::Turn};
+use crate::{
+    Alarm, Batch, Handler, Response, Timestamp,
+    alarm::{AlarmOrder, AlarmRow},
+    fact::Fact,
+};
+
+/// An attempt that is stored.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    /// The row that it goes back to if something else than its handler ends it.
+    original: AlarmRow,
+    begun: AlarmRow,
+    /// It was made before the room started; its handler is still to come.
+    ahead: bool,
+    /// The write after which it is over.
+    ended: Option<u64>,
+    /// A commit has failed since it began: nobody knows whether the store holds it.
+    doubtful: bool,
+}
 
 /// The alarm whose handler runs.
 pub(super) struct Ringing {
     row: AlarmRow,
+    begun: AlarmRow,
     /// When it began, by both clocks.
     wall: Timestamp,
     now: Duration,
+}
+
+/// What became of a row that was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Beginning {
+    /// Its handler is to run.
+    pub(crate) rings: bool,
+    /// The write that has to be durable first.
+    pub(crate) number: u64,
+    /// A process died in it: how often by now, and when it rings next, or again if it dies again.
+    pub(crate) died: Option<(u32, Timestamp)>,
 }
 
 impl Machine {
@@ -26,57 +61,134 @@ impl Machine {
         self.write_alarm(None);
     }
 
-    /// What the pending writes say of the alarm's row; `None` when the store has to be asked. There is
-    /// none while its own handler runs, unless that has set one.
-    pub(crate) fn lookup_alarm(&self) -> Option<Option<Bytes>> {
-        let rings = self.turn.as_ref().is_some_and(|turn| turn.ringing.is_some());
-        let own = self.turn.as_ref().and_then(|turn| turn.overlay.writes.get(&AlarmRow::KEY));
-        match own {
-            Some(own) => Some(own.clone()),
-            None if rings => Some(None),
-            None => self.lookup(&AlarmRow::KEY),
+    pub(crate) fn write_alarm(&mut self, row: Option<AlarmRow>) {
+        if let Some(turn) = &mut self.turn {
+            turn.misused |= !turn.overlay.is_open(self.transaction);
+            self.gate.write();
+            turn.overlay.merge(self.transaction, self.gate.written(), AlarmRow::batch(row));
         }
     }
 
-    /// The row that was read for the running handler of an alarm: rings it, if it is due. That it rings
-    /// is stored meanwhile, so that a process which dies of it does not do so for ever.
-    pub(crate) fn ring(&mut self, now: Duration, wall: Timestamp, row: AlarmRow) -> Option<Alarm> {
-        let turn = self.turn.as_mut()?;
-        let author = turn.author();
-        let batch = if row.rings() > wall || row.is_spent() {
-            // Who asks is answered when this is durable. No failure of the turn takes it back.
-            self.gate.write();
-            turn.base = self.gate.written();
-            if row.rings() > wall {
-                // Somebody woke the room too early, and may have forgotten the time by that.
-                Batch { wake_up: Some(WakeUp::At(row.rings())), ..Batch::default() }
-            } else {
-                self.facts.push(Fact::AlarmGivenUp);
-                alarm_batch(None)
-            }
-        } else {
-            turn.ringing = Some(Ringing { row, wall, now });
-            let writes = [(AlarmRow::KEY, Some(row.counted().encode()))].into();
-            Batch { writes, ..Batch::default() }
+    /// What the pending writes say of the alarm's row; `None` when the store has to be asked. There is
+    /// none while its own handler runs, unless that has set one. Before that, an attempt is not seen.
+    pub(crate) fn lookup_alarm(&self) -> Option<Option<Bytes>> {
+        let turn = self.turn.as_ref();
+        let own: Vec<&Batch> =
+            turn.iter().flat_map(|turn| turn.overlay.seen_from(self.transaction)).collect();
+        let own = crate::storage::lookup(&own, &AlarmRow::KEY);
+        match self.attempt.as_ref().filter(|attempt| attempt.is_open()) {
+            _ if own.is_some() => own,
+            _ if turn.is_some_and(|turn| turn.ringing.is_some()) => Some(None),
+            Some(attempt) if attempt.ahead => Some(Some(attempt.original.encode())),
+            _ => self.lookup(&AlarmRow::KEY),
+        }
+    }
+
+    /// What has to be done before the start that is about to run: what it is for says so.
+    pub(crate) fn errand(&mut self) -> Option<Errand> {
+        let errand = match self.mailbox.front()? {
+            Event::Alarm { .. } => Errand::Alarm,
+            Event::Order { order, .. } => Errand::Order(*order),
+            _ => return None,
         };
+        self.turn.as_mut()?.errand = Some(errand);
+        Some(errand)
+    }
+
+    /// The errand is done, and the room starts.
+    pub(crate) fn errand_done(&mut self) {
+        self.turn.iter_mut().for_each(|turn| turn.errand = None);
+    }
+
+    /// The row that was read for the alarm that may be due, in a process of this age. If it is due, an
+    /// attempt to ring it begins.
+    pub(crate) fn begin_alarm(
+        &mut self,
+        age: Duration,
+        wall: Timestamp,
+        mut row: AlarmRow,
+        spread: u64,
+    ) -> Option<Beginning> {
+        let turn = self.turn.as_mut()?;
+        drop(self.attempt.take_if(|attempt| !attempt.is_open() || attempt.begun != row));
+        let mut is_due = row.rings() <= wall;
+        if let Some(attempt) = &self.attempt {
+            if attempt.ahead {
+                return Some(Beginning { rings: true, number: 0, died: None });
+            }
+            // It began in this process, which lives: something else than its handler has ended it.
+            (row, is_due) = (attempt.original, true);
+        }
+        let mut beginning = Beginning { rings: false, number: 0, died: None };
+        let batch = if row.is_parked() || !is_due {
+            // Somebody woke the room too early, and may have forgotten the time by that.
+            Batch { wake_up: AlarmRow::batch(Some(row)).wake_up, ..Batch::default() }
+        } else {
+            let died = row.has_begun();
+            let mut rest = Duration::ZERO;
+            if died {
+                row = row.died();
+                rest = row.pause(spread).saturating_sub(age);
+            }
+            beginning.rings = rest.is_zero();
+            let next = match beginning.rings {
+                true => row.begins(wall, spread),
+                false => row.postponed(wall + rest),
+            };
+            beginning.died = died.then(|| (row.alarm().deaths, next.rings()));
+            self.attempt = beginning.rings.then_some(Attempt {
+                original: row,
+                begun: next,
+                ahead: turn.errand.is_some(),
+                ended: None,
+                doubtful: false,
+            });
+            AlarmRow::batch(Some(next))
+        };
+        // No failure of the turn takes it back.
+        self.gate.write();
+        turn.base = self.gate.written();
+        beginning.number = turn.base;
+        let author = turn.author();
         self.gate.add(batch, author);
         self.begin_commit();
-        self.turn.as_ref()?.ringing.as_ref().map(|ringing| ringing.row.alarm())
+        Some(beginning)
+    }
+
+    /// The attempt is stored: its handler begins.
+    pub(crate) fn ring(&mut self, now: Duration, wall: Timestamp) -> Option<Alarm> {
+        let (turn, attempt) = (self.turn.as_mut()?, self.attempt.as_mut()?);
+        attempt.ahead = false;
+        let (row, begun) = (attempt.original, attempt.begun);
+        turn.ringing = Some(Ringing { row, begun, wall, now });
+        if !turn.called_off {
+            // What it waited for until now was the store.
+            turn.deadline = now.saturating_add(turn.limit);
+        }
+        Some(row.alarm())
     }
 
     /// The handler of an alarm succeeded: unless it has set another, there is none any more.
     pub(super) fn silence(&mut self, turn: &mut Turn) {
-        if turn.ringing.take().is_some() && !turn.overlay.writes.contains_key(&AlarmRow::KEY) {
-            turn.overlay.writes.insert(AlarmRow::KEY, None);
-            turn.overlay.wake_up = Some(WakeUp::Never);
+        let rang = turn.ringing.take().is_some();
+        if rang && !turn.overlay.own().writes.contains_key(&AlarmRow::KEY) {
             self.gate.write();
+            turn.overlay.merge(0, self.gate.written(), AlarmRow::batch(None));
         }
+        self.end_attempt_of(turn);
     }
 
     /// The handler of an alarm failed: it rings again later, or never. Whoever rang it learns of that
-    /// from the store.
+    /// from the store. What failed before the handler began, or was called off, is no failure of it.
     pub(super) fn retry_alarm(&mut self, now: Duration, turn: &mut Turn) {
-        let Some(ringing) = turn.ringing.take().filter(|_| !turn.void) else { return };
+        let ringing =
+            turn.ringing.take().filter(|_| !turn.void && !(turn.called_off && turn.cancelled));
+        let Some(ringing) = ringing else {
+            if !turn.void {
+                self.restore_alarm(turn.author());
+            }
+            return;
+        };
         // Both clocks were read in whole milliseconds at best: no pause is shorter for that.
         let took = now.saturating_sub(ringing.now).as_nanos().div_ceil(1_000_000);
         let wall = ringing.wall + Duration::from_millis(u64::try_from(took).unwrap_or(u64::MAX));
@@ -84,40 +196,105 @@ impl Machine {
         if next.is_none() {
             self.facts.push(Fact::AlarmGivenUp);
         }
-        let batch = alarm_batch(next);
         self.gate.write();
-        self.gate.add(batch, turn.author());
+        self.gate.add(AlarmRow::batch(next), turn.author());
+        self.close_attempt();
         if let Some(reply) = turn.reply.take() {
             self.emit(None, Effect::Respond(reply, Ok(Response::default())));
         }
     }
 
-    fn write_alarm(&mut self, row: Option<AlarmRow>) {
-        if let Some(turn) = &mut self.turn {
-            turn.overlay.merge(alarm_batch(row));
-            self.gate.write();
+    /// Stores the alarm as it was before an attempt that came to nothing, and not by its own doing: it is
+    /// due as before. Where the store cannot be reached, the next attempt in this process knows.
+    pub(super) fn restore_alarm(&mut self, author: Author) {
+        let can_be = |attempt: &&Attempt| attempt.is_open() && !attempt.doubtful;
+        let Some(attempt) = self.attempt.as_ref().filter(can_be) else { return };
+        let batch = AlarmRow::batch(Some(attempt.original));
+        self.gate.write();
+        self.gate.add(batch, author);
+        self.close_attempt();
+    }
+
+    /// The server goes down, and nobody comes back to an attempt whose handler has not begun.
+    pub(super) fn drain_alarm(&mut self) {
+        if self.turn.is_none() {
+            self.restore_alarm((Handler::OnAlarm, None));
+            self.begin_commit();
         }
+    }
+
+    /// What the running handler has written is about to be committed; if the alarm is among it, an
+    /// attempt is over with that.
+    pub(super) fn end_attempt(&mut self) {
+        if let Some(turn) = self.turn.take() {
+            self.end_attempt_of(&turn);
+            self.turn = Some(turn);
+        }
+    }
+
+    fn end_attempt_of(&mut self, turn: &Turn) {
+        let own = turn.overlay.own();
+        let writes = own.clear || own.writes.contains_key(&AlarmRow::KEY);
+        if writes && turn.ringing.is_none() {
+            self.close_attempt();
+        }
+    }
+
+    fn close_attempt(&mut self) {
+        let number = self.gate.written();
+        self.attempt.iter_mut().for_each(|attempt| attempt.ended = Some(number));
+    }
+
+    /// A commit is stored: an attempt may be over with it.
+    pub(super) fn forget_attempt(&mut self) {
+        let gate = &self.gate;
+        let is_over = |attempt: &mut Attempt| attempt.ended.is_some_and(|at| gate.is_durable(at));
+        drop(self.attempt.take_if(is_over));
+    }
+
+    /// A commit failed: what was to end an attempt may not be stored.
+    pub(super) fn reopen_attempt(&mut self) {
+        self.attempt.iter_mut().for_each(|attempt| {
+            (attempt.ended, attempt.ahead, attempt.doubtful) = (None, false, true);
+        });
+    }
+
+    /// The store has no alarm.
+    pub(crate) fn no_alarm(&mut self) {
+        self.attempt = None;
+    }
+
+    /// What is known of a row that was read: an attempt that this process has made is no death.
+    pub(crate) fn known_alarm(&self, row: AlarmRow) -> AlarmRow {
+        let attempt = self.attempt.as_ref().filter(|attempt| attempt.begun == row);
+        attempt.map_or(row, |attempt| attempt.original)
+    }
+}
+
+impl Attempt {
+    fn is_open(&self) -> bool {
+        self.ended.is_none()
     }
 }
 
 impl Turn {
     /// A part of what the handler did is committed before it ends. An alarm that it has set by then
     /// stands in the place of the one that rings; but if it has deleted the row, that is not over yet.
-    pub(super) fn keep_alarm(&mut self) {
+    pub(super) fn keep_alarm(&mut self, number: u64) {
         let Some(ringing) = &self.ringing else { return };
-        let write = self.overlay.writes.get(&AlarmRow::KEY);
+        let own = self.overlay.own();
+        let write = own.writes.get(&AlarmRow::KEY);
         if write.is_some_and(Option::is_some) {
             self.ringing = None;
-        } else if write.is_some() || self.overlay.clear {
-            let counted = ringing.row.counted();
-            self.overlay.writes.insert(AlarmRow::KEY, Some(counted.encode()));
-            self.overlay.wake_up = Some(WakeUp::At(counted.rings()));
+        } else if write.is_some() || own.clear {
+            self.overlay.merge(0, number, AlarmRow::batch(Some(ringing.begun)));
         }
     }
 }
 
-fn alarm_batch(row: Option<AlarmRow>) -> Batch {
-    let wake_up = row.map_or(WakeUp::Never, |row| WakeUp::At(row.rings()));
-    let writes = [(AlarmRow::KEY, row.map(|row| row.encode()))].into();
-    Batch { writes, wake_up: Some(wake_up), ..Batch::default() }
+/// What is to be done before a room starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Errand {
+    Alarm,
+    Order(AlarmOrder),
 }

@@ -5,7 +5,7 @@ use futures_core::future::BoxFuture;
 
 use crate::{
     Batch, Close, Connection, ErrorId, Handler, HandlerError, Message, Refusal, Request, Response,
-    RoomAddress, TaskResult, calls::Chain, error::Failure, host::Outgoing,
+    RoomAddress, TaskResult, alarm::AlarmOrder, calls::Chain, error::Failure, host::Outgoing,
 };
 
 /// Numbers the turns of a room. A turn is one run of one handler.
@@ -34,6 +34,11 @@ pub(crate) enum Event {
     Message {
         sender: Connection,
         message: Message,
+    },
+    /// An operator wants something done with the alarm.
+    Order {
+        order: AlarmOrder,
+        reply: Reply,
     },
     /// A request; without a reply it is a tell.
     Request {
@@ -69,7 +74,7 @@ impl Event {
 
     pub(crate) fn wake_cause(&self) -> WakeCause {
         match self {
-            Self::Alarm { .. } => WakeCause::Alarm,
+            Self::Alarm { .. } | Self::Order { .. } => WakeCause::Alarm,
             Self::Close { .. } => WakeCause::Disconnect,
             Self::Connect { .. } => WakeCause::Connect,
             Self::Error(_) => WakeCause::Error,
@@ -169,6 +174,7 @@ pub(crate) enum Job {
     Connect { connection: Connection, request: Box<Request>, arrived: Duration },
     Error(HandlerError),
     Message { sender: Connection, message: Message },
+    Order(AlarmOrder),
     Request { request: Box<Request> },
     Start,
     Task(TaskResult),
@@ -178,7 +184,7 @@ impl Job {
     /// The handler that it runs.
     pub(crate) fn handler(&self) -> Handler {
         match self {
-            Self::Alarm => Handler::OnAlarm,
+            Self::Alarm | Self::Order(_) => Handler::OnAlarm,
             Self::Close { .. } => Handler::OnClose,
             Self::Connect { .. } => Handler::OnConnect,
             Self::Error(_) => Handler::OnError,
@@ -194,6 +200,8 @@ impl Job {
 #[derive(Debug)]
 pub(crate) enum Answer {
     Done,
+    /// The room need not start for what it was woken for.
+    NotNow,
     Response(Response),
 }
 
@@ -345,7 +353,7 @@ pub(crate) enum Discard {
 /// Which handler an event belongs to.
 pub(crate) fn handler_of(event: &Event) -> Handler {
     match event {
-        Event::Alarm { .. } => Handler::OnAlarm,
+        Event::Alarm { .. } | Event::Order { .. } => Handler::OnAlarm,
         Event::Close { .. } => Handler::OnClose,
         Event::Connect { .. } => Handler::OnConnect,
         Event::Error(_) => Handler::OnError,

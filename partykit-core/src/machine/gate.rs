@@ -2,7 +2,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{Effect, Roster, TurnId};
+use super::{Effect, Roster, TurnId, overlay::TransactionId};
 use crate::{Batch, Connection, error::Handler};
 
 /// Holds back what a room says until the writes before it are durable.
@@ -30,6 +30,8 @@ struct Held {
     number: u64,
     /// The turn that said it; `None` for what was said outside of any.
     turn: Option<TurnId>,
+    /// The transaction of the turn that said it; 0 for none.
+    transaction: TransactionId,
     effect: Effect,
 }
 
@@ -64,13 +66,18 @@ impl Gate {
         self.written += 1;
     }
 
-    /// Takes an effect; returns it when it may leave at once.
-    pub(crate) fn hold(&mut self, turn: Option<TurnId>, effect: Effect) -> Option<Effect> {
+    /// Takes an effect, said by a turn in one of its transactions; returns it when it may leave at once.
+    pub(crate) fn hold(
+        &mut self,
+        turn: Option<TurnId>,
+        transaction: TransactionId,
+        effect: Effect,
+    ) -> Option<Effect> {
         if self.held.is_empty() && self.passes(self.written) {
             return Some(effect);
         }
         self.held_bytes += effect.cost();
-        self.held.push_back(Held { number: self.written, turn, effect });
+        self.held.push_back(Held { number: self.written, turn, transaction, effect });
         None
     }
 
@@ -85,20 +92,25 @@ impl Gate {
         Some(effect)
     }
 
-    /// Undoes the writes of `turn` above `base`, and what it said after them. What others said
-    /// meanwhile stays, and waits for `base` only.
-    pub(crate) fn roll_back(&mut self, turn: TurnId, base: u64) -> Vec<Effect> {
+    /// Takes back what `turn` said, as far as `is` holds for the transaction and the number of the last
+    /// write before it. From now on `written` is the last write: what stays waits for that at most.
+    pub(crate) fn take_back(
+        &mut self,
+        turn: TurnId,
+        is: impl Fn(TransactionId, u64) -> bool,
+        written: u64,
+    ) -> Vec<Effect> {
         let mut taken_back = Vec::new();
         for mut held in std::mem::take(&mut self.held) {
-            if held.number > base && held.turn == Some(turn) {
+            if held.turn == Some(turn) && is(held.transaction, held.number) {
                 self.held_bytes -= held.effect.cost();
                 taken_back.push(held.effect);
             } else {
-                held.number = held.number.min(base);
+                held.number = held.number.min(written);
                 self.held.push_back(held);
             }
         }
-        self.written = base;
+        self.written = written;
         taken_back
     }
 

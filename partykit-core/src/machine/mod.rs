@@ -11,6 +11,7 @@ mod awake;
 mod events;
 mod gate;
 mod mailbox;
+mod overlay;
 #[cfg(test)]
 mod properties;
 mod roster;
@@ -25,14 +26,17 @@ pub use account::{Account, LongestAwake, TimeAwake};
 pub use awake::AwakeReason;
 pub use events::{StartReason, WakeCause};
 
+pub(crate) use alarm::{Beginning, Errand};
 pub(crate) use awake::Holder;
 pub(crate) use events::{
     Answer, CancelReason, Discard, Effect, Event, Failed, Job, Output, Reply, Targets, TurnId,
 };
+pub(crate) use overlay::TransactionId;
 pub(crate) use roster::Roster;
 
 use self::{
     account::Accountant,
+    alarm::Attempt,
     awake::Holders,
     gate::Gate,
     mailbox::{Bounds, Mailbox},
@@ -56,6 +60,10 @@ pub(crate) struct Machine {
     accountant: Accountant,
     turn: Option<Turn>,
     last_turn: TurnId,
+    /// The transaction of the running handler whose code it is that calls; 0 for none.
+    transaction: TransactionId,
+    /// The last attempt to ring the alarm, until the store says how it ended.
+    attempt: Option<Attempt>,
     epoch: Option<Epoch>,
     start_reason: StartReason,
     /// Failed starts in a row.
@@ -107,6 +115,8 @@ impl Machine {
             accountant: Accountant::new(now),
             turn: None,
             last_turn: 0,
+            transaction: 0,
+            attempt: None,
             epoch: None,
             start_reason: StartReason::First,
             start_failures: 0,
@@ -248,6 +258,10 @@ impl Machine {
     /// The running handler has ended.
     pub(crate) fn turn_ended(&mut self, now: Duration, result: Result<Answer, Failed>) {
         self.settle(now);
+        // What is still open was not awaited, and nobody knows how it would have ended.
+        if let Some(inside) = self.turn.as_ref().and_then(|turn| turn.overlay.inside(0)) {
+            self.end_transaction(inside, false);
+        }
         let Some(turn) = self.turn.take() else { return };
         self.idle_since = now;
         match result {
@@ -265,6 +279,7 @@ impl Machine {
         match result {
             Ok(()) => {
                 self.gate.committed();
+                self.forget_attempt();
                 self.begin_commit();
                 self.release();
             }
@@ -348,24 +363,9 @@ impl Machine {
         Ok(())
     }
 
-    /// The server goes down: what runs may end within `grace`, nothing else begins.
-    pub(crate) fn drain(&mut self, now: Duration, grace: Duration) {
-        if self.draining {
-            return;
-        }
-        self.settle(now);
-        self.draining = true;
-        let until = now.saturating_add(grace);
-        if let Some(turn) = self.turn.as_mut().filter(|turn| turn.deadline > until) {
-            let begun = turn.deadline.saturating_sub(turn.limit);
-            (turn.deadline, turn.limit) = (until, until.saturating_sub(begun));
-        }
-        self.mailbox.unkeep();
-        while let Some(event) = self.mailbox.pop() {
-            self.fail_event(event, Refusal::ShuttingDown);
-        }
-        self.cancel_tasks();
-        self.advance(now);
+    /// Whose code calls from now on: a transaction of the running handler, or 0.
+    pub(crate) fn act_in(&mut self, transaction: TransactionId) {
+        self.transaction = transaction;
     }
 
     /// The next thing to do.
@@ -418,6 +418,7 @@ impl Machine {
             && self.roster.len() == 0
             && !self.mailbox.has_kept()
             && self.holders.is_empty()
+            && (self.attempt.is_none() || self.draining)
     }
 
     /// Whether something was said that has not left.

@@ -147,6 +147,16 @@ fn a_wake_up_that_the_store_forgets_is_noticed() {
     is_noticed(Fault::NoWakeUp, Property::Alarms);
 }
 
+#[test]
+fn an_alarm_whose_handler_begins_before_that_is_stored_is_noticed() {
+    is_noticed(Fault::EarlyHandler, Property::Alarms);
+}
+
+#[test]
+fn an_attempt_that_a_dead_process_would_come_back_to_at_once_is_noticed() {
+    is_noticed(Fault::NoPause, Property::Alarms);
+}
+
 fn holds(property: Property) {
     let mut runner = TestRunner::new(config());
     if let Err(error) = tell_stories(&mut runner, Fault::None, property) {

@@ -186,11 +186,11 @@ fn a_rollback_keeps_what_others_say_to_a_connection_that_is_connecting() {
     room.wake();
     let (ada, _) = room.connect("ada");
     room.trace();
-    room.machine.begin_transaction();
+    let transaction = room.begin();
     room.put("a");
     room.send(&ada, "a is written");
     room.send_outside(&ada, "the weather is fine");
-    room.machine.end_transaction(false);
+    room.undo(transaction);
     room.done();
     assert_eq!(room.trace(), ["accept ada", "ada <- the weather is fine", "flush"]);
 }
@@ -201,12 +201,12 @@ fn a_rollback_does_not_bring_back_who_left_while_connecting() {
     room.wake();
     let (ada, _) = room.connect("ada");
     room.trace();
-    room.machine.begin_transaction();
+    let transaction = room.begin();
     room.put("a");
     let turn = room.machine.current_turn();
     room.machine.close(turn, &ada, Close::normal());
     room.leave(&ada);
-    room.machine.end_transaction(false);
+    room.undo(transaction);
     assert_eq!(room.machine.roster().count(), 0);
     room.done();
     assert_eq!(room.trace(), ["accept ada", "on_close ada"]);

@@ -4,7 +4,8 @@ use std::{mem, time::Duration};
 
 use super::{
     Answer, CancelReason, Discard, Effect, Event, Failed, Job, Machine, Output, Phase, StartReason,
-    TurnId, account::Condition, events::handler_of, mailbox::Bounds, roster::Status, turn::Turn,
+    TurnId, account::Condition, alarm::Errand, events::handler_of, mailbox::Bounds, roster::Status,
+    turn::Turn,
 };
 use crate::{
     Close, CloseCode, Connection, ErrorId, Handler, HandlerError, Refusal, Response,
@@ -35,7 +36,7 @@ impl Machine {
         }
         let size = event.size();
         let fits = match event {
-            Event::Alarm { .. } => true,
+            Event::Alarm { .. } | Event::Order { .. } => true,
             Event::Connect { .. } => self.mailbox.has_space(Bounds::connects(&self.options), size),
             Event::Request { .. } => self.mailbox.has_space(Bounds::requests(&self.options), size),
             Event::Message { sender, .. } => {
@@ -44,6 +45,28 @@ impl Machine {
             _ => self.has_space_beside(0, 0, size),
         };
         if fits { Ok(()) } else { Err(Refusal::Overloaded) }
+    }
+
+    /// The server goes down: what runs may end within `grace`, nothing else begins.
+    pub(crate) fn drain(&mut self, now: Duration, grace: Duration) {
+        if self.draining {
+            return;
+        }
+        self.settle(now);
+        self.draining = true;
+        let until = now.saturating_add(grace);
+        if let Some(turn) = self.turn.as_mut().filter(|turn| turn.deadline > until) {
+            let begun = turn.deadline.saturating_sub(turn.limit);
+            (turn.deadline, turn.limit) = (until, until.saturating_sub(begun));
+            turn.called_off = true;
+        }
+        self.mailbox.unkeep();
+        while let Some(event) = self.mailbox.pop() {
+            self.fail_event(event, Refusal::ShuttingDown);
+        }
+        self.cancel_tasks();
+        self.drain_alarm();
+        self.advance(now);
     }
 
     /// Takes the next step that is due, if one is.
@@ -169,6 +192,10 @@ impl Machine {
             }
             Event::Error(error) => Job::Error(error),
             Event::Message { sender, message } => Job::Message { sender, message },
+            Event::Order { order, reply } => {
+                turn.reply = Some(reply);
+                Job::Order(order)
+            }
             Event::Request { request, chain, reply } => {
                 (turn.chain, turn.reply) = (chain, reply);
                 Job::Request { request }
@@ -195,12 +222,25 @@ impl Machine {
     /// A handler succeeded: what it did holds.
     pub(super) fn finish(&mut self, mut turn: Turn, answer: Answer) {
         self.silence(&mut turn);
-        if !turn.overlay.is_empty() {
-            self.gate.add(std::mem::take(&mut turn.overlay), turn.author());
+        let (overlay, states) = turn.overlay.take();
+        if !overlay.is_empty() {
+            self.gate.add(overlay, turn.author());
         }
-        for (connection, state) in std::mem::take(&mut turn.states) {
+        for (connection, state) in states {
             let before = self.replace_state(&connection, state);
             self.gate.remember(&connection, before);
+        }
+        if self.draining {
+            // Nothing rings any more.
+            self.restore_alarm(turn.author());
+        }
+        if let Answer::NotNow = answer {
+            if let Some(Event::Alarm { reply } | Event::Order { reply, .. }) =
+                self.take_errand(&turn)
+            {
+                self.emit(None, Effect::Respond(reply, Ok(Response::default())));
+            }
+            return self.drop_instance(|awake| Fact::Slept { awake });
         }
         if turn.handler == Handler::OnStart {
             self.phase = Phase::Awake;
@@ -213,7 +253,7 @@ impl Machine {
             && let Some(connection) = turn.connection.clone()
         {
             self.emit(None, Effect::Accept(connection.clone()));
-            for (_, effect) in turn.deferred {
+            for (.., effect) in turn.deferred {
                 self.emit(None, effect);
             }
             if let Some(close) = turn.gone {
@@ -231,9 +271,9 @@ impl Machine {
                 self.emit(None, Effect::Respond(reply, Ok(Response::default())));
             }
             (None, Answer::Response(response)) => self.discard(Discard::Response(response)),
-            (None, Answer::Done) => {}
+            (_, Answer::Done | Answer::NotNow) => {}
         }
-        for (id, task) in turn.spawns {
+        for (_, id, task) in turn.spawns {
             self.emit(None, Effect::Spawn { id, task });
         }
     }
@@ -254,6 +294,14 @@ impl Machine {
             self.emit(None, Effect::Respond(reply, Err(refusal)));
         }
         self.release();
+        if turn.errand.is_some() {
+            // The store has failed, not the room's start: who rings the alarm asks again.
+            if let Some(event) = self.take_errand(&turn) {
+                self.fail_event(event, refusal);
+            }
+            self.drop_instance(|_| Fact::StartFailed);
+            return self.discard(Discard::Failed(failed));
+        }
         if turn.handler == Handler::OnStart {
             match failed.failure {
                 // An earlier handler's commit, not the start, has failed: the next start is for the
@@ -274,6 +322,16 @@ impl Machine {
         let Failed { failure, id } = failed;
         let (handler, connection) = turn.author();
         self.mailbox.push_front(Event::Error(HandlerError { handler, connection, failure, id }));
+    }
+
+    /// The event that a turn was about before the room started.
+    fn take_errand(&mut self, turn: &Turn) -> Option<Event> {
+        let errand = turn.errand?;
+        self.mailbox.remove(|event| match event {
+            Event::Alarm { .. } => errand == Errand::Alarm,
+            Event::Order { order, .. } => errand == Errand::Order(*order),
+            _ => false,
+        })
     }
 
     /// `on_start` failed, and with it the event that started the room.
@@ -298,6 +356,7 @@ impl Machine {
 
     pub(super) fn commit_failed(&mut self, failed: Failed) {
         let (void, restored, author) = self.gate.failed(&mut self.roster);
+        self.reopen_attempt();
         self.outputs.extend(restored.into_iter().map(Output::Attach));
         self.epoch = None;
         for effect in void {
@@ -368,7 +427,7 @@ impl Machine {
     /// Ends an event that no handler will see.
     pub(super) fn fail_event(&mut self, event: Event, refusal: Refusal) {
         match event {
-            Event::Alarm { reply } => {
+            Event::Alarm { reply } | Event::Order { reply, .. } => {
                 self.outputs.push_back(Output::Effect(Effect::Respond(reply, Err(refusal))));
             }
             Event::Close { .. } if !self.draining => self.mailbox.keep(event),
@@ -428,7 +487,8 @@ impl Machine {
 
     /// Lets an effect leave, now or when the writes before it are durable.
     pub(super) fn emit(&mut self, turn: Option<TurnId>, effect: Effect) {
-        if let Some(effect) = self.gate.hold(turn, effect) {
+        let within = if turn.is_some() { self.transaction } else { 0 };
+        if let Some(effect) = self.gate.hold(turn, within, effect) {
             self.leave(effect);
         }
     }

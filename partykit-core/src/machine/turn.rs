@@ -6,8 +6,11 @@ use bytes::Bytes;
 use futures_core::future::BoxFuture;
 
 use super::{
-    CancelReason, Effect, Machine, Output, Reply, Status, Targets, TurnId, alarm::Ringing,
-    awake::Holder, gate::Author,
+    CancelReason, Effect, Machine, Output, Reply, Status, Targets, TurnId,
+    alarm::{Errand, Ringing},
+    awake::Holder,
+    gate::Author,
+    overlay::{Overlay, TransactionId},
 };
 use crate::{
     Batch, Connection, Handler, KeyRange, StorageError, calls::Chain, host::Outgoing, limits,
@@ -32,14 +35,11 @@ pub(super) struct Turn {
     pub(super) cancelled: bool,
     /// The number of the last write before its own.
     pub(super) base: u64,
-    pub(super) overlay: Batch,
-    overlay_size: usize,
-    pub(super) states: Vec<(Connection, Option<Bytes>)>,
-    savepoints: Vec<Savepoint>,
-    pub(super) spawns: Vec<(u64, BoxFuture<'static, ()>)>,
-    /// What was said to the connection that is connecting, each with the number of the last write
-    /// of the turn before it, or 0. Its handshake has to be answered first.
-    pub(super) deferred: Vec<(u64, Effect)>,
+    pub(super) overlay: Overlay,
+    pub(super) spawns: Vec<(TransactionId, u64, BoxFuture<'static, ()>)>,
+    /// What was said to the connection that is connecting: by which transaction, with the number of the
+    /// last write of the turn before it, or 0. Its handshake has to be answered first.
+    pub(super) deferred: Vec<(TransactionId, u64, Effect)>,
     /// The connection that is connecting has ended meanwhile.
     pub(super) gone: Option<crate::Close>,
     /// Some of what it wrote was handed to a commit already.
@@ -54,14 +54,14 @@ pub(super) struct Turn {
     deferred_cost: usize,
     /// It said too much: so many bytes.
     pub(super) overflow: Option<usize>,
-}
-
-struct Savepoint {
-    written: u64,
-    overlay: Batch,
-    overlay_size: usize,
-    states: Vec<(Connection, Option<Bytes>)>,
-    spawns: usize,
+    /// The server goes down, and has cut its time short.
+    pub(super) called_off: bool,
+    /// What it does before the room starts.
+    pub(super) errand: Option<Errand>,
+    /// How often some of what it wrote was handed to a commit.
+    syncs: u64,
+    /// A transaction was used after the one around it had ended: it did not do what was said.
+    pub(super) misused: bool,
 }
 
 impl Turn {
@@ -85,10 +85,7 @@ impl Turn {
             begun: handler != Handler::OnStart,
             cancelled: false,
             base,
-            overlay: Batch::default(),
-            overlay_size: 0,
-            states: Vec::new(),
-            savepoints: Vec::new(),
+            overlay: Overlay::default(),
             spawns: Vec::new(),
             deferred: Vec::new(),
             gone: None,
@@ -98,6 +95,10 @@ impl Turn {
             held: 0,
             deferred_cost: 0,
             overflow: None,
+            called_off: false,
+            errand: None,
+            syncs: 0,
+            misused: false,
         }
     }
 
@@ -111,7 +112,7 @@ impl Turn {
 
     /// Whether a failure would leave the instance at odds with storage or states.
     pub(super) fn has_written(&self) -> bool {
-        self.void || self.synced || !self.overlay.is_empty() || !self.states.is_empty()
+        self.void || self.synced || !self.overlay.is_empty() || self.overlay.has_states()
     }
 
     pub(super) fn author(&self) -> Author {
@@ -210,27 +211,26 @@ impl Machine {
     /// Starts an announced task when the handler has committed.
     pub(crate) fn spawn(&mut self, id: u64, task: BoxFuture<'static, ()>) {
         if let Some(turn) = &mut self.turn {
-            turn.spawns.push((id, task));
+            turn.spawns.push((self.transaction, id, task));
         }
     }
 
     /// The state that the running handler has set, if it has set one.
     pub(crate) fn pending_state(&self, connection: &Connection) -> Option<Option<Bytes>> {
-        let states = &self.turn.as_ref()?.states;
-        states.iter().find(|(c, _)| c == connection).map(|(_, state)| state.clone())
+        self.turn.as_ref()?.overlay.state(self.transaction, connection).cloned()
     }
 
     /// Whether a state of so many bytes would be too much for the room; then how many bytes its
     /// connections would have attached.
     pub(crate) fn overfills(&self, connection: &Connection, state: usize) -> Option<usize> {
-        let states = self.turn.as_ref().map_or(&[][..], |turn| &turn.states);
+        let states = self.turn.as_ref().map_or_else(Vec::new, |turn| turn.overlay.states());
         let most = self.roster.attached() + state + states.len() * limits::ATTACHMENT;
         if most <= limits::ATTACHMENTS {
             return None;
         }
         let committed = |c: &Connection| c.committed_state().map_or(0, |state| state.len());
         let own = committed(connection);
-        let others = states.iter().filter(|(c, _)| c != connection);
+        let others = states.iter().filter(|(c, _)| *c != connection);
         let (more, less) = others.fold((state, own), |(more, less), (c, state)| {
             (more + state.as_ref().map_or(0, Bytes::len), less + committed(c))
         });
@@ -239,10 +239,9 @@ impl Machine {
     }
 
     pub(crate) fn set_state(&mut self, connection: &Connection, state: Option<Bytes>) {
-        let Some(turn) = &mut self.turn else { return };
-        match turn.states.iter_mut().find(|(c, _)| c == connection) {
-            Some((_, pending)) => *pending = state,
-            None => turn.states.push((connection.clone(), state)),
+        if let Some(turn) = &mut self.turn {
+            turn.misused |= !turn.overlay.is_open(self.transaction);
+            turn.overlay.set_state(self.transaction, connection, state);
         }
     }
 
@@ -265,19 +264,8 @@ impl Machine {
             // No commit would ever make its number durable.
             return Ok(());
         }
-        // The first byte of a row's key is not the user's, and not counted.
-        let size = |key: &Bytes, value: &Option<Bytes>| {
-            key.len().saturating_sub(1) + value.as_ref().map_or(0, Bytes::len)
-        };
-        let more: usize = rows.iter().map(|(key, value)| size(key, value)).sum();
-        let replaced =
-            rows.iter().filter_map(|(key, _)| Some(size(key, turn.overlay.writes.get(key)?)));
-        let total = (turn.overlay_size + more).saturating_sub(replaced.sum());
-        if total > limits::BATCH {
-            return Err(StorageError::BatchTooLarge(total));
-        }
-        turn.overlay_size = total;
-        turn.overlay.writes.extend(rows);
+        turn.misused |= !turn.overlay.is_open(self.transaction);
+        turn.overlay.write(self.transaction, self.gate.written() + 1, rows)?;
         self.gate.write();
         Ok(())
     }
@@ -285,9 +273,9 @@ impl Machine {
     /// Deletes every row.
     pub(crate) fn clear(&mut self) {
         if let Some(turn) = &mut self.turn {
-            turn.overlay = Batch { clear: true, ..Batch::default() };
-            turn.overlay_size = 0;
+            turn.misused |= !turn.overlay.is_open(self.transaction);
             self.gate.write();
+            turn.overlay.clear(self.transaction, self.gate.written());
         }
     }
 
@@ -302,23 +290,30 @@ impl Machine {
     }
 
     fn layers(&self) -> Vec<&Batch> {
-        let own = self.turn.as_ref().map(|turn| &turn.overlay);
-        own.into_iter().chain(self.gate.pending()).collect()
+        let own = self.turn.iter().flat_map(|turn| turn.overlay.seen_from(self.transaction));
+        own.chain(self.gate.pending()).collect()
     }
 
-    /// Commits what the handler has written so far; returns the number to wait for.
-    pub(crate) fn sync(&mut self) -> Result<u64, StorageError> {
+    /// Commits what the handler has written so far; returns the number to wait for. `None` while a
+    /// transaction is open beside the code that asks: it has to end first.
+    pub(crate) fn sync(&mut self) -> Result<Option<u64>, StorageError> {
         let written = self.gate.written();
-        let Some(turn) = self.turn.as_mut().filter(|turn| !turn.void) else { return Ok(written) };
-        if !turn.savepoints.is_empty() {
-            return Err(StorageError::SyncInTransaction);
+        let Some(turn) = self.turn.as_mut().filter(|turn| !turn.void) else {
+            return Ok(Some(written));
+        };
+        match (self.transaction, turn.overlay.innermost()) {
+            (0, 0) => {}
+            (0, _) => return Ok(None),
+            _ => return Err(StorageError::SyncInTransaction),
         }
-        turn.keep_alarm();
+        turn.keep_alarm(written);
+        self.end_attempt();
+        let Some(turn) = &mut self.turn else { return Ok(Some(written)) };
         let author = turn.author();
-        let overlay = std::mem::take(&mut turn.overlay);
-        let states = std::mem::take(&mut turn.states);
-        (turn.base, turn.overlay_size) = (written, 0);
+        let (overlay, states) = turn.overlay.take();
+        turn.base = written;
         turn.synced |= !overlay.is_empty() || !states.is_empty();
+        turn.syncs += u64::from(!overlay.is_empty());
         if !overlay.is_empty() {
             self.gate.add(overlay, author);
         }
@@ -327,7 +322,13 @@ impl Machine {
             self.gate.remember(&connection, before);
         }
         self.begin_commit();
-        Ok(written)
+        Ok(Some(written))
+    }
+
+    /// How often the running handler has handed writes to a commit before its end. A read during which
+    /// this changes may have seen the store before and after.
+    pub(crate) fn syncs(&self) -> u64 {
+        self.turn.as_ref().map_or(0, |turn| turn.syncs)
     }
 
     pub(crate) fn has_uncommitted(&self) -> bool {
@@ -342,37 +343,53 @@ impl Machine {
         self.gate.is_durable(number)
     }
 
-    /// Begins a transaction inside of the handler's.
-    pub(crate) fn begin_transaction(&mut self) {
-        if let Some(turn) = &mut self.turn {
-            turn.savepoints.push(Savepoint {
-                written: self.gate.written(),
-                overlay: turn.overlay.clone(),
-                overlay_size: turn.overlay_size,
-                states: turn.states.clone(),
-                spawns: turn.spawns.len(),
-            });
+    /// Begins a transaction inside of the one whose code runs, or of the handler itself. `None` while
+    /// another one is open there: it has to end first.
+    pub(crate) fn begin_transaction(&mut self) -> Option<TransactionId> {
+        match &mut self.turn {
+            Some(turn) if turn.overlay.is_open(self.transaction) => {
+                turn.overlay.begin(self.transaction)
+            }
+            Some(turn) => {
+                turn.misused = true;
+                Some(TransactionId::MAX)
+            }
+            None => Some(TransactionId::MAX),
         }
     }
 
-    /// Ends the innermost transaction; without `keep`, as if it had not begun.
-    pub(crate) fn end_transaction(&mut self, keep: bool) {
+    /// Ends a transaction; without `keep`, as if it had not begun. One that is open inside of it is
+    /// undone: nobody has been told of its success.
+    pub(crate) fn end_transaction(&mut self, id: TransactionId, keep: bool) {
         let Some(turn) = &mut self.turn else { return };
-        let Some(savepoint) = turn.savepoints.pop() else { return };
-        if keep {
+        if !turn.overlay.is_open(id) {
+            // The one around it has ended before. If it succeeds now, somebody believes so in vain.
+            turn.misused |= keep;
             return;
         }
-        (turn.overlay, turn.overlay_size) = (savepoint.overlay, savepoint.overlay_size);
-        turn.states = savepoint.states;
-        let mut void = self.gate.roll_back(turn.id, savepoint.written);
-        void.extend(
-            turn.deferred
-                .extract_if(.., |(number, _)| *number > savepoint.written)
-                .map(|(_, effect)| effect),
-        );
-        void.extend(
-            turn.spawns.drain(savepoint.spawns..).map(|(id, task)| Effect::Spawn { id, task }),
-        );
+        if let Some(inside) = turn.overlay.inside(id) {
+            self.undo_transaction(inside);
+        }
+        let Some(turn) = &mut self.turn else { return };
+        if keep {
+            turn.overlay.keep();
+        } else {
+            self.undo_transaction(id);
+        }
+    }
+
+    fn undo_transaction(&mut self, id: TransactionId) {
+        let Some(turn) = &mut self.turn else { return };
+        let (first, last) = turn.overlay.discard(id);
+        let mut void = Vec::new();
+        if let Some(first) = first {
+            let of_it = |of: TransactionId, number: u64| of >= id && number >= first;
+            void = self.gate.take_back(turn.id, of_it, last.max(turn.base));
+            let said = turn.deferred.extract_if(.., |(of, number, _)| of_it(*of, *number));
+            void.extend(said.map(|(.., effect)| effect));
+        }
+        let spawned = turn.spawns.extract_if(.., |(of, ..)| *of >= id);
+        void.extend(spawned.map(|(_, id, task)| Effect::Spawn { id, task }));
         for effect in void {
             self.undo(effect);
         }
@@ -383,11 +400,17 @@ impl Machine {
         self.release();
     }
 
+    /// The handler has returned. Whether it used storage in a way that lost something it was told of.
+    pub(crate) fn is_misused(&self) -> bool {
+        self.turn.as_ref().is_some_and(|turn| turn.misused)
+    }
+
     /// Undoes everything that a failed turn did, but what it said before its first write.
     pub(super) fn take_back(&mut self, turn: &mut Turn) {
-        let mut void = self.gate.roll_back(turn.id, turn.base);
-        void.extend(turn.deferred.drain(..).map(|(_, effect)| effect));
-        void.extend(turn.spawns.drain(..).map(|(id, task)| Effect::Spawn { id, task }));
+        let base = turn.base;
+        let mut void = self.gate.take_back(turn.id, |_, number| number > base, base);
+        void.extend(turn.deferred.drain(..).map(|(.., effect)| effect));
+        void.extend(turn.spawns.drain(..).map(|(_, id, task)| Effect::Spawn { id, task }));
         for effect in void {
             self.undo(effect);
         }
@@ -402,6 +425,7 @@ impl Machine {
         }
         // No transaction of the handler takes back what others say: that is before every write.
         let written = if turn.is_some() { self.gate.written() } else { 0 };
+        let within = if turn.is_some() { self.transaction } else { 0 };
         if let Some(Turn {
             connection: Some(new),
             deferred,
@@ -412,7 +436,7 @@ impl Machine {
         {
             match &mut effect {
                 Effect::Frame { to: Targets::One(to), .. } | Effect::Close(to, _) if to == new => {
-                    deferred.push((written, effect));
+                    deferred.push((within, written, effect));
                     *deferred_cost += cost;
                     return;
                 }
@@ -420,7 +444,7 @@ impl Machine {
                     if all.contains(new) && !except.contains(new) =>
                 {
                     let to = Targets::One(new.clone());
-                    deferred.push((written, Effect::Frame { to, frame: frame.clone() }));
+                    deferred.push((within, written, Effect::Frame { to, frame: frame.clone() }));
                     *deferred_cost += cost;
                     except.push(new.clone());
                 }

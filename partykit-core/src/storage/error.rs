@@ -48,6 +48,9 @@ pub enum StorageError {
     /// [`Storage::sync`](crate::Storage::sync) inside of a transaction, which may still be undone.
     #[error("sync inside of a transaction")]
     SyncInTransaction,
+    /// The code of a transaction went on after the one around it had ended.
+    #[error("a transaction went on after the one around it had ended: await it inside of that one")]
+    TransactionEnded,
     /// One call may not name this many keys.
     #[error("a call takes at most {max} keys, not {0}", max = limits::KEYS)]
     TooManyKeys(usize),

@@ -1,4 +1,4 @@
-use std::{future::poll_fn, task::Poll};
+use std::{future::poll_fn, pin::Pin, task::Poll};
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -7,7 +7,7 @@ use super::{
     List, RowStream, StorageError,
     row::{check_count, from_json, row_key, shown, to_json},
 };
-use crate::{Room, Timestamp, alarm::AlarmRow, limits};
+use crate::{Room, Timestamp, alarm::AlarmRow, limits, machine::TransactionId, scope};
 
 /// What a room stores: rows of a key and a value, in key order.
 ///
@@ -86,10 +86,20 @@ impl<'a> Storage<'a> {
     pub async fn get_many_bytes(&self, keys: &[&str]) -> Result<Vec<Option<Bytes>>, StorageError> {
         check_count(keys.len())?;
         let rows = keys.iter().map(|key| row_key(key)).collect::<Result<Vec<_>, _>>()?;
+        loop {
+            let syncs = self.syncs();
+            let values = self.read(&rows).await?;
+            if self.syncs() == syncs {
+                return Ok(values);
+            }
+        }
+    }
+
+    async fn read(&self, rows: &[Bytes]) -> Result<Vec<Option<Bytes>>, StorageError> {
         let cell = self.room.cell();
         let mut values: Vec<Option<Option<Bytes>>> =
             cell.machine(|machine| rows.iter().map(|key| machine.lookup(key)).collect());
-        let unknown = || values.iter().zip(&rows).filter(|(value, _)| value.is_none());
+        let unknown = || values.iter().zip(rows).filter(|(value, _)| value.is_none());
         let ask: Vec<Bytes> = unknown().map(|(_, key)| key.clone()).collect();
         if !ask.is_empty() {
             let mut found = cell.host().backend().read(cell.address(), &ask).await?.into_iter();
@@ -210,8 +220,14 @@ impl<'a> Storage<'a> {
     pub async fn list_bytes(&self, list: List) -> Result<Vec<(String, Bytes)>, StorageError> {
         let range = list.range()?;
         let cell = self.room.cell();
-        let diff = cell.machine(|machine| machine.diff(&range));
-        list.read(diff, &**cell.host().backend(), cell.address()).await
+        loop {
+            let syncs = self.syncs();
+            let diff = cell.machine(|machine| machine.diff(&range));
+            let rows = list.read(diff, &**cell.host().backend(), cell.address()).await?;
+            if self.syncs() == syncs {
+                return Ok(rows);
+            }
+        }
     }
 
     /// Rows in key order, as [`List`] says, loaded while they are asked for: for ranges that are too
@@ -287,8 +303,16 @@ impl<'a> Storage<'a> {
     /// Inside of a [`transaction`](Storage::transaction). When the commit fails the handler does not
     /// come back from here: it is cancelled, as every handler then is.
     pub async fn sync(&self) -> Result<(), StorageError> {
-        let number = self.room.cell().machine(|machine| machine.sync())?;
-        durable(self.room, number).await;
+        let cell = self.room.cell();
+        let number = poll_fn(|cx| {
+            cell.watch(cx.waker());
+            match cell.machine(|machine| machine.sync()) {
+                Ok(None) => Poll::Pending,
+                Ok(Some(number)) => Poll::Ready(Ok(number)),
+                Err(error) => Poll::Ready(Err(error)),
+            }
+        });
+        durable(self.room, number.await?).await;
         Ok(())
     }
 
@@ -323,10 +347,16 @@ impl<'a> Storage<'a> {
         self,
         work: impl FnOnce(Self) -> F,
     ) -> Result<T, E> {
-        let mut transaction = Transaction::begin(self.room);
-        let result = work(self).await;
+        let mut transaction = Transaction::begin(self.room).await;
+        let result = transaction.run(|| work(self)).await;
         transaction.keep = result.is_ok();
         result
+    }
+
+    /// How often the handler has synced. A read during which that changes, in code that runs beside the
+    /// read, may have seen the store before and after: it is done again.
+    fn syncs(&self) -> u64 {
+        self.room.cell().machine(|machine| machine.syncs())
     }
 
     pub(crate) async fn alarm_row(&self) -> Result<Option<AlarmRow>, StorageError> {
@@ -361,21 +391,61 @@ pub(crate) async fn durable(room: &Room, number: u64) {
     .await;
 }
 
-/// Undoes what was written since, unless it is told to keep it; also when it is dropped half-way.
+/// A transaction that is open. It is undone unless it is told to keep what it did; also when it is
+/// dropped half-way.
 struct Transaction<'a> {
     room: &'a Room,
+    id: TransactionId,
     keep: bool,
 }
 
 impl<'a> Transaction<'a> {
-    fn begin(room: &'a Room) -> Self {
-        room.cell().machine(|machine| machine.begin_transaction());
-        Self { room, keep: false }
+    /// Begins one, when no other is open beside it.
+    async fn begin(room: &'a Room) -> Self {
+        let id = poll_fn(|cx| {
+            let begun = room.cell().machine(|machine| machine.begin_transaction());
+            if begun.is_none() {
+                room.cell().watch(cx.waker());
+            }
+            begun.map_or(Poll::Pending, Poll::Ready)
+        });
+        Self { room, id: id.await, keep: false }
+    }
+
+    /// Everything in it is done, and dropped, as a part of the transaction.
+    async fn run<F: Future>(&self, work: impl FnOnce() -> F) -> F::Output {
+        let mut part = Part { of: self, future: None };
+        part.future = Some(part.enter(|| Box::pin(work())));
+        poll_fn(|cx| {
+            let Some(future) = &mut part.future else { return Poll::Pending };
+            scope::enter_transaction(&**self.room.cell(), self.id, || future.as_mut().poll(cx))
+        })
+        .await
     }
 }
 
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
-        self.room.cell().machine(|machine| machine.end_transaction(self.keep));
+        // Whoever waits to begin another may go on.
+        self.room.cell().report(|machine, _| machine.end_transaction(self.id, self.keep));
+    }
+}
+
+/// The code of a transaction.
+struct Part<'t, 'a, F> {
+    of: &'t Transaction<'a>,
+    future: Option<Pin<Box<F>>>,
+}
+
+impl<F> Part<'_, '_, F> {
+    fn enter<R>(&self, f: impl FnOnce() -> R) -> R {
+        scope::enter_transaction(&**self.of.room.cell(), self.of.id, f)
+    }
+}
+
+impl<F> Drop for Part<'_, '_, F> {
+    fn drop(&mut self) {
+        let future = self.future.take();
+        self.enter(|| drop(future));
     }
 }

@@ -55,6 +55,10 @@ struct State {
     ask_at: Option<Timestamp>,
     /// How often the alarm could not ring since it last could.
     rung_in_vain: u32,
+    /// The room has been told that its alarm may be due, and has not answered yet.
+    ringing: bool,
+    /// When the process began that runs now.
+    started: Duration,
 }
 
 impl TestHost {
@@ -75,6 +79,8 @@ impl TestHost {
             // An earlier process may have left one.
             ask_at: Some(EPOCH),
             rung_in_vain: 0,
+            ringing: false,
+            started: Duration::ZERO,
         };
         let tasks = Mutex::new(Some(FuturesUnordered::new()));
         Arc::new(Self { drive, callee, vars, backend, state: Mutex::new(state), tasks })
@@ -111,7 +117,8 @@ impl TestHost {
         drop((tasks, incoming));
         let mut state = self.state();
         state.timers.clear();
-        (state.ask_at, state.rung_in_vain) = (Some(EPOCH), 0);
+        (state.ask_at, state.rung_in_vain, state.ringing) = (Some(EPOCH), 0, false);
+        state.started = state.elapsed;
     }
 
     /// Moves the clock to the next timer or alarm that is due by `until`, or to `until`; whether there was
@@ -133,8 +140,11 @@ impl TestHost {
     /// Rings the alarm of `room` if it is due; whether it was.
     pub(super) async fn ring(self: &Arc<Self>, room: &Arc<RoomCell>) -> bool {
         let now = self.now();
-        if self.state().ask_at.is_none_or(|at| at > now) {
-            return false;
+        {
+            let state = self.state();
+            if state.ringing || state.ask_at.is_none_or(|at| at > now) {
+                return false;
+            }
         }
         let Ok(found) = self.backend.wake_ups(None, usize::MAX).await else {
             self.state().ask_at = Some(now + Duration::from_secs(1));
@@ -146,7 +156,10 @@ impl TestHost {
             self.state().ask_at = at;
             return false;
         }
-        self.state().ask_at = None;
+        {
+            let mut state = self.state();
+            (state.ask_at, state.ringing) = (None, true);
+        }
         let (host, ringing) = (Arc::downgrade(self), room.alarm());
         self.spawn(Box::pin(async move {
             let result = ringing.await;
@@ -159,6 +172,7 @@ impl TestHost {
 
     fn rung(&self, well: bool) {
         let mut state = self.state();
+        state.ringing = false;
         if well {
             state.rung_in_vain = 0;
             return;
@@ -180,6 +194,10 @@ impl TestHost {
 impl Host for Arc<TestHost> {
     fn elapsed(&self) -> Duration {
         self.state().elapsed
+    }
+
+    fn started(&self) -> Duration {
+        self.state().started
     }
 
     fn now(&self) -> Timestamp {

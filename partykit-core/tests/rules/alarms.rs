@@ -209,22 +209,173 @@ fn its_handler_may_set_the_next_one() {
     });
 }
 
+/// The lines of a journal that say when the alarm rang.
+fn rung(journal: &[String]) -> Vec<&str> {
+    journal.iter().map(String::as_str).filter(|line| line.starts_with("alarm at")).collect()
+}
+
 #[test]
-fn a_process_that_dies_in_the_handler_has_it_ring_again_and_is_counted() {
+fn a_process_that_dies_in_the_handler_comes_back_to_it_later_and_never_gives_it_up() {
     test(async |stage| {
         let room = stage.room();
         stage.on("alarm", "put:half=done stuck");
         room.request(told("alarm:10")).await.unwrap();
         room.advance(10 * SECOND).await;
-        for _ in 0..9 {
+        assert_eq!(rung(&stage.journal()), ["alarm at 10 due 10"]);
+        let mut least = 2;
+        for deaths in 1..30 {
+            room.crash().await;
+            assert!(room.alarm().await.is_some(), "nothing is deleted because a process died");
+            let mut waited = 0;
+            let line = loop {
+                if let [line] = rung(&stage.journal())[..] {
+                    break line.to_owned();
+                }
+                assert!(waited <= 460, "{deaths}");
+                waited += 1;
+                room.advance(SECOND).await;
+            };
+            assert!((least..=least * 3 / 2 + 1).contains(&waited), "{deaths} deaths, {waited} s");
+            assert!(line.ends_with(&format!("due 10 deaths {deaths}")), "{line}");
+            least = (2 * least).min(300);
+        }
+        assert_eq!(room.stored::<String>("half").await, None);
+        stage.on("alarm", "put:rang=yes");
+        room.crash().await;
+        room.advance(Duration::from_secs(460)).await;
+        assert_eq!(room.stored::<String>("rang").await.as_deref(), Some("yes"));
+        assert_eq!(room.alarm().await, None);
+    });
+}
+
+#[test]
+fn a_process_that_dies_before_the_attempt_is_stored_has_not_rung_it() {
+    test(async |stage| {
+        let (room, store) = stage.faulty();
+        stage.on("start", "put:started=yes");
+        stage.on("alarm", "put:rang=yes");
+        room.request(told("alarm:10")).await.unwrap();
+        room.hibernate().await.unwrap();
+        stage.journal();
+        store.hold_commits();
+        room.advance(10 * SECOND).await;
+        assert_eq!(stage.journal(), NOTHING, "neither the start nor the handler has begun");
+        room.crash().await;
+        store.release_commits();
+        room.settle().await;
+        assert_eq!(rung(&stage.journal()), ["alarm at 10 due 10"], "no death, and no pause");
+    });
+}
+
+#[test]
+fn a_start_that_kills_the_process_counts_for_the_alarm_that_asked_for_it() {
+    test(async |stage| {
+        let room = stage.room();
+        room.request(told("alarm:10")).await.unwrap();
+        room.hibernate().await.unwrap();
+        stage.on("start", "stuck");
+        stage.journal();
+        room.advance(10 * SECOND).await;
+        assert_eq!(stage.journal(), ["start Restart"]);
+        room.crash().await;
+        assert_eq!(stage.journal(), NOTHING, "it does not start again at once");
+        room.advance(4 * SECOND).await;
+        assert_eq!(stage.journal(), ["start Restart"]);
+        stage.on("start", "");
+        room.crash().await;
+        room.advance(3 * SECOND).await;
+        assert_eq!(stage.journal(), NOTHING);
+        room.advance(4 * SECOND).await;
+        let journal = stage.journal();
+        assert!(journal[1].ends_with("due 10 deaths 2"), "{journal:?}");
+    });
+}
+
+#[test]
+fn deaths_use_up_no_retry_and_failures_no_pause() {
+    test(async |stage| {
+        let room = stage.room();
+        stage.on("alarm", "stuck");
+        room.request(told("alarm:10")).await.unwrap();
+        for _ in 0..5 {
+            while rung(&stage.journal()).is_empty() {
+                room.advance(SECOND).await;
+            }
             room.crash().await;
         }
+        stage.on("alarm", "fail");
+        room.advance(Duration::from_secs(3600)).await;
         let journal = stage.journal();
-        let rung: Vec<_> = journal.iter().filter(|line| line.starts_with("alarm")).collect();
-        assert_eq!(rung.len(), 7, "{journal:?}");
-        assert_eq!(rung[6], "alarm at 10 due 10 retry 6");
-        assert_eq!(room.alarm().await, None, "a room that kills its process is given up");
-        assert_eq!(room.stored::<String>("half").await, None);
+        let told: Vec<&str> =
+            rung(&journal).iter().map(|line| line.split_once("due 10 ").unwrap().1).collect();
+        let mut ought = vec!["deaths 5".to_owned()];
+        ought.extend((1..=6).map(|retry| format!("retry {retry} deaths 5")));
+        assert_eq!(told, ought);
+        assert_eq!(room.alarm().await, None, "its own failures end it");
+    });
+}
+
+#[test]
+fn a_commit_of_another_handler_that_fails_is_neither_a_failure_of_it_nor_a_death() {
+    test(async |stage| {
+        let (room, store) = stage.faulty();
+        stage.on("alarm", "wait:gate");
+        let ada = room.connect("ada").await;
+        ada.send("alarm:10").await;
+        store.hold_commits();
+        ada.send("put:k=v").await;
+        store.fail_next_commit();
+        let settled = async {
+            room.advance(10 * SECOND).await;
+            store.release_commits();
+            room.settle().await;
+        };
+        settled.await;
+        stage.on("alarm", "put:rang=yes");
+        room.advance(5 * SECOND).await;
+        let journal = stage.journal();
+        let last = rung(&journal).last().copied().unwrap_or_default();
+        assert!(last.ends_with("due 10"), "no retry and no death: {journal:?}");
+        assert_eq!(room.stored::<String>("rang").await.as_deref(), Some("yes"));
+    });
+}
+
+#[test]
+fn a_room_that_cannot_start_gives_the_attempt_back() {
+    test(async |stage| {
+        let room = stage.room();
+        room.request(told("alarm:10")).await.unwrap();
+        room.hibernate().await.unwrap();
+        stage.on("start", "fail");
+        room.advance(11 * SECOND).await;
+        assert_eq!(room.alarm().await.map(seconds), Some(10), "it is due as before");
+        stage.on("start", "");
+        room.crash().await;
+        let journal = stage.journal();
+        assert!(rung(&journal)[0].ends_with("due 10"), "no death: {journal:?}");
+    });
+}
+
+#[test]
+fn a_start_sees_the_alarm_that_it_is_for_and_may_replace_it() {
+    test(async |stage| {
+        let room = stage.room();
+        room.request(told("alarm:10")).await.unwrap();
+        room.hibernate().await.unwrap();
+        stage.on("start", "alarm?");
+        room.advance(10 * SECOND).await;
+        assert_eq!(stage.journal()[1..], ["start Restart", "alarm=10", "alarm at 10 due 10"]);
+
+        room.request(told("alarm:20")).await.unwrap();
+        room.hibernate().await.unwrap();
+        stage.on("start", "alarm:60 alarm?");
+        stage.journal();
+        room.advance(10 * SECOND).await;
+        assert_eq!(stage.journal(), ["start Restart", "alarm=60"]);
+        stage.on("start", "");
+        room.crash().await;
+        room.advance(100 * SECOND).await;
+        assert_eq!(rung(&stage.journal()), ["alarm at 60 due 60"], "as if 20 had not been");
     });
 }
 
@@ -238,13 +389,14 @@ fn a_sync_in_the_handler_does_not_lose_it() {
         assert_eq!(room.stored::<String>("half").await.as_deref(), Some("done"));
         stage.on("alarm", "sync put:rang=yes");
         room.crash().await;
+        room.advance(3 * SECOND).await;
         assert_eq!(room.stored::<String>("rang").await.as_deref(), Some("yes"));
         assert_eq!(room.alarm().await, None);
 
         // What it set before the sync stands: it is the room's alarm, and there is one only.
         stage.on("alarm", "alarm:60 sync fail");
         room.request(told("alarm:20")).await.unwrap();
-        room.advance(10 * SECOND).await;
+        room.advance(7 * SECOND).await;
         stage.on("alarm", "");
         stage.journal();
         room.advance(1000 * SECOND).await;
@@ -271,7 +423,9 @@ fn a_sync_of_a_handler_that_deletes_does_not_lose_it() {
                 let again: Vec<_> =
                     journal.iter().filter(|line| line.starts_with("alarm at")).collect();
                 assert_eq!(again.len(), 1, "{program} {end}: {journal:?}");
-                assert!(again[0].ends_with("due 10 retry 1"), "{program} {end}: {journal:?}");
+                let why = if end == "stuck" { "deaths" } else { "retry" };
+                let told = format!("due 10 {why} 1");
+                assert!(again[0].ends_with(&told), "{program} {end}: {journal:?}");
                 assert_eq!(room.alarm().await, None, "{program} {end}");
             });
         }

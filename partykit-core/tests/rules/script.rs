@@ -181,7 +181,9 @@ impl Server for Script {
         let (now, due) = (seconds(room.now()), seconds(alarm.scheduled));
         let retry =
             if alarm.retries > 0 { format!(" retry {}", alarm.retries) } else { String::new() };
-        self.stage.note(format!("alarm at {now} due {due}{retry}"));
+        let deaths =
+            if alarm.deaths > 0 { format!(" deaths {}", alarm.deaths) } else { String::new() };
+        self.stage.note(format!("alarm at {now} due {due}{retry}{deaths}"));
         self.play("alarm", room, None).await
     }
 

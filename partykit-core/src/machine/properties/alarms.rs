@@ -3,20 +3,46 @@
 use std::time::Duration;
 
 use super::{
-    model::{JobKind, Model, Property, Request, Rows, Segment, What},
+    model::{JobKind, Model, Property, Request, Rows, Segment, Turn, What},
     op::{Ending, Op},
     world::{Fault, World},
 };
-use crate::{Alarm, Batch, Timestamp, WakeUp, alarm::AlarmRow, machine::Event};
+use crate::{
+    Alarm, Batch, Timestamp, WakeUp,
+    alarm::AlarmRow,
+    machine::{Answer, Event},
+};
 
 /// What the wall clock shows when the machine's own begins.
 const WALL: Timestamp = Timestamp::from_millis(1_000_000);
 
+/// The spread of this room.
+const SPREAD: u64 = 7;
+
 /// The alarm whose handler runs.
 pub(super) struct Ringing {
     row: AlarmRow,
+    begun: AlarmRow,
     /// What its handler was told.
     told: Alarm,
+}
+
+/// An attempt that this process has made.
+pub(super) struct Attempted {
+    original: AlarmRow,
+    begun: AlarmRow,
+    /// It was made before the room started, and its handler is to come.
+    pub(super) ahead: bool,
+    /// A commit has failed since: the store may hold it or not.
+    pub(super) doubtful: bool,
+}
+
+/// What a handler waits for before it begins.
+pub(super) struct Waits {
+    number: u64,
+    rings: bool,
+    /// It is the start that waits.
+    starts: bool,
 }
 
 impl World {
@@ -55,37 +81,84 @@ impl World {
         asked.map_or(JobKind::Other, JobKind::Alarm)
     }
 
-    /// Does what the driver does first for `on_alarm`.
+    /// Does what the driver does first for `on_alarm`, or for a start that an alarm asks for.
     pub(super) fn begin_alarm(&mut self) {
+        let starts = self.model.turn.as_ref().is_some_and(|turn| turn.job == JobKind::Start);
         let ought = self.model.view().get(&AlarmRow::KEY).map(|row| decode(row));
-        let is = self.machine.lookup_alarm();
+        let is = self.machine.lookup(&AlarmRow::KEY);
         let is = is.unwrap_or_else(|| self.store.get(&AlarmRow::KEY).cloned());
         let is = is.map(|row| decode(&row));
         let same = is == ought;
         self.model.check(Property::Alarms, same, format!("rings {is:?} and not {ought:?}"));
-        let Some(row) = is else { return self.finish(Ending::Done) };
+        let Some(row) = is else {
+            (self.model.attempt, self.waits) =
+                (None, Some(Waits { number: 0, rings: false, starts }));
+            return self.machine.no_alarm();
+        };
         let ahead = if self.fault == Fault::EarlyRing { 3600 } else { 0 };
-        let rung = self.machine.ring(self.now, self.wall() + Duration::from_secs(ahead), row);
-        let is_due = row.rings() <= self.wall();
-        let ought = (is_due && !row.is_spent()).then(|| row.alarm());
-        let right = rung == ought;
-        self.model.check(Property::Alarms, right, format!("{rung:?} rings and not {ought:?}"));
-        match rung {
-            Some(told) => self.model.ringing(Ringing { row, told }),
-            None => self.model.not_ringing(row, is_due),
+        let (age, wall) = (self.now - self.started, self.wall());
+        let began = self.machine.begin_alarm(age, wall + Duration::from_secs(ahead), row, SPREAD);
+        let rings = began.is_some_and(|began| began.rings);
+        let ought = self.model.begin_alarm(row, wall, age, starts);
+        let right = rings == ought;
+        self.model.check(Property::Alarms, right, format!("{row:?} rings: {rings}, not {ought}"));
+        let number = began.map_or(0, |began| began.number);
+        self.waits = Some(Waits { number, rings, starts });
+    }
+
+    /// Goes on with what waited for the store; whether something did.
+    pub(super) fn go_on(&mut self) -> bool {
+        let early = self.fault == Fault::EarlyHandler;
+        let ready = |waits: &mut Waits| early || self.machine.is_durable(waits.number);
+        let Some(Waits { rings, starts, .. }) = self.waits.take_if(ready) else { return false };
+        if rings {
+            let stored = self.store.get(&AlarmRow::KEY).map(|row| decode(row));
+            let pauses =
+                stored.is_some_and(|row| row.has_begun() && Some(row.rings()) == self.wake_up);
+            let later = self.wake_up.is_some_and(|at| at > self.wall());
+            let long = self
+                .model
+                .attempt
+                .as_ref()
+                .is_some_and(|attempt| attempt.begun.rings() <= self.wall());
+            let what = format!(
+                "{stored:?} is stored when the handler begins, and the wake-up {:?}",
+                self.wake_up
+            );
+            self.model.check(Property::Alarms, pauses && (later || long), what);
         }
+        match (starts, rings) {
+            (true, true) => self.machine.errand_done(),
+            (true, false) => {
+                let asked = self.asked();
+                self.model.not_now(asked);
+                self.running = None;
+                self.machine.turn_ended(self.now, Ok(Answer::NotNow));
+            }
+            (false, true) => {
+                let told = self.machine.ring(self.now, self.wall());
+                self.model.ringing(told);
+            }
+            (false, false) => self.finish(Ending::Done),
+        }
+        true
     }
 
     /// The batch as it is stored.
     pub(super) fn spoiled(&self, mut batch: Batch) -> Batch {
         let row = batch.writes.get(&AlarmRow::KEY).cloned().flatten();
-        let rings = row.is_some_and(|row| decode(&row).alarm().retries > 0);
+        let rings = row.as_ref().is_some_and(|row| decode(row).has_begun());
         match self.fault {
             Fault::RemovedAlarm if rings => {
                 batch.writes.insert(AlarmRow::KEY, None);
                 batch.wake_up = Some(WakeUp::Never);
             }
             Fault::NoWakeUp => batch.wake_up = None,
+            Fault::NoPause if rings => {
+                let now = row.map(|row| decode(&row).postponed(self.wall()));
+                batch.writes.insert(AlarmRow::KEY, now.map(|row| row.encode()));
+                batch.wake_up = Some(WakeUp::At(self.wall()));
+            }
             _ => {}
         }
         batch
@@ -120,18 +193,20 @@ impl World {
         // Whatever its handler does: if the process ends here, it will ring again, or another one.
         let pending: Vec<&Batch> = self.machine.gate.pending().collect();
         let kept = crate::storage::lookup(&pending, &AlarmRow::KEY);
-        let kept = read(kept, &self.store).map(|row| decode(&row).alarm());
+        let kept = read(kept, &self.store).map(|row| decode(&row));
         let what = format!("{:?} is gone while it rings: there is {kept:?}", alarm.told);
-        let again = Some(Alarm { retries: alarm.told.retries + 1, ..alarm.told });
-        self.model.check(Property::Alarms, kept == again, what);
+        let again = kept.is_some_and(|row| row.has_begun() && row.alarm() == alarm.told);
+        self.model.check(Property::Alarms, again, what);
     }
 
-    /// Lets the alarm ring, at its time, once.
+    /// Lets the alarm ring, at its time, once; after the pause of a process that died in it.
     pub(super) fn ring_out(&mut self) {
-        let Some(row) = self.store.get(&AlarmRow::KEY).map(|row| decode(row)) else { return };
-        self.pass(row.rings().since(self.wall()));
-        self.step(&Op::Ring);
-        self.all_ends();
+        for _ in 0..2 {
+            let Some(row) = self.store.get(&AlarmRow::KEY).map(|row| decode(row)) else { return };
+            self.pass(row.rings().since(self.wall()));
+            self.step(&Op::Ring);
+            self.all_ends();
+        }
         let is_over = !self.store.contains_key(&AlarmRow::KEY);
         self.model.check(Property::Alarms, is_over, "an alarm rang, and is not over");
     }
@@ -141,36 +216,101 @@ impl Model {
     /// The running handler sets or deletes the alarm.
     fn write_alarm(&mut self, row: Option<AlarmRow>) {
         let number = self.next_write();
-        self.turn.iter_mut().for_each(|turn| turn.writes.push((number, alarm_batch(row))));
+        self.turn.iter_mut().for_each(|turn| turn.writes.push((number, AlarmRow::batch(row))));
     }
 
     /// What a handler that asks for the alarm is told.
     fn alarm(&self) -> Option<bytes::Bytes> {
-        match self.turn.as_ref().filter(|turn| turn.ringing.is_some()) {
-            Some(turn) => turn.merged().writes.get(&AlarmRow::KEY).cloned().flatten(),
-            None => self.view().get(&AlarmRow::KEY).cloned(),
+        let own = self.turn.as_ref().map(Turn::merged).unwrap_or_default();
+        let own = crate::storage::lookup(&[&own], &AlarmRow::KEY);
+        match (own, self.attempted()) {
+            (Some(own), _) => own,
+            _ if self.turn.as_ref().is_some_and(|turn| turn.ringing.is_some()) => None,
+            (_, Some(attempt)) if attempt.ahead => Some(attempt.original.encode()),
+            _ => self.kept().get(&AlarmRow::KEY).cloned(),
         }
     }
 
-    fn ringing(&mut self, ringing: Ringing) {
-        let writes = [(AlarmRow::KEY, Some(ringing.row.counted().encode()))].into();
-        let latest = self.latest();
-        self.pending.push(Segment::new(latest, Batch { writes, ..Batch::default() }));
-        if let Some(turn) = &mut self.turn {
-            turn.ringing = Some(ringing);
-        }
+    /// The attempt of this process that the alarm's row tells of.
+    fn attempted(&self) -> Option<&Attempted> {
+        let row = self.kept().get(&AlarmRow::KEY).map(|row| decode(row));
+        self.attempt.as_ref().filter(|attempt| Some(attempt.begun) == row)
     }
 
-    /// The alarm did not ring, because it is not due, or because it has rung too often.
-    fn not_ringing(&mut self, row: AlarmRow, is_due: bool) {
-        let batch = if is_due {
-            alarm_batch(None)
-        } else {
-            Batch { wake_up: Some(WakeUp::At(row.rings())), ..Batch::default() }
+    /// The alarm may be due; whether it is to ring now. `ahead` says that the room has yet to start.
+    fn begin_alarm(&mut self, row: AlarmRow, wall: Timestamp, age: Duration, ahead: bool) -> bool {
+        let known = self.attempted().map(|attempt| (attempt.ahead, attempt.original));
+        let batch = match known {
+            Some((true, _)) => return true,
+            None if row.rings() > wall => {
+                Batch { wake_up: Some(WakeUp::At(row.rings())), ..Batch::default() }
+            }
+            _ => {
+                let died = known.is_none() && row.has_begun();
+                let now = match known {
+                    Some((_, original)) => original,
+                    None if died => row.died(),
+                    None => row,
+                };
+                let rest = now.pause(SPREAD).saturating_sub(age);
+                if died && !rest.is_zero() {
+                    AlarmRow::batch(Some(now.postponed(wall + rest)))
+                } else {
+                    let begun = now.begins(wall, SPREAD);
+                    self.attempt = Some(Attempted { original: now, begun, ahead, doubtful: false });
+                    AlarmRow::batch(Some(begun))
+                }
+            }
         };
+        let rings = batch
+            .writes
+            .get(&AlarmRow::KEY)
+            .is_some_and(|row| row.as_ref().is_some_and(|row| decode(row).has_begun()));
         let number = self.next_write();
         self.pending.push(Segment::new(number, batch));
         self.turn.iter_mut().for_each(|turn| turn.base = number);
+        rings
+    }
+
+    /// The handler of the alarm begins, and is told this.
+    fn ringing(&mut self, told: Option<Alarm>) {
+        let attempt = self.attempt.as_mut().map(|attempt| {
+            attempt.ahead = false;
+            (attempt.original, attempt.begun)
+        });
+        let ought = attempt.map(|(original, _)| original.alarm());
+        self.check(Property::Alarms, told == ought, format!("{told:?} and not {ought:?}"));
+        if let (Some(turn), Some((row, begun)), Some(told)) = (&mut self.turn, attempt, told) {
+            turn.ringing = Some(Ringing { row, begun, told });
+        }
+    }
+
+    /// The room need not start for its alarm.
+    fn not_now(&mut self, asked: JobKind) {
+        self.turn = None;
+        if self.drained {
+            self.restore_alarm();
+        }
+        if let JobKind::Alarm(asked) = asked {
+            self.say(None, What::Respond(asked));
+        }
+    }
+
+    /// What an attempt is that came to nothing: as if it had not been.
+    pub(super) fn restore_alarm(&mut self) {
+        let known = self.attempted().filter(|attempt| !attempt.doubtful);
+        if let Some(original) = known.map(|attempt| attempt.original) {
+            self.attempt = None;
+            let number = self.next_write();
+            self.pending.push(Segment::new(number, AlarmRow::batch(Some(original))));
+        }
+    }
+
+    /// The server goes down.
+    pub(super) fn drain(&mut self) {
+        if !std::mem::replace(&mut self.drained, true) && self.turn.is_none() {
+            self.restore_alarm();
+        }
     }
 
     /// What a `sync` makes of an alarm that rings.
@@ -182,8 +322,8 @@ impl Model {
             Some(Some(_)) => turn.ringing = None,
             None if !merged.clear => {}
             _ => {
-                let kept = turn.ringing.as_ref().map(|ringing| ringing.row.counted());
-                turn.writes.push((latest, alarm_batch(kept)));
+                let kept = turn.ringing.as_ref().map(|ringing| ringing.begun);
+                turn.writes.push((latest, AlarmRow::batch(kept)));
             }
         }
     }
@@ -198,17 +338,11 @@ impl Model {
 
     /// The handler has failed at this time: its alarm rings again, and who rang it is told.
     pub(super) fn fail_alarm(&mut self, asked: usize, ringing: &Ringing, wall: Timestamp) {
-        let batch = alarm_batch(ringing.row.retried(wall));
+        let batch = AlarmRow::batch(ringing.row.retried(wall));
         let number = self.next_write();
         self.pending.push(Segment::new(number, batch));
         self.say(None, What::Respond(asked));
     }
-}
-
-fn alarm_batch(row: Option<AlarmRow>) -> Batch {
-    let wake_up = row.map_or(WakeUp::Never, |row| WakeUp::At(row.rings()));
-    let writes = [(AlarmRow::KEY, row.map(|row| row.encode()))].into();
-    Batch { writes, wake_up: Some(wake_up), ..Batch::default() }
 }
 
 fn decode(row: &[u8]) -> AlarmRow {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::alarms::Ringing;
+use super::alarms::{Attempted, Ringing};
 use crate::{Batch, Connection, Timestamp};
 
 /// The rows of a store.
@@ -65,6 +65,10 @@ pub(super) struct Model {
     /// How many of them are in the commit that is in flight.
     pub(super) in_flight: usize,
     pub(super) turn: Option<Turn>,
+    /// The last attempt of this process to ring the alarm.
+    pub(super) attempt: Option<Attempted>,
+    /// The server goes down.
+    pub(super) drained: bool,
     pub(super) said: Vec<Said>,
     pub(super) clients: Vec<Client>,
     pub(super) requests: Vec<Request>,
@@ -211,10 +215,16 @@ impl Model {
 
     /// What the running handler reads.
     pub(super) fn view(&self) -> Rows {
-        let mut rows = self.stored.clone();
-        let pending = self.pending.iter().flat_map(|segment| &segment.writes);
+        let mut rows = self.kept();
         let own = self.turn.iter().flat_map(|turn| &turn.writes);
-        pending.chain(own).for_each(|(_, batch)| apply(&mut rows, batch));
+        own.for_each(|(_, batch)| apply(&mut rows, batch));
+        rows
+    }
+
+    /// What successful handlers have written, stored or not.
+    pub(super) fn kept(&self) -> Rows {
+        let mut rows = self.stored.clone();
+        self.pending.iter().flat_map(|it| &it.writes).for_each(|(_, it)| apply(&mut rows, it));
         rows
     }
 
@@ -314,6 +324,9 @@ impl Model {
         self.finish_alarm();
         let Some(turn) = self.turn.take() else { return };
         self.keep(turn.writes, turn.states);
+        if self.drained {
+            self.restore_alarm();
+        }
         if let JobKind::Connect(client) = turn.job {
             (self.clients[client].in_room, self.clients[client].listed) = (true, true);
             self.say(None, What::Accept(client));
@@ -344,6 +357,8 @@ impl Model {
         if let (JobKind::Alarm(asked), Some(ringing), false) = (turn.job, &turn.ringing, turn.void)
         {
             self.fail_alarm(asked, ringing, wall);
+        } else if !turn.void {
+            self.restore_alarm();
         }
         turn.spawns
     }
@@ -374,6 +389,8 @@ impl Model {
             client.states.retain(|(after, _)| *after <= self.acked);
         }
         self.lost(stored);
+        let attempt = self.attempt.iter_mut();
+        attempt.for_each(|attempt| (attempt.ahead, attempt.doubtful) = (false, true));
         self.turn.iter_mut().for_each(|turn| turn.void = true);
     }
 
@@ -440,7 +457,7 @@ impl Model {
     /// The server's process is gone, and with it everything but the store.
     pub(super) fn crash(&mut self, stored: Rows) {
         self.take_back(|_| true);
-        self.turn = None;
+        (self.turn, self.attempt, self.drained) = (None, None, false);
         self.lost(stored);
         for client in &mut self.clients {
             (client.lost, client.ended, client.listed) = (true, true, false);

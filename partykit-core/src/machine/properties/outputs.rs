@@ -11,8 +11,13 @@ use crate::{
 
 impl World {
     pub(super) fn pump(&mut self) {
-        while let Some(output) = self.machine.poll() {
-            self.perform(output);
+        loop {
+            while let Some(output) = self.machine.poll() {
+                self.perform(output);
+            }
+            if !self.go_on() {
+                break;
+            }
         }
         if let Some(effect) = self.swapped.take() {
             self.deliver(effect);
@@ -180,8 +185,10 @@ impl World {
             self.machine.list(connection);
             self.model.clients[client].listed = true;
         }
-        if matches!(job, Job::Alarm) {
-            self.begin_alarm();
+        match job {
+            Job::Alarm => self.begin_alarm(),
+            Job::Start if self.machine.errand().is_some() => self.begin_alarm(),
+            _ => {}
         }
     }
 

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_channel::oneshot;
 
 use super::{
+    alarms::Waits,
     model::{Client, JobKind, Model, Property, Request, Rows, Segment, What, apply},
     op::{Ending, Fate, Op, Setup},
 };
@@ -21,7 +22,7 @@ use crate::{
     calls::Chain,
     error::Failure,
     host::{Outgoing, Socket},
-    machine::{Answer, CancelReason, Effect, Event, Failed, Machine, Phase},
+    machine::{Answer, CancelReason, Effect, Event, Failed, Machine, Phase, TransactionId},
 };
 
 /// The receiver of a request's answer.
@@ -49,6 +50,10 @@ pub(super) enum Fault {
     EarlyRing,
     /// The store forgets when a room is to be woken.
     NoWakeUp,
+    /// The handler of an alarm begins before its attempt is stored.
+    EarlyHandler,
+    /// What is stored of an attempt has the room woken at once.
+    NoPause,
 }
 
 pub(super) struct World {
@@ -65,6 +70,12 @@ pub(super) struct World {
     pub(super) commit: Option<(Arc<Batch>, Epoch)>,
     pub(super) instance: bool,
     pub(super) running: Option<u64>,
+    /// What the running handler waits for before it begins.
+    pub(super) waits: Option<Waits>,
+    /// When the process began that runs now.
+    pub(super) started: Duration,
+    /// The open ones, the innermost last.
+    transactions: Vec<TransactionId>,
     pub(super) tasks: BTreeMap<u64, Task>,
     pub(super) guards: Vec<Option<u64>>,
     pub(super) bodies: usize,
@@ -112,6 +123,9 @@ impl World {
             commit: None,
             instance: false,
             running: None,
+            waits: None,
+            started: Duration::ZERO,
+            transactions: Vec::new(),
             tasks: BTreeMap::new(),
             guards: Vec::new(),
             bodies: 0,
@@ -125,7 +139,7 @@ impl World {
 
     /// One step, and everything that follows from it at once.
     pub(super) fn step(&mut self, op: &Op) {
-        if self.running.is_some() {
+        if self.running.is_some() && self.waits.is_none() {
             self.handler_does(op);
         }
         self.happens(op);
@@ -182,6 +196,7 @@ impl World {
             Op::Drain => {
                 self.drained = true;
                 self.model.clients.iter_mut().for_each(|client| client.lost = true);
+                self.model.drain();
                 self.machine.drain(self.now, Duration::MAX);
             }
             Op::Crash => self.crash(),
@@ -241,7 +256,9 @@ impl World {
             }
             Op::Begin => {
                 self.model.begin_transaction();
-                self.machine.begin_transaction();
+                let begun = self.machine.begin_transaction();
+                self.transactions.push(begun.expect("it is inside of the innermost"));
+                self.act_in_innermost();
             }
             Op::End { keep } => self.end_transaction(keep),
             Op::Sync => {
@@ -249,7 +266,7 @@ impl World {
                 if !nested {
                     self.model.sync();
                 }
-                let synced = self.machine.sync().is_ok();
+                let synced = matches!(self.machine.sync(), Ok(Some(_)));
                 self.model.check(Property::Commits, synced != nested, "sync in a transaction");
             }
             Op::Spawn => {
@@ -344,7 +361,9 @@ impl World {
         self.model.crash(self.store.clone());
         self.machine = machine(&self.options, self.now, self.fault);
         (self.running, self.claiming, self.instance, self.drained) = (None, false, false, false);
+        (self.waits, self.started) = (None, self.now);
         (self.bodies, self.sleeps, self.swapped) = (0, 0, None);
+        self.transactions.clear();
         self.tasks.clear();
         self.guards.clear();
     }
@@ -401,7 +420,14 @@ impl World {
     fn end_transaction(&mut self, keep: bool) {
         let tasks = self.model.end_transaction(keep);
         self.tasks.retain(|id, _| !tasks.contains(id));
-        self.machine.end_transaction(keep);
+        if let Some(id) = self.transactions.pop() {
+            self.machine.end_transaction(id, keep);
+        }
+        self.act_in_innermost();
+    }
+
+    fn act_in_innermost(&mut self) {
+        self.machine.act_in(self.transactions.last().copied().unwrap_or(0));
     }
 
     pub(super) fn finish(&mut self, ending: Ending) {
@@ -436,7 +462,7 @@ impl World {
     fn fail(&mut self, failure: Failure) {
         let tasks = self.model.fail(self.wall());
         self.tasks.retain(|id, _| !tasks.contains(id));
-        self.running = None;
+        (self.running, self.waits) = (None, None);
         self.machine.turn_ended(self.now, Err(Failed { failure, id: ErrorId::planned(0) }));
     }
 
@@ -446,7 +472,9 @@ impl World {
         while self.model.transactions() > 0 {
             self.end_transaction(false);
         }
-        self.broadcast(Some(turn), false, None);
+        if self.waits.is_none() {
+            self.broadcast(Some(turn), false, None);
+        }
         self.fail(match reason {
             CancelReason::CommitFailed(_) => Failure::Commit("planned".to_owned()),
             CancelReason::SaidTooMuch { bytes, limit } => Failure::SaidTooMuch { bytes, limit },
@@ -533,7 +561,7 @@ impl World {
         for _ in 0..10_000 {
             let next = if self.claiming {
                 Op::Claim { ok: true }
-            } else if self.running.is_some() {
+            } else if self.running.is_some() && self.waits.is_none() {
                 Op::Finish(Ending::Done)
             } else if self.commit.is_some() {
                 Op::Commit(Fate::Stored)

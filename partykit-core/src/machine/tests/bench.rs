@@ -14,7 +14,7 @@ use crate::{
     calls::Chain,
     error::Failure,
     host::{Outgoing, Socket},
-    machine::{Answer, CancelReason, Effect, Event, Failed, Job, Machine, Output},
+    machine::{Answer, CancelReason, Effect, Event, Failed, Job, Machine, Output, TransactionId},
 };
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -169,6 +169,18 @@ impl Bench {
     pub(super) fn put(&mut self, key: &'static str) {
         let row = (Bytes::from(key), Some(Bytes::new()));
         assert!(self.machine.write(vec![row]).is_ok());
+    }
+
+    /// The handler begins a transaction; what it does next belongs to that.
+    pub(super) fn begin(&mut self) -> TransactionId {
+        let transaction = self.machine.begin_transaction().expect("no other is open");
+        self.machine.act_in(transaction);
+        transaction
+    }
+
+    pub(super) fn undo(&mut self, transaction: TransactionId) {
+        self.machine.end_transaction(transaction, false);
+        self.machine.act_in(0);
     }
 
     /// The handler says something.

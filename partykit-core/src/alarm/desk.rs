@@ -1,0 +1,79 @@
+//! What operators see of a room's alarm, and what they can do with it.
+
+use super::{AlarmRow, stored};
+use crate::{Backend, BackendError, Room, RoomAddress, StorageError, Timestamp};
+
+/// A room's alarm as it is stored: what operators see of it.
+///
+/// ```
+/// use partykit_core::runtime::AlarmState;
+///
+/// fn describe(alarm: &AlarmState) -> String {
+///     match alarm.rings {
+///         Some(at) => format!("rings at {} ms, died {} times", at.as_millis(), alarm.deaths),
+///         None => "is parked".to_owned(),
+///     }
+/// }
+/// # let _ = describe;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AlarmState {
+    /// When it was to ring.
+    pub scheduled: Timestamp,
+    /// When it rings next. `None` if it is parked. While it rings: when it rings again if the process
+    /// ends before its handler does.
+    pub rings: Option<Timestamp>,
+    /// How often its handler has failed.
+    pub retries: u32,
+    /// How often the process has ended while its handler ran.
+    pub deaths: u32,
+    /// Its handler runs, or the process has ended in it and nobody has come back to it yet.
+    pub ringing: bool,
+}
+
+/// Reads a room's alarm from its store. `None` if it has none. Starts nothing and changes nothing.
+///
+/// # Errors
+///
+/// When the store fails, or holds something else in the place of an alarm.
+///
+/// ```
+/// use partykit_core::{Backend, MemoryBackend, RoomAddress, RoomId, runtime::read_alarm};
+///
+/// # futures_executor::block_on(async {
+/// let room = RoomAddress::new("main", RoomId::new("lobby")?);
+/// assert_eq!(read_alarm(&MemoryBackend::default(), &room).await?, None);
+/// # Ok::<(), partykit_core::BoxError>(())
+/// # }).unwrap();
+/// ```
+pub async fn read_alarm(
+    backend: &dyn Backend,
+    room: &RoomAddress,
+) -> Result<Option<AlarmState>, BackendError> {
+    let found = backend.read(room, &[AlarmRow::KEY]).await?.into_iter().next().flatten();
+    Ok(found.map(|row| AlarmRow::decode(&row)).transpose()?.map(|row| row.state()))
+}
+
+/// What an operator wants done with a room's alarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AlarmOrder {
+    Delete,
+    Park,
+    Set(Timestamp),
+}
+
+/// Does it, as writes of the turn that runs.
+pub(crate) async fn carry_out(room: &Room, order: AlarmOrder) -> Result<(), StorageError> {
+    let row = stored(room).await?;
+    let next = match (order, row) {
+        (AlarmOrder::Set(at), _) => Some(AlarmRow::new(at)),
+        (_, None) => return Ok(()),
+        (AlarmOrder::Delete, _) => None,
+        (AlarmOrder::Park, Some(row)) => {
+            Some(room.cell().machine(|machine| machine.known_alarm(row)).parked())
+        }
+    };
+    room.cell().machine(|machine| machine.write_alarm(next));
+    Ok(())
+}
