@@ -329,6 +329,9 @@ pub enum CallError {
     /// The called room did not answer.
     #[error("{0}: {1}")]
     Refused(RoomAddress, Refusal),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] crate::BackendError),
     /// A commit that had to be durable before the call could leave has failed.
     #[error("the writes before the call to {0} could not be stored")]
     CommitFailed(RoomAddress),

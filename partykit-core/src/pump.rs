@@ -79,7 +79,15 @@ impl Pump {
             for fact in facts {
                 self.cell.observe(fact);
                 match fact {
-                    Fact::AlarmGivenUp => error!("an alarm rang in vain too often and is given up"),
+                    Fact::AlarmGivenUp => {
+                        let (party, room) =
+                            (self.cell.address().party(), self.cell.address().room().as_str());
+                        error!(
+                            party,
+                            room,
+                            "the handler of the alarm of this room failed too often: it is given up and deleted"
+                        );
+                    }
                     Fact::Slept { .. } | Fact::Reset { .. } | Fact::StartFailed => {
                         self.ended = Some(fact);
                     }

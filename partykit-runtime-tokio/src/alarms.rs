@@ -16,7 +16,7 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, sleep_until},
 };
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::host::TokioHost;
 
@@ -54,9 +54,9 @@ impl Alarms {
         Arc::new(Self { told: Mutex::new(told), changed: Notify::new(), task: Mutex::new(None) })
     }
 
-    /// Begins to ring the alarms in the store.
-    pub(crate) fn start(self: &Arc<Self>, host: &Arc<TokioHost>) {
-        let ringer = Ringer::new(self, host);
+    /// Begins to ring the alarms in the store, when those of these rooms are parked.
+    pub(crate) fn start(self: &Arc<Self>, host: &Arc<TokioHost>, park: Vec<RoomAddress>) {
+        let ringer = Ringer { park, ..Ringer::new(self, host) };
         *lock(&self.task) = Some(host.tokio().spawn(ringer.run()));
     }
 
@@ -94,6 +94,8 @@ const NEVER: Timestamp = Timestamp::from_millis(u64::MAX);
 struct Ringer {
     alarms: Arc<Alarms>,
     host: Weak<TokioHost>,
+    /// Rooms whose alarms are to be parked before any rings.
+    park: Vec<RoomAddress>,
     rooms: HashMap<RoomAddress, Busy>,
     /// Ends with a room, and whether all is well there.
     ringing: FuturesUnordered<BoxFuture<'static, (RoomAddress, bool)>>,
@@ -119,6 +121,7 @@ impl Ringer {
         Self {
             alarms: alarms.clone(),
             host: Arc::downgrade(host),
+            park: Vec::new(),
             rooms: HashMap::new(),
             ringing: FuturesUnordered::new(),
             resting: FuturesUnordered::new(),
@@ -128,6 +131,9 @@ impl Ringer {
     }
 
     async fn run(mut self) {
+        for room in std::mem::take(&mut self.park) {
+            park(&self.host, room).await;
+        }
         loop {
             let Some(host) = self.host.upgrade() else { return };
             let next = self.look(&host).await;
@@ -239,6 +245,34 @@ impl Ringer {
     }
 }
 
+/// Parks the alarm of a room. Nothing rings before that is stored: the alarm may end the process.
+async fn park(host: &Weak<TokioHost>, address: RoomAddress) {
+    let (party, room) = (address.party(), address.room().as_str());
+    for failures in 0_u32.. {
+        let Some(host) = host.upgrade() else { return };
+        let Some(known) = host.party(party) else {
+            return error!(party, room, "an alarm is to be parked, and there is no such party");
+        };
+        let parked = match host.enter(known, &address, |cell| cell.park_alarm()) {
+            Ok(parked) => parked.await,
+            Err(refusal) => Err(refusal),
+        };
+        drop(host);
+        match parked {
+            Ok(()) => return warn!(party, room, "the alarm of this room is parked, as asked"),
+            Err(refusal) => {
+                let wait = backoff(failures);
+                error!(
+                    party,
+                    room,
+                    "an alarm could not be parked: {refusal}. No alarm rings before that. Trying again in {wait:?}"
+                );
+                sleep(wait).await;
+            }
+        }
+    }
+}
+
 async fn sleep_or_not(until: Option<Instant>) {
     match until {
         Some(until) => sleep_until(until).await,
@@ -266,7 +300,8 @@ mod tests {
         let backend = Arc::new(MemoryBackend::default());
         let outbound = Outbound::new(OutboundLimits::default());
         let vars: partykit_core::Vars = Arc::new(|_| None);
-        let host = TokioHost::new(HashMap::new(), backend.clone(), None, vars, 9, outbound);
+        let host =
+            TokioHost::new(HashMap::new(), backend.clone(), None, vars, 9, outbound, Vec::new());
         host.alarms().stop();
         let alarms = Alarms::new();
         let mut ringer = Ringer::new(&alarms, &host);

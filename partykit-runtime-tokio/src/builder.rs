@@ -1,3 +1,4 @@
+mod alarms;
 mod front;
 mod limits;
 
@@ -8,8 +9,8 @@ use std::{
 
 use http::StatusCode;
 use partykit_core::{
-    Backend, MemoryBackend, Options, Request, Response, Result, RoomId, RoutePrefix, Server, Vars,
-    runtime::Origins,
+    Backend, MemoryBackend, Options, Request, Response, Result, RoomAddress, RoomId, RoutePrefix,
+    Server, Vars, runtime::Origins,
 };
 use tokio::net::ToSocketAddrs;
 
@@ -77,6 +78,7 @@ pub struct Builder {
     max_rooms: usize,
     inbound: usize,
     new_rooms: Option<NonZeroU32>,
+    park: Vec<RoomAddress>,
     messages: Option<Arc<AddressRate>>,
     client_address: AddressOf,
 }
@@ -115,6 +117,7 @@ impl Default for Builder {
             max_rooms: MAX_ROOMS,
             inbound: INBOUND,
             new_rooms: None,
+            park: Vec::new(),
             messages: None,
             client_address: Arc::new(known),
         }
@@ -317,6 +320,7 @@ impl Builder {
         let explicit = self.vars;
         let vars: Vars =
             Arc::new(move |name| explicit.get(name).cloned().or_else(|| environment(name)));
+        let park = alarms::to_park(self.park, &vars);
         let sweeper = Sweeper::start();
         let outbound = Outbound::new(self.outbound);
         metrics::describe();
@@ -335,6 +339,7 @@ impl Builder {
                 vars,
                 self.max_rooms,
                 outbound.clone(),
+                park,
             ),
             prefix: self.prefix,
             origins: self.origins,

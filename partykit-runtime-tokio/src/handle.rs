@@ -1,3 +1,5 @@
+mod alarms;
+
 use std::{
     fmt,
     io::Write,

@@ -53,6 +53,7 @@ impl TokioHost {
         vars: Vars,
         max_rooms: usize,
         outbound: Arc<Outbound>,
+        park: Vec<RoomAddress>,
     ) -> Arc<Self> {
         let host = Arc::new_cyclic(|me| Self {
             me: me.clone(),
@@ -68,7 +69,7 @@ impl TokioHost {
             real_origin: std::time::Instant::now(),
         });
         watch::start();
-        host.alarms.start(&host);
+        host.alarms.start(&host, park);
         host
     }
 

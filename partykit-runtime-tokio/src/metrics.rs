@@ -68,6 +68,8 @@ pub const COMMIT_FAILURES: &str = "partykit_commit_failures_total";
 pub const MERGES_POSTPONED: &str = "partykit_merges_postponed_total";
 /// Counter: alarms that rang in vain for the last time.
 pub const ALARMS_GIVEN_UP: &str = "partykit_alarms_given_up_total";
+/// Counter: alarms that an attempt to ring them found to have been cut off by the end of the process.
+pub const ALARMS_DIED: &str = "partykit_alarms_died_total";
 /// Counter: clients that were closed because they read too slowly.
 pub const SLOW_CLIENTS: &str = "partykit_slow_clients_total";
 /// Counter: WebSocket handshakes that were not answered with 101, by `status`. Of known parties only.
@@ -171,6 +173,7 @@ impl Meter {
     pub(crate) fn observe(&self, fact: Fact) {
         let of = || self.party.clone();
         match fact {
+            Fact::AlarmDied { .. } => counter!(ALARMS_DIED, "party" => of()).increment(1),
             Fact::AlarmGivenUp => counter!(ALARMS_GIVEN_UP, "party" => of()).increment(1),
             Fact::Broadcast { receivers } => add(&self.broadcasts, 1, receivers),
             Fact::Committed { took, failed } => {
@@ -245,6 +248,7 @@ pub(crate) fn describe() {
         (BROADCAST_DELIVERIES, Unit::Count, "Connections to which broadcasts went"),
         (HANDLER_FAILURES, Unit::Count, "Handlers that failed"),
         (COMMIT_FAILURES, Unit::Count, "Commits that failed"),
+        (ALARMS_DIED, Unit::Count, "Alarms that were cut off by the end of the process"),
         (ALARMS_GIVEN_UP, Unit::Count, "Alarms that rang in vain for the last time"),
         (SLOW_CLIENTS, Unit::Count, "Clients that were closed because they read too slowly"),
         (HANDSHAKES_REFUSED, Unit::Count, "WebSocket handshakes that were not answered with 101"),

@@ -16,8 +16,8 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use partykit_core::{
-    Backend, Batch, Body, FaultyBackend, Options, Request, Response, Result, Room, RoomId, Server,
-    Timestamp, WakeUp,
+    Backend, Body, FaultyBackend, Options, Request, Response, Result, Room, RoomId, Server,
+    Timestamp, testing::alarm_batch,
 };
 use partykit_runtime_tokio::{DiskBackend, Durability, Handle, Runtime};
 use tokio::{task::yield_now, time::timeout};
@@ -137,7 +137,7 @@ async fn visit(handle: &Handle, room: usize) -> String {
 /// Sets when a room is to be woken: long ago, or in a long time.
 async fn set(store: &DiskBackend, room: usize, is_due: bool) {
     let at = Timestamp::from_millis(if is_due { 1 } else { u64::MAX / 2 + room as u64 });
-    let batch = Batch { wake_up: Some(WakeUp::At(at)), ..Batch::default() };
+    let batch = alarm_batch(at);
     support::write(store, &address(room.to_string()), batch).await.unwrap();
 }
 

@@ -110,7 +110,7 @@ impl Machine {
         spread: u64,
     ) -> Option<Beginning> {
         let turn = self.turn.as_mut()?;
-        drop(self.attempt.take_if(|attempt| !attempt.is_open() || attempt.begun != row));
+        self.attempt.take_if(|attempt| !attempt.is_open() || attempt.begun != row);
         let mut is_due = row.rings() <= wall;
         if let Some(attempt) = &self.attempt {
             if attempt.ahead {
@@ -249,7 +249,7 @@ impl Machine {
     pub(super) fn forget_attempt(&mut self) {
         let gate = &self.gate;
         let is_over = |attempt: &mut Attempt| attempt.ended.is_some_and(|at| gate.is_durable(at));
-        drop(self.attempt.take_if(is_over));
+        self.attempt.take_if(is_over);
     }
 
     /// A commit failed: what was to end an attempt may not be stored.

@@ -32,11 +32,13 @@
 //! # });
 //! ```
 
+mod alarm;
 mod client;
 mod host;
 mod room;
 mod transparency;
 
+pub use alarm::alarm_batch;
 pub use client::TestConnection;
 pub use room::{TestRoom, TestRoomBuilder};
 pub use transparency::{Difference, Step, transparency};

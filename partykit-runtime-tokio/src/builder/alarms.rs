@@ -1,0 +1,65 @@
+use partykit_core::{RoomAddress, RoomId, RoutePrefix, Vars};
+use tracing::error;
+
+use crate::Builder;
+
+/// Names rooms whose alarms are parked at the start.
+const PARK: &str = "PARTYKIT_PARK_ALARMS";
+
+impl Builder {
+    /// Parks the alarm of a room before any alarm rings: it is kept, and does not ring until somebody
+    /// sets an alarm, see [`Handle::park_alarm`](crate::Handle::park_alarm). For an alarm that ends the
+    /// process whenever it rings. No room is started for it.
+    ///
+    /// The variable `PARTYKIT_PARK_ALARMS`, of the environment or a [`var`](Builder::var), does the same
+    /// without a new build: `main/lobby games/3%2F4`, rooms written as in their URLs, with white space
+    /// between them. What is no room there is logged at `error` and left out.
+    ///
+    /// # Panics
+    ///
+    /// When the room's id is not one.
+    ///
+    /// ```
+    /// use partykit_runtime_tokio::Runtime;
+    ///
+    /// let builder = Runtime::builder().park_alarm("main", "lobby");
+    /// # let _ = builder;
+    /// ```
+    #[track_caller]
+    pub fn park_alarm(mut self, party: &str, room: &str) -> Self {
+        let room = RoomId::new(room).expect("a room id");
+        self.park.push(RoomAddress::new(party, room));
+        self
+    }
+}
+
+/// All rooms whose alarms are to be parked: those that the builder was told, and those of the variable.
+pub(super) fn to_park(mut rooms: Vec<RoomAddress>, vars: &Vars) -> Vec<RoomAddress> {
+    let named = vars(PARK).unwrap_or_default();
+    let prefix = RoutePrefix::new("parties");
+    for word in named.split_whitespace() {
+        match prefix.parse(&format!("/parties/{word}")) {
+            Ok(Some(route)) => rooms.push(route.address().clone()),
+            _ => error!("{PARK}: {word:?} is no room, written as in its URL: party/room"),
+        }
+    }
+    rooms
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn rooms_are_named_as_in_their_urls() {
+        let vars: Vars = Arc::new(|name: &str| {
+            (name == PARK).then(|| " main/lobby\ngames/3%2F4  nonsense /x".to_owned())
+        });
+        let told = vec![RoomAddress::new("a", RoomId::new("b").unwrap())];
+        let rooms: Vec<String> = to_park(told, &vars).iter().map(ToString::to_string).collect();
+        assert_eq!(rooms, ["a/b", "main/lobby", "games/3/4"]);
+        assert!(to_park(Vec::new(), &(Arc::new(|_: &str| None) as Vars)).is_empty());
+    }
+}

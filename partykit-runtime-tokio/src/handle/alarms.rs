@@ -1,0 +1,84 @@
+use partykit_core::{
+    CallError, Refusal, Timestamp,
+    runtime::{AlarmState, Host, RoomCell, read_alarm},
+};
+
+use super::Handle;
+
+/// What an operator does with a room's alarm. None of it starts the room or runs any of its code, so it
+/// also works for a room that ends the process. (While the process ends at every start, name the room in
+/// [`Builder::park_alarm`](crate::Builder::park_alarm) or in `PARTYKIT_PARK_ALARMS`.)
+impl Handle {
+    /// A room's alarm as it is stored. `None` if it has none.
+    ///
+    /// ```no_run
+    /// use partykit_core::Result;
+    /// use partykit_runtime_tokio::Handle;
+    ///
+    /// async fn stop_if_it_kills(handle: &Handle, party: &str, room: &str) -> Result {
+    ///     if handle.alarm(party, room).await?.is_some_and(|alarm| alarm.deaths > 3) {
+    ///         handle.park_alarm(party, room).await?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # let _ = stop_if_it_kills;
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When there can be no such room, or the store fails.
+    pub async fn alarm(&self, party: &str, room: &str) -> Result<Option<AlarmState>, CallError> {
+        let room = self.reach(party, room)?;
+        Ok(read_alarm(&**self.host.backend(), &room).await?)
+    }
+
+    /// Stops a room's alarm: it is kept, with what is known of it, and does not ring until the room or
+    /// [`set_alarm`](Handle::set_alarm) sets an alarm. It is no error if there is none. Returns when that
+    /// is stored; a handler of the room that runs ends first.
+    ///
+    /// # Errors
+    ///
+    /// When there can be no such room, or it could not be stored.
+    pub async fn park_alarm(&self, party: &str, room: &str) -> Result<(), CallError> {
+        self.order(party, room, |cell| cell.park_alarm()).await
+    }
+
+    /// Sets a room's alarm, in the place of the one there was, parked or not. It counts from zero.
+    ///
+    /// # Errors
+    ///
+    /// As for [`park_alarm`](Handle::park_alarm).
+    pub async fn set_alarm(
+        &self,
+        party: &str,
+        room: &str,
+        at: impl Into<Timestamp>,
+    ) -> Result<(), CallError> {
+        let at = at.into();
+        self.order(party, room, |cell| cell.set_alarm(at)).await
+    }
+
+    /// Deletes a room's alarm. It is no error if there is none.
+    ///
+    /// # Errors
+    ///
+    /// As for [`park_alarm`](Handle::park_alarm).
+    pub async fn delete_alarm(&self, party: &str, room: &str) -> Result<(), CallError> {
+        self.order(party, room, |cell| cell.delete_alarm()).await
+    }
+
+    async fn order<F: Future<Output = Result<(), Refusal>>>(
+        &self,
+        party: &str,
+        room: &str,
+        order: impl FnOnce(&std::sync::Arc<RoomCell>) -> F,
+    ) -> Result<(), CallError> {
+        let to = self.reach(party, room)?;
+        let refused = |refusal| CallError::Refused(to.clone(), refusal);
+        let Some(known) = self.host.party(to.party()) else {
+            return Err(CallError::UnknownParty(party.to_owned()));
+        };
+        let done = self.host.enter(known, &to, order).map_err(refused)?;
+        done.await.map_err(refused)
+    }
+}
