@@ -105,7 +105,8 @@ fn alarms_that_are_not_due_are_not_read_and_cost_no_task() {
     };
     let (few, many) = (start(2 * PAGE), start(5000));
     assert_eq!(few, many, "entries that were read until the one that is due rang");
-    assert!(many <= 1 + PAGE, "{many} entries were read");
+    // A page for the look that finds the one that is due, and one for the look after its attempt is stored.
+    assert!(many <= 2 * PAGE, "{many} entries were read");
 }
 
 /// A runtime whose store counts the wake-ups that are read.

@@ -319,7 +319,11 @@ impl<'a> Storage<'a> {
     /// Does something that may fail: on `Err`, everything that was written in it, and what was said
     /// after such a write, is as if it had not been; the handler goes on.
     ///
-    /// Transactions may nest, but not overlap: await one before the next begins.
+    /// Transactions may nest. Code belongs to the transaction inside of which it is polled, whichever
+    /// `Storage` it uses. One that is begun beside another, as with `join!`, waits until that has ended.
+    /// What other code of the handler writes meanwhile is the handler's, and is not undone. Dropping the
+    /// future half-way undoes what was written in it, and nothing else. A transaction costs what it
+    /// writes.
     ///
     /// ```
     /// use partykit_core::{BoxError, Connection, Message, Result, Room, Server};
