@@ -147,8 +147,9 @@ pub trait Server: Sized + Send + 'static {
     /// was down in between. While this runs there is no alarm; it may set the next one.
     ///
     /// At least once: an alarm is gone when this handler has succeeded and its writes are durable. When
-    /// it fails, or the process ends in it, the alarm rings again: 6 times at most, after 2 s and then
-    /// twice as long each time. An alarm that is set meanwhile, by any handler, takes its place.
+    /// it fails, the alarm rings again: 6 times at most, after 2 s and then twice as long each time. When
+    /// the process ends in it, it rings again too, however often that happens, after pauses of 2 s to 5
+    /// minutes. An alarm that is set meanwhile, by any handler, takes its place.
     fn on_alarm(&mut self, room: &Room, alarm: Alarm) -> impl Future<Output = Result> + Send {
         let _ = (room, alarm);
         future::ready(Ok(()))
