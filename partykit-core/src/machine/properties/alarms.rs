@@ -300,7 +300,6 @@ impl Model {
     pub(super) fn restore_alarm(&mut self) {
         let known = self.attempted().filter(|attempt| !attempt.doubtful);
         if let Some(original) = known.map(|attempt| attempt.original) {
-            self.attempt = None;
             let number = self.next_write();
             self.pending.push(Segment::new(number, AlarmRow::batch(Some(original))));
         }
