@@ -13,6 +13,7 @@ mod mailbox;
 mod resume;
 mod saying;
 mod script;
+mod side_by_side;
 mod sleep;
 mod start;
 mod state;

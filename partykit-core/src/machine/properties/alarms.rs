@@ -202,7 +202,11 @@ impl World {
     /// Lets the alarm ring, at its time, once; after the pause of a process that died in it.
     pub(super) fn ring_out(&mut self) {
         for _ in 0..2 {
-            let Some(row) = self.store.get(&AlarmRow::KEY).map(|row| decode(row)) else { return };
+            let Some(row) = self.store.get(&AlarmRow::KEY).map(|row| decode(row)) else {
+                // Who asked in vain asks again, although what there was to ring is not stored.
+                self.step(&Op::Ring);
+                return self.all_ends();
+            };
             self.pass(row.rings().since(self.wall()));
             self.step(&Op::Ring);
             self.all_ends();
