@@ -182,7 +182,7 @@ impl Machine {
     /// from the store. What failed before the handler began, or was called off, is no failure of it.
     pub(super) fn retry_alarm(&mut self, now: Duration, turn: &mut Turn) {
         let ringing =
-            turn.ringing.take().filter(|_| !turn.void && !(turn.called_off && turn.cancelled));
+            turn.ringing.take().filter(|_| !(turn.void || turn.called_off && turn.cancelled));
         let Some(ringing) = ringing else {
             if !turn.void {
                 self.restore_alarm(turn.author());
