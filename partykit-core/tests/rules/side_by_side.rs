@@ -64,7 +64,7 @@ fn transactions_beside_one_another_keep_each_what_it_wrote() {
                         let mut both = pin!(join(a, b));
                         assert!(is_pending(&mut both).await);
                         for gate in order {
-                            drop(gates[gate].take().unwrap().send(()));
+                            gates[gate].take().unwrap().send(()).unwrap();
                             let ends = gates.iter().all(Option::is_none);
                             assert_eq!(is_pending(&mut both).await, !ends);
                         }
