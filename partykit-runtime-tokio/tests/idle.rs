@@ -103,10 +103,15 @@ fn alarms_that_are_not_due_are_not_read_and_cost_no_task() {
             read()
         })
     };
-    let (few, many) = (start(2 * PAGE), start(5000));
-    assert_eq!(few, many, "entries that were read until the one that is due rang");
-    // A page for the look that finds the one that is due, and one for the look after its attempt is stored.
-    assert!(many <= 2 * PAGE, "{many} entries were read");
+    // A page for the look that finds the one that is due, and one for the look after its attempt is stored,
+    // unless the task looks only once for both.
+    for alarms in [2 * PAGE, 5000] {
+        let read = start(alarms);
+        assert!(
+            read <= 2 * PAGE,
+            "{read} entries of {alarms} were read until the one that is due rang"
+        );
+    }
 }
 
 /// A runtime whose store counts the wake-ups that are read.
