@@ -80,8 +80,10 @@ pub fn model(plan: &ModelPlan) -> Result<ModelReport, BoxError> {
             fault: plan.fault,
             seed: random.u64(..),
         };
-        // After how many commits it is killed.
-        let end = random.bool().then(|| random.u64(..=life.operations / 20));
+        // After how many commits it is killed: by turns one is killed and one ends, so that a short run has
+        // both.
+        let is_to_die = report.lives.is_multiple_of(2);
+        let end = is_to_die.then(|| random.u64(..=life.operations / 40));
         report.lives += 1;
         watch(&life, end, &mut rooms, &mut report)?;
     }

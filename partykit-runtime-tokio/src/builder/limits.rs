@@ -66,8 +66,8 @@ impl Builder {
     /// it; for a client of a TCP listener, that is up to 128 KiB beside what is on its way.
     ///
     /// **A client that reads is not closed**, however slow it is, as long as no more than this waits for
-    /// it: one handler may say [64 MiB](Options::max_held) at once. While more than 1 MiB waits for a
-    /// client, its own messages are not read, so what it asks for does not pile up.
+    /// it: one handler may say [64 MiB](partykit_core::Options::max_held) at once. While more than 1 MiB
+    /// waits for a client, its own messages are not read, so what it asks for does not pile up.
     ///
     /// A client that takes nothing for 15 s, or less than 16 KiB while more than that waits, is closed with
     /// 1013, and so is one for which more waits than it may. When all together have too much, those are
@@ -113,7 +113,8 @@ impl Builder {
 
     /// How fast all clients at one address may talk together, in all rooms: so many messages in a second,
     /// and up to `burst` at once after a silence. One more closes the connection that sent it with 1008.
-    /// [`Options::max_message_rate`] is the same for each client by itself.
+    /// [`Options::max_message_rate`](partykit_core::Options::max_message_rate) is the same for each client
+    /// by itself.
     ///
     /// No limit unless said, for the reason that [`Builder::max_new_rooms_per_minute`] gives.
     ///
