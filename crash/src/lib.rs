@@ -14,6 +14,7 @@ mod protocol;
 mod run;
 mod script;
 mod server;
+mod soak;
 
 pub use failing::{Lives, lives, short_life};
 pub use history::Violation;
@@ -22,3 +23,4 @@ pub use options::{Command, HELP, parse};
 pub use power::{Loss, scribe, self_test, shim};
 pub use run::{Plan, Report, run};
 pub use server::{Fault, Storing, serve};
+pub use soak::{Soak, bells, soak};

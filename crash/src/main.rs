@@ -4,8 +4,8 @@ use std::{env, path::Path, process::ExitCode};
 
 use partykit::Result;
 use partykit_crash::{
-    Command, HELP, Lives, ModelPlan, Plan, live, lives, model, parse, run, scribe, self_test,
-    serve, shim, short_life,
+    Command, HELP, Lives, ModelPlan, Plan, Soak, bells, live, lives, model, parse, run, scribe,
+    self_test, serve, shim, short_life, soak,
 };
 
 #[tokio::main]
@@ -13,6 +13,8 @@ async fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("faults") => return code(judge_lives(&arguments[1..]).await),
+        Some("alarms") => return code(judge_alarms(&arguments[1..]).await),
+        Some("bells") => return code(bells(&arguments[1..]).await),
         Some("short-life") => {
             let has = |flag: &str| arguments.iter().any(|it| it == flag);
             let directory = arguments.get(1).map(Path::new).unwrap_or(Path::new("."));
@@ -86,6 +88,17 @@ async fn judge_lives(arguments: &[String]) -> Result {
         (true, false) | (false, true) => Ok(()),
         (true, true) => Err("this had to be found, and was not".into()),
         (false, false) => Err(format!("{} lives were broken", broken.len()).into()),
+    }
+}
+
+async fn judge_alarms(arguments: &[String]) -> Result {
+    let plan = Soak::parse(arguments)?;
+    println!("{plan:?}");
+    let found = soak(&plan).await?;
+    match (found.is_empty(), plan.fault.is_some()) {
+        (true, false) | (false, true) => Ok(()),
+        (true, true) => Err("this had to be found, and was not".into()),
+        (false, false) => Err(format!("{} promises to alarms were broken", found.len()).into()),
     }
 }
 

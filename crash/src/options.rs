@@ -35,6 +35,7 @@ partykit-crash model [--operations N] [--fault FAULT] [--seed N]
 partykit-crash serve DIRECTORY [--relaxed] [--fault FAULT]
 partykit-crash life DIRECTORY --operations N --seed N [--fault FAULT]
 partykit-crash scribe SCRIPT
+partykit-crash alarms [--alarms N] [--seconds N] [--fault early-removal] [--seed N]
 partykit-crash faults [--all | --sample N] [--kind KIND] [--forgets] [--seed N]
 
   --kills N       how often the server is killed; 15 unless said
@@ -49,6 +50,8 @@ partykit-crash faults [--all | --sample N] [--kind KIND] [--forgets] [--seed N]
   controls        what has to fail, and fails if it does not
   model           compares the store with a model, all the time; besides those inside of the store it
                   finds the faults hiddenwake and forgottenpast
+  alarms          the alarms of 10,000 rooms ring (--alarms) while the server is killed every 50 to
+                  1,000 ms for 180 s (--seconds); --fault early-removal has to be found
   faults          each operation on a file fails in turn, --all of them or a sample (120 unless said);
                   --forgets: the store does not read back what a failed one has left, which has to be found";
 

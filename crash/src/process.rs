@@ -33,15 +33,20 @@ impl Process {
         power: Option<&Power>,
         log: &Path,
     ) -> io::Result<Self> {
-        let said = OpenOptions::new().create(true).append(true).open(log)?;
         let mut command = Command::new(program);
-        command.arg("serve").args(storing.arguments()).kill_on_drop(true);
-        // Some handlers are to panic.
-        command.env("RUST_BACKTRACE", "0");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(said);
+        command.arg("serve").args(storing.arguments());
         if let Some(power) = power {
             command.envs(power.environment());
         }
+        Self::spawn(command, log)
+    }
+
+    /// The same with a command of one's own.
+    pub(crate) fn spawn(mut command: Command, log: &Path) -> io::Result<Self> {
+        let said = OpenOptions::new().create(true).append(true).open(log)?;
+        // Some handlers are to panic.
+        command.env("RUST_BACKTRACE", "0").kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(said);
         Ok(Self { child: command.spawn()?, log: log.to_owned() })
     }
 
@@ -58,6 +63,11 @@ impl Process {
         address.ok_or_else(|| {
             io::Error::other(format!("the server does not start: {}", last_words(&self.log)))
         })
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) async fn ended(&mut self) -> io::Result<()> {
+        self.child.wait().await.map(drop)
     }
 
     /// SIGKILL. Whether it was still running.

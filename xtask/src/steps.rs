@@ -94,7 +94,7 @@ pub(crate) const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "crash",
-        about: "the same as long as one likes: --kills 200 [--power-loss] [--relaxed] [--seed N]; model --operations 1000000",
+        about: "the same as long as one likes: --kills 200 [--power-loss] [--relaxed] [--seed N]; model --operations 1000000; alarms --seconds 180",
         run: crash_as_told,
     },
     Tool {
@@ -257,7 +257,12 @@ fn herd(root: &Path) -> Outcome {
 /// What has to be found is tried too: a checker that finds nothing shows nothing.
 fn crash(root: &Path) -> Outcome {
     let failing = ["faults --sample 60", "faults --forgets --kind dirsync --sample 104"];
-    for line in ["", "--power-loss", "controls", "model"].into_iter().chain(failing) {
+    let alarms = [
+        "alarms --alarms 300 --seconds 5",
+        "alarms --alarms 300 --seconds 5 --fault early-removal",
+    ];
+    let lines = ["", "--power-loss", "controls", "model"].into_iter().chain(failing).chain(alarms);
+    for line in lines {
         let arguments: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
         crash_as_told(root, &arguments)?;
     }

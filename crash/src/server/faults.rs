@@ -68,14 +68,14 @@ const ALARM_WINDOW: Duration = Duration::from_millis(100);
 const ALARM: &[u8] = b"\x00alarm";
 
 /// A store that has a fault.
-pub(super) struct Faulty {
+pub(crate) struct Faulty {
     inner: Arc<dyn Backend>,
     fault: Fault,
     rooms: Mutex<HashMap<RoomAddress, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Faulty {
-    pub(super) fn new(inner: Arc<dyn Backend>, fault: Fault) -> Self {
+    pub(crate) fn new(inner: Arc<dyn Backend>, fault: Fault) -> Self {
         Self { inner, fault, rooms: Mutex::default() }
     }
 

@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use tracing_subscriber::filter::LevelFilter;
 
 pub use faults::Fault;
+pub(crate) use faults::Faulty;
 
 use desk::Desk;
 
@@ -81,7 +82,7 @@ impl Storing {
         let backend: Arc<dyn Backend> = Arc::new(disk.clone());
         let backend = match self.fault {
             None | Some(Fault::StaleCopy | Fault::Planted(_)) => backend,
-            Some(fault) => Arc::new(faults::Faulty::new(backend, fault)),
+            Some(fault) => Arc::new(Faulty::new(backend, fault)),
         };
         Ok((disk, backend))
     }
