@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::protocol::{Heard, Tally, client_frame, client_pong, handshake};
 
-/// So many handshakes are under way at once.
+/// So many handshakes are under way at once, unless all are to be.
 const HANDSHAKES: usize = 128;
 
 /// So many connections come from one address, as the ports of an address are few.
@@ -27,6 +27,8 @@ pub(crate) struct Crowd {
     events: Events,
     clients: Vec<Client>,
     buffer: Vec<u8>,
+    /// How many handshakes may be under way.
+    handshakes: usize,
 }
 
 struct Client {
@@ -49,7 +51,13 @@ impl Crowd {
             events: Events::with_capacity(1024),
             clients: Vec::new(),
             buffer: vec![0; 256 * 1024],
+            handshakes: HANDSHAKES,
         })
+    }
+
+    /// One whose clients all begin at one moment.
+    pub(crate) fn at_once() -> Result<Self> {
+        Ok(Self { handshakes: usize::MAX, ..Self::new()? })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -71,7 +79,7 @@ impl Crowd {
         let (first, mut open) = (self.clients.len(), 0);
         while open < count {
             while self.clients.len() < first + count
-                && self.clients.len() - first - open < HANDSHAKES
+                && self.clients.len() - first - open < self.handshakes
             {
                 self.begin(address, room(self.clients.len() - first))?;
             }

@@ -14,15 +14,18 @@
 //! is the process's proportional share (PSS).
 //!
 //! What hostile clients cost the others is measured apart too, `cargo xtask bench --only hostile`, beside
-//! limits.
+//! limits; so is what slow clients get and cost, `--only readers` and `--only deaf`, and what comes when
+//! all come at once, `--only herd`.
 //!
 //! What has no counterpart in other servers, rooms that sleep and alarms that are not due, is measured
 //! beside less of the same.
 #![forbid(unsafe_code)]
 
 mod child;
+mod client;
 mod crowd;
 mod measure;
+mod namespace;
 mod options;
 mod protocol;
 mod report;
@@ -39,8 +42,11 @@ pub fn main() -> ExitCode {
         Ok(options::Command::ServeRooms(directory)) => {
             finish(server::serve_rooms(&directory).map(|()| true))
         }
-        Ok(options::Command::ServeHostile(places)) => {
-            finish(server::serve_hostile(places).map(|()| true))
+        Ok(options::Command::ServeHostile(places, port)) => {
+            finish(server::serve_hostile(places, port).map(|()| true))
+        }
+        Ok(options::Command::Measure(plan)) if plan.is_alone() && !namespace::is_own() => {
+            finish(namespace::run_in_own(plan.takes("readers")))
         }
         Ok(options::Command::Measure(plan)) => finish(measure::all(&plan)),
         Err(wrong) => {

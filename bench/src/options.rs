@@ -8,12 +8,12 @@ pub(crate) const HELP: &str = "\
 partykit-bench [--quick] [--check] [--only MEASURE] [--write FILE]
 partykit-bench serve partykit|raw|tungstenite
 partykit-bench serve rooms DIRECTORY
-partykit-bench serve hostile PLACES
+partykit-bench serve hostile PLACES [PORT]
 
   --quick         small sizes, for a look whether all of it works: no goal is meant for them
   --check         fail when a goal is missed
-  --only MEASURE  crowd, storm, wake, memory, commits, churn, clear or rooms; or workers or hostile, which are
-                  no part of a run of all
+  --only MEASURE  crowd, storm, wake, memory, commits, churn, clear or rooms; or one that is no part of a run
+                  of all: workers, hostile; and readers, deaf, herd, each in a network of its own (unshare)
   --write FILE    write the report there too, as Markdown: Workers have a part of the file of their own";
 
 /// What a process is to do.
@@ -23,15 +23,15 @@ pub(crate) enum Command {
     Serve(Kind),
     /// Rooms in a store in this directory.
     ServeRooms(PathBuf),
-    /// What hostile clients attack, with so many places.
-    ServeHostile(usize),
+    /// What hostile clients attack, with so many places, at this port.
+    ServeHostile(usize, u16),
 }
 
 /// What is measured, and what becomes of it.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) sizes: Sizes,
-    /// The one measure to take; `None` is all but `workers` and `hostile`.
+    /// The one measure to take; `None` is all that are not taken apart.
     pub(crate) only: Option<String>,
     /// The sizes are too small for the goals to mean anything.
     pub(crate) quick: bool,
@@ -39,10 +39,17 @@ pub(crate) struct Plan {
     pub(crate) write: Option<PathBuf>,
 }
 
+/// What is no part of a run of all.
+const APART: [&str; 5] = ["workers", "hostile", "readers", "deaf", "herd"];
+
 impl Plan {
     pub(crate) fn takes(&self, measure: &str) -> bool {
-        let apart = ["workers", "hostile"];
-        self.only.as_deref().map_or(!apart.contains(&measure), |only| only == measure)
+        self.only.as_deref().map_or(!APART.contains(&measure), |only| only == measure)
+    }
+
+    /// Whether it needs a network of its own, where the kernel counts for nobody else.
+    pub(crate) fn is_alone(&self) -> bool {
+        ["readers", "deaf", "herd"].iter().any(|measure| self.takes(measure))
     }
 
     /// What the report is of.
@@ -68,7 +75,9 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
                 }
                 if kind == "hostile" {
                     let places = value()?.parse().map_err(|_| "no number of places")?;
-                    return Ok(Command::ServeHostile(places));
+                    let port = arguments.next().unwrap_or_else(|| "0".to_owned());
+                    let port = port.parse().map_err(|_| "no port")?;
+                    return Ok(Command::ServeHostile(places, port));
                 }
                 let known = Kind::SERVED.into_iter().find(|known| known.name() == kind);
                 let known = known.ok_or_else(|| format!("there is no server {kind}"))?;
@@ -90,8 +99,8 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
 
 fn measure(name: String) -> Result<String, String> {
     match name.as_str() {
-        "crowd" | "storm" | "wake" | "memory" | "commits" | "churn" | "clear" | "rooms"
-        | "workers" | "hostile" => Ok(name),
+        "crowd" | "storm" | "wake" | "memory" | "commits" | "churn" | "clear" | "rooms" => Ok(name),
+        apart if APART.contains(&apart) => Ok(name),
         _ => Err(format!("there is no measure {name}")),
     }
 }
@@ -116,7 +125,10 @@ mod tests {
         assert_eq!(plan.write, Some(PathBuf::from("a.md")));
         let Ok(Command::Measure(all)) = parsed("") else { panic!("a plan") };
         assert!(all.takes("wake") && !all.takes("workers") && !all.takes("hostile"));
-        assert!(matches!(parsed("serve hostile 9"), Ok(Command::ServeHostile(9))));
+        assert!(matches!(parsed("serve hostile 9"), Ok(Command::ServeHostile(9, 0))));
+        assert!(matches!(parsed("serve hostile 9 80"), Ok(Command::ServeHostile(9, 80))));
+        let Ok(Command::Measure(herd)) = parsed("--only herd") else { panic!("a plan") };
+        assert!(herd.is_alone() && !all.is_alone());
     }
 
     #[test]
@@ -126,6 +138,7 @@ mod tests {
             "serve cake",
             "serve rooms",
             "serve hostile cake",
+            "serve hostile 9 cake",
             "--only cake",
             "--write",
             "cake",

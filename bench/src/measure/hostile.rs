@@ -2,19 +2,18 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use partykit::Result;
-use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Sizes;
 use crate::{
     child::{Allocator, Server},
-    protocol::handshake,
+    client::{dial, enter, frame, is_well, open},
     report::{Goal, Report, percentile},
 };
 
@@ -22,12 +21,11 @@ use crate::{
 const CONNECT: f64 = 100.0;
 const ECHO: f64 = 10.0;
 
-/// A client that has waited for so long has failed.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// One address has 200 half handshakes, the others share the rest.
 const CROWDED: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 1);
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 9, 9);
+
+const NEWCOMERS: usize = 200;
 
 /// Rooms in which nobody else talks.
 const QUIET: usize = 20;
@@ -35,6 +33,7 @@ const QUIET: usize = 20;
 pub(super) fn take(sizes: &Sizes, report: &mut Report) -> Result<()> {
     half_handshakes(sizes, report)?;
     places(sizes, report)?;
+    flooded_room(sizes, report)?;
     for (rooms, measure) in [
         (0, "p99 of an echo beside no busy room, ms"),
         (2, "p99 of an echo beside 2 busy rooms, ms"),
@@ -59,7 +58,7 @@ fn half_handshakes(sizes: &Sizes, report: &mut Report) -> Result<()> {
         // They are all there after a moment.
         let ready = Instant::now() + sizes.window;
         while Instant::now() < ready {
-            connect(ELSEWHERE, to)?;
+            connect(ELSEWHERE, "hall", to)?;
         }
         let good =
             [ELSEWHERE, CROWDED].map(|from| scope.spawn(move || probe(from, to, 4 * sizes.window)));
@@ -104,7 +103,7 @@ fn probe(from: Ipv4Addr, to: SocketAddr, window: Duration) -> Result<f64> {
     let (begun, mut took) = (Instant::now(), Vec::new());
     while begun.elapsed() < window {
         let connecting = Instant::now();
-        if !connect(from, to)?.1 {
+        if !connect(from, "hall", to)?.1 {
             return Err("a good client is refused".into());
         }
         took.push(connecting.elapsed().as_secs_f64() * 1e3);
@@ -119,7 +118,7 @@ fn places(sizes: &Sizes, report: &mut Report) -> Result<()> {
     let to = server.address();
     let mut held = Vec::new();
     for _ in 0..sizes.places + sizes.places / 100 {
-        let (stream, is_open) = connect(CROWDED, to)?;
+        let (stream, is_open) = connect(CROWDED, "hall", to)?;
         held.extend(is_open.then_some(stream));
     }
     let count = |is: &dyn Fn() -> Result<bool>| -> Result<f64> {
@@ -136,7 +135,7 @@ fn places(sizes: &Sizes, report: &mut Report) -> Result<()> {
         share,
         Goal::AtMost(0.751),
     );
-    let refused = count(&|| Ok(connect(ELSEWHERE, to)?.1))?;
+    let refused = count(&|| Ok(connect(ELSEWHERE, "hall", to)?.1))?;
     report.claim("refused of 50 that connect elsewhere", "limit", refused, Goal::AtMost(0.0));
     let refused = count(&|| is_well(CROWDED, to))?;
     report.claim(
@@ -148,6 +147,54 @@ fn places(sizes: &Sizes, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+/// Newcomers of a room that one client floods.
+fn flooded_room(sizes: &Sizes, report: &mut Report) -> Result<()> {
+    let server = start(sizes)?;
+    let (to, is_over) = (server.address(), AtomicBool::new(false));
+    let (refused, mut took) = thread::scope(|scope| {
+        let flooder = scope.spawn(|| keep_busy("flooded", to, &is_over));
+        let newcomers = || -> Result<(usize, Vec<f64>)> {
+            thread::sleep(sizes.window);
+            let (mut refused, mut took) = (0, Vec::new());
+            for _ in 0..NEWCOMERS {
+                let begun = Instant::now();
+                refused += usize::from(!connect(ELSEWHERE, "flooded", to)?.1);
+                took.push(begun.elapsed().as_secs_f64() * 1e3);
+            }
+            Ok((refused, took))
+        };
+        let seen = newcomers();
+        is_over.store(true, Ordering::Relaxed);
+        flooder.join().expect("no panic")?;
+        seen
+    })?;
+    let measure = "flooder: refused of 200 newcomers of its room";
+    report.claim(measure, "limit", refused as f64, Goal::AtMost(0.0));
+    let p99 = vec![percentile(&mut took, 99)];
+    report.claim_each("flooder: p99 of a newcomer's connect, ms", "limit", p99, None);
+    Ok(())
+}
+
+/// Says what costs the room its time, as fast as it is taken.
+fn keep_busy(room: &str, to: SocketAddr, is_over: &AtomicBool) -> Result<()> {
+    let mut stream = open(room, to)?;
+    stream.set_write_timeout(Some(Duration::from_millis(100)))?;
+    let flood = frame(0x82, b"x").repeat(1000);
+    let mut rest = &flood[..];
+    while !is_over.load(Ordering::Relaxed) {
+        // A frame that was begun has to be finished.
+        match stream.write(rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+        if rest.is_empty() {
+            rest = &flood;
+        }
+    }
+    Ok(())
+}
+
 /// The 99th percentile of an echo in a quiet room, in milliseconds.
 fn busy_rooms(sizes: &Sizes, rooms: usize) -> Result<f64> {
     let server = start(sizes)?;
@@ -155,24 +202,7 @@ fn busy_rooms(sizes: &Sizes, rooms: usize) -> Result<f64> {
     thread::scope(|scope| {
         for room in 0..rooms {
             let is_over = &is_over;
-            scope.spawn(move || -> Result<()> {
-                let mut stream = open(&format!("busy{room}"), to)?;
-                stream.set_write_timeout(Some(Duration::from_millis(100)))?;
-                let flood = frame(0x82, b"x").repeat(1000);
-                let mut rest = &flood[..];
-                while !is_over.load(Ordering::Relaxed) {
-                    // A frame that was begun has to be finished.
-                    match stream.write(rest) {
-                        Ok(written) => rest = &rest[written..],
-                        Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                        Err(error) => return Err(error.into()),
-                    }
-                    if rest.is_empty() {
-                        rest = &flood;
-                    }
-                }
-                Ok(())
-            });
+            scope.spawn(move || keep_busy(&format!("busy{room}"), to, is_over));
         }
         let echo = || -> Result<f64> {
             let quiet = |n| open(&format!("quiet{n}"), to);
@@ -196,52 +226,9 @@ fn busy_rooms(sizes: &Sizes, rooms: usize) -> Result<f64> {
     })
 }
 
-fn dial(from: Ipv4Addr, to: SocketAddr) -> Result<TcpStream> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
-    socket.bind(&SocketAddr::V4(SocketAddrV4::new(from, 0)).into())?;
-    socket.connect(&to.into())?;
-    let stream = TcpStream::from(socket);
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    Ok(stream)
-}
-
 /// A handshake; whether it was answered with 101.
-fn connect(from: Ipv4Addr, to: SocketAddr) -> Result<(TcpStream, bool)> {
+fn connect(from: Ipv4Addr, room: &str, to: SocketAddr) -> Result<(TcpStream, bool)> {
     let mut stream = dial(from, to)?;
-    stream.write_all(handshake("hall").as_bytes())?;
-    let is_open = head(&mut stream)?.starts_with(b"HTTP/1.1 101");
+    let is_open = enter(&mut stream, room)?;
     Ok((stream, is_open))
-}
-
-fn open(room: &str, to: SocketAddr) -> Result<TcpStream> {
-    let mut stream = dial(Ipv4Addr::LOCALHOST, to)?;
-    stream.write_all(handshake(room).as_bytes())?;
-    match head(&mut stream)?.starts_with(b"HTTP/1.1 101") {
-        true => Ok(stream),
-        false => Err("a client is not let in".into()),
-    }
-}
-
-fn is_well(from: Ipv4Addr, to: SocketAddr) -> Result<bool> {
-    let mut stream = dial(from, to)?;
-    stream.write_all(b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n")?;
-    Ok(head(&mut stream)?.starts_with(b"HTTP/1.1 200"))
-}
-
-fn head(stream: &mut TcpStream) -> Result<Vec<u8>> {
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") {
-        if stream.read(&mut byte)? == 0 {
-            break;
-        }
-        head.push(byte[0]);
-    }
-    Ok(head)
-}
-
-/// A client's frame, masked with zeros.
-fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
-    [&[opcode, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
 }

@@ -4,8 +4,11 @@ mod churn;
 mod clear;
 pub(crate) mod commits;
 mod crowd;
+mod deaf;
+mod herd;
 mod hostile;
 mod memory;
+mod readers;
 mod rooms;
 mod storm;
 mod wake;
@@ -67,6 +70,12 @@ pub(crate) struct Sizes {
     pub(crate) places: usize,
     /// Clients that never say what they want.
     pub(crate) half_handshakes: usize,
+    /// Kinds of bursts that a handler says to clients that read.
+    pub(crate) bursts: usize,
+    /// Clients that read nothing.
+    pub(crate) deaf: usize,
+    /// Clients that come back at one moment.
+    pub(crate) herd: usize,
     /// How long an allocator may take at most to give memory back.
     pub(crate) rest: Duration,
 }
@@ -97,6 +106,9 @@ impl Sizes {
         pops: 1_000_000,
         places: 17_500,
         half_handshakes: 2_400,
+        bursts: 4,
+        deaf: 2_000,
+        herd: 8_000,
         rest: Duration::MAX,
     };
 
@@ -125,6 +137,9 @@ impl Sizes {
         pops: 10_000,
         places: 1_750,
         half_handshakes: 1_900,
+        bursts: 2,
+        deaf: 200,
+        herd: 1_000,
         rest: Duration::from_millis(100),
     };
 }
@@ -147,6 +162,9 @@ pub(crate) fn all(plan: &Plan) -> Result<bool> {
         ("rooms", rooms::take),
         ("workers", workers::take),
         ("hostile", hostile::take),
+        ("readers", readers::take),
+        ("deaf", deaf::take),
+        ("herd", herd::take),
     ] {
         if plan.takes(name) {
             eprintln!("measuring: {name}");

@@ -1,16 +1,16 @@
-//! A server for hostile clients: rooms that are kept busy, and a health check.
+//! A server for hostile, slow and many clients: rooms that are kept busy, that say much, and a health
+//! check.
 
 use std::time::{Duration, Instant};
 
 use partykit::{Connection, Message, Options, Response, Result, Room, Runtime, Server};
-use tokio::net::TcpListener;
 
 use super::talk;
 
 /// How long a handler keeps its thread for a binary message.
 const BURN: Duration = Duration::from_micros(50);
 
-/// Says texts back.
+/// Says texts back; to `COUNT BYTES` it says as many messages of this size, each with its number.
 #[derive(Default)]
 struct Burner;
 
@@ -21,7 +21,15 @@ impl Server for Burner {
 
     async fn on_message(&mut self, _: &Room, sender: &Connection, message: Message) -> Result {
         match message.as_text() {
-            Some(_) => sender.send(message),
+            Some(text) => match text.split_once(' ') {
+                None => sender.send(message),
+                Some((count, bytes)) => {
+                    let bytes: usize = bytes.parse()?;
+                    for n in 0..count.parse::<usize>()? {
+                        sender.send(numbered(n, bytes));
+                    }
+                }
+            },
             None => {
                 let begun = Instant::now();
                 while begun.elapsed() < BURN {
@@ -33,11 +41,21 @@ impl Server for Burner {
     }
 }
 
-/// Everything as it is by default on two threads, but for the number of places. Knows no questions.
-pub(crate) fn run(places: usize) -> Result<()> {
+/// A message of so many bytes that begins with its number.
+pub(crate) fn numbered(number: usize, bytes: usize) -> String {
+    let mut message = format!("{number} ");
+    message.extend(std::iter::repeat_n('.', bytes - message.len()));
+    message
+}
+
+/// Everything as it is by default on two threads, but for the number of places.
+///
+/// Questions: `broadcast COUNT BYTES` says as much to the room `hall`; `given up`, how many clients were
+/// because they did not read.
+pub(crate) fn run(places: usize, port: u16) -> Result<()> {
     let tokio =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let listener = tokio.block_on(TcpListener::bind("127.0.0.1:0"))?;
+    let listener = tokio.block_on(partykit::runtime::tokio::bind(("127.0.0.1", port)))?;
     let runtime = tokio.block_on(async {
         Runtime::builder()
             .party::<Burner>("main")
@@ -46,7 +64,18 @@ pub(crate) fn run(places: usize) -> Result<()> {
             .fallback(async |_| Response::new("well".into()))
             .build()
     })?;
-    let address = listener.local_addr()?;
+    let (address, handle) = (listener.local_addr()?, runtime.handle());
     tokio.spawn(async move { runtime.serve_on(listener).await });
-    talk(address, |question| format!("unknown question {question}"))
+    talk(address, |question| match question.split(' ').collect::<Vec<_>>()[..] {
+        ["broadcast", count, bytes] => match (count.parse(), bytes.parse()) {
+            (Ok(count), Ok(bytes)) => {
+                let message = "x".repeat(bytes);
+                let said = (0..count).map(|_: usize| handle.broadcast("main", "hall", &*message));
+                said.filter(|said| said.is_ok()).count().to_string()
+            }
+            _ => format!("no numbers: {question}"),
+        },
+        ["given", "up"] => handle.stats().parties["main"].slow_clients.to_string(),
+        _ => format!("unknown question {question}"),
+    })
 }

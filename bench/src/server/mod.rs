@@ -13,7 +13,10 @@ use std::{
 
 use ::partykit::Result;
 
-pub(crate) use self::{hostile::run as serve_hostile, rooms::run as serve_rooms};
+pub(crate) use self::{
+    hostile::{numbered, run as serve_hostile},
+    rooms::run as serve_rooms,
+};
 
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,87 @@
+//! Clients that read nothing: what they cost the kernel and the server, and that all of it is gone soon.
+
+use std::{
+    net::Ipv4Addr,
+    thread,
+    time::{Duration, Instant},
+};
+
+use partykit::Result;
+
+use super::Sizes;
+use crate::{
+    child::{Allocator, Server},
+    client::{dial_with, enter},
+    namespace,
+    report::{Goal, Report},
+};
+
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// What the kernel keeps on the client's side, as little as it may.
+const BUFFER: usize = 2304;
+
+/// Each message.
+const BYTES: usize = 10_000;
+
+/// What waits for all clients together by default, in MiB.
+const LIMIT: f64 = 256.0;
+
+/// When the kernel has to have forgotten who was given up.
+const FORGOTTEN: Duration = Duration::from_secs(5);
+
+/// All have to be given up by then.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(super) fn take(sizes: &Sizes, report: &mut Report) -> Result<()> {
+    let places = (sizes.deaf + 100).to_string();
+    let mut server = Server::start_with(&["serve", "hostile", &places], Allocator::Jemalloc)?;
+    let mut deaf = Vec::new();
+    for n in 0..sizes.deaf {
+        let from = Ipv4Addr::new(127, 0, 3, 1 + (n % 250) as u8);
+        let mut stream = dial_with(from, server.address(), Some(BUFFER))?;
+        if !enter(&mut stream, "hall")? {
+            return Err("a client is not let in".into());
+        }
+        deaf.push(stream);
+    }
+    let (kernel, process) = (namespace::tcp_memory()?, server.process().memory()?);
+    let (mut kernel_peak, mut process_peak) = (kernel, process);
+    let begun = Instant::now();
+    while server.count("given up")? < sizes.deaf as u64 {
+        if begun.elapsed() > PATIENCE {
+            let count = server.count("given up")?;
+            return Err(format!("{count} of {} were given up", sizes.deaf).into());
+        }
+        server.ask(&format!("broadcast 20 {BYTES}"))?;
+        kernel_peak = kernel_peak.max(namespace::tcp_memory()?);
+        process_peak = process_peak.max(server.process().memory()?);
+        thread::sleep(Duration::from_millis(50));
+    }
+    let took = begun.elapsed();
+    thread::sleep(FORGOTTEN);
+    let (kernel_after, (sockets, waiting)) =
+        (namespace::tcp_memory()?, namespace::held_by(server.address().port())?);
+    let of_clients = "what their own side holds";
+    let mib = |bytes: u64| bytes as f64 / MIB;
+    let mut claim =
+        |measure, value, goal| report.claim_each(measure, of_clients, vec![value], goal);
+    claim("deaf clients: all given up after, s", took.as_secs_f64(), Some(Goal::AtMost(40.0)));
+    claim("deaf clients: TCP memory before, MiB", mib(kernel), None);
+    claim("deaf clients: TCP memory at its peak, MiB", mib(kernel_peak), None);
+    claim(
+        "deaf clients: TCP memory 5 s after, MiB",
+        mib(kernel_after),
+        Some(Goal::AtMost(mib(kernel_peak) / 10.0)),
+    );
+    claim("deaf clients: sockets of the server 5 s after", sockets as f64, Some(Goal::AtMost(0.0)));
+    claim("deaf clients: bytes that wait in them", waiting as f64, Some(Goal::AtMost(0.0)));
+    let grown = mib(process_peak.saturating_sub(process));
+    claim(
+        "deaf clients: the server's process grew by, MiB",
+        grown,
+        Some(Goal::AtMost(1.5 * LIMIT)),
+    );
+    drop(deaf);
+    Ok(())
+}
