@@ -75,7 +75,8 @@ struct State {
 impl RoomCell {
     /// A room that sleeps and has no connection.
     pub fn new(address: RoomAddress, options: Options, host: Arc<dyn Host>) -> Arc<Self> {
-        let machine = Machine::new(options, host.elapsed());
+        let mut machine = Machine::new(options, host.elapsed());
+        machine.share_mailboxes(host.mailboxes());
         let state = State {
             machine,
             next_connection: 0,

@@ -10,7 +10,7 @@ use futures_core::future::BoxFuture;
 
 use crate::{
     Backend, CallError, Close, Message, Request, Response, RoomAddress, Timestamp, calls::Chain,
-    cell::RoomCell, fact::Fact,
+    cell::RoomCell, fact::Fact, mailboxes::Mailboxes,
 };
 
 /// What a runtime gives to its rooms: time, chance, named values, storage, timers, tasks, and the way
@@ -68,6 +68,12 @@ pub trait Host: Send + Sync + 'static {
     /// implemented.
     fn is_crowded(&self) -> bool {
         false
+    }
+
+    /// Counts what waits in the mailboxes of all rooms together. `None`, as it is unless implemented, if only
+    /// the limit of each room is to hold.
+    fn mailboxes(&self) -> Option<Arc<Mailboxes>> {
+        None
     }
 
     /// Runs [`drive`](crate::runtime::drive) for this room, with the server of its party. Called when

@@ -30,6 +30,7 @@ mod http;
 mod limits;
 mod lobby;
 mod machine;
+mod mailboxes;
 mod message;
 mod options;
 mod origins;
@@ -109,5 +110,6 @@ pub mod runtime {
     pub use crate::driver::drive;
     pub use crate::fact::Fact;
     pub use crate::host::{Host, Outgoing, Socket};
+    pub use crate::mailboxes::Mailboxes;
     pub use crate::origins::{InvalidOrigin, Origins, Visitor, parse_host};
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    future::Future,
     io,
     net::{IpAddr, Ipv6Addr},
     pin::Pin,
@@ -141,7 +142,7 @@ impl Admission {
         drop(books);
         let state = PlaceState { address, ticket: None, is_gone: false };
         let place = Arc::new(Place { admission: self.clone(), is_late, state: Mutex::new(state) });
-        let admitted = Admitted { io, _place: place.clone(), patience: Some(STALL), stall: None };
+        let admitted = Admitted { io, place: place.clone(), patience: Some(STALL), stall: None };
         Ok((admitted, place))
     }
 
@@ -324,6 +325,14 @@ impl Evicted {
         Self(told)
     }
 
+    /// Ready when it has.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match Pin::new(&mut self.0).poll(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(()),
+            Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
+        }
+    }
+
     /// Ends when it has.
     pub(crate) async fn wait(self) {
         if self.0.await.is_err() {
@@ -345,7 +354,7 @@ pub(crate) fn prefix(address: IpAddr) -> IpAddr {
 /// A client's stream, and its place among the clients of the process for as long as it lives.
 pub(crate) struct Admitted<I> {
     io: I,
-    _place: Arc<Place>,
+    place: Arc<Place>,
     /// How long it may take nothing, if that is to be looked after.
     patience: Option<Duration>,
     stall: Option<Pin<Box<Sleep>>>,
@@ -355,6 +364,11 @@ impl<I> Admitted<I> {
     /// The stream itself.
     pub(crate) fn io(&self) -> &I {
         &self.io
+    }
+
+    /// Where the client is, if that is known.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.place.state().address
     }
 
     /// It became a socket, which looks after its time by itself.

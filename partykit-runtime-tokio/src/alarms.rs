@@ -293,15 +293,20 @@ mod tests {
     use partykit_core::{Backend, Batch, MemoryBackend, RoomId, WakeUp};
 
     use super::*;
-    use crate::socket::{Outbound, OutboundLimits};
+    use crate::{
+        host::Counts,
+        socket::{Outbound, OutboundLimits},
+    };
+    use partykit_core::runtime::Mailboxes;
 
     #[tokio::test(start_paused = true)]
     async fn a_clock_that_is_set_back_hides_no_alarm() {
         let backend = Arc::new(MemoryBackend::default());
         let outbound = Outbound::new(OutboundLimits::default());
+        let counts = Counts { outbound, mailboxes: Mailboxes::new(0) };
         let vars: partykit_core::Vars = Arc::new(|_| None);
         let host =
-            TokioHost::new(HashMap::new(), backend.clone(), None, vars, 9, outbound, Vec::new());
+            TokioHost::new(HashMap::new(), backend.clone(), None, vars, 9, counts, Vec::new());
         host.alarms().stop();
         let alarms = Alarms::new();
         let mut ringer = Ringer::new(&alarms, &host);

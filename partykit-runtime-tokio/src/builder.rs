@@ -20,7 +20,7 @@ use crate::{
     admission::{Admission, AdmissionLimits},
     answer::answer,
     front::{Fallback, Front},
-    host::TokioHost,
+    host::{Counts, TokioHost},
     memory::{INBOUND, Memory},
     metrics::{self, Meter},
     party::{Kind, KindOf, Party},
@@ -323,10 +323,12 @@ impl Builder {
         let park = alarms::to_park(self.park, &vars);
         let sweeper = Sweeper::start();
         let outbound = Outbound::new(self.outbound);
+        let memory = Memory::new(self.inbound);
         metrics::describe();
         let parties = self.parties.into_iter().map(|Registration { name, options, kind }| {
             let (sweeper, outbound) = (sweeper.clone(), outbound.clone());
-            let mut link = LinkSettings::new(&options, sweeper, outbound, Meter::new(&name));
+            let (memory, meter) = (memory.clone(), Meter::new(&name));
+            let mut link = LinkSettings::new(&options, sweeper, outbound, memory, meter);
             (link.keep_alive, link.pace.by_address) = (self.keep_alive, self.messages.clone());
             let link = Arc::new(link);
             (name.clone(), Party::new(name, options, kind, link))
@@ -338,7 +340,7 @@ impl Builder {
                 store,
                 vars,
                 self.max_rooms,
-                outbound.clone(),
+                Counts { outbound: outbound.clone(), mailboxes: memory.mailboxes().clone() },
                 park,
             ),
             prefix: self.prefix,
@@ -349,7 +351,7 @@ impl Builder {
             shutdown: Arc::new(Shutdown::new(self.shutdown)),
             admission: Admission::new(self.admission),
             room_rate: RoomRate::new(self.new_rooms, self.client_address),
-            memory: Memory::new(self.inbound),
+            memory,
         }))
     }
 

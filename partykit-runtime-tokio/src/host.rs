@@ -8,7 +8,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use partykit_core::{
     Backend, CallError, Refusal, Request, Response, RoomAddress, Timestamp, Vars,
-    runtime::{Chain, Host, RoomCell},
+    runtime::{Chain, Host, Mailboxes, RoomCell},
 };
 use tokio::{runtime::Handle, time::Instant};
 use tracing::debug;
@@ -36,10 +36,16 @@ pub(crate) struct TokioHost {
     /// The backend, if it is ours to close.
     store: Option<DiskBackend>,
     vars: Vars,
-    outbound: Arc<Outbound>,
+    counts: Counts,
     tokio: Handle,
     origin: Instant,
     real_origin: std::time::Instant,
+}
+
+/// What all rooms and sockets have in common.
+pub(crate) struct Counts {
+    pub(crate) outbound: Arc<Outbound>,
+    pub(crate) mailboxes: Arc<Mailboxes>,
 }
 
 impl TokioHost {
@@ -52,7 +58,7 @@ impl TokioHost {
         store: Option<DiskBackend>,
         vars: Vars,
         max_rooms: usize,
-        outbound: Arc<Outbound>,
+        counts: Counts,
         park: Vec<RoomAddress>,
     ) -> Arc<Self> {
         let host = Arc::new_cyclic(|me| Self {
@@ -64,7 +70,7 @@ impl TokioHost {
             store,
             vars,
             tokio: Handle::current(),
-            outbound,
+            counts,
             origin: Instant::now(),
             real_origin: std::time::Instant::now(),
         });
@@ -183,6 +189,10 @@ impl Host for TokioHost {
         self.registry.is_crowded()
     }
 
+    fn mailboxes(&self) -> Option<Arc<Mailboxes>> {
+        Some(self.counts.mailboxes.clone())
+    }
+
     fn start(&self, room: &Arc<RoomCell>) {
         // A room only exists in a party that does.
         if let Some(party) = self.party(room.address().party()) {
@@ -232,7 +242,7 @@ impl Host for TokioHost {
     }
 
     fn relief(&self) -> Option<BoxFuture<'static, ()>> {
-        self.outbound.relief()
+        self.counts.outbound.relief()
     }
 
     fn knows_party(&self, name: &str) -> bool {

@@ -1,4 +1,10 @@
-use std::{fmt, future::Future, io, marker::PhantomData, net::SocketAddr};
+use std::{
+    fmt,
+    future::Future,
+    io,
+    marker::PhantomData,
+    net::{IpAddr, SocketAddr},
+};
 
 use bytes::Bytes;
 use hyper::upgrade::Upgraded;
@@ -206,6 +212,10 @@ struct By<L>(PhantomData<L>);
 impl<L: Listener> Resets<Admitted<L::Io>> for By<L> {
     fn reset(io: &Admitted<L::Io>) {
         L::reset(io.io());
+    }
+
+    fn address(io: &Admitted<L::Io>) -> Option<IpAddr> {
+        io.address()
     }
 }
 

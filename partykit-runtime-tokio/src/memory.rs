@@ -1,8 +1,13 @@
 use std::{
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker},
 };
 
+use partykit_core::runtime::Mailboxes;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -17,7 +22,11 @@ pub(crate) const INBOUND: usize = 256 << 20;
 /// unfinished part of the address that has the most: whoever sends little always finds some.
 pub(crate) struct Memory {
     limit: usize,
+    /// What waits for rooms. It may have half of all.
+    mailboxes: Arc<Mailboxes>,
     books: Mutex<Books>,
+    /// Much has to go that is still there: nobody should begin with more.
+    short: AtomicBool,
 }
 
 #[derive(Default)]
@@ -26,6 +35,10 @@ struct Books {
     growing: Crowd<oneshot::Sender<()>>,
     /// Bytes of what has arrived whole, and is being worked on.
     whole: usize,
+    /// Bytes of what has to go, and is not gone yet.
+    leaving: usize,
+    /// Those who want to go on reading when there is space.
+    waiting: Vec<Waker>,
 }
 
 /// What was to be kept has no space.
@@ -34,7 +47,16 @@ pub(crate) struct NoSpace;
 
 impl Memory {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, books: Mutex::default() })
+        Arc::new(Self {
+            limit,
+            mailboxes: Mailboxes::new(limit / 2),
+            books: Mutex::default(),
+            short: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn mailboxes(&self) -> &Arc<Mailboxes> {
+        &self.mailboxes
     }
 
     /// Something of a client at this address begins to arrive. The second result tells when it is to be
@@ -42,7 +64,37 @@ impl Memory {
     pub(crate) fn begin(self: &Arc<Self>, address: Option<IpAddr>) -> (Part, Evicted) {
         let (evict, evicted) = oneshot::channel();
         let ticket = self.books().growing.join(address.map(prefix), 0, evict);
-        (Part { memory: self.clone(), ticket }, Evicted::new(evicted))
+        (Part { memory: self.clone(), ticket, bytes: 0 }, Evicted::new(evicted))
+    }
+
+    /// Whether what had to go is still there, an eighth of the limit at least. Who has begun something
+    /// should not go on before [`Memory::poll_space`] is ready. Takes no lock.
+    pub(crate) fn is_short(&self) -> bool {
+        self.short.load(Ordering::Relaxed)
+    }
+
+    /// Ready when there is space to go on with.
+    pub(crate) fn poll_space(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_short() {
+            return Poll::Ready(());
+        }
+        let mut books = self.books();
+        if !self.is_short() {
+            return Poll::Ready(());
+        }
+        if !books.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            books.waiting.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Something that had to go may have gone, or has to go now.
+    fn settle(&self, mut books: MutexGuard<'_, Books>) {
+        let short = books.leaving > self.limit / 8;
+        self.short.store(short, Ordering::Relaxed);
+        let waiting = if short { Vec::new() } else { std::mem::take(&mut books.waiting) };
+        drop(books);
+        waiting.into_iter().for_each(Waker::wake);
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -54,10 +106,11 @@ impl Memory {
 pub(crate) struct Part {
     memory: Arc<Memory>,
     ticket: Ticket,
+    bytes: usize,
 }
 
 impl Part {
-    /// It is about to take so many bytes in all.
+    /// It takes so many bytes in all, or is about to.
     ///
     /// # Errors
     ///
@@ -67,11 +120,20 @@ impl Part {
         if !books.growing.weigh(self.ticket, bytes) {
             return Err(NoSpace);
         }
-        while books.growing.weight() + books.whole > self.memory.limit {
+        self.bytes = bytes;
+        let mut before = books.growing.weight();
+        // Rooms that do not keep up take nobody's last half.
+        let waiting = self.memory.mailboxes.bytes().min(self.memory.limit / 2);
+        while before + books.whole + waiting > self.memory.limit {
             let Some((_, evict)) = books.growing.evict() else { break };
+            let after = books.growing.weight();
+            books.leaving += before - after;
+            before = after;
             let _ = evict.send(());
         }
-        if books.growing.has(self.ticket) { Ok(()) } else { Err(NoSpace) }
+        let stays = books.growing.has(self.ticket);
+        self.memory.settle(books);
+        if stays { Ok(()) } else { Err(NoSpace) }
     }
 
     /// It has arrived whole, and is not to be dropped any more.
@@ -79,12 +141,15 @@ impl Part {
     /// # Errors
     ///
     /// When it had to go before that.
-    pub(crate) fn finish(self, bytes: usize) -> Result<Whole, NoSpace> {
+    pub(crate) fn finish(mut self, bytes: usize) -> Result<Whole, NoSpace> {
         let memory = self.memory.clone();
         let mut books = memory.books();
         if books.growing.leave(self.ticket).is_none() {
+            drop(books);
             return Err(NoSpace);
         }
+        // From now on it counts as whole.
+        self.bytes = 0;
         books.whole += bytes;
         drop(books);
         Ok(Whole { memory, bytes })
@@ -93,7 +158,11 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        self.memory.books().growing.leave(self.ticket);
+        let mut books = self.memory.books();
+        if books.growing.leave(self.ticket).is_none() {
+            books.leaving -= self.bytes;
+            self.memory.settle(books);
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod transport;
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use partykit_core::{Admit, Connection, Lobby, Message, Options, Request, Result, Room, Server};
 use partykit_runtime_tokio::Runtime;
 use peak_alloc::PeakAlloc;
@@ -42,6 +43,16 @@ impl Server for Closed {
     }
 }
 
+#[derive(Default)]
+struct Echo;
+
+impl Server for Echo {
+    async fn on_message(&mut self, _: &Room, sender: &Connection, message: Message) -> Result {
+        sender.send(message);
+        Ok(())
+    }
+}
+
 /// How much the heap grows at most while something is done, in bytes.
 async fn growth(work: impl Future<Output = ()>) -> usize {
     let before = HEAP.current_usage();
@@ -56,12 +67,17 @@ async fn what_clients_fill_stays_within_its_limits() {
     let handled = may.clone();
     let options = Options::new().mailbox(100_000, 4 * MIB);
     let make = move |_: &_| Closed(handled.clone());
-    let builder =
-        Runtime::builder().party_with_options("main", options, make).max_inbound_memory(16 * MIB);
+    let builder = Runtime::builder()
+        .party_with_options("main", options, make)
+        .party::<Echo>("echo")
+        .max_inbound_memory(16 * MIB);
     let site = serve(builder).await;
     threat_02_a_body_in_small_chunks(&site).await;
     threat_02_bodies_of_many_clients(&site).await;
     threat_17_long_heads_that_wait(&site, &may).await;
+    threat_02_half_messages_of_many_clients(&site).await;
+    threat_17_messages_that_no_room_takes(&site, &may).await;
+    threat_17_mailboxes_of_many_rooms(&site, &may).await;
     threat_17_small_messages_that_wait(&site).await;
 }
 
@@ -99,14 +115,131 @@ async fn threat_02_bodies_of_many_clients(site: &Site) {
     assert!(grown < 24 * MIB, "{grown} bytes");
 }
 
+/// 150 clients with half messages of 700 KB, of 1 MiB each, where there is space for 16 of them. A good client
+/// at their address goes on.
+async fn threat_02_half_messages_of_many_clients(site: &Site) {
+    let half = message(MIB, 700_000);
+    let fragment = [&[0x02], &message(700_000, 700_000)[1..]].concat();
+    let connections = || site.handle.stats().parties["echo"].connections;
+    for (half, kind) in [(half, "half frames"), (fragment, "fragments")] {
+        let mut good = site.connect("/parties/echo/good").await;
+        let mut clients = Vec::new();
+        for _ in 0..150 {
+            clients.push(site.connect("/parties/echo/a").await.into_raw());
+        }
+        let grown = growth(async {
+            let send = async |client: &mut support::Stream| {
+                // Who has to go is hung up on.
+                let _ = client.write_all(&half).await;
+            };
+            let good = async {
+                for n in 0..20 {
+                    good.send(&n.to_string()).await;
+                    assert_eq!(good.text().await, n.to_string());
+                }
+                let long = "x".repeat(200_000);
+                good.send(&long).await;
+                assert_eq!(good.text().await.len(), long.len());
+            };
+            tokio::join!(join_all(clients.iter_mut().map(send)), good);
+            eventually(|| connections() <= 1 + 24).await;
+        })
+        .await;
+        println!("150 {kind} of 700 kB where 16 MiB may be: {} KiB", grown / 1024);
+        assert!(grown < 24 * MIB, "{grown} bytes");
+        assert!(connections() > 1 + 4, "as many stay as have space: {}", connections());
+        good.close().await;
+        drop(clients);
+        eventually(|| connections() == 0).await;
+    }
+}
+
+/// 60 messages of 1 MB for a room that handles none of them, whose mailbox of 4 MiB has space for some.
+async fn threat_17_messages_that_no_room_takes(site: &Site, may: &Semaphore) {
+    let stats = || site.handle.room_stats("main", "c").unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..60 {
+        clients.push(site.connect("/parties/main/c").await.into_raw());
+    }
+    let long = message(1_000_000, 1_000_000);
+    let grown = growth(async {
+        let send = async |client: &mut support::Stream| {
+            let _ = client.write_all(&long).await;
+        };
+        join_all(clients.iter_mut().map(send)).await;
+        eventually(|| stats().mailbox_bytes > 3 * MIB).await;
+        let mut good = site.connect("/parties/echo/good").await;
+        for text in ["short", &"x".repeat(200_000)] {
+            good.send(text).await;
+            assert_eq!(good.text().await, text);
+        }
+        good.close().await;
+    })
+    .await;
+    println!(
+        "60 messages of 1 MB for a room that takes 4 MiB, where 16 MiB may be: {} KiB",
+        grown / 1024
+    );
+    assert!(grown < 24 * MIB + 4 * MIB, "{grown} bytes");
+    may.add_permits(60);
+    drop(clients);
+    eventually(|| stats().connections == 0).await;
+    may.forget_permits(60);
+}
+
+/// 25 rooms that handle nothing, each with 4 clients that say as much as they can. The mailboxes would take
+/// 100 MiB.
+async fn threat_17_mailboxes_of_many_rooms(site: &Site, may: &Semaphore) {
+    const ROOMS: usize = 25;
+    let name = |n: usize| format!("many{n}");
+    let mut clients = Vec::new();
+    for n in 0..4 * ROOMS {
+        clients.push(site.connect(&format!("/parties/main/{}", name(n % ROOMS))).await.into_raw());
+    }
+    let flood = message(50_000, 50_000).repeat(30);
+    let waiting = || {
+        let stats = (0..ROOMS).filter_map(|n| site.handle.room_stats("main", &name(n)));
+        stats.map(|stats| stats.mailbox_bytes).sum::<usize>()
+    };
+    let grown = growth(async {
+        for client in &mut clients {
+            // As much as is taken.
+            let flood = client.write_all(&flood);
+            let _ = tokio::time::timeout(std::time::Duration::from_millis(50), flood).await;
+        }
+        eventually(|| waiting() > 7 * MIB).await;
+        let mut good = site.connect("/parties/echo/good").await;
+        for text in ["short", &"x".repeat(200_000)] {
+            good.send(text).await;
+            assert_eq!(good.text().await, text);
+        }
+        good.close().await;
+    })
+    .await;
+    println!("100 clients of 25 rooms with a mailbox of 4 MiB each: {} KiB", grown / 1024);
+    println!("of it in mailboxes: {} KiB", waiting() / 1024);
+    // Each room has 32 KiB that do not count, and one message at its handler.
+    assert!(waiting() < 8 * MIB + ROOMS * (32 << 10) + MIB, "{} bytes", waiting());
+    assert!(grown < 24 * MIB + ROOMS * 50_000, "{grown} bytes");
+    may.add_permits(10_000);
+    drop(clients);
+    eventually(|| waiting() == 0).await;
+    may.forget_permits(10_000);
+}
+
+/// The first bytes of a message of this length.
+fn message(length: usize, sent: usize) -> Vec<u8> {
+    let head = [&[0x82, 0xFF][..], &(length as u64).to_be_bytes(), &[0; 4]].concat();
+    [head, vec![b'x'; sent]].concat()
+}
+
 /// Messages of a byte from 40 clients, for a room that handles none of them.
 async fn threat_17_small_messages_that_wait(site: &Site) {
     let mut clients = Vec::new();
     for _ in 0..40 {
         clients.push(site.connect("/parties/main/a").await.into_raw());
     }
-    let message = [0x82, 0x81, 0, 0, 0, 0, b'x'];
-    let flood = message.repeat(4096);
+    let flood = [0x82, 0x81, 0, 0, 0, 0, b'x'].repeat(4096);
     let grown = growth(async {
         for client in &mut clients {
             // As much as fits: what the room does not take stays with the kernel.

@@ -1,13 +1,21 @@
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use super::{Event, WakeCause};
-use crate::{Connection, Options};
+use crate::{
+    Connection, Options,
+    mailboxes::{Mailboxes, Portion},
+};
 
 /// The events that wait for a room, in the order in which they came.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
     events: VecDeque<Event>,
     bytes: usize,
+    /// Of what all rooms have together.
+    portion: Portion,
     /// What each connection has of the messages that wait. Connections without any have no entry.
     shares: BTreeMap<u64, Share>,
     /// Closes that arrived at a room that could not start; the next start takes them first.
@@ -63,6 +71,19 @@ impl Bounds {
 }
 
 impl Mailbox {
+    /// Counts what waits from now on together with what waits for other rooms.
+    pub(crate) fn share(&mut self, all: Option<Arc<Mailboxes>>) {
+        self.portion = Portion::of(all);
+        self.portion.adjust(self.bytes);
+    }
+
+    /// Whether all rooms together have so much that `size` bytes more have to wait until this one has less.
+    /// What is `next`, with nobody before it, does not.
+    pub(crate) fn has_to_wait(&self, bytes: usize, size: usize, next: bool) -> bool {
+        let would_be = self.bytes.saturating_add(bytes).saturating_add(size);
+        would_be > Portion::STEP && !next && self.portion.is_short()
+    }
+
     pub(crate) fn push(&mut self, event: Event) {
         self.count(&event);
         self.events.push_back(event);
@@ -176,6 +197,7 @@ impl Mailbox {
     fn count(&mut self, event: &Event) {
         let size = event.size();
         self.bytes += size;
+        self.portion.adjust(self.bytes);
         if let Event::Message { sender, .. } = event {
             let share = self.shares.entry(sender.key()).or_default();
             share.events += 1;
@@ -186,6 +208,7 @@ impl Mailbox {
     fn discount(&mut self, event: &Event) {
         let size = event.size();
         self.bytes -= size;
+        self.portion.adjust(self.bytes);
         if let Event::Message { sender, .. } = event
             && let Some(share) = self.shares.get_mut(&sender.key())
         {

@@ -20,7 +20,7 @@ mod tests;
 mod transitions;
 mod turn;
 
-use std::{collections::VecDeque, fmt, time::Duration};
+use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
 pub use account::{Account, LongestAwake, TimeAwake};
 pub use awake::AwakeReason;
@@ -43,7 +43,10 @@ use self::{
     roster::Status,
     turn::Turn,
 };
-use crate::{Claim, Close, Connection, Epoch, Handler, Options, Refusal, fact::Fact, limits};
+use crate::{
+    Claim, Close, Connection, Epoch, Handler, Options, Refusal, fact::Fact, limits,
+    mailboxes::Mailboxes,
+};
 
 /// One room.
 pub(crate) struct Machine {
@@ -495,8 +498,15 @@ impl Machine {
     /// down takes no more, so that its sockets are not read.
     pub(crate) fn has_space_beside(&self, events: usize, bytes: usize, size: usize) -> bool {
         let bounds = Bounds::messages(&self.options);
+        let next = self.turn.is_none() && self.mailbox.is_empty() && events == 0;
         !self.draining
+            && !self.mailbox.has_to_wait(bytes, size, next)
             && bounds.admit(self.mailbox.len() + events, self.mailbox.bytes() + bytes, size)
+    }
+
+    /// See [`Host::mailboxes`](crate::runtime::Host::mailboxes).
+    pub(crate) fn share_mailboxes(&mut self, all: Option<Arc<Mailboxes>>) {
+        self.mailbox.share(all);
     }
 
     /// Whether a message of `size` bytes has space beside those that wait of the same connection.

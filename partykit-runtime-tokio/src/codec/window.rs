@@ -95,10 +95,19 @@ impl Write for OneFrame<'_> {
 }
 
 /// The payload in a buffer that it does not waste. A short one is copied into one of its own size; a
-/// long one stays, in a buffer with its header or, assembled from fragments, of at most twice its
-/// length.
+/// long one stays in a buffer with its header, or is moved out of one that is larger by more than an eighth,
+/// as that of a message of many fragments.
 fn detach(payload: Bytes) -> Bytes {
     const SHORT: usize = 4096;
 
-    if payload.len() <= SHORT { Bytes::copy_from_slice(&payload) } else { payload }
+    if payload.len() <= SHORT {
+        return Bytes::copy_from_slice(&payload);
+    }
+    match payload.try_into_mut() {
+        Ok(buffer) if buffer.capacity() - buffer.len() > buffer.len() / 8 => {
+            Bytes::copy_from_slice(&buffer)
+        }
+        Ok(buffer) => buffer.freeze(),
+        Err(shared) => shared,
+    }
 }

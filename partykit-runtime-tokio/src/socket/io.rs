@@ -1,6 +1,7 @@
 use std::{
     io::{self, IoSlice},
     marker::PhantomData,
+    net::IpAddr,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -12,11 +13,19 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {
     /// Has the connection end at once when it is dropped: nothing is left to the operating system to
     /// be sent later. Where that cannot be said, nothing happens.
     fn reset(&mut self);
+
+    /// Where the client is, if that is known.
+    fn address(&self) -> Option<IpAddr>;
 }
 
 /// How a connection is reset.
 pub(crate) trait Resets<T>: 'static {
     fn reset(io: &T);
+
+    /// Where the client is, if that is known.
+    fn address(_: &T) -> Option<IpAddr> {
+        None
+    }
 }
 
 /// Of connections that cannot be reset, or of which it is not known how.
@@ -38,6 +47,10 @@ impl<T, R> Carrier<T, R> {
 impl<T: AsyncRead + AsyncWrite + Send + Unpin, R: Resets<T>> Io for Carrier<T, R> {
     fn reset(&mut self) {
         R::reset(&self.0);
+    }
+
+    fn address(&self) -> Option<IpAddr> {
+        R::address(&self.0)
     }
 }
 

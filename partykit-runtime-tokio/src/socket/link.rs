@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use partykit_core::{
-    Close,
+    Close, CloseCode,
     runtime::{Outgoing, Socket},
 };
 use tokio::{
@@ -118,6 +118,18 @@ impl Link {
     /// Closes the connection because too much waits for the client.
     pub(super) fn give_up(&self) {
         self.with(|state| state.give_up(&self.settings));
+    }
+
+    /// Where the client is, if that is known.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.lock().io.as_ref()?.address()
+    }
+
+    /// Closes the connection because there is no space for what the client has begun to say.
+    pub(super) fn crowd_out(&self) {
+        let close = Close::new(CloseCode::TRY_AGAIN, "no space for the message");
+        let close = close.expect("a valid code and a short reason");
+        self.with(|state| state.fail(close, &self.settings));
     }
 
     /// The client said a message.

@@ -6,6 +6,7 @@
 //! is its task, its `Link` and the core's `Connection`, and none of the three holds a buffer. Pings,
 //! time limits and hanging up are the [`Sweeper`]'s, one for all links: no link has a timer.
 
+mod charge;
 mod io;
 mod link;
 mod outbound;

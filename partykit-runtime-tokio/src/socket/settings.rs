@@ -9,6 +9,7 @@ use partykit_core::{Message, Options, Text};
 use super::{Ledger, Outbound, Sweeper, pace::PaceLimits};
 use crate::{
     codec::{Limits, encode_message},
+    memory::Memory,
     metrics::Meter,
 };
 
@@ -23,6 +24,8 @@ pub(crate) struct LinkSettings {
     pub(crate) auto_response: Option<(Text, Bytes)>,
     /// Counts what waits for clients, and how much may.
     pub(crate) outbound: Arc<Ledger>,
+    /// Counts what clients have begun to say, and how much may be.
+    pub(crate) memory: Arc<Memory>,
     /// While more bytes than this wait for a client, no message of its own is taken: what it asks for
     /// cannot pile up. 1 MiB.
     pub(crate) clogged: usize,
@@ -57,6 +60,7 @@ impl LinkSettings {
         options: &Options,
         sweeper: Arc<Sweeper>,
         outbound: Arc<Outbound>,
+        memory: Arc<Memory>,
         meter: Meter,
     ) -> Self {
         let auto_response = options.auto_response_pair().map(|(request, response)| {
@@ -67,6 +71,7 @@ impl LinkSettings {
             pace: PaceLimits::new(options.message_rate_limit()),
             auto_response,
             outbound: Ledger::new(outbound),
+            memory,
             clogged: 1 << 20,
             keep_alive: Duration::from_secs(30),
             probe: Duration::from_secs(5),

@@ -9,7 +9,13 @@ use bytes::Bytes;
 use partykit_core::{Close, Connection, Message, runtime::RoomCell};
 use tracing::debug;
 
-use super::{Io, Link, link::Progress, pace::ControlCount, scratch};
+use super::{
+    Io, Link,
+    charge::{Charge, FREE},
+    link::Progress,
+    pace::ControlCount,
+    scratch,
+};
 use crate::codec::{Decoder, Incoming, encode_pong};
 
 /// Runs a socket to its end, once the handshake is answered with 101: gives the room what the client
@@ -26,10 +32,12 @@ pub(crate) fn run(
 ) -> impl Future<Output = ()> + Send {
     link.settings().meter.connected();
     link.attach(io);
-    let held =
-        (!already_read.is_empty()).then(|| Box::new(Held { message: None, rest: already_read }));
+    let aside = (!already_read.is_empty()).then(|| {
+        let held = Held { message: None, buffer: already_read.len(), rest: already_read };
+        Box::new(Aside { held: Some(held), charge: None })
+    });
     let (decoder, controls) = (Decoder::default(), ControlCount::default());
-    SocketTask { link, room, connection, decoder, controls, held, unfinished: false, told: false }
+    SocketTask { link, room, connection, decoder, controls, aside, unfinished: false, told: false }
 }
 
 struct SocketTask {
@@ -38,17 +46,32 @@ struct SocketTask {
     connection: Connection,
     decoder: Decoder,
     controls: ControlCount,
-    held: Option<Box<Held>>,
+    aside: Option<Box<Aside>>,
     /// The client owes the rest of a message.
     unfinished: bool,
     /// The room knows that it is over.
     told: bool,
 }
 
+/// What a socket has that is in need of memory. Most have nothing.
+#[derive(Default)]
+struct Aside {
+    held: Option<Held>,
+    charge: Option<Charge>,
+}
+
 /// What has been read and the room could not take yet.
 struct Held {
     message: Option<Message>,
     rest: Bytes,
+    /// The bytes of the buffer that `rest` is a part of.
+    buffer: usize,
+}
+
+impl Held {
+    fn memory(&self) -> usize {
+        self.message.as_ref().map_or(0, Message::len) + self.buffer
+    }
 }
 
 impl Future for SocketTask {
@@ -56,6 +79,9 @@ impl Future for SocketTask {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
+            if self.is_evicted(cx) {
+                self.crowd_out();
+            }
             match self.link.poll(cx) {
                 Progress::Tell(close) => self.tell(*close),
                 Progress::Read { clogged } => ready!(self.poll_read(clogged, cx)),
@@ -70,13 +96,22 @@ impl Future for SocketTask {
 impl SocketTask {
     /// Takes a step; ready when it has taken one.
     fn poll_read(&mut self, clogged: bool, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(held) = self.held.take() {
+        if let Some(held) = self.take_held() {
             return self.poll_held(held, clogged, cx);
         }
+        let memory = &self.link.settings().memory;
+        let is_short = memory.is_short();
+        if is_short && self.decoder.is_mid_message() {
+            ready!(memory.poll_space(cx));
+        }
         scratch::with(|buffer| {
-            match ready!(self.link.poll_read(cx, buffer)) {
+            let most = if is_short { FREE } else { buffer.len() };
+            match ready!(self.link.poll_read(cx, &mut buffer[..most])) {
                 Ok(0) => self.link.lost("the client hung up without a Close"),
-                Ok(length) => self.digest(&buffer[..length], None, clogged),
+                Ok(length) => {
+                    self.digest(&buffer[..length], None, clogged);
+                    self.adjust();
+                }
                 Err(error) => {
                     let (room, connection) = (self.room.address(), self.connection.id());
                     let (party, room) = (room.party(), room.room().as_str());
@@ -89,12 +124,7 @@ impl SocketTask {
     }
 
     /// Goes on where the room had no space, or the client had to read first.
-    fn poll_held(
-        &mut self,
-        mut held: Box<Held>,
-        mut clogged: bool,
-        cx: &mut Context<'_>,
-    ) -> Poll<()> {
+    fn poll_held(&mut self, mut held: Held, mut clogged: bool, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(message) = held.message.take() {
             let taken = take(&self.link, &self.room, &self.connection, message, &mut clogged);
             if let Err(message) = taken
@@ -106,19 +136,58 @@ impl SocketTask {
                     false => self.room.poll_space(&self.connection, &message, cx),
                 };
                 held.message = Some(message);
-                self.held = Some(held);
+                self.aside.get_or_insert_default().held = Some(held);
                 return space;
             }
             self.link.resume();
         }
-        self.digest(&held.rest, Some(&held.rest), clogged);
+        let Held { rest, buffer, .. } = held;
+        self.digest(&rest, Some((&rest, buffer)), clogged);
+        self.adjust();
         Poll::Ready(())
     }
 
-    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.held.take().is_some() {
+    fn take_held(&mut self) -> Option<Held> {
+        self.aside.as_mut()?.held.take()
+    }
+
+    /// Counts what is kept here until the next read.
+    fn adjust(&mut self) {
+        let Self { link, decoder, aside, .. } = self;
+        let held = aside.as_ref().and_then(|aside| aside.held.as_ref()).map_or(0, Held::memory);
+        let bytes = decoder.memory() + held;
+        if aside.is_none() && bytes <= FREE {
+            return;
+        }
+        let put = aside.get_or_insert_default();
+        put.charge = Charge::adjust(put.charge.take(), bytes, &link.settings().memory, link);
+        if put.charge.is_none() && put.held.is_none() {
+            *aside = None;
+        }
+    }
+
+    fn is_evicted(&mut self, cx: &mut Context<'_>) -> bool {
+        let charge = self.aside.as_mut().and_then(|aside| aside.charge.as_mut());
+        charge.is_some_and(|charge| charge.poll_evicted(cx).is_ready())
+    }
+
+    /// Others need the space that this client takes.
+    fn crowd_out(&mut self) {
+        self.forget();
+        self.link.crowd_out();
+    }
+
+    /// Drops what has been read and is not with the room.
+    fn forget(&mut self) {
+        let Some(aside) = self.aside.take() else { return };
+        self.decoder = Decoder::default();
+        if aside.held.is_some() {
             self.room.forgo_space(&self.connection);
         }
+    }
+
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.forget();
         let read = scratch::with(|buffer| self.link.poll_read(cx, buffer));
         if matches!(ready!(read), Ok(0) | Err(_)) {
             self.link.lost("the client hung up");
@@ -126,9 +195,9 @@ impl SocketTask {
         Poll::Ready(())
     }
 
-    /// Acts on what was read. `owner` is what `input` is a part of, if that can be kept. If `clogged`, no
-    /// message is taken.
-    fn digest(&mut self, mut input: &[u8], owner: Option<&Bytes>, mut clogged: bool) {
+    /// Acts on what was read. `owner` is what `input` is a part of, if that can be kept, and how long the
+    /// buffer is that it is in. If `clogged`, no message is taken.
+    fn digest(&mut self, mut input: &[u8], owner: Option<(&Bytes, usize)>, mut clogged: bool) {
         let Self { link, room, connection, decoder, controls, .. } = self;
         let settings = link.settings();
         let mut unfinished = self.unfinished;
@@ -149,11 +218,15 @@ impl SocketTask {
                     if let Err(message) = take(link, room, connection, message, &mut clogged)
                         && link.stall()
                     {
-                        let rest = owner.map_or_else(
-                            || Bytes::copy_from_slice(input),
-                            |owner| owner.slice_ref(input),
-                        );
-                        self.held = Some(Box::new(Held { message: Some(message), rest }));
+                        let (rest, buffer) = match owner {
+                            // A buffer that is mostly used up is not kept for its rest.
+                            Some((owner, buffer)) if 2 * input.len() >= buffer => {
+                                (owner.slice_ref(input), buffer)
+                            }
+                            _ => (Bytes::copy_from_slice(input), input.len()),
+                        };
+                        let held = Held { message: Some(message), rest, buffer };
+                        self.aside.get_or_insert_default().held = Some(held);
                         break;
                     }
                 }

@@ -31,6 +31,7 @@ use tokio_tungstenite::{
 };
 
 use crate::{
+    memory::{INBOUND, Memory},
     metrics::Meter,
     socket::{Carrier, Link, LinkSettings, Never, Outbound, OutboundLimits, Sweeper, Verdict, run},
 };
@@ -85,6 +86,7 @@ impl House {
             &options,
             Sweeper::start(),
             outbound.clone(),
+            Memory::new(INBOUND),
             Meter::new(&"main".into()),
         );
         change(&mut settings);
