@@ -12,16 +12,15 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::{Semaphore, oneshot},
-    time::{Sleep, sleep, timeout},
+    time::timeout,
 };
 
-use crate::crowd::{Crowd, Ticket};
-
-/// How long a client may take nothing of an answer. Twice as long as a socket's client may: what waits
-/// for it is one answer and grows no more.
-const STALL: Duration = Duration::from_secs(30);
+use crate::{
+    admitted::Admitted,
+    crowd::{Crowd, Ticket},
+};
 
 /// What one client too many is told. It did not get to say anything.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\n\
@@ -142,7 +141,7 @@ impl Admission {
         drop(books);
         let state = PlaceState { address, ticket: None, is_gone: false };
         let place = Arc::new(Place { admission: self.clone(), is_late, state: Mutex::new(state) });
-        let admitted = Admitted { io, place: place.clone(), patience: Some(STALL), stall: None };
+        let admitted = Admitted::new(io, place.clone());
         Ok((admitted, place))
     }
 
@@ -260,6 +259,11 @@ impl Place {
         listening
     }
 
+    /// Where the client is, if that is known.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.state().address
+    }
+
     /// It is known now at which address the client is.
     ///
     /// # Errors
@@ -351,95 +355,6 @@ pub(crate) fn prefix(address: IpAddr) -> IpAddr {
     }
 }
 
-/// A client's stream, and its place among the clients of the process for as long as it lives.
-pub(crate) struct Admitted<I> {
-    io: I,
-    place: Arc<Place>,
-    /// How long it may take nothing, if that is to be looked after.
-    patience: Option<Duration>,
-    stall: Option<Pin<Box<Sleep>>>,
-}
-
-impl<I> Admitted<I> {
-    /// The stream itself.
-    pub(crate) fn io(&self) -> &I {
-        &self.io
-    }
-
-    /// Where the client is, if that is known.
-    pub(crate) fn address(&self) -> Option<IpAddr> {
-        self.place.state().address
-    }
-
-    /// It became a socket, which looks after its time by itself.
-    pub(crate) fn leave_alone(mut self) -> Self {
-        (self.patience, self.stall) = (None, None);
-        self
-    }
-
-    /// Ends the patience with a client that takes nothing.
-    fn look_after<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        attempt: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        let Some(patience) = self.patience else { return attempt };
-        if attempt.is_ready() {
-            self.stall = None;
-            return attempt;
-        }
-        let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(patience)));
-        match stall.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
-impl<I: AsyncRead + Unpin> AsyncRead for Admitted<I> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buffer)
-    }
-}
-
-impl<I: AsyncWrite + Unpin> AsyncWrite for Admitted<I> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let attempt = Pin::new(&mut self.io).poll_write(cx, bytes);
-        self.look_after(cx, attempt)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let attempt = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
-        self.look_after(cx, attempt)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let attempt = Pin::new(&mut self.io).poll_flush(cx);
-        self.look_after(cx, attempt)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let attempt = Pin::new(&mut self.io).poll_shutdown(cx);
-        self.look_after(cx, attempt)
-    }
-}
-
 /// How many descriptors the process may have, if there is a limit.
 #[cfg(unix)]
 fn descriptors() -> Option<usize> {
@@ -454,6 +369,9 @@ fn descriptors() -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use crate::admitted::STALL;
+    use tokio::time::sleep;
+
     use futures_util::{
         FutureExt,
         future::{BoxFuture, Fuse, FusedFuture},

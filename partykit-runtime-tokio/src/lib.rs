@@ -11,6 +11,7 @@
 
 mod address_rate;
 mod admission;
+mod admitted;
 mod alarms;
 mod answer;
 mod arrival;

@@ -17,7 +17,7 @@ use tracing::debug;
 
 use crate::{
     ServeError,
-    admission::Admitted,
+    admitted::Admitted,
     socket::{Carrier, Io, Never, Resets},
 };
 

@@ -1,0 +1,113 @@
+use std::{
+    future::Future,
+    io,
+    net::IpAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
+
+use crate::admission::Place;
+
+/// How long a client may take nothing of an answer. Twice as long as a socket's client may: what waits
+/// for it is one answer and grows no more.
+pub(crate) const STALL: Duration = Duration::from_secs(30);
+
+/// A client's stream, and its place among the clients of the process for as long as it lives.
+pub(crate) struct Admitted<I> {
+    io: I,
+    place: Arc<Place>,
+    /// How long it may take nothing, if that is to be looked after.
+    patience: Option<Duration>,
+    stall: Option<Pin<Box<Sleep>>>,
+}
+
+impl<I> Admitted<I> {
+    pub(crate) fn new(io: I, place: Arc<Place>) -> Self {
+        Self { io, place, patience: Some(STALL), stall: None }
+    }
+
+    /// The stream itself.
+    pub(crate) fn io(&self) -> &I {
+        &self.io
+    }
+
+    /// Where the client is, if that is known.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.place.address()
+    }
+
+    /// It became a socket, which looks after its time by itself.
+    pub(crate) fn leave_alone(mut self) -> Self {
+        (self.patience, self.stall) = (None, None);
+        self
+    }
+
+    /// Ends the patience with a client that takes nothing.
+    fn look_after<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        attempt: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let Some(patience) = self.patience else { return attempt };
+        if attempt.is_ready() {
+            self.stall = None;
+            return attempt;
+        }
+        let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(patience)));
+        match stall.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Admitted<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Admitted<I> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let attempt = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.look_after(cx, attempt)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let attempt = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        self.look_after(cx, attempt)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let attempt = Pin::new(&mut self.io).poll_flush(cx);
+        self.look_after(cx, attempt)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let attempt = Pin::new(&mut self.io).poll_shutdown(cx);
+        self.look_after(cx, attempt)
+    }
+}
