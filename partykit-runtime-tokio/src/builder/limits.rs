@@ -43,9 +43,15 @@ impl Builder {
         self
     }
 
-    /// How many bytes of memory the bodies of requests may take in the whole process, from their first byte
-    /// to the answer. When there is no more, the oldest body that has not arrived whole is given up, of the
-    /// address whose bodies have the most; its client gets a 503 with `Retry-After`. Default: 256 MiB.
+    /// How many bytes of memory may be taken in the whole process by what clients send and nobody has
+    /// handled: bodies of requests from their first byte to the answer, messages that have arrived in part,
+    /// messages that a room does not take, and the mailboxes of all rooms. Default: 256 MiB. It should
+    /// be at least twice the longest message: one that needs more than all of it is closed with 1013.
+    ///
+    /// When there is no more, the oldest unfinished body or message is given up, of the address that has
+    /// the most: a request gets a 503 with `Retry-After`, a socket is closed with 1013. Mailboxes take at
+    /// most half; beyond that, rooms that do not keep up make their sockets wait. Up to 4 KiB of a socket
+    /// are not counted, so short messages always get through. A message whose handler runs is not counted.
     ///
     /// How long one body may be, says [`Options::max_request_body`](partykit_core::Options::max_request_body).
     pub fn max_inbound_memory(mut self, bytes: usize) -> Self {
