@@ -38,7 +38,7 @@ partykit-crash scribe SCRIPT
 partykit-crash alarms [--alarms N] [--seconds N] [--fault early-removal] [--seed N]
 partykit-crash faults [--all | --sample N] [--kind KIND] [--forgets] [--seed N]
 
-  --kills N       how often the server is killed; 15 unless said
+  --kills N       how often the server is killed; default: 15
   --power-loss    what was not synced is lost, too; the shim tests itself first
   --relaxed       the server does not sync; together with --power-loss it has to fail
   --fault FAULT   the server's store gets something wrong: early-frames, split-batch, early-removal,
@@ -46,13 +46,13 @@ partykit-crash faults [--all | --sample N] [--kind KIND] [--forgets] [--seed N]
                   cleartwice;
                   has to fail, the three about syncs under a power loss
   --seed N        decides about the moments; another one each time unless said
-  --operations N  how many operations the model does; 30,000 unless said
+  --operations N  how many operations the model does; default: 30,000
   controls        what has to fail, and fails if it does not
   model           compares the store with a model, all the time; besides those inside of the store it
                   finds the faults hiddenwake and forgottenpast
   alarms          the alarms of 10,000 rooms ring (--alarms) while the server is killed every 50 to
                   1,000 ms for 180 s (--seconds); --fault early-removal has to be found
-  faults          each operation on a file fails in turn, --all of them or a sample (120 unless said);
+  faults          each operation on a file fails in turn, --all of them or a sample (default: 120);
                   --forgets: the store does not read back what a failed one has left, which has to be found";
 
 /// What a process is to do.

@@ -154,6 +154,16 @@ async fn threat_02_half_messages_of_many_clients(site: &Site) {
     }
 }
 
+/// Another client still gets its echoes, short and long.
+async fn a_good_client_is_answered(site: &Site) {
+    let mut good = site.connect("/parties/echo/good").await;
+    for text in ["short", &"x".repeat(200_000)] {
+        good.send(text).await;
+        assert_eq!(good.text().await, text);
+    }
+    good.close().await;
+}
+
 /// 60 messages of 1 MB for a room that handles none of them, whose mailbox of 4 MiB has space for some.
 async fn threat_17_messages_that_no_room_takes(site: &Site, may: &Semaphore) {
     let stats = || site.handle.room_stats("main", "c").unwrap();
@@ -168,12 +178,7 @@ async fn threat_17_messages_that_no_room_takes(site: &Site, may: &Semaphore) {
         };
         join_all(clients.iter_mut().map(send)).await;
         eventually(|| stats().mailbox_bytes > 3 * MIB).await;
-        let mut good = site.connect("/parties/echo/good").await;
-        for text in ["short", &"x".repeat(200_000)] {
-            good.send(text).await;
-            assert_eq!(good.text().await, text);
-        }
-        good.close().await;
+        a_good_client_is_answered(site).await;
     })
     .await;
     println!(
@@ -208,12 +213,7 @@ async fn threat_17_mailboxes_of_many_rooms(site: &Site, may: &Semaphore) {
             let _ = tokio::time::timeout(std::time::Duration::from_millis(50), flood).await;
         }
         eventually(|| waiting() > 7 * MIB).await;
-        let mut good = site.connect("/parties/echo/good").await;
-        for text in ["short", &"x".repeat(200_000)] {
-            good.send(text).await;
-            assert_eq!(good.text().await, text);
-        }
-        good.close().await;
+        a_good_client_is_answered(site).await;
     })
     .await;
     println!("100 clients of 25 rooms with a mailbox of 4 MiB each: {} KiB", grown / 1024);

@@ -38,8 +38,10 @@ struct Inner {
 /// Wakes the futures of a context.
 struct Bell(SendWrapper<Door>);
 
-#[derive(Default)]
 struct Door {
+    tasks: Weak<Inner>,
+    /// Those of the door that was opened, until it is passed: the platform is about to call them.
+    called: RefCell<Option<Rc<Inner>>>,
     /// Something is to be polled.
     rung: Cell<bool>,
     is_running: Cell<bool>,
@@ -51,16 +53,24 @@ struct Door {
 impl Tasks {
     pub(crate) fn new() -> Self {
         Self(Rc::new_cyclic(|me: &Weak<Inner>| {
+            let door = Door {
+                tasks: me.clone(),
+                called: RefCell::default(),
+                rung: Cell::new(false),
+                is_running: Cell::new(false),
+                open: RefCell::default(),
+            };
             let me = AssertUnwindSafe(me.clone());
             Inner {
                 running: RefCell::default(),
                 fresh: RefCell::default(),
                 ended: Cell::new(false),
-                bell: Arc::new(Bell(SendWrapper::new(Door::default()))),
+                bell: Arc::new(Bell(SendWrapper::new(door))),
                 run: Closure::new(move |_| {
                     let me = &me;
                     if let Some(inner) = me.upgrade() {
                         clock::arrive();
+                        inner.bell.0.called.take();
                         Self(inner).run();
                     }
                 }),
@@ -186,8 +196,11 @@ impl Bell {
 
 impl Door {
     fn open(&self) {
+        // Nobody is called who is gone, nor goes before the call: the platform would report an error.
+        let Some(tasks) = self.tasks.upgrade() else { return };
         let open = self.open.borrow_mut().take();
         if let Some(open) = open {
+            *self.called.borrow_mut() = Some(tasks);
             // The function of a promise throws nothing.
             drop(open.call0(&JsValue::UNDEFINED));
         }

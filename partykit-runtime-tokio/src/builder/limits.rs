@@ -91,7 +91,7 @@ impl Builder {
 
     /// How many rooms there may be in memory, of all parties together: awake, or asleep with
     /// connections. While there are as many, what would bring a further one into memory gets a 503, and
-    /// those that are there go on. 100,000 unless said.
+    /// those that are there go on. Default: 100,000.
     pub fn max_rooms(mut self, rooms: usize) -> Self {
         self.max_rooms = rooms;
         self
@@ -102,7 +102,7 @@ impl Builder {
     /// 429 with `Retry-After`. Rooms that are in memory already do not count. An address is of IPv6 its
     /// first 64 bits.
     ///
-    /// No limit unless said, because an address is not a person: all clients of a reverse proxy come from
+    /// Default: no limit, because an address is not a person: all clients of a reverse proxy come from
     /// one, see [`Builder::client_address`], and so do all pupils of a school.
     /// [`Builder::max_rooms`] holds in any case.
     ///
@@ -122,7 +122,7 @@ impl Builder {
     /// [`Options::max_message_rate`](partykit_core::Options::max_message_rate) is the same for each client
     /// by itself.
     ///
-    /// No limit unless said, for the reason that [`Builder::max_new_rooms_per_minute`] gives.
+    /// Default: no limit, for the reason that [`Builder::max_new_rooms_per_minute`] gives.
     ///
     /// # Panics
     ///
@@ -137,7 +137,7 @@ impl Builder {
     }
 
     /// Where a client is, for the limits that go by addresses of requests; clients of which it is not
-    /// known have no such limit. The other end of the TCP connection unless said. Behind a proxy, read
+    /// known have no such limit. Default: the other end of the TCP connection. Behind a proxy, read
     /// the header that the proxy sets, and only if nobody can get past the proxy: anybody can send it.
     ///
     /// ```

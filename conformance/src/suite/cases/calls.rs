@@ -111,8 +111,8 @@ pub(super) async fn sleepers_are_woken(target: &Target) {
     }
 }
 
-/// Whoever wakes a future: it runs where it belongs. On Workers, it may not touch its own room's storage
-/// and sockets elsewhere.
+/// A room goes on in its own context, also when another room wakes it. On Workers, it could not use its
+/// storage and sockets anywhere else.
 pub(super) async fn one_wakes_another_by_a_channel(target: &Target) {
     for mode in Mode::BOTH {
         let (room, other) = two(target, mode, "signal");
