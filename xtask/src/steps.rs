@@ -1,6 +1,6 @@
 //! The steps, each with its commands.
 
-use std::{env, path::Path};
+use std::{env, fs, path::Path};
 
 use crate::{
     autobahn,
@@ -143,20 +143,30 @@ fn clippy(root: &Path) -> Outcome {
 }
 
 fn unit(root: &Path) -> Outcome {
-    let has_nextest = tools::find(tools::NEXTEST).is_some();
-    if has_nextest {
-        Command::new(root, "cargo nextest run --workspace --all-features").run()?;
+    let but = if tools::find(tools::NEXTEST).is_some() {
+        let line = "cargo nextest run --workspace --all-features --profile full";
+        Command::new(root, line).run()?;
+        let report = root.join("target/nextest/full/junit.xml");
+        let report = fs::read_to_string(&report)
+            .map_err(|error| Failure::new(format!("{}: {error}", report.display())))?;
+        unsteady(&report).map(|tests| format!("passed only at the second try: {tests}"))
     } else {
         Command::new(root, "cargo test --workspace --all-features --all-targets").run()?;
-    }
+        Some("cargo-nextest is missing: ran cargo test, where a hang is no failure".into())
+    };
     Command::new(root, "cargo test --doc --workspace --all-features").run()?;
-    Ok(if has_nextest {
-        Verdict::Passed
-    } else {
-        Verdict::PassedBut(
-            "cargo-nextest is missing: ran cargo test, where a hang is no failure".into(),
-        )
-    })
+    Ok(but.map_or(Verdict::Passed, Verdict::PassedBut))
+}
+
+/// The names of the tests that failed once and then passed, from nextest's report in JUnit's format.
+fn unsteady(report: &str) -> Option<String> {
+    let cases = report.split("<testcase name=\"").skip(1);
+    let mut names: Vec<_> = cases
+        .filter(|case| case.contains("<flakyFailure"))
+        .filter_map(|case| case.split('"').next())
+        .collect();
+    names.sort_unstable();
+    (!names.is_empty()).then(|| names.join(", "))
 }
 
 fn setup(root: &Path) -> Outcome {
@@ -368,6 +378,15 @@ mod tests {
         assert_eq!(tests_run("✔ a (1ms)\nℹ tests 12\nℹ pass 12\n"), Some(12));
         assert_eq!(tests_run("TAP version 13\n1..0\n# tests 0\n# pass 0\n"), Some(0));
         assert_eq!(tests_run("all is well\n"), None);
+    }
+
+    #[test]
+    fn a_test_that_passed_at_the_second_try_is_named() {
+        let steady = r#"<testcase name="a::one" classname="x" time="0.1"></testcase>"#;
+        let other = r#"<testcase name="a::two" time="0.2"><flakyFailure type="x"/></testcase>"#;
+        assert_eq!(unsteady(&format!("<testsuite>{steady}</testsuite>")), None);
+        let report = format!("<testsuite>{steady}{other}{steady}</testsuite>");
+        assert_eq!(unsteady(&report).as_deref(), Some("a::two"));
     }
 
     #[test]

@@ -4,7 +4,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{super::home::sync_dir, CopyError, Progress, error::of_store, verify, view::View};
+use super::{
+    super::{home::sync_dir, place::Identity},
+    CopyError, Progress,
+    error::of_store,
+    verify,
+    view::View,
+};
 
 /// Locked by whoever makes the directory that it lies in.
 const UNFINISHED: &str = "unfinished";
@@ -29,19 +35,24 @@ impl Partial {
         let mut name = to.file_name().unwrap_or_default().to_owned();
         name.push(".partial");
         let path = to.with_file_name(name);
-        let failed = |doing| CopyError::io(&path, doing);
         if path.symlink_metadata().is_ok() {
             remove_left_over(&path)?;
         }
-        fs::create_dir(&path).map_err(failed("made"))?;
-        let lock = File::create_new(path.join(UNFINISHED)).map_err(failed("made"))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(CopyError::Exists { path }),
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
-            Err(TryLockError::Error(error)) => return Err(failed("locked")(error)),
+        // Another one may make the same directory at the same time, here or in another process. It is
+        // whose the file is that the path names, and who has it locked.
+        let made = |error: io::Error| match error.kind() {
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound if is_there(path.parent()) => {
+                CopyError::Exists { path: path.clone() }
+            }
+            _ => CopyError::io(&path, "made")(error),
+        };
+        fs::create_dir(&path).map_err(made)?;
+        let lock = File::create_new(path.join(UNFINISHED)).map_err(made)?;
+        if is_mine(&lock, &path)? {
+            Ok(Self { path, to, lock, is_finished: false })
+        } else {
+            Err(CopyError::Exists { path })
         }
-        Ok(Self { path, to, lock, is_finished: false })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -102,14 +113,30 @@ pub(super) fn check_place(store: &Path, to: &Path) -> Result<(), CopyError> {
     Ok(())
 }
 
+/// Locks the file, which nobody waits for. `false` if somebody else has locked it, or if it is no longer the
+/// one in this directory: then the directory is somebody else's.
+fn is_mine(file: &File, path: &Path) -> Result<bool, CopyError> {
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(false),
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
+        Err(TryLockError::Error(error)) => return Err(CopyError::io(path, "locked")(error)),
+    }
+    let mine = Identity::from(&file.metadata().map_err(CopyError::io(path, "read"))?);
+    let found = fs::metadata(path.join(UNFINISHED));
+    Ok(found.is_ok_and(|found| Identity::from(&found).is_same_file(mine)))
+}
+
+fn is_there(path: Option<&Path>) -> bool {
+    path.is_some_and(Path::is_dir)
+}
+
 fn remove_left_over(path: &Path) -> Result<(), CopyError> {
     let exists = || CopyError::Exists { path: path.to_owned() };
     let failed = CopyError::io(path, "removed");
     match File::open(path.join(UNFINISHED)) {
-        Ok(lock) => match lock.try_lock() {
-            Ok(()) => remove(path).map_err(failed),
-            Err(_) => Err(exists()),
-        },
+        Ok(lock) if is_mine(&lock, path)? => remove(path).map_err(failed),
+        Ok(_) => Err(exists()),
         // The process was killed before it made that file; an empty directory is all there is then.
         Err(_) => fs::remove_dir(path).map_err(|_| exists()),
     }
@@ -126,5 +153,59 @@ fn remove(path: &Path) -> io::Result<()> {
         }
     }
     fs::remove_file(path.join(UNFINISHED))?;
-    fs::remove_dir(path)
+    // Nothing tells any more whose it is: somebody else may remove it first, and make theirs.
+    match fs::remove_dir(path) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
+            ) =>
+        {
+            Ok(())
+        }
+        done => done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    /// Four begin at once, over what a killed process has left in every second round.
+    #[test]
+    fn one_of_many_makes_it_and_the_others_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        for round in 0..500 {
+            let to = directory.path().join(round.to_string());
+            if round % 2 == 1 {
+                let left = Partial::make(&to).unwrap();
+                fs::write(left.path().join("half"), "a copy").unwrap();
+                // As if the process had died: the lock is given back, and the files stay.
+                left.lock.unlock().unwrap();
+                let _ = std::mem::ManuallyDrop::new(left);
+            }
+            let begin = Barrier::new(4);
+            let make = || {
+                begin.wait();
+                Partial::make(&to)
+            };
+            let made = std::thread::scope(|scope| {
+                let threads = [(); 4].map(|()| scope.spawn(make));
+                threads.map(|thread| thread.join().unwrap())
+            });
+            let (mine, refused) = made.into_iter().partition::<Vec<_>, _>(Result::is_ok);
+            assert_eq!(mine.len(), 1, "round {round}: {refused:?}");
+            for error in refused {
+                assert!(matches!(error, Err(CopyError::Exists { .. })), "round {round}: {error:?}");
+            }
+            let mine = mine.into_iter().next().unwrap().unwrap();
+            assert!(
+                is_mine(&File::open(mine.path().join(UNFINISHED)).unwrap(), mine.path())
+                    .is_ok_and(|it| !it)
+            );
+            assert!(!mine.path().join("half").exists());
+        }
+    }
 }
