@@ -13,7 +13,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use crate::admission::Place;
+use crate::limits::Place;
 
 /// How long a client may take nothing of an answer. Twice as long as a socket's client may: what waits
 /// for it is one answer and grows no more.

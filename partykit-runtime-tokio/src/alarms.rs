@@ -1,44 +1,17 @@
-//! Who rings the alarms of all rooms: one task for a runtime, which sleeps until the first of them. An
-//! alarm that is not due is nothing but its entry in the store.
-
 use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
+    collections::HashSet,
     fmt,
-    future::pending,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use partykit_core::{RoomAddress, Timestamp, runtime::Host};
-use tokio::{
-    sync::Notify,
-    task::JoinHandle,
-    time::{Instant, sleep, sleep_until},
-};
-use tracing::{error, warn};
+use partykit_core::{RoomAddress, Timestamp};
+use tokio::{sync::Notify, task::JoinHandle};
 
-use crate::host::TokioHost;
-
-/// So many alarms ring at a time; others that are due wait for one of them.
-const RINGING: usize = 256;
-
-/// So many entries are read at once.
-const PAGE: usize = 64;
-
-/// The wall clock may be set while the task sleeps, and the machine may be suspended: it looks this often.
-const LOOK: Duration = Duration::from_secs(30);
-
-/// How long a room that could not be asked is left alone at first; twice as long each further time.
-const BACKOFF_FIRST: Duration = Duration::from_secs(1);
-/// At most.
-const BACKOFF: Duration = Duration::from_secs(30);
-
-/// What the rooms tell the task.
+/// What rooms tell the task that rings their alarms, see `ringer`.
 pub(crate) struct Alarms {
     told: Mutex<Told>,
     changed: Notify,
-    task: Mutex<Option<JoinHandle<()>>>,
+    ringer: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Told {
@@ -49,15 +22,12 @@ struct Told {
 }
 
 impl Alarms {
-    pub(crate) fn new() -> Arc<Self> {
-        let told = Told { looks_at: NEVER, due: HashSet::new() };
-        Arc::new(Self { told: Mutex::new(told), changed: Notify::new(), task: Mutex::new(None) })
-    }
+    /// The time of no alarm.
+    pub(crate) const NEVER: Timestamp = Timestamp::from_millis(u64::MAX);
 
-    /// Begins to ring the alarms in the store, when those of these rooms are parked.
-    pub(crate) fn start(self: &Arc<Self>, host: &Arc<TokioHost>, park: Vec<RoomAddress>) {
-        let ringer = Ringer { park, ..Ringer::new(self, host) };
-        *lock(&self.task) = Some(host.tokio().spawn(ringer.run()));
+    pub(crate) fn new() -> Arc<Self> {
+        let told = Told { looks_at: Self::NEVER, due: HashSet::new() };
+        Arc::new(Self { told: Mutex::new(told), changed: Notify::new(), ringer: Mutex::default() })
     }
 
     /// A room wants to be woken at this time.
@@ -74,10 +44,34 @@ impl Alarms {
         self.changed.notify_one();
     }
 
+    /// Ends when a room has told something that the task does not see by itself.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// The rooms whose alarms were due when they were set, and when the task would have looked. Until
+    /// [`looks_at`](Self::looks_at) it is told of every alarm.
+    pub(crate) fn take(&self) -> (HashSet<RoomAddress>, Timestamp) {
+        let mut told = lock(&self.told);
+        (std::mem::take(&mut told.due), std::mem::replace(&mut told.looks_at, Self::NEVER))
+    }
+
+    /// The task looks at this time by itself, or earlier if a room has told it: returns when.
+    pub(crate) fn looks_at(&self, at: Timestamp) -> Timestamp {
+        let mut told = lock(&self.told);
+        told.looks_at = told.looks_at.min(at);
+        told.looks_at
+    }
+
+    /// This task rings.
+    pub(crate) fn rung_by(&self, ringer: JoinHandle<()>) {
+        *lock(&self.ringer) = Some(ringer);
+    }
+
     /// Rings no more. Alarms that are not over stay in the store.
     pub(crate) fn stop(&self) {
-        if let Some(task) = lock(&self.task).take() {
-            task.abort();
+        if let Some(ringer) = lock(&self.ringer).take() {
+            ringer.abort();
         }
     }
 }
@@ -88,247 +82,6 @@ impl fmt::Debug for Alarms {
     }
 }
 
-const NEVER: Timestamp = Timestamp::from_millis(u64::MAX);
-
-/// The task.
-struct Ringer {
-    alarms: Arc<Alarms>,
-    host: Weak<TokioHost>,
-    /// Rooms whose alarms are to be parked before any rings.
-    park: Vec<RoomAddress>,
-    rooms: HashMap<RoomAddress, Busy>,
-    /// Ends with a room, and whether all is well there.
-    ringing: FuturesUnordered<BoxFuture<'static, (RoomAddress, bool)>>,
-    /// Ends with a room that is to be asked again.
-    resting: FuturesUnordered<BoxFuture<'static, RoomAddress>>,
-    /// The last entry of the store that was looked at: those before it are over, or in `rooms`.
-    after: Option<(Timestamp, RoomAddress)>,
-    /// How often the store has failed in a row.
-    failures: u32,
-}
-
-/// A room whose alarm rings, or could not ring and will be asked again.
-#[derive(Default)]
-struct Busy {
-    /// How often it has failed in a row.
-    failures: u32,
-    /// Another alarm has become due meanwhile.
-    again: bool,
-}
-
-impl Ringer {
-    fn new(alarms: &Arc<Alarms>, host: &Arc<TokioHost>) -> Self {
-        Self {
-            alarms: alarms.clone(),
-            host: Arc::downgrade(host),
-            park: Vec::new(),
-            rooms: HashMap::new(),
-            ringing: FuturesUnordered::new(),
-            resting: FuturesUnordered::new(),
-            after: None,
-            failures: 0,
-        }
-    }
-
-    async fn run(mut self) {
-        for room in std::mem::take(&mut self.park) {
-            park(&self.host, room).await;
-        }
-        loop {
-            let Some(host) = self.host.upgrade() else { return };
-            let next = self.look(&host).await;
-            drop(host);
-            let alarms = self.alarms.clone();
-            tokio::select! {
-                () = sleep_or_not(next) => {}
-                () = alarms.changed.notified() => {}
-                Some((room, well)) = self.ringing.next() => self.rung(room, well),
-                Some(room) = self.resting.next() => self.ask(room),
-            }
-        }
-    }
-
-    /// Rings all that is due, as far as there is room for it; says when to look again.
-    async fn look(&mut self, host: &Arc<TokioHost>) -> Option<Instant> {
-        let due = {
-            let mut told = lock(&self.alarms.told);
-            // Whatever is set while the store is asked is to be told.
-            let first = std::mem::replace(&mut told.looks_at, NEVER);
-            if self.after.as_ref().is_some_and(|(after, _)| first <= *after) {
-                // The clock was set back: what is set for later now stands before what has rung.
-                self.after = None;
-            }
-            std::mem::take(&mut told.due)
-        };
-        due.into_iter().for_each(|room| self.ring(room));
-        loop {
-            if self.ringing.len() >= RINGING {
-                return None;
-            }
-            let now = host.now();
-            let page = match host.backend().wake_ups(self.after.as_ref(), PAGE).await {
-                Ok(page) => page,
-                Err(error) => {
-                    let wait = backoff(self.failures);
-                    self.failures += 1;
-                    let error = error.to_string();
-                    warn!(
-                        error = error.as_str(),
-                        "alarms could not be read, and are read again in {wait:?}"
-                    );
-                    return Some(Instant::now() + wait);
-                }
-            };
-            self.failures = 0;
-            let is_last = page.len() < PAGE;
-            for (at, room) in page {
-                if at > now {
-                    let mut told = lock(&self.alarms.told);
-                    told.looks_at = told.looks_at.min(at);
-                    return Some(Instant::now() + told.looks_at.since(now).min(LOOK));
-                }
-                self.after = Some((at, room.clone()));
-                self.ring(room);
-            }
-            if is_last {
-                let told = lock(&self.alarms.told);
-                let wait = told.looks_at.since(now).min(LOOK);
-                return (told.looks_at != NEVER).then(|| Instant::now() + wait);
-            }
-        }
-    }
-
-    fn ring(&mut self, room: RoomAddress) {
-        match self.rooms.entry(room.clone()) {
-            Entry::Occupied(busy) => busy.into_mut().again = true,
-            Entry::Vacant(entry) => {
-                entry.insert(Busy::default());
-                self.ask(room);
-            }
-        }
-    }
-
-    /// Tells a room that its alarm may be due.
-    fn ask(&mut self, room: RoomAddress) {
-        let Some(host) = self.host.upgrade() else { return };
-        let Some(party) = host.party(room.party()) else {
-            let (party, room_id) = (room.party(), room.room().as_str());
-            warn!(party, room = room_id, "an alarm of a party that is not there waits for it");
-            self.rooms.remove(&room);
-            return;
-        };
-        let rings = host.enter(party, &room, |cell| cell.alarm());
-        self.ringing.push(Box::pin(async move {
-            let well = match rings {
-                Ok(rings) => rings.await.is_ok(),
-                Err(_) => false,
-            };
-            (room, well)
-        }));
-    }
-
-    fn rung(&mut self, room: RoomAddress, well: bool) {
-        let Some(busy) = self.rooms.get_mut(&room) else { return };
-        if !well {
-            let wait = backoff(busy.failures);
-            busy.failures += 1;
-            return self.resting.push(Box::pin(async move {
-                sleep(wait).await;
-                room
-            }));
-        }
-        let again = busy.again;
-        self.rooms.remove(&room);
-        if again {
-            self.ring(room);
-        }
-    }
-}
-
-/// Parks the alarm of a room. Nothing rings before that is stored: the alarm may end the process.
-async fn park(host: &Weak<TokioHost>, address: RoomAddress) {
-    let (party, room) = (address.party(), address.room().as_str());
-    for failures in 0_u32.. {
-        let Some(host) = host.upgrade() else { return };
-        let Some(known) = host.party(party) else {
-            return error!(party, room, "an alarm is to be parked, and there is no such party");
-        };
-        let parked = match host.enter(known, &address, |cell| cell.park_alarm()) {
-            Ok(parked) => parked.await,
-            Err(refusal) => Err(refusal),
-        };
-        drop(host);
-        match parked {
-            Ok(()) => return warn!(party, room, "the alarm of this room is parked, as asked"),
-            Err(refusal) => {
-                let wait = backoff(failures);
-                error!(
-                    party,
-                    room,
-                    "an alarm could not be parked: {refusal}. No alarm rings before that. Trying again in {wait:?}"
-                );
-                sleep(wait).await;
-            }
-        }
-    }
-}
-
-async fn sleep_or_not(until: Option<Instant>) {
-    match until {
-        Some(until) => sleep_until(until).await,
-        None => pending().await,
-    }
-}
-
-fn backoff(failures: u32) -> Duration {
-    BACKOFF_FIRST.saturating_mul(1 << failures.min(5)).min(BACKOFF)
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use partykit_core::{Backend, Batch, MemoryBackend, RoomId, WakeUp};
-
-    use super::*;
-    use crate::{
-        host::Counts,
-        socket::{Outbound, OutboundLimits},
-    };
-    use partykit_core::runtime::Mailboxes;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_clock_that_is_set_back_hides_no_alarm() {
-        let backend = Arc::new(MemoryBackend::default());
-        let outbound = Outbound::new(OutboundLimits::default());
-        let counts = Counts { outbound, mailboxes: Mailboxes::new(0) };
-        let vars: partykit_core::Vars = Arc::new(|_| None);
-        let host =
-            TokioHost::new(HashMap::new(), backend.clone(), None, vars, 9, counts, Vec::new());
-        host.alarms().stop();
-        let alarms = Alarms::new();
-        let mut ringer = Ringer::new(&alarms, &host);
-        let room = RoomAddress::new("bell", RoomId::new("r").unwrap());
-        ringer.after = Some((host.now() + Duration::from_secs(3600), room.clone()));
-
-        let (now, wait) = (host.now(), Duration::from_secs(20));
-        let at = now + wait;
-        let claim = backend.claim(&room).await.unwrap();
-        let batch = Batch { wake_up: Some(WakeUp::At(at)), ..Batch::default() };
-        backend.commit(&room, claim.epoch, batch).await.unwrap();
-        alarms.set(&room, at, now);
-        let next = ringer.look(&host).await.expect("it looks again");
-        assert!(
-            next < Instant::now() + LOOK,
-            "when it is due, and not only to see what time it is"
-        );
-        sleep_until(next).await;
-        // The wall clock counts whole milliseconds, and may want one more.
-        while let Some(next) = ringer.look(&host).await {
-            sleep_until(next).await;
-        }
-        assert_eq!(ringer.after, Some((at, room)), "it has rung");
-    }
 }

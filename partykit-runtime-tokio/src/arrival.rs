@@ -14,7 +14,7 @@ use partykit_core::{
     runtime::{parse_host, strip_internal},
 };
 
-use crate::{ClientAddress, admission::Place, answer::hang_up, listen::Origin, proxies::Proxies};
+use crate::{ClientAddress, answer::hang_up, limits::Place, listen::Ingress, proxies::Proxies};
 
 /// A request that has come in, its head made fit for users: an absolute URL, no internal headers, and
 /// no extensions but the peer's address and those of this program.
@@ -29,7 +29,7 @@ pub(crate) struct Arrival {
     /// Whether the client has spoken TLS for certain.
     pub(crate) is_encrypted: bool,
     pub(crate) upgrade: OnUpgrade,
-    pub(crate) origin: Origin,
+    pub(crate) ingress: Ingress,
     /// The client's place, if it is this runtime's to give.
     pub(crate) place: Option<Arc<Place>>,
 }
@@ -57,7 +57,7 @@ impl Arrival {
     /// An answer, when it is unclear to whom the client wanted to talk, or it is not us.
     pub(crate) fn new(
         mut request: http::Request<ArrivalBody>,
-        origin: Origin,
+        ingress: Ingress,
         proxies: &Proxies,
     ) -> Result<Self, Response> {
         let upgrade = hyper::upgrade::on(&mut request);
@@ -67,26 +67,26 @@ impl Arrival {
         }
         let bad = |problem| hang_up(StatusCode::BAD_REQUEST, problem);
         let peer_host = host(&head).map_err(bad)?;
-        let told = proxies.read(&head, origin.peer).map_err(|_| bad("a bad X-Forwarded-Host"))?;
+        let told = proxies.read(&head, ingress.peer).map_err(|_| bad("a bad X-Forwarded-Host"))?;
         let told = told.unwrap_or_default();
         let host = told.host.or_else(|| peer_host.clone());
-        let is_encrypted = told.is_encrypted.unwrap_or(origin.is_encrypted);
+        let is_encrypted = told.is_encrypted.unwrap_or(ingress.is_encrypted);
         if let Some(host) = &host {
             let scheme = if is_encrypted { Scheme::HTTPS } else { Scheme::HTTP };
             head.uri = absolute(scheme, host, &head.uri);
         }
         strip_internal(&mut head.headers);
         let place = head.extensions.remove();
-        if !origin.keeps_extensions {
+        if !ingress.keeps_extensions {
             head.extensions.clear();
         }
-        if let Some(peer) = origin.peer {
+        if let Some(peer) = ingress.peer {
             head.extensions.insert(peer);
         }
-        if let Some(client) = told.client.or_else(|| origin.peer.map(|peer| peer.ip())) {
+        if let Some(client) = told.client.or_else(|| ingress.peer.map(|peer| peer.ip())) {
             head.extensions.insert(ClientAddress(client));
         }
-        Ok(Self { head, body, host, peer_host, is_encrypted, upgrade, origin, place })
+        Ok(Self { head, body, host, peer_host, is_encrypted, upgrade, ingress, place })
     }
 }
 

@@ -8,8 +8,8 @@ use partykit_core::{BoxError, Response};
 use tokio::time::timeout;
 
 use crate::{
-    admission::{Evicted, Place},
     answer::hang_up,
+    limits::{Evicted, Place},
     memory::{Memory, NoSpace, Whole},
 };
 

@@ -16,18 +16,17 @@ use tokio::net::ToSocketAddrs;
 
 use crate::{
     DiskBackend, Durability, Listener, Runtime, ServeError, StoreError, StoreOptions,
-    address_rate::AddressRate,
-    admission::{Admission, AdmissionLimits},
     answer::answer,
     front::{Fallback, Front},
     host::{Counts, TokioHost},
+    limits::{AddressOf, AddressRate, ClientLimits, Clients, RoomRate, known},
     memory::{INBOUND, Memory},
     metrics::{self, Meter},
     party::{Kind, KindOf, Party},
     proxies::Proxies,
     refusals::Refusals,
     registry::MAX_ROOMS,
-    room_rate::{AddressOf, RoomRate, known},
+    ringer,
     shutdown::{Shutdown, ShutdownTimes},
     socket::{LinkSettings, Outbound, OutboundLimits, Sweeper},
 };
@@ -73,7 +72,7 @@ pub struct Builder {
     store: StoreOptions,
     keep_alive: Duration,
     shutdown: ShutdownTimes,
-    admission: AdmissionLimits,
+    clients: ClientLimits,
     outbound: OutboundLimits,
     max_rooms: usize,
     inbound: usize,
@@ -112,7 +111,7 @@ impl Default for Builder {
             store: StoreOptions::default(),
             keep_alive: Duration::from_secs(30),
             shutdown: ShutdownTimes::default(),
-            admission: AdmissionLimits::default(),
+            clients: ClientLimits::default(),
             outbound: OutboundLimits::default(),
             max_rooms: MAX_ROOMS,
             inbound: INBOUND,
@@ -333,23 +332,19 @@ impl Builder {
             let link = Arc::new(link);
             (name.clone(), Party::new(name, options, kind, link))
         });
+        let counts = Counts { outbound: outbound.clone(), mailboxes: memory.mailboxes().clone() };
+        let parties = parties.collect();
+        let host = TokioHost::new(parties, backend, store, vars, self.max_rooms, counts);
+        ringer::start(&host, park);
         Ok(Runtime::new(Front {
-            host: TokioHost::new(
-                parties.collect(),
-                backend,
-                store,
-                vars,
-                self.max_rooms,
-                Counts { outbound: outbound.clone(), mailboxes: memory.mailboxes().clone() },
-                park,
-            ),
+            host,
             prefix: self.prefix,
             origins: self.origins,
             proxies: self.proxies,
             refusals: Refusals::default(),
             fallback: self.fallback,
             shutdown: Arc::new(Shutdown::new(self.shutdown)),
-            admission: Admission::new(self.admission),
+            clients: Clients::new(self.clients),
             room_rate: RoomRate::new(self.new_rooms, self.client_address),
             memory,
         }))

@@ -10,18 +10,17 @@ use tracing::{Instrument, error_span};
 
 use crate::{
     Handle,
-    admission::{Admission, Place},
     answer::hang_up,
     arrival::{Arrival, ArrivalBody},
     body::{self, Reading},
     hook,
     host::TokioHost,
-    listen::Origin,
+    limits::{Clients, Place, RoomRate},
+    listen::Ingress,
     memory::Memory,
     party::Party,
     proxies::Proxies,
     refusals::{self, For, Refusals, Why, refuse},
-    room_rate::RoomRate,
     shutdown::Shutdown,
     upgrade,
 };
@@ -38,7 +37,7 @@ pub(crate) struct Front {
     pub(crate) refusals: Refusals,
     pub(crate) fallback: Fallback,
     pub(crate) shutdown: Arc<Shutdown>,
-    pub(crate) admission: Arc<Admission>,
+    pub(crate) clients: Arc<Clients>,
     pub(crate) room_rate: RoomRate,
     pub(crate) memory: Arc<Memory>,
 }
@@ -49,10 +48,10 @@ impl Front {
     pub(crate) fn answer(
         self: Arc<Self>,
         request: http::Request<ArrivalBody>,
-        origin: Origin,
+        ingress: Ingress,
     ) -> BoxFuture<'static, Response> {
         Box::pin(async move {
-            match Arrival::new(request, origin, &self.proxies) {
+            match Arrival::new(request, ingress, &self.proxies) {
                 Ok(arrival) => self.receive(arrival).await,
                 Err(refusal) => refusal,
             }

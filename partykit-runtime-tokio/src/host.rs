@@ -10,7 +10,7 @@ use partykit_core::{
     Backend, CallError, Refusal, Request, Response, RoomAddress, Timestamp, Vars,
     runtime::{Chain, Host, Mailboxes, RoomCell},
 };
-use tokio::{runtime::Handle, time::Instant};
+use tokio::{runtime, time::Instant};
 use tracing::debug;
 
 use crate::{
@@ -37,7 +37,7 @@ pub(crate) struct TokioHost {
     store: Option<DiskBackend>,
     vars: Vars,
     counts: Counts,
-    tokio: Handle,
+    tokio: runtime::Handle,
     origin: Instant,
     real_origin: std::time::Instant,
 }
@@ -59,9 +59,9 @@ impl TokioHost {
         vars: Vars,
         max_rooms: usize,
         counts: Counts,
-        park: Vec<RoomAddress>,
     ) -> Arc<Self> {
-        let host = Arc::new_cyclic(|me| Self {
+        watch::start();
+        Arc::new_cyclic(|me| Self {
             me: me.clone(),
             parties,
             registry: Registry::new(max_rooms),
@@ -69,14 +69,11 @@ impl TokioHost {
             alarms: Alarms::new(),
             store,
             vars,
-            tokio: Handle::current(),
+            tokio: runtime::Handle::current(),
             counts,
             origin: Instant::now(),
             real_origin: std::time::Instant::now(),
-        });
-        watch::start();
-        host.alarms.start(&host, park);
-        host
+        })
     }
 
     pub(crate) fn party(&self, name: &str) -> Option<&Party> {
@@ -91,7 +88,7 @@ impl TokioHost {
         &self.registry
     }
 
-    pub(crate) fn alarms(&self) -> &Alarms {
+    pub(crate) fn alarms(&self) -> &Arc<Alarms> {
         &self.alarms
     }
 
@@ -116,7 +113,7 @@ impl TokioHost {
         }
     }
 
-    pub(crate) fn tokio(&self) -> &Handle {
+    pub(crate) fn tokio(&self) -> &runtime::Handle {
         &self.tokio
     }
 

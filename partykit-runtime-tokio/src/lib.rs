@@ -9,8 +9,6 @@
     reason = "an answer given early is an Err, at most once a request"
 )]
 
-mod address_rate;
-mod admission;
 mod admitted;
 mod alarms;
 mod answer;
@@ -28,6 +26,7 @@ pub mod fuzzing;
 mod handle;
 mod hook;
 mod host;
+mod limits;
 mod listen;
 mod memory;
 #[cfg(feature = "metrics")]
@@ -40,7 +39,7 @@ mod party;
 mod proxies;
 mod refusals;
 mod registry;
-mod room_rate;
+mod ringer;
 mod runtime;
 mod serve;
 mod service;

@@ -184,7 +184,7 @@ impl Listener for tokio::net::UnixListener {
 
 /// How a connection came in.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Origin {
+pub(crate) struct Ingress {
     /// From where.
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) is_encrypted: bool,

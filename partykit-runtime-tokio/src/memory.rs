@@ -11,8 +11,8 @@ use partykit_core::runtime::Mailboxes;
 use tokio::sync::oneshot;
 
 use crate::{
-    admission::{Evicted, prefix},
     crowd::{Crowd, Ticket},
+    limits::{Evicted, prefix},
 };
 
 /// How much memory there is for what clients send, unless somebody says otherwise: 256 MiB.

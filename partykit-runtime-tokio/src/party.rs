@@ -9,7 +9,7 @@ use partykit_core::{
     Account, Admit, Lobby, Options, Request, Result, RoomId, Server,
     runtime::{RoomCell, drive},
 };
-use tokio::runtime::Handle;
+use tokio::runtime;
 
 use crate::{
     metrics::Meter,
@@ -67,7 +67,7 @@ impl Party {
     }
 
     /// Runs a room until it sleeps.
-    pub(crate) fn start(&self, on: &Handle, room: Arc<RoomCell>) {
+    pub(crate) fn start(&self, on: &runtime::Handle, room: Arc<RoomCell>) {
         self.kind.start(on, room);
     }
 
@@ -105,7 +105,7 @@ impl fmt::Debug for Party {
 
 /// What a runtime asks of a server's type.
 pub(crate) trait Kind: Send + Sync {
-    fn start(&self, on: &Handle, room: Arc<RoomCell>);
+    fn start(&self, on: &runtime::Handle, room: Arc<RoomCell>);
     fn before_connect(&self, request: Request, lobby: Lobby) -> BoxFuture<'static, Result<Admit>>;
     fn before_request(&self, request: Request, lobby: Lobby) -> BoxFuture<'static, Result<Admit>>;
 }
@@ -123,7 +123,7 @@ impl<S, F> KindOf<S, F> {
 }
 
 impl<S: Server, F: Fn(&RoomId) -> S + Send + Sync + 'static> Kind for KindOf<S, F> {
-    fn start(&self, on: &Handle, room: Arc<RoomCell>) {
+    fn start(&self, on: &runtime::Handle, room: Arc<RoomCell>) {
         let make = self.make.clone();
         on.spawn(watch::over(Work::Room(room.clone()), drive::<S>(room, move |id| make(id))));
     }

@@ -15,7 +15,7 @@ use crate::{
     Listener,
     arrival::boxed,
     front::Front,
-    listen::{Origin, release},
+    listen::{Ingress, release},
     shutdown::{Alive, Stage},
 };
 
@@ -43,8 +43,8 @@ pub(crate) async fn accept<L: Listener>(front: &Arc<Front>, mut listener: L) {
             Ok((io, peer)) => {
                 let alive = front.shutdown.http();
                 let release = release::<L>;
-                let origin = Origin { peer, is_encrypted, keeps_extensions: false, release };
-                tokio::spawn(serve(front.clone(), io, origin, alive));
+                let ingress = Ingress { peer, is_encrypted, keeps_extensions: false, release };
+                tokio::spawn(serve(front.clone(), io, ingress, alive));
             }
             Err(error) if is_of_one_connection(&error) => {
                 debug!("a connection was gone before it was accepted: {error}");
@@ -61,18 +61,18 @@ pub(crate) async fn accept<L: Listener>(front: &Arc<Front>, mut listener: L) {
 }
 
 /// One connection, until it ends or becomes a WebSocket.
-async fn serve<I>(front: Arc<Front>, io: I, origin: Origin, _alive: Alive)
+async fn serve<I>(front: Arc<Front>, io: I, ingress: Ingress, _alive: Alive)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let (io, place) = match front.admission.admit(io, origin.peer.map(|peer| peer.ip())) {
+    let (io, place) = match front.clients.admit(io, ingress.peer.map(|peer| peer.ip())) {
         Ok(admitted) => admitted,
         Err(io) => {
             front.refusals.crowded();
-            return front.admission.refuse(io).await;
+            return front.clients.refuse(io).await;
         }
     };
-    let patience = front.admission.patience();
+    let patience = front.clients.patience();
     let (listening, evicted) = place.listen();
     let listening = Mutex::new(Some(listening));
     let shutdown = front.shutdown.clone();
@@ -80,7 +80,7 @@ where
         drop(listening.lock().unwrap_or_else(PoisonError::into_inner).take());
         request.extensions_mut().insert(place.clone());
         let front = front.clone();
-        async move { Ok::<_, Infallible>(front.answer(boxed(request), origin).await) }
+        async move { Ok::<_, Infallible>(front.answer(boxed(request), ingress).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

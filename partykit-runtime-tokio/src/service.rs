@@ -14,7 +14,7 @@ use tower_service::Service;
 use crate::{
     arrival::boxed,
     front::Front,
-    listen::{Origin, release_wrapped},
+    listen::{Ingress, release_wrapped},
 };
 
 /// A [`Runtime`](crate::Runtime) as a part of another server: made by
@@ -95,7 +95,7 @@ where
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         let front = self.front.clone();
-        let origin = Origin {
+        let ingress = Ingress {
             peer: request.extensions().get::<SocketAddr>().copied(),
             is_encrypted: self.is_encrypted,
             keeps_extensions: true,
@@ -104,7 +104,7 @@ where
         let request = boxed(request);
         Box::pin(async move {
             let _alive = front.shutdown.http();
-            Ok(front.clone().answer(request, origin).await)
+            Ok(front.clone().answer(request, ingress).await)
         })
     }
 }

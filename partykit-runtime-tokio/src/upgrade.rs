@@ -23,7 +23,7 @@ use crate::{
     codec,
     front::Front,
     hook,
-    listen::Origin,
+    listen::Ingress,
     party::Party,
     refusals::{self, Why, refuse},
     shutdown::Alive,
@@ -65,7 +65,7 @@ async fn try_connect(
     visitor: &Visitor,
     arrival: Arrival,
 ) -> Result<Response, Response> {
-    let Arrival { head, body, upgrade, origin, .. } = arrival;
+    let Arrival { head, body, upgrade, ingress, .. } = arrival;
     let handshake = Handshake::parse(&head, body.is_end_stream())?;
     if *visitor == Visitor::Foreign {
         let origin = head.headers.get(ORIGIN).map_or(&b""[..], HeaderValue::as_bytes);
@@ -114,7 +114,7 @@ async fn try_connect(
         debug!(code, reason, "the room does not let the connection in");
     }
     let alive = front.shutdown.socket();
-    host.tokio().spawn(become_socket(upgrade, origin, link, pending, alive));
+    host.tokio().spawn(become_socket(upgrade, ingress, link, pending, alive));
     Ok(switching(&handshake.accept, protocol))
 }
 
@@ -122,7 +122,7 @@ async fn try_connect(
 /// long as the client stays.
 async fn become_socket(
     upgrade: OnUpgrade,
-    origin: Origin,
+    ingress: Ingress,
     link: Arc<Link>,
     mut pending: Pending,
     alive: Alive,
@@ -132,7 +132,7 @@ async fn become_socket(
         Err(error) => return debug!("the client was gone before the upgrade: {error}"),
     };
     let Some((room, connection)) = pending.0.take() else { return };
-    let (io, already_read) = (origin.release)(upgraded);
+    let (io, already_read) = (ingress.release)(upgraded);
     let socket = socket::run(io, already_read, link, room, connection);
     tokio::spawn(socket.map(|()| drop(alive)));
 }

@@ -7,7 +7,7 @@ use governor::Quota;
 use http::request::Parts;
 
 use super::Builder;
-use crate::{address_rate::AddressRate, socket::OutboundLimits};
+use crate::{limits::AddressRate, socket::OutboundLimits};
 
 impl Builder {
     /// How many clients the process has at a time, sockets and plain HTTP together. One more gets a 503,
@@ -16,7 +16,7 @@ impl Builder {
     /// descriptors that the process may have (`ulimit -n`). The others are for storage, and for what else
     /// the program does.
     pub fn max_connections(mut self, connections: usize) -> Self {
-        self.admission.connections = connections;
+        self.clients.connections = connections;
         self
     }
 
@@ -27,7 +27,7 @@ impl Builder {
     /// [where they are](Builder::client_address). Clients without an address, as those of a Unix socket,
     /// have no such limit.
     pub fn max_connections_per_address(mut self, connections: usize) -> Self {
-        self.admission.connections_per_address = Some(connections.max(1));
+        self.clients.connections_per_address = Some(connections.max(1));
         self
     }
 
@@ -39,7 +39,7 @@ impl Builder {
     ///
     /// Each of them may have sent up to 16 KiB, the longest head of a request.
     pub fn max_handshakes(mut self, all: usize, per_address: usize) -> Self {
-        self.admission.beginnings = Some((all.max(1), per_address.max(1)));
+        self.clients.beginnings = Some((all.max(1), per_address.max(1)));
         self
     }
 
@@ -63,7 +63,7 @@ impl Builder {
     /// a time; also how long it may keep a connection without one. Then it is hung up on. 10 s unless
     /// said. What the server takes for the answer does not count.
     pub fn handshake_timeout(mut self, patience: Duration) -> Self {
-        self.admission.patience = patience;
+        self.clients.patience = patience;
         self
     }
 

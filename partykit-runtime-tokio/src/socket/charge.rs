@@ -5,7 +5,7 @@ use std::{
 
 use super::Link;
 use crate::{
-    admission::Evicted,
+    limits::Evicted,
     memory::{Memory, NoSpace, Part},
 };
 

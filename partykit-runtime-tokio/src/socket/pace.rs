@@ -7,7 +7,7 @@ use governor::{
 };
 
 use super::sweeper::Second;
-use crate::{address_rate::AddressRate, clock::TokioClock, codec::Violation};
+use crate::{clock::TokioClock, codec::Violation, limits::AddressRate};
 
 /// How fast a client may talk.
 #[derive(Clone, Debug)]

@@ -158,10 +158,10 @@ impl Fault {
             Self::Io(doing, source) => StoreError::Io { path, doing, source },
             Self::NoSpace(source) => StoreError::Io { path, doing: "merged", source },
             Self::NewerFormat(found) => {
-                StoreError::NewerFormat { path, found, known: super::home::FORMAT }
+                StoreError::NewerFormat { path, found, known: super::FORMAT }
             }
             Self::OlderFormat(found) => {
-                StoreError::OlderFormat { path, found, known: super::home::FORMAT }
+                StoreError::OlderFormat { path, found, known: super::FORMAT }
             }
         }
     }

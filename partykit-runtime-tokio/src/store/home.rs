@@ -8,16 +8,12 @@ use std::{
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
+    FORMAT,
     error::Fault,
     place::{Identity, Place},
     postponed::Postponed,
     rig,
 };
-
-/// The format of stores that this release writes, and the newest that it reads.
-///
-/// Whoever changes what is on disk, here, in the log or in the keys, counts it up.
-pub(super) const FORMAT: u32 = 2;
 
 pub(super) const LOCK: &str = "lock";
 pub(super) const STORE: &str = "store";

@@ -79,6 +79,11 @@ use self::{
     writer::{Shared, State, Writer},
 };
 
+/// The format of stores that this release writes, and the newest that it reads.
+///
+/// Count it up with each change of what is on disk: of the home, the log or the keys.
+const FORMAT: u32 = 2;
+
 /// What a commit waits for.
 ///
 /// ```

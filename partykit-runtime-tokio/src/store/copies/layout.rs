@@ -1,6 +1,6 @@
 use partykit_core::{RoomAddress, RoomId, Timestamp};
 
-use super::super::home::FORMAT;
+use super::super::FORMAT;
 
 /// What a key of the tree names. The layout is the one of `keys`, read backwards.
 #[derive(Clone, Debug, PartialEq, Eq)]

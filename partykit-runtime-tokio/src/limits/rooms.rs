@@ -6,7 +6,7 @@ use partykit_core::Response;
 
 use crate::{
     ClientAddress,
-    address_rate::AddressRate,
+    limits::AddressRate,
     refusals::{Why, refuse},
 };
 

@@ -32,9 +32,9 @@ const TOLD: usize = 64;
 /// So many places are kept for requests that are for no room, as those of a health check.
 const RESERVE: usize = 64;
 
-/// The limits of [`Admission`].
+/// The limits of [`Clients`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct AdmissionLimits {
+pub(crate) struct ClientLimits {
     /// Clients of the process, sockets and plain HTTP together.
     pub(crate) connections: usize,
     /// Those of them at one address; `None` is three quarters.
@@ -47,7 +47,7 @@ pub(crate) struct AdmissionLimits {
     pub(crate) patience: Duration,
 }
 
-impl Default for AdmissionLimits {
+impl Default for ClientLimits {
     /// 10 s, and seven eighths of the descriptors that the process may have: the rest is for storage, and
     /// for what else the program does.
     fn default() -> Self {
@@ -66,7 +66,7 @@ impl Default for AdmissionLimits {
 /// A client that has not said yet what it wants is easily made, so it holds its place only until another
 /// needs it: when there is no more space, the oldest of those goes, of the address that has the most of
 /// them. A decent client is done with its request long before as many others have come at its address.
-pub(crate) struct Admission {
+pub(crate) struct Clients {
     connections: usize,
     per_address: usize,
     beginnings: usize,
@@ -92,8 +92,8 @@ struct Books {
 /// Tells a client that it has to go.
 type Evict = oneshot::Sender<()>;
 
-impl Admission {
-    pub(crate) fn new(limits: AdmissionLimits) -> Arc<Self> {
+impl Clients {
+    pub(crate) fn new(limits: ClientLimits) -> Arc<Self> {
         let connections = limits.connections;
         let most = (connections - connections / 4).max(1);
         let (beginnings, beginnings_per_address) = limits.beginnings.unwrap_or((most, most));
@@ -109,7 +109,7 @@ impl Admission {
         })
     }
 
-    /// See [`AdmissionLimits::patience`].
+    /// See [`ClientLimits::patience`].
     pub(crate) fn patience(&self) -> Duration {
         self.patience
     }
@@ -118,7 +118,7 @@ impl Admission {
     ///
     /// # Errors
     ///
-    /// `io` comes back, to be [refused](Admission::refuse).
+    /// `io` comes back, to be [refused](Clients::refuse).
     pub(crate) fn admit<I>(
         self: &Arc<Self>,
         io: I,
@@ -140,7 +140,7 @@ impl Admission {
         }
         drop(books);
         let state = PlaceState { address, ticket: None, is_gone: false };
-        let place = Arc::new(Place { admission: self.clone(), is_late, state: Mutex::new(state) });
+        let place = Arc::new(Place { clients: self.clone(), is_late, state: Mutex::new(state) });
         let admitted = Admitted::new(io, place.clone());
         Ok((admitted, place))
     }
@@ -213,7 +213,7 @@ impl Books {
 
 /// The place of one client among all.
 pub(crate) struct Place {
-    admission: Arc<Admission>,
+    clients: Arc<Clients>,
     is_late: bool,
     state: Mutex<PlaceState>,
 }
@@ -241,7 +241,7 @@ impl Place {
     pub(crate) fn listen(self: &Arc<Self>) -> (Listening, Evicted) {
         let (evict, evicted) = oneshot::channel();
         let listening = (Listening(self.clone()), Evicted(evicted));
-        let (mut state, mut books) = (self.state(), self.admission.books());
+        let (mut state, mut books) = (self.state(), self.clients.books());
         if state.is_gone || state.ticket.is_some() {
             return listening;
         }
@@ -250,7 +250,7 @@ impl Place {
             return listening;
         }
         state.ticket = Some(books.unheard.join(state.address, 1, evict));
-        let Admission { beginnings, beginnings_per_address, .. } = *self.admission;
+        let Clients { beginnings, beginnings_per_address, .. } = *self.clients;
         if books.unheard.weight_at(state.address) > beginnings_per_address {
             books.evict_at(state.address);
         }
@@ -271,11 +271,11 @@ impl Place {
     /// When there are as many clients as there may be.
     pub(crate) fn move_to(&self, address: IpAddr) -> Result<(), TooMany> {
         let address = Some(prefix(address));
-        let (mut state, mut books) = (self.state(), self.admission.books());
+        let (mut state, mut books) = (self.state(), self.clients.books());
         if self.is_late || state.is_gone || state.address == address {
             return Ok(());
         }
-        if books.at(address) >= self.admission.per_address {
+        if books.at(address) >= self.clients.per_address {
             return Err(TooMany);
         }
         self.heard(&mut state, &mut books);
@@ -301,7 +301,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let (mut state, mut books) = (self.state(), self.admission.books());
+        let (mut state, mut books) = (self.state(), self.clients.books());
         self.heard(&mut state, &mut books);
         match (state.is_gone, self.is_late) {
             (true, _) => {}
@@ -316,7 +316,7 @@ pub(crate) struct Listening(Arc<Place>);
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        let (mut state, mut books) = (self.0.state(), self.0.admission.books());
+        let (mut state, mut books) = (self.0.state(), self.0.clients.books());
         self.0.heard(&mut state, &mut books);
     }
 }
@@ -380,8 +380,8 @@ mod tests {
 
     use super::*;
 
-    fn limits(connections: usize, per_address: usize, beginnings: usize) -> AdmissionLimits {
-        AdmissionLimits {
+    fn limits(connections: usize, per_address: usize, beginnings: usize) -> ClientLimits {
+        ClientLimits {
             connections,
             connections_per_address: Some(per_address),
             beginnings: Some((beginnings, beginnings)),
@@ -402,12 +402,12 @@ mod tests {
     }
 
     impl Client {
-        fn new(admission: &Arc<Admission>, address: &str) -> Self {
-            Self::try_new(admission, address).expect("a place")
+        fn new(clients: &Arc<Clients>, address: &str) -> Self {
+            Self::try_new(clients, address).expect("a place")
         }
 
-        fn try_new(admission: &Arc<Admission>, address: &str) -> Option<Self> {
-            let (io, place) = admission.admit((), ip(address)).ok()?;
+        fn try_new(clients: &Arc<Clients>, address: &str) -> Option<Self> {
+            let (io, place) = clients.admit((), ip(address)).ok()?;
             let (listening, evicted) = place.listen();
             let evicted = Box::pin(evicted.wait().boxed().fuse());
             Some(Self { place, listening: Some(listening), evicted, _io: io })
@@ -426,72 +426,72 @@ mod tests {
 
     #[test]
     fn who_says_nothing_makes_space_for_who_comes_and_nobody_waits() {
-        let admission = Admission::new(limits(4, 9, 9));
-        let mut good = Client::new(&admission, "10.0.0.1").heard();
-        let mut slow = ["10.0.0.2", "10.0.0.3", "10.0.0.3"].map(|at| Client::new(&admission, at));
-        let mut new = Client::new(&admission, "10.0.0.2");
+        let clients = Clients::new(limits(4, 9, 9));
+        let mut good = Client::new(&clients, "10.0.0.1").heard();
+        let mut slow = ["10.0.0.2", "10.0.0.3", "10.0.0.3"].map(|at| Client::new(&clients, at));
+        let mut new = Client::new(&clients, "10.0.0.2");
         assert_eq!(slow.each_mut().map(Client::is_evicted), [false, true, false]);
-        let mut newer = Client::new(&admission, "10.0.0.4");
+        let mut newer = Client::new(&clients, "10.0.0.4");
         assert_eq!(
             slow.each_mut().map(Client::is_evicted),
             [true, true, false],
             "of 2, the oldest"
         );
         assert!(!good.is_evicted() && !new.is_evicted() && !newer.is_evicted());
-        assert_eq!(admission.books().clients, 4);
+        assert_eq!(clients.books().clients, 4);
         drop(slow);
-        assert_eq!(admission.books().clients, 3, "who was evicted counts no more");
+        assert_eq!(clients.books().clients, 3, "who was evicted counts no more");
         drop((new, newer, good));
-        assert!(admission.books().addresses.is_empty(), "an address that is gone is forgotten");
-        let books = admission.books();
+        assert!(clients.books().addresses.is_empty(), "an address that is gone is forgotten");
+        let books = clients.books();
         assert_eq!((books.clients, books.unheard.len()), (0, 0));
     }
 
     #[test]
     fn who_is_heard_keeps_its_place_and_the_rest_is_for_those_without_a_room() {
-        let admission = Admission::new(limits(2, 9, 9));
-        let heard = ["10.0.0.1", "10.0.0.2"].map(|at| Client::new(&admission, at).heard());
-        let mut late = Client::new(&admission, "10.0.0.3");
+        let clients = Clients::new(limits(2, 9, 9));
+        let heard = ["10.0.0.1", "10.0.0.2"].map(|at| Client::new(&clients, at).heard());
+        let mut late = Client::new(&clients, "10.0.0.3");
         assert!(late.place.is_late());
-        let later = Client::new(&admission, "10.0.0.4");
+        let later = Client::new(&clients, "10.0.0.4");
         assert!(late.is_evicted(), "the reserve has one place here");
         let _later = later.heard();
-        assert!(Client::try_new(&admission, "10.0.0.5").is_none());
+        assert!(Client::try_new(&clients, "10.0.0.5").is_none());
         drop(heard);
-        assert!(!Client::new(&admission, "10.0.0.5").place.is_late());
+        assert!(!Client::new(&clients, "10.0.0.5").place.is_late());
     }
 
     #[test]
     fn an_address_has_its_share_of_places_and_of_beginnings() {
-        let admission = Admission::new(limits(9, 2, 3));
-        let held = [1, 2].map(|_| Client::new(&admission, "10.0.0.1").heard());
-        assert!(Client::new(&admission, "10.0.0.1").place.is_late());
-        assert!(!Client::new(&admission, "10.0.0.2").place.is_late());
+        let clients = Clients::new(limits(9, 2, 3));
+        let held = [1, 2].map(|_| Client::new(&clients, "10.0.0.1").heard());
+        assert!(Client::new(&clients, "10.0.0.1").place.is_late());
+        assert!(!Client::new(&clients, "10.0.0.2").place.is_late());
         drop(held);
 
-        let limits = AdmissionLimits { beginnings: Some((9, 2)), ..limits(99, 99, 9) };
-        let admission = Admission::new(limits);
-        let mut slow = [1, 2, 3].map(|_| Client::new(&admission, "10.0.0.1"));
+        let limits = ClientLimits { beginnings: Some((9, 2)), ..limits(99, 99, 9) };
+        let clients = Clients::new(limits);
+        let mut slow = [1, 2, 3].map(|_| Client::new(&clients, "10.0.0.1"));
         assert_eq!(slow.each_mut().map(Client::is_evicted), [true, false, false]);
     }
 
     /// Behind a proxy, an address is known when the request is read.
     #[test]
     fn a_client_may_turn_out_to_be_elsewhere() {
-        let admission = Admission::new(limits(9, 2, 9));
+        let clients = Clients::new(limits(9, 2, 9));
         let address = |last| IpAddr::from([10, 0, 1, last]);
-        let clients: Vec<_> = (0..6)
+        let six: Vec<_> = (0..6)
             .map(|n| {
-                let client = Client::new(&admission, "10.0.0.1").heard();
+                let client = Client::new(&clients, "10.0.0.1").heard();
                 assert_eq!(client.place.move_to(address(n / 2)), Ok(()));
                 client
             })
             .collect();
-        let another = Client::new(&admission, "10.0.0.1").heard();
+        let another = Client::new(&clients, "10.0.0.1").heard();
         assert_eq!(another.place.move_to(address(0)), Err(TooMany));
         assert_eq!(another.place.move_to(address(9)), Ok(()));
-        drop((clients, another));
-        assert!(admission.books().addresses.is_empty());
+        drop((six, another));
+        assert!(clients.books().addresses.is_empty());
     }
 
     #[test]
@@ -505,9 +505,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_takes_nothing_is_given_up_unless_it_is_a_socket() {
-        let admission = Admission::new(limits(9, 9, 9));
+        let clients = Clients::new(limits(9, 9, 9));
         let (ours, mut theirs) = duplex(4);
-        let (mut client, _place) = admission.admit(ours, None).ok().unwrap();
+        let (mut client, _place) = clients.admit(ours, None).ok().unwrap();
         let reads_late = async {
             sleep(STALL - Duration::from_secs(1)).await;
             theirs.read_exact(&mut [0; 6]).await.unwrap();

@@ -9,7 +9,7 @@ use governor::{
     Quota, RateLimiter, clock::Clock, middleware::NoOpMiddleware, state::keyed::HashMapStateStore,
 };
 
-use crate::{admission::prefix, clock::TokioClock};
+use crate::{clock::TokioClock, limits::prefix};
 
 /// After so many questions, addresses that have been quiet are forgotten.
 const SPRING_CLEAN: u32 = 1024;

@@ -1,0 +1,11 @@
+//! What clients may take of the machine: places, new rooms, messages.
+
+mod address_rate;
+mod clients;
+mod rooms;
+
+pub(crate) use self::{
+    address_rate::AddressRate,
+    clients::{ClientLimits, Clients, Evicted, Place, prefix},
+    rooms::{AddressOf, RoomRate, known},
+};
