@@ -1,0 +1,150 @@
+//! Everything a contributor runs: `cargo xtask help`.
+//!
+//! A step is a row of [`steps::STEPS`]; `cargo xtask test` runs them all in that order, and each of
+//! them is a subcommand too. CI runs the same thing through `.ci/run`. What `test` does not run is a
+//! row of [`steps::TOOLS`].
+
+mod autobahn;
+mod command;
+mod fuzz;
+mod report;
+mod rules;
+mod steps;
+mod tools;
+mod workers;
+
+use std::{env, path::PathBuf, process::ExitCode};
+
+use report::Report;
+use steps::{STEPS, Step, TOOLS, Tool};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    if let Some((tool, rest)) = tool(&arguments) {
+        return match (tool.run)(&root(), rest) {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(failure) => {
+                eprintln!("{failure}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let (flags, names): (Vec<&str>, Vec<&str>) =
+        arguments.iter().map(String::as_str).partition(|argument| argument.starts_with('-'));
+    if names.is_empty() || names == ["help"] || flags.contains(&"--help") {
+        print!("{}", help());
+        return ExitCode::SUCCESS;
+    }
+    if let Some(unknown) = flags.iter().find(|flag| **flag != "--keep-going") {
+        eprintln!("unknown option {unknown}\n\n{}", help());
+        return ExitCode::from(2);
+    }
+    match select(&names) {
+        Ok(steps) => run(&steps, flags.contains(&"--keep-going")),
+        Err(unknown) => {
+            eprintln!("unknown step {unknown}\n\n{}", help());
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The root of the repository, wherever the command was given.
+fn root() -> PathBuf {
+    let xtask = env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    xtask.ancestors().nth(2).expect("xtask is dev/xtask of the repository").to_path_buf()
+}
+
+/// The tool that is asked for, and its arguments. A step of the same name is what is asked for when none
+/// of them is an option of the tool.
+fn tool(arguments: &[String]) -> Option<(&'static Tool, &[String])> {
+    let (name, rest) = arguments.split_first()?;
+    let tool = TOOLS.iter().find(|tool| tool.name == name)?;
+    let is_step = STEPS.iter().any(|step| step.name == name);
+    let is_told =
+        |rest: &[String]| rest.iter().any(|it| it.starts_with('-') && it != "--keep-going");
+    (!is_step || is_told(rest)).then_some((tool, rest))
+}
+
+/// The steps that `names` ask for, in the order asked; `Err` is the first name that is none.
+fn select<'a>(names: &[&'a str]) -> Result<Vec<&'static Step>, &'a str> {
+    if names == ["test"] {
+        return Ok(STEPS.iter().collect());
+    }
+    names
+        .iter()
+        .map(|name| STEPS.iter().find(|step| step.name == *name).ok_or(*name))
+        .collect::<Result<_, _>>()
+}
+
+fn run(steps: &[&'static Step], keep_going: bool) -> ExitCode {
+    let root = root();
+    let mut report = Report::new(steps.iter().map(|step| step.name));
+    for step in steps {
+        if report.has_failed() && !keep_going {
+            break;
+        }
+        report.run(step.name, || (step.run)(&root));
+    }
+    report.print();
+    if report.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn help() -> String {
+    let mut text = String::from(
+        "cargo xtask test [--keep-going]    every step below, in this order\n\
+         cargo xtask STEP.. [--keep-going]  only these\n\n\
+         The first failure ends the run, unless --keep-going is given.\n\n",
+    );
+    for step in STEPS {
+        text.push_str(&format!("  {:<10}{}\n", step.name, step.about));
+    }
+    text.push_str("\nBeside them, each alone and with arguments of its own:\n\n");
+    for tool in TOOLS {
+        text.push_str(&format!("  {:<10}{}\n", tool.name, tool.about));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_is_every_step_in_order() {
+        let all: Vec<_> = select(&["test"]).unwrap().iter().map(|step| step.name).collect();
+        assert_eq!(all, STEPS.iter().map(|step| step.name).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn steps_are_selected_by_name_and_unknown_ones_refused() {
+        let names = ["unit", "autobahn", "fmt"];
+        let some: Vec<_> = select(&names).unwrap().iter().map(|s| s.name).collect();
+        assert_eq!(some, names);
+        assert_eq!(select(&["fmt", "nonsense"]).err(), Some("nonsense"));
+    }
+
+    #[test]
+    fn help_names_every_step() {
+        let help = help();
+        for step in STEPS {
+            assert!(help.contains(step.name) && help.contains(step.about));
+        }
+        for tool in TOOLS {
+            assert!(help.contains(tool.name) && help.contains(tool.about));
+        }
+    }
+
+    #[test]
+    fn a_tool_with_the_name_of_a_step_is_meant_when_it_has_options() {
+        let meant = |line: &str| {
+            let arguments: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+            tool(&arguments).map(|(tool, rest)| (tool.name, rest.len()))
+        };
+        assert_eq!(meant("crash --kills 200"), Some(("crash", 2)));
+        assert_eq!(meant("bench"), Some(("bench", 0)));
+        for line in ["crash", "crash --keep-going", "fmt crash", "fmt --keep-going", ""] {
+            assert_eq!(meant(line), None, "{line}");
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! The steps, each with its commands.
+
+use std::{env, fs, path::Path};
+
+use crate::{
+    autobahn,
+    command::{Command, Failure},
+    fuzz,
+    report::{Outcome, Verdict},
+    rules, tools, workers,
+};
+
+/// One check, a subcommand of its own.
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) run: fn(root: &Path) -> Outcome,
+}
+
+/// In the order in which `test` runs them: what is cheap and tells most comes first, and nothing is
+/// installed before the plain Rust checks have passed.
+pub(crate) const STEPS: &[Step] = &[
+    Step { name: "fmt", about: "rustfmt, without changing anything", run: fmt },
+    Step { name: "rules", about: "the rules of this repository that no linter knows", run: rules },
+    Step {
+        name: "clippy",
+        about: "clippy on every target and feature, warnings denied",
+        run: clippy,
+    },
+    Step { name: "unit", about: "unit, integration and documentation tests", run: unit },
+    Step {
+        name: "setup",
+        about: "install what the steps below need and what is missing",
+        run: setup,
+    },
+    Step { name: "wasm", about: "check what must also build for wasm32", run: wasm },
+    Step {
+        name: "node",
+        about: "real clients: partysocket in Node and in headless Chromium",
+        run: node,
+    },
+    Step {
+        name: "autobahn",
+        about: "the WebSocket conformance suite, against the echo example",
+        run: autobahn,
+    },
+    Step {
+        name: "workerd",
+        about: "Workers, built, and run in Cloudflare's workerd and by wrangler",
+        run: workerd,
+    },
+    Step {
+        name: "clients",
+        about: "the real clients of the step node, against Workers in workerd",
+        run: clients,
+    },
+    Step {
+        name: "proxies",
+        about: "the guide's configurations, in the real nginx, HAProxy and Caddy",
+        run: proxies,
+    },
+    Step {
+        name: "herd",
+        about: "a server restarts under 5,000 clients that come back at once",
+        run: herd,
+    },
+    Step {
+        name: "crash",
+        about: "a server is killed 15 times, and loses power 15 times, and keeps its word; a store, and a model of it",
+        run: crash,
+    },
+    Step { name: "doc", about: "rustdoc, warnings denied", run: doc },
+    Step { name: "hack", about: "each feature of each published crate by itself", run: hack },
+    Step { name: "deny", about: "licences, sources, bans and known vulnerabilities", run: deny },
+];
+
+/// What `test` does not run: it takes long, and its outcome depends on the machine.
+#[derive(Debug)]
+pub(crate) struct Tool {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    /// The arguments are those that follow its name.
+    pub(crate) run: fn(root: &Path, arguments: &[String]) -> Outcome,
+}
+
+/// Each a subcommand, which stands alone and takes arguments of its own. One that has a step's name is
+/// that step with arguments.
+pub(crate) const TOOLS: &[Tool] = &[
+    Tool {
+        name: "bench",
+        about: "measures, and writes docs/benchmarks.md; --quick only tries, --check fails below the goals; --only workers or hostile",
+        run: bench,
+    },
+    Tool {
+        name: "crash",
+        about: "the same as long as one likes: --kills 200 [--power-loss] [--relaxed] [--seed N]; model --operations 1000000; alarms --seconds 180",
+        run: crash_as_told,
+    },
+    Tool {
+        name: "fuzz",
+        about: "runs each fuzz target for 20 s, or for as many as it is told; needs a nightly toolchain",
+        run: fuzz,
+    },
+    Tool {
+        name: "workers",
+        about: "makes, runs and weighs Workers: build, dev, size, unwind",
+        run: workers::run,
+    },
+];
+
+const PUBLISHED: &[&str] = &[
+    "partykit",
+    "partykit-bundle",
+    "partykit-core",
+    "partykit-runtime-tokio",
+    "partykit-runtime-workers",
+];
+
+/// The features and targets of every build that runs: with the same set, dependencies are compiled
+/// once. (`--examples` makes cargo count the features of the dev-dependencies in.)
+const SERVERS: &str = "cargo build --workspace --exclude xtask --exclude partykit-bench \
+                       --all-features --bins --examples";
+
+fn fmt(root: &Path) -> Outcome {
+    passed(Command::new(root, "cargo fmt --all --check").run())
+}
+
+fn rules(root: &Path) -> Outcome {
+    let violations = rules::check(root)?;
+    for violation in &violations {
+        println!("{violation}");
+    }
+    match violations.len() {
+        0 => Ok(Verdict::Passed),
+        broken => Err(Failure::new(format!("{broken} violations"))),
+    }
+}
+
+fn clippy(root: &Path) -> Outcome {
+    let line = "cargo clippy --workspace --all-targets --all-features -- -D warnings";
+    passed(Command::new(root, line).run())
+}
+
+fn unit(root: &Path) -> Outcome {
+    let but = if tools::find(tools::NEXTEST).is_some() {
+        let line = "cargo nextest run --workspace --all-features --profile full";
+        Command::new(root, line).run()?;
+        let report = root.join("target/nextest/full/junit.xml");
+        let report = fs::read_to_string(&report)
+            .map_err(|error| Failure::new(format!("{}: {error}", report.display())))?;
+        unsteady(&report).map(|tests| format!("passed only at the second try: {tests}"))
+    } else {
+        Command::new(root, "cargo test --workspace --all-features --all-targets").run()?;
+        Some("cargo-nextest is missing: ran cargo test, where a hang is no failure".into())
+    };
+    Command::new(root, "cargo test --doc --workspace --all-features").run()?;
+    Ok(but.map_or(Verdict::Passed, Verdict::PassedBut))
+}
+
+/// The names of the tests that failed once and then passed, from nextest's report in JUnit's format.
+fn unsteady(report: &str) -> Option<String> {
+    let cases = report.split("<testcase name=\"").skip(1);
+    let mut names: Vec<_> = cases
+        .filter(|case| case.contains("<flakyFailure"))
+        .filter_map(|case| case.split('"').next())
+        .collect();
+    names.sort_unstable();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+fn setup(root: &Path) -> Outcome {
+    passed(tools::install(root))
+}
+
+fn wasm(root: &Path) -> Outcome {
+    let check = |what: &str| {
+        Command::new(root, &format!("cargo check --target {} {what}", tools::WASM)).run()
+    };
+    check("-p partykit-core -p partykit-runtime-workers")?;
+    check("-p partykit-conformance --lib --no-default-features")?;
+    passed(check("-p board -p echo -p relay --lib --no-default-features"))
+}
+
+fn node(root: &Path) -> Outcome {
+    let tests = root.join(tools::NODE_TESTS);
+    if !tests.join("node_modules").is_dir() {
+        return Err(Failure::new("no node_modules: run `cargo xtask setup`"));
+    }
+    let chromium = tools::chromium()
+        .ok_or_else(|| Failure::new("no Chromium: run `cargo xtask setup`, or set CHROMIUM"))?;
+    Command::new(root, SERVERS).run()?;
+    let mut npm = Command::new(&tests, "npm test").env("CHROMIUM", chromium);
+    for (variable, package, binary) in [
+        ("BOARD_BIN", "board", "board"),
+        ("PROBE_BIN", "partykit-conformance", "probe"),
+        ("RELAY_BIN", "relay", "relay"),
+    ] {
+        if has_package(root, package) {
+            npm = npm.env(variable, built(package, binary)?);
+        }
+    }
+    ran(&npm.tee()?)
+}
+
+fn autobahn(root: &Path) -> Outcome {
+    autobahn::install(root)?;
+    Command::new(root, SERVERS).run()?;
+    autobahn::run(&built("echo", "echo")?)
+}
+
+/// First what the build path and the harness promise by themselves, below any runtime.
+fn workerd(root: &Path) -> Outcome {
+    workers::Build::of("workerd-fixture").run(root)?;
+    workers::Build::of("board").run(root)?;
+    workers::Build::of("bench-party").run(root)?;
+    let line = "cargo test -p partykit-workerd --test worker -- --ignored --skip unwinding";
+    workers::tests_passed(&Command::new(root, line).tee()?)?;
+    workers::Build::of("partykit-conformance").run(root)?;
+    ran(&Command::new(&root.join(tools::WORKERD), "npm test").tee()?)?;
+    let line = "cargo test -p partykit-conformance --test hostile -- --ignored";
+    workers::tests_passed(&Command::new(root, line).tee()?)?;
+    let line = "cargo test -p partykit-conformance --test workerd -- --ignored --skip unwinding";
+    workers::tests_passed(&Command::new(root, line).tee()?)?;
+    workers::weigh(root)
+}
+
+/// `workerd` is started by the tests themselves: they kill it, too.
+fn clients(root: &Path) -> Outcome {
+    let chromium = tools::chromium()
+        .ok_or_else(|| Failure::new("no Chromium: run `cargo xtask setup`, or set CHROMIUM"))?;
+    let mut npm = Command::new(&root.join(tools::NODE_TESTS), "npm run test:workerd")
+        .env("CHROMIUM", chromium)
+        .env("WORKERD", workers::program()?);
+    for (variable, package, party, class) in [
+        ("BOARD_WORKER", "board", "board", "Board"),
+        ("RELAY_WORKER", "relay", "main", "Relay"),
+        ("PROBE_WORKER", "partykit-conformance", "probe", "Probes"),
+    ] {
+        npm = npm.env(variable, workers::prepared(root, package, party, class)?);
+    }
+    ran(&npm.tee()?)
+}
+
+fn fuzz(root: &Path, arguments: &[String]) -> Outcome {
+    tools::install_fuzz(root)?;
+    fuzz::run(root, arguments)
+}
+
+fn proxies(root: &Path) -> Outcome {
+    tools::install_proxies(root)?;
+    let line = "cargo test -p partykit-runtime-tokio --all-features --test proxies -- --ignored";
+    workers::tests_passed(&Command::new(root, line).tee()?)?;
+    Ok(Verdict::Passed)
+}
+
+/// Beside nothing else, unlike the small herd of the unit tests: no handshake may take 4 s.
+fn herd(root: &Path) -> Outcome {
+    let line = "cargo test -p partykit-runtime-tokio --all-features --test threats -- \
+                --exact herd::threat_07_reconnect_storm --nocapture";
+    match Command::new(root, line).env("PARTYKIT_HERD", "5000").tee()? {
+        said if said.contains("5000 clients, the last one back") => Ok(Verdict::Passed),
+        _ => Err(Failure::new("no herd came")),
+    }
+}
+
+/// What has to be found is tried too: a checker that finds nothing shows nothing.
+fn crash(root: &Path) -> Outcome {
+    let failing = ["faults --sample 60", "faults --forgets --kind dirsync --sample 104"];
+    let alarms = [
+        "alarms --alarms 300 --seconds 5",
+        "alarms --alarms 300 --seconds 5 --fault early-removal",
+    ];
+    let lines = ["", "--power-loss", "controls", "model"].into_iter().chain(failing).chain(alarms);
+    for line in lines {
+        let arguments: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+        crash_as_told(root, &arguments)?;
+    }
+    Ok(Verdict::Passed)
+}
+
+fn crash_as_told(root: &Path, arguments: &[String]) -> Outcome {
+    Command::new(root, SERVERS).run()?;
+    let program = built("partykit-crash", "partykit-crash")?;
+    let command = Command::built(root, &program);
+    passed(arguments.iter().fold(command, |command, argument| command.arg(argument)).run())
+}
+
+fn doc(root: &Path) -> Outcome {
+    let line = "cargo doc --workspace --no-deps --all-features";
+    passed(Command::new(root, line).env("RUSTDOCFLAGS", "-D warnings").run())
+}
+
+fn hack(root: &Path) -> Outcome {
+    tools::require("cargo-hack")?;
+    let mut command = Command::new(root, "cargo hack check --each-feature --no-dev-deps");
+    for package in PUBLISHED {
+        command = command.arg("-p").arg(package);
+    }
+    passed(command.run())
+}
+
+/// The advisory database comes over the network, from a place that a closed network may not reach;
+/// everything else is decided by the lock file alone.
+fn deny(root: &Path) -> Outcome {
+    tools::require("cargo-deny")?;
+    Command::new(root, "cargo deny --all-features check bans licenses sources").run()?;
+    if Command::new(root, "cargo deny fetch db").run().is_err() {
+        return Ok(Verdict::PassedBut("no advisories: their database is out of reach".into()));
+    }
+    passed(Command::new(root, "cargo deny --offline --all-features check advisories").run())
+}
+
+/// `--only workers` is a whole run, of what stands in the document's other part. All other arguments than
+/// `--check` make one that is not whole: it leaves the document alone.
+fn bench(root: &Path, arguments: &[String]) -> Outcome {
+    let is_of_workers = arguments.windows(2).any(|pair| pair == ["--only", "workers"]);
+    if is_of_workers {
+        workers::Build::of("bench-party").run(root)?;
+        workers::bundle(root, "dev/bench/partyserver")?;
+    }
+    Command::new(root, "cargo build --release -p partykit-bench --bins").run()?;
+    // What is measured in this process, commits, has the allocator that servers have.
+    let line = "cargo run --release --quiet -p partykit-bench --bin partykit-bench-jemalloc --";
+    let mut bench = Command::new(root, line);
+    for argument in arguments {
+        bench = bench.arg(argument);
+    }
+    let rest = arguments.iter().filter(|argument| *argument != "--check").count();
+    if rest == if is_of_workers { 2 } else { 0 } {
+        bench = bench.arg("--write").arg("docs/benchmarks.md");
+    }
+    passed(bench.run())
+}
+
+fn passed(done: Result<(), Failure>) -> Outcome {
+    done.map(|()| Verdict::Passed)
+}
+
+fn has_package(root: &Path, package: &str) -> bool {
+    Command::new(root, "cargo pkgid").arg(package).read().is_ok()
+}
+
+/// The binary that `SERVERS` has built: beside our own, which the same profile built.
+fn built(package: &str, binary: &str) -> Result<std::path::PathBuf, Failure> {
+    let ours = env::current_exe().map_err(|error| Failure::new(error.to_string()))?;
+    let built = ours.with_file_name(format!("{binary}{}", env::consts::EXE_SUFFIX));
+    if built.is_file() {
+        Ok(built)
+    } else {
+        Err(Failure::new(format!("the package {package} has no binary called {binary}")))
+    }
+}
+
+/// A run of no test is a failure.
+fn ran(said: &str) -> Outcome {
+    match tests_run(said) {
+        Some(0) => Err(Failure::new("npm ran no test")),
+        Some(_) => Ok(Verdict::Passed),
+        None => Err(Failure::new("npm did not say how many tests it ran")),
+    }
+}
+
+/// How many tests Node's runner says it ran, in either of its formats; `None` if it does not say.
+fn tests_run(output: &str) -> Option<u32> {
+    output.lines().rev().find_map(|line| {
+        let count = line.strip_prefix("ℹ tests ").or_else(|| line.strip_prefix("# tests "))?;
+        count.trim().parse().ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_count_of_tests_is_read_in_both_formats() {
+        assert_eq!(tests_run("✔ a (1ms)\nℹ tests 12\nℹ pass 12\n"), Some(12));
+        assert_eq!(tests_run("TAP version 13\n1..0\n# tests 0\n# pass 0\n"), Some(0));
+        assert_eq!(tests_run("all is well\n"), None);
+    }
+
+    #[test]
+    fn a_test_that_passed_at_the_second_try_is_named() {
+        let steady = r#"<testcase name="a::one" classname="x" time="0.1"></testcase>"#;
+        let other = r#"<testcase name="a::two" time="0.2"><flakyFailure type="x"/></testcase>"#;
+        assert_eq!(unsteady(&format!("<testsuite>{steady}</testsuite>")), None);
+        let report = format!("<testsuite>{steady}{other}{steady}</testsuite>");
+        assert_eq!(unsteady(&report).as_deref(), Some("a::two"));
+    }
+
+    #[test]
+    fn a_binary_that_was_not_built_is_missed() {
+        let failure = built("relay", "no-such-binary").unwrap_err().to_string();
+        assert_eq!(failure, "the package relay has no binary called no-such-binary");
+    }
+}
