@@ -153,7 +153,10 @@ impl Options {
     ///   the bytes. Beyond that only its own socket is not read.
     /// * **Requests**, calls and tells have an eighth more of both, which messages cannot take. Beyond it
     ///   they get 503, a caller `Overloaded`.
-    /// * **Connects** have another eighth, which requests cannot take. Beyond it they get 503.
+    /// * **Connects** take nothing of that. As many may wait as there may be
+    ///   [connections](Options::max_connections), so all clients of a room can come back at one moment, and
+    ///   their heads may take four times the bytes (64 MiB by default). Beyond it they get 503. Whoever waits
+    ///   longer than [`Options::connect_timeout`] is closed with 1011.
     /// * Closes and alarms always enter.
     #[must_use]
     pub fn mailbox(self, events: usize, bytes: usize) -> Self {

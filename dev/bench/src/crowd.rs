@@ -44,6 +44,20 @@ enum State {
     Open(Tally),
 }
 
+impl State {
+    /// What the server did by closing a connection now.
+    fn cut_off(&self) -> String {
+        match self {
+            Self::Connecting(_) => "the server closed a connection at once".to_owned(),
+            Self::Shaking(answer) => {
+                let answer = String::from_utf8_lossy(answer);
+                format!("the server answered a handshake by {answer:?}, and closed the connection")
+            }
+            Self::Open(_) => "the server closed a WebSocket".to_owned(),
+        }
+    }
+}
+
 impl Crowd {
     pub(crate) fn new() -> Result<Self> {
         Ok(Self {
@@ -199,7 +213,7 @@ impl Crowd {
         loop {
             let client = &mut self.clients[index];
             let length = match client.stream.read(&mut self.buffer) {
-                Ok(0) => return Err("the server closed a connection".into()),
+                Ok(0) => return Err(client.state.cut_off().into()),
                 Ok(length) => length,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error.into()),

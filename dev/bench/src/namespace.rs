@@ -34,17 +34,20 @@ pub(crate) fn run_in_own(is_narrow: bool) -> Result<bool> {
     Ok(status.success())
 }
 
-/// How often the kernel has dropped a connection because too many waited to be accepted.
-pub(crate) fn dropped_by_listeners() -> Result<u64> {
+/// How often the kernel has dropped a connection that asked to be accepted, and how often because too many
+/// waited already: `ListenDrops`, in which `ListenOverflows` are counted too, and these.
+pub(crate) fn dropped_by_listeners() -> Result<(u64, u64)> {
     let text = fs::read_to_string("/proc/net/netstat")?;
     let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
     let (Some(names), Some(values)) = (lines.next(), lines.next()) else {
         return Err("a kernel without TcpExt".into());
     };
-    let mut pairs = names.split_whitespace().zip(values.split_whitespace());
-    // Those that ListenOverflows counts are among them.
-    let dropped = pairs.find(|(name, _)| *name == "ListenDrops");
-    Ok(dropped.ok_or("a kernel without ListenDrops")?.1.parse()?)
+    let count = |wanted: &str| -> Result<u64> {
+        let mut pairs = names.split_whitespace().zip(values.split_whitespace());
+        let found = pairs.find(|(name, _)| *name == wanted);
+        Ok(found.ok_or_else(|| format!("a kernel without {wanted}"))?.1.parse()?)
+    };
+    Ok((count("ListenDrops")?, count("ListenOverflows")?))
 }
 
 /// What the kernel holds for TCP, in bytes.

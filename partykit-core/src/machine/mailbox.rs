@@ -14,6 +14,8 @@ use crate::{
 pub(crate) struct Mailbox {
     events: VecDeque<Event>,
     bytes: usize,
+    /// The connects among them. They have bounds of their own, so they take no place of other events.
+    connects: Share,
     /// Of what all rooms have together.
     portion: Portion,
     /// What each connection has of the messages that wait. Connections without any have no entry.
@@ -22,7 +24,7 @@ pub(crate) struct Mailbox {
     kept: VecDeque<Event>,
 }
 
-/// What waits of one connection.
+/// What waits of one connection, or of one kind.
 #[derive(Clone, Copy, Debug, Default)]
 struct Share {
     events: usize,
@@ -44,12 +46,15 @@ impl Bounds {
 
     /// For requests: an eighth more, which messages cannot take.
     pub(crate) fn requests(options: &Options) -> Self {
-        Self::messages(options).plus_eighths(1)
+        let Self { events, bytes } = Self::messages(options);
+        let add_eighth = |limit: usize| limit.saturating_add((limit / 8).max(1));
+        Self { events: add_eighth(events), bytes: add_eighth(bytes) }
     }
 
-    /// For connects: another eighth, which requests cannot take either.
+    /// For connects, beside all else: as many as there may be connections, and four times the bytes. After
+    /// a restart all clients of a room come at one moment, and nobody is to be turned away.
     pub(crate) fn connects(options: &Options) -> Self {
-        Self::messages(options).plus_eighths(2)
+        Self { events: options.max_connections, bytes: options.mailbox_bytes.saturating_mul(4) }
     }
 
     /// For the messages of one connection: an eighth of the events, or 16 if that is more, and a quarter
@@ -57,11 +62,6 @@ impl Bounds {
     pub(crate) fn one_connection(options: &Options) -> Self {
         let all = Self::messages(options);
         Self { events: (all.events / 8).max(16), bytes: all.bytes / 4 }
-    }
-
-    fn plus_eighths(self, eighths: usize) -> Self {
-        let add = |limit: usize| limit.saturating_add(eighths * (limit / 8).max(1));
-        Self { events: add(self.events), bytes: add(self.bytes) }
     }
 
     /// Whether `size` bytes more fit beside what waits. One event always fits, however large it is.
@@ -152,9 +152,23 @@ impl Mailbox {
         self.front().map(Event::wake_cause)
     }
 
-    /// Whether an event of `size` bytes fits within `bounds`.
-    pub(crate) fn has_space(&self, bounds: Bounds, size: usize) -> bool {
-        bounds.admit(self.events.len(), self.bytes, size)
+    /// Whether an event of `size` bytes that is no connect fits within `bounds`, beside others that will
+    /// come: so many, with so many bytes.
+    pub(crate) fn has_space_beside(
+        &self,
+        bounds: Bounds,
+        (events, bytes): (usize, usize),
+        size: usize,
+    ) -> bool {
+        let Share { events: connects, bytes: of_connects } = self.connects;
+        let (events, bytes) =
+            (self.events.len() - connects + events, self.bytes - of_connects + bytes);
+        bounds.admit(events, bytes, size)
+    }
+
+    /// Whether a connect of `size` bytes fits within `bounds`.
+    pub(crate) fn has_space_to_connect(&self, bounds: Bounds, size: usize) -> bool {
+        bounds.admit(self.connects.events, self.connects.bytes, size)
     }
 
     /// Whether a message of `size` bytes fits within what one connection may have here.
@@ -198,25 +212,31 @@ impl Mailbox {
         let size = event.size();
         self.bytes += size;
         self.portion.adjust(self.bytes);
-        if let Event::Message { sender, .. } = event {
-            let share = self.shares.entry(sender.key()).or_default();
-            share.events += 1;
-            share.bytes += size;
-        }
+        let share = match event {
+            Event::Message { sender, .. } => self.shares.entry(sender.key()).or_default(),
+            Event::Connect { .. } => &mut self.connects,
+            _ => return,
+        };
+        share.events += 1;
+        share.bytes += size;
     }
 
     fn discount(&mut self, event: &Event) {
         let size = event.size();
         self.bytes -= size;
         self.portion.adjust(self.bytes);
+        let share = match event {
+            Event::Message { sender, .. } => self.shares.get_mut(&sender.key()),
+            Event::Connect { .. } => Some(&mut self.connects),
+            _ => None,
+        };
+        let Some(share) = share else { return };
+        share.events -= 1;
+        share.bytes -= size;
         if let Event::Message { sender, .. } = event
-            && let Some(share) = self.shares.get_mut(&sender.key())
+            && share.events == 0
         {
-            share.events -= 1;
-            share.bytes -= size;
-            if share.events == 0 {
-                self.shares.remove(&sender.key());
-            }
+            self.shares.remove(&sender.key());
         }
     }
 }

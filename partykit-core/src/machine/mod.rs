@@ -498,10 +498,9 @@ impl Machine {
     /// down takes no more, so that its sockets are not read.
     pub(crate) fn has_space_beside(&self, events: usize, bytes: usize, size: usize) -> bool {
         let bounds = Bounds::messages(&self.options);
-        let next = self.turn.is_none() && self.mailbox.is_empty() && events == 0;
         !self.draining
-            && !self.mailbox.has_to_wait(bytes, size, next)
-            && bounds.admit(self.mailbox.len() + events, self.mailbox.bytes() + bytes, size)
+            && !self.has_to_wait(events, bytes, size)
+            && self.mailbox.has_space_beside(bounds, (events, bytes), size)
     }
 
     /// See [`Host::mailboxes`](crate::runtime::Host::mailboxes).

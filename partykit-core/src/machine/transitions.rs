@@ -37,14 +37,27 @@ impl Machine {
         let size = event.size();
         let fits = match event {
             Event::Alarm { .. } | Event::Order { .. } => true,
-            Event::Connect { .. } => self.mailbox.has_space(Bounds::connects(&self.options), size),
-            Event::Request { .. } => self.mailbox.has_space(Bounds::requests(&self.options), size),
+            Event::Connect { .. } => {
+                let bounds = Bounds::connects(&self.options);
+                self.mailbox.has_space_to_connect(bounds, size) && !self.has_to_wait(0, 0, size)
+            }
+            Event::Request { .. } => {
+                let bounds = Bounds::requests(&self.options);
+                self.mailbox.has_space_beside(bounds, (0, 0), size) && !self.has_to_wait(0, 0, size)
+            }
             Event::Message { sender, .. } => {
                 self.has_space_beside(0, 0, size) && self.has_space_of(sender.key(), size)
             }
             _ => self.has_space_beside(0, 0, size),
         };
         if fits { Ok(()) } else { Err(Refusal::Overloaded) }
+    }
+
+    /// Whether all rooms together have no space for `size` bytes more in this one's mailbox, beside what
+    /// was promised.
+    pub(super) fn has_to_wait(&self, events: usize, bytes: usize, size: usize) -> bool {
+        let next = self.turn.is_none() && self.mailbox.is_empty() && events == 0;
+        self.mailbox.has_to_wait(bytes, size, next)
     }
 
     /// The server goes down: what runs may end within `grace`, nothing else begins.

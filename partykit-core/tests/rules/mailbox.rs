@@ -225,8 +225,8 @@ fn one_connection_does_not_fill_it_with_bytes() {
     assert_eq!(world.stage().journal().len(), 2);
 }
 
-/// A room that is flooded lets others in: messages never take the places of requests and connects, and
-/// requests never take those of connects.
+/// A room that is flooded lets others in: messages never take the places of requests, and neither takes
+/// those of connects.
 #[test]
 fn places_are_kept_for_requests_and_for_connects() {
     let (world, ada) = busy_with(16, 1 << 20);
@@ -244,7 +244,6 @@ fn places_are_kept_for_requests_and_for_connects() {
         cell.connect(name, "http://test/", wish(""), ada.connection.socket().clone()).map(drop)
     };
     assert_eq!((connect("bob"), connect("eve")), (Ok(()), Ok(())));
-    assert_eq!(connect("zoe"), Err(Refusal::Overloaded));
     assert_eq!(Refusal::Overloaded.response().status(), 503);
     world.stage().open("end");
     world.run();
@@ -252,6 +251,48 @@ fn places_are_kept_for_requests_and_for_connects() {
     let journal = world.stage().journal();
     assert_eq!(journal.iter().filter(|said| *said == "message").count(), 16);
     assert_eq!(journal.iter().filter(|said| *said == "request").count(), 2);
+}
+
+/// After a restart all clients come at one moment: as many wait as there may be connections, and they take
+/// no place of messages and requests.
+#[test]
+fn all_clients_of_a_room_may_come_back_at_one_moment() {
+    let (world, ada) = busy_with(16, 1 << 20);
+    let cell = world.room("main", "room");
+    let connect = |n: usize| {
+        let socket = ada.connection.socket().clone();
+        cell.connect(&format!("client{n}"), "http://test/", wish(""), socket).map(drop)
+    };
+    for n in 0..2000 {
+        assert_eq!(connect(n), Ok(()), "{n}");
+    }
+    for _ in 0..16 {
+        ada.try_say("note:message").unwrap();
+    }
+    assert!(ada.try_say("note:message").is_err());
+    assert_eq!(cell.tell(told("note:request")), Ok(()));
+    world.stage().open("end");
+    world.run();
+    assert_eq!(cell.stats().connections, 2001);
+    assert_eq!(world.stage().journal().iter().filter(|said| *said == "message").count(), 16);
+}
+
+/// Those who come are bounded by the memory of their heads: four times what messages may take.
+#[test]
+fn connects_that_wait_have_their_own_memory() {
+    let (world, ada) = busy_with(1000, 40_000);
+    let cell = world.room("main", "room");
+    let connect = |n: usize| {
+        let mut request = wish("");
+        request.headers_mut().insert("x-long", "v".repeat(8_000).parse().unwrap());
+        let socket = ada.connection.socket().clone();
+        cell.connect(&format!("client{n}"), "http://test/", request, socket).map(drop)
+    };
+    let taken = (0..100).take_while(|n| connect(*n).is_ok()).count();
+    assert!((5..=10).contains(&taken), "{taken} heads of 8 KB in 160 KB");
+    assert_eq!(connect(100), Err(Refusal::Overloaded));
+    ada.try_say("note:message").unwrap();
+    assert_eq!(cell.tell(told("note:request")), Ok(()));
 }
 
 /// Heads of requests are memory too.
@@ -273,7 +314,6 @@ fn a_request_counts_with_its_head() {
 #[test]
 fn closes_always_enter() {
     let (world, ada) = busy();
-    // Two wait for their turn to come in, and fill the mailbox.
     let bob = world.connect("main", "room", "bob");
     let eve = world.connect("main", "room", "eve");
     world.stage().open("end");
