@@ -14,7 +14,7 @@ pub use partykit_core::{
 };
 #[cfg(feature = "testing")]
 pub use partykit_core::{conformance, testing};
-#[cfg(feature = "tokio")]
+#[cfg(all(feature = "tokio", not(target_family = "wasm")))]
 pub use partykit_runtime_tokio::{Durability, Runtime};
 
 /// The crate whose types [`Request`] and [`Response`] are.
@@ -27,7 +27,7 @@ pub use partykit_runtime_workers as workers;
 /// The runtimes, each behind the feature of its name.
 pub mod runtime {
     /// One self-hosted binary, on Tokio.
-    #[cfg(feature = "tokio")]
+    #[cfg(all(feature = "tokio", not(target_family = "wasm")))]
     pub use partykit_runtime_tokio as tokio;
     /// Cloudflare Workers.
     #[cfg(feature = "workers")]
