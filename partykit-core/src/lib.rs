@@ -10,44 +10,16 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod address;
-mod alarm;
-mod answer;
-mod attachment;
-mod broadcast;
-mod calls;
-mod cell;
-mod close;
 #[cfg(feature = "testing")]
 pub mod conformance;
-mod connection;
-mod connection_id;
-mod driver;
-mod error;
-mod fact;
-mod host;
-mod http;
-mod limits;
-mod lobby;
+mod engine;
 mod machine;
-mod mailboxes;
-mod message;
-mod options;
-mod origins;
-mod pump;
-mod room;
-mod route;
-mod scope;
-mod server;
-mod splitmix;
+pub mod runtime;
 mod storage;
-mod sync;
-mod task;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-mod time;
-mod turn;
-mod wake_once;
+mod user;
+mod value;
 
 /// Any error, as handlers return it.
 ///
@@ -74,42 +46,32 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// ```
 pub type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 
-pub use address::{InvalidRoomId, RoomAddress, RoomId};
-pub use alarm::Alarm;
-pub use broadcast::Broadcast;
-pub use calls::{PartyRef, RoomRef};
-pub use cell::{RoomPhase, RoomStats};
-pub use close::{Close, CloseCode, InvalidClose};
-pub use connection::{Connection, StateError};
-pub use connection_id::{ConnectionId, InvalidConnectionId};
-pub use error::{CallError, ErrorId, FailureKind, Handler, HandlerError, Refusal};
-pub use http::{Body, Request, RequestExt, Response};
-pub use lobby::{Admission, Admit, Lobby, Vars};
+pub use engine::cell::{RoomPhase, RoomStats};
 pub use machine::{Account, AwakeReason, LongestAwake, StartReason, TimeAwake, WakeCause};
-pub use message::{Message, Text};
-pub use options::Options;
-pub use room::Room;
-pub use route::{Route, RouteError, RoutePrefix};
-pub use server::Server;
 pub use storage::{
     Backend, BackendError, Batch, Claim, Epoch, FaultyBackend, KeyRange, List, MemoryBackend,
-    RowStream, Storage, StorageError, WakeUp,
+    StorageError, WakeUp,
 };
-pub use task::{Emitter, KeepAwake, TaskError, TaskResult};
-pub use time::Timestamp;
-
-/// What a runtime needs to run rooms: it gives a [`Host`](runtime::Host) and the
-/// [`Socket`](runtime::Socket)s, keeps a [`RoomCell`](runtime::RoomCell) for each room, tells it what
-/// happens, and runs [`drive`](runtime::drive) when asked to.
-pub mod runtime {
-    pub use crate::alarm::{AlarmState, describe_row, read_alarm};
-    pub use crate::answer::{INTERNAL_HEADERS, answer, failure, fit, strip_internal};
-    pub use crate::attachment::{Attachment, AttachmentError};
-    pub use crate::calls::Chain;
-    pub use crate::cell::{Resumed, RoomCell};
-    pub use crate::driver::drive;
-    pub use crate::fact::Fact;
-    pub use crate::host::{Host, Outgoing, Socket};
-    pub use crate::mailboxes::Mailboxes;
-    pub use crate::origins::{InvalidOrigin, Origins, Visitor, parse_host};
-}
+pub use user::{
+    broadcast::Broadcast,
+    calls::{PartyRef, RoomRef},
+    connection::{Connection, StateError},
+    lobby::{Admission, Admit, Lobby, Vars},
+    room::Room,
+    row_stream::RowStream,
+    server::Server,
+    storage::Storage,
+    task::{Emitter, KeepAwake, TaskError, TaskResult},
+};
+pub use value::{
+    address::{InvalidRoomId, RoomAddress, RoomId},
+    alarm::Alarm,
+    close::{Close, CloseCode, InvalidClose},
+    connection_id::{ConnectionId, InvalidConnectionId},
+    error::{CallError, ErrorId, FailureKind, Handler, HandlerError, Refusal},
+    http::{Body, Request, RequestExt, Response},
+    message::{Message, Text},
+    options::Options,
+    route::{Route, RouteError, RoutePrefix},
+    time::Timestamp,
+};

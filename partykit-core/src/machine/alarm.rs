@@ -12,9 +12,8 @@ use bytes::Bytes;
 
 use super::{Effect, Event, Machine, gate::Author, turn::Turn};
 use crate::{
-    Alarm, Batch, Handler, Response, Timestamp,
-    alarm::{AlarmOrder, AlarmRow},
-    fact::Fact,
+    Alarm, Batch, Handler, Response, Timestamp, machine::fact::Fact, storage::AlarmRow,
+    value::alarm::AlarmOrder,
 };
 
 /// An attempt that is stored.

@@ -5,7 +5,8 @@ use futures_core::future::BoxFuture;
 
 use crate::{
     Batch, Close, Connection, ErrorId, Handler, HandlerError, Message, Refusal, Request, Response,
-    RoomAddress, TaskResult, alarm::AlarmOrder, calls::Chain, error::Failure, host::Outgoing,
+    RoomAddress, TaskResult, runtime::host::Outgoing, user::calls::Chain, value::alarm::AlarmOrder,
+    value::error::Failure,
 };
 
 /// Numbers the turns of a room. A turn is one run of one handler.

@@ -3,7 +3,7 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::Bytes;
 
 use super::{Effect, Roster, TurnId, overlay::TransactionId};
-use crate::{Batch, Connection, error::Handler};
+use crate::{Batch, Connection, value::error::Handler};
 
 /// Holds back what a room says until the writes before it are durable.
 ///

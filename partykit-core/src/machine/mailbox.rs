@@ -6,7 +6,7 @@ use std::{
 use super::{Event, WakeCause};
 use crate::{
     Connection, Options,
-    mailboxes::{Mailboxes, Portion},
+    machine::mailboxes::{Mailboxes, Portion},
 };
 
 /// The events that wait for a room, in the order in which they came.

@@ -9,8 +9,10 @@ mod account;
 mod alarm;
 mod awake;
 mod events;
+pub(crate) mod fact;
 mod gate;
 mod mailbox;
+pub(crate) mod mailboxes;
 mod overlay;
 #[cfg(test)]
 mod properties;
@@ -44,8 +46,8 @@ use self::{
     turn::Turn,
 };
 use crate::{
-    Claim, Close, Connection, Epoch, Handler, Options, Refusal, fact::Fact, limits,
-    mailboxes::Mailboxes,
+    Claim, Close, Connection, Epoch, Handler, Options, Refusal, machine::fact::Fact,
+    machine::mailboxes::Mailboxes, value::limits,
 };
 
 /// One room.

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-use crate::{Batch, Connection, StorageError, limits};
+use crate::{Batch, Connection, StorageError, value::limits};
 
 /// Numbers the transactions of a turn. 0 is the turn itself.
 pub(crate) type TransactionId = u64;

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Close, CloseCode, Connection, ErrorId, Handler, HandlerError, Refusal, Response,
-    error::Failure, fact::Fact, limits,
+    machine::fact::Fact, value::error::Failure, value::limits,
 };
 
 /// So many turns may end before what they said has to leave, when events keep coming.

@@ -13,8 +13,8 @@ use super::{
     overlay::{Overlay, TransactionId},
 };
 use crate::{
-    Batch, Connection, Handler, KeyRange, StorageError, calls::Chain, host::Outgoing, limits,
-    storage::Diff,
+    Batch, Connection, Handler, KeyRange, StorageError, runtime::host::Outgoing, storage::Diff,
+    user::calls::Chain, value::limits,
 };
 
 /// One run of one handler: a transaction.

@@ -1,5 +1,5 @@
 use super::backend::BackendError;
-use crate::{Timestamp, limits};
+use crate::{Timestamp, value::limits};
 
 /// Why a call to [`Storage`](crate::Storage) failed.
 ///

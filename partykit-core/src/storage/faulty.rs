@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_channel::oneshot;
 
 use super::backend::{Backend, BackendError, Batch, Claim, Epoch, KeyRange};
-use crate::{RoomAddress, Timestamp, splitmix::SplitMix64};
+use crate::{RoomAddress, Timestamp, value::splitmix::SplitMix64};
 
 /// A [`Backend`] that keeps the contract in the least convenient way: late, and sometimes not at all.
 /// For tests.

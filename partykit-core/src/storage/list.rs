@@ -77,7 +77,7 @@ impl List {
     }
 
     /// The rows as they will be once what is pending is stored too.
-    pub(super) async fn read(
+    pub(crate) async fn read(
         &self,
         diff: Diff,
         backend: &dyn Backend,
@@ -87,17 +87,17 @@ impl List {
         rows.into_iter().map(named).collect()
     }
 
-    pub(super) fn is_reverse(&self) -> bool {
+    pub(crate) fn is_reverse(&self) -> bool {
         self.reverse
     }
 
     /// How many rows at most.
-    pub(super) fn most(&self) -> usize {
+    pub(crate) fn most(&self) -> usize {
         self.limit.unwrap_or(usize::MAX)
     }
 
     /// The rows' keys: the bounds, narrowed to the prefix.
-    pub(super) fn range(&self) -> Result<KeyRange, StorageError> {
+    pub(crate) fn range(&self) -> Result<KeyRange, StorageError> {
         let start = match &self.start {
             Some(Bound::Included(key)) => Bound::Included(bound(key)?),
             Some(Bound::Excluded(key)) => Bound::Excluded(bound(key)?),

@@ -1,19 +1,20 @@
+//! What a room stores, and the contract with those who keep it.
+
+mod alarm_row;
+mod alarm_state;
 mod backend;
 mod error;
 mod faulty;
-mod handle;
 mod layers;
 mod list;
 mod memory;
-mod row;
-mod stream;
+pub(crate) mod row;
 
+pub(crate) use alarm_row::{AlarmRow, spread};
+pub use alarm_state::{AlarmState, describe_row, read_alarm};
 pub use backend::{Backend, BackendError, Batch, Claim, Epoch, KeyRange, WakeUp};
 pub use error::StorageError;
 pub use faulty::FaultyBackend;
-pub use handle::Storage;
-pub(crate) use handle::durable;
 pub(crate) use layers::{Diff, lookup};
 pub use list::List;
 pub use memory::MemoryBackend;
-pub use stream::RowStream;

@@ -4,17 +4,17 @@ use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{BackendError, StorageError};
-use crate::limits;
+use crate::value::limits;
 
 /// Users' keys have this first byte; the framework's own rows have a smaller one.
 const USER: u8 = 1;
 
-pub(super) fn row_key(key: &str) -> Result<Bytes, StorageError> {
+pub(crate) fn row_key(key: &str) -> Result<Bytes, StorageError> {
     if key.is_empty() { Err(StorageError::InvalidKey(0)) } else { bound(key) }
 }
 
 /// The row key of a bound, which may be empty.
-pub(super) fn bound(key: &str) -> Result<Bytes, StorageError> {
+pub(crate) fn bound(key: &str) -> Result<Bytes, StorageError> {
     if key.len() > limits::KEY {
         return Err(StorageError::InvalidKey(key.len()));
     }
@@ -22,7 +22,7 @@ pub(super) fn bound(key: &str) -> Result<Bytes, StorageError> {
 }
 
 /// The least key above all keys that begin with `prefix`. There is one: the prefix begins with [`USER`].
-pub(super) fn successor(prefix: &[u8]) -> Bytes {
+pub(crate) fn successor(prefix: &[u8]) -> Bytes {
     let mut next = prefix.to_vec();
     while next.last() == Some(&u8::MAX) {
         next.pop();
@@ -33,27 +33,27 @@ pub(super) fn successor(prefix: &[u8]) -> Bytes {
     next.into()
 }
 
-pub(super) fn check_count(keys: usize) -> Result<(), StorageError> {
+pub(crate) fn check_count(keys: usize) -> Result<(), StorageError> {
     if keys > limits::KEYS { Err(StorageError::TooManyKeys(keys)) } else { Ok(()) }
 }
 
-pub(super) fn to_json<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<Bytes, StorageError> {
+pub(crate) fn to_json<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<Bytes, StorageError> {
     let json =
         serde_json::to_vec(value).map_err(|source| StorageError::Json { key: shown(key), source });
     json.map(Bytes::from)
 }
 
-pub(super) fn from_json<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, StorageError> {
+pub(crate) fn from_json<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, StorageError> {
     serde_json::from_slice(value).map_err(|source| StorageError::Json { key: shown(key), source })
 }
 
 /// The beginning of a key, for an error.
-pub(super) fn shown(key: &str) -> String {
+pub(crate) fn shown(key: &str) -> String {
     key.chars().take(64).collect()
 }
 
 /// The key of a user's row, and its value.
-pub(super) fn named((key, value): (Bytes, Bytes)) -> Result<(String, Bytes), StorageError> {
+pub(crate) fn named((key, value): (Bytes, Bytes)) -> Result<(String, Bytes), StorageError> {
     let name = std::str::from_utf8(key.get(1..).unwrap_or_default()).map(ToOwned::to_owned);
     let name = name.map_err(|error| BackendError::Failed(error.into()))?;
     Ok((name, value))

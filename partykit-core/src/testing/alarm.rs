@@ -1,4 +1,4 @@
-use crate::{Batch, Timestamp, alarm::AlarmRow};
+use crate::{Batch, Timestamp, storage::AlarmRow};
 
 /// What a handler's commit has in it that sets the room's alarm: to put alarms into a
 /// [`Backend`](crate::Backend) without running any room.

@@ -16,7 +16,7 @@ use futures_util::stream::FuturesUnordered;
 use crate::{
     Backend, CallError, Request, Response, RoomAddress, Timestamp,
     runtime::{Chain, Host, RoomCell},
-    splitmix::SplitMix64,
+    value::splitmix::SplitMix64,
 };
 
 /// Runs the driver of a room's party.

@@ -2,5 +2,5 @@ mod sync {
     pub(crate) use loom::sync::{Mutex, MutexGuard};
 }
 
-#[path = "../../src/wake_once.rs"]
+#[path = "../../src/engine/wake_once.rs"]
 pub(crate) mod wake_once;

@@ -45,5 +45,5 @@ mod sync {
     }
 }
 
-#[path = "../../src/wake_once.rs"]
+#[path = "../../src/engine/wake_once.rs"]
 pub(crate) mod wake_once;

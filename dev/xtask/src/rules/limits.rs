@@ -7,7 +7,7 @@ pub(super) const PATH: &str = "docs/src/limits.md";
 /// Where the methods of a type that settings belong to are written.
 const TYPES: &[(&str, &[&str])] = &[
     ("Builder", &["partykit-runtime-tokio/src/builder"]),
-    ("Options", &["partykit-core/src/options"]),
+    ("Options", &["partykit-core/src/value/options"]),
 ];
 
 /// Checks each row of each table: the third column names settings, the last one names tests.
@@ -94,7 +94,10 @@ mod tests {
                 "partykit-runtime-tokio/src/builder/limits.rs",
                 "impl Builder {\n    pub fn max_rooms(self) {}\n}\n",
             ),
-            File::new("partykit-core/src/options.rs", "pub fn mailbox(self) {}\nfn hidden() {}\n"),
+            File::new(
+                "partykit-core/src/value/options.rs",
+                "pub fn mailbox(self) {}\nfn hidden() {}\n",
+            ),
             File::new(
                 "a/tests/b.rs",
                 "#[tokio::test]\nasync fn holds() {}\n\n\n\n\nfn helper() {}\n",

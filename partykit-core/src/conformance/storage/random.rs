@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::holder::{
     EVERYTHING, Holder, Rows, address, apply, assert_rows, done, expect_scan, odd_keys,
 };
-use crate::{Backend, BackendError, Batch, RoomAddress, splitmix::SplitMix64};
+use crate::{Backend, BackendError, Batch, RoomAddress, value::splitmix::SplitMix64};
 
 /// Random calls on three rooms, compared with a model after each. The seed decides all of them.
 ///

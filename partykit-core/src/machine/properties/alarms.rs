@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     Alarm, Batch, Timestamp, WakeUp,
-    alarm::AlarmRow,
     machine::{Answer, Event},
+    storage::AlarmRow,
 };
 
 /// What the wall clock shows when the machine's own begins.

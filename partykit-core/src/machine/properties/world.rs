@@ -19,10 +19,10 @@ use super::{
 use crate::{
     Batch, Body, Claim, Close, Connection, Epoch, ErrorId, Message, Options, Refusal, Response,
     RoomAddress, RoomId, TaskResult, Timestamp,
-    calls::Chain,
-    error::Failure,
-    host::{Outgoing, Socket},
     machine::{Answer, CancelReason, Effect, Event, Failed, Machine, Phase, TransactionId},
+    runtime::host::{Outgoing, Socket},
+    user::calls::Chain,
+    value::error::Failure,
 };
 
 /// The receiver of a request's answer.

@@ -5,9 +5,10 @@ use futures_channel::oneshot;
 use super::bench::{Answered, Bench, SECOND, refused};
 use crate::{
     Timestamp, WakeUp,
-    alarm::{AlarmOrder, AlarmRow},
-    fact::Fact,
+    machine::fact::Fact,
     machine::{Answer, Beginning, Errand, Event},
+    storage::AlarmRow,
+    value::alarm::AlarmOrder,
 };
 
 const WALL: Timestamp = Timestamp::from_millis(1_000_000);

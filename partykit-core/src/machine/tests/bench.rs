@@ -11,10 +11,10 @@ use futures_channel::oneshot;
 
 use crate::{
     Body, Claim, Close, Connection, Epoch, ErrorId, Message, Options, Refusal, Response,
-    calls::Chain,
-    error::Failure,
-    host::{Outgoing, Socket},
     machine::{Answer, CancelReason, Effect, Event, Failed, Job, Machine, Output, TransactionId},
+    runtime::host::{Outgoing, Socket},
+    user::calls::Chain,
+    value::error::Failure,
 };
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);

@@ -1,7 +1,7 @@
-//! What operators see of a room's alarm, and what they can do with it.
+//! What operators see of a room's alarm.
 
-use super::{AlarmRow, stored};
-use crate::{Backend, BackendError, Room, RoomAddress, StorageError, Timestamp};
+use super::{Backend, BackendError, alarm_row::AlarmRow};
+use crate::{RoomAddress, Timestamp};
 
 /// A room's alarm as it is stored: what operators see of it.
 ///
@@ -55,25 +55,12 @@ pub async fn read_alarm(
     Ok(found.map(|row| AlarmRow::decode(&row)).transpose()?.map(|row| row.state()))
 }
 
-/// What an operator wants done with a room's alarm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AlarmOrder {
-    Delete,
-    Park,
-    Set(Timestamp),
-}
-
-/// Does it, as writes of the turn that runs.
-pub(crate) async fn carry_out(room: &Room, order: AlarmOrder) -> Result<(), StorageError> {
-    let row = stored(room).await?;
-    let next = match (order, row) {
-        (AlarmOrder::Set(at), _) => Some(AlarmRow::new(at)),
-        (_, None) => return Ok(()),
-        (AlarmOrder::Delete, _) => None,
-        (AlarmOrder::Park, Some(row)) => {
-            Some(room.cell().machine(|machine| machine.known_alarm(row)).parked())
-        }
-    };
-    room.cell().machine(|machine| machine.write_alarm(next));
-    Ok(())
+/// What a row of the framework holds, as JSON for people to read; `None` if the row is a user's, or has no
+/// such form.
+pub fn describe_row(key: &[u8], value: &[u8]) -> Option<String> {
+    if key != AlarmRow::KEY {
+        return None;
+    }
+    let row = AlarmRow::decode(value).ok()?;
+    serde_json::to_string(&serde_json::json!({ "alarm": row })).ok()
 }

@@ -1,5 +1,6 @@
 use crate::{
-    Connection, Result, Room, Server, alarm,
+    Connection, Result, Room, Server,
+    engine::alarm,
     machine::{Answer, Errand, Job},
 };
 

@@ -3,8 +3,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Alarm, AlarmState};
-use crate::{BackendError, Batch, RoomAddress, Timestamp, WakeUp, limits, splitmix::SplitMix64};
+use super::{BackendError, Batch, WakeUp, alarm_state::AlarmState};
+use crate::{
+    Alarm, RoomAddress, Timestamp,
+    value::{limits, splitmix::SplitMix64},
+};
 
 /// What is stored of an alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

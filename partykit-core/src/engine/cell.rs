@@ -27,13 +27,13 @@ use futures_util::future::AbortHandle;
 use crate::{
     AwakeReason, Close, Connection, Message, Options, Refusal, Request, Response, RoomAddress,
     StateError,
-    calls::Chain,
-    fact::Fact,
-    host::{Host, Outgoing, Socket},
-    limits,
+    engine::scope,
+    engine::wake_once::{Call, Guard, WakeOnce},
+    machine::fact::Fact,
     machine::{Event, Machine, Output},
-    scope,
-    wake_once::{Call, Guard, WakeOnce},
+    runtime::host::{Host, Outgoing, Socket},
+    user::calls::Chain,
+    value::limits,
 };
 
 /// All of a room that outlives its instance: its machine, and who is to be woken when something

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use serde::Serialize;
 
-use crate::{Body, Request, Response, RoomAddress, http::Props};
+use crate::{Body, Request, Response, RoomAddress, value::http::Props};
 
 /// Looks up a named value of the surroundings: an environment variable, a secret.
 ///

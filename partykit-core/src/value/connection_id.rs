@@ -1,6 +1,6 @@
 use std::{fmt, ops::Deref, sync::Arc};
 
-use crate::{RouteError, route};
+use crate::{RouteError, value::route};
 
 /// The id of a connection: 1 to 256 bytes of UTF-8, chosen by the client or made by the runtime.
 ///

@@ -11,10 +11,10 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Close, CloseCode, InvalidClose, Message, Text,
-    attachment::Attachment,
-    cell::RoomCell,
-    host::{Outgoing, Socket},
-    limits,
+    engine::cell::RoomCell,
+    runtime::attachment::Attachment,
+    runtime::host::{Outgoing, Socket},
+    value::limits,
 };
 
 /// One WebSocket of a room.

@@ -2,7 +2,7 @@ use std::{fmt, future::Future, panic::Location, sync::Arc};
 
 use crate::{
     Broadcast, Connection, Emitter, KeepAwake, Message, PartyRef, RoomAddress, RoomId, StartReason,
-    Storage, Timestamp, WakeCause, cell::RoomCell, machine::TurnId, task,
+    Storage, Timestamp, WakeCause, engine::cell::RoomCell, machine::TurnId, user::task,
 };
 
 /// A room, as its handlers see it: who is here, what is stored, and the ways to speak.

@@ -11,9 +11,9 @@ use futures_util::FutureExt;
 
 use crate::{
     Refusal,
-    cell::RoomCell,
-    error::panic_message,
+    engine::cell::RoomCell,
     machine::{Event, Holder},
+    value::error::panic_message,
 };
 
 /// What a task has to say: the value that it returned, or one that it emitted on the way.

@@ -1,6 +1,6 @@
 use std::{fmt, time::Duration};
 
-use crate::{BoxError, Connection, RoomAddress, host::Host};
+use crate::{BoxError, Connection, RoomAddress, runtime::host::Host};
 
 /// Names one failure in the log and towards the client, who learns nothing else about it.
 ///

@@ -203,7 +203,7 @@ pub trait RequestExt {
 
 impl RequestExt for Request {
     fn query(&self, name: &str) -> Option<String> {
-        crate::route::query_value(self.uri().query()?, name)
+        crate::value::route::query_value(self.uri().query()?, name)
     }
 
     fn props<T: DeserializeOwned>(&self) -> Result<Option<T>, serde_json::Error> {

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use crate::{Connection, Message, Room, host::Outgoing};
+use crate::{Connection, Message, Room, runtime::host::Outgoing};
 
 /// A message to many connections, made with [`Room::broadcast`] and sent with [`Broadcast::send`].
 ///

@@ -129,7 +129,7 @@ impl RoomRef<'_> {
         if to == *cell.address() || chain.contains(&to) {
             return Err(CallError::Cycle(to));
         }
-        crate::storage::durable(self.room, written).await;
+        crate::user::storage::durable(self.room, written).await;
         let chain = chain.then(cell.address().clone());
         let call = cell.host().call(to.clone(), request, chain);
         let over = cell.host().sleep_until(cell.host().elapsed() + limit);

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use futures_core::stream::{BoxStream, Stream};
 use futures_util::{StreamExt, stream};
 
-use super::{List, StorageError, backend::KeyRange, row::named};
-use crate::Room;
+use super::room::Room;
+use crate::{KeyRange, List, StorageError, storage::row::named};
 
 /// How many bytes of rows are loaded at once, if they are more than one row.
 const BYTES: usize = 1 << 20;
@@ -38,7 +38,7 @@ pub struct RowStream<'a, T> {
 }
 
 impl<'a, T: 'a> RowStream<'a, T> {
-    pub(super) fn new(
+    pub(crate) fn new(
         room: &'a Room,
         list: List,
         value: impl Fn(&str, Bytes) -> Result<T, StorageError> + Copy + Send + 'a,

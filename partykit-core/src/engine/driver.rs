@@ -13,15 +13,15 @@ use tracing::{Instrument, debug, error, warn};
 
 use crate::{
     Connection, ErrorId, Room, RoomId, Server, StorageError,
-    cell::RoomCell,
-    error::{Failure, panic_message},
-    fact::Fact,
-    host::Host,
-    limits,
+    engine::cell::RoomCell,
+    engine::dispatch::{errand, turn},
+    engine::pump::{Pump, Step},
+    engine::scope,
+    machine::fact::Fact,
     machine::{Answer, CancelReason, Failed, Job, Machine},
-    pump::{Pump, Step},
-    scope,
-    turn::{errand, turn},
+    runtime::host::Host,
+    value::error::{Failure, panic_message},
+    value::limits,
 };
 
 /// PartySocket gives a connect up after this time.

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use futures_core::future::BoxFuture;
 
 use crate::{
-    Backend, CallError, Close, Message, Request, Response, RoomAddress, Timestamp, calls::Chain,
-    cell::RoomCell, fact::Fact, mailboxes::Mailboxes,
+    Backend, CallError, Close, Message, Request, Response, RoomAddress, Timestamp,
+    engine::cell::RoomCell, machine::fact::Fact, machine::mailboxes::Mailboxes, user::calls::Chain,
 };
 
 /// What a runtime gives to its rooms: time, chance, named values, storage, timers, tasks, and the way
@@ -60,7 +60,7 @@ pub trait Host: Send + Sync + 'static {
     /// Lets other tasks of this thread run first, and the runtime look at its sockets and timers. A busy
     /// room calls it about every 200 µs. Lets other tasks run unless implemented.
     fn yield_now(&self) -> BoxFuture<'static, ()> {
-        Box::pin(crate::driver::yield_now())
+        Box::pin(crate::engine::driver::yield_now())
     }
 
     /// Whether there are so many rooms in memory that one which holds nothing (no connection, nothing

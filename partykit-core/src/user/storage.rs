@@ -3,11 +3,17 @@ use std::{future::poll_fn, pin::Pin, task::Poll};
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{
-    List, RowStream, StorageError,
-    row::{check_count, from_json, row_key, shown, to_json},
+use super::{room::Room, row_stream::RowStream};
+use crate::{
+    List, StorageError, Timestamp,
+    engine::scope,
+    machine::TransactionId,
+    storage::{
+        AlarmRow,
+        row::{check_count, from_json, row_key, shown, to_json},
+    },
+    value::limits,
 };
-use crate::{Room, Timestamp, alarm::AlarmRow, limits, machine::TransactionId, scope};
 
 /// What a room stores: rows of a key and a value, in key order.
 ///

@@ -5,8 +5,8 @@ use std::{fmt, future::poll_fn, mem, sync::Arc, task::Poll};
 use super::RoomCell;
 use crate::{
     AwakeReason, Connection, Options, RoomAddress,
-    attachment::Attachment,
-    host::{Host, Socket},
+    runtime::attachment::Attachment,
+    runtime::host::{Host, Socket},
 };
 
 /// A connection that comes back to its room, see [`RoomCell::resume`].

@@ -3,7 +3,7 @@ use std::{future::Future, sync::Arc};
 use futures_channel::oneshot;
 
 use super::RoomCell;
-use crate::{Refusal, Timestamp, alarm::AlarmOrder, machine::Event};
+use crate::{Refusal, Timestamp, machine::Event, value::alarm::AlarmOrder};
 
 /// The room's alarm: who rings it, and what operators do with it.
 impl RoomCell {

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{Connection, limits};
+use crate::{Connection, value::limits};
 
 /// The format of [`Attachment::encode`]; its first byte.
 const VERSION: u8 = 1;

@@ -14,12 +14,12 @@ use tracing::error;
 
 use crate::{
     BackendError, Claim, Connection, ErrorId, WakeUp,
-    cell::RoomCell,
-    error::{Failure, panic_message},
-    fact::Fact,
-    host::Outgoing,
-    limits,
+    engine::cell::RoomCell,
+    machine::fact::Fact,
     machine::{CancelReason, Effect, Failed, Job, Output, Targets},
+    runtime::host::Outgoing,
+    value::error::{Failure, panic_message},
+    value::limits,
 };
 
 /// Does what the machine wants done, and waits for what it waits for.

@@ -1,0 +1,11 @@
+//! What handlers implement and are given.
+
+pub(crate) mod broadcast;
+pub(crate) mod calls;
+pub(crate) mod connection;
+pub(crate) mod lobby;
+pub(crate) mod room;
+pub(crate) mod row_stream;
+pub(crate) mod server;
+pub(crate) mod storage;
+pub(crate) mod task;

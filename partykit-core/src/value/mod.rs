@@ -1,0 +1,14 @@
+//! Plain values: what is passed around, and knows nothing of rooms that run.
+
+pub(crate) mod address;
+pub(crate) mod alarm;
+pub(crate) mod close;
+pub(crate) mod connection_id;
+pub(crate) mod error;
+pub(crate) mod http;
+pub(crate) mod limits;
+pub(crate) mod message;
+pub(crate) mod options;
+pub(crate) mod route;
+pub(crate) mod splitmix;
+pub(crate) mod time;
