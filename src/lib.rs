@@ -6,11 +6,11 @@ pub use partykit_core::{
     Account, Admission, Admit, Alarm, AwakeReason, Backend, BackendError, Batch, Body, BoxError,
     Broadcast, CallError, Claim, Close, CloseCode, Connection, ConnectionId, Emitter, Epoch,
     ErrorId, FailureKind, FaultyBackend, Handler, HandlerError, InvalidClose, InvalidConnectionId,
-    InvalidRoomId, KeepAwake, KeyRange, List, Lobby, LongestAwake, MemoryBackend, Message, Options,
-    PartyRef, Refusal, Request, RequestExt, Response, Result, Room, RoomAddress, RoomId, RoomPhase,
-    RoomRef, RoomStats, Route, RouteError, RoutePrefix, RowStream, Server, StartReason, StateError,
-    Storage, StorageError, TaskError, TaskResult, Text, TimeAwake, Timestamp, Vars, WakeCause,
-    WakeUp,
+    InvalidRoomId, JsonError, KeepAwake, KeyRange, List, Lobby, LongestAwake, MemoryBackend,
+    Message, Options, OrReject, PartyRef, Refusal, Reject, Request, RequestExt, Response, Result,
+    Room, RoomAddress, RoomId, RoomPhase, RoomRef, RoomStats, Route, RouteError, RoutePrefix,
+    RowStream, Server, StartReason, StateError, Storage, StorageError, TaskError, TaskResult, Text,
+    TimeAwake, Timestamp, Vars, WakeCause, WakeUp,
 };
 #[cfg(feature = "testing")]
 pub use partykit_core::{conformance, testing};

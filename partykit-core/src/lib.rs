@@ -70,8 +70,10 @@ pub use value::{
     connection_id::{ConnectionId, InvalidConnectionId},
     error::{CallError, ErrorId, FailureKind, Handler, HandlerError, Refusal},
     http::{Body, Request, RequestExt, Response},
+    json::JsonError,
     message::{Message, Text},
     options::Options,
+    reject::{OrReject, Reject},
     route::{Route, RouteError, RoutePrefix},
     time::Timestamp,
 };

@@ -3,7 +3,7 @@ use std::{fmt, net::IpAddr, sync::Arc};
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Method, StatusCode, header, request::Parts};
 use partykit_core::{
-    Lobby, Options, Request, Response, Route, RoutePrefix,
+    Handler, Lobby, Options, Request, Response, Route, RoutePrefix,
     runtime::{Chain, Origins, Visitor},
 };
 use tracing::{Instrument, error_span};
@@ -13,7 +13,7 @@ use crate::{
     answer::hang_up,
     arrival::{Arrival, ArrivalBody},
     body::{self, Reading},
-    hook,
+    hook::{self, Denied},
     host::TokioHost,
     limits::{Clients, Place, RoomRate},
     listen::Ingress,
@@ -135,7 +135,10 @@ impl Front {
                 self.read(&arrival.head, arrival.body, limit, arrival.place.as_ref()).await?;
             let request = Request::from_parts(arrival.head, read.bytes.clone().into());
             let hook = party.before_request(request, self.lobby(route));
-            let request = hook::admit(&self.host, "on_before_request", hook).await?.into_request();
+            let request = hook::admit(&self.host, party, Handler::OnBeforeRequest, hook)
+                .await
+                .map_err(Denied::response)?
+                .into_request();
             self.count_if_new(route, client)?;
             let refused = refusals::busy;
             let answer = self

@@ -2,19 +2,45 @@ use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use partykit_core::{
-    Admission, Admit, Response, Result,
+    Admission, Admit, Handler, Reject, Response, Result,
     runtime::{self, Host},
 };
+use tracing::debug;
 
 use crate::{
     answer::failure,
     host::TokioHost,
+    party::Party,
     refusals::{Why, because},
     watch::{self, Work},
 };
 
 /// How long a before-hook, or the fallback, may take: as long as a handler unless told otherwise.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why a before-hook lets nobody in.
+pub(crate) enum Denied {
+    /// This is the answer for the client.
+    Answer(Response),
+    /// It is the client's fault.
+    Rejected(Reject),
+}
+
+impl From<Response> for Denied {
+    fn from(response: Response) -> Self {
+        Self::Answer(response)
+    }
+}
+
+impl Denied {
+    /// The answer to a request, which a WebSocket's may be as well.
+    pub(crate) fn response(self) -> Response {
+        match self {
+            Self::Answer(response) => response,
+            Self::Rejected(reject) => reject.response(),
+        }
+    }
+}
 
 /// Runs a before-hook to its answer.
 ///
@@ -23,13 +49,25 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The answer for the client, when the hook gave one, or failed in any way.
 pub(crate) async fn admit(
     host: &TokioHost,
-    name: &'static str,
+    party: &Party,
+    handler: Handler,
     hook: BoxFuture<'static, Result<Admit>>,
-) -> Result<Admission, Response> {
-    match guard(host, name, hook).await? {
+) -> Result<Admission, Denied> {
+    let name = handler.name();
+    match runtime::hook_answer(guard(host, name, hook).await?) {
         Ok(Admit::Continue(admission)) => Ok(admission),
-        Ok(Admit::Respond(response)) => Err(because(fit(host, name, response), Why::Hook(name))),
-        Err(error) => Err(failure(host, format_args!("{name} failed"), Some(&error.to_string()))),
+        Ok(Admit::Respond(response)) => {
+            Err(because(fit(host, name, response), Why::Hook(name)).into())
+        }
+        Ok(Admit::Reject(reject)) => {
+            party.rejected(handler);
+            let (status, text) = (reject.status().as_u16(), reject.text());
+            debug!(party = &**party.name(), status, text, "{name} rejected what a client sent");
+            Err(Denied::Rejected(reject))
+        }
+        Err(error) => {
+            Err(failure(host, format_args!("{name} failed"), Some(&error.to_string())).into())
+        }
     }
 }
 

@@ -19,6 +19,7 @@ mod clock;
 mod codec;
 mod crowd;
 mod error;
+mod farewell;
 mod front;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]

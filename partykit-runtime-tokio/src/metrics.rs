@@ -59,6 +59,9 @@ pub const BROADCAST_DELIVERIES: &str = "partykit_broadcast_deliveries_total";
 pub const HANDLER: &str = "partykit_handler_seconds";
 /// Counter: handlers that returned an error, panicked or were cancelled, by `handler`.
 pub const HANDLER_FAILURES: &str = "partykit_handler_failures_total";
+/// Counter: what clients sent wrongly, by the `handler` or before-hook that said so with a
+/// [`Reject`](partykit_core::Reject).
+pub const REJECTED: &str = "partykit_rejected_total";
 /// Histogram, seconds: how long the store took for a room's commit. Its count is that of the commits.
 pub const COMMIT: &str = "partykit_commit_seconds";
 /// Counter: commits that failed.
@@ -164,6 +167,10 @@ impl Meter {
         self.slow_clients.increment(1);
     }
 
+    pub(crate) fn rejected(&self, handler: Handler) {
+        counter!(REJECTED, "party" => self.party.clone(), "handler" => handler.name()).increment(1);
+    }
+
     pub(crate) fn handshake_refused(&self, status: StatusCode) {
         let status = status.as_u16().to_string();
         counter!(HANDSHAKES_REFUSED, "party" => self.party.clone(), "status" => status)
@@ -196,6 +203,7 @@ impl Meter {
             Fact::Refused(refusal) => {
                 counter!(EVENTS_REFUSED, "party" => of(), "reason" => reason(refusal)).increment(1);
             }
+            Fact::Rejected { handler } => self.rejected(handler),
             Fact::Reset { awake } => {
                 counter!(RESETS, "party" => of()).increment(1);
                 self.awake_time.record(awake);
@@ -247,6 +255,7 @@ pub(crate) fn describe() {
         (BROADCASTS, Unit::Count, "Broadcasts"),
         (BROADCAST_DELIVERIES, Unit::Count, "Connections to which broadcasts went"),
         (HANDLER_FAILURES, Unit::Count, "Handlers that failed"),
+        (REJECTED, Unit::Count, "What clients sent wrongly, by handler"),
         (COMMIT_FAILURES, Unit::Count, "Commits that failed"),
         (ALARMS_DIED, Unit::Count, "Alarms that were cut off by the end of the process"),
         (ALARMS_GIVEN_UP, Unit::Count, "Alarms that rang in vain for the last time"),

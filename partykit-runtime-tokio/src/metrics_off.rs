@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::StatusCode;
+use partykit_core::Handler;
 
 /// Counts nothing.
 pub(crate) struct Meter;
@@ -25,6 +26,8 @@ impl Meter {
     pub(crate) fn sent(&self, _bytes: usize) {}
 
     pub(crate) fn slow_client(&self) {}
+
+    pub(crate) fn rejected(&self, _: Handler) {}
 
     pub(crate) fn handshake_refused(&self, _: StatusCode) {}
 

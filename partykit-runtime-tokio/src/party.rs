@@ -6,7 +6,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use partykit_core::{
-    Account, Admit, Lobby, Options, Request, Result, RoomId, Server,
+    Account, Admit, Handler, Lobby, Options, Request, Result, RoomId, Server,
     runtime::{RoomCell, drive},
 };
 use tokio::runtime;
@@ -69,6 +69,12 @@ impl Party {
     /// Runs a room until it sleeps.
     pub(crate) fn start(&self, on: &runtime::Handle, room: Arc<RoomCell>) {
         self.kind.start(on, room);
+    }
+
+    /// Counts what a before-hook rejected: there is no room that could.
+    pub(crate) fn rejected(&self, handler: Handler) {
+        self.past().account.rejected += 1;
+        self.meter().rejected(handler);
     }
 
     pub(crate) fn before_connect(

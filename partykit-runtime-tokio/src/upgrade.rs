@@ -12,7 +12,7 @@ use http::{
 use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use partykit_core::{
-    Body, Close, Connection, ConnectionId, Refusal, Response, Route,
+    Body, Close, Connection, ConnectionId, Handler, Refusal, Response, Route,
     runtime::{RoomCell, Visitor},
 };
 use tracing::debug;
@@ -20,9 +20,9 @@ use tracing::debug;
 use crate::{
     answer::{failure, hang_up},
     arrival::Arrival,
-    codec,
+    codec, farewell,
     front::Front,
-    hook,
+    hook::{self, Denied},
     listen::Ingress,
     party::Party,
     refusals::{self, Why, refuse},
@@ -66,7 +66,7 @@ async fn try_connect(
     arrival: Arrival,
 ) -> Result<Response, Response> {
     let Arrival { head, body, upgrade, ingress, .. } = arrival;
-    let handshake = Handshake::parse(&head, body.is_end_stream())?;
+    let mut handshake = Handshake::parse(&head, body.is_end_stream())?;
     if *visitor == Visitor::Foreign {
         let origin = head.headers.get(ORIGIN).map_or(&b""[..], HeaderValue::as_bytes);
         return Err(refusals::foreign(&String::from_utf8_lossy(origin)));
@@ -79,7 +79,17 @@ async fn try_connect(
 
     let request = http::Request::from_parts(head, Body::empty());
     let hook = party.before_connect(request, front.lobby(route));
-    let admission = hook::admit(host, "on_before_connect", hook).await?;
+    let admission = match hook::admit(host, party, Handler::OnBeforeConnect, hook).await {
+        Ok(admission) => admission,
+        Err(Denied::Rejected(reject)) if !front.shutdown.is_under_way() => {
+            let alive = front.shutdown.socket();
+            host.tokio().spawn(turn_away(upgrade, ingress, reject.close(), alive));
+            // Browsers insist on one of the protocols that they offer.
+            let protocol = handshake.offered.drain(..).next();
+            return Ok(switching(&handshake.accept, protocol));
+        }
+        Err(denied) => return Err(denied.response()),
+    };
     let protocol = admission.chosen_protocol().map(|chosen| {
         handshake.offered(chosen).ok_or_else(|| {
             let error = format!("it chose {chosen:?}, which was not offered");
@@ -116,6 +126,15 @@ async fn try_connect(
     let alive = front.shutdown.socket();
     host.tokio().spawn(become_socket(upgrade, ingress, link, pending, alive));
     Ok(switching(&handshake.accept, protocol))
+}
+
+/// Waits for the 101 to leave, then says this Close and nothing else.
+async fn turn_away(upgrade: OnUpgrade, ingress: Ingress, close: Close, alive: Alive) {
+    if let Ok(upgraded) = upgrade.await {
+        let (io, _) = (ingress.release)(upgraded);
+        farewell::say(io, &close).await;
+    }
+    drop(alive);
 }
 
 /// Waits for the 101 to leave, then runs the socket in a task that holds nothing else: it lives as

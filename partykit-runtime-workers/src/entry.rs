@@ -13,16 +13,17 @@ use http::{
 };
 use js_sys::Promise;
 use partykit_core::{
-    Admission, Admit, BoxError, ConnectionId, Lobby, Options, Refusal, Request, Response, Result,
-    Route, Vars,
-    runtime::{Chain, Origins, Visitor, answer, failure, fit},
+    Admission, Admit, BoxError, Close, ConnectionId, Lobby, Options, Refusal, Reject, Request,
+    Response, Result, Route, Vars,
+    runtime::{Chain, Origins, Visitor, answer, failure, fit, hook_answer},
 };
+use tracing::debug;
 use wasm_bindgen::{JsCast, JsValue};
 
 use crate::{
     Env, clock, convert,
     envelope::{Asked, Envelope},
-    js::{self, JsRequest, JsResponse},
+    js::{self, JsRequest, JsResponse, JsWebSocket, WebSocketPair},
     log,
     parties::{Parties, Party},
     stub::{Stub, StubError},
@@ -167,7 +168,18 @@ impl Entry {
         let address = head.uri.to_string();
         let request = http::Request::from_parts(head, Bytes::new().into());
         let hook = party.before_connect(request, self.lobby(route));
-        let admission = admit("on_before_connect", hook).await?;
+        let admission = match admit("on_before_connect", hook).await {
+            Ok(admission) => admission,
+            Err(Denied::Answer(response)) => return Err(response),
+            Err(Denied::Rejected(reject)) => {
+                // Browsers insist on one of the protocols that they offer.
+                let protocol = offered.first().map(String::as_str);
+                let turned_away = turn_away(&reject.close(), protocol).map_err(convert::thrown);
+                return turned_away
+                    .map(Answer::Rooms)
+                    .map_err(|error| failed(FAILED, Some(&error.to_string())));
+            }
+        };
         let protocol = admission.chosen_protocol().map(ToOwned::to_owned);
         if let Some(chosen) = &protocol
             && !offered.contains(chosen)
@@ -193,7 +205,11 @@ impl Entry {
         let body = convert::read(arrival.body, party.options().request_body_limit()).await?;
         let request = Request::from_parts(arrival.head, body.into());
         let hook = party.before_request(request, self.lobby(route));
-        let request = admit("on_before_request", hook).await?.into_request();
+        let admission = admit("on_before_request", hook).await.map_err(|denied| match denied {
+            Denied::Answer(response) => response,
+            Denied::Rejected(reject) => reject.response(),
+        })?;
+        let request = admission.into_request();
         let envelope = Envelope::new(Asked::Request, &request, &Chain::new()).for_page_of(visitor);
         let body = convert::collect(request.into_body())
             .await
@@ -238,17 +254,45 @@ impl Entry {
     }
 }
 
+/// Why a before-hook lets nobody in.
+enum Denied {
+    /// This is the answer for the client.
+    Answer(Response),
+    /// It is the client's fault.
+    Rejected(Reject),
+}
+
+impl From<Response> for Denied {
+    fn from(response: Response) -> Self {
+        Self::Answer(response)
+    }
+}
+
 /// Runs a before-hook to its answer.
 ///
 /// # Errors
 ///
 /// The answer for the client, when the hook gave one, or failed in any way.
-async fn admit(name: &str, hook: BoxFuture<'static, Result<Admit>>) -> Result<Admission, Response> {
-    match guard(name, hook).await? {
+async fn admit(name: &str, hook: BoxFuture<'static, Result<Admit>>) -> Result<Admission, Denied> {
+    match hook_answer(guard(name, hook).await?) {
         Ok(Admit::Continue(admission)) => Ok(admission),
-        Ok(Admit::Respond(response)) => Err(fit(js::fill_random, name, response)),
-        Err(error) => Err(failed(format_args!("{name} failed"), Some(&error.to_string()))),
+        Ok(Admit::Respond(response)) => Err(fit(js::fill_random, name, response).into()),
+        Ok(Admit::Reject(reject)) => {
+            let (status, text) = (reject.status().as_u16(), reject.text());
+            debug!(status, text, "{name} rejected what a client sent");
+            Err(Denied::Rejected(reject))
+        }
+        Err(error) => Err(failed(format_args!("{name} failed"), Some(&error.to_string())).into()),
     }
+}
+
+/// Opens a WebSocket, to close it at once.
+fn turn_away(close: &Close, protocol: Option<&str>) -> Result<JsResponse, JsValue> {
+    let pair = WebSocketPair::new()?;
+    let server: JsWebSocket = js::get(&pair, "1").unchecked_into();
+    server.accept()?;
+    server.close(close.code().into(), close.reason())?;
+    js::switching(&js::get(&pair, "0"), protocol)
 }
 
 /// Runs a user's function that is not a room's.

@@ -341,15 +341,7 @@ impl Inner {
             self.keep_working();
             return Ok(Err(Refusal::Full));
         }
-        let headers = js::object(&[]);
-        if let Some(protocol) = protocol {
-            let headers = headers.unchecked_ref::<js_sys::Object>();
-            js_sys::Reflect::set(headers, &"sec-websocket-protocol".into(), &protocol.into())
-                .map_err(thrown)?;
-        }
-        let init =
-            js::object(&[("status", &101.into()), ("webSocket", &client), ("headers", &headers)]);
-        JsResponse::new(&JsValue::NULL, &init).map(Ok).map_err(thrown)
+        js::switching(&client, protocol).map(Ok).map_err(thrown)
     }
 
     fn add(&self, open: Open) {

@@ -196,12 +196,24 @@ async fn run_turn<S: Server>(
             }
             return Ok(keep_awake_while_open(cell, answer));
         }
-        (Ok(Err(failure)), Ok(())) => failure,
+        (Ok(Err(failure)), Ok(())) => failure.judged(handler),
         (Err(CancelReason::Timeout(limit)), Ok(())) => Failure::Timeout(limit),
         (Err(CancelReason::SaidTooMuch { bytes, limit }), Ok(())) => {
             Failure::SaidTooMuch { bytes, limit }
         }
     };
+    if let Failure::Rejected(reject) = &failure {
+        handled(false);
+        cell.observe(Fact::Rejected { handler });
+        debug!(
+            %handler,
+            connection = connection.as_ref().map(Connection::id),
+            status = reject.status().as_u16(),
+            text = reject.text(),
+            "{handler} rejected what a client sent"
+        );
+        return Err(Failed { failure, id: ErrorId(0) });
+    }
     handled(true);
     let id = ErrorId::random(&**cell.host());
     error!(

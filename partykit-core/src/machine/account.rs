@@ -39,6 +39,8 @@ pub struct Account {
     pub last_wake: Option<(WakeCause, Duration)>,
     /// Messages that were lost because the room could not start or shut down.
     pub dropped_messages: u64,
+    /// What clients sent wrongly: handlers that returned a [`Reject`](crate::Reject).
+    pub rejected: u64,
     /// Handlers that ran longer than they may without an await at which they could be cancelled.
     pub overruns: u64,
     /// Connections that the runtime closed because their clients read too slowly.
@@ -139,6 +141,7 @@ impl Account {
         other.causes.iter().for_each(|(cause, times)| self.count(*cause, *times));
         self.last_wake = None;
         self.dropped_messages += other.dropped_messages;
+        self.rejected += other.rejected;
         self.overruns += other.overruns;
         self.slow_clients += other.slow_clients;
         let longest = |account: &Self| account.longest_awake.as_ref().map(|time| time.duration);
@@ -278,6 +281,10 @@ impl Accountant {
 
     pub(crate) fn dropped_message(&mut self) {
         self.account.dropped_messages += 1;
+    }
+
+    pub(crate) fn rejected(&mut self) {
+        self.account.rejected += 1;
     }
 
     pub(crate) fn overran(&mut self) {

@@ -60,6 +60,11 @@ pub enum Fact {
     /// An event was not taken. A message that is refused because the room is
     /// [`Overloaded`](Refusal::Overloaded) waits at its socket and comes again.
     Refused(Refusal),
+    /// A function of the server said with a [`Reject`](crate::Reject) that what a client sent is wrong.
+    Rejected {
+        /// Which one: a handler, or a before-hook.
+        handler: Handler,
+    },
     /// A failure took the instance.
     Reset {
         /// How long it had been in memory.

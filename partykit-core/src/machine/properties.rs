@@ -9,6 +9,7 @@ mod checks;
 mod model;
 mod op;
 mod outputs;
+mod rejected;
 mod world;
 
 use std::sync::atomic::Ordering;
@@ -95,6 +96,16 @@ fn every_running_handler_has_a_deadline() {
 #[test]
 fn a_room_that_shuts_down_begins_nothing() {
     holds(Property::Drain);
+}
+
+#[test]
+fn a_clients_fault_is_undone_and_takes_no_instance() {
+    holds(Property::Rejected);
+}
+
+#[test]
+fn a_clients_fault_that_takes_the_instance_is_noticed() {
+    is_noticed(Fault::RejectedFails, Property::Rejected);
 }
 
 #[test]

@@ -293,7 +293,12 @@ impl Machine {
 
     /// A handler failed: nothing of what it did holds, but what it said before its first write.
     pub(super) fn fail(&mut self, now: Duration, mut turn: Turn, failed: Failed) {
-        let resets = turn.has_written() || !matches!(failed.failure, Failure::Error(_));
+        let resets = match &failed.failure {
+            // A client's fault takes no instance, but the failed commit of an earlier handler does.
+            Failure::Rejected(_) => turn.void,
+            Failure::Error(_) => turn.has_written(),
+            _ => true,
+        };
         self.take_back(&mut turn);
         self.retry_alarm(now, &mut turn);
         let refusal = Refusal::Failed(failed.id);
@@ -301,10 +306,18 @@ impl Machine {
             && let Some(connection) = &turn.connection
         {
             self.roster.remove(connection);
-            self.outputs.push_back(Output::Refuse(connection.clone(), closed_by(refusal)));
+            let close = match &failed.failure {
+                Failure::Rejected(reject) => reject.close(),
+                _ => closed_by(refusal),
+            };
+            self.outputs.push_back(Output::Refuse(connection.clone(), close));
         }
         if let Some(reply) = turn.reply.take() {
-            self.emit(None, Effect::Respond(reply, Err(refusal)));
+            let answer = match &failed.failure {
+                Failure::Rejected(reject) => Ok(reject.response()),
+                _ => Err(refusal),
+            };
+            self.emit(None, Effect::Respond(reply, answer));
         }
         self.release();
         if turn.errand.is_some() {
@@ -328,7 +341,11 @@ impl Machine {
         if resets {
             self.reset();
         }
-        if turn.handler == Handler::OnError || self.draining {
+        let is_rejected = matches!(failed.failure, Failure::Rejected(_));
+        if is_rejected {
+            self.accountant.rejected();
+        }
+        if is_rejected || turn.handler == Handler::OnError || self.draining {
             self.discard(Discard::Failed(failed));
             return;
         }

@@ -1,4 +1,4 @@
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use tracing::error;
 
 use crate::{Body, ErrorId, Response};
@@ -16,11 +16,7 @@ pub const INTERNAL_HEADERS: &str = "x-partykit-";
 /// assert_eq!(response.body().bytes().unwrap(), "no such party\n");
 /// ```
 pub fn answer(status: StatusCode, line: impl std::fmt::Display) -> Response {
-    let mut response = Response::new(format!("{line}\n").into());
-    *response.status_mut() = status;
-    let text = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, text);
-    response
+    crate::value::http::line(status, line)
 }
 
 /// A failure on this side of a room: the log gets what happened and the error, the client a 500 with the

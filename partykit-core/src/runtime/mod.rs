@@ -19,5 +19,5 @@ pub use crate::{
     },
     machine::{fact::Fact, mailboxes::Mailboxes},
     storage::{AlarmState, describe_row, read_alarm},
-    user::calls::Chain,
+    user::{calls::Chain, lobby::hook_answer},
 };

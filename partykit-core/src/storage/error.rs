@@ -1,5 +1,5 @@
 use super::backend::BackendError;
-use crate::{Timestamp, value::limits};
+use crate::{JsonError, Timestamp, value::limits};
 
 /// Why a call to [`Storage`](crate::Storage) failed.
 ///
@@ -35,7 +35,7 @@ pub enum StorageError {
         /// The key, cut short if it is long.
         key: String,
         /// What is wrong with it.
-        source: serde_json::Error,
+        source: JsonError,
     },
     /// A key and its value are too large together.
     #[error("the key {key:?} and its value have {size} bytes, at most {max} fit", max = limits::ROW)]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{BackendError, StorageError};
-use crate::value::limits;
+use crate::{JsonError, value::limits};
 
 /// Users' keys have this first byte; the framework's own rows have a smaller one.
 const USER: u8 = 1;
@@ -38,13 +38,16 @@ pub(crate) fn check_count(keys: usize) -> Result<(), StorageError> {
 }
 
 pub(crate) fn to_json<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<Bytes, StorageError> {
-    let json =
-        serde_json::to_vec(value).map_err(|source| StorageError::Json { key: shown(key), source });
+    let json = serde_json::to_vec(value).map_err(|error| json_error(key, error));
     json.map(Bytes::from)
 }
 
 pub(crate) fn from_json<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, StorageError> {
-    serde_json::from_slice(value).map_err(|source| StorageError::Json { key: shown(key), source })
+    serde_json::from_slice(value).map_err(|error| json_error(key, error))
+}
+
+fn json_error(key: &str, error: serde_json::Error) -> StorageError {
+    StorageError::Json { key: shown(key), source: JsonError::new(error) }
 }
 
 /// The beginning of a key, for an error.

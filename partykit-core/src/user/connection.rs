@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Close, CloseCode, InvalidClose, Message, Text,
+    Close, CloseCode, InvalidClose, JsonError, Message, Reject, Text,
     engine::cell::RoomCell,
     runtime::attachment::Attachment,
     runtime::host::{Outgoing, Socket},
@@ -103,6 +103,50 @@ impl Connection {
         &self.0.uri
     }
 
+    /// The query of the address that it connected with, as a type of yours: as much as [`Connection::uri`]
+    /// keeps.
+    ///
+    /// ```
+    /// use partykit_core::{Connection, Reject, Request, Result, Room, Server};
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct Query {
+    ///     nick: String,
+    ///     #[serde(default)]
+    ///     quiet: bool,
+    /// }
+    ///
+    /// struct Chat;
+    ///
+    /// impl Server for Chat {
+    ///     async fn on_connect(&mut self, room: &Room, ada: &Connection, _: &Request) -> Result {
+    ///         // Without a `nick` the client is closed with 4400.
+    ///         let Query { nick, quiet } = ada.query_as()?;
+    ///         if !quiet {
+    ///             room.broadcast(format!("{nick} is here")).send();
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A [`Reject`] (400) when the query is not of this shape. Parameters that the type does not have, as
+    /// PartySocket's `_pk`, are no error.
+    pub fn query_as<T: DeserializeOwned>(&self) -> Result<T, Reject> {
+        Reject::read_query(self.query_text())
+    }
+
+    /// The first value of a parameter of the query, percent-decoded (`+` is a space), or `None`.
+    pub fn query(&self, name: &str) -> Option<String> {
+        crate::value::route::query_value(self.query_text()?, name)
+    }
+
+    fn query_text(&self) -> Option<&str> {
+        self.uri().split_once('?').map(|(_, query)| query)
+    }
+
     /// The id, then the tags that [`connection_tags`](crate::Server::connection_tags) gave.
     pub fn tags(&self) -> impl ExactSizeIterator<Item = &str> {
         let tags: &[Box<str>] = self.0.tags.get().map_or(&[], |tags| tags);
@@ -120,10 +164,10 @@ impl Connection {
     /// # Errors
     ///
     /// When the state is not of this shape.
-    pub fn state<T: DeserializeOwned>(&self) -> Result<Option<T>, serde_json::Error> {
+    pub fn state<T: DeserializeOwned>(&self) -> Result<Option<T>, JsonError> {
         let pending = self.room().and_then(|room| room.pending_state(self));
         let json = pending.unwrap_or_else(|| self.committed_state());
-        json.map(|json| serde_json::from_slice(&json)).transpose()
+        json.map(|json| serde_json::from_slice(&json)).transpose().map_err(JsonError::new)
     }
 
     /// Sets the state, as JSON. Rolled back with the handler that set it.
@@ -134,7 +178,7 @@ impl Connection {
     /// than 16,320 bytes (what fits into a Durable Object's attachment), or those of all connections of
     /// the room more than 64 MiB.
     pub fn set_state<T: Serialize + ?Sized>(&self, state: &T) -> Result<(), StateError> {
-        let json = serde_json::to_vec(state)?;
+        let json = serde_json::to_vec(state).map_err(JsonError::new)?;
         let size = self.fixed_size() + json.len();
         if size > limits::ATTACHMENT {
             return Err(StateError::TooLarge(size));
@@ -329,7 +373,7 @@ fn kept(uri: &str) -> &str {
 pub enum StateError {
     /// It has no JSON form.
     #[error("the connection's state has no JSON form: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(#[from] JsonError),
     /// Ids, uris, tags and states of all connections of the room would have this many bytes.
     #[error(
         "ids, uris, tags and states of a room's connections have at most {max} bytes together, not {0}",

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use serde::Serialize;
 
-use crate::{Body, Request, Response, RoomAddress, value::http::Props};
+use crate::{Body, JsonError, Reject, Request, Response, Result, RoomAddress, value::http::Props};
 
 /// Looks up a named value of the surroundings: an environment variable, a secret.
 ///
@@ -89,12 +89,16 @@ impl fmt::Debug for Lobby {
 pub enum Admit {
     /// To the room, with this request.
     Continue(Admission),
-    /// Not to the room: this is the answer.
+    /// Not to the room: a request gets the status and the text. A WebSocket is opened, and closed at once
+    /// with the close code and the text: a page cannot see the status of a WebSocket that is refused. A
+    /// hook that returns a [`Reject`] as its `Err` says the same.
+    Reject(Reject),
+    /// Not to the room: this is the answer, also to a WebSocket's request.
     Respond(Response),
 }
 
 impl Admit {
-    /// An answer with this status and an empty body.
+    /// An answer with this status and an empty body. For one with a body, see [`Admit::Respond`].
     pub fn refuse(status: http::StatusCode) -> Self {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = status;
@@ -106,6 +110,29 @@ impl From<Request> for Admit {
     fn from(request: Request) -> Self {
         Self::Continue(Admission::new(request))
     }
+}
+
+impl From<Reject> for Admit {
+    fn from(reject: Reject) -> Self {
+        Self::Reject(reject)
+    }
+}
+
+/// What a before-hook answers: an error that is a [`Reject`] is an answer like any other.
+///
+/// # Errors
+///
+/// The hook has failed.
+///
+/// ```
+/// use partykit_core::{Admit, Reject, runtime::hook_answer};
+///
+/// let answer = hook_answer(Err(Reject::unauthorized("log in").into()));
+/// assert!(matches!(answer, Ok(Admit::Reject(reject)) if reject.status() == 401));
+/// assert!(hook_answer(Err("the database is away".into())).is_err());
+/// ```
+pub fn hook_answer(result: Result<Admit>) -> Result<Admit> {
+    result.or_else(|error| Reject::find(&*error).map(Admit::Reject).ok_or(error))
 }
 
 impl From<Admission> for Admit {
@@ -128,7 +155,7 @@ impl From<Response> for Admit {
 /// let admission = Admission::new(Request::new(Body::empty())).props(&42)?.protocol("chat.v2");
 /// assert_eq!(admission.chosen_protocol(), Some("chat.v2"));
 /// assert_eq!(admission.into_request().props::<u32>()?, Some(42));
-/// # Ok::<(), serde_json::Error>(())
+/// # Ok::<(), partykit_core::JsonError>(())
 /// ```
 #[derive(Debug)]
 pub struct Admission {
@@ -147,8 +174,8 @@ impl Admission {
     /// # Errors
     ///
     /// When `props` cannot be represented as JSON.
-    pub fn props<T: Serialize + ?Sized>(mut self, props: &T) -> Result<Self, serde_json::Error> {
-        let json = serde_json::to_vec(props)?;
+    pub fn props<T: Serialize + ?Sized>(mut self, props: &T) -> Result<Self, JsonError> {
+        let json = serde_json::to_vec(props).map_err(JsonError::new)?;
         self.request.extensions_mut().insert(Props(json.into()));
         Ok(self)
     }

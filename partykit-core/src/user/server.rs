@@ -44,7 +44,8 @@ pub trait Server: Sized + Send + 'static {
     /// Here is the place to authenticate, to choose a sub-protocol and to give the room
     /// [props](crate::Admission::props).
     ///
-    /// An `Err` is answered with 500 and an error id.
+    /// A [`Reject`](crate::Reject), returned as `Err` or in [`Admit::Reject`](crate::Admit::Reject), closes
+    /// the client with its close code and text. Any other `Err` is answered with 500 and an error id.
     fn on_before_connect(
         request: Request,
         lobby: &Lobby,
@@ -53,7 +54,7 @@ pub trait Server: Sized + Send + 'static {
         future::ready(Ok(request.into()))
     }
 
-    /// The same for a plain HTTP request.
+    /// The same for a plain HTTP request. A [`Reject`](crate::Reject) is answered with its status and text.
     fn on_before_request(
         request: Request,
         lobby: &Lobby,
@@ -85,7 +86,8 @@ pub trait Server: Sized + Send + 'static {
     /// Somebody connects. The connection is listed already; its handshake is answered when this
     /// returns and its writes are durable, and what was sent to it follows at once.
     ///
-    /// If it fails, the client gets a Close with 1011 and an error id, and was never here.
+    /// If it fails, the client gets a Close with 1011 and an error id, and was never here. If it returns a
+    /// [`Reject`](crate::Reject), the Close has that one's code and text.
     fn on_connect(
         &mut self,
         room: &Room,
@@ -97,6 +99,8 @@ pub trait Server: Sized + Send + 'static {
     }
 
     /// A connection says something.
+    ///
+    /// A [`Reject`](crate::Reject) drops the message: nobody is told, and the room goes on.
     fn on_message(
         &mut self,
         room: &Room,

@@ -1,6 +1,6 @@
 use std::{fmt, time::Duration};
 
-use crate::{BoxError, Connection, RoomAddress, runtime::host::Host};
+use crate::{BoxError, Connection, Reject, RoomAddress, runtime::host::Host};
 
 /// Names one failure in the log and towards the client, who learns nothing else about it.
 ///
@@ -67,6 +67,8 @@ impl ErrorId {
 #[allow(missing_docs, reason = "each is named after its function")]
 pub enum Handler {
     OnAlarm,
+    OnBeforeConnect,
+    OnBeforeRequest,
     OnClose,
     OnConnect,
     OnError,
@@ -81,6 +83,8 @@ impl Handler {
     pub fn name(self) -> &'static str {
         match self {
             Self::OnAlarm => "on_alarm",
+            Self::OnBeforeConnect => "on_before_connect",
+            Self::OnBeforeRequest => "on_before_request",
             Self::OnClose => "on_close",
             Self::OnConnect => "on_connect",
             Self::OnError => "on_error",
@@ -141,6 +145,7 @@ impl HandlerError {
             Failure::Timeout(_) => FailureKind::Timeout,
             Failure::Commit(_) => FailureKind::Commit,
             Failure::SaidTooMuch { .. } => FailureKind::SaidTooMuch,
+            Failure::Rejected(_) => FailureKind::Error,
         }
     }
 
@@ -198,14 +203,34 @@ pub(crate) enum Failure {
     Panic(String),
     Timeout(Duration),
     Commit(String),
-    SaidTooMuch { bytes: usize, limit: usize },
+    SaidTooMuch {
+        bytes: usize,
+        limit: usize,
+    },
+    /// The client's fault.
+    Rejected(Reject),
 }
 
 impl Failure {
+    /// Whose fault it is: in a handler of something that a client did, a [`Reject`] is the client's.
+    pub(crate) fn judged(self, handler: Handler) -> Self {
+        let is_clients = matches!(
+            handler,
+            Handler::OnClose | Handler::OnConnect | Handler::OnMessage | Handler::OnRequest
+        );
+        match self {
+            Self::Error(error) if is_clients => {
+                Reject::find(&*error).map_or(Self::Error(error), Self::Rejected)
+            }
+            failure => failure,
+        }
+    }
+
     /// What happened, in words of ours alone.
     pub(crate) fn what(&self) -> String {
         match self {
             Self::Error(_) => "failed".to_owned(),
+            Self::Rejected(reject) => format!("answered {}", reject.status()),
             Self::Panic(_) => "panicked".to_owned(),
             Self::Timeout(limit) => format!("was cancelled after {limit:?}"),
             Self::Commit(_) => "was rolled back, the commit failed".to_owned(),
@@ -222,6 +247,7 @@ impl Failure {
         match self {
             Self::Error(error) => Some(error.to_string()),
             Self::Panic(detail) | Self::Commit(detail) => Some(detail.clone()),
+            Self::Rejected(reject) => Some(reject.text().to_owned()),
             Self::Timeout(_) | Self::SaidTooMuch { .. } => None,
         }
     }

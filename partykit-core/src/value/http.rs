@@ -7,10 +7,11 @@ use std::{
 
 use bytes::Bytes;
 use futures_core::Stream;
+use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
 use http_body::{Frame, SizeHint};
 use serde::de::DeserializeOwned;
 
-use crate::BoxError;
+use crate::{BoxError, JsonError, OrReject, Reject};
 
 /// An HTTP request: the type of the `http` crate with our [`Body`].
 ///
@@ -19,7 +20,7 @@ use crate::BoxError;
 ///
 /// let request: Request = Request::new(Body::from("[1, 2]"));
 /// assert_eq!(request.json::<Vec<u32>>()?, [1, 2]);
-/// # Ok::<(), serde_json::Error>(())
+/// # Ok::<(), partykit_core::Reject>(())
 /// ```
 pub type Request = http::Request<Body>;
 
@@ -191,14 +192,31 @@ pub trait RequestExt {
     /// # Errors
     ///
     /// When the props are not of this shape.
-    fn props<T: DeserializeOwned>(&self) -> Result<Option<T>, serde_json::Error>;
+    fn props<T: DeserializeOwned>(&self) -> Result<Option<T>, JsonError>;
 
     /// Reads the body as JSON.
     ///
     /// # Errors
     ///
-    /// When the body is not JSON of this shape, or is a stream.
-    fn json<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error>;
+    /// A [`Reject`]: 415 when the `Content-Type` says that the body is something else, as
+    /// `application/x-www-form-urlencoded` does; 400 when the body is not JSON of this shape. A request
+    /// without a `Content-Type`, or with `text/plain` (what `fetch` says of a string), is read.
+    fn json<T: DeserializeOwned>(&self) -> Result<T, Reject>;
+
+    /// Reads the body as text.
+    ///
+    /// # Errors
+    ///
+    /// A [`Reject`] (400) when the body is not UTF-8.
+    fn text(&self) -> Result<&str, Reject>;
+
+    /// The query as a type of yours. A field may be a `Vec`: it gets all values of its name.
+    ///
+    /// # Errors
+    ///
+    /// A [`Reject`] (400) when the query is not of this shape. Parameters that the type does not have, as
+    /// PartySocket's `_pk`, are no error.
+    fn query_as<T: DeserializeOwned>(&self) -> Result<T, Reject>;
 }
 
 impl RequestExt for Request {
@@ -206,14 +224,52 @@ impl RequestExt for Request {
         crate::value::route::query_value(self.uri().query()?, name)
     }
 
-    fn props<T: DeserializeOwned>(&self) -> Result<Option<T>, serde_json::Error> {
+    fn props<T: DeserializeOwned>(&self) -> Result<Option<T>, JsonError> {
         let props = self.extensions().get::<Props>();
-        props.map(|Props(json)| serde_json::from_slice(json)).transpose()
+        let read = props.map(|Props(json)| serde_json::from_slice(json));
+        read.transpose().map_err(JsonError::new)
     }
 
-    fn json<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_slice(self.body().bytes().map_or(&[], |bytes| bytes))
+    fn json<T: DeserializeOwned>(&self) -> Result<T, Reject> {
+        if let Some(kind) = self.headers().get(CONTENT_TYPE)
+            && !may_be_json(kind.as_bytes())
+        {
+            return Err(Reject::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "the body has to be JSON: send Content-Type: application/json",
+            ));
+        }
+        Reject::read_json("the body", bytes(self))
     }
+
+    fn text(&self) -> Result<&str, Reject> {
+        std::str::from_utf8(bytes(self)).or_reject("the body is not UTF-8")
+    }
+
+    fn query_as<T: DeserializeOwned>(&self) -> Result<T, Reject> {
+        Reject::read_query(self.uri().query())
+    }
+}
+
+/// An answer of one line of text.
+pub(crate) fn line(status: StatusCode, line: impl fmt::Display) -> Response {
+    let mut response = Response::new(format!("{line}\n").into());
+    *response.status_mut() = status;
+    let text = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, text);
+    response
+}
+
+fn bytes(request: &Request) -> &[u8] {
+    request.body().bytes().map_or(&[], |bytes| bytes)
+}
+
+/// Whether a body of this `Content-Type` may hold JSON.
+fn may_be_json(kind: &[u8]) -> bool {
+    let kind = String::from_utf8_lossy(kind);
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    matches!(&*kind, "" | "application/json" | "text/json" | "text/plain")
+        || kind.ends_with("+json")
 }
 
 /// The JSON that travels from a before-hook to the room, in the request's extensions.

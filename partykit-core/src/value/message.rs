@@ -4,6 +4,8 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::{JsonError, OrReject, Reject};
+
 /// One WebSocket message: text or binary.
 ///
 /// Cloning is cheap: the payload is shared, never copied. That is what lets a broadcast reach ten
@@ -17,7 +19,7 @@ use serde::{Serialize, de::DeserializeOwned};
 ///
 /// let point = Message::from_json(&serde_json::json!({ "x": 1 }))?;
 /// assert_eq!(point.json::<serde_json::Value>()?["x"], 1);
-/// # Ok::<(), serde_json::Error>(())
+/// # Ok::<(), partykit_core::BoxError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[allow(clippy::exhaustive_enums, reason = "RFC 6455 has these two kinds of message and no more")]
@@ -35,17 +37,27 @@ impl Message {
     ///
     /// When `value` cannot be represented as JSON: its `Serialize` fails, or a map has keys that are
     /// not strings.
-    pub fn from_json<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
-        serde_json::to_string(value).map(Self::from)
+    pub fn from_json<T: Serialize + ?Sized>(value: &T) -> Result<Self, JsonError> {
+        serde_json::to_string(value).map(Self::from).map_err(JsonError::new)
     }
 
     /// Reads the payload, text or binary, as JSON.
     ///
     /// # Errors
     ///
-    /// When the payload is not JSON, or not JSON of this shape.
-    pub fn json<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_slice(self.as_bytes())
+    /// A [`Reject`] (400) when the payload is not JSON, or not JSON of this shape: that is the client's
+    /// fault. Returned from `on_message` by `?`, it drops the message.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Reject> {
+        Reject::read_json("the message", self.as_bytes())
+    }
+
+    /// The text.
+    ///
+    /// # Errors
+    ///
+    /// A [`Reject`] (400) for a binary message.
+    pub fn text(&self) -> Result<&str, Reject> {
+        self.as_text().or_reject("the message is not text")
     }
 
     /// The text, or `None` for a binary message.

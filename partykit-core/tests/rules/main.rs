@@ -10,6 +10,7 @@ mod effects;
 mod failure;
 mod fairness;
 mod mailbox;
+mod rejected;
 mod resume;
 mod saying;
 mod script;

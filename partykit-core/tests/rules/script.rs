@@ -12,8 +12,8 @@ use futures_executor::block_on;
 use futures_util::FutureExt;
 use partykit_core::{
     Alarm, Backend, BoxError, Close, Connection, FaultyBackend, HandlerError, KeepAwake, List,
-    MemoryBackend, Message, Request, RequestExt, Response, Result, Room, Server, TaskResult,
-    Timestamp,
+    MemoryBackend, Message, Reject, Request, RequestExt, Response, Result, Room, Server,
+    TaskResult, Timestamp,
     testing::{TestRoom, TestRoomBuilder},
 };
 
@@ -321,6 +321,8 @@ impl<'a> Run<'a> {
             "lend" => stage.state().lent.push(somebody()?.clone()),
             // Ends, and pauses.
             "wait" => stage.wait(rest).await,
+            "reject" => return Err(Reject::conflict(rest.to_owned()).into()),
+            "json" => drop(Message::from(rest).json::<u32>()?),
             "fail" => return Err("secret detail".into()),
             "panic" => panic!("secret detail"),
             "stuck" => std::future::pending().await,

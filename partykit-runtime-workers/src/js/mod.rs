@@ -31,6 +31,16 @@ pub(crate) fn object(properties: &[(&str, &JsValue)]) -> JsValue {
     object
 }
 
+/// The answer that makes a WebSocket of a request; `client` is the client's end of it.
+pub(crate) fn switching(client: &JsValue, protocol: Option<&str>) -> Result<JsResponse, JsValue> {
+    let headers = object(&[]);
+    if let Some(protocol) = protocol {
+        Reflect::set(&headers, &"sec-websocket-protocol".into(), &protocol.into())?;
+    }
+    let init = object(&[("status", &101.into()), ("webSocket", client), ("headers", &headers)]);
+    JsResponse::new(&JsValue::NULL, &init)
+}
+
 /// An object that is this as JSON.
 pub(crate) fn parse(value: &impl serde::Serialize) -> Result<JsValue, JsValue> {
     let text = serde_json::to_string(value).map_err(|error| error.to_string())?;

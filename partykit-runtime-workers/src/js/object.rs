@@ -46,6 +46,10 @@ extern "C" {
     #[derive(Clone)]
     pub(crate) type JsWebSocket;
 
+    /// Makes a socket that no object holds work.
+    #[wasm_bindgen(method, catch)]
+    pub(crate) fn accept(this: &JsWebSocket) -> Result<(), JsValue>;
+
     /// A text (a string) or bytes.
     #[wasm_bindgen(method, catch)]
     pub(crate) fn send(this: &JsWebSocket, message: &JsValue) -> Result<(), JsValue>;

@@ -1,4 +1,4 @@
-use partykit::{Admission, Admit, BoxError, Lobby, Request, RequestExt, Result};
+use partykit::{Admission, Admit, BoxError, Handler, Lobby, Reject, Request, RequestExt, Result};
 use serde::{Deserialize, Serialize};
 
 /// What a client asks for with the query of its address: what the hook and `on_connect` shall do.
@@ -18,6 +18,8 @@ pub struct Arrival {
     pub refuse: Option<u16>,
     /// `hook=fail`: the hook returns an `Err`.
     pub hook_fails: bool,
+    /// `reject=hook`, `reject=connect`: the hook or `on_connect` returns a `Reject`.
+    pub rejects: Option<Handler>,
     /// `as=ada`: the hook gives the room props with this name.
     pub name: Option<String>,
     /// `protocol=v2`: the hook chooses this sub-protocol.
@@ -51,6 +53,11 @@ impl Arrival {
         Ok(Self {
             refuse: number("refuse")?,
             hook_fails: says("hook", "fail"),
+            rejects: match request.query("reject").as_deref() {
+                Some("hook") => Some(Handler::OnBeforeConnect),
+                Some("connect") => Some(Handler::OnConnect),
+                _ => None,
+            },
             name: request.query("as"),
             protocol: request.query("protocol"),
             tags: tags.split(',').filter(|tag| !tag.is_empty()).map(Into::into).collect(),
@@ -70,6 +77,9 @@ impl Arrival {
         }
         if self.hook_fails {
             return Err(super::SECRET.into());
+        }
+        if self.rejects == Some(Handler::OnBeforeConnect) {
+            return Err(Reject::unauthorized("log in").into());
         }
         let mut admission = Admission::new(request);
         if let Some(name) = self.name {

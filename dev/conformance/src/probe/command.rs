@@ -151,6 +151,12 @@ pub enum Command {
         #[serde(default)]
         put: Option<String>,
     },
+    /// Rejects what the client sent, with 409 and `taken`; there is no answer to a message.
+    Reject {
+        /// Stores `true` under this key first, and says `after the write`.
+        #[serde(default)]
+        put: Option<String>,
+    },
     /// Panics; there is no answer to a message.
     Panic {
         /// Stores `true` under this key first, and says `after the write`.

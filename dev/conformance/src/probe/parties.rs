@@ -1,9 +1,9 @@
 use std::{future::poll_fn, pin::Pin, task::Poll};
 
 use partykit::{
-    Admit, Alarm, Body, BoxError, CallError, Close, Connection, HandlerError, Lobby, Message,
-    Options, Request, RequestExt, Response, Result, Room, RoutePrefix, Server, TaskResult,
-    Timestamp,
+    Admit, Alarm, Body, BoxError, CallError, Close, Connection, Handler, HandlerError, Lobby,
+    Message, Options, Reject, Request, RequestExt, Response, Result, Room, RoutePrefix, Server,
+    TaskResult, Timestamp,
     http::{Method, StatusCode, header},
 };
 use serde_json::{Value, json};
@@ -87,6 +87,9 @@ impl<const HIBERNATES: bool> Server for Probe<HIBERNATES> {
             connection.close(code, "as asked")?;
         }
         assert!(!arrival.panics, "{SECRET}");
+        if arrival.rejects == Some(Handler::OnConnect) {
+            return Err(Reject::forbidden("not you").into());
+        }
         if arrival.fails { Err(SECRET.into()) } else { Ok(()) }
     }
 
@@ -250,6 +253,10 @@ impl<const HIBERNATES: bool> Probe<HIBERNATES> {
             Command::Fail { put } => {
                 self.write_and_say(room, sender, put)?;
                 return Err(SECRET.into());
+            }
+            Command::Reject { put } => {
+                self.write_and_say(room, sender, put)?;
+                return Err(Reject::conflict("taken").into());
             }
             Command::Panic { put } => {
                 self.write_and_say(room, sender, put)?;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{
     model::{Client, Property},
+    op::Op,
     world::World,
 };
 use crate::machine::Phase;
@@ -94,6 +95,13 @@ impl World {
         self.model.check(Property::Answers, met, "a handshake has no answer");
         let owes = self.owes_close();
         self.model.check(Property::Closes, !owes, "a connection has ended without its on_close");
+    }
+
+    pub(super) fn everybody_leaves(&mut self) {
+        while self.client(0).is_some() {
+            self.step(&Op::Leave(0));
+            self.all_ends();
+        }
     }
 
     pub(super) fn idle(&self) -> bool {

@@ -1,5 +1,4 @@
-//! What ought to be, kept beside the machine and without its numbers: every write, everything that
-//! was said and every state, each with what became of it.
+//! What ought to be, kept beside the machine: each write, word and state, and what became of it.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +10,7 @@ use crate::{Batch, Connection, Timestamp};
 /// The rows of a store.
 pub(super) type Rows = BTreeMap<Bytes, Bytes>;
 
-/// The row that holds the number of the last write. Every write changes it, so that the rows of a
-/// store tell how far it has come.
+/// The row with the number of the last write. Every write changes it: it tells how far a store has come.
 pub(super) const LAST: &[u8] = b"last";
 
 /// What is said of a room that breaks its promises.
@@ -51,6 +49,8 @@ pub(super) enum Property {
     Deadlines,
     /// A room that shuts down begins nothing.
     Drain,
+    /// A client's fault undoes what its handler did, and takes no instance.
+    Rejected,
 }
 
 #[derive(Default)]

@@ -79,6 +79,8 @@ pub(super) enum Ending {
     Streaming,
     Err,
     Panic,
+    /// What the client sent is wrong. In a handler that no client has caused it is an error.
+    Reject,
 }
 
 /// How a commit ends.
@@ -134,6 +136,7 @@ fn handler_does() -> impl Strategy<Value = Op> {
         1 => Just(Ending::Streaming),
         2 => Just(Ending::Err),
         1 => Just(Ending::Panic),
+        2 => Just(Ending::Reject),
     ];
     prop_oneof![
         12 => (0..3_u8).prop_map(Op::Put),

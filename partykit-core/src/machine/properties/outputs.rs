@@ -122,7 +122,7 @@ impl World {
                     let asks = |request: &Request| request.alarm && !request.done;
                     let number = match body.is_empty() {
                         true => self.model.requests.iter().rposition(asks).expect("who asks"),
-                        false => parse(body) as usize,
+                        false => parse(body.trim_ascii()) as usize,
                     };
                     self.model.released(What::Respond(number), &self.store);
                 }

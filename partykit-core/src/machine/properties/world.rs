@@ -32,6 +32,8 @@ pub(super) type Answered = oneshot::Receiver<Result<Response, Refusal>>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     None,
+    /// A client's fault is an error like any other.
+    RejectedFails,
     /// The gate lets everything pass.
     OpenGate,
     /// The store forgets a commit that it reports as done.
@@ -435,14 +437,18 @@ impl World {
         while self.model.transactions() > 0 {
             self.end_transaction(done);
         }
+        let job = self.model.turn.as_ref().map(|turn| turn.job);
+        let is_clients = !matches!(job, Some(JobKind::Start | JobKind::Alarm(_)));
+        if ending == Ending::Reject && is_clients {
+            return self.reject();
+        }
         if !done {
             let failure = match ending {
-                Ending::Err => Failure::Error("planned".into()),
-                _ => Failure::Panic("planned".to_owned()),
+                Ending::Panic => Failure::Panic("planned".to_owned()),
+                _ => Failure::Error("planned".into()),
             };
             return self.fail(failure);
         }
-        let job = self.model.turn.as_ref().map(|turn| turn.job);
         let answer = match job {
             Some(JobKind::Request(number)) => {
                 if ending == Ending::Streaming {
@@ -538,7 +544,7 @@ impl World {
         self.wake_up_stored(&batch);
     }
 
-    fn client(&self, n: u8) -> Option<usize> {
+    pub(super) fn client(&self, n: u8) -> Option<usize> {
         let here = |n: &usize| !self.model.clients[*n].ended && !self.model.clients[*n].refused;
         let here: Vec<usize> = (0..self.model.clients.len()).filter(here).collect();
         (!here.is_empty()).then(|| here[usize::from(n) % here.len()])
@@ -548,13 +554,6 @@ impl World {
         let running = self.tasks.iter().filter(|(_, task)| **task == Task::Running);
         let running: Vec<u64> = running.map(|(id, _)| *id).collect();
         (!running.is_empty()).then(|| running[usize::from(n) % running.len()])
-    }
-
-    pub(super) fn everybody_leaves(&mut self) {
-        while self.client(0).is_some() {
-            self.step(&Op::Leave(0));
-            self.all_ends();
-        }
     }
 
     pub(super) fn all_ends(&mut self) {

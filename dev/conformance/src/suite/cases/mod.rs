@@ -10,6 +10,7 @@ mod hooks;
 mod limits;
 mod modes;
 mod origins;
+mod rejecting;
 mod requests;
 mod rooms;
 mod sleeping;
@@ -62,6 +63,10 @@ macro_rules! for_each_case {
                 nothing_is_left_of_an_error_after_a_write,
                 nothing_is_left_of_a_panic_after_a_write, others_are_not_touched,
                 requests_fail_with_500,
+            }
+            rejecting {
+                a_connect_is_closed_with_the_code, a_hook_opens_and_closes,
+                a_message_is_dropped, a_request_has_the_status, bad_json_is_400,
             }
             answers {
                 calls_hear_what_was_answered, cookies_stay_apart, encoded_bodies_are_left_alone,
