@@ -402,6 +402,15 @@ impl Backend for Store {
         self.inner.wake_ups(after, limit).await
     }
 
+    async fn rooms(
+        &self,
+        party: &str,
+        after: Option<&RoomId>,
+        limit: usize,
+    ) -> Result<Vec<RoomId>, BackendError> {
+        self.inner.rooms(party, after, limit).await
+    }
+
     fn release(&self, room: &RoomAddress, epoch: Epoch) {
         self.inner.release(room, epoch);
     }

@@ -88,6 +88,11 @@ faults! {
     wake_ups_in_another_order: WakesByName, wake_ups, "line 8 (wake-ups)";
     a_wake_up_that_outlives_a_clear: KeepsClearedWakeUps, wake_ups, "line 8 (wake-ups)";
     a_wake_up_that_is_never_removed: NeverForgetsWakeUps, wake_ups, "line 8 (wake-ups)";
+    a_list_that_forgets_rooms_with_a_wake_up_alone: ListsRowsOnly, rooms, "line 9 (lists of rooms)";
+    a_list_of_rooms_that_are_empty: ListsClaims, rooms, "line 9 (lists of rooms)";
+    a_list_of_parties_with_a_like_name: ListsLikeNames, rooms, "line 9 (lists of rooms)";
+    a_list_by_bytes: ListsByBytes, room_pages, "line 9 (lists of rooms)";
+    a_page_that_begins_with_the_last_room: RepeatsTheLastRoom, rooms, "line 9 (lists of rooms)";
     a_wake_up_of_a_refused_commit: WritesWakeUpsBeforeItChecks, wake_ups, "line 8 (wake-ups)";
 }
 
@@ -138,9 +143,14 @@ enum Fault {
     JoinsNames,
     KeepsClearedWakeUps,
     KeepsReleasedClaims,
+    ListsByBytes,
+    ListsClaims,
+    ListsLikeNames,
+    ListsRowsOnly,
     LosesEmptyValues,
     OrdersByLength,
     ReleasesForOthers,
+    RepeatsTheLastRoom,
     ReversesThePage,
     StoresClaims,
     WakesByName,
@@ -324,6 +334,44 @@ impl Backend for Broken {
         if self.fault == Fault::WakesByName {
             found.sort_by(|(_, one), (_, other)| one.cmp(other));
         }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    async fn rooms(
+        &self,
+        party: &str,
+        after: Option<&RoomId>,
+        limit: usize,
+    ) -> Result<Vec<RoomId>, BackendError> {
+        let mut found = self.memory.rooms(party, None, usize::MAX).await?;
+        let claimed = self.newest.lock().unwrap().keys().cloned().collect::<Vec<_>>();
+        match self.fault {
+            Fault::ListsRowsOnly => found.retain(|room| {
+                !self.memory.rows(&RoomAddress::new(party, room.clone())).is_empty()
+            }),
+            Fault::ListsClaims => {
+                let claimed = claimed.iter().filter(|room| room.party() == party);
+                found.extend(claimed.map(|room| room.room().clone()));
+            }
+            Fault::ListsLikeNames => {
+                for room in claimed.iter().filter(|room| room.party().starts_with(party)) {
+                    found.extend(self.memory.rooms(room.party(), None, usize::MAX).await?);
+                }
+            }
+            _ => {}
+        }
+        let place = |room: &RoomId| match self.fault {
+            Fault::ListsByBytes => (0, room.clone()),
+            _ => (room.len(), room.clone()),
+        };
+        found.sort_by_key(place);
+        found.dedup();
+        found.retain(|room| match (after, self.fault) {
+            (None, _) => true,
+            (Some(after), Fault::RepeatsTheLastRoom) => place(room) >= place(after),
+            (Some(after), _) => place(room) > place(after),
+        });
         found.truncate(limit);
         Ok(found)
     }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use js_sys::{Array, Uint8Array};
 use partykit_core::{
-    Backend, BackendError, Batch, Claim, Epoch, KeyRange, RoomAddress, Timestamp, WakeUp,
+    Backend, BackendError, Batch, Claim, Epoch, KeyRange, RoomAddress, RoomId, Timestamp, WakeUp,
 };
 use send_wrapper::SendWrapper;
 use wasm_bindgen::{JsCast, JsValue};
@@ -176,6 +176,15 @@ impl Backend for ObjectBackend {
         let comes =
             |own: &(Timestamp, RoomAddress)| after.is_none_or(|(at, _)| own.0 > *at) && limit > 0;
         Ok(own.into_iter().filter(comes).collect())
+    }
+
+    async fn rooms(
+        &self,
+        _: &str,
+        _: Option<&RoomId>,
+        _: usize,
+    ) -> Result<Vec<RoomId>, BackendError> {
+        Err(BackendError::Unsupported("a Durable Object knows no room but its own"))
     }
 
     fn release(&self, _: &RoomAddress, epoch: Epoch) {

@@ -18,6 +18,7 @@
 mod claims;
 mod holder;
 mod random;
+mod rooms;
 mod rows;
 mod wake_ups;
 
@@ -25,6 +26,7 @@ use std::sync::Arc;
 
 pub use claims::{cancellation, claims, concurrency, fencing, persistence};
 pub use random::{random_failures, random_operations};
+pub use rooms::{room_pages, rooms};
 pub use rows::{batches, order, ranges, reads, separation};
 pub use wake_ups::{wake_up_pages, wake_ups};
 
@@ -48,6 +50,8 @@ pub async fn all<B: Backend + ?Sized>(open: impl AsyncFn() -> Arc<B>) {
     cancellation(&*open().await).await;
     wake_ups(&*open().await).await;
     wake_up_pages(&*open().await).await;
+    rooms(&*open().await).await;
+    room_pages(&*open().await).await;
     for seed in 0..4 {
         random_operations(&*open().await, seed).await;
     }

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, ops::Bound};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{BoxError, RoomAddress, Timestamp};
+use crate::{BoxError, RoomAddress, RoomId, Timestamp};
 
 /// Where rooms keep what they store: a minimal, dyn-safe key-value store.
 ///
@@ -37,6 +37,9 @@ use crate::{BoxError, RoomAddress, Timestamp};
 ///    as durable as a row, and it is no row: [`Claim::empty`] does not count it, no scan finds it.
 ///    [`wake_ups`](Backend::wake_ups) gives the rooms in the order of their times, and costs what it
 ///    gives, however many rooms there are.
+/// 9. **Lists of rooms.** [`rooms`](Backend::rooms) gives those rooms of a party that have a row or a
+///    wake-up, and no others. It claims nothing, and costs what it gives, however many rows these rooms
+///    have. A backend that cannot know its rooms answers [`BackendError::Unsupported`].
 ///
 /// ```
 /// use partykit_core::{Backend, BackendError, Batch, MemoryBackend, RoomAddress, RoomId};
@@ -98,6 +101,36 @@ pub trait Backend: Send + Sync + 'static {
         after: Option<&(Timestamp, RoomAddress)>,
         limit: usize,
     ) -> Result<Vec<(Timestamp, RoomAddress)>, BackendError>;
+
+    /// The first `limit` rooms of a party that have a row or a wake-up; with `after`, the first ones
+    /// after that room. No room is claimed or woken for it.
+    ///
+    /// Shorter ids come first, and ids of the same length in the order of their bytes: `room-9` before
+    /// `room-10`. `after` need not have rows, now or ever.
+    ///
+    /// ```
+    /// use partykit_core::{Backend, BackendError, RoomId};
+    ///
+    /// /// Every room of a party, page by page.
+    /// async fn every_room(backend: &dyn Backend, party: &str) -> Result<Vec<RoomId>, BackendError> {
+    ///     let mut rooms: Vec<RoomId> = Vec::new();
+    ///     loop {
+    ///         let page = backend.rooms(party, rooms.last(), 256).await?;
+    ///         if page.is_empty() {
+    ///             return Ok(rooms);
+    ///         }
+    ///         rooms.extend(page);
+    ///     }
+    /// }
+    /// # let backend = partykit_core::MemoryBackend::default();
+    /// # assert!(futures_executor::block_on(every_room(&backend, "chat")).unwrap().is_empty());
+    /// ```
+    async fn rooms(
+        &self,
+        party: &str,
+        after: Option<&RoomId>,
+        limit: usize,
+    ) -> Result<Vec<RoomId>, BackendError>;
 
     /// Gives a claim back, because the room sleeps and nobody is connected. A claim that is not the
     /// newest is none to give back: nothing happens then.
@@ -240,4 +273,7 @@ pub enum BackendError {
     /// The store failed.
     #[error("the store failed: {0}")]
     Failed(#[source] BoxError),
+    /// The store can do without this call, and cannot answer it. Holds why.
+    #[error("this store cannot do that: {0}")]
+    Unsupported(&'static str),
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_channel::oneshot;
 
 use super::backend::{Backend, BackendError, Batch, Claim, Epoch, KeyRange};
-use crate::{RoomAddress, Timestamp, value::splitmix::SplitMix64};
+use crate::{RoomAddress, RoomId, Timestamp, value::splitmix::SplitMix64};
 
 /// A [`Backend`] that keeps the contract in the least convenient way: late, and sometimes not at all.
 /// For tests.
@@ -110,7 +110,7 @@ impl<B> FaultyBackend<B> {
         self
     }
 
-    /// Fails claims, reads and scans with this probability, from 0 to 1. A failed claim may have
+    /// Fails claims, reads, scans and lists of rooms with this probability, from 0 to 1. A failed claim may have
     /// taken the room over. See [`fail_commits`](Self::fail_commits) for an example.
     #[must_use]
     pub fn fail_reads(self, probability: f64) -> Self {
@@ -136,7 +136,7 @@ impl<B> FaultyBackend<B> {
         self.faults().next_commit = Some(Failure::After);
     }
 
-    /// Fails the next claim, read or scan; the inner backend does not see it.
+    /// Fails the next claim, read, scan or list of rooms; the inner backend does not see it.
     ///
     /// ```
     /// use partykit_core::{Backend, FaultyBackend, MemoryBackend, RoomAddress, RoomId};
@@ -333,6 +333,15 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         let found = self.inner().wake_ups(after, limit).await?;
         self.faults().wake_ups += found.len();
         Ok(found)
+    }
+
+    async fn rooms(
+        &self,
+        party: &str,
+        after: Option<&RoomId>,
+        limit: usize,
+    ) -> Result<Vec<RoomId>, BackendError> {
+        self.read_through(self.inner().rooms(party, after, limit)).await
     }
 
     fn release(&self, room: &RoomAddress, epoch: Epoch) {

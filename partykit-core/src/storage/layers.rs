@@ -312,6 +312,15 @@ mod tests {
             self.0.wake_ups(after, limit).await
         }
 
+        async fn rooms(
+            &self,
+            party: &str,
+            after: Option<&RoomId>,
+            limit: usize,
+        ) -> Result<Vec<RoomId>, BackendError> {
+            self.0.rooms(party, after, limit).await
+        }
+
         fn release(&self, room: &RoomAddress, epoch: Epoch) {
             self.0.release(room, epoch);
         }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::backend::{Backend, BackendError, Batch, Claim, Epoch, KeyRange, WakeUp, is_crossed};
-use crate::{RoomAddress, Timestamp};
+use crate::{RoomAddress, RoomId, Timestamp};
 
 /// Keeps all rows in memory: the reference [`Backend`], for tests and for rooms that need not outlive
 /// the process.
@@ -52,6 +52,8 @@ struct Store {
     wake_ups: HashMap<RoomAddress, Timestamp>,
     /// The same, in order.
     by_time: BTreeSet<(Timestamp, RoomAddress)>,
+    /// By party, the rooms that have rows or want to be woken: the lengths of their ids and these.
+    by_party: BTreeMap<Box<str>, BTreeSet<(usize, RoomId)>>,
 }
 
 impl MemoryBackend {
@@ -113,6 +115,7 @@ impl Backend for MemoryBackend {
         if store.claims.get(room) != Some(&epoch) {
             return Err(BackendError::StaleEpoch(epoch));
         }
+        let was_listed = store.is_listed(room);
         let mut rows = store.rooms.remove(room).filter(|_| !batch.clear).unwrap_or_default();
         for (key, value) in batch.writes {
             match value {
@@ -126,6 +129,9 @@ impl Backend for MemoryBackend {
         if let Some(wake_up) = batch.wake_up.or(batch.clear.then_some(WakeUp::Never)) {
             store.set_wake_up(room, wake_up);
         }
+        if store.is_listed(room) != was_listed {
+            store.list(room, !was_listed);
+        }
         Ok(())
     }
 
@@ -137,6 +143,19 @@ impl Backend for MemoryBackend {
         let after = after.map_or(Bound::Unbounded, |entry| Bound::Excluded(entry.clone()));
         let store = self.store();
         Ok(store.by_time.range((after, Bound::Unbounded)).take(limit).cloned().collect())
+    }
+
+    async fn rooms(
+        &self,
+        party: &str,
+        after: Option<&RoomId>,
+        limit: usize,
+    ) -> Result<Vec<RoomId>, BackendError> {
+        let after = after.map_or(Bound::Unbounded, |id| Bound::Excluded((id.len(), id.clone())));
+        let store = self.store();
+        let Some(rooms) = store.by_party.get(party) else { return Ok(Vec::new()) };
+        let rooms = rooms.range((after, Bound::Unbounded)).map(|(_, id)| id.clone());
+        Ok(rooms.take(limit).collect())
     }
 
     fn release(&self, room: &RoomAddress, epoch: Epoch) {
@@ -155,6 +174,24 @@ impl Store {
         if let WakeUp::At(at) = wake_up {
             self.wake_ups.insert(room.clone(), at);
             self.by_time.insert((at, room.clone()));
+        }
+    }
+
+    fn is_listed(&self, room: &RoomAddress) -> bool {
+        self.rooms.contains_key(room) || self.wake_ups.contains_key(room)
+    }
+
+    /// Puts the room into the list of its party, or takes it out.
+    fn list(&mut self, room: &RoomAddress, is_listed: bool) {
+        let entry = (room.room().len(), room.room().clone());
+        let rooms = self.by_party.entry(room.party().into()).or_default();
+        if is_listed {
+            rooms.insert(entry);
+        } else {
+            rooms.remove(&entry);
+        }
+        if rooms.is_empty() {
+            self.by_party.remove(room.party());
         }
     }
 }
@@ -197,6 +234,7 @@ mod tests {
             assert!(backend.store().claims.is_empty());
             let store = backend.store();
             assert!(store.wake_ups.is_empty() && store.by_time.is_empty());
+            assert!(store.by_party.is_empty());
         });
     }
 }

@@ -8,7 +8,8 @@ use std::sync::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use partykit_core::{
-    Backend, BackendError, Batch, Claim, Epoch, KeyRange, MemoryBackend, RoomAddress, Timestamp,
+    Backend, BackendError, Batch, Claim, Epoch, KeyRange, MemoryBackend, RoomAddress, RoomId,
+    Timestamp,
 };
 
 /// A store in memory that notes what it is asked.
@@ -73,6 +74,15 @@ impl Backend for Watched {
         limit: usize,
     ) -> Result<Vec<(Timestamp, RoomAddress)>, BackendError> {
         self.inner.wake_ups(after, limit).await
+    }
+
+    async fn rooms(
+        &self,
+        party: &str,
+        after: Option<&RoomId>,
+        limit: usize,
+    ) -> Result<Vec<RoomId>, BackendError> {
+        self.inner.rooms(party, after, limit).await
     }
 
     fn release(&self, room: &RoomAddress, epoch: Epoch) {

@@ -5,7 +5,9 @@ use std::{ops::Bound, sync::Arc};
 
 use super::{
     collect, gaps, keys,
+    listing::Listing,
     model::{all, open, room},
+    reading::Read,
     replay::Mark,
     rows::Step,
     tree::Tree,
@@ -85,6 +87,42 @@ fn a_stack_and_an_empty_room_are_fast_from_both_ends() {
         assert_eq!(rows.len(), 2);
         assert!(looked_at <= 3_000);
     }
+}
+
+#[test]
+fn listing_rooms_costs_the_same_however_many_rows_they_have() {
+    let directory = tempfile::tempdir().unwrap();
+    let tree = open(&directory);
+    let rooms = 40;
+    for n in 0..rooms {
+        let generation = keys::Generation((n % 2) as u64);
+        for (part, generation) in [keys::Generation(0), generation].into_iter().enumerate() {
+            let prefix = keys::rows(&room(n), generation);
+            let keys: Vec<_> =
+                (0..300_u32).map(|n| [&prefix[..], &n.to_be_bytes()].concat()).collect();
+            tree.change(keys.iter().map(|key| (&key[..], Some(&b"v"[..]))));
+            if n < 30 {
+                let number = (n * 2 + part) as u64;
+                tree.seal(Mark { number, file: number });
+                tree.flush().unwrap();
+            }
+        }
+        if n % 2 == 1 {
+            let cleared = (keys::generation(&room(n)), generation.print());
+            tree.change([(&cleared.0[..], Some(&cleared.1[..]))].into_iter());
+        }
+    }
+    let mut listing = Listing::new(tree.snapshot(), room(0).party(), None, usize::MAX).unwrap();
+    let mut steps = 0;
+    let found = loop {
+        steps += 1;
+        if let Some(found) = listing.step().unwrap() {
+            break found;
+        }
+    };
+    assert_eq!(found.len(), rooms);
+    // A row, one of an earlier generation, and to give the room out.
+    assert!(steps <= 3 * rooms + 3, "{steps} steps for {rooms} rooms of 300 rows");
 }
 
 #[test]

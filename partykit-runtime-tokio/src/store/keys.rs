@@ -57,6 +57,28 @@ pub(super) fn rows(room: &RoomAddress, generation: Generation) -> Vec<u8> {
     key
 }
 
+/// What the keys of a party's rows begin with, and those of its rooms' [`time`] rows. What follows is the
+/// id's length, in two bytes, and the id. `None` for a name that is too long for a room.
+pub(super) fn party(party: &str) -> Option<[Vec<u8>; 2]> {
+    let length = u16::try_from(party.len()).ok()?.to_be_bytes();
+    let prefixes = [ROW, TIME].map(|kind| [&[kind], &length[..], party.as_bytes()].concat());
+    (prefixes[0].len() < MAX).then_some(prefixes)
+}
+
+/// What [`party`]'s prefixes are followed by in the keys of one room.
+pub(super) fn id(room: &RoomId) -> Vec<u8> {
+    let mut key = Vec::new();
+    push_part(&mut key, room);
+    key
+}
+
+/// What [`id`] made, read from the beginning of `rest`, and how much of it that was; `None` if it is no such
+/// thing.
+pub(super) fn read_id(rest: &[u8]) -> Option<(RoomId, usize)> {
+    let (room, behind) = read_part(rest)?;
+    Some((RoomId::new(room).ok()?, rest.len() - behind.len()))
+}
+
 /// The row [`generation`] of a room, whose name is as [`split_row`] gives it.
 pub(super) fn generation_of(room: &[u8]) -> Vec<u8> {
     [&[GENERATION], room].concat()
@@ -162,7 +184,7 @@ pub(super) fn within(prefix: &[u8], range: &KeyRange) -> Option<Range> {
 }
 
 /// The first key that does not begin with `prefix`, which begins with one of the bytes above.
-fn behind(prefix: &[u8]) -> Vec<u8> {
+pub(super) fn behind(prefix: &[u8]) -> Vec<u8> {
     let mut key = prefix.to_vec();
     while key.last() == Some(&u8::MAX) {
         key.pop();
@@ -175,11 +197,14 @@ fn behind(prefix: &[u8]) -> Vec<u8> {
 
 /// A part that is too long for its length makes a key that is longer than [`MAX`], which is refused.
 fn push_room(key: &mut Vec<u8>, room: &RoomAddress) {
-    for part in [room.party(), room.room()] {
-        let length = u16::try_from(part.len()).unwrap_or(u16::MAX);
-        key.extend(length.to_be_bytes());
-        key.extend(part.as_bytes());
-    }
+    push_part(key, room.party());
+    push_part(key, room.room());
+}
+
+fn push_part(key: &mut Vec<u8>, part: &str) {
+    let length = u16::try_from(part.len()).unwrap_or(u16::MAX);
+    key.extend(length.to_be_bytes());
+    key.extend(part.as_bytes());
 }
 
 fn read_part(key: &[u8]) -> Option<(&str, &[u8])> {

@@ -28,6 +28,7 @@ mod home;
 mod keys;
 mod leftovers;
 mod list;
+mod listing;
 mod log;
 mod memory;
 #[cfg(test)]
@@ -61,7 +62,9 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use partykit_core::{Backend, BackendError, Batch, Claim, Epoch, KeyRange, RoomAddress, Timestamp};
+use partykit_core::{
+    Backend, BackendError, Batch, Claim, Epoch, KeyRange, RoomAddress, RoomId, Timestamp,
+};
 use tokio::sync::watch;
 
 pub use copies::{
@@ -73,6 +76,7 @@ pub use {error::StoreError, options::StoreOptions};
 
 use self::{
     error::Fault,
+    listing::Listing,
     reading::{Read, Readers},
     rows::{Rows, Step},
     tree::{Snapshot, Tree},
@@ -265,11 +269,14 @@ impl DiskBackend {
         read: impl FnOnce(Snapshot) -> R,
     ) -> Result<R::Rows, BackendError> {
         let tree = self.tree().await?;
-        let shared = &self.0.shared;
         let read = read(tree.snapshot());
         drop(tree);
+        self.finish(read).await
+    }
+
+    async fn finish<R: Read>(&self, read: R) -> Result<R::Rows, BackendError> {
         let rows = self.0.readers.read(read).await;
-        rows.map_err(|fault| shared.failed(fault))
+        rows.map_err(|fault| self.0.shared.failed(fault))
     }
 }
 
@@ -363,6 +370,21 @@ impl Backend for DiskBackend {
             WakeUps { wakes, limit, found: Vec::new() }
         });
         found.await
+    }
+
+    async fn rooms(
+        &self,
+        party: &str,
+        after: Option<&RoomId>,
+        limit: usize,
+    ) -> Result<Vec<RoomId>, BackendError> {
+        let tree = self.tree().await?;
+        let listing = Listing::new(tree.snapshot(), party, after, limit);
+        drop(tree);
+        match listing {
+            Some(listing) => self.finish(listing).await,
+            None => Ok(Vec::new()),
+        }
     }
 
     fn release(&self, room: &RoomAddress, epoch: Epoch) {

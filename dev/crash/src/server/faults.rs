@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use partykit::runtime::tokio::rig::Planted;
 use partykit::{
-    Backend, BackendError, Batch, Claim, Epoch, KeyRange, RoomAddress, Timestamp, WakeUp,
+    Backend, BackendError, Batch, Claim, Epoch, KeyRange, RoomAddress, RoomId, Timestamp, WakeUp,
 };
 use tokio::{sync::OwnedMutexGuard, time::sleep};
 
@@ -165,6 +165,15 @@ impl Backend for Faulty {
         limit: usize,
     ) -> Result<Vec<(Timestamp, RoomAddress)>, BackendError> {
         self.inner.wake_ups(after, limit).await
+    }
+
+    async fn rooms(
+        &self,
+        party: &str,
+        after: Option<&RoomId>,
+        limit: usize,
+    ) -> Result<Vec<RoomId>, BackendError> {
+        self.inner.rooms(party, after, limit).await
     }
 
     fn release(&self, room: &RoomAddress, epoch: Epoch) {
