@@ -36,34 +36,5 @@ pub mod runtime {
     pub use partykit_core::runtime::*;
 }
 
-/// Compiles the guide's examples.
 #[cfg(all(doctest, feature = "tokio", feature = "testing"))]
-mod guide {
-    #[doc = include_str!("../docs/src/alarms.md")]
-    struct Alarms;
-    #[cfg(feature = "tls")]
-    #[doc = include_str!("../docs/src/disk.md")]
-    struct Disk;
-    #[doc = include_str!("../docs/src/embedding.md")]
-    struct Embedding;
-    #[doc = include_str!("../docs/src/first-room.md")]
-    struct FirstRoom;
-    #[doc = include_str!("../docs/src/hibernation.md")]
-    struct Hibernation;
-    #[doc = include_str!("../docs/src/introduction.md")]
-    struct Introduction;
-    #[doc = include_str!("../docs/src/observability.md")]
-    struct Observability;
-    #[doc = include_str!("../docs/src/protocol.md")]
-    struct Protocol;
-    #[doc = include_str!("../docs/src/proxies.md")]
-    struct Proxies;
-    #[doc = include_str!("../docs/src/rules.md")]
-    struct Rules;
-    #[doc = include_str!("../docs/src/storage.md")]
-    struct Storage;
-    #[doc = include_str!("../docs/src/testing.md")]
-    struct Testing;
-    #[doc = include_str!("../docs/src/workers.md")]
-    struct Workers;
-}
+mod guide;

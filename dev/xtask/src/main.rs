@@ -7,6 +7,8 @@
 mod autobahn;
 mod command;
 mod fuzz;
+mod package;
+mod pages;
 mod report;
 mod rules;
 mod steps;

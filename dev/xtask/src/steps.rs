@@ -5,7 +5,7 @@ use std::{env, fs, path::Path};
 use crate::{
     autobahn,
     command::{Command, Failure},
-    fuzz,
+    fuzz, package,
     report::{Outcome, Verdict},
     rules, tools, workers,
 };
@@ -72,6 +72,11 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step { name: "doc", about: "rustdoc, warnings denied", run: doc },
     Step { name: "hack", about: "each feature of each published crate by itself", run: hack },
+    Step {
+        name: "package",
+        about: "what would be published, built from its archives, and the guide's first steps with it",
+        run: package::check,
+    },
     Step { name: "deny", about: "licences, sources, bans and known vulnerabilities", run: deny },
 ];
 
@@ -107,14 +112,6 @@ pub(crate) const TOOLS: &[Tool] = &[
         about: "makes, runs and weighs Workers: build, dev, size, unwind",
         run: workers::run,
     },
-];
-
-const PUBLISHED: &[&str] = &[
-    "partykit",
-    "partykit-bundle",
-    "partykit-core",
-    "partykit-runtime-tokio",
-    "partykit-runtime-workers",
 ];
 
 /// The features and targets of every build that runs: with the same set, dependencies are compiled
@@ -294,7 +291,7 @@ fn doc(root: &Path) -> Outcome {
 fn hack(root: &Path) -> Outcome {
     tools::require("cargo-hack")?;
     let mut command = Command::new(root, "cargo hack check --each-feature --no-dev-deps");
-    for package in PUBLISHED {
+    for package in package::PUBLISHED {
         command = command.arg("-p").arg(package);
     }
     passed(command.run())

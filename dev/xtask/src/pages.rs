@@ -1,0 +1,259 @@
+//! Does what a page of the guide says, word for word, in a folder of its own.
+//!
+//! A comment that readers do not see stands in front of a block and says what the block is:
+//!
+//! | comment | the block |
+//! |---|---|
+//! | `<!-- file: NAME -->` | is written to this file |
+//! | `<!-- run -->` | is run, each line behind a `$`; it has to succeed |
+//! | `<!-- serve: ADDRESS -->` | is started; two clients of a relay have to hear each other there |
+//!
+//! Blocks without a comment are for reading only.
+
+use std::{
+    ffi::OsString,
+    fs,
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command as Process, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tungstenite::Message;
+
+use crate::command::Failure;
+
+/// How long a server may take until it listens: it may have to be compiled first.
+const PATIENCE: Duration = Duration::from_secs(900);
+
+/// What a page tells its reader to do.
+#[derive(Debug, PartialEq, Eq)]
+enum Act {
+    Write { file: String, text: String },
+    Run { script: String },
+    Serve { script: String, address: SocketAddr },
+}
+
+/// Somebody who reads pages and does what they say.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    /// Where the next command runs.
+    directory: PathBuf,
+    environment: Vec<(&'static str, OsString)>,
+    /// What every crate that the reader makes gets, by its name in that crate, as a link or as a copy.
+    beside: Vec<(&'static str, PathBuf)>,
+}
+
+impl Reader {
+    pub(crate) fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), environment: Vec::new(), beside: Vec::new() }
+    }
+
+    pub(crate) fn env(mut self, key: &'static str, value: impl Into<OsString>) -> Self {
+        self.environment.push((key, value.into()));
+        self
+    }
+
+    /// Puts this into each crate that a page makes: a directory as a link, a file as a copy.
+    pub(crate) fn with(mut self, name: &'static str, source: impl Into<PathBuf>) -> Self {
+        self.beside.push((name, source.into()));
+        self
+    }
+
+    /// Does all that `text`, the page called `page`, says. Returns how many blocks it did.
+    pub(crate) fn follow(&mut self, page: &str, text: &str) -> Result<usize, Failure> {
+        let failed = |why: String| Failure::new(format!("{page}: {why}"));
+        let acts = acts(text).map_err(failed)?;
+        if acts.is_empty() {
+            return Err(failed("it says nothing to do".to_owned()));
+        }
+        for act in &acts {
+            self.act(page, act).map_err(|failure| failed(failure.to_string()))?;
+        }
+        Ok(acts.len())
+    }
+
+    fn act(&mut self, page: &str, act: &Act) -> Result<(), Failure> {
+        match act {
+            Act::Write { file, text } => {
+                println!("  {page}: writes {file}");
+                fs::write(self.directory.join(file), text)
+                    .map_err(|error| Failure::new(format!("{file}: {error}")))
+            }
+            Act::Run { script } => {
+                println!("  {page}: runs\n{script}");
+                self.run(script)
+            }
+            Act::Serve { script, address } => {
+                println!("  {page}: serves by\n{script}");
+                self.serve(script, *address)
+            }
+        }
+    }
+
+    fn run(&mut self, script: &str) -> Result<(), Failure> {
+        let told = self.directory.join(".directory");
+        let script = format!("set -e\n{script}pwd > '{}'", told.display());
+        let failed = |error: std::io::Error| Failure::new(error.to_string());
+        if !self.bash(&script).status().map_err(failed)?.success() {
+            return Err(Failure::new("a command failed"));
+        }
+        self.directory = fs::read_to_string(&told).map_err(failed)?.trim_end().into();
+        fs::remove_file(&told).map_err(failed)?;
+        if self.directory.join("Cargo.toml").is_file() {
+            for (name, source) in &self.beside {
+                place(source, &self.directory.join(name)).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn serve(&self, script: &str, address: SocketAddr) -> Result<(), Failure> {
+        if TcpListener::bind(address).is_err() {
+            return Err(Failure::new(format!("{address} is in use by another program")));
+        }
+        let script = format!("exec {}", script.trim());
+        let mut command = self.bash(&script);
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut served = Served(command.spawn().map_err(|error| Failure::new(error.to_string()))?);
+        let until = Instant::now() + PATIENCE;
+        while TcpStream::connect(address).is_err() {
+            if let Ok(Some(status)) = served.0.try_wait() {
+                return Err(Failure::new(format!("the server ended: {status}")));
+            }
+            if Instant::now() > until {
+                return Err(Failure::new(format!("nobody listens on {address}")));
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        relayed(address).map_err(|error| Failure::new(format!("{address}: {error}")))
+    }
+
+    fn bash(&self, script: &str) -> Process {
+        let mut command = Process::new("bash");
+        command.arg("-c").arg(script).current_dir(&self.directory).stdin(Stdio::null());
+        command.envs(self.environment.iter().map(|(key, value)| (key, value)));
+        // Cargo tells our own process where our own package is.
+        command.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_TARGET_DIR");
+        command
+    }
+}
+
+/// Two clients of one room: what the first says, the second hears.
+fn relayed(address: SocketAddr) -> Result<(), tungstenite::Error> {
+    let join = || {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        let url = format!("ws://{address}/parties/main/lobby");
+        tungstenite::client(url, stream).map(|(socket, _)| socket).map_err(|error| match error {
+            tungstenite::HandshakeError::Failure(error) => error,
+            interrupted => tungstenite::Error::Io(std::io::Error::other(interrupted.to_string())),
+        })
+    };
+    let (mut ada, mut bob) = (join()?, join()?);
+    ada.send(Message::text("hello"))?;
+    match bob.read()? {
+        Message::Text(text) if text.as_str() == "hello" => Ok(()),
+        other => Err(tungstenite::Error::Io(std::io::Error::other(format!("heard {other:?}")))),
+    }
+}
+
+/// Ends with all processes that it has started.
+struct Served(Child);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let group = format!("-{}", self.0.id());
+        let told = Process::new("kill").args(["-INT", "--", &group]).status();
+        if !told.is_ok_and(|status| status.success()) {
+            let _ = self.0.kill();
+        }
+        let _ = self.0.wait();
+    }
+}
+
+fn place(source: &Path, target: &Path) -> std::io::Result<()> {
+    if target.exists() {
+        return Ok(());
+    }
+    if source.is_file() {
+        return fs::copy(source, target).map(drop);
+    }
+    fs::create_dir_all(source)?;
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(source, target)?;
+    Ok(())
+}
+
+/// What a page says, in its order.
+fn acts(text: &str) -> Result<Vec<Act>, String> {
+    let mut acts = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let Some(what) = line.trim().strip_prefix("<!-- ").and_then(|it| it.strip_suffix(" -->"))
+        else {
+            continue;
+        };
+        let (verb, noun) = what.split_once(": ").unwrap_or((what, ""));
+        if !["file", "run", "serve"].contains(&verb) {
+            continue;
+        }
+        if !lines.next().is_some_and(|line| line.starts_with("```")) {
+            return Err(format!("no block follows <!-- {what} -->"));
+        }
+        let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+        let script = || {
+            let commands = block.iter().filter_map(|line| line.strip_prefix("$ "));
+            commands.map(|line| format!("{line}\n")).collect::<String>()
+        };
+        acts.push(match verb {
+            "file" => Act::Write { file: noun.to_owned(), text: format!("{}\n", block.join("\n")) },
+            "run" => Act::Run { script: script() },
+            _ => {
+                let address = noun.parse().map_err(|_| format!("{noun} is no address"))?;
+                Act::Serve { script: script(), address }
+            }
+        });
+    }
+    Ok(acts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_read_in_its_order_and_other_blocks_are_not() {
+        let page = "# A\n<!-- run -->\n```console\n$ cargo new a\nCreated\n$ cd a\n```\n\
+                    ```toml\nno = 1\n```\n<!-- a note -->\n<!-- file: src/main.rs -->\n```rust\nfn main() {}\n```\n\
+                    <!-- serve: 127.0.0.1:1999 -->\n```console\n$ cargo run\n```\n";
+        let expected = [
+            Act::Run { script: "cargo new a\ncd a\n".into() },
+            Act::Write { file: "src/main.rs".into(), text: "fn main() {}\n".into() },
+            Act::Serve {
+                script: "cargo run\n".into(),
+                address: SocketAddr::from(([127, 0, 0, 1], 1999)),
+            },
+        ];
+        assert_eq!(acts(page).unwrap(), expected);
+        assert!(acts("<!-- run -->\n\n```\n```\n").unwrap_err().contains("no block"));
+        assert!(acts("<!-- serve: here -->\n```\n```\n").unwrap_err().contains("no address"));
+    }
+
+    #[test]
+    fn what_fails_is_told_with_the_page_and_where_a_command_went_is_remembered() {
+        let home = std::env::temp_dir().join(format!("partykit-pages-{}", std::process::id()));
+        fs::create_dir_all(&home).unwrap();
+        let mut reader = Reader::new(&home);
+        let page = |line: &str| format!("<!-- run -->\n```console\n$ {line}\n```\n");
+        reader.follow("a.md", &page("mkdir -p below && cd below")).unwrap();
+        assert!(reader.directory.ends_with("below"));
+        let failure = reader.follow("a.md", &page("false")).unwrap_err().to_string();
+        assert_eq!(failure, "a.md: a command failed");
+        let failure = reader.follow("a.md", "# Nothing").unwrap_err().to_string();
+        assert_eq!(failure, "a.md: it says nothing to do");
+        fs::remove_dir_all(&home).unwrap();
+    }
+}
