@@ -74,6 +74,10 @@ impl<I: AsyncRead + Unpin> AsyncRead for Admitted<I> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.place.poll_called_back(cx).is_ready() {
+            let why = "its place was lent, and a client at another address needs it";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, why)));
+        }
         Pin::new(&mut self.io).poll_read(cx, buffer)
     }
 }

@@ -110,6 +110,11 @@ impl<T> Crowd<T> {
         self.members
     }
 
+    /// Where they are.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = Address> {
+        self.addresses.keys().copied()
+    }
+
     /// What one address has.
     pub(crate) fn weight_at(&self, address: Address) -> usize {
         self.addresses.get(&address).map_or(0, |members| members.weight)

@@ -153,7 +153,7 @@ impl Front {
 
     /// To nobody's room.
     async fn fall_back(&self, arrival: Arrival) -> Response {
-        let is_late = arrival.place.as_ref().is_some_and(|place| place.is_late());
+        let is_late = !self.has_place(&arrival);
         let is_head = arrival.head.method == Method::HEAD;
         let answer = async {
             let limit = Options::default().request_body_limit();
@@ -192,7 +192,9 @@ impl Front {
     /// where it is.
     fn has_place(&self, arrival: &Arrival) -> bool {
         let Some(place) = &arrival.place else { return true };
+        // A proxy that does not say for whom it speaks is no client.
         let client = self.room_rate.client(&arrival.head);
+        let client = client.filter(|client| !self.proxies.trusts(Some(*client)));
         !place.is_late() && client.is_none_or(|client| place.move_to(client).is_ok())
     }
 

@@ -120,7 +120,8 @@ impl Refusals {
             warn!(
                 others,
                 "refused a client: the process, or its address, has all clients that it may have, see \
-                 Builder::max_connections, max_connections_per_address and `ulimit -n`"
+                 Builder::max_connections, max_connections_per_address and `ulimit -n`; if the address is \
+                 that of a proxy, name it with Builder::trusted_proxies"
             );
         }
     }

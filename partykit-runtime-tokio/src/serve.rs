@@ -65,7 +65,10 @@ async fn serve<I>(front: Arc<Front>, io: I, ingress: Ingress, _alive: Alive)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let (io, place) = match front.clients.admit(io, ingress.peer.map(|peer| peer.ip())) {
+    let peer = ingress.peer.map(|peer| peer.ip());
+    // A trusted proxy says in its request for whom it speaks.
+    let address = peer.filter(|_| !front.proxies.trusts(peer));
+    let (io, place) = match front.clients.admit(io, address) {
         Ok(admitted) => admitted,
         Err(io) => {
             front.refusals.crowded();

@@ -21,11 +21,16 @@ impl Builder {
     }
 
     /// How many of those one address may have, which is of IPv6 its first 64 bits. One more gets a 503,
-    /// as above. Default: three quarters of [`Builder::max_connections`].
+    /// as above. Default: three quarters of [`Builder::max_connections`], and more while no client at another
+    /// address needs a place: then the oldest of these connections that are too many is closed for it. A limit
+    /// that is set here is never exceeded.
     ///
-    /// Behind a reverse proxy all clients have its address, unless the runtime knows
-    /// [where they are](Builder::client_address). Clients without an address, as those of a Unix socket,
-    /// have no such limit.
+    /// What counts as the address:
+    ///
+    /// * The other end of the connection. All clients of a reverse proxy have the address of the proxy.
+    /// * For a [trusted proxy](Builder::trusted_proxies), the client that it names. Before the head of the
+    ///   request has arrived, and when the proxy names no client, the connection counts for no address.
+    /// * Clients without an address, as those of a Unix socket, have no such limit.
     pub fn max_connections_per_address(mut self, connections: usize) -> Self {
         self.clients.connections_per_address = Some(connections.max(1));
         self

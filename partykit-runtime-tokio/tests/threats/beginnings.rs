@@ -138,41 +138,50 @@ async fn threat_01_idle_bodies_make_nobody_wait() {
     witness.is_alone().await;
 }
 
-/// One address never has all places: others come in, and when nobody does any more, the server still
-/// answers what is for no room.
+/// Opens a WebSocket. `forwarded` is what a proxy says of its client. Whether the client is let in.
+#[cfg(target_os = "linux")]
+async fn open_from(ip: &str, to: SocketAddr, forwarded: Option<&str>) -> (TcpStream, bool) {
+    let mut stream = connect_from(ip, to).await;
+    let forwarded = forwarded.map(|it| format!("x-forwarded-for: {it}\r\n")).unwrap_or_default();
+    let head = format!(
+        "GET /parties/echo/idle HTTP/1.1\r\nhost: h\r\nupgrade: websocket\r\n\
+         connection: upgrade\r\nsec-websocket-version: 13\r\n{forwarded}\
+         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut status = [0; 12];
+    within(stream.read_exact(&mut status)).await.unwrap();
+    (stream, status == *b"HTTP/1.1 101")
+}
+
+/// Opens so many at an address; those that are let in.
+#[cfg(target_os = "linux")]
+async fn fill(ip: &str, count: usize, to: SocketAddr, forwarded: Option<&str>) -> Vec<TcpStream> {
+    let mut held = Vec::new();
+    for _ in 0..count {
+        let (stream, is_open) = open_from(ip, to, forwarded).await;
+        held.extend(is_open.then_some(stream));
+    }
+    held
+}
+
+/// One address keeps no more than its share when others come, and when there is space for nobody any more,
+/// the server still answers what is for no room.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn threat_15_one_address_cannot_have_all_places() {
     let health = async |_| Response::new("well".into());
     let builder = Runtime::builder().party::<Echo>("echo").fallback(health).max_connections(40);
     let site = serve(builder).await;
-    let socket = async |ip: &str| {
-        let mut stream = connect_from(ip, site.addr).await;
-        let head = "GET /parties/echo/idle HTTP/1.1\r\nhost: h\r\nupgrade: websocket\r\n\
-            connection: upgrade\r\nsec-websocket-version: 13\r\n\
-            sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-        stream.write_all(head.as_bytes()).await.unwrap();
-        let mut status = [0; 12];
-        within(stream.read_exact(&mut status)).await.unwrap();
-        (stream, status == *b"HTTP/1.1 101")
-    };
-    let mut held = Vec::new();
-    let mut fill = async |ip: &str, count: usize| {
-        let mut opened = 0;
-        for _ in 0..count {
-            let (stream, open) = socket(ip).await;
-            if open {
-                held.push(stream);
-                opened += 1;
-            }
-        }
-        opened
-    };
-    assert_eq!(fill("127.0.1.1", 60).await, 30, "three quarters");
+    let greedy = fill("127.0.1.1", 60, site.addr, None).await;
+    assert_eq!(greedy.len(), 40, "all, as nobody else needs them");
     let mut witness = Witness::of(&site).await;
     witness.echo_ten().await;
     assert_eq!(ask_from("127.0.1.2", site.addr, "/parties/echo/b").await.body(), "b");
-    assert_eq!(fill("127.0.1.3", 20).await, 9, "all others");
+    let others = fill("127.0.1.3", 20, site.addr, None).await;
+    assert_eq!(others.len(), 9, "a quarter, with the witness");
+    let connections = || site.handle.stats().parties["echo"].connections;
+    eventually(|| connections() == 40).await;
     for ip in ["127.0.1.1", "127.0.1.2", "127.0.1.3", "127.0.0.1"] {
         let refused = ask_from(ip, site.addr, "/parties/echo/b").await;
         assert_eq!((refused.status().as_u16(), header(&refused, "retry-after")), (503, Some("5")));
@@ -181,8 +190,61 @@ async fn threat_15_one_address_cannot_have_all_places() {
     }
     assert_eq!(site.ask("echo", "b").await, "b", "through the handle");
     witness.echo_ten().await;
-    drop(held);
+    drop((greedy, others));
     witness.is_alone().await;
+}
+
+/// A limit that was set holds, whether others need the places or not.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn threat_15_a_limit_for_each_address_lends_nothing() {
+    let builder = Runtime::builder()
+        .party::<Echo>("echo")
+        .max_connections(40)
+        .max_connections_per_address(10);
+    let site = serve(builder).await;
+    assert_eq!(fill("127.0.1.1", 20, site.addr, None).await.len(), 10);
+    let other = fill("127.0.1.2", 20, site.addr, None).await;
+    assert_eq!(other.len(), 10);
+}
+
+/// A proxy that the runtime does not know is one address: all places are its clients'.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_thousand_clients_of_one_unknown_proxy_are_let_in() {
+    let site = serve(Runtime::builder().party::<Echo>("echo").max_connections(1000)).await;
+    let held = fill("127.0.0.1", 1000, site.addr, Some("203.0.113.7")).await;
+    assert_eq!(held.len(), 1000);
+    assert_eq!(site.handle.stats().parties["echo"].connections, 1000);
+}
+
+/// A proxy that is trusted has no share of its own: each of its clients has one.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn threat_15_a_client_of_a_proxy_cannot_keep_out_the_others() {
+    let health = async |_| Response::new("well".into());
+    let builder = Runtime::builder()
+        .party::<Echo>("echo")
+        .fallback(health)
+        .trusted_proxies(["127.0.0.1"])
+        .max_handshakes(1000, 2)
+        .max_connections(200);
+    let site = serve(builder).await;
+    let greedy = fill("127.0.0.1", 220, site.addr, Some("203.0.113.7")).await;
+    assert_eq!(greedy.len(), 199, "the last place is not lent");
+    for n in 0..50 {
+        let good = format!("198.51.100.{n}");
+        assert!(open_from("127.0.0.1", site.addr, Some(&good)).await.1, "{n}");
+    }
+    let health = ask_from("127.0.0.1", site.addr, "/health").await;
+    assert_eq!(health.body(), "well");
+    drop(greedy);
+    // Those that the proxy has not told about are not counted as one client.
+    let slow = half_requests("127.0.0.1", 100, site.addr).await;
+    let unnamed = fill("127.0.0.1", 90, site.addr, None).await;
+    assert_eq!(unnamed.len(), 90);
+    eventually(|| site.handle.stats().parties["echo"].connections == 90).await;
+    drop(slow);
 }
 
 #[tokio::test]

@@ -1,0 +1,191 @@
+//! How many clients there may be, and how many of them may be at the beginning.
+
+mod books;
+mod place;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    io,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::Semaphore,
+    time::timeout,
+};
+
+use self::books::Books;
+pub(crate) use self::place::{Evicted, Place};
+use crate::admitted::Admitted;
+
+/// What one client too many is told. It did not get to say anything.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\n\
+    content-length: 0\r\n\r\n";
+
+/// So many are told at the same time. Others are hung up on.
+const TOLD: usize = 64;
+
+/// So many places are kept for requests that are for no room, as those of a health check.
+const RESERVE: usize = 64;
+
+/// The limits of [`Clients`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClientLimits {
+    /// Clients of the process, sockets and plain HTTP together.
+    pub(crate) connections: usize,
+    /// Those of them at one address. `None` is three quarters, and more while others do not need them.
+    pub(crate) connections_per_address: Option<usize>,
+    /// Clients whose request has not arrived whole, and those of them at one address; `None` is three
+    /// quarters of the connections.
+    pub(crate) beginnings: Option<(usize, usize)>,
+    /// How long a client may take until its first request has arrived whole; also how long for each
+    /// further one.
+    pub(crate) patience: Duration,
+}
+
+impl Default for ClientLimits {
+    /// 10 s, and seven eighths of the descriptors that the process may have: the rest is for storage, and
+    /// for what else the program does.
+    fn default() -> Self {
+        let connections = descriptors().map_or(usize::MAX, |limit| limit - limit / 8);
+        Self {
+            connections,
+            connections_per_address: None,
+            beginnings: None,
+            patience: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Lets clients in, at once or not at all: no client waits for others to be done.
+///
+/// * A client that has not said yet what it wants is easily made, so it holds its place only until another
+///   needs it: when there is no more space, the oldest of those goes, of the address that has the most of
+///   them. A decent client is done with its request long before as many others have come at its address.
+/// * An address has a share of the places. What it has beyond that is lent: when there is no more space, a
+///   client at another address gets it. So a proxy that is not known as one has all places while no client
+///   comes from elsewhere, and an attacker keeps no more than its share.
+/// * A client whose address is not known, because a proxy has not said yet for whom it speaks, counts for no
+///   address until it [moves](Place::move_to) to its own.
+pub(crate) struct Clients {
+    connections: usize,
+    per_address: usize,
+    /// Whether an address may have more while others do not need it.
+    lends: bool,
+    beginnings: usize,
+    beginnings_per_address: usize,
+    reserve: usize,
+    patience: Duration,
+    books: Mutex<Books>,
+    told: Semaphore,
+}
+
+impl Clients {
+    pub(crate) fn new(limits: ClientLimits) -> Arc<Self> {
+        let connections = limits.connections;
+        let most = (connections - connections / 4).max(1);
+        let (beginnings, beginnings_per_address) = limits.beginnings.unwrap_or((most, most));
+        Arc::new(Self {
+            connections,
+            per_address: limits.connections_per_address.unwrap_or(most),
+            lends: limits.connections_per_address.is_none(),
+            beginnings,
+            beginnings_per_address,
+            reserve: RESERVE.min(connections / 8).max(1),
+            patience: limits.patience,
+            books: Mutex::default(),
+            told: Semaphore::new(TOLD),
+        })
+    }
+
+    /// See [`ClientLimits::patience`].
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// A client, unless there are too many; and the place that it has for as long as it lives. `None` is a
+    /// client whose address is not known, or not yet.
+    ///
+    /// # Errors
+    ///
+    /// `io` comes back, to be [refused](Clients::refuse).
+    pub(crate) fn admit<I>(
+        self: &Arc<Self>,
+        io: I,
+        address: Option<IpAddr>,
+    ) -> Result<(Admitted<I>, Arc<Place>), I> {
+        let address = address.map(prefix);
+        let mut books = self.books();
+        let place = if self.make_space(&mut books, address) {
+            let is_lent = !books.has_share(address, self.per_address);
+            let loan = is_lent.then(|| books.lend(address));
+            books.enter(address);
+            Place::new(self.clone(), address, loan)
+        } else {
+            if books.late >= self.reserve && !books.evict_late() {
+                return Err(io);
+            }
+            books.late += 1;
+            Place::late(self.clone(), address)
+        };
+        drop(books);
+        let place = Arc::new(place);
+        Ok((Admitted::new(io, place.clone()), place))
+    }
+
+    /// Whether there is a place for a client at this address, if need be that of another.
+    fn make_space(&self, books: &mut Books, address: Option<IpAddr>) -> bool {
+        let has_share = books.has_share(address, self.per_address);
+        let is_full = books.clients >= self.connections;
+        match (is_full, has_share) {
+            (false, true) => true,
+            (false, false) => self.lends || books.evict_at(address),
+            (true, true) => books.evict_one() || books.call_back(self.per_address),
+            (true, false) => books.evict_at(address),
+        }
+    }
+
+    /// Tells a client that there is no place for it.
+    pub(crate) async fn refuse<I: AsyncRead + AsyncWrite + Unpin>(&self, mut io: I) {
+        let Ok(_turn) = self.told.try_acquire() else { return };
+        let tell = async {
+            io.write_all(FULL).await?;
+            io.shutdown().await?;
+            // To hang up on what it has sent would reset the connection, and it would not read this.
+            let mut unread = [0; 1024];
+            while io.read(&mut unread).await? > 0 {}
+            Ok::<_, io::Error>(())
+        };
+        let _ = timeout(Duration::from_secs(1), tell).await;
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What counts as one address: of IPv6 the first 64 bits, because whoever has one has all of those.
+pub(crate) fn prefix(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
+        }
+        v4 => v4,
+    }
+}
+
+/// How many descriptors the process may have, if there is a limit.
+#[cfg(unix)]
+fn descriptors() -> Option<usize> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current?;
+    usize::try_from(limit).ok()
+}
+
+#[cfg(not(unix))]
+fn descriptors() -> Option<usize> {
+    None
+}

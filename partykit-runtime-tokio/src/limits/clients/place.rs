@@ -1,0 +1,208 @@
+use std::{
+    future::Future,
+    net::IpAddr,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use tokio::sync::oneshot;
+
+use super::{
+    Clients,
+    books::{Books, Loan, Unheard},
+    prefix,
+};
+use crate::crowd::Ticket;
+
+/// The place of one client among all.
+pub(crate) struct Place {
+    clients: Arc<Clients>,
+    is_late: bool,
+    /// There may be a loan in the state.
+    is_lent: AtomicBool,
+    state: Mutex<State>,
+}
+
+struct State {
+    address: Option<IpAddr>,
+    /// It is among those whose request is awaited.
+    ticket: Option<Ticket>,
+    /// It is more than the share of its address. In a box, as nearly all have none.
+    loan: Option<Box<Loan>>,
+    /// Another has the place.
+    is_gone: bool,
+}
+
+/// There are as many clients at an address as there may be.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TooMany;
+
+impl Place {
+    pub(super) fn new(clients: Arc<Clients>, address: Option<IpAddr>, loan: Option<Loan>) -> Self {
+        Self::with(clients, address, loan, false)
+    }
+
+    /// One of the reserve.
+    pub(super) fn late(clients: Arc<Clients>, address: Option<IpAddr>) -> Self {
+        Self::with(clients, address, None, true)
+    }
+
+    fn with(
+        clients: Arc<Clients>,
+        address: Option<IpAddr>,
+        loan: Option<Loan>,
+        is_late: bool,
+    ) -> Self {
+        let is_lent = AtomicBool::new(loan.is_some());
+        let state = State { address, ticket: None, loan: loan.map(Box::new), is_gone: false };
+        Self { clients, is_late, is_lent, state: Mutex::new(state) }
+    }
+
+    /// Whether it is one of the reserve: rooms are for others.
+    pub(crate) fn is_late(&self) -> bool {
+        self.is_late
+    }
+
+    /// The client is to say something, a request or its body. Until the first result is dropped, its
+    /// place may be taken away, which the second one tells.
+    pub(crate) fn listen(self: &Arc<Self>) -> (Listening, Evicted) {
+        let (evict, evicted) = oneshot::channel();
+        let listening = (Listening(self.clone()), Evicted(evicted));
+        let (mut state, mut books) = (self.state(), self.clients.books());
+        if state.is_gone || state.ticket.is_some() {
+            return listening;
+        }
+        if self.is_late {
+            state.ticket = Some(books.late_unheard.join(state.address, 1, evict));
+            return listening;
+        }
+        let loan = state.loan.as_ref().map(|loan| loan.ticket);
+        state.ticket = Some(books.unheard.join(state.address, 1, Unheard { evict, loan }));
+        let Clients { beginnings, beginnings_per_address, .. } = *self.clients;
+        let beside = books.unheard.weight_at(state.address);
+        if state.address.is_some() && beside > beginnings_per_address {
+            books.evict_at(state.address);
+        }
+        while books.unheard.len() > beginnings && books.evict_one() {}
+        drop((state, books));
+        listening
+    }
+
+    /// Where the client is, if that is known.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.state().address
+    }
+
+    /// It is known now at which address the client is.
+    ///
+    /// # Errors
+    ///
+    /// When there are as many clients as there may be.
+    pub(crate) fn move_to(&self, address: IpAddr) -> Result<(), TooMany> {
+        let address = Some(prefix(address));
+        let (mut state, mut books) = (self.state(), self.clients.books());
+        if self.is_late || state.is_gone || state.address == address {
+            return Ok(());
+        }
+        let has_share = books.has_share(address, self.clients.per_address);
+        // It may have got its own place by having another called back: that must not go on in a circle.
+        let is_full = books.clients >= self.clients.connections;
+        if !has_share && (is_full || !self.clients.lends) {
+            return Err(TooMany);
+        }
+        self.give_back(&mut state, &mut books);
+        if !state.is_gone {
+            books.leave(state.address);
+            state.loan = (!has_share).then(|| Box::new(books.lend(address)));
+            self.is_lent.store(!has_share, Ordering::Relaxed);
+            books.enter(address);
+            state.address = address;
+        }
+        Ok(())
+    }
+
+    /// Ready when the place has been called back: the connection has to end.
+    pub(crate) fn poll_called_back(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_lent.load(Ordering::Relaxed) {
+            return Poll::Pending;
+        }
+        let mut state = self.state();
+        if let Some(loan) = &mut state.loan
+            && loan.evicted.poll(cx).is_ready()
+        {
+            (state.loan, state.is_gone) = (None, true);
+        }
+        if state.is_gone { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Nothing is awaited of the client any more.
+    fn heard(&self, state: &mut State, books: &mut Books) {
+        let Some(ticket) = state.ticket.take() else { return };
+        state.is_gone |= match self.is_late {
+            true => books.late_unheard.leave(ticket).is_none(),
+            false => books.unheard.leave(ticket).is_none(),
+        };
+    }
+
+    /// Gives back all but the place itself, unless another has that.
+    fn give_back(&self, state: &mut State, books: &mut Books) {
+        self.heard(state, books);
+        if let Some(loan) = state.loan.take() {
+            state.is_gone |= books.lent.leave(loan.ticket).is_none();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let (mut state, mut books) = (self.state(), self.clients.books());
+        self.give_back(&mut state, &mut books);
+        match (state.is_gone, self.is_late) {
+            (true, _) => {}
+            (false, true) => books.late -= 1,
+            (false, false) => books.leave(state.address),
+        }
+    }
+}
+
+/// Something is awaited of a client, until this is dropped.
+pub(crate) struct Listening(Arc<Place>);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let (mut state, mut books) = (self.0.state(), self.0.clients.books());
+        self.0.heard(&mut state, &mut books);
+    }
+}
+
+/// Tells that a client has lost its place, or its memory.
+pub(crate) struct Evicted(oneshot::Receiver<()>);
+
+impl Evicted {
+    pub(crate) fn new(told: oneshot::Receiver<()>) -> Self {
+        Self(told)
+    }
+
+    /// Ready when it has.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match Pin::new(&mut self.0).poll(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(()),
+            Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Ends when it has.
+    pub(crate) async fn wait(self) {
+        if self.0.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
