@@ -74,6 +74,7 @@ pub use value::{
     message::{Message, Text},
     options::Options,
     reject::{OrReject, Reject},
+    respond::ResponseExt,
     route::{Route, RouteError, RoutePrefix},
     time::Timestamp,
 };

@@ -306,7 +306,7 @@ impl Keeper {
 
     async fn tell(&self, room: &Room) -> Result {
         let log: Log = room.storage().get("log").await?.unwrap_or_default();
-        room.broadcast(Message::from_json(&log)?).send();
+        room.broadcast_json(&log)?.send();
         Ok(())
     }
 

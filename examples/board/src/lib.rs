@@ -39,13 +39,13 @@ impl Server for Board {
         match message.json() {
             Ok(Ask::Page { before, limit }) => {
                 let page = items.page(before.as_ref(), limit).await?;
-                sender.send(Message::from_json(&Event::Page { before, page })?);
+                sender.send_json(&Event::Page { before, page })?;
             }
             Ok(Ask::Change { op, change }) => match items.apply(change).await? {
                 Ok(event) => {
                     // Both wait for the commit, as does everything that is said after a write.
-                    room.broadcast(Message::from_json(&event)?).send();
-                    sender.send(Message::from_json(&Event::Saved { op })?);
+                    room.broadcast_json(&event)?.send();
+                    sender.send_json(&Event::Saved { op })?;
                 }
                 Err(refused) => sender.send(refusal(Some(op), &refused)?),
             },
@@ -65,7 +65,7 @@ impl Server for Board {
 
 /// Tells everybody how many are here.
 fn announce(room: &Room) -> Result {
-    room.broadcast(Message::from_json(&Event::People { count: room.count() })?).send();
+    room.broadcast_json(&Event::People { count: room.count() })?.send();
     Ok(())
 }
 

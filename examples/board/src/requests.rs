@@ -7,11 +7,8 @@
 //! | `GET`, `PATCH`, `DELETE items/<id>` | reads one, changes some of its fields, deletes it |
 
 use partykit::{
-    Message, Request, RequestExt, Response, Result, Room, Route, RoutePrefix,
-    http::{
-        Method, StatusCode,
-        header::{CONTENT_TYPE, HeaderValue},
-    },
+    Request, RequestExt, Response, ResponseExt, Result, Room, Route, RoutePrefix,
+    http::{Method, StatusCode},
 };
 use serde::{Deserialize, Serialize};
 
@@ -82,7 +79,7 @@ async fn one(room: &Room, method: &Method, id: ItemId, request: &Request) -> Res
 async fn change(room: &Room, done: StatusCode, change: Change) -> Result<Response> {
     match Items::of(room).apply(change).await? {
         Ok(event) => {
-            room.broadcast(Message::from_json(&event)?).send();
+            room.broadcast_json(&event)?.send();
             match &event {
                 Event::Item { item, .. } => json(done, item),
                 event => json(done, event),
@@ -98,8 +95,5 @@ fn refuse(status: StatusCode, reason: &impl ToString) -> Result<Response> {
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Result<Response> {
-    let mut response = Response::new(serde_json::to_vec(value)?.into());
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
+    Ok(Response::json(value)?.with_status(status))
 }

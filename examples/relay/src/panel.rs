@@ -1,8 +1,8 @@
 //! The page at `/`, and what it asks the runtime: outside of `/parties`, so that looking wakes nobody.
 
 use partykit::{
-    AwakeReason, Body, Request, RequestExt, Response, RoomPhase, RoomStats,
-    http::{Method, StatusCode, header::CONTENT_TYPE},
+    AwakeReason, Request, RequestExt, Response, ResponseExt, RoomPhase, RoomStats,
+    http::{Method, StatusCode},
     runtime::tokio::Handle,
 };
 use serde_json::{Value, json};
@@ -13,19 +13,21 @@ use crate::page;
 pub(crate) async fn answer(request: Request) -> Response {
     let room = request.query("room").unwrap_or_else(|| "lobby".to_owned());
     let Some(handle) = request.extensions().get::<Handle>() else {
-        return text(StatusCode::INTERNAL_SERVER_ERROR, "no runtime");
+        return Response::text("no runtime").with_status(StatusCode::INTERNAL_SERVER_ERROR);
     };
     match (request.method(), request.uri().path()) {
-        (&Method::GET, "/") => respond(StatusCode::OK, "text/html; charset=utf-8", page::html()),
+        (&Method::GET, "/") => Response::html(page::html()),
         (&Method::GET, "/stats") => {
             let stats = handle.room_stats("main", &room);
-            respond(StatusCode::OK, "application/json", describe(stats).to_string())
+            Response::json(&describe(stats)).unwrap_or_default()
         }
         (&Method::POST, "/sleep") => match handle.evict("main", &room).await {
-            Ok(()) => respond(StatusCode::NO_CONTENT, "text/plain", ""),
-            Err(reasons) => text(StatusCode::CONFLICT, lines(&reasons).join("\n")),
+            Ok(()) => Response::empty(StatusCode::NO_CONTENT),
+            Err(reasons) => {
+                Response::text(lines(&reasons).join("\n")).with_status(StatusCode::CONFLICT)
+            }
         },
-        _ => text(StatusCode::NOT_FOUND, "not found"),
+        _ => Response::text("not found").with_status(StatusCode::NOT_FOUND),
     }
 }
 
@@ -72,17 +74,4 @@ fn describe(stats: Option<RoomStats>) -> Value {
 
 fn lines(reasons: &[AwakeReason]) -> Vec<String> {
     reasons.iter().map(ToString::to_string).collect()
-}
-
-fn text(status: StatusCode, body: impl Into<String>) -> Response {
-    respond(status, "text/plain; charset=utf-8", body.into())
-}
-
-fn respond(status: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Response {
-    let mut response = Response::new(body.into());
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, partykit::http::HeaderValue::from_static(content_type));
-    response
 }

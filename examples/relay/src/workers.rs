@@ -4,8 +4,8 @@
 mod page;
 
 use partykit::{
-    Request, Response,
-    http::{Method, StatusCode, header::CONTENT_TYPE},
+    Request, Response, ResponseExt,
+    http::{Method, StatusCode},
     workers::Settings,
 };
 
@@ -18,17 +18,14 @@ partykit::workers::export! {
 
 /// Answers what is for no room.
 fn answer(request: &Request) -> Response {
-    let (status, kind, text) = match (request.method(), request.uri().path()) {
-        (&Method::GET, "/") => (StatusCode::OK, "text/html; charset=utf-8", page::html()),
+    match (request.method(), request.uri().path()) {
+        (&Method::GET, "/") => Response::html(page::html()),
         // A room that is asked how it is wakes: nobody can say.
         (&Method::GET, "/stats") => {
             let unknown = r#"{"phase":"unknown","connections":0}"#;
-            (StatusCode::OK, "application/json", unknown.to_owned())
+            let json = Response::builder().header("content-type", "application/json");
+            json.body(unknown.into()).unwrap_or_default()
         }
-        _ => (StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "not found".to_owned()),
-    };
-    let mut response = Response::new(text.into());
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, partykit::http::HeaderValue::from_static(kind));
-    response
+        _ => Response::text("not found").with_status(StatusCode::NOT_FOUND),
+    }
 }

@@ -106,6 +106,10 @@ impl Roster {
         self.entries.get(&connection.key()).map(|entry| entry.status)
     }
 
+    pub(crate) fn is_listed(&self, connection: &Connection) -> bool {
+        self.status(connection) == Some(Status::Open)
+    }
+
     /// Forgets a connection; returns where it stood.
     pub(crate) fn remove(&mut self, connection: &Connection) -> Option<Status> {
         let status = self.status(connection)?;

@@ -16,7 +16,7 @@ pub const INTERNAL_HEADERS: &str = "x-partykit-";
 /// assert_eq!(response.body().bytes().unwrap(), "no such party\n");
 /// ```
 pub fn answer(status: StatusCode, line: impl std::fmt::Display) -> Response {
-    crate::value::http::line(status, line)
+    crate::value::respond::line(status, line)
 }
 
 /// A failure on this side of a room: the log gets what happened and the error, the client a 500 with the

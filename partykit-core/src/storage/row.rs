@@ -13,6 +13,14 @@ pub(crate) fn row_key(key: &str) -> Result<Bytes, StorageError> {
     if key.is_empty() { Err(StorageError::InvalidKey(0)) } else { bound(key) }
 }
 
+/// Where the next number of [`Storage::append`](crate::Storage::append) is kept: the key of a framework's row.
+pub(crate) fn next_key(prefix: &str) -> Result<Bytes, StorageError> {
+    if prefix.len() > limits::KEY {
+        return Err(StorageError::InvalidKey(prefix.len()));
+    }
+    Ok([b"\x00next:", prefix.as_bytes()].concat().into())
+}
+
 /// The row key of a bound, which may be empty.
 pub(crate) fn bound(key: &str) -> Result<Bytes, StorageError> {
     if key.len() > limits::KEY {

@@ -158,7 +158,7 @@ impl Connection {
         self.tags().any(|own| own == tag)
     }
 
-    /// The state that was set last, or `None`. It lives as long as the socket, through any sleep of
+    /// The state that was set last, or `None`; also `None` if that was an `Option` without a value. It lives as long as the socket, through any sleep of
     /// the room.
     ///
     /// # Errors
@@ -167,7 +167,8 @@ impl Connection {
     pub fn state<T: DeserializeOwned>(&self) -> Result<Option<T>, JsonError> {
         let pending = self.room().and_then(|room| room.pending_state(self));
         let json = pending.unwrap_or_else(|| self.committed_state());
-        json.map(|json| serde_json::from_slice(&json)).transpose().map_err(JsonError::new)
+        let read = json.map(|json| serde_json::from_slice::<Option<T>>(&json));
+        read.transpose().map(Option::flatten).map_err(JsonError::new)
     }
 
     /// Sets the state, as JSON. Rolled back with the handler that set it.
@@ -204,6 +205,22 @@ impl Connection {
         if let Some(room) = self.room() {
             room.send_to(self, Arc::new(Outgoing::new(message.into())));
         }
+    }
+
+    /// Sends a value as JSON, in a text message. As [`Connection::send`] otherwise.
+    ///
+    /// # Errors
+    ///
+    /// When `value` has no JSON form.
+    pub fn send_json<T: Serialize + ?Sized>(&self, value: &T) -> Result<(), JsonError> {
+        self.send(Message::from_json(value)?);
+        Ok(())
+    }
+
+    /// Whether the connection is listed in its room: it is open, or it is the one that is connecting. Not
+    /// when it has ended or was closed.
+    pub fn is_open(&self) -> bool {
+        self.room().is_some_and(|room| room.machine(|machine| machine.roster().is_listed(self)))
     }
 
     /// How many bytes wait for the client: at its socket, and of what the running handler has said
@@ -271,6 +288,13 @@ impl Connection {
             room.close_connection(self, close);
         }
         Ok(())
+    }
+
+    /// Closes the connection without a code: the client sees 1005. As [`Connection::close`] otherwise.
+    pub fn close_without_code(&self) {
+        if let Some(room) = self.room() {
+            room.close_connection(self, Close::no_status());
+        }
     }
 
     /// The runtime's end of this connection.

@@ -1,5 +1,6 @@
 //! What handlers implement and are given.
 
+mod append;
 pub(crate) mod broadcast;
 pub(crate) mod calls;
 pub(crate) mod connection;

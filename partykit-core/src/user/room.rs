@@ -1,8 +1,11 @@
 use std::{fmt, future::Future, panic::Location, sync::Arc};
 
+use serde::{Serialize, de::DeserializeOwned};
+
 use crate::{
-    Broadcast, Connection, Emitter, KeepAwake, Message, PartyRef, RoomAddress, RoomId, StartReason,
-    Storage, Timestamp, WakeCause, engine::cell::RoomCell, machine::TurnId, user::task,
+    Broadcast, Connection, Emitter, JsonError, KeepAwake, Message, PartyRef, RoomAddress, RoomId,
+    StartReason, Storage, Timestamp, WakeCause, engine::cell::RoomCell, machine::TurnId,
+    user::task,
 };
 
 /// A room, as its handlers see it: who is here, what is stored, and the ways to speak.
@@ -73,6 +76,47 @@ impl Room {
     /// How many connections are listed.
     pub fn count(&self) -> usize {
         self.cell.machine(|machine| machine.roster().count())
+    }
+
+    /// The states of all listed connections that have one, in the order in which they came: who is here.
+    ///
+    /// ```
+    /// use partykit_core::{Close, Connection, Message, Request, Result, Room, Server};
+    ///
+    /// #[derive(Default)]
+    /// struct Presence;
+    ///
+    /// impl Server for Presence {
+    ///     async fn on_connect(&mut self, room: &Room, ada: &Connection, _: &Request) -> Result {
+    ///         ada.set_state(&ada.query("name"))?;
+    ///         room.broadcast_json(&room.states::<String>()?)?.send();
+    ///         Ok(())
+    ///     }
+    ///
+    ///     async fn on_close(&mut self, room: &Room, _: &Connection, _: Close) -> Result {
+    ///         room.broadcast_json(&room.states::<String>()?)?.send();
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When a state is not of this shape.
+    pub fn states<T: DeserializeOwned>(&self) -> Result<Vec<T>, JsonError> {
+        self.connections().filter_map(|connection| connection.state().transpose()).collect()
+    }
+
+    /// The same as [`Room::broadcast`] with a value as JSON, in a text message.
+    ///
+    /// # Errors
+    ///
+    /// When `value` has no JSON form.
+    pub fn broadcast_json<T: Serialize + ?Sized>(
+        &self,
+        value: &T,
+    ) -> Result<Broadcast<'_>, JsonError> {
+        Ok(self.broadcast(Message::from_json(value)?))
     }
 
     /// Prepares a message to all listed connections. Nothing happens before

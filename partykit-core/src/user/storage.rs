@@ -1,4 +1,4 @@
-use std::{future::poll_fn, pin::Pin, task::Poll};
+use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -37,14 +37,14 @@ use crate::{
 ///         storage.put(&format!("item:{next:08}"), &message.as_text())?;
 ///         storage.put("next", &(next + 1))?;
 ///         let latest = storage.list::<String>(List::new().prefix("item:").reverse().limit(10)).await?;
-///         sender.send(Message::from_json(&latest)?);
+///         sender.send_json(&latest)?;
 ///         Ok(())
 ///     }
 /// }
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Storage<'a> {
-    room: &'a Room,
+    pub(super) room: &'a Room,
 }
 
 impl<'a> Storage<'a> {
@@ -101,7 +101,7 @@ impl<'a> Storage<'a> {
         }
     }
 
-    async fn read(&self, rows: &[Bytes]) -> Result<Vec<Option<Bytes>>, StorageError> {
+    pub(super) async fn read(&self, rows: &[Bytes]) -> Result<Vec<Option<Bytes>>, StorageError> {
         let cell = self.room.cell();
         let mut values: Vec<Option<Option<Bytes>>> =
             cell.machine(|machine| rows.iter().map(|key| machine.lookup(key)).collect());
@@ -163,11 +163,8 @@ impl<'a> Storage<'a> {
         rows: impl IntoIterator<Item = (K, Bytes)>,
     ) -> Result<(), StorageError> {
         let rows = rows.into_iter().map(|(key, value)| {
-            let size = key.as_ref().len() + value.len();
-            if size > limits::ROW {
-                return Err(StorageError::RowTooLarge { key: shown(key.as_ref()), size });
-            }
-            Ok((row_key(key.as_ref())?, Some(value)))
+            let key = key.as_ref();
+            checked(key, value)
         });
         self.write(rows.collect::<Result<_, StorageError>>()?)
     }
@@ -284,6 +281,25 @@ impl<'a> Storage<'a> {
         Ok(())
     }
 
+    /// Sets the alarm to this time from now. As [`set_alarm`](Storage::set_alarm) otherwise.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use partykit_core::{Room, StorageError};
+    ///
+    /// fn close_later(room: &Room) -> Result<(), StorageError> {
+    ///     room.storage().set_alarm_in(Duration::from_secs(60))
+    /// }
+    /// # let _ = close_later;
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`set_alarm`](Storage::set_alarm).
+    pub fn set_alarm_in(&self, time: Duration) -> Result<(), StorageError> {
+        self.set_alarm(self.room.now() + time)
+    }
+
     /// When the room's alarm rings next, if there is one. While its handler runs there is none, unless
     /// that has set one.
     ///
@@ -365,7 +381,7 @@ impl<'a> Storage<'a> {
 
     /// How often the handler has synced. A read during which that changes, in code that runs beside the
     /// read, may have seen the store before and after: it is done again.
-    fn syncs(&self) -> u64 {
+    pub(super) fn syncs(&self) -> u64 {
         self.room.cell().machine(|machine| machine.syncs())
     }
 
@@ -381,10 +397,19 @@ impl<'a> Storage<'a> {
         Ok(row.map(|row| AlarmRow::decode(&row)).transpose()?)
     }
 
-    fn write(&self, rows: Vec<(Bytes, Option<Bytes>)>) -> Result<(), StorageError> {
+    pub(super) fn write(&self, rows: Vec<(Bytes, Option<Bytes>)>) -> Result<(), StorageError> {
         check_count(rows.len())?;
         self.room.cell().machine(|machine| machine.write(rows))
     }
+}
+
+/// The row of a user's key and value, which are not too large.
+pub(super) fn checked(key: &str, value: Bytes) -> Result<(Bytes, Option<Bytes>), StorageError> {
+    let size = key.len() + value.len();
+    if size > limits::ROW {
+        return Err(StorageError::RowTooLarge { key: shown(key), size });
+    }
+    Ok((row_key(key)?, Some(value)))
 }
 
 /// Waits until the write of this number is durable. If it never will be, the handler is cancelled.

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_core::Stream;
-use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
+use http::{StatusCode, header::CONTENT_TYPE};
 use http_body::{Frame, SizeHint};
 use serde::de::DeserializeOwned;
 
@@ -183,6 +183,19 @@ impl From<()> for Body {
 /// # Ok::<(), http::Error>(())
 /// ```
 pub trait RequestExt {
+    /// The builder of the `http` crate, for tests and for calls to other rooms.
+    ///
+    /// ```
+    /// use partykit_core::{Request, RequestExt};
+    ///
+    /// let request: Request = Request::builder().method("POST").uri("/").body("[1]".into())?;
+    /// assert_eq!(request.method(), "POST");
+    /// # Ok::<(), http::Error>(())
+    /// ```
+    fn builder() -> http::request::Builder
+    where
+        Self: Sized;
+
     /// The first value of a query parameter, percent-decoded (`+` is a space).
     fn query(&self, name: &str) -> Option<String>;
 
@@ -220,14 +233,18 @@ pub trait RequestExt {
 }
 
 impl RequestExt for Request {
+    fn builder() -> http::request::Builder {
+        http::Request::builder()
+    }
+
     fn query(&self, name: &str) -> Option<String> {
         crate::value::route::query_value(self.uri().query()?, name)
     }
 
     fn props<T: DeserializeOwned>(&self) -> Result<Option<T>, JsonError> {
         let props = self.extensions().get::<Props>();
-        let read = props.map(|Props(json)| serde_json::from_slice(json));
-        read.transpose().map_err(JsonError::new)
+        let read = props.map(|Props(json)| serde_json::from_slice::<Option<T>>(json));
+        read.transpose().map(Option::flatten).map_err(JsonError::new)
     }
 
     fn json<T: DeserializeOwned>(&self) -> Result<T, Reject> {
@@ -249,15 +266,6 @@ impl RequestExt for Request {
     fn query_as<T: DeserializeOwned>(&self) -> Result<T, Reject> {
         Reject::read_query(self.uri().query())
     }
-}
-
-/// An answer of one line of text.
-pub(crate) fn line(status: StatusCode, line: impl fmt::Display) -> Response {
-    let mut response = Response::new(format!("{line}\n").into());
-    *response.status_mut() = status;
-    let text = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, text);
-    response
 }
 
 fn bytes(request: &Request) -> &[u8] {

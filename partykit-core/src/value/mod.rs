@@ -11,6 +11,7 @@ pub(crate) mod limits;
 pub(crate) mod message;
 pub(crate) mod options;
 pub(crate) mod reject;
+pub(crate) mod respond;
 pub(crate) mod route;
 pub(crate) mod splitmix;
 pub(crate) mod time;

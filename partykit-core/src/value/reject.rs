@@ -3,7 +3,7 @@ use std::{borrow::Cow, error::Error, fmt};
 use http::StatusCode;
 use serde::de::DeserializeOwned;
 
-use crate::{Close, CloseCode, Response, value::http::line};
+use crate::{Close, CloseCode, Response, value::respond::line};
 
 /// A client asked for something that it cannot have: the answer for it, as an error for `?`.
 ///

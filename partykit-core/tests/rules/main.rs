@@ -3,9 +3,11 @@
 //! needs several rooms or a runtime's view of one.
 
 mod alarms;
+mod append;
 mod calls;
 mod connect;
 mod connections;
+mod convenience;
 mod effects;
 mod failure;
 mod fairness;

@@ -2,8 +2,8 @@ use std::{future::poll_fn, pin::Pin, task::Poll};
 
 use partykit::{
     Admit, Alarm, Body, BoxError, CallError, Close, Connection, Handler, HandlerError, Lobby,
-    Message, Options, Reject, Request, RequestExt, Response, Result, Room, RoutePrefix, Server,
-    TaskResult, Timestamp,
+    Message, Options, Reject, Request, RequestExt, Response, ResponseExt, Result, Room,
+    RoutePrefix, Server, TaskResult, Timestamp,
     http::{Method, StatusCode, header},
 };
 use serde_json::{Value, json};
@@ -81,7 +81,7 @@ impl<const HIBERNATES: bool> Server for Probe<HIBERNATES> {
             connection.send(format!("greet {n}"));
         }
         if arrival.show {
-            connection.send(Message::from_json(&seen(request)?)?);
+            connection.send_json(&seen(request)?)?;
         }
         if let Some(code) = arrival.close {
             connection.close(code, "as asked")?;
@@ -103,7 +103,7 @@ impl<const HIBERNATES: bool> Server for Probe<HIBERNATES> {
             Err(error) => Some(json!({ "error": error.to_string() })),
         };
         if let Some(answer) = answer {
-            sender.send(Message::from_json(&answer)?);
+            sender.send_json(&answer)?;
         }
         Ok(())
     }
@@ -114,7 +114,7 @@ impl<const HIBERNATES: bool> Server for Probe<HIBERNATES> {
             "reason": close.reason(), "clean": close.is_clean(), "count": room.count(),
             "listed": room.connections().any(|other| other == *connection),
         });
-        room.broadcast(Message::from_json(&event)?).send();
+        room.broadcast_json(&event)?.send();
         Ok(())
     }
 
@@ -124,7 +124,7 @@ impl<const HIBERNATES: bool> Server for Probe<HIBERNATES> {
         let event = json!({
             "event": "error", "handler": error.handler().name(), "kind": kind, "id": id,
         });
-        room.broadcast(Message::from_json(&event)?).send();
+        room.broadcast_json(&event)?.send();
         Ok(())
     }
 
@@ -132,7 +132,7 @@ impl<const HIBERNATES: bool> Server for Probe<HIBERNATES> {
         match rest(&request).as_str() {
             "do" => {
                 let answer = self.perform(room, None, request.json()?).await?;
-                Ok(json_response(&answer.unwrap_or_else(|| json!({ "re": "done" }))))
+                Ok(Response::json(&answer.unwrap_or_else(|| json!({ "re": "done" })))?)
             }
             "echo" => {
                 let mut response = Response::new(Body::empty());
@@ -146,7 +146,7 @@ impl<const HIBERNATES: bool> Server for Probe<HIBERNATES> {
             "answer" => answering::as_asked(room, request).await,
             "fail" => Err(SECRET.into()),
             "panic" => panic!("{SECRET}"),
-            _ => Ok(json_response(&seen(&request)?)),
+            _ => Ok(Response::json(&seen(&request)?)?),
         }
     }
 
@@ -157,7 +157,7 @@ impl<const HIBERNATES: bool> Server for Probe<HIBERNATES> {
             "now": room.now().as_millis(), "at": storage.alarm().await?.map(Timestamp::as_millis),
             "reason": format!("{:?}", room.start_reason()),
         });
-        room.broadcast(Message::from_json(&event)?).send();
+        room.broadcast_json(&event)?.send();
         let mut rang = storage.get::<Vec<Value>>("rang").await?.unwrap_or_default();
         rang.push(event);
         storage.put("rang", &rang)?;
@@ -169,7 +169,7 @@ impl<const HIBERNATES: bool> Server for Probe<HIBERNATES> {
 
     async fn on_task(&mut self, room: &Room, result: TaskResult) -> Result {
         let event = json!({ "event": "task", "value": result.value::<String>()? });
-        room.broadcast(Message::from_json(&event)?).send();
+        room.broadcast_json(&event)?.send();
         Ok(())
     }
 }
@@ -358,13 +358,6 @@ pub(super) async fn yields(times: u32) {
 /// A fresh name for an instance.
 pub(super) fn instance(room: &Room) -> String {
     format!("{:016x}", u64::from_le_bytes(room.random()))
-}
-
-pub(super) fn json_response(answer: &Value) -> Response {
-    let mut response = Response::new(answer.to_string().into());
-    let json = partykit::http::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
-    response
 }
 
 /// The request that makes another probe do something.

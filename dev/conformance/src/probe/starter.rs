@@ -1,11 +1,12 @@
 use partykit::{
-    Connection, Message, Options, Request, Response, Result, Room, Server, http::StatusCode,
+    Connection, Message, Options, Request, Response, ResponseExt, Result, Room, Server,
+    http::StatusCode,
 };
 use serde_json::{Value, json};
 
 use super::{
     Command, PROBE, SECRET,
-    parties::{instance, json_response, order, yields},
+    parties::{instance, order, yields},
 };
 
 /// Counts its starts in storage, and fails to start while the room of [`Probe`](crate::Probe) with the
@@ -40,17 +41,17 @@ impl Server for Starter {
     }
 
     async fn on_connect(&mut self, room: &Room, connection: &Connection, _: &Request) -> Result {
-        connection.send(Message::from_json(&self.answer(room).await?)?);
+        connection.send_json(&self.answer(room).await?)?;
         Ok(())
     }
 
     async fn on_message(&mut self, room: &Room, sender: &Connection, _: Message) -> Result {
-        sender.send(Message::from_json(&self.answer(room).await?)?);
+        sender.send_json(&self.answer(room).await?)?;
         Ok(())
     }
 
     async fn on_request(&mut self, room: &Room, _: Request) -> Result<Response> {
-        Ok(json_response(&self.answer(room).await?))
+        Ok(Response::json(&self.answer(room).await?)?)
     }
 }
 

@@ -30,7 +30,7 @@ impl Server for Switchboard {
         self.events += 1;
         let within = match message.as_text() {
             Some("who") => {
-                sender.send(Message::from_json(&self.who(room))?);
+                sender.send_json(&self.who(room))?;
                 return Ok(());
             }
             Some("alarm") => Duration::from_secs(2),
@@ -53,7 +53,7 @@ impl Server for Switchboard {
     async fn on_alarm(&mut self, room: &Room, _: Alarm) -> Result {
         self.events += 1;
         let events = self.events;
-        room.broadcast(Message::from_json(&json!({ "alarm": events }))?).send();
+        room.broadcast_json(&json!({ "alarm": events }))?.send();
         Ok(())
     }
 
@@ -73,6 +73,6 @@ impl Switchboard {
 fn announce(room: &Room) -> Result {
     let count = room.count();
     let mode = if count > 1 { "multi" } else { "solo" };
-    room.broadcast(Message::from_json(&json!({ "count": count, "mode": mode }))?).send();
+    room.broadcast_json(&json!({ "count": count, "mode": mode }))?.send();
     Ok(())
 }

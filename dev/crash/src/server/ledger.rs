@@ -26,7 +26,7 @@ impl Server for Ledger {
         match self.handle(room, message.json()?).await? {
             // Everybody was told, the sender too.
             Told::Wrote(_) => {}
-            told => sender.send(Message::from_json(&told)?),
+            told => sender.send_json(&told)?,
         }
         Ok(())
     }
@@ -46,7 +46,7 @@ impl Server for Ledger {
         let ring = Ring { number: set.number, scheduled, now, times: again + 1 };
         storage.put("alarm/rang", &ring)?;
         storage.put("alarm/rang-mirror", &ring.number)?;
-        room.broadcast(Message::from_json(&Told::Rang(ring))?).send();
+        room.broadcast_json(&Told::Rang(ring))?.send();
         Ok(())
     }
 }
@@ -82,7 +82,7 @@ impl Ledger {
         storage.put_bytes(&format!("ballast/{:02}", self.count % ENTRIES), ballast(self.count))?;
         storage.put("mirror", &self.count)?;
         let told = Told::Wrote(entry);
-        room.broadcast(Message::from_json(&told)?).send();
+        room.broadcast_json(&told)?.send();
         Ok(told)
     }
 }

@@ -40,7 +40,7 @@ impl Server for Stream {
 
     async fn on_message(&mut self, room: &Room, sender: &Connection, message: Message) -> Result {
         let told = self.handle(room, message.json()?).await?;
-        sender.send(Message::from_json(&told)?);
+        sender.send_json(&told)?;
         Ok(())
     }
 
@@ -66,7 +66,7 @@ impl Server for Stream {
         let ring = Ring { number: set.number, scheduled, now, times: again + 1 };
         storage.put(RANG, &ring)?;
         storage.put(MIRROR, &ring.number)?;
-        room.broadcast(Message::from_json(&Told::Rang(ring))?).send();
+        room.broadcast_json(&Told::Rang(ring))?.send();
         Ok(())
     }
 }

@@ -1,0 +1,86 @@
+use serde::Serialize;
+
+use super::storage::checked;
+use crate::{
+    List, Storage, StorageError,
+    storage::row::{from_json, next_key, to_json},
+};
+
+/// The digits of the number behind the prefix: enough for the largest whole number that JavaScript has.
+const DIGITS: usize = 16;
+
+impl Storage<'_> {
+    /// Stores `value` under the next key that begins with `prefix`, and returns the key: the prefix and a
+    /// number of 16 digits, so that [`List::prefix`] gives the values in the order in which they were
+    /// appended.
+    ///
+    /// No key comes twice, however many values are appended in a millisecond, also when the newest rows
+    /// were deleted, and after a sleep or a restart. The next number is stored beside the rows, hidden from
+    /// [`list`](Storage::list); [`delete_all`](Storage::delete_all) forgets it. Each prefix counts for
+    /// itself.
+    ///
+    /// ```
+    /// use partykit_core::{Connection, List, Message, Request, Result, Room, Server};
+    ///
+    /// #[derive(Default)]
+    /// struct Chat;
+    ///
+    /// impl Server for Chat {
+    ///     async fn on_connect(&mut self, room: &Room, new: &Connection, _: &Request) -> Result {
+    ///         let latest = List::new().prefix("said:").reverse().limit(50);
+    ///         for (_, text) in room.storage().list::<String>(latest).await?.into_iter().rev() {
+    ///             new.send(text);
+    ///         }
+    ///         Ok(())
+    ///     }
+    ///
+    ///     async fn on_message(&mut self, room: &Room, _: &Connection, message: Message) -> Result {
+    ///         room.storage().append("said:", message.text()?).await?;
+    ///         room.broadcast(message).send();
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`put`](Storage::put), and when the store fails. Nothing is written then. The prefix and the
+    /// number are a key together, so the prefix has at most 2,032 bytes.
+    pub async fn append<T: Serialize + ?Sized>(
+        &self,
+        prefix: &str,
+        value: &T,
+    ) -> Result<String, StorageError> {
+        let value = to_json(prefix, value)?;
+        let counter = next_key(prefix)?;
+        loop {
+            let syncs = self.syncs();
+            let mut next = self.read(std::slice::from_ref(&counter)).await?.pop().flatten();
+            if next.is_none() {
+                // There may be rows from before, of somebody who counted on their own.
+                let last = List::new().prefix(prefix).reverse().limit(1);
+                let last = self.list_bytes(last).await?.pop();
+                let last = last.and_then(|(key, _)| number(&key, prefix));
+                next = last.map(|last| (last + 1).to_string().into());
+            }
+            if self.syncs() != syncs {
+                continue;
+            }
+            // Code that runs beside this may have appended while it waited. From here on nobody can.
+            let pending = self.room.cell().machine(|machine| machine.lookup(&counter)).flatten();
+            let next = pending.or(next).map(|next| from_json::<u64>(prefix, &next)).transpose()?;
+            let next = next.unwrap_or(0);
+            let key = format!("{prefix}{next:0DIGITS$}");
+            let next = (next + 1).to_string();
+            self.write(vec![checked(&key, value)?, (counter, Some(next.into()))])?;
+            return Ok(key);
+        }
+    }
+}
+
+/// The number of a key, if it has one.
+fn number(key: &str, prefix: &str) -> Option<u64> {
+    let digits = key.strip_prefix(prefix)?;
+    let are_digits = digits.len() == DIGITS && digits.bytes().all(|digit| digit.is_ascii_digit());
+    are_digits.then(|| digits.parse().ok()).flatten()
+}
