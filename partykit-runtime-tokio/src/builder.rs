@@ -7,24 +7,22 @@ use std::{
     time::Duration,
 };
 
-use http::StatusCode;
 use partykit_core::{
     Backend, MemoryBackend, Options, Request, Response, Result, RoomAddress, RoomId, RoutePrefix,
-    Server, Vars, runtime::Origins,
+    Server, Vars,
+    runtime::front::{AnyServer, Routes},
 };
 use tokio::net::ToSocketAddrs;
 
 use crate::{
     DiskBackend, Durability, Listener, Runtime, ServeError, StoreError, StoreOptions,
-    answer::answer,
-    front::{Fallback, Front},
+    front::{Fallback, Front, Refusals},
     host::{Counts, TokioHost},
     limits::{AddressOf, AddressRate, ClientLimits, Clients, RoomRate, known},
     memory::{INBOUND, Memory},
     metrics::{self, Meter},
-    party::{Kind, KindOf, Party},
+    party::Party,
     proxies::Proxies,
-    refusals::Refusals,
     registry::MAX_ROOMS,
     ringer,
     shutdown::{Shutdown, ShutdownTimes},
@@ -62,11 +60,10 @@ use crate::{
 #[must_use = "a builder does nothing until it serves"]
 pub struct Builder {
     parties: Vec<Registration>,
-    prefix: RoutePrefix,
+    routes: Routes,
     vars: HashMap<String, String>,
-    origins: Origins,
     proxies: Proxies,
-    fallback: Fallback,
+    fallback: Option<Fallback>,
     storage: Storage,
     durability: Durability,
     store: StoreOptions,
@@ -91,21 +88,17 @@ enum Storage {
 struct Registration {
     name: Arc<str>,
     options: Options,
-    kind: Arc<dyn Kind>,
+    server: AnyServer,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        let not_found = |_| -> std::future::Ready<Response> {
-            std::future::ready(answer(StatusCode::NOT_FOUND, "not found"))
-        };
         Self {
             parties: Vec::new(),
-            prefix: RoutePrefix::default(),
+            routes: Routes::default(),
             vars: HashMap::new(),
-            origins: Origins::default(),
             proxies: Proxies::default(),
-            fallback: Arc::new(move |request| Box::pin(not_found(request))),
+            fallback: None,
             storage: Storage::Disk(".partykit".into()),
             durability: Durability::default(),
             store: StoreOptions::default(),
@@ -166,14 +159,15 @@ impl Builder {
             self.parties.iter().all(|party| party.name != name),
             "two parties are named {name:?}"
         );
-        self.parties.push(Registration { name, options, kind: Arc::new(KindOf::new(make)) });
+        let server = AnyServer::new(move |id: &RoomId, ()| make(id));
+        self.parties.push(Registration { name, options, server });
         self
     }
 
     /// Where the URLs of rooms begin: `/<prefix>/<party>/<room>`. `parties` unless said, which is what
     /// PartySocket asks for.
     pub fn prefix(mut self, prefix: impl AsRef<str>) -> Self {
-        self.prefix = RoutePrefix::new(prefix);
+        self.routes.prefix = RoutePrefix::new(prefix);
         self
     }
 
@@ -210,7 +204,7 @@ impl Builder {
     where
         F: Future<Output = Response> + Send + 'static,
     {
-        self.fallback = Arc::new(move |request| Box::pin(fallback(request)));
+        self.fallback = Some(Arc::new(move |request| Box::pin(fallback(request))));
         self
     }
 
@@ -324,13 +318,13 @@ impl Builder {
         let outbound = Outbound::new(self.outbound);
         let memory = Memory::new(self.inbound);
         metrics::describe();
-        let parties = self.parties.into_iter().map(|Registration { name, options, kind }| {
+        let parties = self.parties.into_iter().map(|Registration { name, options, server }| {
             let (sweeper, outbound) = (sweeper.clone(), outbound.clone());
             let (memory, meter) = (memory.clone(), Meter::new(&name));
             let mut link = LinkSettings::new(&options, sweeper, outbound, memory, meter);
             (link.keep_alive, link.pace.by_address) = (self.keep_alive, self.messages.clone());
             let link = Arc::new(link);
-            (name.clone(), Party::new(name, options, kind, link))
+            (name.clone(), Party::new(name, options, server, link))
         });
         let counts = Counts { outbound: outbound.clone(), mailboxes: memory.mailboxes().clone() };
         let parties = parties.collect();
@@ -338,8 +332,7 @@ impl Builder {
         ringer::start(&host, park);
         Ok(Runtime::new(Front {
             host,
-            prefix: self.prefix,
-            origins: self.origins,
+            routes: self.routes,
             proxies: self.proxies,
             refusals: Refusals::default(),
             fallback: self.fallback,

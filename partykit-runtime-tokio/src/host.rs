@@ -128,13 +128,6 @@ impl TokioHost {
         let make = || RoomCell::new(address.clone(), party.options().clone(), host);
         self.registry.enter(address, make, input, || party.meter().room_made())
     }
-
-    /// A fresh name that nobody can guess, in 2 * `N` hexadecimal digits.
-    pub(crate) fn token<const N: usize>(&self) -> String {
-        let mut bytes = [0; N];
-        self.random(&mut bytes);
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
 }
 
 impl Host for TokioHost {

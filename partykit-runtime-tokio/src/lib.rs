@@ -11,9 +11,6 @@
 
 mod admitted;
 mod alarms;
-mod answer;
-mod arrival;
-mod body;
 mod builder;
 mod clock;
 mod codec;
@@ -25,7 +22,6 @@ mod front;
 #[doc(hidden)]
 pub mod fuzzing;
 mod handle;
-mod hook;
 mod host;
 mod limits;
 mod listen;
@@ -38,12 +34,9 @@ pub mod metrics;
 mod metrics;
 mod party;
 mod proxies;
-mod refusals;
 mod registry;
 mod ringer;
 mod runtime;
-mod serve;
-mod service;
 mod shutdown;
 mod signals;
 mod socket;
@@ -51,16 +44,15 @@ mod stats;
 pub mod store;
 #[cfg(feature = "tls")]
 mod tls;
-mod upgrade;
 mod watch;
 
 pub use builder::Builder;
 pub use error::ServeError;
+pub use front::RuntimeService;
 pub use handle::Handle;
 pub use listen::{Listener, bind};
 pub use proxies::{ClientAddress, ProxyHeaders};
 pub use runtime::Runtime;
-pub use service::RuntimeService;
 pub use stats::{PartyStats, RuntimeStats};
 /// For the crash test of this repository: nothing of it is covered by any promise.
 #[cfg(feature = "planted-faults")]

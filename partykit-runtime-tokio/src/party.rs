@@ -1,13 +1,11 @@
 use std::{
     fmt,
-    marker::PhantomData,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use futures_util::future::BoxFuture;
 use partykit_core::{
-    Account, Admit, Handler, Lobby, Options, Request, Result, RoomId, Server,
-    runtime::{RoomCell, drive},
+    Account, Handler, Options, RoomId,
+    runtime::{RoomCell, front::AnyServer},
 };
 use tokio::runtime;
 
@@ -17,11 +15,11 @@ use crate::{
     watch::{self, Work},
 };
 
-/// A kind of server under its name. The server's type ends here: behind [`Kind`] nobody knows it.
+/// A kind of server under its name.
 pub(crate) struct Party {
     name: Arc<str>,
     options: Options,
-    kind: Arc<dyn Kind>,
+    server: AnyServer,
     link: Arc<LinkSettings>,
     past: Mutex<Past>,
 }
@@ -38,10 +36,10 @@ impl Party {
     pub(crate) fn new(
         name: Arc<str>,
         options: Options,
-        kind: Arc<dyn Kind>,
+        server: AnyServer,
         link: Arc<LinkSettings>,
     ) -> Self {
-        Self { name, options, kind, link, past: Mutex::default() }
+        Self { name, options, server, link, past: Mutex::default() }
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
@@ -66,31 +64,20 @@ impl Party {
         self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Its code.
+    pub(crate) fn server(&self) -> &AnyServer {
+        &self.server
+    }
+
     /// Runs a room until it sleeps.
     pub(crate) fn start(&self, on: &runtime::Handle, room: Arc<RoomCell>) {
-        self.kind.start(on, room);
+        on.spawn(watch::over(Work::Room(room.clone()), self.server.drive(room, ())));
     }
 
     /// Counts what a before-hook rejected: there is no room that could.
     pub(crate) fn rejected(&self, handler: Handler) {
         self.past().account.rejected += 1;
         self.meter().rejected(handler);
-    }
-
-    pub(crate) fn before_connect(
-        &self,
-        request: Request,
-        lobby: Lobby,
-    ) -> BoxFuture<'static, Result<Admit>> {
-        self.kind.before_connect(request, lobby)
-    }
-
-    pub(crate) fn before_request(
-        &self,
-        request: Request,
-        lobby: Lobby,
-    ) -> BoxFuture<'static, Result<Admit>> {
-        self.kind.before_request(request, lobby)
     }
 }
 
@@ -106,39 +93,5 @@ impl Past {
 impl fmt::Debug for Party {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Party").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-/// What a runtime asks of a server's type.
-pub(crate) trait Kind: Send + Sync {
-    fn start(&self, on: &runtime::Handle, room: Arc<RoomCell>);
-    fn before_connect(&self, request: Request, lobby: Lobby) -> BoxFuture<'static, Result<Admit>>;
-    fn before_request(&self, request: Request, lobby: Lobby) -> BoxFuture<'static, Result<Admit>>;
-}
-
-/// Makes instances of `S` with `F`.
-pub(crate) struct KindOf<S, F> {
-    make: Arc<F>,
-    server: PhantomData<fn() -> S>,
-}
-
-impl<S, F> KindOf<S, F> {
-    pub(crate) fn new(make: F) -> Self {
-        Self { make: Arc::new(make), server: PhantomData }
-    }
-}
-
-impl<S: Server, F: Fn(&RoomId) -> S + Send + Sync + 'static> Kind for KindOf<S, F> {
-    fn start(&self, on: &runtime::Handle, room: Arc<RoomCell>) {
-        let make = self.make.clone();
-        on.spawn(watch::over(Work::Room(room.clone()), drive::<S>(room, move |id| make(id))));
-    }
-
-    fn before_connect(&self, request: Request, lobby: Lobby) -> BoxFuture<'static, Result<Admit>> {
-        Box::pin(async move { S::on_before_connect(request, &lobby).await })
-    }
-
-    fn before_request(&self, request: Request, lobby: Lobby) -> BoxFuture<'static, Result<Admit>> {
-        Box::pin(async move { S::on_before_request(request, &lobby).await })
     }
 }

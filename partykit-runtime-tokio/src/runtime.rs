@@ -4,8 +4,10 @@ use tokio::net::ToSocketAddrs;
 use tracing::info;
 
 use crate::{
-    Builder, Handle, Listener, RuntimeService, ServeError, bind, front::Front, serve,
-    shutdown::Stage, signals,
+    Builder, Handle, Listener, RuntimeService, ServeError, bind,
+    front::{self, Front},
+    shutdown::Stage,
+    signals,
 };
 
 /// Rooms on one machine: listens, and runs the parties that it was built with.
@@ -126,7 +128,7 @@ impl Runtime {
         if let Some(address) = listener.address() {
             info!("listening on {address}");
         }
-        serve::accept(&self.front, listener).await;
+        front::accept(&self.front, listener).await;
         self.front.shutdown.reached(Stage::Stopped).await;
     }
 

@@ -3,6 +3,7 @@
 
 mod answer;
 pub(crate) mod attachment;
+pub mod front;
 pub(crate) mod host;
 mod origins;
 

@@ -33,7 +33,7 @@ impl Builder {
     #[track_caller]
     pub fn allow_origins<O: AsRef<str>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
         for origin in origins {
-            if let Err(error) = self.origins.allow(origin.as_ref()) {
+            if let Err(error) = self.routes.origins.allow(origin.as_ref()) {
                 panic!("{error}");
             }
         }
@@ -43,7 +43,7 @@ impl Builder {
     /// Lets every page talk to rooms, with the cookies that its visitors have here. For parties that
     /// authenticate by other means, or not at all.
     pub fn allow_any_origin(mut self) -> Self {
-        self.origins.allow_any();
+        self.routes.origins.allow_any();
         self
     }
 
@@ -69,7 +69,7 @@ impl Builder {
     #[track_caller]
     pub fn hosts<H: AsRef<str>>(mut self, hosts: impl IntoIterator<Item = H>) -> Self {
         for host in hosts {
-            if let Err(error) = self.origins.add_host(host.as_ref()) {
+            if let Err(error) = self.routes.origins.add_host(host.as_ref()) {
                 panic!("{error}");
             }
         }

@@ -1,14 +1,11 @@
 use std::{fmt, net::IpAddr, num::NonZeroU32, sync::Arc};
 
 use governor::Quota;
-use http::{HeaderValue, StatusCode, header::RETRY_AFTER, request::Parts};
-use partykit_core::Response;
+use http::request::Parts;
+use partykit_core::runtime::front::Refused;
 
-use crate::{
-    ClientAddress,
-    limits::AddressRate,
-    refusals::{Why, refuse},
-};
+use super::AddressRate;
+use crate::ClientAddress;
 
 /// Tells at which address a client is, from the head of its request.
 pub(crate) type AddressOf = Arc<dyn Fn(&Parts) -> Option<IpAddr> + Send + Sync>;
@@ -39,16 +36,10 @@ impl RoomRate {
     ///
     /// # Errors
     ///
-    /// 429, when it is one too many.
-    pub(crate) fn count(&self, address: Option<IpAddr>) -> Result<(), Response> {
+    /// When it is one too many.
+    pub(crate) fn count(&self, address: Option<IpAddr>) -> Result<(), Refused> {
         let (Some(limit), Some(address)) = (&self.limit, address) else { return Ok(()) };
-        limit.count(address).map_err(|wait| {
-            let why = Why::NewRooms(Some(address));
-            let mut refusal = refuse(StatusCode::TOO_MANY_REQUESTS, "too many new rooms", why);
-            let wait = HeaderValue::from(wait.as_secs_f64().ceil() as u64);
-            refusal.headers_mut().insert(RETRY_AFTER, wait);
-            refusal
-        })
+        limit.count(address).map_err(|wait| Refused::TooManyNewRooms(address, wait))
     }
 }
 
@@ -72,9 +63,9 @@ mod tests {
         let rate = RoomRate::new(NonZeroU32::new(2), Arc::new(known));
         let one = Some(IpAddr::from([10, 0, 0, 1]));
         assert!(rate.count(one).is_ok() && rate.count(one).is_ok());
-        let refusal = rate.count(one).unwrap_err();
-        assert_eq!(refusal.status(), StatusCode::TOO_MANY_REQUESTS);
-        assert_eq!(refusal.headers()["retry-after"], "30");
+        let refused = rate.count(one).unwrap_err().into_response();
+        assert_eq!(refused.status().as_u16(), 429);
+        assert_eq!(refused.headers()["retry-after"], "30");
         assert!(rate.count(None).is_ok(), "nobody knows where it is");
     }
 }

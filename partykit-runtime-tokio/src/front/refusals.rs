@@ -2,17 +2,19 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use http::{HeaderValue, StatusCode, header::CONNECTION};
-use partykit_core::{Refusal, Response};
+use http::uri::Authority;
+use partykit_core::{
+    Refusal, Response, RoomAddress,
+    runtime::front::{BadHandshake, Refused},
+};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::answer::{answer, hang_up};
+use super::close_after;
 
 /// How often a kind of refusal is logged, however many there are.
 const EVERY: Duration = Duration::from_secs(10);
@@ -23,31 +25,8 @@ const ORIGIN_EVERY: Duration = Duration::from_secs(3600);
 /// So many origins and hosts are remembered.
 const REMEMBERED: usize = 64;
 
-/// So many bytes of what a client sent are logged.
+/// So many characters of what a client sent are logged.
 const EXCERPT: usize = 256;
-
-/// Why a request was turned away. In the extensions of the answer, until it is logged.
-#[derive(Clone, Debug)]
-pub(crate) enum Why {
-    /// A page of another site wants a WebSocket.
-    Origin(String),
-    /// It asks for a host that is not ours.
-    Host(String),
-    /// There is no such party.
-    NoParty,
-    /// The address names no room.
-    NoRoom,
-    /// It is no proper handshake.
-    Handshake,
-    /// A handshake without the header that makes it one.
-    NoUpgrade,
-    /// An address has brought too many rooms into memory.
-    NewRooms(Option<IpAddr>),
-    /// The room or the runtime takes nothing now.
-    Busy(Refusal),
-    /// A hook of the application has answered.
-    Hook(&'static str),
-}
 
 /// Logs refusals, each kind every ten seconds at most.
 #[derive(Default)]
@@ -64,58 +43,41 @@ struct Kind {
 }
 
 /// Whom a request was for, for the log.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct For<'a> {
-    pub(crate) party: &'a str,
-    pub(crate) room: &'a str,
-    pub(crate) host: &'a str,
-}
-
-/// An answer that turns a request away, and closes its connection.
-pub(crate) fn refuse(status: StatusCode, line: impl std::fmt::Display, why: Why) -> Response {
-    because(hang_up(status, line), why)
-}
-
-/// What a room answers that takes nothing.
-pub(crate) fn busy(refusal: Refusal) -> Response {
-    match refusal {
-        // The handler has failed, which is logged with its error, and is no refusal.
-        Refusal::Failed(_) => refusal.response(),
-        _ => because(refusal.response(), Why::Busy(refusal)),
-    }
-}
-
-/// Says why an answer turns a request away.
-pub(crate) fn because(mut response: Response, why: Why) -> Response {
-    response.extensions_mut().insert(why);
-    response
-}
-
-/// A page of another site.
-pub(crate) fn foreign(origin: &str) -> Response {
-    let response = answer(StatusCode::FORBIDDEN, "this page may not connect here");
-    because(response, Why::Origin(excerpt(origin)))
-}
-
-/// A host that is not ours.
-pub(crate) fn misdirected(host: &str) -> Response {
-    let line = "this server does not answer for this host";
-    refuse(StatusCode::MISDIRECTED_REQUEST, line, Why::Host(excerpt(host)))
+#[derive(Clone, Copy)]
+struct For<'a> {
+    party: &'a str,
+    room: &'a str,
+    host: &'a str,
 }
 
 impl Refusals {
-    /// Logs why an answer turns a request away, if it does, and closes the connection: a proxy that
-    /// believes in a tunnel by now would send anything on it.
-    pub(crate) fn report(&self, response: &mut Response, whom: For<'_>) {
-        let Some(why) = response.extensions_mut().remove::<Why>() else { return };
-        if !matches!(why, Why::Hook(_)) {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    /// The answer to a refused request, which is logged. Most close the connection: a proxy that believes in
+    /// a tunnel by now would send anything on it.
+    pub(super) fn answer(
+        &self,
+        refused: Refused,
+        address: Option<&RoomAddress>,
+        host: Option<&Authority>,
+    ) -> Response {
+        let party = address.map_or("", |address| address.party());
+        let room = address.map_or("", |address| address.room().as_str());
+        self.log(&refused, For { party, room, host: host.map_or("", Authority::as_str) });
+        let keeps = match &refused {
+            Refused::ByHook(..) | Refused::Rejected(_) | Refused::Failed(_) | Refused::NotFound => {
+                true
+            }
+            Refused::ByRoom(refusal) => matches!(refusal, Refusal::Failed(_)),
+            _ => false,
+        };
+        let mut response = refused.into_response();
+        if !keeps {
+            close_after(response.headers_mut());
         }
-        self.log(&why, response.status(), whom);
+        response
     }
 
     /// The process has all the clients that it may have.
-    pub(crate) fn crowded(&self) {
+    pub(super) fn log_crowded(&self) {
         if let Some(others) = self.turn("crowded") {
             warn!(
                 others,
@@ -126,10 +88,10 @@ impl Refusals {
         }
     }
 
-    fn log(&self, why: &Why, status: StatusCode, whom: For<'_>) {
+    fn log(&self, refused: &Refused, whom: For<'_>) {
         let For { party, room, host } = whom;
-        match why {
-            Why::Origin(origin) => {
+        match refused {
+            Refused::ForeignPage(origin) => {
                 if let Some(others) = self.turn_of("origin", origin) {
                     warn!(
                         party,
@@ -143,7 +105,7 @@ impl Refusals {
                     );
                 }
             }
-            Why::Host(host) => {
+            Refused::ForeignHost(host) => {
                 if let Some(others) = self.turn_of("host", host) {
                     warn!(
                         host = host.as_str(),
@@ -152,29 +114,29 @@ impl Refusals {
                     );
                 }
             }
-            Why::NoParty => {
+            Refused::NoParty => {
                 if let Some(others) = self.turn("party") {
                     warn!(
-                        party = excerpt(party).as_str(),
+                        party = party.chars().take(EXCERPT).collect::<String>().as_str(),
                         room,
                         others,
                         "refused a request: no party has this name, see Builder::party"
                     );
                 }
             }
-            Why::NewRooms(address) => {
+            Refused::TooManyNewRooms(address, _) => {
                 if let Some(others) = self.turn("rooms") {
                     warn!(
                         party,
                         room,
-                        address = ?address,
+                        %address,
                         others,
                         "refused a new room: this address has brought as many into memory as \
                          Builder::max_new_rooms_per_minute lets it"
                     );
                 }
             }
-            Why::NoUpgrade => {
+            Refused::NoUpgrade | Refused::BadHandshake(BadHandshake::NoConnection) => {
                 if let Some(others) = self.turn("upgrade") {
                     warn!(
                         party,
@@ -185,16 +147,19 @@ impl Refusals {
                     );
                 }
             }
-            Why::Busy(refusal) => self.log_busy(*refusal, whom),
-            Why::Hook(hook) => {
+            Refused::TooManyClients => self.log_crowded(),
+            Refused::ByRoom(refusal) => self.log_busy(*refusal, whom),
+            Refused::ByHook(hook, response) => {
                 if let Some(others) = self.turn("hook") {
-                    let status = status.as_u16();
+                    let status = response.status().as_u16();
                     info!(party, room, hook, status, others, "a hook refused a client");
                 }
             }
-            Why::NoRoom | Why::Handshake => {
-                let status = status.as_u16();
-                debug!(party, room, status, "refused a request that is not well-formed");
+            // Both are logged where they happen.
+            Refused::Failed(_) | Refused::Rejected(_) => {}
+            _ => {
+                let status = refused.status().as_u16();
+                debug!(party, room, status, "refused a request: {refused}");
             }
         }
     }
@@ -213,6 +178,8 @@ impl Refusals {
             Refusal::Unavailable(_) => {
                 ("unavailable", "its on_start has failed several times in a row")
             }
+            // The handler's failure is logged with its error.
+            Refusal::Failed(_) => return,
             _ => return debug!(party, room, "refused a client: {refusal}"),
         };
         if let Some(others) = self.turn(kind) {
@@ -253,11 +220,6 @@ impl Refusals {
         drop(named);
         Some(std::mem::take(&mut lock(&self.kinds).entry(kind).or_default().others))
     }
-}
-
-/// What a client sent, cut.
-fn excerpt(text: &str) -> String {
-    text.chars().take(EXCERPT).collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -11,10 +11,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::{debug, warn};
 
+use super::{Front, arrival::boxed};
 use crate::{
     Listener,
-    arrival::boxed,
-    front::Front,
     listen::{Ingress, release},
     shutdown::{Alive, Stage},
 };
@@ -71,7 +70,7 @@ where
     let (io, place) = match front.clients.admit(io, address) {
         Ok(admitted) => admitted,
         Err(io) => {
-            front.refusals.crowded();
+            front.refusals.log_crowded();
             return front.clients.refuse(io).await;
         }
     };

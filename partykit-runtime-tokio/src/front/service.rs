@@ -11,11 +11,8 @@ use futures_util::future::BoxFuture;
 use partykit_core::{BoxError, Response};
 use tower_service::Service;
 
-use crate::{
-    arrival::boxed,
-    front::Front,
-    listen::{Ingress, release_wrapped},
-};
+use super::{Front, arrival::boxed};
+use crate::listen::{Ingress, release_wrapped};
 
 /// A [`Runtime`](crate::Runtime) as a part of another server: made by
 /// [`Runtime::service`](crate::Runtime::service), clones are the same.

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{
-    Method, StatusCode, Uri, Version,
+    Method, Uri, Version,
     header::HOST,
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
@@ -10,11 +10,14 @@ use http::{
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use hyper::upgrade::OnUpgrade;
 use partykit_core::{
-    BoxError, Response,
-    runtime::{parse_host, strip_internal},
+    BoxError,
+    runtime::{
+        front::{Asked, BadHost, Refused},
+        parse_host, strip_internal,
+    },
 };
 
-use crate::{ClientAddress, answer::hang_up, limits::Place, listen::Ingress, proxies::Proxies};
+use crate::{ClientAddress, limits::Place, listen::Ingress, proxies::Proxies};
 
 /// A request that has come in, its head made fit for users: an absolute URL, no internal headers, and
 /// no extensions but the peer's address and those of this program.
@@ -54,20 +57,19 @@ where
 impl Arrival {
     /// # Errors
     ///
-    /// An answer, when it is unclear to whom the client wanted to talk, or it is not us.
+    /// When it is unclear to whom the client wanted to talk, or it is not us.
     pub(crate) fn new(
         mut request: http::Request<ArrivalBody>,
         ingress: Ingress,
         proxies: &Proxies,
-    ) -> Result<Self, Response> {
+    ) -> Result<Self, Refused> {
         let upgrade = hyper::upgrade::on(&mut request);
         let (mut head, body) = request.into_parts();
         if head.method == Method::CONNECT {
-            return Err(hang_up(StatusCode::BAD_REQUEST, "this is no proxy"));
+            return Err(Refused::Connect);
         }
-        let bad = |problem| hang_up(StatusCode::BAD_REQUEST, problem);
-        let peer_host = host(&head).map_err(bad)?;
-        let told = proxies.read(&head, ingress.peer).map_err(|_| bad("a bad X-Forwarded-Host"))?;
+        let peer_host = host(&head)?;
+        let told = proxies.read(&head, ingress.peer).map_err(|_| BadHost::Forwarded)?;
         let told = told.unwrap_or_default();
         let host = told.host.or_else(|| peer_host.clone());
         let is_encrypted = told.is_encrypted.unwrap_or(ingress.is_encrypted);
@@ -88,24 +90,30 @@ impl Arrival {
         }
         Ok(Self { head, body, host, peer_host, is_encrypted, upgrade, ingress, place })
     }
+
+    /// What decides whom it is for.
+    pub(super) fn asked(&self) -> Asked<'_> {
+        let (host, peer_host) = (self.host.as_ref(), self.peer_host.as_ref());
+        Asked { head: &self.head, host, peer_host, is_encrypted: self.is_encrypted }
+    }
 }
 
-fn host(head: &Parts) -> Result<Option<Authority>, &'static str> {
+fn host(head: &Parts) -> Result<Option<Authority>, BadHost> {
     let mut values = head.headers.get_all(HOST).iter();
     let host = match (values.next(), values.next()) {
-        (_, Some(_)) => return Err("two Host headers"),
+        (_, Some(_)) => return Err(BadHost::Repeated),
         (Some(value), None) => {
-            value.to_str().ok().and_then(parse_host).ok_or("a bad Host header")?
+            value.to_str().ok().and_then(parse_host).ok_or(BadHost::Malformed)?
         }
         (None, None) if head.version < Version::HTTP_11 => return Ok(None),
         (None, None) if head.version > Version::HTTP_11 && head.uri.authority().is_some() => {
             return Ok(head.uri.authority().cloned());
         }
-        (None, None) => return Err("no Host header"),
+        (None, None) => return Err(BadHost::Missing),
     };
     match head.uri.authority() {
         Some(target) if !target.as_str().eq_ignore_ascii_case(host.as_str()) => {
-            Err("the request's target is not its Host")
+            Err(BadHost::NotTarget)
         }
         _ => Ok(Some(host)),
     }

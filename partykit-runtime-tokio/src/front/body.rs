@@ -2,13 +2,11 @@ use std::{future::poll_fn, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::OptionFuture;
-use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
 use http_body_util::BodyExt;
-use partykit_core::{BoxError, Response};
+use partykit_core::{BoxError, runtime::front::Refused};
 use tokio::time::timeout;
 
 use crate::{
-    answer::hang_up,
     limits::{Evicted, Place},
     memory::{Memory, NoSpace, Whole},
 };
@@ -43,21 +41,20 @@ pub(crate) struct Read {
 ///
 /// # Errors
 ///
-/// An answer: 413 for a body over the limit, without reading it if it says so in its head; 408 for
-/// one that takes too long; 400 for one that breaks off; 503 when there is no space for it.
-pub(crate) async fn read<B>(body: B, reading: Reading<'_>) -> Result<Read, Response>
+/// When the body is over the limit (without reading it if its head says so), takes too long or breaks off, or
+/// when there is no space for it.
+pub(crate) async fn read<B>(body: B, reading: Reading<'_>) -> Result<Read, Refused>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    let too_long = || hang_up(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long");
     if body.is_end_stream() {
         return Ok(Read::default());
     }
     let Reading { limit, memory, client, place } = reading;
     let announced = body.size_hint();
     if announced.lower() > limit as u64 {
-        return Err(too_long());
+        return Err(Refused::BodyTooLong);
     }
     // Nobody makes space for more than was announced, or is allowed.
     let most = usize::try_from(announced.upper().unwrap_or(u64::MAX)).unwrap_or(limit).min(limit);
@@ -66,16 +63,16 @@ where
     let whole = async {
         let (mut body, mut bytes) = (pin!(body), Vec::new());
         while let Some(frame) = body.frame().await {
-            let broken = |_| hang_up(StatusCode::BAD_REQUEST, "the body breaks off");
-            let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+            let frame = frame.map_err(|_| Refused::BodyBroken)?;
+            let Ok(data) = frame.into_data() else { continue };
             let filled = bytes.len() + data.len();
             if filled > limit {
-                return Err(too_long());
+                return Err(Refused::BodyTooLong);
             }
             if filled > bytes.capacity() {
                 let target = filled.max(most.min((2 * bytes.capacity()).max(FIRST)));
                 poll_fn(|cx| memory.poll_space(cx)).await;
-                part.grow(target).map_err(|NoSpace| no_space())?;
+                part.grow(target).map_err(|NoSpace| Refused::NoSpace)?;
                 bytes.reserve_exact(target - bytes.len());
             }
             bytes.extend_from_slice(&data);
@@ -92,29 +89,19 @@ where
     };
     let bytes = tokio::select! {
         biased;
-        () = evicted.wait() => return Err(no_space()),
-        () = lost => return Err(no_space()),
-        whole = timeout(PATIENCE, whole) => {
-            let late = |_| hang_up(StatusCode::REQUEST_TIMEOUT, "the body took too long");
-            whole.map_err(late)??
-        }
+        () = evicted.wait() => return Err(Refused::NoSpace),
+        () = lost => return Err(Refused::NoSpace),
+        whole = timeout(PATIENCE, whole) => whole.map_err(|_| Refused::BodyLate)??,
     };
     drop(listening);
-    let memory = part.finish(bytes.len()).map_err(|NoSpace| no_space())?;
+    let memory = part.finish(bytes.len()).map_err(|NoSpace| Refused::NoSpace)?;
     Ok(Read { bytes, _memory: Some(memory) })
-}
-
-/// Others need the space that a client would have taken.
-fn no_space() -> Response {
-    let mut response =
-        hang_up(StatusCode::SERVICE_UNAVAILABLE, "there is no space for the body now");
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
-    response
 }
 
 #[cfg(test)]
 mod tests {
     use futures_util::{FutureExt, StreamExt, stream};
+    use http::StatusCode;
     use http_body_util::{Full, StreamBody};
 
     use super::*;

@@ -1,0 +1,233 @@
+use std::{any::Any, fmt, panic::AssertUnwindSafe, time::Duration};
+
+use futures_core::future::BoxFuture;
+use futures_util::FutureExt;
+use http::{HeaderValue, header};
+use tracing::{debug, error};
+
+use super::Refused;
+use crate::{
+    Admission, Admit, Body, Close, ErrorId, Handler, Reject, Request, Response, Result, Vars,
+    runtime::strip_internal, value::error::panic_message,
+};
+
+/// How long a before-hook, or the fallback, may take: as long as a handler by default.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the front needs of a runtime.
+///
+/// ```
+/// use std::{sync::Arc, time::Duration};
+/// use partykit_core::{Vars, runtime::front::Surroundings};
+///
+/// type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+///
+/// /// Patient, and not random: for a test.
+/// struct Plain;
+///
+/// impl Surroundings for Plain {
+///     fn random(&self, bytes: &mut [u8]) {
+///         bytes.fill(7);
+///     }
+///     fn vars(&self) -> Vars {
+///         Arc::new(|_| None)
+///     }
+///     fn run<'a>(
+///         &'a self,
+///         _: &'static str,
+///         _: Duration,
+///         work: BoxFuture<'a, ()>,
+///     ) -> BoxFuture<'a, bool> {
+///         Box::pin(async move {
+///             work.await;
+///             true
+///         })
+///     }
+/// }
+/// ```
+pub trait Surroundings: Send + Sync {
+    /// Fills `bytes` with random ones, good enough for ids that must not be guessed.
+    fn random(&self, bytes: &mut [u8]);
+
+    /// The named values that hooks see.
+    fn vars(&self) -> Vars;
+
+    /// Runs a function of the application, which has this name, for `limit` at most. Ends with whether it
+    /// has ended; if it has not, it is dropped.
+    fn run<'a>(
+        &'a self,
+        name: &'static str,
+        limit: Duration,
+        work: BoxFuture<'a, ()>,
+    ) -> BoxFuture<'a, bool>;
+
+    /// A before-hook of this party rejected what a client sent, which may be worth counting. Default: does
+    /// nothing.
+    fn rejected(&self, party: &str, handler: Handler) {
+        let _ = (party, handler);
+    }
+}
+
+/// What becomes of a client that wants a connection, if it gets a WebSocket.
+#[derive(Debug)]
+#[allow(clippy::exhaustive_enums, clippy::large_enum_variant, reason = "in, or not")]
+pub enum Welcome {
+    /// Its room is told of it.
+    In(Connecting),
+    /// The WebSocket is opened, with this sub-protocol, and closed at once: browsers do not tell a page the
+    /// status of a refused handshake. (They insist on one of the protocols that they offer.)
+    Away(Close, Option<HeaderValue>),
+}
+
+/// A connection that `on_before_connect` lets in, as its room is told of it.
+#[derive(Debug)]
+#[allow(clippy::exhaustive_structs, reason = "each runtime has to pass on all of it")]
+pub struct Connecting {
+    /// Its id: the client's, or a fresh one.
+    pub id: String,
+    /// The URL that the client asked for.
+    pub uri: String,
+    /// The request, as the hook passes it on.
+    pub request: Request,
+    /// The sub-protocol that the hook chose among those that the client offers.
+    pub protocol: Option<HeaderValue>,
+}
+
+impl Refused {
+    /// A failure before the room, or on the way to it. The log gets what failed and the error, under an
+    /// id; the client gets the id.
+    ///
+    /// `what` are words of the runtime's. `error` may be anybody's: in the log it is a field, which
+    /// subscribers quote, so that a line break in it begins no line.
+    pub fn failed(
+        on: &(impl Surroundings + ?Sized),
+        what: impl fmt::Display,
+        error: Option<&str>,
+    ) -> Self {
+        let mut id = [0; 8];
+        on.random(&mut id);
+        let id = ErrorId(u64::from_le_bytes(id));
+        error!(error_id = %id, error, "{what}");
+        Self::Failed(id)
+    }
+}
+
+/// Has the application's fallback answer a request that is for no room. `work` is the call of it: the
+/// function may panic, and not only its future.
+///
+/// # Errors
+///
+/// The answer for the client, when it panics, takes too long, or gives an answer that cannot leave.
+pub async fn fall_back(
+    on: &(impl Surroundings + ?Sized),
+    is_head: bool,
+    work: BoxFuture<'_, Response>,
+) -> Result<Response, Refused> {
+    const NAME: &str = "the fallback";
+    let response = guard(on, NAME, work).await?;
+    fit(on, NAME, is_head, response)
+}
+
+/// Runs a before-hook of a party to its answer.
+pub(super) async fn admit(
+    on: &(impl Surroundings + ?Sized),
+    party: &str,
+    handler: Handler,
+    is_head: bool,
+    hook: BoxFuture<'_, Result<Admit>>,
+) -> Result<Admission, Refused> {
+    let name = handler.name();
+    // A hook may return its Reject as an error like any other.
+    let answer = guard(on, name, hook).await?;
+    match answer.or_else(|error| Reject::find(&*error).map(Admit::Reject).ok_or(error)) {
+        Ok(Admit::Continue(admission)) => Ok(admission),
+        Ok(Admit::Respond(response)) => {
+            let response = fit(on, name, is_head, response)?;
+            Err(Refused::ByHook(name, response.into()))
+        }
+        Ok(Admit::Reject(reject)) => {
+            on.rejected(party, handler);
+            let (status, text) = (reject.status().as_u16(), reject.text());
+            debug!(party, status, text, "{name} rejected what a client sent");
+            Err(Refused::Rejected(reject))
+        }
+        Err(error) => failed(on, handler, &error.to_string()),
+    }
+}
+
+pub(super) fn failed<T>(
+    on: &(impl Surroundings + ?Sized),
+    handler: Handler,
+    error: &str,
+) -> Result<T, Refused> {
+    Err(Refused::failed(on, format_args!("{handler} failed"), Some(error)))
+}
+
+/// Runs a function of the application that is not a room's.
+async fn guard<T: Send>(
+    on: &(impl Surroundings + ?Sized),
+    name: &'static str,
+    work: BoxFuture<'_, T>,
+) -> Result<T, Refused> {
+    let mut result: Option<Result<T, Box<dyn Any + Send>>> = None;
+    let work = Box::pin(async { result = Some(AssertUnwindSafe(work).catch_unwind().await) });
+    let is_done = on.run(name, PATIENCE, work).await;
+    match result {
+        Some(Ok(result)) if is_done => Ok(result),
+        Some(Err(payload)) => {
+            let text = panic_message(payload);
+            Err(Refused::failed(on, format_args!("{name} panicked"), Some(&text)))
+        }
+        _ => {
+            Err(Refused::failed(on, format_args!("{name} was cancelled after {PATIENCE:?}"), None))
+        }
+    }
+}
+
+/// What a function of the application, `name` for example, answered, as the client gets it:
+///
+/// * without [internal headers](crate::runtime::INTERNAL_HEADERS);
+/// * without a body where HTTP has none (204, 205, 304);
+/// * with the length that its body has, whatever the function's header says of it. The answer to a HEAD
+///   keeps what it says of the body that it does not have.
+///
+/// ```
+/// use http::{Response, StatusCode};
+/// use partykit_core::{Body, runtime::front::{Surroundings, fit}};
+///
+/// fn check(on: &impl Surroundings) {
+///     let response = Response::builder().status(205).header("x-partykit-mine", "1");
+///     let fitting = fit(on, "on_request", false, response.body("a body".into()).unwrap()).unwrap();
+///     assert!(fitting.headers().is_empty() && fitting.body().bytes().unwrap().is_empty());
+///
+///     let odd = Response::builder().status(700).body(Body::empty()).unwrap();
+///     let failed = fit(on, "on_request", false, odd).unwrap_err();
+///     assert_eq!(failed.status(), StatusCode::INTERNAL_SERVER_ERROR);
+/// }
+/// ```
+///
+/// # Errors
+///
+/// [`Refused::Failed`] for a status outside of 200 to 599: with a 101 the connection would stop to be
+/// HTTP, and not every platform can send the others.
+pub fn fit(
+    on: &(impl Surroundings + ?Sized),
+    name: &str,
+    is_head: bool,
+    mut response: Response,
+) -> Result<Response, Refused> {
+    let status = response.status();
+    if !(200..600).contains(&status.as_u16()) {
+        let what = format_args!("{name} answered {status}, which is not an answer");
+        return Err(Refused::failed(on, what, None));
+    }
+    strip_internal(response.headers_mut());
+    let has_none = matches!(status.as_u16(), 204 | 205 | 304);
+    if has_none {
+        *response.body_mut() = Body::empty();
+    }
+    if has_none || (!is_head && !response.body().is_stream()) {
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+    Ok(response)
+}

@@ -1,0 +1,189 @@
+//! What stands in front of the rooms, once for all runtimes: whom a request is for, who may come in, the
+//! application's hooks, and every answer that is not a room's.
+//!
+//! A runtime reads the head of a request and asks [`Routes::find`], which does no IO. By the
+//! [`Decision`] it reads a body, has the hook asked ([`AnyServer::before_connect`],
+//! [`AnyServer::before_request`]), and gives the room its event. What comes of it, an answer or
+//! [`Refused`], is the client's after [`Routes::stamp`].
+
+mod handshake;
+mod hooks;
+mod refused;
+mod server;
+
+use http::{
+    HeaderMap,
+    header::{HeaderValue, ORIGIN},
+    request::Parts,
+    uri::Authority,
+};
+
+pub use self::{
+    handshake::{BadHandshake, Handshake},
+    hooks::{Connecting, PATIENCE, Surroundings, Welcome, fall_back, fit},
+    refused::{BadHost, Refused},
+    server::AnyServer,
+};
+use crate::{
+    Response, RoomAddress, Route, RoutePrefix,
+    runtime::{Origins, Visitor},
+};
+
+/// The most bytes of an origin or a host that are kept for the log.
+const EXCERPT: usize = 256;
+
+/// Which URLs are those of rooms, and which pages may ask for them.
+///
+/// ```
+/// use http::Request;
+/// use partykit_core::runtime::front::{Asked, Decision, Routes, Wish};
+///
+/// let routes = Routes::default();
+/// let (head, ()) = Request::get("http://h.com/parties/chat/lobby").body(())?.into_parts();
+/// let asked = Asked { head: &head, host: None, peer_host: None, is_encrypted: false };
+/// let (decision, _) = routes.find(&asked, |party| (party == "chat").then_some("the chat"));
+/// let Decision::Room { party, route, wish: Wish::Request } = decision else { panic!() };
+/// assert_eq!((party, route.room().as_str()), ("the chat", "lobby"));
+/// # Ok::<(), http::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Routes {
+    /// Where the URLs of rooms begin.
+    pub prefix: RoutePrefix,
+    /// Which pages may talk to rooms.
+    pub origins: Origins,
+}
+
+/// The head of a request, and what the runtime knows of how it came. See [`Routes`] for an example.
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "each runtime has to say all of it")]
+pub struct Asked<'a> {
+    /// The head, without [internal headers](crate::runtime::strip_internal).
+    pub head: &'a Parts,
+    /// The host that the client asked for; `None` if it is not known.
+    pub host: Option<&'a Authority>,
+    /// The host that the other end of the connection asked for, which may be a proxy with a name of its
+    /// own.
+    pub peer_host: Option<&'a Authority>,
+    /// Whether the client has spoken TLS for certain.
+    pub is_encrypted: bool,
+}
+
+/// What is to be done with a request. `P` is the runtime's party.
+#[derive(Debug)]
+#[allow(clippy::exhaustive_enums, reason = "each runtime has to do all of it")]
+pub enum Decision<P> {
+    /// It is answered.
+    Respond(Response),
+    /// It is refused.
+    Refuse(Refused),
+    /// It is not for a room: the fallback answers, see [`fall_back`].
+    Fallback,
+    /// It is for a room.
+    Room {
+        /// The party that the room is of.
+        party: P,
+        /// The room, and the path after it.
+        route: Route,
+        /// What the client wants of it.
+        wish: Wish,
+    },
+}
+
+/// What a client wants of a room.
+#[derive(Debug)]
+#[allow(clippy::exhaustive_enums, reason = "there is nothing else to want")]
+pub enum Wish {
+    /// An answer.
+    Request,
+    /// A connection.
+    Connect(Handshake),
+}
+
+/// Whom a request is for, as far as it is known, and whose page sent it.
+#[derive(Debug, Default)]
+pub struct Visit {
+    address: Option<RoomAddress>,
+    /// `None` if it is not for a room.
+    visitor: Option<Visitor>,
+}
+
+impl Routes {
+    /// Decides about a request by its head. `party` finds a party by its name.
+    pub fn find<P>(
+        &self,
+        asked: &Asked<'_>,
+        party: impl FnOnce(&str) -> Option<P>,
+    ) -> (Decision<P>, Visit) {
+        let Asked { head, host, peer_host, is_encrypted } = *asked;
+        let is_foreign = |host: &Option<&Authority>| !self.origins.answers_for(*host);
+        if let Some(foreign) = [peer_host, host].into_iter().find(is_foreign) {
+            let name = excerpt(foreign.map_or("", Authority::as_str));
+            return (Decision::Refuse(Refused::ForeignHost(name)), Visit::default());
+        }
+        let path = head.uri.path();
+        let route = match self.prefix.parse(path) {
+            Ok(None) => return (Decision::Fallback, Visit::default()),
+            Ok(Some(route)) => Ok((party(route.party()), route)),
+            Err(error) => Err(error),
+        };
+        // Without a party `main`, its short form is a path like any other.
+        if matches!(route, Ok((None, _))) && self.prefix.is_short(path) {
+            return (Decision::Fallback, Visit::default());
+        }
+        let visitor = self.origins.judge(&head.headers, host, is_encrypted);
+        let address = route.as_ref().ok().map(|(_, route)| route.address().clone());
+        let decision = match route {
+            Ok((Some(party), route)) => enter(head, &visitor, party, route),
+            Ok((None, _)) => Decision::Refuse(Refused::NoParty),
+            Err(error) => Decision::Refuse(error.into()),
+        };
+        (decision, Visit { address, visitor: Some(visitor) })
+    }
+
+    /// Tells the client's browser, if it has one, whether its page may read this answer of a room.
+    pub fn stamp(&self, visit: &Visit, headers: &mut HeaderMap) {
+        if let Some(visitor) = &visit.visitor {
+            self.origins.stamp(visitor, headers);
+        }
+    }
+}
+
+/// Decides about a request to a party that is there.
+fn enter<P>(head: &Parts, visitor: &Visitor, party: P, route: Route) -> Decision<P> {
+    if let Some(response) = Origins::preflight(&head.method, &head.headers, visitor) {
+        return Decision::Respond(response);
+    }
+    if Handshake::is_cut_short(&head.headers) {
+        return Decision::Refuse(Refused::NoUpgrade);
+    }
+    if !Handshake::is_wanted(&head.headers) {
+        return Decision::Room { party, route, wish: Wish::Request };
+    }
+    match Handshake::parse(head) {
+        Err(refused) => Decision::Refuse(refused),
+        Ok(_) if *visitor == Visitor::Foreign => {
+            let origin = head.headers.get(ORIGIN).map_or(&b""[..], HeaderValue::as_bytes);
+            let origin = excerpt(&String::from_utf8_lossy(origin));
+            Decision::Refuse(Refused::ForeignPage(origin))
+        }
+        Ok(handshake) => Decision::Room { party, route, wish: Wish::Connect(handshake) },
+    }
+}
+
+impl Visit {
+    /// The room that the client asked for, if its URL names one. There may be no such party.
+    pub fn address(&self) -> Option<&RoomAddress> {
+        self.address.as_ref()
+    }
+
+    /// Whose page sent it. [`Visitor::Unknown`] if it is not for a room.
+    pub fn visitor(&self) -> &Visitor {
+        self.visitor.as_ref().unwrap_or(&Visitor::Unknown)
+    }
+}
+
+/// What a client sent, cut.
+fn excerpt(text: &str) -> String {
+    text.chars().take(EXCERPT).collect()
+}

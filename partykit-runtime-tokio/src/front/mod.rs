@@ -1,0 +1,195 @@
+//! Where requests come in, from sockets or from another server. Whom each is for, and what it is answered
+//! before a room hears of it, is [`partykit_core::runtime::front`]'s to say.
+
+mod arrival;
+mod body;
+mod refusals;
+mod request;
+mod serve;
+mod service;
+mod upgrade;
+
+pub use self::service::RuntimeService;
+pub(crate) use self::{refusals::Refusals, serve::accept};
+
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use http::{
+    HeaderMap, HeaderValue, StatusCode,
+    header::{CONNECTION, Entry},
+};
+use partykit_core::{
+    Handler, Request, Response, Route, Vars,
+    runtime::{
+        Host,
+        front::{Decision, Handshake, Refused, Routes, Surroundings, Wish},
+    },
+};
+use tracing::{Instrument, error_span};
+
+use self::arrival::{Arrival, ArrivalBody};
+use crate::{
+    host::TokioHost,
+    limits::{Clients, RoomRate},
+    listen::Ingress,
+    memory::Memory,
+    party::Party,
+    proxies::Proxies,
+    shutdown::Shutdown,
+    watch::{self, Work},
+};
+
+/// What answers a request that is for no room.
+pub(crate) type Fallback = Arc<dyn Fn(Request) -> BoxFuture<'static, Response> + Send + Sync>;
+
+/// Where requests come in.
+pub(crate) struct Front {
+    pub(crate) host: Arc<TokioHost>,
+    pub(crate) routes: Routes,
+    pub(crate) proxies: Proxies,
+    pub(crate) refusals: Refusals,
+    pub(crate) fallback: Option<Fallback>,
+    pub(crate) shutdown: Arc<Shutdown>,
+    pub(crate) clients: Arc<Clients>,
+    pub(crate) room_rate: RoomRate,
+    pub(crate) memory: Arc<Memory>,
+}
+
+impl Front {
+    /// In a box, whose type says that it may run on any thread: the compiler cannot find that out by
+    /// itself where servers of all kinds call this.
+    fn answer(
+        self: Arc<Self>,
+        request: http::Request<ArrivalBody>,
+        ingress: Ingress,
+    ) -> BoxFuture<'static, Response> {
+        Box::pin(async move {
+            match Arrival::new(request, ingress, &self.proxies) {
+                Ok(arrival) => self.receive(arrival).await,
+                Err(refused) => self.refusals.answer(refused, None, None),
+            }
+        })
+    }
+
+    async fn receive(self: &Arc<Self>, arrival: Arrival) -> Response {
+        let (decision, visit) = self.routes.find(&arrival.asked(), |name| self.host.party(name));
+        let host = arrival.host.clone();
+        let mut is_late = false;
+        let wants_socket = Handshake::is_wanted(&arrival.head.headers);
+        let answer = match decision {
+            Decision::Respond(response) => Ok(response),
+            Decision::Refuse(refused) => Err(refused),
+            Decision::Fallback => {
+                is_late = !self.has_place(&arrival);
+                self.fall_back(arrival).await
+            }
+            Decision::Room { party, route, wish } => self.enter(party, &route, wish, arrival).await,
+        };
+        let mut response = answer.unwrap_or_else(|refused| {
+            self.refusals.answer(refused, visit.address(), host.as_ref())
+        });
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return response;
+        }
+        self.routes.stamp(&visit, response.headers_mut());
+        let party = visit.address().and_then(|address| self.host.party(address.party()));
+        if let Some(party) = party.filter(|_| wants_socket) {
+            party.meter().handshake_refused(response.status());
+        }
+        // A late client's place is for the next one. And what is in front of a client that wanted a socket
+        // may believe in a tunnel by now, and send anything.
+        if is_late || (wants_socket && visit.address().is_some()) {
+            close_after(response.headers_mut());
+        }
+        response
+    }
+
+    /// To a room.
+    async fn enter(
+        self: &Arc<Self>,
+        party: &Party,
+        route: &Route,
+        wish: Wish,
+        arrival: Arrival,
+    ) -> Result<Response, Refused> {
+        if !self.has_place(&arrival) {
+            return Err(Refused::TooManyClients);
+        }
+        let (name, room) = (route.party(), route.room().as_str());
+        match wish {
+            Wish::Connect(handshake) => {
+                let span = error_span!("connect", party = name, room);
+                self.connect(party, route, handshake, arrival).instrument(span).await
+            }
+            Wish::Request => {
+                let method = &arrival.head.method;
+                let span = error_span!("request", party = name, room, %method);
+                self.request(party, route, arrival).instrument(span).await
+            }
+        }
+    }
+
+    /// Whether the client has a place for more than a question about the server, now that it is known
+    /// where it is.
+    fn has_place(&self, arrival: &Arrival) -> bool {
+        let Some(place) = &arrival.place else { return true };
+        // A proxy that does not say for whom it speaks is no client.
+        let client = self.room_rate.client(&arrival.head);
+        let client = client.filter(|client| !self.proxies.trusts(Some(*client)));
+        !place.is_late() && client.is_none_or(|client| place.move_to(client).is_ok())
+    }
+
+    /// Counts a room that a client is about to bring into memory.
+    ///
+    /// # Errors
+    ///
+    /// When its address has done so too often.
+    fn count_if_new(&self, route: &Route, client: Option<IpAddr>) -> Result<(), Refused> {
+        if client.is_none() || self.host.registry().find(route.address()).is_some() {
+            return Ok(());
+        }
+        self.room_rate.count(client)
+    }
+}
+
+/// Ends the connection with this answer. What a header says of an upgrade stays beside it.
+fn close_after(headers: &mut HeaderMap) {
+    let close =
+        if headers.contains_key(http::header::UPGRADE) { "Upgrade, close" } else { "close" };
+    if let Entry::Vacant(connection) = headers.entry(CONNECTION) {
+        connection.insert(HeaderValue::from_static(close));
+    }
+}
+
+impl Surroundings for TokioHost {
+    fn random(&self, bytes: &mut [u8]) {
+        Host::random(self, bytes);
+    }
+
+    fn vars(&self) -> Vars {
+        self.vars().clone()
+    }
+
+    fn run<'a>(
+        &'a self,
+        name: &'static str,
+        limit: Duration,
+        work: BoxFuture<'a, ()>,
+    ) -> BoxFuture<'a, bool> {
+        let work = watch::over(Work::Other(name), work);
+        Box::pin(async move { tokio::time::timeout(limit, work).await.is_ok() })
+    }
+
+    fn rejected(&self, party: &str, handler: Handler) {
+        if let Some(party) = self.party(party) {
+            party.rejected(handler);
+        }
+    }
+}
+
+impl fmt::Debug for Front {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Front").field("host", &self.host).finish_non_exhaustive()
+    }
+}
