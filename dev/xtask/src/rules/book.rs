@@ -4,6 +4,9 @@ use super::{File, Violation};
 
 pub(super) const SUMMARY: &str = "docs/src/SUMMARY.md";
 
+/// Where the pages stand whose examples are compiled.
+pub(super) const COMPILED: &str = "src/guide.rs";
+
 /// `paths` are all files of the repository.
 pub(super) fn check<'a>(summary: &File, paths: impl Iterator<Item = &'a str>) -> Vec<Violation> {
     let pages: Vec<&str> = paths
@@ -29,6 +32,17 @@ pub(super) fn check<'a>(summary: &File, paths: impl Iterator<Item = &'a str>) ->
     violations
 }
 
+/// Every page with Rust in it is compiled.
+pub(super) fn compiled(files: &[File], list: &File) -> Vec<Violation> {
+    let pages = files.iter().filter(|file| {
+        file.path.starts_with("docs/src/") && file.text.lines().any(|it| it.starts_with("```rust"))
+    });
+    pages
+        .filter(|page| !list.text.contains(&format!("\"../{}\"", page.path)))
+        .map(|page| Violation::new(&page.path, 1, format!("its examples are not in {COMPILED}")))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,5 +59,16 @@ mod tests {
         assert_eq!(what(summary, &all), Vec::<String>::new());
         assert_eq!(what(summary, &all[..2]), ["there is no page sub/b.md"]);
         assert_eq!(what("[A](a.md)", &all), ["the page sub/b.md is not listed"]);
+    }
+
+    #[test]
+    fn a_page_whose_examples_are_not_compiled_is_found() {
+        let files = [
+            File::new("docs/src/a.md", "```rust\nfn a() {}\n```"),
+            File::new("docs/src/b.md", "```toml\n```"),
+        ];
+        let list = |text| File::new(COMPILED, text);
+        assert_eq!(compiled(&files, &list("include_str!(\"../docs/src/a.md\")")), []);
+        assert_eq!(compiled(&files, &list("")).len(), 1);
     }
 }

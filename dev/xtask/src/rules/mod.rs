@@ -7,8 +7,10 @@ mod book;
 mod examples;
 mod lexer;
 mod limits;
+mod links;
 mod relay;
 mod sources;
+mod tables;
 
 use std::{fmt, fs, path::Path};
 
@@ -67,6 +69,10 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Violation>, Failure> {
         violations.extend(book::check(summary, pages));
     }
     violations.extend(limits::check(required(&files, limits::PATH)?, &files));
+    violations.extend(tables::options(required(&files, tables::OPTIONS)?, &files));
+    violations.extend(tables::metrics(required(&files, tables::METRICS)?, &files));
+    violations.extend(links::check(&files, |path| root.join(path).exists()));
+    violations.extend(book::compiled(&files, required(&files, book::COMPILED)?));
     for (package, banned) in arrows::ARROWS {
         violations.extend(arrows::check(package, banned, &tree(root, package)?));
     }
