@@ -5,7 +5,10 @@
 //! row of [`steps::TOOLS`].
 
 mod autobahn;
+mod book;
+mod charts;
 mod command;
+mod deploy;
 mod fuzz;
 mod package;
 mod pages;

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::{
     command::{Command, Failure},
+    deploy,
     pages::Reader,
     report::{Outcome, Verdict},
     tools,
@@ -30,6 +31,9 @@ const PAPERS: [&str; 4] = ["Cargo.toml", "README.md", "LICENSE-MIT", "LICENSE-AP
 /// The pages that say what to do from an empty folder on, in the order in which they are read.
 const PAGES: [&str; 2] = ["docs/src/first-room.md", "docs/src/workers.md"];
 
+/// The page that goes on from there, for machines that have systemd.
+const DEPLOYING: &str = "docs/src/deploying.md";
+
 /// Makes the packages, builds each of them with its tests, and follows [`PAGES`] with them.
 pub(crate) fn check(root: &Path) -> Outcome {
     let metadata = metadata(root)?;
@@ -44,9 +48,16 @@ pub(crate) fn check(root: &Path) -> Outcome {
     let line = "cargo check --quiet --locked --workspace --all-targets --all-features";
     Command::new(&place.0, line).env("CARGO_TARGET_DIR", &target).run()?;
     follow(root, &place.0, &target)?;
-    Ok(match has_repository(&metadata) {
+    let mut left = Vec::new();
+    if !deploy::has_systemd() {
+        left.push("no systemd here: its units were not tried");
+    }
+    if !has_repository(&metadata) {
+        left.push("no `repository` yet: see RELEASING.md");
+    }
+    Ok(match left.is_empty() {
         true => Verdict::Passed,
-        false => Verdict::PassedBut("no `repository` yet: see RELEASING.md".into()),
+        false => Verdict::PassedBut(left.join("; ")),
     })
 }
 
@@ -131,13 +142,18 @@ fn follow(root: &Path, place: &Path, target: &Path) -> Result<(), Failure> {
         .with("target", target)
         .with("Cargo.lock", root.join("Cargo.lock"))
         .with("node_modules", modules);
-    for page in PAGES {
+    let deploying = deploy::has_systemd().then_some(DEPLOYING);
+    for page in PAGES.into_iter().chain(deploying) {
         let text =
             fs::read_to_string(root.join(page)).map_err(|error| of(page.as_ref(), &error))?;
         let acts = reader.follow(page, &text)?;
         println!("  {page}: {acts} blocks followed");
     }
-    Ok(())
+    match deploying {
+        Some(page) => deploy::check(reader.directory())
+            .map_err(|failure| Failure::new(format!("{page}: {failure}"))),
+        None => Ok(()),
+    }
 }
 
 /// The facade is the root of the repository; every other package is a folder in it.

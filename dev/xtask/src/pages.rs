@@ -61,6 +61,11 @@ impl Reader {
         self
     }
 
+    /// Where the reader is now.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Does all that `text`, the page called `page`, says. Returns how many blocks it did.
     pub(crate) fn follow(&mut self, page: &str, text: &str) -> Result<usize, Failure> {
         let failed = |why: String| Failure::new(format!("{page}: {why}"));

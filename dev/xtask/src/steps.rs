@@ -3,7 +3,7 @@
 use std::{env, fs, path::Path};
 
 use crate::{
-    autobahn,
+    autobahn, book, charts,
     command::{Command, Failure},
     fuzz, package,
     report::{Outcome, Verdict},
@@ -70,6 +70,7 @@ pub(crate) const STEPS: &[Step] = &[
         about: "a server is killed 15 times, and loses power 15 times, and keeps its word; a store, and a model of it",
         run: crash,
     },
+    Step { name: "book", about: "the guide as a site: its charts, its links", run: book::step },
     Step { name: "doc", about: "rustdoc, warnings denied", run: doc },
     Step { name: "hack", about: "each feature of each published crate by itself", run: hack },
     Step {
@@ -94,8 +95,13 @@ pub(crate) struct Tool {
 pub(crate) const TOOLS: &[Tool] = &[
     Tool {
         name: "bench",
-        about: "measures, and writes docs/benchmarks.md; --quick only tries, --check fails below the goals; --only workers or hostile",
+        about: "measures, and writes docs/src/benchmarks.md; --quick only tries, --check fails below the goals; --only workers or hostile",
         run: bench,
+    },
+    Tool {
+        name: "book",
+        about: "the same, after --install (mdbook), or --charts (draws them again)",
+        run: book::run,
     },
     Tool {
         name: "crash",
@@ -325,7 +331,9 @@ fn bench(root: &Path, arguments: &[String]) -> Outcome {
     }
     let rest = arguments.iter().filter(|argument| *argument != "--check").count();
     if rest == if is_of_workers { 2 } else { 0 } {
-        bench = bench.arg("--write").arg("docs/benchmarks.md");
+        bench = bench.arg("--write").arg(charts::TABLES);
+        bench.run()?;
+        return passed(charts::write(root));
     }
     passed(bench.run())
 }

@@ -14,6 +14,9 @@ const CARGO_TOOLS: &[(&str, &str)] = &[("cargo-hack", "0.6.46"), ("cargo-deny", 
 /// The same for the step `fuzz`, which installs it by itself: it needs a nightly toolchain, too.
 const CARGO_FUZZ: (&str, &str) = ("cargo-fuzz", "0.13.2");
 
+/// The same for the guide, which can also be read without.
+const MDBOOK: (&str, &str) = ("mdbook", "0.5.4");
+
 /// Faster than `cargo test`, and ends a test that hangs; but takes minutes to build, so `unit`
 /// does without it where it is missing.
 pub(crate) const NEXTEST: &str = "cargo-nextest";
@@ -49,6 +52,11 @@ pub(crate) fn install(root: &Path) -> Result<(), Failure> {
 /// Installs what fuzzing needs beside a nightly toolchain.
 pub(crate) fn install_fuzz(root: &Path) -> Result<(), Failure> {
     install_cargo_tool(root, CARGO_FUZZ.0, CARGO_FUZZ.1)
+}
+
+/// Installs what makes a site of the guide.
+pub(crate) fn install_mdbook(root: &Path) -> Result<(), Failure> {
+    install_cargo_tool(root, MDBOOK.0, MDBOOK.1)
 }
 
 /// A failure that says how to get `tool`, unless it is there.

@@ -44,7 +44,8 @@ impl Part {
                  *raw* is one epoll loop without any of what a room is, with a write for each delivery; \
                  *tungstenite*\nis a task for each socket with tokio-tungstenite and its defaults, and \
                  only echoes. The clients are a process\nof their own on the same machine. Trust the \
-                 ratios: the servers took turns.\n\n"
+                 ratios: the servers took turns.\n\n\
+                 ![The figures below as bars](benchmarks.svg)\n\n"
                 .to_owned(),
             Self::Workers => format!(
                 "{WORKERS}\n\
