@@ -12,6 +12,8 @@
 
 #[cfg(feature = "testing")]
 pub mod conformance;
+mod connection;
+mod driver;
 mod engine;
 mod machine;
 pub mod runtime;
@@ -46,8 +48,14 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// ```
 pub type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 
-pub use engine::cell::{RoomPhase, RoomStats};
-pub use machine::{Account, AwakeReason, LongestAwake, StartReason, TimeAwake, WakeCause};
+pub use connection::{Connection, StateError};
+pub use engine::{
+    call_error::CallError,
+    cell::{RoomPhase, RoomStats},
+};
+pub use machine::{
+    Account, AwakeReason, HandlerError, LongestAwake, StartReason, TimeAwake, WakeCause,
+};
 pub use storage::{
     Backend, BackendError, Batch, Claim, Epoch, FaultyBackend, KeyRange, List, MemoryBackend,
     StorageError, WakeUp,
@@ -55,26 +63,29 @@ pub use storage::{
 pub use user::{
     broadcast::Broadcast,
     calls::{PartyRef, RoomRef},
-    connection::{Connection, StateError},
     lobby::{Admission, Admit, Lobby, Vars},
     room::Room,
     row_stream::RowStream,
     server::Server,
     storage::Storage,
-    task::{Emitter, KeepAwake, TaskError, TaskResult},
+    task::{Emitter, KeepAwake},
 };
 pub use value::{
     address::{InvalidRoomId, RoomAddress, RoomId},
     alarm::Alarm,
     close::{Close, CloseCode, InvalidClose},
     connection_id::{ConnectionId, InvalidConnectionId},
-    error::{CallError, ErrorId, FailureKind, Handler, HandlerError, Refusal},
+    error_id::ErrorId,
+    failure::FailureKind,
+    handler::Handler,
     http::{Body, Request, RequestExt, Response},
     json::JsonError,
     message::{Message, Text},
     options::Options,
+    refusal::Refusal,
     reject::{OrReject, Reject},
     respond::ResponseExt,
     route::{Route, RouteError, RoutePrefix},
+    task_result::{TaskError, TaskResult},
     time::Timestamp,
 };

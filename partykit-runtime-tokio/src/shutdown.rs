@@ -190,10 +190,10 @@ impl Pace {
     /// Tells all clients of a room to come back.
     async fn close(&mut self, room: &RoomCell) {
         let Ok(close) = Close::new(CloseCode::RESTART, "the server restarts") else { return };
-        for connection in &*room.connections() {
+        for socket in room.sockets() {
             sleep_until(self.next.min(self.last)).await;
-            connection.socket().close(close.clone());
-            connection.socket().flush();
+            socket.close(close.clone());
+            socket.flush();
             // Whoever was late does not make up for it.
             self.next = self.next.max(Instant::now()) + self.step;
         }

@@ -124,10 +124,10 @@ impl Stub<'_> {
         let failed = |detail: &dyn std::fmt::Display| {
             let mut id = [0; 8];
             random(&mut id);
-            let id = format!("{:016x}", u64::from_le_bytes(id));
+            let id = ErrorId::from_bytes(id);
             let (to, error) = (self.address.to_string(), detail.to_string());
             tracing::error!(error_id = %id, to = to.as_str(), error = error.as_str(), "a call failed");
-            id.parse::<ErrorId>().map_or(Refusal::Overloaded, Refusal::Failed)
+            Refusal::Failed(id)
         };
         let envelope = Envelope::new(Asked::Call, &request, chain);
         let body = match convert::collect(request.into_body()).await {

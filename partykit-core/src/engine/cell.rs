@@ -1,6 +1,6 @@
 mod alarm;
 mod drain;
-mod flush;
+mod owner;
 mod resume;
 mod space;
 mod stats;
@@ -15,25 +15,25 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     mem,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures_channel::oneshot;
 use futures_util::future::AbortHandle;
 
+use super::{
+    host::Host,
+    scope,
+    wake_once::{Call, Guard, WakeOnce},
+};
 use crate::{
-    AwakeReason, Close, Connection, Message, Options, Refusal, Request, Response, RoomAddress,
-    StateError,
-    engine::scope,
-    engine::wake_once::{Call, Guard, WakeOnce},
-    machine::fact::Fact,
-    machine::{Event, Machine, Output},
-    runtime::host::{Host, Outgoing, Socket},
-    user::calls::Chain,
-    value::limits,
+    AwakeReason, Close, Connection, ErrorId, Message, Options, Refusal, Request, Response,
+    RoomAddress,
+    connection::{Owner, outgoing::Outgoing, socket::Socket},
+    machine::{Answer, Event, Fact, Machine, Output},
+    value::{chain::Chain, limits},
 };
 
 /// All of a room that outlives its instance: its machine, and who is to be woken when something
@@ -113,7 +113,7 @@ impl RoomCell {
         request: Request,
         socket: Arc<dyn Socket>,
     ) -> Result<Connection, Refusal> {
-        let room = Arc::downgrade(self);
+        let room: Weak<dyn Owner> = Arc::<Self>::downgrade(self);
         self.enter(|state, now| {
             state.next_connection += 1;
             let connection = Connection::new(state.next_connection, id, uri, room, socket);
@@ -203,7 +203,10 @@ impl RoomCell {
         let pushed = self.push(Event::Request { request, chain, reply: Some(reply) });
         async move {
             pushed?;
-            answer.await.unwrap_or(Err(Refusal::ShuttingDown))
+            match answer.await.unwrap_or(Err(Refusal::ShuttingDown))? {
+                Answer::Response(response) => Ok(response),
+                Answer::Done | Answer::NotNow => Ok(Response::default()),
+            }
         }
     }
 
@@ -222,6 +225,12 @@ impl RoomCell {
         self.enter(|state, _| {
             state.machine.broadcast(None, tag, Vec::new(), Arc::new(Outgoing::new(message)));
         });
+    }
+
+    /// The sockets of the listed connections, in connection order: to close them when the server goes down.
+    pub fn sockets(&self) -> Vec<Arc<dyn Socket>> {
+        let all = self.connections();
+        all.iter().map(|connection| connection.socket().clone()).collect()
     }
 
     /// The listed connections, in connection order.
@@ -273,38 +282,11 @@ impl RoomCell {
         self.host.observe(&self.address, fact);
     }
 
-    pub(crate) fn send_to(self: &Arc<Self>, connection: &Connection, frame: Arc<Outgoing>) {
-        let turn = scope::current(&**self);
-        self.act(turn, |machine| machine.send(turn, connection, frame));
-    }
-
-    pub(crate) fn close_connection(self: &Arc<Self>, connection: &Connection, close: Close) {
-        let turn = scope::current(&**self);
-        self.act(turn, |machine| machine.close(turn, connection, close));
-    }
-
-    pub(crate) fn write_state(
-        self: &Arc<Self>,
-        connection: &Connection,
-        state: Option<Bytes>,
-    ) -> Result<(), StateError> {
-        let turn = scope::current(&**self);
-        let size = state.as_ref().map_or(0, Bytes::len);
-        self.act(turn, |machine| {
-            if let Some(total) = machine.overfills(connection, size) {
-                return Err(StateError::RoomTooLarge(total));
-            }
-            match turn.filter(|turn| machine.is_turn(*turn)) {
-                Some(_) => machine.set_state(connection, state),
-                None => drop(machine.replace_state(connection, state)),
-            }
-            Ok(())
-        })
-    }
-
-    pub(crate) fn pending_state(&self, connection: &Connection) -> Option<Option<Bytes>> {
-        scope::current(self)?;
-        self.machine(|machine| machine.pending_state(connection))
+    /// A fresh id for a failure.
+    pub(crate) fn error_id(&self) -> ErrorId {
+        let mut id = [0; 8];
+        self.host.random(&mut id);
+        ErrorId::from_bytes(id)
     }
 
     /// Checks and sets the tags of a connection, and lists it.
@@ -427,11 +409,7 @@ impl RoomCell {
 
     /// For the driver: takes outputs up to the next one that it has to act on by itself, and leaves its
     /// waker. Returns the time at which it wants to be called again, and how instances came and went.
-    pub(crate) fn take_outputs(
-        &self,
-        waker: &Waker,
-        into: &mut Vec<Output>,
-    ) -> (Option<Duration>, Vec<Fact>) {
+    pub(crate) fn take_outputs(&self, waker: &Waker, into: &mut Vec<Output>) -> Option<Duration> {
         let (taken, wakers) = self.state.take(waker, |state| {
             // What was taken last has left.
             let wakers = if mem::take(&mut state.flushing) {
@@ -442,13 +420,13 @@ impl RoomCell {
             while let Some(output) = state.machine.poll() {
                 state.flushing |= matches!(output, Output::Flush);
                 let stop =
-                    matches!(output, Output::Run(_) | Output::Cancel(_) | Output::DropInstance);
+                    matches!(output, Output::Run(_) | Output::Cancel(_) | Output::DropInstance(_));
                 into.push(output);
                 if stop {
                     break;
                 }
             }
-            ((state.machine.deadline(), state.machine.take_facts()), wakers)
+            (state.machine.deadline(), wakers)
         });
         wakers.into_iter().for_each(Waker::wake);
         taken

@@ -1,9 +1,9 @@
-//! What runs a room: its cell, the driver that is alone with it, and the way from a job to a handler.
+//! What is kept of a room while nobody runs it, and what its driver and its runtime meet at: the cell,
+//! the pump and the [`Host`](crate::runtime::Host).
 
-pub(crate) mod alarm;
+pub(crate) mod call_error;
 pub(crate) mod cell;
-pub(crate) mod dispatch;
-pub(crate) mod driver;
+pub(crate) mod host;
 pub(crate) mod pump;
 pub(crate) mod scope;
 pub(crate) mod sync;

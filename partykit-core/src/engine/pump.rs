@@ -12,14 +12,15 @@ use futures_core::future::BoxFuture;
 use futures_util::{FutureExt, future::abortable};
 use tracing::error;
 
+use super::cell::RoomCell;
 use crate::{
-    BackendError, Claim, Connection, ErrorId, WakeUp,
-    engine::cell::RoomCell,
-    machine::fact::Fact,
-    machine::{CancelReason, Effect, Failed, Job, Output, Targets},
-    runtime::host::Outgoing,
-    value::error::{Failure, panic_message},
-    value::limits,
+    BackendError, Claim, Connection, WakeUp,
+    connection::outgoing::Outgoing,
+    machine::{CancelReason, Effect, Fact, Failed, Job, Output, Targets},
+    value::{
+        failure::{Failure, panic_message},
+        limits,
+    },
 };
 
 /// Does what the machine wants done, and waits for what it waits for.
@@ -41,14 +42,12 @@ pub(crate) struct Pump {
     pub(crate) clogged: Vec<Connection>,
     /// Nothing waited since the last flush.
     pub(crate) rested: bool,
-    /// Why the instance that is to be dropped is dropped.
-    pub(crate) ended: Option<Fact>,
 }
 
 /// What the driver has to do by itself.
 pub(crate) enum Step {
     Cancel(CancelReason),
-    DropInstance,
+    DropInstance(Fact),
     Rest,
     Run(Job),
 }
@@ -67,7 +66,6 @@ impl Pump {
             unflushed: Vec::new(),
             clogged: Vec::new(),
             rested: true,
-            ended: None,
         }
     }
 
@@ -75,25 +73,7 @@ impl Pump {
         self.unclog(cx);
         loop {
             let mut outputs = mem::take(&mut self.outputs);
-            let (deadline, facts) = self.cell.take_outputs(cx.waker(), &mut outputs);
-            for fact in facts {
-                self.cell.observe(fact);
-                match fact {
-                    Fact::AlarmGivenUp => {
-                        let (party, room) =
-                            (self.cell.address().party(), self.cell.address().room().as_str());
-                        error!(
-                            party,
-                            room,
-                            "the handler of the alarm of this room failed too often: it is given up and deleted"
-                        );
-                    }
-                    Fact::Slept { .. } | Fact::Reset { .. } | Fact::StartFailed => {
-                        self.ended = Some(fact);
-                    }
-                    _ => {}
-                }
-            }
+            let deadline = self.cell.take_outputs(cx.waker(), &mut outputs);
             let idle = outputs.is_empty();
             let mut step = None;
             for output in outputs.drain(..) {
@@ -145,8 +125,12 @@ impl Pump {
                     error!(error = error.as_str(), "a value panicked while it was dropped");
                 }
             }
-            Output::DropInstance => return Some(Step::DropInstance),
+            Output::DropInstance(why) => {
+                self.cell.observe(why);
+                return Some(Step::DropInstance(why));
+            }
             Output::Effect(effect) => self.leave(effect),
+            Output::Fact(fact) => self.note(fact),
             Output::Flush => self.flush(),
             Output::Refuse(connection, close) => {
                 self.send_frames();
@@ -155,6 +139,18 @@ impl Pump {
             Output::Run(job) => return Some(Step::Run(job)),
         }
         None
+    }
+
+    fn note(&self, fact: Fact) {
+        self.cell.observe(fact);
+        if fact == Fact::AlarmGivenUp {
+            let (party, room) = (self.cell.address().party(), self.cell.address().room().as_str());
+            error!(
+                party,
+                room,
+                "the handler of the alarm of this room failed too often: it is given up and deleted"
+            );
+        }
     }
 
     fn leave(&mut self, effect: Effect) {
@@ -286,7 +282,7 @@ impl Pump {
     }
 
     fn storage_failed(&self, what: &str, error: BackendError) -> Failed {
-        let id = ErrorId::random(&**self.cell.host());
+        let id = self.cell.error_id();
         let text = error.to_string();
         error!(error_id = %id, error = text.as_str(), "the room could not be {what}");
         let failure = match what {

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{AwakeReason, WakeCause};
+use super::{awake::AwakeReason, wake_cause::WakeCause};
 
 /// How a room has spent its life so far; of several rooms, the sum of theirs.
 ///

@@ -10,11 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Effect, Event, Machine, gate::Author, turn::Turn};
-use crate::{
-    Alarm, Batch, Handler, Response, Timestamp, machine::fact::Fact, storage::AlarmRow,
-    value::alarm::AlarmOrder,
-};
+use super::{Answer, Effect, Event, Fact, Machine, Output, gate::Author, turn::Turn};
+use crate::{Alarm, Batch, Handler, Timestamp, storage::AlarmRow, value::alarm::AlarmOrder};
 
 /// An attempt that is stored.
 #[derive(Debug)]
@@ -193,13 +190,13 @@ impl Machine {
         let wall = ringing.wall + Duration::from_millis(u64::try_from(took).unwrap_or(u64::MAX));
         let next = ringing.row.retried(wall);
         if next.is_none() {
-            self.facts.push(Fact::AlarmGivenUp);
+            self.outputs.push_back(Output::Fact(Fact::AlarmGivenUp));
         }
         self.gate.write();
         self.gate.add(AlarmRow::batch(next), turn.author());
         self.close_attempt();
         if let Some(reply) = turn.reply.take() {
-            self.emit(None, Effect::Respond(reply, Ok(Response::default())));
+            self.emit(None, Effect::Respond(reply, Ok(Answer::Done)));
         }
     }
 

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use crate::{Handler, Refusal, WakeCause};
+use super::wake_cause::WakeCause;
+use crate::{Handler, Refusal};
 
 /// Something about a room that a runtime may want to count: what
 /// [`Host::observe`](crate::runtime::Host::observe) is told.

@@ -2,8 +2,12 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{Effect, Roster, TurnId, overlay::TransactionId};
-use crate::{Batch, Connection, value::error::Handler};
+use super::{
+    effect::Effect,
+    ids::{TransactionId, TurnId},
+    roster::Roster,
+};
+use crate::{Batch, Connection, Handler};
 
 /// Holds back what a room says until the writes before it are durable.
 ///

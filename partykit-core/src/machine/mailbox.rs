@@ -3,11 +3,12 @@ use std::{
     sync::Arc,
 };
 
-use super::{Event, WakeCause};
-use crate::{
-    Connection, Options,
-    machine::mailboxes::{Mailboxes, Portion},
+use super::{
+    event::Event,
+    mailboxes::{Mailboxes, Portion},
+    wake_cause::WakeCause,
 };
+use crate::{Connection, Options};
 
 /// The events that wait for a room, in the order in which they came.
 #[derive(Debug, Default)]

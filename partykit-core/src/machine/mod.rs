@@ -7,33 +7,45 @@
 
 mod account;
 mod alarm;
+mod answer;
 mod awake;
-mod events;
-pub(crate) mod fact;
+mod effect;
+mod event;
+mod fact;
 mod gate;
+mod handler_error;
+mod ids;
 mod mailbox;
-pub(crate) mod mailboxes;
+mod mailboxes;
+mod output;
 mod overlay;
 #[cfg(test)]
 mod properties;
 mod roster;
+mod start_reason;
 #[cfg(test)]
 mod tests;
 mod transitions;
 mod turn;
+mod wake_cause;
 
 use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
 pub use account::{Account, LongestAwake, TimeAwake};
 pub use awake::AwakeReason;
-pub use events::{StartReason, WakeCause};
+pub use fact::Fact;
+pub use handler_error::HandlerError;
+pub use mailboxes::Mailboxes;
+pub use start_reason::StartReason;
+pub use wake_cause::WakeCause;
 
 pub(crate) use alarm::{Beginning, Errand};
+pub(crate) use answer::{Answer, Reply};
 pub(crate) use awake::Holder;
-pub(crate) use events::{
-    Answer, CancelReason, Discard, Effect, Event, Failed, Job, Output, Reply, Targets, TurnId,
-};
-pub(crate) use overlay::TransactionId;
+pub(crate) use effect::{Effect, Targets};
+pub(crate) use event::Event;
+pub(crate) use ids::{TransactionId, TurnId};
+pub(crate) use output::{CancelReason, Discard, Failed, Job, Output};
 pub(crate) use roster::Roster;
 
 use self::{
@@ -45,10 +57,7 @@ use self::{
     roster::Status,
     turn::Turn,
 };
-use crate::{
-    Claim, Close, Connection, Epoch, Handler, Options, Refusal, machine::fact::Fact,
-    machine::mailboxes::Mailboxes, value::limits,
-};
+use crate::{Claim, Close, Connection, Epoch, Handler, Options, Refusal, value::limits};
 
 /// One room.
 pub(crate) struct Machine {
@@ -88,8 +97,6 @@ pub(crate) struct Machine {
     crowded: bool,
     draining: bool,
     outputs: VecDeque<Output>,
-    /// How instances came and went since somebody asked.
-    facts: Vec<Fact>,
     /// Something was queued at a socket since the last flush.
     unflushed: bool,
     turns_unflushed: u32,
@@ -134,7 +141,6 @@ impl Machine {
             crowded: false,
             draining: false,
             outputs: VecDeque::new(),
-            facts: Vec::new(),
             unflushed: false,
             turns_unflushed: 0,
             bytes_unflushed: 0,
@@ -213,10 +219,10 @@ impl Machine {
     /// When it has to run nevertheless.
     pub(crate) fn postpone(&mut self, now: Duration, job: Job) -> Result<(), Job> {
         match job {
-            Job::Message { sender, message } if self.may_postpone() => {
+            Job::Handle(event @ Event::Message { .. }) if self.may_postpone() => {
                 self.turn = None;
-                self.clogged.push(sender.clone());
-                self.mailbox.push_front(Event::Message { sender, message });
+                self.clogged.extend(event.connection().cloned());
+                self.mailbox.push_front(event);
                 self.advance(now);
                 Ok(())
             }
@@ -444,11 +450,6 @@ impl Machine {
             && self.gate.pending().next().is_none()
             && !self.has_outputs()
             && (self.remembered_until.is_none() || self.draining)
-    }
-
-    /// How instances came and went since the last call.
-    pub(crate) fn take_facts(&mut self) -> Vec<Fact> {
-        std::mem::take(&mut self.facts)
     }
 
     /// The handler that runs.

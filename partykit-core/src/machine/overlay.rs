@@ -7,10 +7,8 @@
 
 use bytes::Bytes;
 
+use super::ids::TransactionId;
 use crate::{Batch, Connection, StorageError, value::limits};
-
-/// Numbers the transactions of a turn. 0 is the turn itself.
-pub(crate) type TransactionId = u64;
 
 /// The layers.
 #[derive(Debug)]

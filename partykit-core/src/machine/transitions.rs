@@ -3,13 +3,13 @@
 use std::{mem, time::Duration};
 
 use super::{
-    Answer, CancelReason, Discard, Effect, Event, Failed, Job, Machine, Output, Phase, StartReason,
-    TurnId, account::Condition, alarm::Errand, events::handler_of, mailbox::Bounds, roster::Status,
-    turn::Turn,
+    Answer, CancelReason, Discard, Effect, Event, Failed, HandlerError, Job, Machine, Output,
+    Phase, StartReason, account::Condition, alarm::Errand, fact::Fact, ids::TurnId,
+    mailbox::Bounds, roster::Status, turn::Turn,
 };
 use crate::{
-    Close, CloseCode, Connection, ErrorId, Handler, HandlerError, Refusal, Response,
-    machine::fact::Fact, value::error::Failure, value::limits,
+    Close, CloseCode, Connection, ErrorId, Handler, Refusal,
+    value::{failure::Failure, limits},
 };
 
 /// So many turns may end before what they said has to leave, when events keep coming.
@@ -138,7 +138,7 @@ impl Machine {
         };
         self.accountant.woke(now, cause);
         self.holders.awake(now);
-        self.facts.push(Fact::Woke(cause));
+        self.outputs.push_back(Output::Fact(Fact::Woke(cause)));
         self.phase = Phase::Waking;
         self.begin_turn(Handler::OnStart, None, deadline, limit);
         // A new claim would fence off the commit that is in flight.
@@ -179,43 +179,21 @@ impl Machine {
         self.run(now, event);
     }
 
-    fn run(&mut self, now: Duration, event: Event) {
-        let handler = handler_of(&event);
-        let limit = self.options.handler_timeout;
-        let (deadline, limit, connection) = match &event {
-            Event::Connect { connection, arrived, .. } => {
+    fn run(&mut self, now: Duration, mut event: Event) {
+        let (limit, connection) = (self.options.handler_timeout, event.connection().cloned());
+        let (deadline, limit) = match &event {
+            Event::Connect { arrived, .. } => {
                 let limit = self.options.connect_timeout;
-                (arrived.saturating_add(limit), limit, Some(connection))
+                (arrived.saturating_add(limit), limit)
             }
-            Event::Close { connection, .. } | Event::Message { sender: connection, .. } => {
-                (now.saturating_add(limit), limit, Some(connection))
-            }
-            _ => (now.saturating_add(limit), limit, None),
+            _ => (now.saturating_add(limit), limit),
         };
-        let connection = connection.cloned();
-        let turn = self.begin_turn(handler, connection, deadline, limit);
-        let job = match event {
-            Event::Alarm { reply } => {
-                turn.reply = Some(reply);
-                Job::Alarm
-            }
-            Event::Close { connection, close } => Job::Close { connection, close },
-            Event::Connect { connection, request, arrived } => {
-                Job::Connect { connection, request, arrived }
-            }
-            Event::Error(error) => Job::Error(error),
-            Event::Message { sender, message } => Job::Message { sender, message },
-            Event::Order { order, reply } => {
-                turn.reply = Some(reply);
-                Job::Order(order)
-            }
-            Event::Request { request, chain, reply } => {
-                (turn.chain, turn.reply) = (chain, reply);
-                Job::Request { request }
-            }
-            Event::Task(result) => Job::Task(result),
-        };
-        self.outputs.push_back(Output::Run(job));
+        let turn = self.begin_turn(event.handler(), connection, deadline, limit);
+        turn.reply = event.take_reply();
+        if let Event::Request { chain, .. } = &mut event {
+            turn.chain = mem::take(chain);
+        }
+        self.outputs.push_back(Output::Run(Job::Handle(event)));
     }
 
     fn begin_turn(
@@ -248,10 +226,8 @@ impl Machine {
             self.restore_alarm(turn.author());
         }
         if let Answer::NotNow = answer {
-            if let Some(Event::Alarm { reply } | Event::Order { reply, .. }) =
-                self.take_errand(&turn)
-            {
-                self.emit(None, Effect::Respond(reply, Ok(Response::default())));
+            if let Some(reply) = self.take_errand(&turn).and_then(|mut event| event.take_reply()) {
+                self.emit(None, Effect::Respond(reply, Ok(Answer::Done)));
             }
             return self.drop_instance(|awake| Fact::Slept { awake });
         }
@@ -277,14 +253,11 @@ impl Machine {
             }
         }
         match (turn.reply, answer) {
-            (Some(reply), Answer::Response(response)) => {
-                self.emit(None, Effect::Respond(reply, Ok(response)));
+            (Some(reply), answer) => self.emit(None, Effect::Respond(reply, Ok(answer))),
+            (None, Answer::Response(response)) => {
+                self.discard(Discard::Answer(Answer::Response(response)));
             }
-            (Some(reply), Answer::Done) => {
-                self.emit(None, Effect::Respond(reply, Ok(Response::default())));
-            }
-            (None, Answer::Response(response)) => self.discard(Discard::Response(response)),
-            (_, Answer::Done | Answer::NotNow) => {}
+            (None, Answer::Done | Answer::NotNow) => {}
         }
         for (_, id, task) in turn.spawns {
             self.emit(None, Effect::Spawn { id, task });
@@ -314,7 +287,7 @@ impl Machine {
         }
         if let Some(reply) = turn.reply.take() {
             let answer = match &failed.failure {
-                Failure::Rejected(reject) => Ok(reject.response()),
+                Failure::Rejected(reject) => Ok(Answer::Response(reject.response())),
                 _ => Err(refusal),
             };
             self.emit(None, Effect::Respond(reply, answer));
@@ -426,9 +399,9 @@ impl Machine {
                 }
                 self.outputs.push_back(Output::Refuse(connection, closed_by(Refusal::Failed(id))));
             }
-            Effect::Respond(reply, response) => {
-                if let Ok(response) = response {
-                    self.discard(Discard::Response(response));
+            Effect::Respond(reply, answer) => {
+                if let Ok(answer) = answer {
+                    self.discard(Discard::Answer(answer));
                 }
                 let refused = Effect::Respond(reply, Err(Refusal::Failed(id)));
                 self.outputs.push_back(Output::Effect(refused));
@@ -458,7 +431,8 @@ impl Machine {
     pub(super) fn fail_event(&mut self, event: Event, refusal: Refusal) {
         match event {
             Event::Alarm { reply } | Event::Order { reply, .. } => {
-                self.outputs.push_back(Output::Effect(Effect::Respond(reply, Err(refusal))));
+                let refused = reply.map(|reply| Effect::Respond(reply, Err(refusal)));
+                self.outputs.extend(refused.map(Output::Effect));
             }
             Event::Close { .. } if !self.draining => self.mailbox.keep(event),
             Event::Connect { connection, request, arrived } => {
@@ -503,8 +477,7 @@ impl Machine {
         if self.phase != Phase::Asleep {
             self.phase = Phase::Asleep;
             let awake = self.accountant.ended(self.holders.longest(self.accountant.now()));
-            self.facts.push(fact(awake));
-            self.outputs.push_back(Output::DropInstance);
+            self.outputs.push_back(Output::DropInstance(fact(awake)));
         }
     }
 

@@ -10,11 +10,14 @@ use super::{
     alarm::{Errand, Ringing},
     awake::Holder,
     gate::Author,
-    overlay::{Overlay, TransactionId},
+    ids::TransactionId,
+    overlay::Overlay,
 };
 use crate::{
-    Batch, Connection, Handler, KeyRange, StorageError, runtime::host::Outgoing, storage::Diff,
-    user::calls::Chain, value::limits,
+    Batch, Connection, Handler, KeyRange, StorageError,
+    connection::outgoing::Outgoing,
+    storage::Diff,
+    value::{chain::Chain, limits},
 };
 
 /// One run of one handler: a transaction.

@@ -40,7 +40,7 @@ pub fn failure(
 ) -> Response {
     let mut id = [0; 8];
     random(&mut id);
-    let id = ErrorId(u64::from_le_bytes(id));
+    let id = ErrorId::from_bytes(id);
     error!(error_id = %id, error, "{what}");
     answer(StatusCode::INTERNAL_SERVER_ERROR, format_args!("the request failed, error {id}"))
 }

@@ -2,23 +2,26 @@
 //! each room, tells it what happens, and runs [`drive`] when asked to.
 
 mod answer;
-pub(crate) mod attachment;
 pub mod front;
-pub(crate) mod host;
 mod origins;
 
 pub use self::{
     answer::{INTERNAL_HEADERS, answer, failure, fit, strip_internal},
-    attachment::{Attachment, AttachmentError},
-    host::{Host, Outgoing, Socket},
     origins::{InvalidOrigin, Origins, Visitor, parse_host},
 };
 pub use crate::{
+    connection::{
+        attachment::{Attachment, AttachmentError},
+        outgoing::Outgoing,
+        socket::Socket,
+    },
+    driver::drive,
     engine::{
         cell::{Resumed, RoomCell},
-        driver::drive,
+        host::Host,
     },
-    machine::{fact::Fact, mailboxes::Mailboxes},
+    machine::{Fact, Mailboxes},
     storage::{AlarmState, describe_row, read_alarm},
-    user::{calls::Chain, lobby::hook_answer},
+    user::lobby::hook_answer,
+    value::chain::Chain,
 };

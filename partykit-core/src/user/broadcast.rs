@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use crate::{Connection, Message, Room, runtime::host::Outgoing};
+use crate::{Connection, Message, Room, connection::outgoing::Outgoing};
 
 /// A message to many connections, made with [`Room::broadcast`] and sent with [`Broadcast::send`].
 ///

@@ -1,60 +1,8 @@
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use futures_util::future::{Either, select};
 
 use crate::{CallError, InvalidRoomId, Request, Response, Room, RoomAddress, RoomId};
-
-/// The rooms that wait for a call, outermost first. A call into one of them is refused, because
-/// it could never be answered.
-///
-/// ```
-/// use partykit_core::{RoomAddress, RoomId, runtime::Chain};
-///
-/// let room = RoomAddress::new("chat", RoomId::new("lobby")?);
-/// assert!(!Chain::new().contains(&room));
-/// # Ok::<(), partykit_core::InvalidRoomId>(())
-/// ```
-#[derive(Clone, Default)]
-pub struct Chain(Option<Arc<Link>>);
-
-struct Link {
-    room: RoomAddress,
-    before: Chain,
-}
-
-impl Chain {
-    /// The chain of an event that no room caused.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The same chain with one more room that waits. For runtimes whose calls leave the process.
-    #[must_use]
-    pub fn then(&self, room: RoomAddress) -> Self {
-        Self(Some(Arc::new(Link { room, before: self.clone() })))
-    }
-
-    /// Whether `room` waits in this chain.
-    pub fn contains(&self, room: &RoomAddress) -> bool {
-        self.rooms().any(|waiting| waiting == room)
-    }
-
-    /// The rooms that wait, innermost first.
-    pub fn rooms(&self) -> impl Iterator<Item = &RoomAddress> {
-        let mut next = self;
-        std::iter::from_fn(move || {
-            let link = next.0.as_deref()?;
-            next = &link.before;
-            Some(&link.room)
-        })
-    }
-}
-
-impl fmt::Debug for Chain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.rooms().map(ToString::to_string)).finish()
-    }
-}
 
 /// A party, seen from a room: the way to its rooms. Made with [`Room::party`].
 ///

@@ -3,7 +3,6 @@
 mod append;
 pub(crate) mod broadcast;
 pub(crate) mod calls;
-pub(crate) mod connection;
 pub(crate) mod lobby;
 pub(crate) mod room;
 pub(crate) mod row_stream;

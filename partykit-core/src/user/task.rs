@@ -10,116 +10,11 @@ use std::{
 use futures_util::FutureExt;
 
 use crate::{
-    Refusal,
+    Refusal, TaskResult,
     engine::cell::RoomCell,
     machine::{Event, Holder},
-    value::error::panic_message,
+    value::failure::panic_message,
 };
-
-/// What a task has to say: the value that it returned, or one that it emitted on the way.
-///
-/// ```
-/// use partykit_core::{Connection, Message, Result, Room, Server, TaskResult};
-///
-/// struct Assistant;
-///
-/// impl Server for Assistant {
-///     async fn on_message(&mut self, room: &Room, _: &Connection, question: Message) -> Result {
-///         room.spawn_streaming("answer", async |emitter| {
-///             for word in ["forty", "two"] {
-///                 emitter.emit(word.to_owned()).await;
-///             }
-///         });
-///         Ok(())
-///     }
-///
-///     async fn on_task(&mut self, room: &Room, result: TaskResult) -> Result {
-///         if !result.is_last() {
-///             room.broadcast(result.value::<String>()?).send();
-///         }
-///         Ok(())
-///     }
-/// }
-/// ```
-pub struct TaskResult {
-    name: &'static str,
-    value: Result<Box<dyn Any + Send>, String>,
-    last: bool,
-}
-
-impl TaskResult {
-    #[cfg(test)]
-    pub(crate) fn planned(name: &'static str, last: bool) -> Self {
-        Self { name, value: Ok(Box::new(())), last }
-    }
-
-    /// What [`Room::spawn`](crate::Room::spawn) was told.
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
-
-    /// Whether the task has ended; otherwise more comes.
-    pub fn is_last(&self) -> bool {
-        self.last
-    }
-
-    /// The value.
-    ///
-    /// # Errors
-    ///
-    /// When the task panicked, or its value has another type.
-    pub fn value<T: 'static>(self) -> Result<T, TaskError> {
-        match self.value {
-            Ok(value) => value.downcast().map(|value| *value).map_err(|_| TaskError::Type {
-                task: self.name,
-                expected: std::any::type_name::<T>(),
-            }),
-            Err(message) => Err(TaskError::Panicked { task: self.name, message }),
-        }
-    }
-}
-
-impl fmt::Debug for TaskResult {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, last) = (&self.name, &self.last);
-        f.debug_struct("TaskResult").field("name", name).field("last", last).finish_non_exhaustive()
-    }
-}
-
-/// A task that has no value of the type asked for.
-///
-/// ```
-/// use partykit_core::{TaskError, TaskResult};
-///
-/// fn weather(result: TaskResult) -> String {
-///     match result.value::<String>() {
-///         Ok(weather) => weather,
-///         Err(TaskError::Panicked { task, .. }) => format!("{task} is out of order"),
-///         Err(error) => error.to_string(),
-///     }
-/// }
-/// # let _ = weather;
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TaskError {
-    /// It panicked.
-    #[error("task {task:?} panicked: {message}")]
-    Panicked {
-        /// The task's name.
-        task: &'static str,
-        /// The panic's message.
-        message: String,
-    },
-    /// Its value has another type.
-    #[error("task {task:?} has no value of type {expected}")]
-    Type {
-        /// The task's name.
-        task: &'static str,
-        /// The type that was asked for.
-        expected: &'static str,
-    },
-}
 
 /// The way of a running task to its room, see [`Room::spawn_streaming`](crate::Room::spawn_streaming).
 ///

@@ -241,7 +241,7 @@ fn places_are_kept_for_requests_and_for_connects() {
     let answer = world.request("main", "room", "note:request").expect("a refusal, at once");
     assert_eq!(answer.unwrap_err(), Refusal::Overloaded);
     let connect = |name: &str| {
-        cell.connect(name, "http://test/", wish(""), ada.connection.socket().clone()).map(drop)
+        cell.connect(name, "http://test/", wish(""), cell.sockets().remove(0)).map(drop)
     };
     assert_eq!((connect("bob"), connect("eve")), (Ok(()), Ok(())));
     assert_eq!(Refusal::Overloaded.response().status(), 503);
@@ -260,7 +260,7 @@ fn all_clients_of_a_room_may_come_back_at_one_moment() {
     let (world, ada) = busy_with(16, 1 << 20);
     let cell = world.room("main", "room");
     let connect = |n: usize| {
-        let socket = ada.connection.socket().clone();
+        let socket = cell.sockets().remove(0);
         cell.connect(&format!("client{n}"), "http://test/", wish(""), socket).map(drop)
     };
     for n in 0..2000 {
@@ -285,7 +285,7 @@ fn connects_that_wait_have_their_own_memory() {
     let connect = |n: usize| {
         let mut request = wish("");
         request.headers_mut().insert("x-long", "v".repeat(8_000).parse().unwrap());
-        let socket = ada.connection.socket().clone();
+        let socket = cell.sockets().remove(0);
         cell.connect(&format!("client{n}"), "http://test/", request, socket).map(drop)
     };
     let taken = (0..100).take_while(|n| connect(*n).is_ok()).count();

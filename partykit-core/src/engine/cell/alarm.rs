@@ -17,7 +17,7 @@ impl RoomCell {
     /// by then when it rings next, if it does.
     pub fn alarm(self: &Arc<Self>) -> impl Future<Output = Result<(), Refusal>> + Send + use<> {
         let (reply, answer) = oneshot::channel();
-        let pushed = self.push(Event::Alarm { reply });
+        let pushed = self.push(Event::Alarm { reply: Some(reply) });
         async move {
             pushed?;
             answer.await.unwrap_or(Err(Refusal::ShuttingDown)).map(drop)
@@ -66,7 +66,7 @@ impl RoomCell {
         order: AlarmOrder,
     ) -> impl Future<Output = Result<(), Refusal>> + Send + use<> {
         let (reply, answer) = oneshot::channel();
-        let pushed = self.push(Event::Order { order, reply });
+        let pushed = self.push(Event::Order { order, reply: Some(reply) });
         async move {
             pushed?;
             answer.await.unwrap_or(Err(Refusal::ShuttingDown)).map(drop)

@@ -1,12 +1,18 @@
 //! For runtimes whose platform keeps the sockets, and drops idle rooms with all that is here.
 
-use std::{fmt, future::poll_fn, mem, sync::Arc, task::Poll};
+use std::{
+    fmt,
+    future::poll_fn,
+    mem,
+    sync::{Arc, Weak},
+    task::Poll,
+};
 
 use super::RoomCell;
 use crate::{
     AwakeReason, Connection, Options, RoomAddress,
-    runtime::attachment::Attachment,
-    runtime::host::{Host, Socket},
+    connection::{Owner, attachment::Attachment, socket::Socket},
+    engine::host::Host,
 };
 
 /// A connection that comes back to its room, see [`RoomCell::resume`].
@@ -67,7 +73,7 @@ impl RoomCell {
         sockets: Vec<Resumed>,
     ) -> (Arc<Self>, Vec<Connection>) {
         let cell = Self::new(address, options, host);
-        let room = Arc::downgrade(&cell);
+        let room: Weak<dyn Owner> = Arc::<Self>::downgrade(&cell);
         let mut state = cell.lock();
         let resume = |Resumed { attachment, socket, closing }: Resumed| {
             state.next_connection = state.next_connection.max(attachment.order);

@@ -70,7 +70,7 @@ impl World {
         let (reply, answer) = futures_channel::oneshot::channel();
         let number = self.model.requests.len();
         self.model.requests.push(Request { answer: Some(answer), done: false, alarm: true });
-        if !self.push(Event::Alarm { reply }) {
+        if !self.push(Event::Alarm { reply: Some(reply) }) {
             self.model.requests[number].done = true;
         }
     }

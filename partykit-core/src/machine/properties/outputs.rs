@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Epoch,
-    machine::{Effect, Job, Output},
+    machine::{Answer, Effect, Event, Job, Output},
 };
 
 impl World {
@@ -53,8 +53,8 @@ impl World {
                     self.model.check(Property::Commits, same, what);
                 }
             }
-            Output::Attach(_) | Output::Discard(_) | Output::Flush => {}
-            Output::DropInstance => {
+            Output::Attach(_) | Output::Discard(_) | Output::Fact(_) | Output::Flush => {}
+            Output::DropInstance(_) => {
                 let ends = self.running.is_none();
                 self.model.check(Property::OneHandler, ends, "the instance of a running handler");
                 self.instance = false;
@@ -116,13 +116,14 @@ impl World {
             }
             Effect::Respond(..) if self.fault == Fault::LostAnswer => {}
             Effect::Respond(reply, response) => {
-                if let Ok(response) = &response {
-                    let body = response.body().bytes().expect("a body");
-                    // One at a time is asked whether the alarm is due, and its answer is empty.
+                if let Ok(answer) = &response {
+                    // One at a time is asked whether the alarm is due, and its answer says nothing.
                     let asks = |request: &Request| request.alarm && !request.done;
-                    let number = match body.is_empty() {
-                        true => self.model.requests.iter().rposition(asks).expect("who asks"),
-                        false => parse(body.trim_ascii()) as usize,
+                    let number = match answer {
+                        Answer::Response(response) => {
+                            parse(response.body().bytes().expect("a body").trim_ascii()) as usize
+                        }
+                        _ => self.model.requests.iter().rposition(asks).expect("who asks"),
                     };
                     self.model.released(What::Respond(number), &self.store);
                 }
@@ -155,38 +156,40 @@ impl World {
         };
         self.running = Some(turn);
         let kind = match job {
-            Job::Connect { connection, request, .. } => {
+            Job::Handle(Event::Connect { connection, request, .. }) => {
                 self.arrived(request.body().bytes().map_or(0, |n| parse(n)));
                 JobKind::Connect(number_of(connection))
             }
-            Job::Request { request } => {
+            Job::Handle(Event::Request { request, .. }) => {
                 self.arrived(request.body().bytes().map_or(0, |n| parse(n)));
                 JobKind::Request(parse(&request.uri().path().as_bytes()[1..]) as usize)
             }
-            Job::Message { message, .. } => {
+            Job::Handle(Event::Message { message, .. }) => {
                 self.arrived(message.as_text().map_or(0, |n| parse(n.as_bytes())));
                 JobKind::Other
             }
-            Job::Close { connection, .. } => {
+            Job::Handle(Event::Close { connection, .. }) => {
                 let client = &mut self.model.clients[number_of(connection)];
                 client.on_close += 1;
                 let right = client.on_close == 1 && client.in_room && client.ended;
                 self.model.check(Property::Closes, right, "on_close of a connection not due");
                 JobKind::Other
             }
-            Job::Alarm => self.asked(),
+            Job::Handle(Event::Alarm { .. }) => self.asked(),
             Job::Start => JobKind::Start,
             _ => JobKind::Other,
         };
         self.model.begin(turn, kind);
-        if let (JobKind::Connect(client), Job::Connect { connection, .. }) = (kind, job) {
+        if let (JobKind::Connect(client), Job::Handle(Event::Connect { connection, .. })) =
+            (kind, job)
+        {
             let tags = if self.model.clients[client].tagged { vec!["tag".into()] } else { vec![] };
             connection.set_tags(tags.into());
             self.machine.list(connection);
             self.model.clients[client].listed = true;
         }
         match job {
-            Job::Alarm => self.begin_alarm(),
+            Job::Handle(Event::Alarm { .. }) => self.begin_alarm(),
             Job::Start if self.machine.errand().is_some() => self.begin_alarm(),
             _ => {}
         }

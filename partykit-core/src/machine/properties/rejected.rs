@@ -4,7 +4,7 @@ use super::{
     model::{JobKind, Model, Property, What},
     world::{Fault, World},
 };
-use crate::{ErrorId, Reject, Timestamp, machine::Failed, value::error::Failure};
+use crate::{ErrorId, Reject, Timestamp, machine::Failed, value::failure::Failure};
 
 impl World {
     /// The running handler does.

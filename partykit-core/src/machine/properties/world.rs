@@ -19,14 +19,15 @@ use super::{
 use crate::{
     Batch, Body, Claim, Close, Connection, Epoch, ErrorId, Message, Options, Refusal, Response,
     RoomAddress, RoomId, TaskResult, Timestamp,
+    connection::{Owner, outgoing::Outgoing, socket::Socket},
+    engine::cell::RoomCell,
     machine::{Answer, CancelReason, Effect, Event, Failed, Machine, Phase, TransactionId},
-    runtime::host::{Outgoing, Socket},
-    user::calls::Chain,
-    value::error::Failure,
+    value::chain::Chain,
+    value::failure::Failure,
 };
 
 /// The receiver of a request's answer.
-pub(super) type Answered = oneshot::Receiver<Result<Response, Refusal>>;
+pub(super) type Answered = oneshot::Receiver<Result<Answer, Refusal>>;
 
 /// Something that is done wrong on purpose, to see that it is noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -293,7 +294,8 @@ impl World {
     fn connect(&mut self, tagged: bool) {
         let number = self.model.clients.len();
         let id = format!("c{number}");
-        let connection = Connection::new(number as u64, &id, "", Weak::new(), Arc::new(NoSocket));
+        let room: Weak<dyn Owner> = Weak::<RoomCell>::new();
+        let connection = Connection::new(number as u64, &id, "", room, Arc::new(NoSocket));
         let client = Client::new(connection.clone(), tagged);
         let request = http::Request::new(Body::from((self.arrivals + 1).to_string()));
         let event = Event::Connect { connection, request: request.into(), arrived: self.now };

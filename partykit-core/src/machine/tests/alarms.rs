@@ -5,7 +5,7 @@ use futures_channel::oneshot;
 use super::bench::{Answered, Bench, SECOND, refused};
 use crate::{
     Timestamp, WakeUp,
-    machine::fact::Fact,
+    machine::Fact,
     machine::{Answer, Beginning, Errand, Event},
     storage::AlarmRow,
     value::alarm::AlarmOrder,
@@ -19,7 +19,7 @@ const OLD: Duration = Duration::from_secs(3600);
 fn ask(room: &mut Bench) -> Answered {
     room.wake();
     let (reply, answer) = oneshot::channel();
-    assert!(room.push(Event::Alarm { reply }).is_ok());
+    assert!(room.push(Event::Alarm { reply: Some(reply) }).is_ok());
     assert_eq!(room.trace(), ["on_alarm"]);
     answer
 }
@@ -27,7 +27,7 @@ fn ask(room: &mut Bench) -> Answered {
 /// A sleeping room that is asked the same; its start is about to begin.
 fn ask_asleep(room: &mut Bench) -> Answered {
     let (reply, answer) = oneshot::channel();
-    assert!(room.push(Event::Alarm { reply }).is_ok());
+    assert!(room.push(Event::Alarm { reply: Some(reply) }).is_ok());
     room.claim();
     assert_eq!(room.machine.errand(), Some(Errand::Alarm));
     answer
@@ -49,7 +49,8 @@ fn is_answered(answer: &mut Answered) -> bool {
 }
 
 fn given_up(room: &mut Bench) -> usize {
-    room.machine.take_facts().iter().filter(|fact| **fact == Fact::AlarmGivenUp).count()
+    room.trace();
+    std::mem::take(&mut room.facts).iter().filter(|fact| **fact == Fact::AlarmGivenUp).count()
 }
 
 #[test]
@@ -130,7 +131,7 @@ fn one_whose_attempt_could_not_be_stored_is_asked_for_again() {
     room.done();
     room.trace();
     let (reply, _answer) = oneshot::channel();
-    assert!(room.push(Event::Alarm { reply }).is_ok());
+    assert!(room.push(Event::Alarm { reply: Some(reply) }).is_ok());
     let began = begin(&mut room, Duration::ZERO, WALL, begun.unwrap());
     assert!(began.rings && began.died.is_none());
     room.trace();
@@ -273,7 +274,7 @@ fn a_shutdown_between_the_start_and_the_handler_gives_the_attempt_back() {
 fn an_order_is_carried_out_without_a_start() {
     let mut room = Bench::new();
     let (reply, mut answer) = oneshot::channel();
-    assert!(room.push(Event::Order { order: AlarmOrder::Park, reply }).is_ok());
+    assert!(room.push(Event::Order { order: AlarmOrder::Park, reply: Some(reply) }).is_ok());
     room.claim();
     assert_eq!(room.machine.errand(), Some(Errand::Order(AlarmOrder::Park)));
     let row = AlarmRow::new(WALL).begins(WALL, 0);
@@ -317,7 +318,7 @@ fn a_failure_of_who_asked_too_early_takes_nothing_back() {
     let mut room = Bench::new();
     let ada = room.join("ada");
     let (reply, _answer) = oneshot::channel();
-    assert!(room.push(Event::Alarm { reply }).is_ok());
+    assert!(room.push(Event::Alarm { reply: Some(reply) }).is_ok());
     assert!(!begin(&mut room, OLD, WALL, AlarmRow::new(WALL + SECOND)).rings);
     room.err();
     room.trace();

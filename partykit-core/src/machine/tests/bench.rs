@@ -10,11 +10,14 @@ use bytes::Bytes;
 use futures_channel::oneshot;
 
 use crate::{
-    Body, Claim, Close, Connection, Epoch, ErrorId, Message, Options, Refusal, Response,
-    machine::{Answer, CancelReason, Effect, Event, Failed, Job, Machine, Output, TransactionId},
-    runtime::host::{Outgoing, Socket},
-    user::calls::Chain,
-    value::error::Failure,
+    Body, Claim, Close, Connection, Epoch, ErrorId, Message, Options, Refusal,
+    connection::{Owner, outgoing::Outgoing, socket::Socket},
+    engine::cell::RoomCell,
+    machine::{
+        Answer, CancelReason, Effect, Event, Fact, Failed, Job, Machine, Output, TransactionId,
+    },
+    value::chain::Chain,
+    value::failure::Failure,
 };
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -23,11 +26,12 @@ pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) struct Bench {
     pub(super) machine: Machine,
     pub(super) now: Duration,
+    pub(super) facts: Vec<Fact>,
     connections: u64,
     epoch: u64,
 }
 
-pub(super) type Answered = oneshot::Receiver<Result<Response, Refusal>>;
+pub(super) type Answered = oneshot::Receiver<Result<Answer, Refusal>>;
 
 impl Bench {
     pub(super) fn new() -> Self {
@@ -36,7 +40,7 @@ impl Bench {
 
     pub(super) fn with(options: Options) -> Self {
         let (now, connections, epoch) = (Duration::ZERO, 0, 0);
-        Self { machine: Machine::new(options, now), now, connections, epoch }
+        Self { machine: Machine::new(options, now), now, facts: Vec::new(), connections, epoch }
     }
 
     /// What comes out, in words.
@@ -52,8 +56,12 @@ impl Bench {
                 Output::CancelTasks(tasks) => format!("cancel {} tasks", tasks.len()),
                 Output::Claim => "claim".to_owned(),
                 Output::Commit(batch) => format!("commit {}", batch.writes.len()),
+                Output::Fact(fact) => {
+                    self.facts.push(fact);
+                    continue;
+                }
                 Output::Attach(_) | Output::Discard(_) => continue,
-                Output::DropInstance => "drop".to_owned(),
+                Output::DropInstance(_) => "drop".to_owned(),
                 Output::Effect(effect) => say(effect),
                 Output::Flush => "flush".to_owned(),
                 Output::Refuse(connection, close) => {
@@ -89,7 +97,8 @@ impl Bench {
 
     pub(super) fn connect(&mut self, id: &str) -> (Connection, Result<(), Refusal>) {
         self.connections += 1;
-        let connection = Connection::new(self.connections, id, "", Weak::new(), Arc::new(NoSocket));
+        let room: Weak<dyn Owner> = Weak::<RoomCell>::new();
+        let connection = Connection::new(self.connections, id, "", room, Arc::new(NoSocket));
         let request = http::Request::new(Body::empty()).into();
         let event = Event::Connect { connection: connection.clone(), request, arrived: self.now };
         (connection, self.push(event))
@@ -232,8 +241,11 @@ fn say(effect: Effect) -> String {
             format!("{} <- {}", to.join(","), frame.message().as_text().unwrap_or_default())
         }
         Effect::Respond(reply, response) => {
-            let text =
-                response.as_ref().map_or_else(ToString::to_string, |r| r.status().to_string());
+            let text = match &response {
+                Ok(Answer::Response(response)) => response.status().to_string(),
+                Ok(_) => "done".to_owned(),
+                Err(refusal) => refusal.to_string(),
+            };
             drop(reply.send(response));
             format!("respond {text}")
         }
@@ -246,17 +258,19 @@ fn say(effect: Effect) -> String {
 fn run(machine: &mut Machine, job: Job) -> String {
     let name = job.handler().name();
     match job {
-        Job::Connect { connection, .. } => {
+        Job::Start => format!("{name} {:?}", machine.start_reason()),
+        Job::Handle(Event::Connect { connection, .. }) => {
             machine.list(&connection);
             format!("{name} {}", connection.id())
         }
-        Job::Close { connection, .. } => format!("{name} {}", connection.id()),
-        Job::Error(error) => format!("{name} {}: {:?}", error.handler(), error.kind()),
-        Job::Message { sender, message } => {
+        Job::Handle(Event::Close { connection, .. }) => format!("{name} {}", connection.id()),
+        Job::Handle(Event::Error(error)) => {
+            format!("{name} {}: {:?}", error.handler(), error.kind())
+        }
+        Job::Handle(Event::Message { sender, message }) => {
             format!("{name} {} {}", sender.id(), message.as_text().unwrap_or_default())
         }
-        Job::Start => format!("{name} {:?}", machine.start_reason()),
-        _ => name.to_owned(),
+        Job::Handle(_) => name.to_owned(),
     }
 }
 

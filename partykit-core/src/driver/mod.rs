@@ -1,3 +1,8 @@
+//! What runs a room: makes its instance and runs its handlers, one after the other.
+
+mod alarm;
+mod dispatch;
+
 use std::{
     future::poll_fn,
     mem,
@@ -11,17 +16,20 @@ use std::{
 use futures_util::FutureExt;
 use tracing::{Instrument, debug, error, warn};
 
+use self::dispatch::{errand, turn};
 use crate::{
     Connection, ErrorId, Room, RoomId, Server, StorageError,
-    engine::cell::RoomCell,
-    engine::dispatch::{errand, turn},
-    engine::pump::{Pump, Step},
-    engine::scope,
-    machine::fact::Fact,
-    machine::{Answer, CancelReason, Failed, Job, Machine},
-    runtime::host::Host,
-    value::error::{Failure, panic_message},
-    value::limits,
+    engine::{
+        cell::RoomCell,
+        host::{Host, yield_now},
+        pump::{Pump, Step},
+        scope,
+    },
+    machine::{Answer, CancelReason, Event, Fact, Failed, Job, Machine},
+    value::{
+        failure::{Failure, panic_message},
+        limits,
+    },
 };
 
 /// PartySocket gives a connect up after this time.
@@ -85,15 +93,15 @@ async fn run<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send)
                     machine.turn_ended(now, result);
                 });
             }
-            Step::DropInstance => {
+            Step::DropInstance(why) => {
                 let instance = instance.take();
                 if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(instance))) {
                     let error = panic_message(payload);
                     error!(error = error.as_str(), "the instance panicked while it was dropped");
                 }
-                match pump.ended.take() {
-                    Some(Fact::Slept { awake }) => debug!(?awake, "the room sleeps"),
-                    Some(Fact::Reset { awake }) => debug!(?awake, "the room is reset"),
+                match why {
+                    Fact::Slept { awake } => debug!(?awake, "the room sleeps"),
+                    Fact::Reset { awake } => debug!(?awake, "the room is reset"),
                     _ => debug!("the room could not start"),
                 }
             }
@@ -106,7 +114,7 @@ async fn run<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send)
 /// Has a message wait whose sender does not read what was said to it, and others go ahead of it: what a
 /// client asks for does not pile up. `None` if it waits.
 async fn postpone(cell: &Arc<RoomCell>, pump: &mut Pump, job: Job) -> Option<Job> {
-    let Job::Message { sender, .. } = &job else { return Some(job) };
+    let Job::Handle(Event::Message { sender, .. }) = &job else { return Some(job) };
     let drained =
         poll_fn(|cx| Poll::Ready(sender.socket().poll_drained(limits::CLOGGED, cx))).await;
     if drained.is_ready() {
@@ -132,8 +140,13 @@ async fn run_turn<S: Server>(
     begun: Duration,
 ) -> Result<Answer, Failed> {
     let handler = job.handler();
-    let connection = job.connection().cloned();
-    let arrived = if let Job::Connect { arrived, .. } = &job { Some(*arrived) } else { None };
+    let (connection, arrived) = match &job {
+        Job::Handle(Event::Connect { connection, arrived, .. }) => {
+            (Some(connection.clone()), Some(*arrived))
+        }
+        Job::Handle(event) => (event.connection().cloned(), None),
+        Job::Start => (None, None),
+    };
     let handled = |failed: bool| {
         let took = cell.host().elapsed().saturating_sub(begun);
         cell.observe(Fact::Handled { handler, took, failed });
@@ -157,7 +170,7 @@ async fn run_turn<S: Server>(
         match ready!(pump.poll(cx)) {
             Step::Cancel(reason) => Poll::Ready(Err(reason)),
             // The machine gives nothing else out while a turn runs.
-            Step::Run(_) | Step::DropInstance | Step::Rest => Poll::Pending,
+            Step::Run(_) | Step::DropInstance(_) | Step::Rest => Poll::Pending,
         }
     })
     .await;
@@ -212,10 +225,10 @@ async fn run_turn<S: Server>(
             text = reject.text(),
             "{handler} rejected what a client sent"
         );
-        return Err(Failed { failure, id: ErrorId(0) });
+        return Err(Failed { failure, id: ErrorId::from_bytes([0; 8]) });
     }
     handled(true);
-    let id = ErrorId::random(&**cell.host());
+    let id = cell.error_id();
     error!(
         %handler,
         connection = connection.as_ref().map(Connection::id),
@@ -303,17 +316,4 @@ impl Slice {
         self.turns += 1;
         now
     }
-}
-
-/// Lets other tasks run first.
-pub(crate) async fn yield_now() {
-    let mut yielded = false;
-    poll_fn(|cx| {
-        if mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }

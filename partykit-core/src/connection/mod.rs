@@ -1,3 +1,11 @@
+//! One WebSocket of a room: its handle, and what is kept of it.
+
+pub(crate) mod attachment;
+pub(crate) mod outgoing;
+mod owner;
+pub(crate) mod socket;
+mod state_error;
+
 use std::{
     fmt,
     future::{Future, poll_fn},
@@ -9,13 +17,10 @@ use std::{
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{
-    Close, CloseCode, InvalidClose, JsonError, Message, Reject, Text,
-    engine::cell::RoomCell,
-    runtime::attachment::Attachment,
-    runtime::host::{Outgoing, Socket},
-    value::limits,
-};
+pub(crate) use self::owner::Owner;
+pub use self::state_error::StateError;
+use self::{attachment::Attachment, outgoing::Outgoing, socket::Socket};
+use crate::{Close, CloseCode, InvalidClose, JsonError, Message, Reject, Text, value::limits};
 
 /// One WebSocket of a room.
 ///
@@ -52,7 +57,7 @@ struct Inner {
     tags: OnceLock<Box<[Box<str>]>>,
     /// The state as JSON; what a running handler has set is still with its turn.
     state: Mutex<Option<Bytes>>,
-    room: Weak<RoomCell>,
+    room: Weak<dyn Owner>,
     socket: Arc<dyn Socket>,
 }
 
@@ -61,7 +66,7 @@ impl Connection {
         key: u64,
         id: &str,
         uri: &str,
-        room: Weak<RoomCell>,
+        room: Weak<dyn Owner>,
         socket: Arc<dyn Socket>,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -78,7 +83,7 @@ impl Connection {
     /// A connection as it was when its attachment was made.
     pub(crate) fn resume(
         attachment: Attachment,
-        room: Weak<RoomCell>,
+        room: Weak<dyn Owner>,
         socket: Arc<dyn Socket>,
     ) -> Self {
         let Attachment { order, id, uri, tags, state } = attachment;
@@ -203,7 +208,7 @@ impl Connection {
     /// [`Connection::drained`].
     pub fn send(&self, message: impl Into<Message>) {
         if let Some(room) = self.room() {
-            room.send_to(self, Arc::new(Outgoing::new(message.into())));
+            room.send(self, Arc::new(Outgoing::new(message.into())));
         }
     }
 
@@ -229,7 +234,7 @@ impl Connection {
     ///
     /// On Workers only the second part is known: the platform does not tell how much waits at a socket.
     pub fn buffered(&self) -> usize {
-        let unsent = self.room().map_or(0, |room| room.machine(|machine| machine.unsent_to(self)));
+        let unsent = self.room().map_or(0, |room| room.unsent_to(self));
         unsent + self.socket().queued()
     }
 
@@ -285,7 +290,7 @@ impl Connection {
     ) -> Result<(), InvalidClose> {
         let close = Close::new(code, reason)?;
         if let Some(room) = self.room() {
-            room.close_connection(self, close);
+            room.close(self, close);
         }
         Ok(())
     }
@@ -298,7 +303,7 @@ impl Connection {
     }
 
     /// The runtime's end of this connection.
-    pub fn socket(&self) -> &Arc<dyn Socket> {
+    pub(crate) fn socket(&self) -> &Arc<dyn Socket> {
         &self.0.socket
     }
 
@@ -329,7 +334,7 @@ impl Connection {
 
     fn write_state(&self, state: Option<Bytes>) -> Result<(), StateError> {
         match self.room() {
-            Some(room) => room.write_state(self, state),
+            Some(room) => room.set_state(self, state),
             None => {
                 drop(self.commit_state(state));
                 Ok(())
@@ -337,7 +342,7 @@ impl Connection {
         }
     }
 
-    fn room(&self) -> Option<Arc<RoomCell>> {
+    fn room(&self) -> Option<Arc<dyn Owner>> {
         self.0.room.upgrade()
     }
 }
@@ -377,39 +382,6 @@ fn kept(uri: &str) -> &str {
         None => part.rfind('%').filter(|at| part.len() - at < 3).unwrap_or(part.len()),
     };
     &part[..whole]
-}
-
-/// A state that cannot be set.
-///
-/// ```
-/// use partykit_core::{Connection, StateError};
-///
-/// fn remember(connection: &Connection, text: &str) -> Result<(), StateError> {
-///     match connection.set_state(text) {
-///         Err(StateError::TooLarge(_)) => connection.set_state("something long"),
-///         result => result,
-///     }
-/// }
-/// # let _ = remember;
-/// ```
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StateError {
-    /// It has no JSON form.
-    #[error("the connection's state has no JSON form: {0}")]
-    Json(#[from] JsonError),
-    /// Ids, uris, tags and states of all connections of the room would have this many bytes.
-    #[error(
-        "ids, uris, tags and states of a room's connections have at most {max} bytes together, not {0}",
-        max = limits::ATTACHMENTS
-    )]
-    RoomTooLarge(usize),
-    /// Id, uri, tags and state would have this many bytes.
-    #[error(
-        "id, uri, tags and state of a connection have at most {max} bytes together, not {0}",
-        max = limits::ATTACHMENT
-    )]
-    TooLarge(usize),
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
+use super::alarm;
 use crate::{
-    Connection, Result, Room, Server,
-    engine::alarm,
-    machine::{Answer, Errand, Job},
+    Result, Room, Server,
+    machine::{Answer, Errand, Event, Job},
 };
 
 /// What has to be done before a room starts for it. `false` when it need not start any more.
@@ -27,38 +27,32 @@ pub(crate) async fn errand(room: &Room) -> Result<bool> {
 /// Runs the handler of `job`. Shared by all runtimes, as is everything else that says what a handler
 /// is given.
 pub(crate) async fn turn<S: Server>(server: &mut S, room: &Room, job: Job) -> Result<Answer> {
-    match job {
-        Job::Alarm => {
+    let event = match job {
+        Job::Start => {
+            server.on_start(room).await?;
+            return Ok(Answer::Done);
+        }
+        Job::Handle(event) => event,
+    };
+    match event {
+        Event::Alarm { .. } => {
             if let Some(alarm) = alarm::ring(room).await? {
                 server.on_alarm(room, alarm).await?;
             }
         }
-        Job::Close { connection, close } => server.on_close(room, &connection, close).await?,
-        Job::Connect { connection, request, .. } => {
+        Event::Close { connection, close } => server.on_close(room, &connection, close).await?,
+        Event::Connect { connection, request, .. } => {
             let tags = server.connection_tags(room, connection.id(), &request)?;
             room.cell().list(&connection, tags)?;
             server.on_connect(room, &connection, &request).await?;
         }
-        Job::Error(error) => server.on_error(room, error).await?,
-        Job::Message { sender, message } => server.on_message(room, &sender, message).await?,
-        Job::Order(order) => alarm::carry_out(room, order).await?,
-        Job::Request { request } => {
+        Event::Error(error) => server.on_error(room, error).await?,
+        Event::Message { sender, message } => server.on_message(room, &sender, message).await?,
+        Event::Order { order, .. } => alarm::carry_out(room, order).await?,
+        Event::Request { request, .. } => {
             return server.on_request(room, *request).await.map(Answer::Response);
         }
-        Job::Start => server.on_start(room).await?,
-        Job::Task(result) => server.on_task(room, result).await?,
+        Event::Task(result) => server.on_task(room, result).await?,
     }
     Ok(Answer::Done)
-}
-
-impl Job {
-    /// Whose event it is.
-    pub(crate) fn connection(&self) -> Option<&Connection> {
-        match self {
-            Self::Close { connection, .. }
-            | Self::Connect { connection, .. }
-            | Self::Message { sender: connection, .. } => Some(connection),
-            _ => None,
-        }
-    }
 }

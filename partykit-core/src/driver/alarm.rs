@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tracing::error;
 
-use super::cell::RoomCell;
 use crate::{
     Alarm, BackendError, Room, StorageError,
-    machine::{Beginning, fact::Fact},
+    engine::cell::RoomCell,
+    machine::{Beginning, Fact},
     storage::{AlarmRow, spread},
     user::storage::durable,
     value::alarm::AlarmOrder,

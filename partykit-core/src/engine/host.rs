@@ -1,16 +1,12 @@
-use std::{
-    fmt,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{future::poll_fn, mem, sync::Arc, task::Poll, time::Duration};
 
-use bytes::Bytes;
 use futures_core::future::BoxFuture;
 
+use super::cell::RoomCell;
 use crate::{
-    Backend, CallError, Close, Message, Request, Response, RoomAddress, Timestamp,
-    engine::cell::RoomCell, machine::fact::Fact, machine::mailboxes::Mailboxes, user::calls::Chain,
+    Backend, CallError, Request, Response, RoomAddress, Timestamp,
+    machine::{Fact, Mailboxes},
+    value::chain::Chain,
 };
 
 /// What a runtime gives to its rooms: time, chance, named values, storage, timers, tasks, and the way
@@ -60,7 +56,7 @@ pub trait Host: Send + Sync + 'static {
     /// Lets other tasks of this thread run first, and the runtime look at its sockets and timers. A busy
     /// room calls it about every 200 µs. Lets other tasks run unless implemented.
     fn yield_now(&self) -> BoxFuture<'static, ()> {
-        Box::pin(crate::engine::driver::yield_now())
+        Box::pin(yield_now())
     }
 
     /// Whether there are so many rooms in memory that one which holds nothing (no connection, nothing
@@ -124,108 +120,15 @@ pub trait Host: Send + Sync + 'static {
     }
 }
 
-/// A socket that a runtime owns: the other end of a [`Connection`](crate::Connection). Its methods
-/// are called by the room's driver, in order and never two at once, and must not block.
-///
-/// ```
-/// use std::sync::Mutex;
-/// use partykit_core::{Close, Message, runtime::{Outgoing, Socket}};
-///
-/// /// Notes what a room says, for a test.
-/// #[derive(Default)]
-/// struct Notebook(Mutex<Vec<Message>>);
-///
-/// impl Socket for Notebook {
-///     fn accept(&self) {}
-///     fn refuse(&self, _: Close) {}
-///     fn send(&self, message: &Outgoing) {
-///         self.0.lock().unwrap().push(message.message().clone());
-///     }
-///     fn close(&self, _: Close) {}
-///     fn flush(&self) {}
-/// }
-/// ```
-pub trait Socket: Send + Sync + 'static {
-    /// `on_connect` succeeded and its writes are durable: answer the handshake.
-    fn accept(&self);
-
-    /// The connect failed: answer the handshake, send this Close and nothing else.
-    fn refuse(&self, close: Close);
-
-    /// What the connection has attached is another than before: it has just been accepted, or its state
-    /// was committed, or a failed commit gave it the former one back. A runtime that keeps
-    /// [attachments](crate::runtime::Attachment) outside of itself writes it there. Also called before
-    /// the socket is accepted. Does nothing unless implemented.
-    fn attach(&self, connection: &crate::Connection) {
-        let _ = connection;
-    }
-
-    /// Queues a message. It may leave at once, and has to after [`Socket::flush`]. A socket that is
-    /// closed, or too far behind, drops it.
-    fn send(&self, message: &Outgoing);
-
-    /// Queues a Close behind what is queued. When the socket has ended, the runtime says so with
-    /// [`RoomCell::closed`].
-    fn close(&self, close: Close);
-
-    /// Another connection of the room has come with this one's id: its client may have lost this socket
-    /// and come back. Finds out soon whether anybody is at the other end. Does nothing unless
-    /// implemented.
-    fn probe(&self) {}
-
-    /// How many bytes wait for the client to take them. 0 unless implemented.
-    fn queued(&self) -> usize {
-        0
-    }
-
-    /// Ready when at most `at_most` bytes wait for the client, or the socket takes no more messages.
-    /// While it is not, `cx` is woken when it may have become so. Called from anywhere. Always ready
-    /// unless implemented.
-    fn poll_drained(&self, at_most: usize, cx: &mut Context<'_>) -> Poll<()> {
-        let _ = (at_most, cx);
-        Poll::Ready(())
-    }
-
-    /// Lets what is queued leave. Called once for each socket after a turn, so that what a room said to
-    /// one client in it leaves in one write.
-    fn flush(&self);
-}
-
-/// A message on its way to any number of sockets, with room for its encoded form: whichever socket is
-/// first encodes, the others share.
-///
-/// ```
-/// use bytes::Bytes;
-/// use partykit_core::runtime::Outgoing;
-///
-/// fn queue(message: &Outgoing, queue: &mut Vec<Bytes>) {
-///     queue.push(message.encoded(|message| Bytes::copy_from_slice(message.as_bytes())).clone());
-/// }
-/// # let _ = queue;
-/// ```
-pub struct Outgoing {
-    message: Message,
-    encoded: std::sync::OnceLock<Bytes>,
-}
-
-impl Outgoing {
-    pub(crate) fn new(message: Message) -> Self {
-        Self { message, encoded: std::sync::OnceLock::new() }
-    }
-
-    /// The message itself.
-    pub fn message(&self) -> &Message {
-        &self.message
-    }
-
-    /// The message as `encode` makes it, encoded at most once.
-    pub fn encoded(&self, encode: impl FnOnce(&Message) -> Bytes) -> &Bytes {
-        self.encoded.get_or_init(|| encode(&self.message))
-    }
-}
-
-impl fmt::Debug for Outgoing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.message.fmt(f)
-    }
+/// Lets other tasks run first.
+pub(crate) async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

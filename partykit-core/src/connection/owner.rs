@@ -1,0 +1,31 @@
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+
+use super::{Connection, StateError, outgoing::Outgoing};
+use crate::Close;
+
+/// The room of a connection, as the connection sees it. It outlives every instance.
+pub(crate) trait Owner: Send + Sync {
+    fn send(self: Arc<Self>, connection: &Connection, frame: Arc<Outgoing>);
+
+    fn close(self: Arc<Self>, connection: &Connection, close: Close);
+
+    fn set_state(
+        self: Arc<Self>,
+        connection: &Connection,
+        state: Option<Bytes>,
+    ) -> Result<(), StateError>;
+
+    /// The state that the handler which calls has set, if it has set one.
+    fn pending_state(&self, connection: &Connection) -> Option<Option<Bytes>>;
+
+    /// The bytes of messages to it that wait for the running handler to await something or to end.
+    fn unsent_to(&self, connection: &Connection) -> usize;
+
+    /// Ready when all has left the room that was said in it, but what waits for a commit.
+    fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<()>;
+}

@@ -1,0 +1,49 @@
+use std::time::Duration;
+
+use crate::{Refusal, RoomAddress};
+
+/// Why a call to another room failed.
+///
+/// ```
+/// use partykit_core::{Body, CallError, Request, Response, Room};
+///
+/// async fn ask(room: &Room) -> Result<Option<Response>, CallError> {
+///     match room.party("counter").room("all").request(Request::new(Body::empty())).await {
+///         Ok(answer) => Ok(Some(answer)),
+///         Err(CallError::Timeout(..) | CallError::Refused(..)) => Ok(None),
+///         Err(error) => Err(error),
+///     }
+/// }
+/// # let _ = ask;
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The handler has written to storage and not committed yet. Call first, or
+    /// [`Storage::sync`](crate::Storage::sync) before calling: whatever is called must not learn of
+    /// writes that may still be rolled back.
+    #[error("call to {0} with uncommitted writes; call first, or storage().sync() before it")]
+    UncommittedWrites(RoomAddress),
+    /// The called room already waits for this one, itself or through others.
+    #[error("call to {0}, which already waits for this room")]
+    Cycle(RoomAddress),
+    /// No party of this name is registered.
+    #[error("no party is named {0:?}")]
+    UnknownParty(String),
+    /// The room's id is not one.
+    #[error(transparent)]
+    InvalidRoom(#[from] crate::InvalidRoomId),
+    /// No answer within [`Options::call_timeout`](crate::Options::call_timeout). This says nothing
+    /// about what the called room did.
+    #[error("no answer from {0} within {1:?}")]
+    Timeout(RoomAddress, Duration),
+    /// The called room did not answer.
+    #[error("{0}: {1}")]
+    Refused(RoomAddress, Refusal),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] crate::BackendError),
+    /// A commit that had to be durable before the call could leave has failed.
+    #[error("the writes before the call to {0} could not be stored")]
+    CommitFailed(RoomAddress),
+}

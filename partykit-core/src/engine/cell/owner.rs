@@ -1,0 +1,66 @@
+//! What the connections of a room ask it for.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+
+use super::RoomCell;
+use crate::{
+    Close, Connection, StateError,
+    connection::{Owner, outgoing::Outgoing},
+    engine::scope,
+};
+
+impl Owner for RoomCell {
+    fn send(self: Arc<Self>, connection: &Connection, frame: Arc<Outgoing>) {
+        let turn = scope::current(&*self);
+        self.act(turn, |machine| machine.send(turn, connection, frame));
+    }
+
+    fn close(self: Arc<Self>, connection: &Connection, close: Close) {
+        let turn = scope::current(&*self);
+        self.act(turn, |machine| machine.close(turn, connection, close));
+    }
+
+    fn set_state(
+        self: Arc<Self>,
+        connection: &Connection,
+        state: Option<Bytes>,
+    ) -> Result<(), StateError> {
+        let turn = scope::current(&*self);
+        let size = state.as_ref().map_or(0, Bytes::len);
+        self.act(turn, |machine| {
+            if let Some(total) = machine.overfills(connection, size) {
+                return Err(StateError::RoomTooLarge(total));
+            }
+            match turn.filter(|turn| machine.is_turn(*turn)) {
+                Some(_) => machine.set_state(connection, state),
+                None => drop(machine.replace_state(connection, state)),
+            }
+            Ok(())
+        })
+    }
+
+    fn pending_state(&self, connection: &Connection) -> Option<Option<Bytes>> {
+        scope::current(self)?;
+        self.machine(|machine| machine.pending_state(connection))
+    }
+
+    fn unsent_to(&self, connection: &Connection) -> usize {
+        self.machine(|machine| machine.unsent_to(connection))
+    }
+
+    fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if !state.flushing && !state.machine.is_unflushed() {
+            return Poll::Ready(());
+        }
+        if !state.watchers.iter().any(|known| known.will_wake(cx.waker())) {
+            state.watchers.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
