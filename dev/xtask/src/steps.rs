@@ -114,6 +114,11 @@ pub(crate) const TOOLS: &[Tool] = &[
         run: fuzz,
     },
     Tool {
+        name: "graph",
+        about: "prints which files of the core know which, and what the rules say of it",
+        run: |root, _| passed(rules::graph(root)),
+    },
+    Tool {
         name: "workers",
         about: "makes, runs and weighs Workers: build, dev, size, unwind",
         run: workers::run,

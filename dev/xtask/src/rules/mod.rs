@@ -5,6 +5,7 @@
 mod arrows;
 mod book;
 mod examples;
+mod graph;
 mod lexer;
 mod limits;
 mod links;
@@ -73,10 +74,17 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Violation>, Failure> {
     violations.extend(tables::metrics(required(&files, tables::METRICS)?, &files));
     violations.extend(links::check(&files, |path| root.join(path).exists()));
     violations.extend(book::compiled(&files, required(&files, book::COMPILED)?));
+    violations.extend(graph::check(&files));
     for (package, banned) in arrows::ARROWS {
         violations.extend(arrows::check(package, banned, &tree(root, package)?));
     }
     Ok(violations)
+}
+
+/// Prints who knows whom in the core.
+pub(crate) fn graph(root: &Path) -> Result<(), Failure> {
+    println!("{}", graph::Graph::new(&files(root)?).show());
+    Ok(())
 }
 
 /// A rule about a file that is not there is a rule that cannot fail.

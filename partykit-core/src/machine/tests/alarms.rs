@@ -213,7 +213,7 @@ fn a_room_that_need_not_start_for_it_does_not() {
     room.trace();
     room.committed();
     room.machine.turn_ended(room.now, Ok(Answer::NotNow));
-    assert_eq!(room.trace(), ["respond 200 OK", "drop"]);
+    assert_eq!(room.trace(), ["respond done", "drop"]);
     assert!(is_answered(&mut answer) && room.machine.is_vacant());
 }
 
