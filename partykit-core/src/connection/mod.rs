@@ -225,7 +225,7 @@ impl Connection {
     /// Whether the connection is listed in its room: it is open, or it is the one that is connecting. Not
     /// when it has ended or was closed.
     pub fn is_open(&self) -> bool {
-        self.room().is_some_and(|room| room.machine(|machine| machine.roster().is_listed(self)))
+        self.room().is_some_and(|room| room.lists(self))
     }
 
     /// How many bytes wait for the client: at its socket, and of what the running handler has said
@@ -298,7 +298,7 @@ impl Connection {
     /// Closes the connection without a code: the client sees 1005. As [`Connection::close`] otherwise.
     pub fn close_without_code(&self) {
         if let Some(room) = self.room() {
-            room.close_connection(self, Close::no_status());
+            room.close(self, Close::no_status());
         }
     }
 

@@ -23,6 +23,9 @@ pub(crate) trait Owner: Send + Sync {
     /// The state that the handler which calls has set, if it has set one.
     fn pending_state(&self, connection: &Connection) -> Option<Option<Bytes>>;
 
+    /// Whether it is among [`Room::connections`](crate::Room::connections).
+    fn lists(&self, connection: &Connection) -> bool;
+
     /// The bytes of messages to it that wait for the running handler to await something or to end.
     fn unsent_to(&self, connection: &Connection) -> usize;
 

@@ -49,6 +49,10 @@ impl Owner for RoomCell {
         self.machine(|machine| machine.pending_state(connection))
     }
 
+    fn lists(&self, connection: &Connection) -> bool {
+        self.machine(|machine| machine.roster().is_listed(connection))
+    }
+
     fn unsent_to(&self, connection: &Connection) -> usize {
         self.machine(|machine| machine.unsent_to(connection))
     }

@@ -8,7 +8,7 @@ use tracing::{debug, error};
 use super::Refused;
 use crate::{
     Admission, Admit, Body, Close, ErrorId, Handler, Reject, Request, Response, Result, Vars,
-    runtime::strip_internal, value::error::panic_message,
+    runtime::strip_internal, value::failure::panic_message,
 };
 
 /// How long a before-hook, or the fallback, may take: as long as a handler by default.
@@ -106,7 +106,7 @@ impl Refused {
     ) -> Self {
         let mut id = [0; 8];
         on.random(&mut id);
-        let id = ErrorId(u64::from_le_bytes(id));
+        let id = ErrorId::from_bytes(id);
         error!(error_id = %id, error, "{what}");
         Self::Failed(id)
     }
