@@ -7,7 +7,7 @@ pub use partykit_core::{
     Broadcast, CallError, Claim, Close, CloseCode, Connection, ConnectionId, Emitter, Epoch,
     ErrorId, FailureKind, FaultyBackend, Handler, HandlerError, InvalidClose, InvalidConnectionId,
     InvalidRoomId, JsonError, KeepAwake, KeyRange, List, Lobby, LongestAwake, MemoryBackend,
-    Message, Options, OrReject, PartyRef, Refusal, Reject, Request, RequestExt, Response,
+    Message, NoState, Options, OrReject, PartyRef, Refusal, Reject, Request, RequestExt, Response,
     ResponseExt, Result, Room, RoomAddress, RoomId, RoomPhase, RoomRef, RoomStats, Route,
     RouteError, RoutePrefix, RowStream, Server, StartReason, StateError, Storage, StorageError,
     TaskError, TaskResult, Text, TimeAwake, Timestamp, Vars, WakeCause, WakeUp,

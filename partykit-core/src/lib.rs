@@ -73,6 +73,7 @@ pub use user::{
 pub use value::{
     address::{InvalidRoomId, RoomAddress, RoomId},
     alarm::Alarm,
+    app_state::NoState,
     close::{Close, CloseCode, InvalidClose},
     connection_id::{ConnectionId, InvalidConnectionId},
     error_id::ErrorId,

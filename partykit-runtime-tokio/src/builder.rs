@@ -10,7 +10,10 @@ use std::{
 use partykit_core::{
     Backend, MemoryBackend, Options, Request, Response, Result, RoomAddress, RoomId, RoutePrefix,
     Server, Vars,
-    runtime::front::{AnyServer, Routes},
+    runtime::{
+        AppState,
+        front::{AnyServer, Routes},
+    },
 };
 use tokio::net::ToSocketAddrs;
 
@@ -62,6 +65,7 @@ pub struct Builder {
     parties: Vec<Registration>,
     routes: Routes,
     vars: HashMap<String, String>,
+    state: AppState,
     proxies: Proxies,
     fallback: Option<Fallback>,
     storage: Storage,
@@ -97,6 +101,7 @@ impl Default for Builder {
             parties: Vec::new(),
             routes: Routes::default(),
             vars: HashMap::new(),
+            state: AppState::default(),
             proxies: Proxies::default(),
             fallback: None,
             storage: Storage::Disk(".partykit".into()),
@@ -176,6 +181,36 @@ impl Builder {
     /// environment variables of the process.
     pub fn var(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.vars.insert(name.into(), value.into());
+        self
+    }
+
+    /// A value that hooks and handlers share, such as a pool of database connections: they read it with
+    /// [`Lobby::state`](partykit_core::Lobby::state) and [`Room::state`](partykit_core::Room::state). One of
+    /// each type; the last one counts.
+    ///
+    /// ```
+    /// use partykit_core::{Admit, Lobby, Reject, Request, Result, Server};
+    /// use partykit_runtime_tokio::Runtime;
+    ///
+    /// struct Closed(bool);
+    ///
+    /// #[derive(Default)]
+    /// struct Chat;
+    ///
+    /// impl Server for Chat {
+    ///     async fn on_before_connect(request: Request, lobby: &Lobby) -> Result<Admit> {
+    ///         if lobby.state::<Closed>()?.0 {
+    ///             return Err(Reject::forbidden("come back tomorrow").into());
+    ///         }
+    ///         Ok(request.into())
+    ///     }
+    /// }
+    ///
+    /// let builder = Runtime::builder().party::<Chat>("main").state(Closed(true));
+    /// # let _ = builder;
+    /// ```
+    pub fn state<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.state = self.state.with(value);
         self
     }
 
@@ -326,7 +361,9 @@ impl Builder {
             let link = Arc::new(link);
             (name.clone(), Party::new(name, options, server, link))
         });
-        let counts = Counts { outbound: outbound.clone(), mailboxes: memory.mailboxes().clone() };
+        let app_state = self.state;
+        let counts =
+            Counts { app_state, outbound: outbound.clone(), mailboxes: memory.mailboxes().clone() };
         let parties = parties.collect();
         let host = TokioHost::new(parties, backend, store, vars, self.max_rooms, counts);
         ringer::start(&host, park);

@@ -8,7 +8,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use partykit_core::{
     Backend, CallError, Refusal, Request, Response, RoomAddress, Timestamp, Vars,
-    runtime::{Chain, Host, Mailboxes, RoomCell},
+    runtime::{AppState, Chain, Host, Mailboxes, RoomCell},
 };
 use tokio::{runtime, time::Instant};
 use tracing::debug;
@@ -44,6 +44,7 @@ pub(crate) struct TokioHost {
 
 /// What all rooms and sockets have in common.
 pub(crate) struct Counts {
+    pub(crate) app_state: AppState,
     pub(crate) outbound: Arc<Outbound>,
     pub(crate) mailboxes: Arc<Mailboxes>,
 }
@@ -94,6 +95,11 @@ impl TokioHost {
 
     pub(crate) fn vars(&self) -> &Vars {
         &self.vars
+    }
+
+    /// What the application has given.
+    pub(crate) fn state(&self) -> &AppState {
+        &self.counts.app_state
     }
 
     /// How the store on disk is.
@@ -155,6 +161,10 @@ impl Host for TokioHost {
 
     fn var(&self, name: &str) -> Option<String> {
         (self.vars)(name)
+    }
+
+    fn app_state(&self) -> Option<&AppState> {
+        Some(&self.counts.app_state)
     }
 
     fn backend(&self) -> &Arc<dyn Backend> {

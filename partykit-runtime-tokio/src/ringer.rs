@@ -238,7 +238,11 @@ mod tests {
     async fn a_clock_that_is_set_back_hides_no_alarm() {
         let backend = Arc::new(MemoryBackend::default());
         let outbound = Outbound::new(OutboundLimits::default());
-        let counts = Counts { outbound, mailboxes: Mailboxes::new(0) };
+        let counts = Counts {
+            app_state: partykit_core::runtime::AppState::default(),
+            outbound,
+            mailboxes: Mailboxes::new(0),
+        };
         let vars: partykit_core::Vars = Arc::new(|_| None);
         let host = TokioHost::new(HashMap::new(), backend.clone(), None, vars, 9, counts);
         let alarms = Alarms::new();

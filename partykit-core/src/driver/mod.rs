@@ -237,6 +237,7 @@ async fn run_turn<S: Server>(
         "{handler} {}",
         failure.what()
     );
+    cell.host().handler_failed(cell.address(), handler, &failure.to_string());
     Err(Failed { failure, id })
 }
 

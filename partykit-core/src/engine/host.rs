@@ -4,9 +4,9 @@ use futures_core::future::BoxFuture;
 
 use super::cell::RoomCell;
 use crate::{
-    Backend, CallError, Request, Response, RoomAddress, Timestamp,
+    Backend, CallError, Handler, Request, Response, RoomAddress, Timestamp,
     machine::{Fact, Mailboxes},
-    value::chain::Chain,
+    value::{app_state::AppState, chain::Chain},
 };
 
 /// What a runtime gives to its rooms: time, chance, named values, storage, timers, tasks, and the way
@@ -43,6 +43,17 @@ pub trait Host: Send + Sync + 'static {
 
     /// A named value: an environment variable, a secret.
     fn var(&self, name: &str) -> Option<String>;
+
+    /// What the application has given the runtime. `None` unless implemented.
+    fn app_state(&self) -> Option<&AppState> {
+        None
+    }
+
+    /// A handler has failed, and says so: for test kits, which have no log. The log has it already. Does
+    /// nothing unless implemented.
+    fn handler_failed(&self, room: &RoomAddress, handler: Handler, text: &str) {
+        let _ = (room, handler, text);
+    }
 
     /// Where the rooms store.
     fn backend(&self) -> &Arc<dyn Backend>;

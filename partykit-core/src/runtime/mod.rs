@@ -23,5 +23,5 @@ pub use crate::{
     machine::{Fact, Mailboxes},
     storage::{AlarmState, describe_row, read_alarm},
     user::lobby::hook_answer,
-    value::chain::Chain,
+    value::{app_state::AppState, chain::Chain},
 };

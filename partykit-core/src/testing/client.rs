@@ -1,14 +1,16 @@
 use std::{
     collections::VecDeque,
     fmt, mem,
+    num::NonZeroU32,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use super::host::TestHost;
 use crate::{
-    Close, Connection, InvalidClose, Message, Text,
-    runtime::{Outgoing, RoomCell, Socket},
+    BoxError, Close, CloseCode, Connection, InvalidClose, Message, Refusal, Reject, Response, Text,
+    runtime::{Host, Outgoing, RoomCell, Socket},
 };
 
 /// The client's end of a connection to a [`TestRoom`](super::TestRoom).
@@ -30,13 +32,35 @@ use crate::{
 /// # });
 /// ```
 pub struct TestConnection {
-    pub(super) connection: Connection,
-    pub(super) socket: Arc<TestSocket>,
-    pub(super) host: Arc<TestHost>,
-    pub(super) cell: Arc<RoomCell>,
+    connection: Connection,
+    socket: Arc<TestSocket>,
+    host: Arc<TestHost>,
+    cell: Arc<RoomCell>,
+    protocol: Option<String>,
+    pace: Option<Mutex<Pace>>,
 }
 
 impl TestConnection {
+    pub(super) fn new(
+        connection: Connection,
+        socket: Arc<TestSocket>,
+        host: Arc<TestHost>,
+        cell: Arc<RoomCell>,
+        rate: Option<(NonZeroU32, NonZeroU32)>,
+    ) -> Self {
+        let pace = rate.map(|rate| Mutex::new(Pace { rate, full_at: Duration::ZERO }));
+        Self { connection, socket, host, cell, protocol: None, pace }
+    }
+
+    pub(super) fn speaking(self, protocol: Option<String>) -> Self {
+        Self { protocol, ..self }
+    }
+
+    /// The sub-protocol that the before-hook has chosen.
+    pub fn protocol(&self) -> Option<&str> {
+        self.protocol.as_deref()
+    }
+
     /// The connection's id.
     pub fn id(&self) -> &str {
         self.connection.id()
@@ -57,12 +81,22 @@ impl TestConnection {
         self.host.settle().await;
     }
 
-    /// Says something, and lets nothing happen yet.
+    /// Says something, and lets nothing happen yet. One that is faster than
+    /// [`Options::max_message_rate`](crate::Options::max_message_rate) allows closes the connection with
+    /// 1008, unread.
     ///
     /// # Panics
     ///
     /// When the room's mailbox is full.
     pub fn push(&self, message: impl Into<Message>) {
+        if let Some(pace) = &self.pace
+            && !pace.lock().unwrap_or_else(PoisonError::into_inner).allows(self.host.elapsed())
+        {
+            let close = Close::fixed(CloseCode::POLICY, "too many messages");
+            self.socket.close(close.clone());
+            self.socket.state().ended = true;
+            return self.cell.closed(&self.connection, close);
+        }
         let refused = self.cell.message(&self.connection, message.into());
         assert!(refused.is_ok(), "the mailbox of {} is full", self.cell.address());
     }
@@ -162,6 +196,53 @@ impl fmt::Debug for TestConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TestConnection").field("id", &self.id()).finish_non_exhaustive()
     }
+}
+
+/// Counts a client's messages, as [`Options::max_message_rate`](crate::Options::max_message_rate) says.
+struct Pace {
+    /// So many a second, and so many at once.
+    rate: (NonZeroU32, NonZeroU32),
+    /// When the burst would be whole again.
+    full_at: Duration,
+}
+
+impl Pace {
+    fn allows(&mut self, now: Duration) -> bool {
+        let (rate, burst) = self.rate;
+        let each = Duration::from_secs(1) / rate.get();
+        let full_at = self.full_at.max(now) + each;
+        let allowed = full_at - now <= each * burst.get();
+        if allowed {
+            self.full_at = full_at;
+        }
+        allowed
+    }
+}
+
+/// Why a client of a [`TestRoom`](super::TestRoom) is not connected.
+///
+/// ```
+/// use partykit_core::{Refusal, testing::NotConnected};
+///
+/// let why = NotConnected::from(Refusal::Full);
+/// assert_eq!(why.to_string(), "the room has reached its limit of connections");
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotConnected {
+    /// The before-hook has answered the handshake.
+    #[error("on_before_connect answered {}", .0.status())]
+    Answered(Response),
+    /// The before-hook has failed. A client gets 500.
+    #[error("on_before_connect failed: {0}")]
+    Failed(BoxError),
+    /// The room takes nobody.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The before-hook has rejected what the client sent. The client sees a socket that is opened and closed
+    /// with [`Reject::close`].
+    #[error("on_before_connect rejected: {}, {}", .0.status(), .0.text())]
+    Rejected(Reject),
 }
 
 /// Notes what a room does to a socket.

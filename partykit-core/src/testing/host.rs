@@ -14,8 +14,8 @@ use futures_core::{Stream, future::BoxFuture};
 use futures_util::stream::FuturesUnordered;
 
 use crate::{
-    Backend, CallError, Request, Response, RoomAddress, Timestamp,
-    runtime::{Chain, Host, RoomCell},
+    Backend, CallError, Handler, Lobby, Request, Response, RoomAddress, Timestamp,
+    runtime::{AppState, Chain, Host, RoomCell},
     value::splitmix::SplitMix64,
 };
 
@@ -34,6 +34,7 @@ pub(super) struct TestHost {
     pub(super) drive: Drive,
     pub(super) callee: Option<Callee>,
     pub(super) vars: HashMap<String, String>,
+    pub(super) app_state: AppState,
     pub(super) backend: Arc<dyn Backend>,
     state: Mutex<State>,
     /// The drivers and tasks, but while somebody polls them.
@@ -49,6 +50,8 @@ struct State {
     next_timer: u64,
     /// Started since somebody polled.
     incoming: Vec<BoxFuture<'static, ()>>,
+    /// What handlers failed with since somebody asked.
+    errors: Vec<String>,
     /// What the room told other rooms.
     told: Vec<(RoomAddress, Request)>,
     /// When the store is to be asked whether the alarm is due.
@@ -66,6 +69,7 @@ impl TestHost {
         drive: Drive,
         callee: Option<Callee>,
         vars: HashMap<String, String>,
+        app_state: AppState,
         backend: Arc<dyn Backend>,
         seed: u64,
     ) -> Arc<Self> {
@@ -75,6 +79,7 @@ impl TestHost {
             timers: BTreeMap::new(),
             next_timer: 0,
             incoming: Vec::new(),
+            errors: Vec::new(),
             told: Vec::new(),
             // An earlier process may have left one.
             ask_at: Some(EPOCH),
@@ -83,7 +88,7 @@ impl TestHost {
             started: Duration::ZERO,
         };
         let tasks = Mutex::new(Some(FuturesUnordered::new()));
-        Arc::new(Self { drive, callee, vars, backend, state: Mutex::new(state), tasks })
+        Arc::new(Self { drive, callee, vars, app_state, backend, state: Mutex::new(state), tasks })
     }
 
     /// Runs everything as far as it goes without time or the outside world.
@@ -182,6 +187,21 @@ impl TestHost {
         state.ask_at = Some(state.ask_at.map_or(again, |at| at.min(again)));
     }
 
+    /// What the before-hooks see.
+    pub(super) fn lobby(self: &Arc<Self>, address: &RoomAddress) -> Lobby {
+        let host = self.clone();
+        let lobby = Lobby::new(address.clone(), move |name| host.var(name));
+        lobby.with_state(self.app_state.clone())
+    }
+
+    pub(super) fn note_error(&self, error: String) {
+        self.state().errors.push(error);
+    }
+
+    pub(super) fn take_errors(&self) -> Vec<String> {
+        mem::take(&mut self.state().errors)
+    }
+
     pub(super) fn take_told(&self) -> Vec<(RoomAddress, Request)> {
         mem::take(&mut self.state().told)
     }
@@ -213,6 +233,14 @@ impl Host for Arc<TestHost> {
 
     fn var(&self, name: &str) -> Option<String> {
         self.vars.get(name).cloned()
+    }
+
+    fn app_state(&self) -> Option<&AppState> {
+        Some(&self.app_state)
+    }
+
+    fn handler_failed(&self, _: &RoomAddress, handler: Handler, text: &str) {
+        self.note_error(format!("{handler} {text}"));
     }
 
     fn backend(&self) -> &Arc<dyn Backend> {

@@ -36,9 +36,13 @@ mod alarm;
 mod client;
 mod host;
 mod room;
+mod step;
+mod stories;
 mod transparency;
 
 pub use alarm::alarm_batch;
-pub use client::TestConnection;
+pub use client::{NotConnected, TestConnection};
 pub use room::{TestRoom, TestRoomBuilder};
-pub use transparency::{Difference, Step, transparency};
+pub use step::Step;
+pub use stories::{Story, transparency_random};
+pub use transparency::{Difference, transparency};

@@ -9,13 +9,14 @@ use std::{
 use serde::de::DeserializeOwned;
 
 use super::{
-    client::{TestConnection, TestSocket},
+    client::{NotConnected, TestConnection, TestSocket},
     host::{Callee, TestHost},
 };
 use crate::{
-    AwakeReason, Backend, Body, CallError, List, MemoryBackend, Message, Options, Refusal, Request,
-    Response, RoomAddress, RoomId, RoomStats, Route, RoutePrefix, Server, Timestamp,
-    runtime::{Chain, Host, RoomCell, drive},
+    Admission, Admit, AwakeReason, Backend, Body, CallError, ErrorId, Handler, List, MemoryBackend,
+    Message, Options, Refusal, Request, Response, RoomAddress, RoomId, RoomStats, Route,
+    RoutePrefix, Server, Timestamp,
+    runtime::{AppState, Chain, Host, RoomCell, drive, hook_answer},
 };
 
 /// One room of a server, for tests. See the [module](super).
@@ -48,6 +49,7 @@ pub struct TestRoom<S> {
     host: Arc<TestHost>,
     cell: Mutex<Arc<RoomCell>>,
     options: Options,
+    hooks: bool,
     address: RoomAddress,
     server: PhantomData<fn() -> S>,
 }
@@ -66,21 +68,59 @@ impl<S: Server + Default> TestRoom<S> {
 
 impl<S: Server> TestRoom<S> {
     /// Connects a client with this id.
+    ///
+    /// `on_before_connect` runs first, as in a runtime, unless the room was built
+    /// [without hooks](TestRoomBuilder::without_hooks).
+    ///
+    /// # Panics
+    ///
+    /// When the client is not let in, see [`try_connect`](TestRoom::try_connect). The message says why.
     pub async fn connect(&self, id: &str) -> TestConnection {
         let mut query = form_urlencoded::Serializer::for_suffix(String::from("?"), 1);
         let path = self.path(&query.append_pair("_pk", id).finish());
         self.connect_with(id, get(&path)).await
     }
 
-    /// Connects a client with a request of its own.
+    /// Connects a client with a request of its own: with a query, headers, and the sub-protocols that it
+    /// offers.
+    ///
+    /// ```
+    /// use partykit_core::{
+    ///     Admission, Admit, Lobby, OrReject, Reject, Request, RequestExt, Result, Server,
+    ///     testing::TestRoom,
+    /// };
+    ///
+    /// #[derive(Default)]
+    /// struct Members;
+    ///
+    /// impl Server for Members {
+    ///     async fn on_before_connect(request: Request, lobby: &Lobby) -> Result<Admit> {
+    ///         let token = request.query("token").or_reject(Reject::unauthorized("log in"))?;
+    ///         if lobby.var("TOKEN") != Some(token) {
+    ///             return Err(Reject::forbidden("not you").into());
+    ///         }
+    ///         Ok(Admission::new(request).props("member")?.into())
+    ///     }
+    /// }
+    ///
+    /// # futures_executor::block_on(async {
+    /// let room = TestRoom::<Members>::builder().var("TOKEN", "s3cret").build();
+    /// let with = |query: &str| {
+    ///     Request::builder().uri(format!("/parties/main/room?{query}")).body("".into()).unwrap()
+    /// };
+    /// assert!(room.connect_with("ada", with("token=s3cret")).await.is_open());
+    /// let error = room.try_connect("eve", with("")).await.unwrap_err();
+    /// assert_eq!(error.to_string(), "on_before_connect rejected: 401 Unauthorized, log in");
+    /// # });
+    /// ```
     ///
     /// # Panics
     ///
-    /// When the room refuses before it even tries; see [`try_connect`](TestRoom::try_connect).
+    /// When the client is not let in, see [`try_connect`](TestRoom::try_connect). The message says why.
     pub async fn connect_with(&self, id: &str, request: Request) -> TestConnection {
         match self.try_connect(id, request).await {
             Ok(connection) => connection,
-            Err(refusal) => panic!("{id} cannot connect to {}: {refusal}", self.address),
+            Err(why) => panic!("{id} cannot connect to {}: {why}", self.address),
         }
     }
 
@@ -88,31 +128,112 @@ impl<S: Server> TestRoom<S> {
     ///
     /// # Errors
     ///
-    /// When the room refuses before it even tries.
-    pub async fn try_connect(&self, id: &str, request: Request) -> Result<TestConnection, Refusal> {
-        let connection = self.begin_connect(id, request);
+    /// When `on_before_connect` does not let the client in, or the room refuses before it even tries. A
+    /// client whose `on_connect` fails is connected, and closed: see [`TestConnection::closed`] and
+    /// [`TestRoom::errors`].
+    pub async fn try_connect(
+        &self,
+        id: &str,
+        request: Request,
+    ) -> Result<TestConnection, NotConnected> {
+        let uri = request.uri().clone();
+        let offered = header_values(&request, "sec-websocket-protocol");
+        let admission = self.admit(Handler::OnBeforeConnect, request).await?;
+        let protocol = admission.chosen_protocol().map(ToOwned::to_owned);
+        if let Some(chosen) = protocol.as_ref().filter(|chosen| !offered.contains(chosen)) {
+            let error = format!("it chose the protocol {chosen:?}, which was not offered");
+            return Err(NotConnected::Failed(error.into()));
+        }
+        let connection = self.begin(id, &uri, admission.into_request());
         self.settle().await;
-        connection
+        Ok(connection?.speaking(protocol))
     }
 
-    /// Begins to connect a client, and lets nothing happen yet.
+    /// Begins to connect a client, and lets nothing happen yet. The hooks do not run.
     ///
     /// # Errors
     ///
     /// When the room refuses before it even tries.
     pub fn begin_connect(&self, id: &str, request: Request) -> Result<TestConnection, Refusal> {
-        let (cell, socket) = (self.cell().clone(), Arc::new(TestSocket::default()));
-        let uri = format!("http://test{}", request.uri());
-        let connection = cell.connect(id, &uri, request, socket.clone())?;
-        Ok(TestConnection { connection, socket, host: self.host.clone(), cell })
+        let uri = request.uri().clone();
+        self.begin(id, &uri, request)
     }
 
-    /// Sends an HTTP request.
+    fn begin(
+        &self,
+        id: &str,
+        uri: &http::Uri,
+        request: Request,
+    ) -> Result<TestConnection, Refusal> {
+        let (cell, socket) = (self.cell().clone(), Arc::new(TestSocket::default()));
+        let connection = cell.connect(id, &format!("http://test{uri}"), request, socket.clone())?;
+        let rate = self.options.message_rate_limit();
+        Ok(TestConnection::new(connection, socket, self.host.clone(), cell, rate))
+    }
+
+    /// Runs a before-hook, if they run in this room.
+    async fn admit(&self, handler: Handler, request: Request) -> Result<Admission, NotConnected> {
+        if !self.hooks {
+            return Ok(Admission::new(request));
+        }
+        let lobby = self.host.lobby(&self.address);
+        let answer = match handler {
+            Handler::OnBeforeConnect => S::on_before_connect(request, &lobby).await,
+            _ => S::on_before_request(request, &lobby).await,
+        };
+        match hook_answer(answer) {
+            Ok(Admit::Continue(admission)) => Ok(admission),
+            Ok(Admit::Respond(response)) => Err(NotConnected::Answered(response)),
+            Ok(Admit::Reject(reject)) => Err(NotConnected::Rejected(reject)),
+            Err(error) => {
+                self.host.note_error(format!("{handler} failed: {error}"));
+                Err(NotConnected::Failed(error))
+            }
+        }
+    }
+
+    /// What handlers and hooks failed with since the last time somebody asked: `on_message failed: no such
+    /// column`. Clients never see these texts. A [`Reject`](crate::Reject) is no failure.
+    ///
+    /// ```
+    /// use partykit_core::{Connection, Message, Result, Room, Server, testing::TestRoom};
+    ///
+    /// #[derive(Default)]
+    /// struct Broken;
+    ///
+    /// impl Server for Broken {
+    ///     async fn on_message(&mut self, _: &Room, _: &Connection, _: Message) -> Result {
+    ///         Err("no such column".into())
+    ///     }
+    /// }
+    ///
+    /// # futures_executor::block_on(async {
+    /// let room = TestRoom::<Broken>::new();
+    /// room.connect("ada").await.send("hi").await;
+    /// assert_eq!(room.errors(), ["on_message failed: no such column"]);
+    /// # });
+    /// ```
+    pub fn errors(&self) -> Vec<String> {
+        self.host.take_errors()
+    }
+
+    /// Sends an HTTP request. `on_before_request` runs first, unless the room was built
+    /// [without hooks](TestRoomBuilder::without_hooks).
     ///
     /// # Errors
     ///
-    /// When the room gives no answer.
+    /// When the hook fails, or the room gives no answer. [`TestRoom::errors`] tells why.
     pub async fn request(&self, request: Request) -> Result<Response, Refusal> {
+        let request = match self.admit(Handler::OnBeforeRequest, request).await {
+            Ok(admission) => admission.into_request(),
+            Err(NotConnected::Answered(response)) => return Ok(response),
+            Err(NotConnected::Rejected(reject)) => return Ok(reject.response()),
+            Err(_) => {
+                let mut id = [0; 8];
+                self.host.random(&mut id);
+                return Err(Refusal::Failed(ErrorId(u64::from_le_bytes(id))));
+            }
+        };
         let answer = self.cell().request(request, Chain::new());
         self.settle().await;
         answer.await
@@ -122,7 +243,7 @@ impl<S: Server> TestRoom<S> {
     ///
     /// # Errors
     ///
-    /// When the room gives no answer.
+    /// As for [`request`](TestRoom::request).
     ///
     /// # Panics
     ///
@@ -131,6 +252,18 @@ impl<S: Server> TestRoom<S> {
         let response = self.request(get(&self.path(path))).await?;
         let body = response.body().bytes().expect("the body is no stream");
         Ok(std::str::from_utf8(body).expect("the body is text").to_owned())
+    }
+
+    /// Sends a POST request with this body. `path` is what follows the room's address: empty, or with a `/`
+    /// or `?` first.
+    ///
+    /// # Errors
+    ///
+    /// As for [`request`](TestRoom::request).
+    pub async fn post(&self, path: &str, body: impl Into<Body>) -> Result<Response, Refusal> {
+        let mut request = get(&self.path(path)).map(|_| body.into());
+        *request.method_mut() = http::Method::POST;
+        self.request(request).await
     }
 
     /// Sends a request without waiting for an answer, as another room does.
@@ -323,6 +456,8 @@ pub struct TestRoomBuilder<S> {
     options: Options,
     backend: Arc<dyn Backend>,
     vars: HashMap<String, String>,
+    app_state: AppState,
+    hooks: bool,
     callee: Option<Callee>,
     seed: u64,
 }
@@ -337,6 +472,8 @@ impl<S: Server> TestRoomBuilder<S> {
             options: S::options(),
             backend: Arc::new(MemoryBackend::default()),
             vars: HashMap::new(),
+            app_state: AppState::default(),
+            hooks: true,
             callee: None,
             seed: 0,
         }
@@ -373,6 +510,20 @@ impl<S: Server> TestRoomBuilder<S> {
         self
     }
 
+    /// What the application gives its runtime: see [`Lobby::state`](crate::Lobby::state) and
+    /// [`Room::state`](crate::Room::state).
+    #[must_use]
+    pub fn state<T: Send + Sync + 'static>(self, value: T) -> Self {
+        Self { app_state: self.app_state.with(value), ..self }
+    }
+
+    /// The before-hooks do not run: for tests of handlers alone. Props are given with
+    /// [`Admission::props`](crate::Admission::props).
+    #[must_use]
+    pub fn without_hooks(self) -> Self {
+        Self { hooks: false, ..self }
+    }
+
     /// Answers the room's calls to other rooms.
     #[must_use]
     pub fn callee(
@@ -402,13 +553,14 @@ impl<S: Server> TestRoomBuilder<S> {
             let make = make.clone();
             Box::pin(drive(cell, move |id: &RoomId| make(id))) as _
         });
-        let host = TestHost::new(run, self.callee, self.vars, self.backend, self.seed);
+        let host =
+            TestHost::new(run, self.callee, self.vars, self.app_state, self.backend, self.seed);
         let room = RoomId::new(self.room).expect("a room id");
         let address = RoomAddress::new(self.party, room);
         let dyn_host: Arc<dyn Host> = Arc::new(host.clone());
         let cell = RoomCell::new(address.clone(), self.options.clone(), dyn_host);
-        let options = self.options;
-        TestRoom { host, cell: Mutex::new(cell), options, address, server: PhantomData }
+        let (options, hooks) = (self.options, self.hooks);
+        TestRoom { host, cell: Mutex::new(cell), options, hooks, address, server: PhantomData }
     }
 }
 
@@ -416,6 +568,13 @@ impl<S> fmt::Debug for TestRoomBuilder<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TestRoomBuilder").field("room", &self.room).finish_non_exhaustive()
     }
+}
+
+/// The values of a header that is a list.
+fn header_values(request: &Request, name: &str) -> Vec<String> {
+    let values =
+        request.headers().get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(|value| value.trim().to_owned()).collect()
 }
 
 /// A GET request without a body.

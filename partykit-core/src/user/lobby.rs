@@ -2,7 +2,10 @@ use std::{fmt, sync::Arc};
 
 use serde::Serialize;
 
-use crate::{Body, JsonError, Reject, Request, Response, Result, RoomAddress, value::http::Props};
+use crate::{
+    Body, JsonError, NoState, Reject, Request, Response, Result, RoomAddress,
+    value::{app_state::AppState, http::Props},
+};
 
 /// Looks up a named value of the surroundings: an environment variable, a secret.
 ///
@@ -31,6 +34,7 @@ pub type Vars = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 pub struct Lobby {
     address: RoomAddress,
     vars: Vars,
+    state: AppState,
 }
 
 impl Lobby {
@@ -44,7 +48,13 @@ impl Lobby {
 
     /// The same, with vars that are already shared. For runtimes.
     pub fn with_vars(address: RoomAddress, vars: Vars) -> Self {
-        Self { address, vars }
+        Self { address, vars, state: AppState::default() }
+    }
+
+    /// The same, with what the application has given the runtime. For runtimes and tests.
+    #[must_use]
+    pub fn with_state(self, state: AppState) -> Self {
+        Self { state, ..self }
     }
 
     /// The name of the party that is asked for.
@@ -60,6 +70,34 @@ impl Lobby {
     /// A named value of the runtime, such as an environment variable or a secret.
     pub fn var(&self, name: &str) -> Option<String> {
         (self.vars)(name)
+    }
+
+    /// A value that the application has given the runtime with `Builder::state`: a pool of database
+    /// connections, for example.
+    ///
+    /// ```
+    /// use std::{collections::HashMap, sync::RwLock};
+    /// use partykit_core::{Admission, Admit, Lobby, OrReject, Reject, Request, RequestExt, Result, Server};
+    ///
+    /// type Tokens = RwLock<HashMap<String, String>>;
+    ///
+    /// struct Chat;
+    ///
+    /// impl Server for Chat {
+    ///     async fn on_before_connect(request: Request, lobby: &Lobby) -> Result<Admit> {
+    ///         let token = request.query("token").unwrap_or_default();
+    ///         let user = lobby.state::<Tokens>()?.read().ok().and_then(|all| all.get(&token).cloned());
+    ///         let user = user.or_reject(Reject::unauthorized("log in"))?;
+    ///         Ok(Admission::new(request).props(&user)?.into())
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the application has given none of this type.
+    pub fn state<T: Send + Sync + 'static>(&self) -> Result<&T, NoState> {
+        self.state.get()
     }
 }
 

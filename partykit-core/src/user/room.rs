@@ -1,11 +1,16 @@
-use std::{fmt, future::Future, panic::Location, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    panic::Location,
+    sync::{Arc, OnceLock},
+};
 
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Broadcast, Connection, Emitter, JsonError, KeepAwake, Message, PartyRef, RoomAddress, RoomId,
-    StartReason, Storage, Timestamp, WakeCause, engine::cell::RoomCell, machine::TurnId,
-    user::task,
+    Broadcast, Connection, Emitter, JsonError, KeepAwake, Message, NoState, PartyRef, RoomAddress,
+    RoomId, StartReason, Storage, Timestamp, WakeCause, engine::cell::RoomCell, machine::TurnId,
+    user::task, value::app_state::AppState,
 };
 
 /// A room, as its handlers see it: who is here, what is stored, and the ways to speak.
@@ -189,6 +194,18 @@ impl Room {
     /// A named value of the runtime, such as an environment variable or a secret.
     pub fn var(&self, name: &str) -> Option<String> {
         self.cell.host().var(name)
+    }
+
+    /// A value that the application has given the runtime with `Builder::state`: a pool of database
+    /// connections, for example. All rooms share it.
+    ///
+    /// # Errors
+    ///
+    /// When the application has given none of this type.
+    pub fn state<T: Send + Sync + 'static>(&self) -> Result<&T, NoState> {
+        static NONE: OnceLock<AppState> = OnceLock::new();
+        let state = self.cell.host().app_state();
+        state.unwrap_or_else(|| NONE.get_or_init(AppState::default)).get()
     }
 
     pub(crate) fn room_id(&self) -> &RoomId {

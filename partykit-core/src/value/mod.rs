@@ -2,6 +2,7 @@
 
 pub(crate) mod address;
 pub(crate) mod alarm;
+pub(crate) mod app_state;
 pub(crate) mod chain;
 pub(crate) mod close;
 pub(crate) mod connection_id;

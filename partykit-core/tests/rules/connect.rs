@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use partykit_core::{CloseCode, Refusal, Request};
+use partykit_core::{CloseCode, Refusal, Request, testing::NotConnected};
 
 use crate::script::{NOTHING, heard, inside, test, wish};
 
@@ -240,7 +240,7 @@ fn a_full_room_refuses_and_takes_the_next_when_somebody_goes() {
         let ada = room.connect("ada").await;
         let bob = room.connect("bob").await;
         let refused = room.try_connect("eve", Request::default()).await;
-        assert_eq!(refused.err(), Some(Refusal::Full));
+        assert!(matches!(refused, Err(NotConnected::Refused(Refusal::Full))));
         assert_eq!(Refusal::Full.response().status(), 503);
 
         // One that the server has closed counts until it is gone.

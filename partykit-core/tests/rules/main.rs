@@ -11,6 +11,7 @@ mod convenience;
 mod effects;
 mod failure;
 mod fairness;
+mod kit;
 mod mailbox;
 mod rejected;
 mod resume;

@@ -5,8 +5,9 @@ use std::{collections::BTreeSet, time::Duration};
 
 use futures_executor::block_on;
 use partykit_core::{
-    Close, Connection, Message, Request, Response, Result, Room, Server,
-    testing::{Step, TestRoomBuilder, transparency},
+    Admit, Close, Connection, Lobby, Message, OrReject, Reject, Request, RequestExt, Response,
+    Result, Room, Server,
+    testing::{Step, TestRoomBuilder, transparency, transparency_random},
 };
 use proptest::prelude::*;
 
@@ -135,34 +136,21 @@ fn id() -> impl Strategy<Value = String> {
 fn step() -> impl Strategy<Value = Step> {
     let words = vec!["hello", "fail", "undo", "panic", "bye", "task"];
     prop_oneof![
-        3 => id().prop_map(Step::Connect),
+        3 => id().prop_map(|id| Step::connect(&id)),
         6 => (id(), prop::sample::select(words)).prop_map(|(id, word)| Step::say(&id, word)),
         1 => id().prop_map(|id| Step::say(&id, vec![0xFF])),
         1 => (id(), prop::sample::select(vec![1000, 4321])).prop_map(|(id, code)| Step::close(&id, code)),
-        1 => id().prop_map(Step::Vanish),
+        1 => id().prop_map(|id| Step::vanish(&id)),
         2 => Just(Step::get("/total?x=1")),
-        1 => (0..20_u64).prop_map(|seconds| Step::Advance(Duration::from_secs(seconds))),
+        1 => (0..20_u64).prop_map(|seconds| Step::advance(Duration::from_secs(seconds))),
     ]
 }
 
-/// Steps of which each is possible: whoever acts has connected before.
+/// All three have connected before anything else happens.
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step(), 1..40).prop_map(|steps| {
-        let mut known = BTreeSet::new();
-        let possible = steps.into_iter().map(|step| match &step {
-            Step::Connect(id)
-            | Step::Vanish(id)
-            | Step::Say { id, .. }
-            | Step::Close { id, .. } => {
-                if known.insert(id.clone()) {
-                    Step::Connect(id.clone())
-                } else {
-                    step
-                }
-            }
-            _ => step,
-        });
-        possible.collect()
+        let known = ["a1", "a2", "b1"].map(Step::connect);
+        known.into_iter().chain(steps).map(Step::may_fail).collect()
     })
 }
 
@@ -208,4 +196,121 @@ fn a_server_that_writes_when_it_wakes_is_found_out() {
     let steps = [Step::connect("a1"), Step::say("a1", "x")];
     let difference = block_on(transparency(rooms::<Diarist>, &steps)).unwrap_err();
     assert_eq!(difference.step, 1);
+}
+
+/// Lets nobody in.
+#[derive(Default)]
+struct Closed;
+
+impl Server for Closed {
+    async fn on_connect(&mut self, _: &Room, _: &Connection, _: &Request) -> Result {
+        Err("the table is missing".into())
+    }
+}
+
+/// Lets nobody in, before any room is there.
+#[derive(Default)]
+struct Guarded;
+
+impl Server for Guarded {
+    async fn on_before_connect(_: Request, _: &Lobby) -> Result<Admit> {
+        Err(Reject::unauthorized("log in").into())
+    }
+}
+
+/// Understands numbers, and fails at 7.
+#[derive(Default)]
+struct Numbers;
+
+impl Server for Numbers {
+    async fn on_message(&mut self, _: &Room, _: &Connection, message: Message) -> Result {
+        match message.json::<u32>()? {
+            7 => Err("seven".into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn a_step_that_did_not_happen_is_no_proof() {
+    fn why<S: Server + Default>(steps: &[Step]) -> String {
+        let found = block_on(transparency(rooms::<S>, steps)).unwrap_err();
+        assert_eq!(found.step, steps.len() - 1);
+        found.failed.unwrap()
+    }
+    let ada = Step::connect("ada");
+    let closed = why::<Closed>(std::slice::from_ref(&ada));
+    assert!(closed.starts_with("ada connects: closed with 1011"), "{closed}");
+    assert!(closed.ends_with("on_connect failed: the table is missing"), "{closed}");
+    let guarded = why::<Guarded>(std::slice::from_ref(&ada));
+    assert_eq!(guarded, "ada connects: on_before_connect rejected: 401 Unauthorized, log in");
+    let rejected = why::<Numbers>(&[ada.clone(), Step::say("ada", "1"), Step::say("ada", "{")]);
+    assert_eq!(rejected, r#"ada says "{": the message was rejected"#);
+    let failed = why::<Numbers>(&[ada.clone(), Step::say("ada", "7")]);
+    assert_eq!(failed, r#"ada says "7": on_message failed: seven"#);
+    let gone = why::<Numbers>(&[ada.clone(), Step::close("ada", 1000), Step::say("ada", "1")]);
+    assert_eq!(gone, r#"ada says "1": the connection is closed"#);
+    let junk = [ada, Step::say("ada", "{").may_fail(), Step::say("ada", "7").may_fail()];
+    block_on(transparency(rooms::<Numbers>, &junk)).unwrap();
+}
+
+/// Says what it sees of its client.
+#[derive(Default)]
+struct Mirror;
+
+impl Server for Mirror {
+    async fn on_connect(&mut self, _: &Room, ada: &Connection, request: &Request) -> Result {
+        let name = request.query("name").or_reject("who are you?")?;
+        let lang = request.headers().get("accept-language").is_some();
+        let props = request.props::<u32>()?;
+        ada.send(format!("{name} {lang} {props:?}"));
+        Ok(())
+    }
+
+    async fn on_request(&mut self, _: &Room, request: Request) -> Result<Response> {
+        Ok(Response::new(request.text()?.to_owned().into()))
+    }
+}
+
+#[test]
+fn steps_carry_query_headers_props_and_bodies() {
+    let ada = Step::connect("ada").query("name=Ada").header("accept-language", "en");
+    let steps = [ada.props(&7).unwrap(), Step::post("/x", "a body")];
+    block_on(transparency(rooms::<Mirror>, &steps)).unwrap();
+    let found = block_on(transparency(rooms::<Mirror>, &[Step::connect("ada")])).unwrap_err();
+    assert!(found.failed.unwrap().contains("4400"));
+}
+
+/// Forgets in its sleep how much of the password was said.
+#[derive(Default)]
+struct Door(usize);
+
+impl Server for Door {
+    async fn on_message(&mut self, _: &Room, sender: &Connection, message: Message) -> Result {
+        let is_next = message.as_text() == ["open", "sesame", "now"].get(self.0).copied();
+        self.0 = if is_next { self.0 + 1 } else { 0 };
+        if self.0 == 3 {
+            sender.send("the door opens");
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn random_stories_find_a_fault_behind_three_messages() {
+    let words = ["open", "sesame", "now", "hello", "bye"];
+    let mut alphabet = words.map(|word| Step::say("ada", word)).to_vec();
+    alphabet.extend([Step::connect("ada"), Step::close("ada", 1000), Step::get("")]);
+    for seed in 0..8 {
+        let told = block_on(transparency_random(rooms::<Door>, &alphabet, seed, 2_000));
+        let story = told.expect_err("the fault is found");
+        let steps: Vec<String> = story.steps.iter().map(ToString::to_string).collect();
+        let least = ["connects", r#"says "open""#, r#"says "sesame""#, r#"says "now""#];
+        assert_eq!(steps, least.map(|what| format!("ada {what}")), "{story}");
+        println!("seed {seed}: found in story {}", story.number);
+    }
+    let words =
+        ["hello", "fail", "undo", "panic", "bye", "task"].map(|word| Step::say("ada", word));
+    let alphabet = [&words[..], &[Step::connect("ada"), Step::vanish("ada")]].concat();
+    block_on(transparency_random(rooms::<Tally>, &alphabet, 1, 50)).unwrap();
 }

@@ -22,7 +22,7 @@ use http::{
 use partykit_core::{
     Handler, Request, Response, Route, Vars,
     runtime::{
-        Host,
+        AppState, Host,
         front::{Decision, Handshake, Refused, Routes, Surroundings, Wish},
     },
 };
@@ -169,6 +169,10 @@ impl Surroundings for TokioHost {
 
     fn vars(&self) -> Vars {
         self.vars().clone()
+    }
+
+    fn app_state(&self) -> AppState {
+        self.state().clone()
     }
 
     fn run<'a>(

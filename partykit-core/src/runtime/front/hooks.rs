@@ -8,7 +8,8 @@ use tracing::{debug, error};
 use super::Refused;
 use crate::{
     Admission, Admit, Body, Close, ErrorId, Handler, Reject, Request, Response, Result, Vars,
-    runtime::strip_internal, value::failure::panic_message,
+    runtime::{AppState, strip_internal},
+    value::failure::panic_message,
 };
 
 /// How long a before-hook, or the fallback, may take: as long as a handler by default.
@@ -51,6 +52,11 @@ pub trait Surroundings: Send + Sync {
 
     /// The named values that hooks see.
     fn vars(&self) -> Vars;
+
+    /// What the application has given the runtime, for hooks. Default: nothing.
+    fn app_state(&self) -> AppState {
+        AppState::default()
+    }
 
     /// Runs a function of the application, which has this name, for `limit` at most. Ends with whether it
     /// has ended; if it has not, it is dropped.

@@ -132,7 +132,7 @@ where
 }
 
 fn lobby(on: &(impl Surroundings + ?Sized), route: &Route) -> Lobby {
-    Lobby::with_vars(route.address().clone(), on.vars())
+    Lobby::with_vars(route.address().clone(), on.vars()).with_state(on.app_state())
 }
 
 /// 16 random bytes as text.
