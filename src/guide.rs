@@ -22,6 +22,8 @@ struct FromPartykit;
 struct Hibernation;
 #[doc = include_str!("../docs/src/introduction.md")]
 struct Introduction;
+#[doc = include_str!("../docs/src/json-api.md")]
+struct JsonApi;
 #[doc = include_str!("../docs/src/observability.md")]
 struct Observability;
 #[doc = include_str!("../docs/src/presence.md")]

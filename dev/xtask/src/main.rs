@@ -4,6 +4,7 @@
 //! them is a subcommand too. CI runs the same thing through `.ci/run`. What `test` does not run is a
 //! row of [`steps::TOOLS`].
 
+mod api;
 mod autobahn;
 mod book;
 mod charts;

@@ -3,7 +3,7 @@
 use std::{env, fs, path::Path};
 
 use crate::{
-    autobahn, book, charts,
+    api, autobahn, book, charts,
     command::{Command, Failure},
     fuzz, package,
     report::{Outcome, Verdict},
@@ -70,6 +70,11 @@ pub(crate) const STEPS: &[Step] = &[
         about: "a server is killed 15 times, and loses power 15 times, and keeps its word; a store, and a model of it",
         run: crash,
     },
+    Step {
+        name: "api",
+        about: "the public API is the one that is committed in dev/api",
+        run: api::step,
+    },
     Step { name: "book", about: "the guide as a site: its charts, its links", run: book::step },
     Step { name: "doc", about: "rustdoc, warnings denied", run: doc },
     Step { name: "hack", about: "each feature of each published crate by itself", run: hack },
@@ -93,6 +98,7 @@ pub(crate) struct Tool {
 /// Each a subcommand, which stands alone and takes arguments of its own. One that has a step's name is
 /// that step with arguments.
 pub(crate) const TOOLS: &[Tool] = &[
+    Tool { name: "api", about: "the same, or --write: commits to the API as it is", run: api::run },
     Tool {
         name: "bench",
         about: "measures, and writes docs/src/benchmarks.md; --quick only tries, --check fails below the goals; --only workers or hostile",
