@@ -22,6 +22,8 @@ pub(crate) const STALL: Duration = Duration::from_secs(30);
 /// A client's stream, and its place among the clients of the process for as long as it lives.
 pub(crate) struct Admitted<I> {
     io: I,
+    /// Has the stream end with a reset.
+    reset: fn(&I),
     place: Arc<Place>,
     /// How long it may take nothing, if that is to be looked after.
     patience: Option<Duration>,
@@ -30,7 +32,14 @@ pub(crate) struct Admitted<I> {
 
 impl<I> Admitted<I> {
     pub(crate) fn new(io: I, place: Arc<Place>) -> Self {
-        Self { io, place, patience: Some(STALL), stall: None }
+        Self { io, reset: |_| (), place, patience: Some(STALL), stall: None }
+    }
+
+    /// What to do with a stream whose client is [given up](Place::give_up).
+    pub(crate) fn resets(self, reset: fn(&I)) -> Self {
+        let mut this = self;
+        this.reset = reset;
+        this
     }
 
     /// The stream itself.
@@ -62,8 +71,19 @@ impl<I> Admitted<I> {
         }
         let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(patience)));
         match stall.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Ready(()) => {
+                self.place.give_up();
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
             Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<I> Drop for Admitted<I> {
+    fn drop(&mut self) {
+        if self.place.is_given_up() {
+            (self.reset)(&self.io);
         }
     }
 }

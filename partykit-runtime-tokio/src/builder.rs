@@ -352,6 +352,7 @@ impl Builder {
         let sweeper = Sweeper::start();
         let outbound = Outbound::new(self.outbound);
         let memory = Memory::new(self.inbound);
+        let answers = Memory::new(self.outbound.all);
         metrics::describe();
         let parties = self.parties.into_iter().map(|Registration { name, options, server }| {
             let (sweeper, outbound) = (sweeper.clone(), outbound.clone());
@@ -377,6 +378,7 @@ impl Builder {
             clients: Clients::new(self.clients),
             room_rate: RoomRate::new(self.new_rooms, self.client_address),
             memory,
+            answers,
         }))
     }
 

@@ -12,12 +12,18 @@ mod transport;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use partykit_core::{Admit, Connection, Lobby, Message, Options, Request, Result, Room, Server};
+use partykit_core::{
+    Admit, Connection, Lobby, Message, Options, Request, Response, Result, Room, Server,
+};
 use partykit_runtime_tokio::Runtime;
 use peak_alloc::PeakAlloc;
-use tokio::{io::AsyncWriteExt, net::TcpStream, sync::Semaphore};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    sync::Semaphore,
+};
 
-use support::{Site, eventually, parse, read_to_end, serve};
+use support::{Site, eventually, parse, read_to_end, serve, within};
 
 const TRANSPORT: transport::Transport = transport::Transport::Tcp;
 
@@ -40,6 +46,16 @@ impl Server for Closed {
     async fn on_message(&mut self, _: &Room, _: &Connection, _: Message) -> Result {
         self.0.acquire().await?.forget();
         Ok(())
+    }
+}
+
+/// Answers a megabyte to each request.
+#[derive(Default)]
+struct Large;
+
+impl Server for Large {
+    async fn on_request(&mut self, _: &Room, _: Request) -> Result<Response> {
+        Ok(Response::new(vec![b'x'; MIB].into()))
     }
 }
 
@@ -70,6 +86,8 @@ async fn what_clients_fill_stays_within_its_limits() {
     let builder = Runtime::builder()
         .party_with_options("main", options, make)
         .party::<Echo>("echo")
+        .party::<Large>("large")
+        .max_outbound(16 * MIB, 16 * MIB)
         .max_inbound_memory(16 * MIB);
     let site = serve(builder).await;
     threat_02_a_body_in_small_chunks(&site).await;
@@ -78,7 +96,100 @@ async fn what_clients_fill_stays_within_its_limits() {
     threat_02_half_messages_of_many_clients(&site).await;
     threat_17_messages_that_no_room_takes(&site, &may).await;
     threat_17_mailboxes_of_many_rooms(&site, &may).await;
+    threat_07_connects_that_wait(&site, &may).await;
     threat_17_small_messages_that_wait(&site).await;
+    threat_08_names_of_rooms_that_hold_nothing(&site).await;
+    threat_06_answers_that_nobody_reads(&site).await;
+}
+
+/// 60 clients ask for a megabyte each and read nothing, where 16 may wait.
+async fn threat_06_answers_that_nobody_reads(site: &Site) {
+    const CLIENTS: usize = 60;
+    let mut deaf = Vec::new();
+    let grown = growth(async {
+        for _ in 0..CLIENTS {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.set_recv_buffer_size(4096).unwrap();
+            let mut stream = socket.connect(site.addr).await.unwrap();
+            let request = "GET /parties/large/a HTTP/1.1\r\nhost: h\r\n\r\n";
+            stream.write_all(request.as_bytes()).await.unwrap();
+            // The answer is there when its first byte is.
+            let mut first = [0];
+            within(stream.read_exact(&mut first)).await.unwrap();
+            deaf.push(stream);
+        }
+        let answer = site.get("/parties/large/a").await;
+        assert_eq!(answer.body().len(), MIB, "a client that reads gets it");
+    })
+    .await;
+    println!("60 answers of 1 MiB that nobody reads, where 16 MiB may wait: {} KiB", grown / 1024);
+    assert!(grown < 24 * MIB + CLIENTS * (24 << 10), "{grown} bytes");
+    // The oldest one had to go: a reset, as not all of it was read.
+    let mut rest = Vec::new();
+    let first = within(deaf[0].read_to_end(&mut rest)).await;
+    assert!(first.is_err() && rest.len() < MIB, "{first:?}, {} bytes", rest.len());
+}
+
+/// 3,000 names, each 900 bytes long. How many rooms there may be is `Builder::max_rooms`; this is what each
+/// takes, and that nothing of it stays.
+async fn threat_08_names_of_rooms_that_hold_nothing(site: &Site) {
+    const NAMES: usize = 3000;
+    let rooms = || site.handle.stats().parties["large"].rooms;
+    let before = HEAP.current_usage();
+    let grown = growth(async {
+        for n in 0..NAMES {
+            let name = format!("{n:0>900}");
+            let request = format!(
+                "HEAD /parties/large/{name} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n"
+            );
+            let mut stream = TcpStream::connect(site.addr).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            assert_eq!(parse(&read_to_end(&mut stream).await).status(), 200);
+        }
+    })
+    .await;
+    eventually(|| rooms() == 0).await;
+    let stays = HEAP.current_usage().saturating_sub(before);
+    println!("3,000 names of rooms: {} KiB, of which {} stay", grown / 1024, stays / 1024);
+    // The answers are of 1 MiB each.
+    assert!(grown < 2 * MIB + NAMES * (4 << 10), "{grown} bytes");
+    assert!(stays < MIB, "{stays} bytes");
+}
+
+/// 700 clients with heads of 14 KB want into a room that handles nothing. All mailboxes together may have
+/// 8 MiB.
+async fn threat_07_connects_that_wait(site: &Site, may: &Semaphore) {
+    const CLIENTS: usize = 700;
+    let mut blocker = site.connect("/parties/main/d").await;
+    blocker.send("wait").await;
+    let stats = || site.handle.room_stats("main", "d").unwrap();
+    eventually(|| stats().mailbox == 0).await;
+    let head: String =
+        (0..90).map(|n| format!("x-header-{n:03}: {}\r\n", "v".repeat(140))).collect();
+    let request = format!(
+        "GET /parties/main/d HTTP/1.1\r\nhost: h\r\nupgrade: websocket\r\n\
+         connection: upgrade\r\nsec-websocket-version: 13\r\n\
+         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{head}\r\n"
+    );
+    let mut clients = Vec::new();
+    let grown = growth(async {
+        for _ in 0..CLIENTS {
+            let mut stream = TcpStream::connect(site.addr).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            clients.push(stream);
+        }
+        // The last one finds no space.
+        let last = clients.last_mut().unwrap();
+        assert_eq!(parse(&read_to_end(last).await).status(), 503);
+    })
+    .await;
+    let waiting = stats();
+    println!("{} connects with heads of 14 KB that wait: {} KiB", waiting.mailbox, grown / 1024);
+    assert!((4 * MIB..8 * MIB + 100_000).contains(&waiting.mailbox_bytes), "{waiting:?}");
+    assert!(grown < 12 * MIB + CLIENTS * (24 << 10), "{grown} bytes");
+    may.add_permits(10_000);
+    eventually(|| stats().mailbox == 0).await;
+    may.forget_permits(10_000);
 }
 
 /// 100 kB of chunks of a byte each. (Kept as they came, they would take 4 MB.)
@@ -207,10 +318,11 @@ async fn threat_17_mailboxes_of_many_rooms(site: &Site, may: &Semaphore) {
         stats.map(|stats| stats.mailbox_bytes).sum::<usize>()
     };
     let grown = growth(async {
-        for client in &mut clients {
-            // As much as is taken.
-            let flood = client.write_all(&flood);
-            let _ = tokio::time::timeout(std::time::Duration::from_millis(50), flood).await;
+        // As much as is taken.
+        let floods = join_all(clients.iter_mut().map(|client| client.write_all(&flood)));
+        tokio::select! {
+            _ = floods => {}
+            () = eventually(|| waiting() > 7 * MIB) => {}
         }
         eventually(|| waiting() > 7 * MIB).await;
         a_good_client_is_answered(site).await;

@@ -2,13 +2,14 @@
 #![cfg(feature = "tls")]
 
 use std::{
+    io::ErrorKind,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use partykit_runtime_tokio::{
-    Runtime, TlsListener, bind,
+    Builder, Runtime, TlsListener, bind,
     rustls::{
         self, ClientConfig, RootCertStore, ServerConfig,
         crypto::ring,
@@ -17,7 +18,11 @@ use partykit_runtime_tokio::{
         sign::CertifiedKey,
     },
 };
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// How long anything may take before it counts as never.
@@ -55,7 +60,11 @@ impl ResolvesServerCert for Keys {
 }
 
 async fn serve(config: ServerConfig) -> SocketAddr {
-    let runtime = Runtime::builder().in_memory().build().unwrap();
+    serve_as(Runtime::builder(), config).await
+}
+
+async fn serve_as(builder: Builder, config: ServerConfig) -> SocketAddr {
+    let runtime = builder.in_memory().build().unwrap();
     let listener = bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move { runtime.serve_on(TlsListener::new(listener, config)).await });
@@ -109,4 +118,73 @@ async fn nobody_is_offered_a_protocol_that_is_not_spoken() {
         assert!(chosen.is_none_or(|chosen| chosen == b"http/1.1"), "{offered:?}: {chosen:?}");
         assert_eq!(chosen.is_none(), offered.is_empty());
     }
+}
+
+/// The beginning of a ClientHello that says 512 bytes follow.
+const HALF_HELLO: [u8; 11] = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
+
+/// They count as half requests do: three times as many as there are places, and all others are let in.
+#[tokio::test]
+async fn half_handshakes_of_tls_make_nobody_wait() {
+    let (certificate, key) = certified("a.example");
+    let resolver = rustls::sign::SingleCertAndKey::from(key);
+    let config =
+        ServerConfig::builder().with_no_client_auth().with_cert_resolver(Arc::new(resolver));
+    let builder =
+        Runtime::builder().max_connections(40).handshake_timeout(Duration::from_secs(3600));
+    let addr = serve_as(builder, config).await;
+    let mut slow = Vec::new();
+    for n in 0..120 {
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        // Every third one says nothing at all. Who came before may have been hung up on.
+        let said = if n % 3 == 0 { &[][..] } else { &HALF_HELLO };
+        let _ = stream.write_all(said).await;
+        slow.push(stream);
+    }
+    for _ in 0..10 {
+        let mut good = connect(addr, "a.example", &certificate, &[]).await.unwrap();
+        let request = b"GET / HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n";
+        good.write_all(request).await.unwrap();
+        let mut answer = Vec::new();
+        timeout(NEVER, good.read_to_end(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 404"), "{}", String::from_utf8_lossy(&answer));
+    }
+    // 80 had to make space, and ten more may have. Whoever is left hears nothing.
+    for stream in &mut slow[..80] {
+        let mut rest = Vec::new();
+        let _ = timeout(NEVER, stream.read_to_end(&mut rest)).await.expect("hung up on");
+    }
+    let mut byte = [0];
+    let last = slow.last().unwrap();
+    assert!(last.try_read(&mut byte).is_err_and(|error| error.kind() == ErrorKind::WouldBlock));
+}
+
+/// One byte at a time, for ever: the time for the first request is for the handshake too.
+#[tokio::test]
+async fn a_slow_handshake_of_tls_is_hung_up_on() {
+    let (_, key) = certified("a.example");
+    let resolver = rustls::sign::SingleCertAndKey::from(key);
+    let config =
+        ServerConfig::builder().with_no_client_auth().with_cert_resolver(Arc::new(resolver));
+    let builder = Runtime::builder().handshake_timeout(Duration::from_millis(500));
+    let addr = serve_as(builder, config).await;
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let (mut reader, mut writer) = stream.split();
+    let drip = async {
+        let mut pace = tokio::time::interval(Duration::from_millis(50));
+        for byte in HALF_HELLO.iter().chain(std::iter::repeat(&0)) {
+            pace.tick().await;
+            if writer.write_all(&[*byte]).await.is_err() {
+                return;
+            }
+        }
+    };
+    let mut heard = Vec::new();
+    let hung_up = async {
+        tokio::select! {
+            () = drip => {}
+            _ = reader.read_to_end(&mut heard) => {}
+        }
+    };
+    timeout(NEVER, hung_up).await.expect("hung up on");
 }

@@ -87,6 +87,11 @@ impl Builder {
     /// most waits. A message for many clients counts once for all together, and for each of them
     /// towards its own limit.
     ///
+    /// **Answers to requests** have as much again, all together. When there is no more, the oldest one that
+    /// was not read is given up with its connection, of the address that has the most. An answer that is
+    /// longer than all of it becomes a 503. Bodies that are streams, and those of up to 4 KiB, do not count.
+    /// Within another server (`RuntimeService`) there is no such limit.
+    ///
     /// A client that is closed so has 3 s to go on reading up to its Close, and 10 s if it does read.
     /// Then the connection is reset.
     pub fn max_outbound(mut self, all: usize, per_client: usize) -> Self {

@@ -7,6 +7,7 @@ mod refusals;
 mod request;
 mod serve;
 mod service;
+mod unread;
 mod upgrade;
 
 pub use self::service::RuntimeService;
@@ -54,6 +55,8 @@ pub(crate) struct Front {
     pub(crate) clients: Arc<Clients>,
     pub(crate) room_rate: RoomRate,
     pub(crate) memory: Arc<Memory>,
+    /// For answers that wait for their clients.
+    pub(crate) answers: Arc<Memory>,
 }
 
 impl Front {

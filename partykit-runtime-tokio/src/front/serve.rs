@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::{debug, warn};
 
-use super::{Front, arrival::boxed};
+use super::{Front, arrival::boxed, unread::Unread};
 use crate::{
     Listener,
     listen::{Ingress, release},
@@ -43,7 +43,7 @@ pub(crate) async fn accept<L: Listener>(front: &Arc<Front>, mut listener: L) {
                 let alive = front.shutdown.http();
                 let release = release::<L>;
                 let ingress = Ingress { peer, is_encrypted, keeps_extensions: false, release };
-                tokio::spawn(serve(front.clone(), io, ingress, alive));
+                tokio::spawn(serve(front.clone(), io, L::reset, ingress, alive));
             }
             Err(error) if is_of_one_connection(&error) => {
                 debug!("a connection was gone before it was accepted: {error}");
@@ -60,7 +60,7 @@ pub(crate) async fn accept<L: Listener>(front: &Arc<Front>, mut listener: L) {
 }
 
 /// One connection, until it ends or becomes a WebSocket.
-async fn serve<I>(front: Arc<Front>, io: I, ingress: Ingress, _alive: Alive)
+async fn serve<I>(front: Arc<Front>, io: I, reset: fn(&I), ingress: Ingress, _alive: Alive)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -68,7 +68,7 @@ where
     // A trusted proxy says in its request for whom it speaks.
     let address = peer.filter(|_| !front.proxies.trusts(peer));
     let (io, place) = match front.clients.admit(io, address) {
-        Ok(admitted) => admitted,
+        Ok((io, place)) => (io.resets(reset), place),
         Err(io) => {
             front.refusals.log_crowded();
             return front.clients.refuse(io).await;
@@ -78,11 +78,16 @@ where
     let (listening, evicted) = place.listen();
     let listening = Mutex::new(Some(listening));
     let shutdown = front.shutdown.clone();
+    let unread = Arc::new(Unread::default());
+    let (answers, client) = (unread.clone(), place.clone());
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         drop(listening.lock().unwrap_or_else(PoisonError::into_inner).take());
-        request.extensions_mut().insert(place.clone());
-        let front = front.clone();
-        async move { Ok::<_, Infallible>(front.answer(boxed(request), ingress).await) }
+        request.extensions_mut().insert(client.clone());
+        let (front, answers, client) = (front.clone(), answers.clone(), client.clone());
+        async move {
+            let response = front.clone().answer(boxed(request), ingress).await;
+            Ok::<_, Infallible>(answers.count(response, &front.answers, client.address()))
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -94,7 +99,13 @@ where
 
     let mut connection = pin!(connection);
     let ended = tokio::select! {
+        // First the connection: while it runs, it may begin an answer that can be lost.
+        biased;
         ended = connection.as_mut() => ended,
+        () = unread.lost() => {
+            place.give_up();
+            return debug!("a client that had not read its answer made space for others");
+        }
         () = evicted.wait() => {
             return debug!("a client that had not said what it wants made space for another");
         }

@@ -247,6 +247,34 @@ async fn threat_15_a_client_of_a_proxy_cannot_keep_out_the_others() {
     drop(slow);
 }
 
+/// 431 for each, and the connection ends: nobody reads on behind a head that has no end.
+#[tokio::test]
+async fn threat_01_long_heads_are_refused() {
+    let site = serve(Runtime::builder().party::<Echo>("echo")).await;
+    let mut witness = Witness::of(&site).await;
+    let get = |headers: &str| {
+        format!("GET /parties/echo/b HTTP/1.1\r\nhost: h\r\nconnection: close\r\n{headers}\r\n")
+    };
+    let headers = |count: usize, length: usize| -> String {
+        (0..count).map(|n| format!("x-{n}: {}\r\n", "v".repeat(length))).collect()
+    };
+    for (request, status) in [
+        (get(&headers(90, 100)), 200),
+        (get(&headers(1, 17_000)), 431),
+        (get(&headers(90, 300)), 431),
+        (get(&headers(99, 1)), 431),
+        (format!("GET /parties/echo/{} HTTP/1.1\r\nhost: h\r\n\r\n", "v".repeat(17_000)), 431),
+        (format!("GET /parties/echo/b HTTP/1.1\r\n{}", "x".repeat(17_000)), 431),
+    ] {
+        let mut stream = TcpStream::connect(site.addr).await.unwrap();
+        // It may have been refused before all of it was sent.
+        let _ = stream.write_all(request.as_bytes()).await;
+        let answer = witness.during(read_to_end(&mut stream)).await;
+        assert_eq!(parse(&answer).status().as_u16(), status, "{}", &request[..60]);
+    }
+    witness.is_alone().await;
+}
+
 #[tokio::test]
 async fn threat_01_a_client_too_many_is_told_so() {
     let site = serve(Runtime::builder().party::<Echo>("echo").max_connections(2)).await;

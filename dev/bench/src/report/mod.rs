@@ -3,6 +3,7 @@
 mod part;
 
 use std::{
+    borrow::Cow,
     fmt::{self, Write},
     fs,
     process::Command,
@@ -57,7 +58,7 @@ struct Figure {
 /// A ratio, or what else has a goal.
 #[derive(Debug)]
 struct Claim {
-    measure: &'static str,
+    measure: Cow<'static, str>,
     beside: &'static str,
     /// One for each turn.
     values: Vec<f64>,
@@ -122,7 +123,7 @@ impl Report {
                 [self.part.ours(), beside].map(|kind| figure.values[self.part.column(kind)].iter());
             ours.zip(theirs).map(|(ours, theirs)| ours / theirs).collect()
         });
-        self.claims.push(Claim { measure, beside: beside.name(), values, goal });
+        self.claims.push(Claim { measure: measure.into(), beside: beside.name(), values, goal });
     }
 
     /// Commits a second, from a turn.
@@ -148,7 +149,7 @@ impl Report {
         let [ours, theirs] =
             [Contestant::PartyKit, beside].map(|contestant| self.commits_of(measure, contestant));
         let values = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
-        self.claims.push(Claim { measure, beside: beside.name(), values, goal });
+        self.claims.push(Claim { measure: measure.into(), beside: beside.name(), values, goal });
     }
 
     fn commits_of(&self, measure: &str, contestant: Contestant) -> &[f64] {
@@ -169,18 +170,23 @@ impl Report {
         value: f64,
         goal: Goal,
     ) {
-        self.claims.push(Claim { measure, beside, values: vec![value], goal: Some(goal) });
+        self.claims.push(Claim {
+            measure: measure.into(),
+            beside,
+            values: vec![value],
+            goal: Some(goal),
+        });
     }
 
     /// Values, one for each turn, that are no ratio of two servers and may have a goal.
     pub(crate) fn claim_each(
         &mut self,
-        measure: &'static str,
+        measure: impl Into<Cow<'static, str>>,
         beside: &'static str,
         values: Vec<f64>,
         goal: Option<Goal>,
     ) {
-        self.claims.push(Claim { measure, beside, values, goal });
+        self.claims.push(Claim { measure: measure.into(), beside, values, goal });
     }
 
     /// Judges nothing.
@@ -275,7 +281,7 @@ impl fmt::Display for Claim {
             Some(goal) if goal.is_met(value) => (goal.to_string(), "reached"),
             Some(goal) => (goal.to_string(), "**missed**"),
         };
-        let (measure, beside) = (self.measure, self.beside);
+        let (measure, beside) = (&self.measure, self.beside);
         let (value, lowest, highest) = (number(value), number(lowest), number(highest));
         write!(f, "| {measure} | {beside} | {value} | {lowest} to {highest} | {goal} | {verdict} |")
     }

@@ -24,6 +24,8 @@ pub(crate) struct Place {
     is_late: bool,
     /// There may be a loan in the state.
     is_lent: AtomicBool,
+    /// Its client takes nothing, and what waits for it has to go.
+    is_given_up: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -59,7 +61,8 @@ impl Place {
     ) -> Self {
         let is_lent = AtomicBool::new(loan.is_some());
         let state = State { address, ticket: None, loan: loan.map(Box::new), is_gone: false };
-        Self { clients, is_late, is_lent, state: Mutex::new(state) }
+        let is_given_up = AtomicBool::new(false);
+        Self { clients, is_late, is_lent, is_given_up, state: Mutex::new(state) }
     }
 
     /// Whether it is one of the reserve: rooms are for others.
@@ -139,6 +142,15 @@ impl Place {
         if state.is_gone { Poll::Ready(()) } else { Poll::Pending }
     }
 
+    /// Has the connection end with a reset, if it can: nothing is left to the operating system.
+    pub(crate) fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.is_given_up.load(Ordering::Relaxed)
+    }
+
     /// Nothing is awaited of the client any more.
     fn heard(&self, state: &mut State, books: &mut Books) {
         let Some(ticket) = state.ticket.take() else { return };
@@ -193,6 +205,10 @@ impl Evicted {
 
     /// Ready when it has.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // Who has been told, or never will be, may not be asked again.
+        if self.0.is_terminated() {
+            return Poll::Pending;
+        }
         match Pin::new(&mut self.0).poll(cx) {
             Poll::Ready(Ok(())) => Poll::Ready(()),
             Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
