@@ -6,7 +6,8 @@ export class Bare {
     this.ctx = ctx;
   }
 
-  fetch() {
+  fetch(request) {
+    if (request.headers.get("Upgrade") !== "websocket") return new Response("The room has answered.");
     const [client, server] = Object.values(new WebSocketPair());
     this.ctx.acceptWebSocket(server);
     return new Response(null, { status: 101, webSocket: client });
@@ -23,7 +24,11 @@ export class Bare {
     }
   }
 
-  webSocketClose() {}
+  async webSocketClose(socket, code, reason) {
+    const ended = (await this.ctx.storage.get("ended")) ?? 0;
+    await this.ctx.storage.put("ended", ended + 1);
+    socket.close(code, reason);
+  }
 }
 
 export default {

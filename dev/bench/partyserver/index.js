@@ -14,6 +14,15 @@ export class Main extends Server {
       this.broadcast(message, [sender.id]);
     }
   }
+
+  onRequest() {
+    return new Response("The room has answered.");
+  }
+
+  async onClose() {
+    const ended = (await this.ctx.storage.get("ended")) ?? 0;
+    await this.ctx.storage.put("ended", ended + 1);
+  }
 }
 
 export default {

@@ -12,6 +12,7 @@ pub(crate) const SERVER_FRAME: usize = 2 + PAYLOAD;
 pub(crate) const CLIENT_FRAME: usize = 6 + PAYLOAD;
 
 const TEXT: u8 = 0x81;
+pub(crate) const CLOSE: u8 = 0x88;
 const PING: u8 = 0x89;
 const PONG: u8 = 0x8a;
 const MASKED: u8 = 0x80;
@@ -32,6 +33,14 @@ pub(crate) fn client_frame(kind: u8) -> [u8; CLIENT_FRAME] {
 pub(crate) fn client_pong() -> [u8; 6] {
     let mut frame = [PONG, MASKED, 0, 0, 0, 0];
     frame[2..].copy_from_slice(&MASK);
+    frame
+}
+
+/// A client's Close with 1000.
+pub(crate) fn client_close() -> [u8; 8] {
+    let mut frame = [CLOSE, MASKED | 2, 0, 0, 0, 0, 0x03, 0xe8];
+    frame[2..6].copy_from_slice(&MASK);
+    unmask(&mut frame[6..], MASK);
     frame
 }
 

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use partykit::{Close, Connection, Message, Options, Result, Room, Server};
+use partykit::{Close, Connection, Message, Options, Request, Response, Result, Room, Server};
 
 #[cfg(feature = "workers")]
 partykit::workers::export! { Talk as "main" }
@@ -27,6 +27,9 @@ pub const BROADCAST: u8 = b'b';
 
 /// Asks how many connections the room has, and how many have ended: `c5 open, 2 ended`.
 pub const COUNT: u8 = b'c';
+
+/// What a request is answered.
+pub const ANSWERED: &str = "The room has answered.";
 
 /// How often `on_start` has run, in all rooms.
 static STARTS: AtomicU64 = AtomicU64::new(0);
@@ -70,6 +73,10 @@ impl Server for Talk {
             _ => {}
         }
         Ok(())
+    }
+
+    async fn on_request(&mut self, _: &Room, _: Request) -> Result<Response> {
+        Ok(Response::new(ANSWERED.into()))
     }
 
     async fn on_close(&mut self, room: &Room, _: &Connection, _: Close) -> Result {

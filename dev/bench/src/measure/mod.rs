@@ -50,6 +50,10 @@ pub(crate) struct Sizes {
     pub(crate) worker_idle: usize,
     /// How often the servers take turns with that.
     pub(crate) worker_memory_turns: usize,
+    /// How often they take turns with each event whose processor time is measured.
+    pub(crate) worker_cost_turns: usize,
+    /// What part of the warm-up they get before that: one in so many.
+    pub(crate) worker_warm_up_part: u64,
     /// Rooms that are written and sleep.
     pub(crate) rooms: u64,
     /// Alarms that are not due.
@@ -98,6 +102,8 @@ impl Sizes {
         worker_rooms: 100,
         worker_idle: 3_000,
         worker_memory_turns: 3,
+        worker_cost_turns: 25,
+        worker_warm_up_part: 1,
         churn_rows: 100_000,
         churn_window: Duration::from_secs(30),
         churn_turns: 3,
@@ -129,6 +135,8 @@ impl Sizes {
         worker_rooms: 10,
         worker_idle: 300,
         worker_memory_turns: 1,
+        worker_cost_turns: 3,
+        worker_warm_up_part: 10,
         churn_rows: 6_400,
         churn_window: Duration::from_secs(1),
         churn_turns: 1,

@@ -13,7 +13,7 @@ use partykit::Result;
 use super::Sizes;
 use crate::{
     child::{Allocator, Server},
-    protocol::{SERVER_FRAME, client_frame, handshake},
+    protocol::{CLOSE, SERVER_FRAME, client_close, client_frame, handshake},
     report::{Goal, Report, percentile},
     server::Kind,
 };
@@ -101,6 +101,17 @@ impl Caller {
         match answer[2] {
             ANSWER => Ok((took, answer[3])),
             other => Err(format!("an answer of the kind {other:#x}").into()),
+        }
+    }
+
+    /// Closes, and waits until the server has answered that.
+    pub(super) fn leave(mut self) -> Result<()> {
+        self.0.write_all(&client_close())?;
+        let mut answer = [0; 2];
+        self.0.read_exact(&mut answer)?;
+        match answer[0] {
+            CLOSE => Ok(()),
+            other => Err(format!("a frame that begins with {other:#x}").into()),
         }
     }
 }

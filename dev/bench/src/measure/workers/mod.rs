@@ -1,23 +1,25 @@
-//! Rooms that sleep, of four makers: what a connection costs meanwhile, how fast a broadcast is, how much
-//! later a message is answered that wakes its room.
+//! Rooms that sleep, of four makers: what an event costs, what a connection costs meanwhile, how fast a
+//! broadcast is, how much later a message is answered that wakes its room.
+
+mod asker;
+mod cost;
 
 use std::{thread, time::Duration};
 
 use bench_party::{BROADCAST, ECHO, FIRST, LATER};
 use partykit::Result;
 
-use super::{Sizes, each, hall, rate, wake::Caller};
+use super::{Sizes, hall, rate, wake::Caller};
 use crate::{
     child::Allocator,
     crowd::Crowd,
-    report::{Report, percentile},
+    report::{Goal, Report, percentile},
     server::Kind,
     sleeper::Sleeper,
 };
 
 const ASLEEP: &str = "bytes of a connection of a sleeping room";
 const DELIVERIES: &str = "broadcast: deliveries a second";
-const DELIVERY_TIME: &str = "broadcast: processor time of a delivery, µs";
 const WAKE: &str = "wake: answer of a sleeping room, p50, µs";
 const WAKE_LATE: &str = "wake: answer of a sleeping room, p99, µs";
 const WARM: &str = "wake: answer of an awake room, p50, µs";
@@ -28,6 +30,7 @@ const ADDED: &str = "wake: asleep / awake, p50";
 const REST: Duration = Duration::from_millis(2);
 
 pub(super) fn take(sizes: &Sizes, report: &mut Report) -> Result<()> {
+    cost::take(sizes, report)?;
     let mut turns = |count: usize, turn: Turn| -> Result<()> {
         for _ in 0..count {
             for kind in Kind::SLEEPING {
@@ -36,11 +39,15 @@ pub(super) fn take(sizes: &Sizes, report: &mut Report) -> Result<()> {
         }
         Ok(())
     };
+    turns(sizes.worker_memory_turns, memory)?;
     turns(sizes.turns, broadcast)?;
     turns(sizes.turns, wake)?;
-    turns(sizes.worker_memory_turns, memory)?;
+    report.compare(ASLEEP, Kind::PartyServer, Some(Goal::AtMost(1.0)));
     for beside in [Kind::PartyServer, Kind::Object, Kind::PartyKit] {
-        for measure in [ASLEEP, DELIVERIES, DELIVERY_TIME, WAKE, WAKE_LATE, WARM] {
+        if beside != Kind::PartyServer {
+            report.compare(ASLEEP, beside, None);
+        }
+        for measure in [DELIVERIES, WAKE, WAKE_LATE, WARM] {
             report.compare(measure, beside, None);
         }
     }
@@ -56,19 +63,15 @@ fn broadcast(kind: Kind, sizes: &Sizes, report: &mut Report) -> Result<()> {
     crowd.connect(server.address(), sizes.worker_crowd + 1, hall)?;
     let others = sizes.worker_crowd as u64;
     let mut took = Duration::ZERO;
-    let mut spent = server.process().processor_time()?;
     // The first ones find cold caches, and code that is not compiled for speed yet.
     for round in 0..sizes.broadcasts + 5 {
         if round == 5 {
             took = Duration::ZERO;
-            spent = server.process().processor_time()?;
         }
         crowd.say(0, BROADCAST)?;
         took += crowd.expect(0, others)?;
     }
-    let spent = server.process().processor_time()? - spent;
     report.record(DELIVERIES, kind, rate(sizes.broadcasts * others, took));
-    report.record(DELIVERY_TIME, kind, each(sizes.broadcasts * others, spent));
     Ok(())
 }
 
