@@ -3,7 +3,7 @@
 use std::{future::poll_fn, pin::Pin};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, StatusCode, Uri, header, request::Parts};
+use http::{Method, StatusCode, Uri, header, request::Parts};
 use http_body::Body as _;
 use js_sys::Uint8Array;
 use partykit_core::{
@@ -17,16 +17,18 @@ use wasm_bindgen_futures::JsFuture;
 
 use crate::{
     envelope::{self, ENVELOPE, from_pairs, pairs},
-    js::{self, JsHeaders, JsReader, JsRequest, JsResponse, JsWriter, TransformStream},
+    js::{self, JsReader, JsRequest, JsResponse, JsWriter, TransformStream},
     tasks::Tasks,
 };
 
 /// The head of a request that came in, made fit for users: no internal headers.
 pub(crate) fn head(request: &JsRequest) -> Result<Parts, BoxError> {
+    let (method, uri, headers): (String, String, Vec<(String, String)>) =
+        serde_json::from_str(&js::head(request).map_err(thrown)?)?;
     let mut head = http::Request::new(()).into_parts().0;
-    head.method = Method::from_bytes(request.method().map_err(thrown)?.as_bytes())?;
-    head.uri = request.url().map_err(thrown)?.parse::<Uri>()?;
-    head.headers = headers(&request.headers().map_err(thrown)?)?;
+    head.method = Method::from_bytes(method.as_bytes())?;
+    head.uri = uri.parse::<Uri>()?;
+    head.headers = from_pairs(&headers)?;
     strip_internal(&mut head.headers);
     Ok(head)
 }
@@ -108,15 +110,15 @@ pub(crate) fn to_js(tasks: &Tasks, response: Response) -> Result<JsResponse, JsV
     let status = head.status.as_u16();
     // The bytes are what `Content-Encoding` says: the platform is not to encode them again.
     let init = Init { status, headers: pairs(&head.headers), encode_body: "manual" };
-    let init = js::parse(&init)?;
+    let init = serde_json::to_string(&init).map_err(|error| error.to_string())?;
     if matches!(status, 101 | 204 | 205 | 304) {
-        return JsResponse::new(&JsValue::NULL, &init);
+        return js::respond(&init, None);
     }
     if let Some(bytes) = body.bytes() {
-        return JsResponse::new(&Uint8Array::from(&bytes[..]), &init);
+        return js::respond(&init, Some(bytes));
     }
     let pipe = TransformStream::new()?;
-    let response = JsResponse::new(&pipe.readable()?, &init)?;
+    let response = js::respond_with(&init, &pipe.readable()?)?;
     tasks.spawn(write_out(body, pipe.writer()?));
     Ok(response)
 }
@@ -125,13 +127,6 @@ pub(crate) fn to_js(tasks: &Tasks, response: Response) -> Result<JsResponse, JsV
 #[allow(clippy::needless_pass_by_value, reason = "what `map_err` gives")]
 pub(crate) fn thrown(error: JsValue) -> BoxError {
     js::describe(&error).into()
-}
-
-/// All headers as one text: each that crosses by itself costs as much.
-fn headers(headers: &JsHeaders) -> Result<HeaderMap, BoxError> {
-    let pairs = js::array_from(headers).and_then(|pairs| js_sys::JSON::stringify(&pairs));
-    let pairs = pairs.map_err(thrown)?.as_string().unwrap_or_default();
-    from_pairs(&serde_json::from_str::<Vec<_>>(&pairs)?)
 }
 
 /// How the platform is told of a response.

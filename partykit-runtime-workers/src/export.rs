@@ -131,7 +131,7 @@ macro_rules! __class {
                     Object::new(parties(), ::std::stringify!($class), ctx, env).map(Self)
                 }
 
-                pub fn fetch(&self, request: JsValue) -> Promise {
+                pub fn fetch(&self, request: JsValue) -> JsValue {
                     self.0.fetch(request)
                 }
 

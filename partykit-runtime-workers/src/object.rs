@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::{FutureExt, future::select};
 use http::StatusCode;
-use js_sys::{ArrayBuffer, JsString, Promise, Uint8Array, WeakMap};
+use js_sys::Promise;
 use partykit_core::{
     AwakeReason, BoxError, Close, CloseCode, Connection, Message, Refusal, Response, RoomAddress,
     RoomId, Timestamp,
@@ -48,8 +48,7 @@ struct Inner {
     cell: Arc<RoomCell>,
     host: Arc<ObjectHost>,
     frames: Rc<Frames>,
-    /// Sockets to their connections' order numbers.
-    orders: WeakMap,
+    /// By their order, which each one's socket knows.
     connections: RefCell<HashMap<u32, Open>>,
     message_limit: usize,
     /// Pending while the room does something.
@@ -112,7 +111,6 @@ impl Object {
             cell,
             host,
             frames,
-            orders: WeakMap::new(),
             connections: RefCell::default(),
             message_limit,
             working: RefCell::default(),
@@ -125,11 +123,13 @@ impl Object {
         Ok(Self(Rc::new(inner)))
     }
 
-    /// A request of an entry or of another room.
-    pub fn fetch(&self, request: JsValue) -> Promise {
+    /// A request of an entry or of another room. Gives a response, or a promise of one: most rooms answer
+    /// at once.
+    pub fn fetch(&self, request: JsValue) -> JsValue {
         clock::arrive();
+        let _call = self.tasks().enter();
         let inner = self.0.clone();
-        let response = self.tasks().promise(async move {
+        let mut response = Box::pin(async move {
             let response = match inner.answer(request.unchecked_into()).await {
                 Ok(response) => response,
                 Err(error) => inner
@@ -142,13 +142,18 @@ impl Object {
             };
             Ok(response.into())
         });
-        self.tasks().run();
-        response
+        // What it waits for then wakes the promise's: that polls it again.
+        match response.as_mut().now_or_never() {
+            Some(Ok(response)) => response,
+            Some(Err(error)) => Promise::reject(&error).into(),
+            None => self.tasks().promise(response).into(),
+        }
     }
 
     /// A connection says something.
     pub fn message(&self, ws: &JsValue, message: &JsValue) -> JsValue {
         clock::arrive();
+        let _call = self.tasks().enter();
         let inner = &self.0;
         let Some(open) = inner.find(ws.unchecked_ref()) else { return JsValue::UNDEFINED };
         if open.socket.is_condemned() {
@@ -176,6 +181,7 @@ impl Object {
         clean: &JsValue,
     ) -> JsValue {
         clock::arrive();
+        let _call = self.tasks().enter();
         let ws: &JsWebSocket = ws.unchecked_ref();
         let code = code.as_f64().map_or(1006, |code| code as u16);
         let reason = reason.as_string().unwrap_or_default();
@@ -201,6 +207,7 @@ impl Object {
     /// A connection has ended badly: nothing more comes of it.
     pub fn error(&self, ws: &JsValue, error: &JsValue) -> JsValue {
         clock::arrive();
+        let _call = self.tasks().enter();
         let inner = &self.0;
         if let Some(open) = inner.remove(ws.unchecked_ref()) {
             inner.cell.closed(&open.connection, Close::abnormal(js::describe(error)));
@@ -213,6 +220,7 @@ impl Object {
     /// platform would give up.
     pub fn alarm(&self) -> Promise {
         clock::arrive();
+        let _call = self.tasks().enter();
         let inner = self.0.clone();
         let rung = inner.cell.alarm();
         // Nobody waits for it: what this returns is pending for as long.
@@ -255,8 +263,7 @@ const OPEN: u16 = 1;
 
 impl Inner {
     async fn answer(self: &Rc<Self>, request: JsRequest) -> Result<JsResponse, BoxError> {
-        let header = request.headers().and_then(|headers| headers.get(ENVELOPE)).map_err(thrown)?;
-        let Some(header) = header else {
+        let Some(header) = js::header(&request, ENVELOPE).map_err(thrown)? else {
             // Another Worker that has a binding to this class.
             let closed = answer(StatusCode::NOT_FOUND, "rooms are behind their Worker's entry");
             return self.to_js(closed);
@@ -320,7 +327,7 @@ impl Inner {
         protocol: Option<&str>,
     ) -> Result<Result<JsResponse, Refusal>, BoxError> {
         let pair = WebSocketPair::new().map_err(thrown)?;
-        let (client, server) = (js::get(&pair, "0"), js::get(&pair, "1").unchecked_into());
+        let (client, server) = (pair.client().map_err(thrown)?, pair.server().map_err(thrown)?);
         let (socket, decided) = ObjectSocket::new(self.ctx.clone(), server, self.frames.clone());
         let socket = Arc::new(socket);
         let connected = self.cell.connect(id, address, request, socket.clone());
@@ -347,20 +354,16 @@ impl Inner {
     fn add(&self, open: Open) {
         // A room has not that many connections in its life in memory.
         let order = u32::try_from(Attachment::of(&open.connection).order).unwrap_or(u32::MAX);
-        self.orders.set(open.socket.ws().unchecked_ref(), &order.into());
+        open.socket.ws().set_order(order);
         self.connections.borrow_mut().insert(order, open);
     }
 
-    fn order(&self, ws: &JsWebSocket) -> Option<u32> {
-        Some(self.orders.get(ws.unchecked_ref()).as_f64()? as u32)
-    }
-
     fn find(&self, ws: &JsWebSocket) -> Option<Open> {
-        self.connections.borrow().get(&self.order(ws)?).cloned()
+        self.connections.borrow().get(&order(ws)?).cloned()
     }
 
     fn remove(&self, ws: &JsWebSocket) -> Option<Open> {
-        let removed = self.connections.borrow_mut().remove(&self.order(ws)?)?;
+        let removed = self.connections.borrow_mut().remove(&order(ws)?)?;
         self.log("a connection is gone");
         Some(removed)
     }
@@ -459,7 +462,7 @@ impl Inner {
 /// What the platform has kept with a socket; `None` when the room knows that it has ended. What cannot
 /// be read was written by another version of this library: its client has to come back.
 fn attachment(ws: &JsWebSocket) -> Option<Attachment> {
-    let bytes = ws.deserialize_attachment().ok()?.dyn_into::<Uint8Array>().ok()?.to_vec();
+    let bytes = js::attached(ws).ok()??;
     let attachment = Attachment::decode(&bytes);
     attachment
         .inspect_err(|error| {
@@ -472,17 +475,20 @@ fn attachment(ws: &JsWebSocket) -> Option<Attachment> {
         .ok()
 }
 
+/// The number of a socket's connection. `None` if it never had one.
+fn order(ws: &JsWebSocket) -> Option<u32> {
+    let order = ws.order();
+    (order >= 0.0).then_some(order as u32)
+}
+
 /// A message that came in, unless it is longer than it may be.
 fn read(message: &JsValue, limit: usize) -> Option<Message> {
-    if let Some(text) = message.dyn_ref::<JsString>() {
-        // Every unit of UTF-16 is at least one byte.
-        let fits = text.length() as usize <= limit;
-        let text = fits.then(|| message.as_string()).flatten()?;
+    let units = u32::try_from(limit).unwrap_or(u32::MAX);
+    // Every unit of UTF-16 is at least one byte.
+    if let Some(text) = js::text(message, units) {
         return (text.len() <= limit).then(|| text.into());
     }
-    let bytes = message.dyn_ref::<ArrayBuffer>()?;
-    let fits = bytes.byte_length() as usize <= limit;
-    fits.then(|| Uint8Array::new(bytes).to_vec().into())
+    js::bytes(message, units).map(Message::from)
 }
 
 /// What the room is told of how a connection ended.

@@ -132,8 +132,7 @@ impl Socket for ObjectSocket {
     fn attach(&self, connection: &Connection) {
         if self.0.kept.get() {
             let bytes = Attachment::of(connection).encode();
-            let written = self.0.ws.serialize_attachment(&Uint8Array::from(&bytes[..]));
-            if let Err(error) = written {
+            if let Err(error) = js::attach(&self.0.ws, &bytes) {
                 tracing::error!("a connection's state is not kept: {}", js::describe(&error));
             }
         }
@@ -141,7 +140,7 @@ impl Socket for ObjectSocket {
 
     fn send(&self, message: &Outgoing) {
         // One that is closed takes nothing more.
-        let _ = self.0.ws.send(&self.0.frames.of(message.message()));
+        let _ = self.0.frames.send(&self.0.ws, message.message());
     }
 
     fn close(&self, close: Close) {
@@ -155,24 +154,39 @@ impl Socket for ObjectSocket {
     fn flush(&self) {}
 }
 
-/// The message that was sent last, as the platform takes it: a broadcast is converted once.
+/// The message that was sent last: one that goes to many is converted once.
 #[derive(Default)]
-pub(crate) struct Frames(RefCell<Option<(Message, JsValue)>>);
+pub(crate) struct Frames(RefCell<Option<Last>>);
+
+struct Last {
+    message: Message,
+    /// As the platform takes it. `None` for a text until it is sent for the second time: most go to one.
+    converted: Option<JsValue>,
+}
 
 impl Frames {
-    fn of(&self, message: &Message) -> JsValue {
+    fn send(&self, ws: &JsWebSocket, message: &Message) -> Result<(), JsValue> {
         let mut last = self.0.borrow_mut();
-        if let Some((known, converted)) = &*last
-            && is_same(known, message)
-        {
-            return converted.clone();
+        let known = last.as_mut().filter(|last| is_same(&last.message, message));
+        match (known, message.as_text()) {
+            (Some(last), text) => {
+                let converted = last.converted.get_or_insert_with(|| match text {
+                    Some(text) => JsValue::from_str(text),
+                    None => Uint8Array::from(message.as_bytes()).into(),
+                });
+                ws.send(converted)
+            }
+            (None, Some(text)) => {
+                *last = Some(Last { message: message.clone(), converted: None });
+                ws.send_text(text)
+            }
+            (None, None) => {
+                let converted = Uint8Array::from(message.as_bytes()).into();
+                let sent = ws.send(&converted);
+                *last = Some(Last { message: message.clone(), converted: Some(converted) });
+                sent
+            }
         }
-        let converted = match message {
-            Message::Text(text) => JsValue::from_str(text),
-            Message::Binary(bytes) => Uint8Array::from(&bytes[..]).into(),
-        };
-        *last = Some((message.clone(), converted.clone()));
-        converted
     }
 
     /// Frees it.

@@ -1,5 +1,6 @@
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeMap,
     future::Future,
     panic::AssertUnwindSafe,
     rc::{Rc, Weak},
@@ -8,11 +9,11 @@ use std::{
 };
 
 use futures_util::{FutureExt, StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
-use js_sys::{Function, Promise};
+use js_sys::Promise;
 use send_wrapper::SendWrapper;
 use wasm_bindgen::{JsValue, prelude::Closure};
 
-use crate::clock;
+use crate::{clock, js::Deferred};
 
 /// How many times a call of the platform polls what is ready. The rest gets its turn in a moment.
 const POLLS: u32 = 256;
@@ -21,7 +22,7 @@ const POLLS: u32 = 256;
 ///
 /// The platform's values (sockets, storage, requests) can only be used while their own context runs, and
 /// one Wasm instance serves many contexts. So each context polls its own futures and no others: within the
-/// platform's calls ([`Tasks::run`]), and when they are woken, wherever that is done from.
+/// platform's calls ([`Tasks::enter`]), and when they are woken, wherever that is done from.
 #[derive(Clone)]
 pub(crate) struct Tasks(Rc<Inner>);
 
@@ -32,7 +33,6 @@ struct Inner {
     /// Nothing runs any more.
     ended: Cell<bool>,
     bell: Arc<Bell>,
-    run: Closure<dyn FnMut(JsValue)>,
 }
 
 /// Wakes the futures of a context.
@@ -40,14 +40,13 @@ struct Bell(SendWrapper<Door>);
 
 struct Door {
     tasks: Weak<Inner>,
-    /// Those of the door that was opened, until it is passed: the platform is about to call them.
-    called: RefCell<Option<Rc<Inner>>>,
     /// Something is to be polled.
     rung: Cell<bool>,
-    is_running: Cell<bool>,
-    /// Resolves a promise that was made in the context, and on which [`Inner::run`] waits: the platform
-    /// runs what waits for a promise in the context that made it, also if another one resolves it.
-    open: RefCell<Option<Function>>,
+    /// A call of the platform is in there, and polls before it returns.
+    is_entered: Cell<bool>,
+    /// A promise that was made in the context, and on which [`pass`] waits: the platform runs what waits
+    /// for a promise in the context that made it, also if another one resolves it.
+    open: RefCell<Option<Deferred>>,
 }
 
 impl Tasks {
@@ -55,27 +54,24 @@ impl Tasks {
         Self(Rc::new_cyclic(|me: &Weak<Inner>| {
             let door = Door {
                 tasks: me.clone(),
-                called: RefCell::default(),
                 rung: Cell::new(false),
-                is_running: Cell::new(false),
+                is_entered: Cell::new(false),
                 open: RefCell::default(),
             };
-            let me = AssertUnwindSafe(me.clone());
             Inner {
                 running: RefCell::default(),
                 fresh: RefCell::default(),
                 ended: Cell::new(false),
                 bell: Arc::new(Bell(SendWrapper::new(door))),
-                run: Closure::new(move |_| {
-                    let me = &me;
-                    if let Some(inner) = me.upgrade() {
-                        clock::arrive();
-                        inner.bell.0.called.take();
-                        Self(inner).run();
-                    }
-                }),
             }
         }))
+    }
+
+    /// The platform has called: what is woken until this is dropped is polled by [`Tasks::run`], or at the
+    /// end. So what happens within an event takes no detour over a promise.
+    pub(crate) fn enter(&self) -> Entered<'_> {
+        let is_inner = self.0.bell.0.is_entered.replace(true);
+        Entered { tasks: self, is_inner }
     }
 
     /// Runs a future that has nothing to say. Called in the own context.
@@ -84,7 +80,9 @@ impl Tasks {
             return;
         }
         self.0.fresh.borrow_mut().push(future.boxed_local());
-        self.arm();
+        if !self.0.bell.0.is_entered.get() {
+            self.arm();
+        }
         self.0.bell.ring();
     }
 
@@ -94,53 +92,48 @@ impl Tasks {
         &self,
         future: impl Future<Output = Result<JsValue, JsValue>> + 'static,
     ) -> Promise {
-        let mut future = Some(AssertUnwindSafe(future).catch_unwind());
-        Promise::new(&mut |resolve, reject| {
-            let Some(future) = future.take() else { return };
-            self.spawn(async move {
-                let settled = match future.await {
-                    Ok(Ok(value)) => resolve.call1(&JsValue::UNDEFINED, &value),
-                    Ok(Err(error)) => reject.call1(&JsValue::UNDEFINED, &error),
-                    Err(_) => {
-                        reject.call1(&JsValue::UNDEFINED, &js_sys::Error::new("it panicked").into())
-                    }
-                };
-                // The functions of a promise throw nothing.
-                drop(settled);
-            });
-        })
+        let deferred = Deferred::new();
+        let promise = deferred.promise();
+        let future = AssertUnwindSafe(future).catch_unwind();
+        self.spawn(async move {
+            match future.await {
+                Ok(Ok(value)) => deferred.resolve(&value),
+                Ok(Err(error)) => deferred.reject(&error),
+                Err(_) => deferred.reject(&js_sys::Error::new("it panicked").into()),
+            }
+        });
+        promise
     }
 
     /// Polls what is ready, and what becomes ready by that. Called in the own context.
     pub(crate) fn run(&self) {
         let inner = &self.0;
+        let door = &inner.bell.0;
+        if !door.rung.get() {
+            return;
+        }
         // Within a poll there is nothing to do: who polls goes on.
         let Ok(mut running) = inner.running.try_borrow_mut() else { return };
+        let _entered = self.enter();
         let waker = Waker::from(inner.bell.clone());
-        let polling = Polling::begin(self);
         let mut cx = Context::from_waker(&waker);
         for _ in 0..POLLS {
             if inner.ended.get() {
                 break;
             }
             running.extend(inner.fresh.take());
-            inner.bell.0.rung.set(false);
+            door.rung.set(false);
             let has_ended = matches!(running.poll_next_unpin(&mut cx), Poll::Ready(Some(())));
-            if !has_ended && !inner.bell.0.rung.get() && inner.fresh.borrow().is_empty() {
+            if !has_ended && !door.rung.get() && inner.fresh.borrow().is_empty() {
                 break;
             }
             // Should the last poll have been the last allowed one, the rest is woken.
-            inner.bell.0.rung.set(true);
+            door.rung.set(true);
         }
         let has_ended = inner.ended.get();
         let gone = if has_ended { std::mem::take(&mut *running) } else { FuturesUnordered::new() };
-        let is_idle = running.is_empty();
         drop(running);
-        drop(polling);
         drop(gone);
-        if !is_idle {
-            self.arm();
-        }
     }
 
     /// Drops all futures, and takes no more: the context is gone.
@@ -158,37 +151,70 @@ impl Tasks {
     fn arm(&self) {
         let mut open = self.0.bell.0.open.borrow_mut();
         if open.is_none() {
-            let promise = Promise::new(&mut |resolve, _| *open = Some(resolve));
-            drop(promise.then(&self.0.run));
+            let deferred = Deferred::new();
+            RUN.with(|run| drop(deferred.promise().then(run)));
+            *open = Some(deferred);
         }
     }
-}
 
-/// Nobody opens the door while somebody polls, who then goes on by himself; but if a future panics,
-/// others may be ready.
-struct Polling<'a>(&'a Tasks);
-
-impl<'a> Polling<'a> {
-    fn begin(tasks: &'a Tasks) -> Self {
-        tasks.0.bell.0.is_running.set(true);
-        Self(tasks)
+    fn is_idle(&self) -> bool {
+        self.0.fresh.borrow().is_empty()
+            && self.0.running.try_borrow().is_ok_and(|running| running.is_empty())
     }
 }
 
-impl Drop for Polling<'_> {
+/// A call of the platform.
+///
+/// Nobody opens the door meanwhile: who is in there polls. If a future panics, others may be ready.
+pub(crate) struct Entered<'a> {
+    tasks: &'a Tasks,
+    /// Another call is around this one, and does the rest.
+    is_inner: bool,
+}
+
+impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        let door = &self.0.0.bell.0;
-        door.is_running.set(false);
-        if door.rung.get() || std::thread::panicking() {
-            self.0.arm();
+        if self.is_inner {
+            return;
+        }
+        let panics = std::thread::panicking();
+        if !panics {
+            self.tasks.run();
+        }
+        let door = &self.tasks.0.bell.0;
+        door.is_entered.set(false);
+        if !self.tasks.is_idle() {
+            self.tasks.arm();
+        }
+        if door.rung.get() || panics {
             door.open();
         }
     }
 }
 
+thread_local! {
+    /// Those whose door was opened and not yet passed: the platform is about to call them.
+    static CALLED: RefCell<(u32, BTreeMap<u32, Rc<Inner>>)> = RefCell::default();
+
+    /// What the platform calls then, with the key of those in there. One for all: each closure that is
+    /// made for JavaScript is garbage there later.
+    static RUN: Closure<dyn FnMut(JsValue)> = Closure::new(pass);
+}
+
+/// A door was opened.
+#[allow(clippy::needless_pass_by_value, reason = "what a closure gives")]
+fn pass(key: JsValue) {
+    clock::arrive();
+    let key = key.as_f64().map_or(u32::MAX, |key| key as u32);
+    let called = CALLED.with(|called| called.borrow_mut().1.remove(&key));
+    if let Some(inner) = called {
+        drop(Tasks(inner).enter());
+    }
+}
+
 impl Bell {
     fn ring(&self) {
-        if !self.0.rung.replace(true) && !self.0.is_running.get() {
+        if !self.0.rung.replace(true) && !self.0.is_entered.get() {
             self.0.open();
         }
     }
@@ -200,9 +226,13 @@ impl Door {
         let Some(tasks) = self.tasks.upgrade() else { return };
         let open = self.open.borrow_mut().take();
         if let Some(open) = open {
-            *self.called.borrow_mut() = Some(tasks);
-            // The function of a promise throws nothing.
-            drop(open.call0(&JsValue::UNDEFINED));
+            let key = CALLED.with(|called| {
+                let (last, called) = &mut *called.borrow_mut();
+                *last = last.wrapping_add(1);
+                called.insert(*last, tasks);
+                *last
+            });
+            open.resolve(&key.into());
         }
     }
 }

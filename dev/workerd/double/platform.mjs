@@ -1,7 +1,7 @@
 // A double of the platform below a Durable Object, behind the same calls as the real one: it notes each of
 // them, in order. What runs on it is the wasm that is deployed.
 
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
@@ -17,8 +17,10 @@ export async function classes() {
       /^import (\w+) from "\.\/index_bg\.wasm";$/m,
       `import { readFileSync } from "node:fs";\nconst $1 = new WebAssembly.Module(readFileSync(${wasm}));`,
     );
-    const module = path.join(directory, "bindings.mjs");
+    const module = path.join(directory, "bindings.js");
     await writeFile(module, text);
+    await writeFile(path.join(directory, "package.json"), '{ "type": "module" }');
+    await cp(path.join(BUILD, "snippets"), path.join(directory, "snippets"), { recursive: true });
     return await import(pathToFileURL(module));
   } finally {
     await rm(directory, { recursive: true });

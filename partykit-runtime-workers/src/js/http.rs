@@ -1,5 +1,31 @@
-use js_sys::{Array, Promise};
+use js_sys::Promise;
 use wasm_bindgen::prelude::*;
+
+#[wasm_bindgen(module = "/src/js/glue.js")]
+extern "C" {
+    /// Method, address, and names and values of all headers, as a JSON array.
+    #[wasm_bindgen(catch)]
+    pub(crate) fn head(request: &JsRequest) -> Result<String, JsValue>;
+
+    /// One header of a request.
+    #[wasm_bindgen(catch)]
+    pub(crate) fn header(request: &JsRequest, name: &str) -> Result<Option<String>, JsValue>;
+
+    /// A response; `init` is the JSON of what its constructor takes.
+    #[wasm_bindgen(catch)]
+    pub(crate) fn respond(init: &str, body: Option<&[u8]>) -> Result<JsResponse, JsValue>;
+
+    /// The same with a stream.
+    #[wasm_bindgen(js_name = respondWith, catch)]
+    pub(crate) fn respond_with(init: &str, body: &JsValue) -> Result<JsResponse, JsValue>;
+
+    /// The answer that makes a WebSocket of a request; `client` is the client's end of it.
+    #[wasm_bindgen(catch)]
+    pub(crate) fn switching(
+        client: &JsValue,
+        protocol: Option<&str>,
+    ) -> Result<JsResponse, JsValue>;
+}
 
 #[wasm_bindgen]
 extern "C" {
@@ -9,15 +35,6 @@ extern "C" {
 
     #[wasm_bindgen(constructor, js_class = "Request", catch)]
     pub(crate) fn new(url: &str, init: &JsValue) -> Result<JsRequest, JsValue>;
-
-    #[wasm_bindgen(method, getter, catch)]
-    pub(crate) fn url(this: &JsRequest) -> Result<String, JsValue>;
-
-    #[wasm_bindgen(method, getter, catch)]
-    pub(crate) fn method(this: &JsRequest) -> Result<String, JsValue>;
-
-    #[wasm_bindgen(method, getter, catch)]
-    pub(crate) fn headers(this: &JsRequest) -> Result<JsHeaders, JsValue>;
 
     /// A stream, or `null`.
     #[wasm_bindgen(method, getter, catch)]
@@ -29,9 +46,6 @@ extern "C" {
     #[wasm_bindgen(js_name = Response)]
     #[derive(Clone)]
     pub(crate) type JsResponse;
-
-    #[wasm_bindgen(constructor, js_class = "Response", catch)]
-    pub(crate) fn new(body: &JsValue, init: &JsValue) -> Result<JsResponse, JsValue>;
 
     #[wasm_bindgen(method, getter, catch)]
     pub(crate) fn status(this: &JsResponse) -> Result<u16, JsValue>;
@@ -56,10 +70,6 @@ extern "C" {
 
     #[wasm_bindgen(method, catch)]
     pub(crate) fn get(this: &JsHeaders, name: &str) -> Result<Option<String>, JsValue>;
-
-    /// An array of what an iterable gives.
-    #[wasm_bindgen(js_namespace = Array, js_name = from, catch)]
-    pub(crate) fn array_from(iterable: &JsValue) -> Result<Array, JsValue>;
 }
 
 #[wasm_bindgen]

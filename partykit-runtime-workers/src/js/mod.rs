@@ -3,14 +3,18 @@
 
 mod http;
 mod object;
+mod promise;
 mod time;
 
 pub(crate) use http::{
-    JsHeaders, JsReader, JsRequest, JsResponse, JsWriter, TransformStream, array_from,
+    JsHeaders, JsReader, JsRequest, JsResponse, JsWriter, TransformStream, head, header, respond,
+    respond_with, switching,
 };
 pub(crate) use object::{
-    AutoResponse, JsWebSocket, Namespace, Sql, State, Storage, WebSocketPair, console,
+    AutoResponse, JsWebSocket, Namespace, Sql, State, Storage, WebSocketPair, attach, attached,
+    bytes, console, text,
 };
+pub(crate) use promise::Deferred;
 pub(crate) use time::{clear_timeout, fill_random, set_timeout};
 
 use js_sys::{Object, Reflect};
@@ -29,22 +33,6 @@ pub(crate) fn object(properties: &[(&str, &JsValue)]) -> JsValue {
         let _ = Reflect::set(&object, &(*name).into(), value);
     }
     object
-}
-
-/// The answer that makes a WebSocket of a request; `client` is the client's end of it.
-pub(crate) fn switching(client: &JsValue, protocol: Option<&str>) -> Result<JsResponse, JsValue> {
-    let headers = object(&[]);
-    if let Some(protocol) = protocol {
-        Reflect::set(&headers, &"sec-websocket-protocol".into(), &protocol.into())?;
-    }
-    let init = object(&[("status", &101.into()), ("webSocket", client), ("headers", &headers)]);
-    JsResponse::new(&JsValue::NULL, &init)
-}
-
-/// An object that is this as JSON.
-pub(crate) fn parse(value: &impl serde::Serialize) -> Result<JsValue, JsValue> {
-    let text = serde_json::to_string(value).map_err(|error| error.to_string())?;
-    js_sys::JSON::parse(&text)
 }
 
 /// What an exception says, for the log.

@@ -1,6 +1,23 @@
 use js_sys::{Array, Function, Promise};
 use wasm_bindgen::prelude::*;
 
+#[wasm_bindgen(module = "/src/js/glue.js")]
+extern "C" {
+    /// A message that is a text of at most `limit` units of UTF-16. `None` if it is longer, or bytes.
+    pub(crate) fn text(message: &JsValue, limit: u32) -> Option<String>;
+
+    /// A message that is at most `limit` bytes. `None` if it is longer, or a text.
+    pub(crate) fn bytes(message: &JsValue, limit: u32) -> Option<Vec<u8>>;
+
+    /// Keeps bytes with a socket, which also a room that sleeps does not lose.
+    #[wasm_bindgen(catch)]
+    pub(crate) fn attach(socket: &JsWebSocket, bytes: &[u8]) -> Result<(), JsValue>;
+
+    /// What was kept. `None` if nothing was.
+    #[wasm_bindgen(catch)]
+    pub(crate) fn attached(socket: &JsWebSocket) -> Result<Option<Vec<u8>>, JsValue>;
+}
+
 #[wasm_bindgen]
 extern "C" {
     /// A Durable Object's `ctx`.
@@ -42,6 +59,12 @@ extern "C" {
     #[wasm_bindgen(constructor, catch)]
     pub(crate) fn new() -> Result<WebSocketPair, JsValue>;
 
+    #[wasm_bindgen(method, getter, js_name = "0", catch)]
+    pub(crate) fn client(this: &WebSocketPair) -> Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(method, getter, js_name = "1", catch)]
+    pub(crate) fn server(this: &WebSocketPair) -> Result<JsWebSocket, JsValue>;
+
     #[wasm_bindgen(js_name = WebSocket)]
     #[derive(Clone)]
     pub(crate) type JsWebSocket;
@@ -54,6 +77,18 @@ extern "C" {
     #[wasm_bindgen(method, catch)]
     pub(crate) fn send(this: &JsWebSocket, message: &JsValue) -> Result<(), JsValue>;
 
+    #[wasm_bindgen(method, js_name = send, catch)]
+    pub(crate) fn send_text(this: &JsWebSocket, text: &str) -> Result<(), JsValue>;
+
+    /// What [`set_order`](JsWebSocket::set_order) has set; NaN without.
+    #[wasm_bindgen(method, getter, js_name = partykitOrder)]
+    pub(crate) fn order(this: &JsWebSocket) -> f64;
+
+    /// Which connection's it is: the platform hands over the same object each time, as long as the room
+    /// has it.
+    #[wasm_bindgen(method, setter, js_name = partykitOrder)]
+    pub(crate) fn set_order(this: &JsWebSocket, order: u32);
+
     #[wasm_bindgen(method, catch)]
     pub(crate) fn close(this: &JsWebSocket, code: u16, reason: &str) -> Result<(), JsValue>;
 
@@ -63,11 +98,9 @@ extern "C" {
     #[wasm_bindgen(method, getter, js_name = readyState, catch)]
     pub(crate) fn ready_state(this: &JsWebSocket) -> Result<u16, JsValue>;
 
+    /// Keeps nothing with it.
     #[wasm_bindgen(method, js_name = serializeAttachment, catch)]
     pub(crate) fn serialize_attachment(this: &JsWebSocket, value: &JsValue) -> Result<(), JsValue>;
-
-    #[wasm_bindgen(method, js_name = deserializeAttachment, catch)]
-    pub(crate) fn deserialize_attachment(this: &JsWebSocket) -> Result<JsValue, JsValue>;
 }
 
 #[wasm_bindgen]

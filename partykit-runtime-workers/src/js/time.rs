@@ -1,4 +1,4 @@
-use js_sys::{Function, Uint8Array};
+use js_sys::Function;
 use wasm_bindgen::prelude::*;
 
 /// The most that the platform gives at a time.
@@ -14,18 +14,15 @@ extern "C" {
     pub(crate) fn clear_timeout(timer: &JsValue) -> Result<(), JsValue>;
 
     #[wasm_bindgen(js_namespace = crypto, js_name = getRandomValues, catch)]
-    fn get_random_values(into: &Uint8Array) -> Result<JsValue, JsValue>;
+    fn get_random_values(into: &mut [u8]) -> Result<JsValue, JsValue>;
 }
 
 /// Fills `bytes` with random ones.
 pub(crate) fn fill_random(bytes: &mut [u8]) {
     for chunk in bytes.chunks_mut(RANDOM_BYTES) {
-        // At most 65,536.
-        let random = Uint8Array::new_with_length(chunk.len() as u32);
-        match get_random_values(&random) {
-            Ok(_) => random.copy_to(chunk),
+        if get_random_values(chunk).is_err() {
             // Outside of a request the platform gives none, and nothing of ours runs there.
-            Err(_) => chunk.fill_with(|| (js_sys::Math::random() * 256.0) as u8),
+            chunk.fill_with(|| (js_sys::Math::random() * 256.0) as u8);
         }
     }
 }

@@ -1,0 +1,37 @@
+use js_sys::Promise;
+use wasm_bindgen::prelude::*;
+
+#[wasm_bindgen(module = "/src/js/glue.js")]
+extern "C" {
+    fn deferred() -> Deferred;
+}
+
+#[wasm_bindgen]
+extern "C" {
+    /// A promise, and what settles it.
+    pub(crate) type Deferred;
+
+    #[wasm_bindgen(method, getter)]
+    pub(crate) fn promise(this: &Deferred) -> Promise;
+
+    #[wasm_bindgen(method, js_name = resolve, catch)]
+    fn resolve_with(this: &Deferred, value: &JsValue) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, js_name = reject, catch)]
+    fn reject_with(this: &Deferred, error: &JsValue) -> Result<(), JsValue>;
+}
+
+impl Deferred {
+    pub(crate) fn new() -> Self {
+        deferred()
+    }
+
+    pub(crate) fn resolve(&self, value: &JsValue) {
+        // The functions of a promise throw nothing.
+        let _ = self.resolve_with(value);
+    }
+
+    pub(crate) fn reject(&self, error: &JsValue) {
+        let _ = self.reject_with(error);
+    }
+}
