@@ -8,11 +8,11 @@ use partykit_core::{
 };
 use send_wrapper::SendWrapper;
 use wasm_bindgen::{JsCast, JsValue};
-use wasm_bindgen_futures::JsFuture;
 
 use crate::{
     convert::thrown,
     js::{Sql, Storage},
+    settled::Settled,
 };
 
 /// What a room stores, in the SQLite database of its object: one table, made when it is written to for
@@ -84,7 +84,7 @@ impl ObjectBackend {
     /// When the platform will wake the room.
     pub(crate) async fn alarm(&self) -> Result<Option<Timestamp>, BackendError> {
         let promise = self.storage.alarm().map_err(failed)?;
-        let at = SendWrapper::new(JsFuture::from(promise)).await.map_err(failed)?;
+        let at = SendWrapper::new(Settled::of(&promise)).await.map_err(failed)?;
         Ok(at.as_f64().map(|at| Timestamp::from_millis(at as u64)))
     }
 }

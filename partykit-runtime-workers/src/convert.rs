@@ -13,11 +13,11 @@ use partykit_core::{
 use send_wrapper::SendWrapper;
 use serde::Serialize;
 use wasm_bindgen::{JsCast, JsValue};
-use wasm_bindgen_futures::JsFuture;
 
 use crate::{
     envelope::{self, ENVELOPE, from_pairs, pairs},
     js::{self, JsReader, JsRequest, JsResponse, JsWriter, TransformStream},
+    settled::Settled,
     tasks::Tasks,
 };
 
@@ -140,7 +140,7 @@ struct Init {
 
 /// The next piece of a body, `None` after the last.
 async fn next_piece(reader: &JsReader) -> Result<Option<Bytes>, JsValue> {
-    let read = JsFuture::from(reader.read()?).await?;
+    let read = Settled::of(&reader.read()?).await?;
     if js::get(&read, "done").is_truthy() {
         return Ok(None);
     }
@@ -153,7 +153,7 @@ async fn write_out(mut body: Body, writer: JsWriter) {
     let written = async {
         while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
             let Ok(data) = frame.map_err(|error| error.to_string())?.into_data() else { continue };
-            JsFuture::from(writer.write(&Uint8Array::from(&data[..]))?).await?;
+            Settled::of(&writer.write(&Uint8Array::from(&data[..]))?).await?;
         }
         Ok::<_, JsValue>(())
     };
@@ -163,6 +163,6 @@ async fn write_out(mut body: Body, writer: JsWriter) {
     };
     if let Ok(ended) = ended {
         // Whether the client hears of it makes no difference any more.
-        let _ = JsFuture::from(ended).await;
+        let _ = Settled::of(&ended).await;
     }
 }

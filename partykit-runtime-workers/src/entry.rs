@@ -23,7 +23,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use crate::{
     Env, clock, convert,
     envelope::{Asked, Envelope},
-    js::{self, JsRequest, JsResponse, JsWebSocket, WebSocketPair},
+    js::{self, JsRequest, JsResponse, WebSocketPair},
     log,
     parties::{Parties, Party},
     stub::{Stub, StubError},
@@ -41,6 +41,7 @@ pub fn fetch(parties: &'static Parties, request: JsValue, env: JsValue) -> Promi
     let env = Env::new(env);
     log::init(&env);
     let tasks = Tasks::new();
+    let _call = tasks.enter();
     let entry = Entry { parties, env, tasks: tasks.clone() };
     let response = tasks.promise(async move {
         let response = match entry.answer(request.unchecked_into()).await {
@@ -289,10 +290,10 @@ async fn admit(name: &str, hook: BoxFuture<'static, Result<Admit>>) -> Result<Ad
 /// Opens a WebSocket, to close it at once.
 fn turn_away(close: &Close, protocol: Option<&str>) -> Result<JsResponse, JsValue> {
     let pair = WebSocketPair::new()?;
-    let server: JsWebSocket = js::get(&pair, "1").unchecked_into();
+    let server = pair.server()?;
     server.accept()?;
     server.close(close.code().into(), close.reason())?;
-    js::switching(&js::get(&pair, "0"), protocol)
+    js::switching(&pair.client()?, protocol)
 }
 
 /// Runs a user's function that is not a room's.

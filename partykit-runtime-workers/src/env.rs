@@ -36,6 +36,10 @@ impl Env {
         Self(SendWrapper::new(env))
     }
 
+    pub(crate) fn js(&self) -> &JsValue {
+        &self.0
+    }
+
     /// The text of a var or a secret: what [`Room::var`](partykit_core::Room::var) gives.
     pub fn var(&self, name: &str) -> Option<String> {
         js::get(&self.0, name).as_string()

@@ -23,6 +23,7 @@ mod log;
 mod object;
 mod parties;
 mod settings;
+mod settled;
 mod socket;
 mod stub;
 mod tasks;

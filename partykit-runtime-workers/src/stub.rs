@@ -1,16 +1,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use js_sys::{Promise, Uint8Array};
+use js_sys::Promise;
 use partykit_core::{CallError, ErrorId, Refusal, Request, Response, RoomAddress, runtime::Chain};
 use wasm_bindgen::{JsCast, JsValue};
-use wasm_bindgen_futures::JsFuture;
 
 use crate::{
     Env, Settings, convert,
-    envelope::{self, Asked, ENVELOPE, Envelope},
-    js::{self, JsHeaders, JsRequest, JsResponse, Namespace},
+    envelope::{self, Asked, Envelope},
+    js::{self, JsResponse},
     parties::Party,
+    settled::Settled,
     timers::pause,
 };
 
@@ -50,7 +50,7 @@ impl Stub<'_> {
         loop {
             tries += 1;
             let sent = match self.fetch(envelope, &header, body) {
-                Ok(sent) => JsFuture::from(sent).await,
+                Ok(sent) => Settled::of(&sent).await,
                 Err(error) => Err(error),
             };
             let error = match sent {
@@ -72,45 +72,21 @@ impl Stub<'_> {
     /// Each time with a stub of its own: one that has failed may fail for ever.
     fn fetch(&self, envelope: &Envelope, header: &str, body: &Bytes) -> Result<Promise, JsValue> {
         let class = self.party.class();
-        let Some(mut namespace) = self.env.binding::<Namespace>(class) else {
-            return Err(format!("the Worker has no binding {class:?}").into());
-        };
-        if let Some(jurisdiction) = &self.settings.jurisdiction {
-            namespace = namespace.jurisdiction(jurisdiction)?;
-        }
-        let id = namespace.id_from_name(self.address.room().as_str())?;
-        let options = match &self.settings.location_hint {
-            Some(hint) => js::object(&[("locationHint", &hint.into())]),
-            None => JsValue::UNDEFINED,
-        };
-        let headers = JsHeaders::new()?;
-        headers.append(ENVELOPE, header)?;
-        // A redirect is the room's answer, and for the client to follow. The platform would ask the same
-        // room again, 20 times, and then fail.
-        let manual = JsValue::from_str("manual");
-        let redirect = ("redirect", &manual);
-        let init = if let Asked::Connect { .. } = envelope.kind {
-            headers.append("upgrade", "websocket")?;
-            js::object(&[("headers", headers.as_ref()), redirect])
-        } else if body.is_empty() {
-            // A body, even an empty one, is a stream that the room would have to read.
-            js::object(&[("headers", headers.as_ref()), redirect])
-        } else {
-            let body = Uint8Array::from(&body[..]);
-            js::object(&[
-                ("method", &"POST".into()),
-                ("headers", headers.as_ref()),
-                ("body", body.as_ref()),
-                redirect,
-            ])
-        };
         // The address is for the platform's logs: what counts is in the envelope.
         let uri = envelope.uri.parse::<http::Uri>();
         let path = uri.as_ref().map_or("/", |uri| uri.path());
-        let url = format!("http://{}{path}", self.party.name());
-        let request = JsRequest::new(&url, &init);
-        let request = request.or_else(|_| JsRequest::new("http://room/", &init))?;
-        namespace.stub(&id, &options)?.fetch(&request)
+        let sent = js::ask(
+            self.env.js(),
+            class,
+            self.settings.jurisdiction.as_deref(),
+            self.address.room().as_str(),
+            self.settings.location_hint.as_deref(),
+            &format!("http://{}{path}", self.party.name()),
+            header,
+            matches!(envelope.kind, Asked::Connect { .. }),
+            body,
+        )?;
+        sent.ok_or_else(|| format!("the Worker has no binding {class:?}").into())
     }
 
     /// Asks the room on behalf of another.

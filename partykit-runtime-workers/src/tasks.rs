@@ -117,6 +117,7 @@ impl Tasks {
         let _entered = self.enter();
         let waker = Waker::from(inner.bell.clone());
         let mut cx = Context::from_waker(&waker);
+        CURRENT.set(Rc::downgrade(inner));
         for _ in 0..POLLS {
             if inner.ended.get() {
                 break;
@@ -134,6 +135,11 @@ impl Tasks {
         let gone = if has_ended { std::mem::take(&mut *running) } else { FuturesUnordered::new() };
         drop(running);
         drop(gone);
+    }
+
+    /// Those that poll the future which calls this.
+    pub(crate) fn current() -> WeakTasks {
+        WeakTasks(CURRENT.with_borrow(Weak::clone))
     }
 
     /// Drops all futures, and takes no more: the context is gone.
@@ -192,7 +198,19 @@ impl Drop for Entered<'_> {
     }
 }
 
+/// Tasks that may be gone.
+pub(crate) struct WeakTasks(Weak<Inner>);
+
+impl WeakTasks {
+    pub(crate) fn upgrade(&self) -> Option<Tasks> {
+        self.0.upgrade().map(Tasks)
+    }
+}
+
 thread_local! {
+    /// Those that poll.
+    static CURRENT: RefCell<Weak<Inner>> = const { RefCell::new(Weak::new()) };
+
     /// Those whose door was opened and not yet passed: the platform is about to call them.
     static CALLED: RefCell<(u32, BTreeMap<u32, Rc<Inner>>)> = RefCell::default();
 

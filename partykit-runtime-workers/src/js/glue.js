@@ -55,3 +55,32 @@ export function deferred() {
   const promise = new Promise((...both) => ([resolve, reject] = both));
   return { promise, resolve, reject };
 }
+
+/** Tells `settled` when a promise is, and how. */
+export function wait(promise, settled, key) {
+  promise.then(
+    (value) => settled(key, true, value),
+    (error) => settled(key, false, error),
+  );
+}
+
+/** Asks the object of a room. `undefined` without a binding to its class. */
+export function ask(env, binding, jurisdiction, name, hint, url, envelope, upgrade, body) {
+  let namespace = env[binding];
+  if (namespace === undefined || namespace === null) return undefined;
+  if (jurisdiction !== undefined) namespace = namespace.jurisdiction(jurisdiction);
+  const options = hint === undefined ? undefined : { locationHint: hint };
+  const headers = { "x-partykit-envelope": envelope };
+  if (upgrade) headers.upgrade = "websocket";
+  // A redirect is the room's answer, and for the client to follow. The platform would ask the same room
+  // again, 20 times, and then fail. And a body, even an empty one, is a stream that the room has to read.
+  const init = { headers, redirect: "manual" };
+  if (body.length > 0) Object.assign(init, { method: "POST", body: body.slice() });
+  let request;
+  try {
+    request = new Request(url, init);
+  } catch {
+    request = new Request("http://room/", init);
+  }
+  return namespace.get(namespace.idFromName(name), options).fetch(request);
+}

@@ -33,9 +33,6 @@ extern "C" {
     #[derive(Clone)]
     pub(crate) type JsRequest;
 
-    #[wasm_bindgen(constructor, js_class = "Request", catch)]
-    pub(crate) fn new(url: &str, init: &JsValue) -> Result<JsRequest, JsValue>;
-
     /// A stream, or `null`.
     #[wasm_bindgen(method, getter, catch)]
     pub(crate) fn body(this: &JsRequest) -> Result<JsValue, JsValue>;

@@ -9,6 +9,21 @@ extern "C" {
     /// A message that is at most `limit` bytes. `None` if it is longer, or a text.
     pub(crate) fn bytes(message: &JsValue, limit: u32) -> Option<Vec<u8>>;
 
+    /// Asks the object of the room `name`, with an envelope and a body. `None` if there is no such binding.
+    #[wasm_bindgen(catch)]
+    #[allow(clippy::too_many_arguments, reason = "one call costs less than nine")]
+    pub(crate) fn ask(
+        env: &JsValue,
+        binding: &str,
+        jurisdiction: Option<&str>,
+        name: &str,
+        hint: Option<&str>,
+        url: &str,
+        envelope: &str,
+        upgrade: bool,
+        body: &[u8],
+    ) -> Result<Option<Promise>, JsValue>;
+
     /// Keeps bytes with a socket, which also a room that sleeps does not lose.
     #[wasm_bindgen(catch)]
     pub(crate) fn attach(socket: &JsWebSocket, bytes: &[u8]) -> Result<(), JsValue>;
@@ -145,27 +160,6 @@ extern "C" {
 
     #[wasm_bindgen(method, js_name = toArray, catch)]
     fn to_array(this: &RawCursor) -> Result<Array, JsValue>;
-}
-
-#[wasm_bindgen]
-extern "C" {
-    /// A binding to the objects of one class.
-    pub(crate) type Namespace;
-
-    #[wasm_bindgen(method, catch)]
-    pub(crate) fn jurisdiction(this: &Namespace, name: &str) -> Result<Namespace, JsValue>;
-
-    #[wasm_bindgen(method, js_name = idFromName, catch)]
-    pub(crate) fn id_from_name(this: &Namespace, name: &str) -> Result<JsValue, JsValue>;
-
-    #[wasm_bindgen(method, js_name = get, catch)]
-    pub(crate) fn stub(this: &Namespace, id: &JsValue, options: &JsValue) -> Result<Stub, JsValue>;
-
-    #[wasm_bindgen(js_name = DurableObjectStub)]
-    pub(crate) type Stub;
-
-    #[wasm_bindgen(method, catch)]
-    pub(crate) fn fetch(this: &Stub, request: &super::JsRequest) -> Result<Promise, JsValue>;
 }
 
 #[wasm_bindgen]

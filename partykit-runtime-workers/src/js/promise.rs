@@ -1,9 +1,12 @@
-use js_sys::Promise;
+use js_sys::{Function, Promise};
 use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen(module = "/src/js/glue.js")]
 extern "C" {
     fn deferred() -> Deferred;
+
+    /// Calls `settled` with the key, whether the promise is kept, and its value or error.
+    pub(crate) fn wait(promise: &Promise, settled: &Function, key: u32);
 }
 
 #[wasm_bindgen]
