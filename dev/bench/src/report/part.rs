@@ -56,6 +56,8 @@ impl Part {
                  JavaScript with the npm package; *bare object on workerd*, in JavaScript on the \
                  platform's own interface,\n\
                  with no ids, tags or attachments: what no library can go below.\n\n\
+                 * Processor time is that of all threads of `workerd`, after some thousand events, with \
+                 the three Workers in turns. All\n  three note each end of a connection in their storage.\n\
                  * Memory is the proportional share (PSS) of the whole process, before and after so many \
                  connections in one\n  room, 10.5 s after the room was put to sleep. What a garbage \
                  collector has not yet collected counts: an idle\n  `workerd` collects nothing.\n\
@@ -87,9 +89,10 @@ impl Part {
                 sizes.pending,
             ),
             Self::Workers => format!(
-                "Sizes: {} turns; broadcasts to {} connections; {} wakes in {} rooms a turn; memory of {} \
-                 connections, {} turns.\nMessages of 64 bytes. Tokio with jemalloc.\n",
+                "Sizes: {} turns; {} of processor time; broadcasts to {} connections; {} wakes in {} rooms a \
+                 turn; memory of {} connections, {} turns.\nMessages of 64 bytes. Tokio with jemalloc.\n",
                 sizes.turns,
+                sizes.worker_cost_turns,
                 sizes.worker_crowd,
                 sizes.worker_rooms * sizes.wakes,
                 sizes.worker_rooms,

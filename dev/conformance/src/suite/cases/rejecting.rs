@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Command,
-    suite::{Mode, Target},
+    suite::{Frame, Mode, Target},
 };
 
 pub(super) async fn a_message_is_dropped(target: &Target) {
