@@ -1,0 +1,49 @@
+//! Rooms that are [Yjs](https://yjs.dev) documents, for the crate `partykit`: what `y-partyserver` is for
+//! PartyServer.
+//!
+//! ```
+//! use partykit_core::{Server, testing::TestRoom};
+//! use partykit_yjs::Yjs;
+//!
+//! // With a runtime: `Runtime::builder().party::<Yjs>("documents")`.
+//! # futures_executor::block_on(async {
+//! let room = TestRoom::<Yjs>::new();
+//! let ada = room.connect("ada").await;
+//! assert_eq!(ada.received()[0].as_bytes(), [0, 0, 1, 0], "what the room has: nothing");
+//! # });
+//! ```
+//!
+//! * Every change is stored before anybody else hears of it.
+//! * A room sleeps while its clients are there and do not type. The first change after that is stored and
+//!   passed on without the document being read.
+//! * A change goes to each other client once. Cursors do too, and live as long as their connections.
+//! * A client that sends what is no Yjs changes nothing and stops nobody.
+//!
+//! Clients are `y-partyserver/provider`, and `y-websocket` with the room's address.
+#![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod crowd;
+mod document;
+mod edit;
+mod rows;
+mod scan;
+mod server;
+mod wire;
+
+pub use document::{Document, DocumentError};
+pub use edit::{Edit, EditError};
+pub use server::{YServer, Yjs};
+
+use partykit_core::Message;
+
+/// A message that `y-partyserver/provider` gives to its `custom-message` event: what
+/// `provider.sendMessage` is in the other direction.
+///
+/// ```
+/// let message = partykit_yjs::custom_message("saved");
+/// assert_eq!(message.as_text(), Some("__YPS:saved"));
+/// ```
+pub fn custom_message(text: &str) -> Message {
+    Message::from(format!("{}{text}", wire::CUSTOM))
+}

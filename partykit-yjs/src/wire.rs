@@ -1,0 +1,209 @@
+//! Frames of y-protocols, as y-partyserver, y-websocket and their kin send them: one in each binary
+//! message.
+
+use yrs::encoding::{
+    read::{Cursor, Read},
+    write::Write,
+};
+
+use crate::scan::{is_state_vector, is_update};
+
+/// What text messages that are not of the protocol begin with, in y-partyserver.
+pub(crate) const CUSTOM: &str = "__YPS:";
+
+const SYNC: u8 = 0;
+const AWARENESS: u8 = 1;
+const AUTH: u8 = 2;
+const QUERY: u8 = 3;
+
+const STEP_1: u8 = 0;
+const STEP_2: u8 = 1;
+const UPDATE: u8 = 2;
+
+/// The update that changes nothing.
+pub(crate) const EMPTY: &[u8] = &[0, 0];
+
+/// What a client says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Frame<'a> {
+    /// It has this, as a state vector, and wants the rest.
+    Step1(&'a [u8]),
+    /// What we did not have, as far as it knows.
+    Step2(&'a [u8]),
+    /// It has changed something.
+    Update(&'a [u8]),
+    /// Who is where.
+    Awareness(Vec<Entry>),
+    /// Whether it may come in, which a client has no reason to say.
+    Auth,
+    /// It wants to know who is where.
+    Query,
+}
+
+/// One client's state, as others are to see it. A client of Yjs is a document in a tab, not a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) client: u64,
+    /// Counts the changes of the state.
+    pub(crate) clock: u32,
+    /// JSON. `None` for a client that is gone.
+    pub(crate) state: Option<String>,
+}
+
+/// Bytes that are no frame, with what is wrong with them.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Malformed(pub(crate) &'static str);
+
+impl<'a> Frame<'a> {
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let (&kind, rest) = bytes.split_first().ok_or(Malformed("an empty frame"))?;
+        match kind {
+            SYNC => {
+                let (&step, rest) =
+                    rest.split_first().ok_or(Malformed("a sync frame cut short"))?;
+                let payload = payload(rest)?;
+                match step {
+                    STEP_1 if is_state_vector(payload) => Ok(Self::Step1(payload)),
+                    STEP_1 => Err(Malformed("no state vector")),
+                    STEP_2 | UPDATE if !is_update(payload) => Err(Malformed("no update")),
+                    STEP_2 => Ok(Self::Step2(payload)),
+                    UPDATE => Ok(Self::Update(payload)),
+                    _ => Err(Malformed("a sync frame of an unknown kind")),
+                }
+            }
+            AWARENESS => Ok(Self::Awareness(entries(payload(rest)?)?)),
+            AUTH => Ok(Self::Auth),
+            QUERY => Ok(Self::Query),
+            _ => Err(Malformed("a frame of an unknown kind")),
+        }
+    }
+}
+
+pub(crate) fn step_1(vector: &[u8]) -> Vec<u8> {
+    sync(STEP_1, vector)
+}
+
+pub(crate) fn step_2(update: &[u8]) -> Vec<u8> {
+    sync(STEP_2, update)
+}
+
+pub(crate) fn update(update: &[u8]) -> Vec<u8> {
+    sync(UPDATE, update)
+}
+
+pub(crate) fn query() -> Vec<u8> {
+    vec![QUERY]
+}
+
+pub(crate) fn awareness<'a>(entries: impl ExactSizeIterator<Item = &'a Entry>) -> Vec<u8> {
+    let mut payload = Vec::new();
+    payload.write_var(entries.len());
+    for Entry { client, clock, state } in entries {
+        payload.write_var(*client);
+        payload.write_var(*clock);
+        payload.write_string(state.as_deref().unwrap_or("null"));
+    }
+    let mut frame = vec![AWARENESS];
+    frame.write_buf(payload);
+    frame
+}
+
+fn sync(step: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(payload.len() + 8);
+    frame.extend([SYNC, step]);
+    frame.write_buf(payload);
+    frame
+}
+
+/// The bytes behind their length.
+fn payload(bytes: &[u8]) -> Result<&[u8], Malformed> {
+    let mut cursor = Cursor::new(bytes);
+    let length: u32 = cursor.read_var().map_err(|_| Malformed("a length cut short"))?;
+    bytes[cursor.next..].get(..length as usize).ok_or(Malformed("a frame cut short"))
+}
+
+fn entries(bytes: &[u8]) -> Result<Vec<Entry>, Malformed> {
+    let mut cursor = Cursor::new(bytes);
+    let short = |_| Malformed("an awareness frame cut short");
+    let count: u32 = cursor.read_var().map_err(short)?;
+    // Not reserved: the count is the client's. The loop ends with the bytes.
+    let mut entries = Vec::new();
+    for _ in 0..count {
+        let client = cursor.read_var().map_err(short)?;
+        let clock = cursor.read_var().map_err(short)?;
+        let state = cursor.read_string().map_err(short)?;
+        if serde_json::from_str::<serde::de::IgnoredAny>(state).is_err() {
+            return Err(Malformed("an awareness state that is not JSON"));
+        }
+        let state = (state.trim() != "null").then(|| state.to_owned());
+        entries.push(Entry { client, clock, state });
+    }
+    Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn hex(text: &str) -> Vec<u8> {
+        let digits = text.split_whitespace().collect::<String>();
+        (0..digits.len())
+            .step_by(2)
+            .map(|n| u8::from_str_radix(&digits[n..n + 2], 16).unwrap())
+            .collect()
+    }
+
+    /// Frames as the real provider sent them.
+    #[test]
+    fn frames_of_the_provider_are_read_and_written() {
+        assert_eq!(Frame::decode(&hex("00 00 01 00")), Ok(Frame::Step1(&[0])));
+        assert_eq!(Frame::decode(&hex("00 01 02 00 00")), Ok(Frame::Step2(EMPTY)));
+        let joined = Entry { client: 1, clock: 1, state: Some("{}".into()) };
+        let bytes = hex("01 06 01 01 01 02 7b7d");
+        assert_eq!(Frame::decode(&bytes), Ok(Frame::Awareness(vec![joined.clone()])));
+        assert_eq!(awareness([&joined].into_iter()), bytes);
+        let left = Entry { client: 1, clock: 2, state: None };
+        let bytes = hex("01 08 01 01 02 04 6e756c6c");
+        assert_eq!(Frame::decode(&bytes), Ok(Frame::Awareness(vec![left.clone()])));
+        assert_eq!(awareness([&left].into_iter()), bytes);
+        assert_eq!(step_1(&[0]), hex("00 00 01 00"));
+        assert_eq!(step_2(EMPTY), hex("00 01 02 00 00"));
+        let typed = hex("00 02 0a 01 01 01 01 84 01 00 01 69 00");
+        assert_eq!(Frame::decode(&typed), Ok(Frame::Update(&typed[3..])));
+        assert_eq!(update(&typed[3..]), typed);
+    }
+
+    #[test]
+    fn junk_is_refused_and_reserves_nothing() {
+        for junk in ["", "00", "00 00", "00 00 05 00", "00 07 01 00", "01 05 ff ff ff ff 0f", "09"]
+        {
+            assert!(Frame::decode(&hex(junk)).is_err(), "{junk}");
+        }
+        assert!(Frame::decode(&hex("01 06 01 01 01 02 7b7b")).is_err(), "no JSON");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            drop(Frame::decode(&bytes));
+        }
+
+        #[test]
+        fn entries_come_back(
+            all in proptest::collection::vec((any::<u64>(), any::<u32>(), proptest::option::of(0..9_u8)), 0..9)
+        ) {
+            let all: Vec<_> = all
+                .into_iter()
+                .map(|(client, clock, state)| Entry {
+                    client: client >> 11,
+                    clock,
+                    state: state.map(|n| format!("{{\"n\":{n}}}")),
+                })
+                .collect();
+            let bytes = awareness(all.iter());
+            prop_assert_eq!(Frame::decode(&bytes), Ok(Frame::Awareness(all)));
+        }
+    }
+}

@@ -1,0 +1,123 @@
+use futures_executor::block_on;
+use partykit_core::{List, testing::TestRoom};
+use partykit_yjs::{YServer, Yjs};
+use yrs::encoding::write::Write;
+
+use crate::client::{Client, awareness, sync};
+
+#[derive(Default)]
+struct Small;
+
+impl YServer for Small {
+    fn max_document() -> usize {
+        2_000
+    }
+}
+
+#[test]
+fn a_document_has_an_end() {
+    block_on(async {
+        let room = TestRoom::<Yjs<Small>>::new();
+        let mut ada = Client::new(&room, "ada", 1).await;
+        let bob = Client::new(&room, "bob", 2).await;
+        ada.insert(0, &"x".repeat(1_500)).await;
+        ada.insert(0, &"y".repeat(1_500)).await;
+        assert_eq!(ada.connection.closed().unwrap().code(), 1009.into());
+        assert!(bob.connection.is_open());
+        ada.connection.answer_close().await;
+        bob.connection.vanish().await;
+        let eve = Client::new(&room, "eve", 3).await;
+        assert_eq!(eve.text(), "x".repeat(1_500));
+    });
+}
+
+/// What was deleted does not count for ever.
+#[test]
+fn a_document_that_is_rewritten_stays_small() {
+    block_on(async {
+        let room = TestRoom::<Yjs<Small>>::new();
+        let ada = Client::new(&room, "ada", 1).await;
+        for _ in 0..20 {
+            let update = ada.edit(|doc| {
+                use yrs::{Text, Transact};
+                let text = doc.get_or_insert_text("t");
+                let mut txn = doc.transact_mut();
+                let len = text.len(&txn);
+                text.remove_range(&mut txn, 0, len);
+                text.insert(&mut txn, 0, &"z".repeat(900));
+                txn.encode_update_v1()
+            });
+            ada.say_update(&update).await;
+        }
+        assert!(ada.connection.is_open());
+    });
+}
+
+#[test]
+fn junk_changes_nothing_and_closes_nobody() {
+    block_on(async {
+        let room = TestRoom::<Yjs>::new();
+        let mut ada = Client::new(&room, "ada", 1).await;
+        ada.insert(0, "sound").await;
+        let before = room.rows(List::new()).await;
+        let mut junk: Vec<Vec<u8>> = vec![vec![], vec![9], vec![0], vec![0, 2, 5], vec![0, 2, 255]];
+        junk.push(sync(2, &[1, 1, 1, 0, 8, 1, 1, b'a', 1, 117, 0xff, 0xff, 0xff, 0x7f]));
+        junk.push(sync(1, &[0xff, 0xff, 0xff, 0xff, 0x0f]));
+        junk.push(sync(0, &[0xff, 0xff, 0xff, 0xff, 0x0f]));
+        junk.push(awareness(&[(1, 9, "no json")]));
+        junk.push(
+            [&[1, 1, 1, 0, 8, 1, 1, b'a', 1][..], &[117, 1].repeat(300_000), &[126, 0]].concat(),
+        );
+        for frame in junk {
+            ada.connection.send(frame).await;
+        }
+        ada.connection.send("text").await;
+        assert!(ada.connection.is_open());
+        assert_eq!(room.rows(List::new()).await, before);
+        ada.insert(5, "!").await;
+        assert_eq!(Client::new(&room, "bob", 2).await.text(), "sound!");
+    });
+}
+
+/// Maps in maps, each a few bytes: deleting the outermost calls itself for each. Without a stack for it,
+/// the process ends, and so it would at each load of the document.
+#[test]
+fn deeply_nested_types_do_not_end_the_process() {
+    const LEVELS: u32 = 100_000;
+    block_on(async {
+        let room = TestRoom::<Yjs>::new();
+        let ada = Client::new(&room, "ada", 1).await;
+        let mut update = Vec::new();
+        for number in [1_u32, LEVELS, 555, 0] {
+            update.write_var(number);
+        }
+        for level in 0..LEVELS {
+            update.write_u8(7 | 0x20);
+            if level == 0 {
+                update.write_var(1_u32);
+                update.write_string("m");
+            } else {
+                update.write_var(0_u32);
+                update.write_var(555_u64);
+                update.write_var(level - 1);
+            }
+            update.write_string("k");
+            update.write_u8(1);
+        }
+        update.write_var(0_u32);
+        ada.say_update(&update).await;
+        let mut delete = vec![0, 1];
+        for number in [555_u32, 1, 0, 1] {
+            delete.write_var(number);
+        }
+        ada.say_update(&delete).await;
+        room.crash().await;
+        let mut bob = Client::new(&room, "bob", 2).await;
+        bob.insert(0, "alive").await;
+        room.crash().await;
+        // A client of yrs would need as much stack to delete it; the room need not care.
+        let eve = room.connect("eve").await;
+        eve.send(sync(0, &[0])).await;
+        assert!(eve.received().len() >= 2 && eve.is_open());
+    });
+}
