@@ -36,5 +36,9 @@ pub mod runtime {
     pub use partykit_core::runtime::*;
 }
 
+/// Rooms that are Yjs documents.
+#[cfg(feature = "yjs")]
+pub use partykit_yjs as yjs;
+
 #[cfg(all(doctest, feature = "tokio", feature = "testing"))]
 mod guide;
