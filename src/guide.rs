@@ -49,3 +49,6 @@ struct Tasks;
 struct Testing;
 #[doc = include_str!("../docs/src/workers.md")]
 struct Workers;
+#[cfg(feature = "yjs")]
+#[doc = include_str!("../docs/src/yjs.md")]
+struct Yjs;

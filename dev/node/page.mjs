@@ -198,3 +198,48 @@ export class BoardPage extends Page {
   /** How many cards are drawn. */
   async count() { return this.part("card").count(); }
 }
+
+/** The editor's page. */
+export class EditorPage extends Page {
+  /** It has what the room has. */
+  ready() { return this.shows("state", "all changes are stored"); }
+
+  /** The text, as it is drawn. */
+  async text() {
+    const lines = await this.page.locator(".cm-line").evaluateAll((lines) => lines.map((line) => {
+      const copy = line.cloneNode(true);
+      for (const other of copy.querySelectorAll(".cm-ySelectionCaret, .cm-placeholder")) other.remove();
+      return copy.textContent;
+    }));
+    return lines.join("\n");
+  }
+
+  /** Waits until it shows this text. */
+  async reads(text) {
+    await until(`reads ${JSON.stringify(text)}`, async () => (await this.text()) === text, { seen: () => this.text() });
+  }
+
+  /** Types at the end of the text, or where `at` leads to. */
+  async type(text, at = "ControlOrMeta+End") {
+    await this.page.locator(".cm-content").click();
+    await this.page.keyboard.press(at);
+    await this.page.keyboard.type(text);
+  }
+
+  /** Who it says is here. */
+  async people() {
+    return (await this.part("people").locator("li").allTextContents()).sort();
+  }
+
+  /** Waits until it says that these are here. */
+  async sees(...people) {
+    const wanted = [...people].sort();
+    await until(`sees ${wanted}`, async () => isDeepStrictEqual(await this.people(), wanted), { seen: () => this.people() });
+  }
+
+  /** Takes a name. */
+  name(name) { return this.part("name").fill(name); }
+
+  /** How many cursors of others are drawn. */
+  cursors() { return this.page.locator(".cm-ySelectionCaret").count(); }
+}

@@ -112,3 +112,14 @@ export class Board extends Server {
 
   items(room, rest, options) { return items(this, room, rest, options); }
 }
+
+/** The editor: one party, `main`, and its page at `/`. Keeps what it stores in the directory `data`. */
+export class Editor extends Server {
+  constructor(data, host) { super("EDITOR_BIN", host, { PARTYKIT_DATA: data }); }
+
+  /** The text, as the server has it. */
+  async text(room) { return (await fetch(`${this.url}/parties/main/${encodeURIComponent(room)}`)).text(); }
+
+  /** Puts a room to sleep now; fails with the reasons when it does not. */
+  sleep(room) { return this.post("/sleep", { room }); }
+}

@@ -134,3 +134,13 @@ export class Board extends Worker {
 
   items(room, rest, options) { return items(this, room, rest, options); }
 }
+
+/** The editor as a Worker, which keeps what it stores in the directory `data`. */
+export class Editor extends Worker {
+  party = "main";
+
+  constructor(data) { super("EDITOR_WORKER", data); }
+
+  /** The text, as the server has it. */
+  async text(room) { return (await fetch(`${this.url}/parties/main/${encodeURIComponent(room)}`)).text(); }
+}

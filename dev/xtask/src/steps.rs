@@ -193,7 +193,7 @@ fn wasm(root: &Path) -> Outcome {
     };
     check("-p partykit-core -p partykit-runtime-workers")?;
     check("-p partykit-conformance --lib --no-default-features")?;
-    passed(check("-p board -p echo -p relay --lib --no-default-features"))
+    passed(check("-p board -p echo -p editor -p relay --lib --no-default-features"))
 }
 
 fn node(root: &Path) -> Outcome {
@@ -207,6 +207,7 @@ fn node(root: &Path) -> Outcome {
     let mut npm = Command::new(&tests, "npm test").env("CHROMIUM", chromium);
     for (variable, package, binary) in [
         ("BOARD_BIN", "board", "board"),
+        ("EDITOR_BIN", "editor", "editor"),
         ("PROBE_BIN", "partykit-conformance", "probe"),
         ("RELAY_BIN", "relay", "relay"),
     ] {
@@ -227,6 +228,7 @@ fn autobahn(root: &Path) -> Outcome {
 fn workerd(root: &Path) -> Outcome {
     workers::Build::of("workerd-fixture").run(root)?;
     workers::Build::of("board").run(root)?;
+    workers::Build::of("editor").run(root)?;
     workers::Build::of("bench-party").run(root)?;
     let line = "cargo test -p partykit-workerd --test worker -- --ignored --skip unwinding";
     workers::tests_passed(&Command::new(root, line).tee()?)?;
@@ -248,6 +250,7 @@ fn clients(root: &Path) -> Outcome {
         .env("WORKERD", workers::program()?);
     for (variable, package, party, class) in [
         ("BOARD_WORKER", "board", "board", "Board"),
+        ("EDITOR_WORKER", "editor", "main", "Documents"),
         ("RELAY_WORKER", "relay", "main", "Relay"),
         ("PROBE_WORKER", "partykit-conformance", "probe", "Probes"),
     ] {

@@ -4,7 +4,11 @@
 mod page;
 
 use editor::Documents;
-use partykit::{Result, Runtime};
+use partykit::{
+    Request, RequestExt, Response, ResponseExt, Result, Runtime,
+    http::{Method, StatusCode},
+    runtime::tokio::Handle,
+};
 
 #[tokio::main]
 async fn main() -> Result {
@@ -12,5 +16,20 @@ async fn main() -> Result {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:1999".to_owned());
     let data = std::env::var_os("PARTYKIT_DATA").unwrap_or_else(|| ".partykit".into());
     let documents = Runtime::builder().party::<Documents>("main").data(data);
-    documents.fallback(async |request| page::answer(&request)).serve(address).await
+    documents.fallback(answer).serve(address).await
+}
+
+/// Answers what is for no room: the page, and `POST /sleep?room=notes`, which need not wait for the room
+/// to be idle.
+async fn answer(request: Request) -> Response {
+    let handle = request.extensions().get::<Handle>();
+    let (Some(handle), Some(room), &Method::POST) =
+        (handle, request.query("room"), request.method())
+    else {
+        return page::answer(&request);
+    };
+    match handle.evict("main", &room).await {
+        Ok(()) => Response::empty(StatusCode::NO_CONTENT),
+        Err(reasons) => Response::text(format!("{reasons:?}")).with_status(StatusCode::CONFLICT),
+    }
 }

@@ -13,8 +13,7 @@ const NAMES = ["Ada", "Barbara", "Edsger", "Grace", "Hedy", "Katherine", "Linus"
 const any = (list) => list[Math.floor(Math.random() * list.length)];
 const find = (id) => document.getElementById(id);
 
-const room = location.hash.slice(1) || "notes";
-addEventListener("hashchange", () => location.reload());
+const room = new URLSearchParams(location.search).get("room") || "notes";
 find("room").textContent = room;
 
 const name = sessionStorage.name || (sessionStorage.name = any(NAMES));
