@@ -383,7 +383,7 @@ impl Book {
         if snapshot.len() as u64 > self.max || types > TYPES {
             return Err(DocumentError::TooLarge { max: self.max });
         }
-        weight.replace(room, &snapshot, types).await?;
+        weight.replace(room, &snapshot, types)?;
         (self.doc, self.weight) = (Some(doc), Some(weight));
         Ok(())
     }

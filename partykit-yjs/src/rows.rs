@@ -91,7 +91,7 @@ impl Weight {
     }
 
     /// Stores the whole document in the place of all there is.
-    pub(crate) async fn replace(
+    pub(crate) fn replace(
         &mut self,
         room: &Room,
         snapshot: &[u8],
