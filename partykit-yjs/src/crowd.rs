@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::{self, Entry};
 
+/// The name of our slot.
+const SLOT: &str = "yjs";
 /// How many clients of Yjs one connection may speak for: tabs of one browser share what they know.
 const CLIENTS: usize = 32;
 /// The longest state, in bytes.
@@ -238,11 +240,11 @@ impl Slot {
 }
 
 fn read(connection: &Connection) -> Slot {
-    connection.state().ok().flatten().unwrap_or_default()
+    connection.slot(SLOT).ok().flatten().unwrap_or_default()
 }
 
 fn save(connection: &Connection, slot: &Slot) -> Result<(), StateError> {
-    connection.set_state(slot)
+    connection.set_slot(SLOT, slot)
 }
 
 fn change(connection: &Connection, change: impl FnOnce(&mut Slot)) -> Result<(), StateError> {

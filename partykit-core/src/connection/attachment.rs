@@ -1,9 +1,11 @@
 use serde::{Deserialize, Serialize};
 
+use super::slots::MARK;
 use crate::{Connection, value::limits};
 
-/// The format of [`Attachment::encode`]; its first byte.
-const VERSION: u8 = 1;
+/// The format of [`Attachment::encode`]; its first byte. The newest, and that of a connection without slots.
+const VERSION: u8 = 2;
+const WITHOUT_SLOTS: u8 = 1;
 
 /// All of a connection that outlives an instance of its room, as bytes: what a runtime keeps with a
 /// socket that it does not hold itself, such as a Durable Object's attachment.
@@ -36,7 +38,7 @@ pub struct Attachment {
     pub uri: String,
     /// The tags beside the id.
     pub tags: Vec<String>,
-    /// The state, as JSON.
+    /// The state, as JSON; or, if libraries keep something with the connection, a 0 and all of it.
     pub state: Option<Vec<u8>>,
 }
 
@@ -56,7 +58,9 @@ impl Attachment {
     /// in their order.
     pub fn encode(&self) -> Vec<u8> {
         // Strings, byte strings and options of them have no form that postcard refuses.
-        postcard::to_extend(self, vec![VERSION]).unwrap_or_default()
+        let has_slots = self.state.as_ref().is_some_and(|state| state.first() == Some(&MARK));
+        let version = if has_slots { VERSION } else { WITHOUT_SLOTS };
+        postcard::to_extend(self, vec![version]).unwrap_or_default()
     }
 
     /// Reads what [`encode`](Attachment::encode) made. What comes back keeps all limits.
@@ -66,7 +70,7 @@ impl Attachment {
     /// When the bytes are of another version, cut short, followed by others, or over a limit.
     pub fn decode(bytes: &[u8]) -> Result<Self, AttachmentError> {
         let (version, rest) = bytes.split_first().ok_or(AttachmentError::Malformed)?;
-        if *version != VERSION {
+        if ![VERSION, WITHOUT_SLOTS].contains(version) {
             return Err(AttachmentError::Version(*version));
         }
         let decoded = postcard::take_from_bytes::<Self>(rest);

@@ -3,6 +3,7 @@
 pub(crate) mod attachment;
 pub(crate) mod outgoing;
 mod owner;
+mod slots;
 pub(crate) mod socket;
 mod state_error;
 
@@ -19,7 +20,12 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub(crate) use self::owner::Owner;
 pub use self::state_error::StateError;
-use self::{attachment::Attachment, outgoing::Outgoing, socket::Socket};
+use self::{
+    attachment::Attachment,
+    outgoing::Outgoing,
+    slots::{Part, Slots},
+    socket::Socket,
+};
 use crate::{Close, CloseCode, InvalidClose, JsonError, Message, Reject, Text, value::limits};
 
 /// One WebSocket of a room.
@@ -170,9 +176,9 @@ impl Connection {
     ///
     /// When the state is not of this shape.
     pub fn state<T: DeserializeOwned>(&self) -> Result<Option<T>, JsonError> {
-        let pending = self.room().and_then(|room| room.pending_state(self));
-        let json = pending.unwrap_or_else(|| self.committed_state());
-        let read = json.map(|json| serde_json::from_slice::<Option<T>>(&json));
+        let kept = self.kept();
+        let json = Slots::read(kept.as_ref()).state;
+        let read = json.map(serde_json::from_slice::<Option<T>>);
         read.transpose().map(Option::flatten).map_err(JsonError::new)
     }
 
@@ -180,22 +186,61 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// When `state` cannot be represented as JSON, or id, uri, tags and state together would have more
-    /// than 16,320 bytes (what fits into a Durable Object's attachment), or those of all connections of
-    /// the room more than 64 MiB.
+    /// When `state` cannot be represented as JSON, or id, uri, tags, state and slots together would have
+    /// more than 16,320 bytes (what fits into a Durable Object's attachment), or those of all connections
+    /// of the room more than 64 MiB.
     pub fn set_state<T: Serialize + ?Sized>(&self, state: &T) -> Result<(), StateError> {
         let json = serde_json::to_vec(state).map_err(JsonError::new)?;
-        let size = self.fixed_size() + json.len();
-        if size > limits::ATTACHMENT {
-            return Err(StateError::TooLarge(size));
-        }
-        self.write_state(Some(json.into()))
+        self.keep(&Part::State(Some(&json)))
     }
 
     /// Forgets the state.
     pub fn clear_state(&self) {
-        // No state is never too large.
-        let _ = self.write_state(None);
+        // Less is never too large.
+        let _ = self.keep(&Part::State(None));
+    }
+
+    /// What a library keeps with the connection under this name, or `None`. Lives and is rolled back as
+    /// the [state](Connection::state), which is the application's.
+    ///
+    /// ```
+    /// use partykit_core::{Connection, Message, Result, Room, Server};
+    ///
+    /// struct Counter;
+    ///
+    /// impl Server for Counter {
+    ///     async fn on_message(&mut self, _: &Room, sender: &Connection, _: Message) -> Result {
+    ///         let said: u32 = sender.slot("counter")?.unwrap_or(0);
+    ///         sender.set_slot("counter", &(said + 1))?;
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When what is kept is not of this shape.
+    pub fn slot<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, JsonError> {
+        let kept = self.kept();
+        let json = Slots::read(kept.as_ref()).get(name);
+        json.map(serde_json::from_slice).transpose().map_err(JsonError::new)
+    }
+
+    /// Keeps a value with the connection under a name, as JSON: for libraries, so that they and the
+    /// application do not overwrite one another. Takes the name of your crate.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::set_state`], with which it shares the 16,320 bytes.
+    pub fn set_slot<T: Serialize + ?Sized>(&self, name: &str, value: &T) -> Result<(), StateError> {
+        let json = serde_json::to_vec(value).map_err(JsonError::new)?;
+        self.keep(&Part::Slot(name, Some(&json)))
+    }
+
+    /// Forgets what is kept under a name.
+    pub fn clear_slot(&self, name: &str) {
+        // Less is never too large.
+        let _ = self.keep(&Part::Slot(name, None));
     }
 
     /// Sends a message. To a connection that is closed or closing it does nothing.
@@ -330,6 +375,25 @@ impl Connection {
     /// What id, uri and tags take of the attachment.
     pub(crate) fn fixed_size(&self) -> usize {
         self.uri().len() + self.tags().map(str::len).sum::<usize>()
+    }
+
+    /// State and slots, as the running handler sees them.
+    fn kept(&self) -> Option<Bytes> {
+        let pending = self.room().and_then(|room| room.pending_state(self));
+        pending.unwrap_or_else(|| self.committed_state())
+    }
+
+    /// Changes state and slots.
+    fn keep(&self, part: &Part<'_>) -> Result<(), StateError> {
+        let kept = self.kept();
+        let mut slots = Slots::read(kept.as_ref());
+        slots.put(part);
+        let kept = slots.write();
+        let size = self.fixed_size() + kept.as_ref().map_or(0, Bytes::len);
+        if size > limits::ATTACHMENT && kept.is_some() {
+            return Err(StateError::TooLarge(size));
+        }
+        self.write_state(kept)
     }
 
     fn write_state(&self, state: Option<Bytes>) -> Result<(), StateError> {
