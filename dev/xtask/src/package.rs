@@ -17,10 +17,11 @@ use crate::{
 };
 
 /// What is published, each behind what it depends on.
-pub(crate) const PUBLISHED: [&str; 5] = [
+pub(crate) const PUBLISHED: [&str; 6] = [
     "partykit-core",
     "partykit-runtime-tokio",
     "partykit-runtime-workers",
+    "partykit-yjs",
     "partykit",
     "partykit-bundle",
 ];

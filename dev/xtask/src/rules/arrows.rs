@@ -19,6 +19,10 @@ pub(super) const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("partykit-runtime-tokio", &["partykit", "partykit-runtime-workers", "wasm-bindgen"]),
     ("partykit-runtime-workers", &["partykit", "partykit-runtime-tokio", "tokio", "mio"]),
+    (
+        "partykit-yjs",
+        &["partykit", "partykit-runtime-tokio", "partykit-runtime-workers", "tokio", "wasm-bindgen"],
+    ),
 ];
 
 /// `tree` is what `cargo tree --prefix none` prints: a package a line, its name the first word.
