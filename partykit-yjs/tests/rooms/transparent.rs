@@ -56,7 +56,7 @@ fn steps(acts: &[Act]) -> Vec<Step> {
             }
             Act::Vanish(who) if here[who as usize] => {
                 here[who as usize] = false;
-                steps.push(Step::Vanish(name(who)));
+                steps.push(Step::vanish(&name(who)));
             }
             Act::Type(who, at) if here[who as usize] => {
                 let doc = &docs[who as usize];

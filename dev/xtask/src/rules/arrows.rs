@@ -21,7 +21,13 @@ pub(super) const ARROWS: &[(&str, &[&str])] = &[
     ("partykit-runtime-workers", &["partykit", "partykit-runtime-tokio", "tokio", "mio"]),
     (
         "partykit-yjs",
-        &["partykit", "partykit-runtime-tokio", "partykit-runtime-workers", "tokio", "wasm-bindgen"],
+        &[
+            "partykit",
+            "partykit-runtime-tokio",
+            "partykit-runtime-workers",
+            "tokio",
+            "wasm-bindgen",
+        ],
     ),
 ];
 
