@@ -4,11 +4,12 @@ use partykit_core::{BackendError, WakeUp};
 
 use super::{
     Durability,
+    ahead::Ahead,
     error::Fault,
     guard::caught,
     home::{Facts, Home},
     keys, list,
-    log::{self, Head, Log},
+    log::{self, Blank, Head, Log},
     options::StoreOptions,
     queue::Waiting,
     record::Record,
@@ -22,6 +23,8 @@ use super::{
 /// there to the tree's files.
 #[derive(Debug)]
 pub(super) struct Engine {
+    /// First, as it has to end before the directory is given back.
+    ahead: Ahead,
     home: Home,
     tree: Arc<Tree>,
     log: Option<Log>,
@@ -51,7 +54,17 @@ impl Engine {
         match opened {
             Ok((tree, upkeep, number)) => {
                 let record = Record::default();
-                Ok(Self { home, tree, log: None, upkeep, record, number, durability, options })
+                Ok(Self {
+                    ahead: Ahead::default(),
+                    home,
+                    tree,
+                    log: None,
+                    upkeep,
+                    record,
+                    number,
+                    durability,
+                    options,
+                })
             }
             Err(fault) => Err((home, fault)),
         }
@@ -139,7 +152,8 @@ impl Engine {
 
     /// Gives up the tree and the log, whose state nobody knows, and keeps the directory.
     pub(super) fn into_home(self) -> Home {
-        let Self { home, tree, upkeep, .. } = self;
+        let Self { ahead, home, tree, upkeep, .. } = self;
+        drop(ahead);
         // What panicked once may do so again when it is dropped; the directory is kept in any case.
         let _ = caught(|| {
             drop(upkeep);
@@ -193,15 +207,23 @@ impl Engine {
         self.home.check()?;
         let facts = self.home.facts();
         let index = facts.newest + 1;
+        let dir = self.home.log();
+        let usual = rig::size(self.options.part());
+        let length = usual.max(self.record.end(log::HEAD as u64));
+        let blank = match self.ahead.take(index, length) {
+            Some(blank) => blank,
+            None => Blank::create(&dir, index, length).map_err(Fault::io("written"))?,
+        };
         let head = Head {
             index,
             first: self.number + 1,
-            length: rig::size(self.options.part()).max(self.record.end(log::HEAD as u64)),
+            length,
             is_durable: self.durability == Durability::Durable,
         };
-        let log =
-            Log::create(&self.home.log(), head, facts.seed(index)).map_err(Fault::io("written"))?;
+        let log = Log::begin(&dir, blank, head, facts.seed(index));
+        let log = log.map_err(Fault::io("written"))?;
         self.home.write(Facts { newest: index, ..facts })?;
+        self.ahead.make(self.home.place(), dir, index + 1, usual);
         Ok(log)
     }
 }

@@ -44,17 +44,38 @@ pub(super) struct Head {
     pub(super) is_durable: bool,
 }
 
-impl Log {
-    /// Makes the file, durably.
-    pub(super) fn create(dir: &Path, head: Head, seed: u64) -> io::Result<Self> {
+/// A file that was made and has no head yet: it is no part of the log. Whoever finds it takes it for one
+/// whose making was cut short.
+#[derive(Debug)]
+pub(super) struct Blank {
+    file: File,
+    pub(super) index: u64,
+    pub(super) length: u64,
+}
+
+impl Blank {
+    /// Makes the file, durably. Replaces one of this number.
+    pub(super) fn create(dir: &Path, index: u64, length: u64) -> io::Result<Self> {
         create_dir(dir)?;
-        let mut file = File::create(path(dir, head.index))?;
-        file.set_len(head.length)?;
-        file.write_all(&head.print(seed))?;
+        let file = File::create(path(dir, index))?;
+        file.set_len(length)?;
         file.sync_all()?;
         if rig::is_to_sync_directory() {
             sync_dir(dir)?;
         }
+        Ok(Self { file, index, length })
+    }
+}
+
+impl Log {
+    /// Writes a file's head, durably. The head has the file's number and length.
+    pub(super) fn begin(dir: &Path, blank: Blank, head: Head, seed: u64) -> io::Result<Self> {
+        let mut file = blank.file;
+        file.write_all(&head.print(seed))?;
+        // The file has its length already.
+        file.sync_data()?;
+        #[cfg(not(test))]
+        let _ = dir;
         Ok(Self {
             file,
             head,

@@ -9,6 +9,7 @@
 // had of them goes. Opening a store is reading the log's last part again, see `replay`. Reads ask a
 // snapshot of the tree, from wherever they are, see `reading` and `rows`.
 
+mod ahead;
 mod claims;
 mod collect;
 mod copies;

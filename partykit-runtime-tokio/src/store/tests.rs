@@ -168,7 +168,8 @@ async fn the_log_goes_when_the_tree_has_what_it_held() {
     for n in 0..24_u8 {
         let batch = put("k", vec![n; 1 << 20]);
         store.commit(&room("a"), claim.epoch, batch).await.unwrap();
-        assert!(disk.log_files().len() <= 4, "{:?}", disk.log_files());
+        // Those of four parts of memory, and one that was made ahead.
+        assert!(disk.log_files().len() <= 5, "{:?}", disk.log_files());
     }
     store.close().await;
     assert!(disk.log_files().last() >= Some(&4), "{:?}", disk.log_files());

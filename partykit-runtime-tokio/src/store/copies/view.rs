@@ -245,7 +245,8 @@ pub(super) fn mark(runs: &[Vec<Table>]) -> Result<Result<Mark, Finding>, Fault> 
 /// is read again: what the tree has of it already is the same.
 fn first_in_log(dir: &Path, facts: &Facts) -> Result<Option<Mark>, Fault> {
     let files = log::files(dir).map_err(Fault::io("read"))?;
-    let Some(file) = files.first() else { return Ok(None) };
+    // One behind the newest is no part of the log yet.
+    let Some(file) = files.first().filter(|file| **file <= facts.newest) else { return Ok(None) };
     let bytes = fs::read(log::path(dir, *file)).map_err(Fault::io("read"))?;
     let head = log::Head::parse(&bytes, facts.seed(*file));
     Ok(Some(match head {
