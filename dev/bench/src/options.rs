@@ -12,8 +12,8 @@ partykit-bench serve hostile PLACES [PORT]
 
   --quick         small sizes, for a look whether all of it works: no goal is meant for them
   --check         fail when a goal is missed
-  --only MEASURE  crowd, storm, wake, memory, commits, churn, clear or rooms; or one that is no part of a run
-                  of all: workers, hostile; and readers, deaf, herd, each in a network of its own (unshare)
+  --only MEASURE  crowd, storm, wake, memory, commits, churn, clear, backups, alarms or rooms; or one that is
+                  no part of a run of all: workers, hostile; and readers, deaf, herd, each in a network of its own (unshare)
   --write FILE    write the report there too, as Markdown: Workers have a part of the file of their own";
 
 /// What a process is to do.

@@ -18,6 +18,7 @@ mod resume;
 mod saying;
 mod script;
 mod side_by_side;
+mod side_by_side_trees;
 mod sleep;
 mod start;
 mod state;

@@ -137,7 +137,7 @@ pub enum Durability {
 ///
 /// A room that nobody claims has no entry in memory. All rooms together have what [`StoreOptions`] say: by
 /// default up to 32 MiB of changes that are on their way to files, far less when nobody writes, and 4 MiB of
-/// what was read last; and three threads. On disk there are the rows, with the names of party and room and
+/// what was read last; three threads, and a fourth one for moments. On disk there are the rows, with the names of party and room and
 /// 8 bytes in front of each key, and up to 32 MiB of log.
 ///
 /// Clearing a room ([`Batch::clear`]) writes one row, however many it has. Only a commit waits for a disk to

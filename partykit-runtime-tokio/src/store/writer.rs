@@ -125,7 +125,12 @@ impl Writer {
         self.shared.state.send_replace(State::Recovering);
         let result = match self.store {
             Store::Open(engine) => caught(|| engine.close()),
-            Store::Nothing | Store::Failed { .. } => Ok(()),
+            Store::Nothing => Ok(()),
+            Store::Failed { home, .. } => {
+                // Whoever waits for the end may open the directory then.
+                drop(home);
+                Ok(())
+            }
         };
         if let Err(fault) = result {
             error!("{}", fault.at(&self.shared.path));

@@ -86,7 +86,7 @@ async fn a_store_that_was_never_written_has_a_backup() {
 /// while the log rotates and files are merged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_backup_under_load_has_every_acknowledged_word() {
-    const ROOMS: usize = 64;
+    const ROOMS: usize = 256;
     let directory = directory();
     let store = open(directory.path().join("store"));
     let acknowledged: Arc<Vec<AtomicU64>> =
@@ -332,64 +332,4 @@ fn names(path: &Path) -> Vec<String> {
     let mut names: Vec<_> = names.map(|name| name.to_str().unwrap().to_owned()).collect();
     names.sort();
     names
-}
-
-/// What a backup costs those who write meanwhile. Asserts nothing:
-/// `cargo test --release -p partykit-runtime-tokio --test store -- --ignored --nocapture beside_commits`
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "a measurement"]
-async fn commits_beside_backups_and_beside_commits_alone() {
-    use std::time::{Duration, Instant};
-    const WRITERS: usize = 256;
-    let directory = directory();
-    let store = open(directory.path().join("store"));
-    let times: Arc<Mutex<Vec<Duration>>> = Arc::default();
-    for room in 0..WRITERS {
-        let (store, times) = (store.clone(), times.clone());
-        tokio::spawn(async move {
-            for n in 0_u64.. {
-                let value = [n as u8; 1000];
-                let begin = Instant::now();
-                let batch = puts([(format!("{}", n % 400), value)]);
-                write(&store, &address(format!("{room}")), batch).await.unwrap();
-                times.lock().unwrap().push(begin.elapsed());
-            }
-        });
-    }
-    // Until there are files to copy.
-    let wait = async |time: Duration| {
-        let begin = Instant::now();
-        while begin.elapsed() < time {
-            tokio::task::yield_now().await;
-        }
-    };
-    wait(Duration::from_secs(5)).await;
-    for round in 0..3 {
-        for mode in ["alone", "links", "links, checked", "copies"] {
-            times.lock().unwrap().clear();
-            let begin = Instant::now();
-            let mut count = 0;
-            while begin.elapsed() < Duration::from_secs(5) {
-                if mode == "alone" {
-                    wait(Duration::from_secs(5)).await;
-                    break;
-                }
-                let to = directory.path().join("copy");
-                let options = BackupOptions::new().verify(mode == "links, checked");
-                store.backup(&to, options.hard_links(mode != "copies")).await.unwrap();
-                fs::remove_dir_all(to).unwrap();
-                count += 1;
-            }
-            let mut times = std::mem::take(&mut *times.lock().unwrap());
-            times.sort();
-            let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
-            println!(
-                "round {round}, {mode}: {} commits, p50 {:?} p99 {:?} max {:?}, {count} backups",
-                times.len(),
-                at(0.5),
-                at(0.99),
-                at(1.0)
-            );
-        }
-    }
 }

@@ -1,5 +1,7 @@
 //! What is measured, one file each.
 
+mod alarms;
+mod backups;
 mod churn;
 mod clear;
 pub(crate) mod commits;
@@ -167,6 +169,8 @@ pub(crate) fn all(plan: &Plan) -> Result<bool> {
         ("commits", commits::take),
         ("churn", churn::take),
         ("clear", clear::take),
+        ("backups", backups::take),
+        ("alarms", alarms::take),
         ("rooms", rooms::take),
         ("workers", workers::take),
         ("hostile", hostile::take),

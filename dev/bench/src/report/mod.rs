@@ -240,7 +240,7 @@ impl Report {
             return;
         }
         text.push_str(
-            "\nCommits that replace rows at random while files are merged, turn by turn; milliseconds.\n\n\
+            "\nCommits that replace rows while files are merged, turn by turn; milliseconds.\n\n\
              | store | commits/s | p50 | p99 | p99.9 | max |\n|---|---:|---:|---:|---:|---:|\n",
         );
         for (contestant, it) in &self.latencies {
