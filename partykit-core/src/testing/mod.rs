@@ -33,6 +33,7 @@
 //! ```
 
 mod alarm;
+mod builder;
 mod client;
 mod host;
 mod room;
@@ -41,8 +42,9 @@ mod stories;
 mod transparency;
 
 pub use alarm::alarm_batch;
+pub use builder::TestRoomBuilder;
 pub use client::{NotConnected, TestConnection};
-pub use room::{TestRoom, TestRoomBuilder};
+pub use room::TestRoom;
 pub use step::Step;
 pub use stories::{Story, transparency_random};
 pub use transparency::{Difference, transparency};
