@@ -232,19 +232,28 @@ async fn threat_15_a_client_of_a_proxy_cannot_keep_out_the_others() {
     let site = serve(builder).await;
     let greedy = fill("127.0.0.1", 220, site.addr, Some("203.0.113.7")).await;
     assert_eq!(greedy.len(), 199, "the last place is not lent");
+    let mut good = Vec::new();
     for n in 0..50 {
-        let good = format!("198.51.100.{n}");
-        assert!(open_from("127.0.0.1", site.addr, Some(&good)).await.1, "{n}");
+        let client = format!("198.51.100.{n}");
+        let (stream, is_open) = open_from("127.0.0.1", site.addr, Some(&client)).await;
+        assert!(is_open, "{n}");
+        good.push(stream);
     }
     let health = ask_from("127.0.0.1", site.addr, "/health").await;
     assert_eq!(health.body(), "well");
-    drop(greedy);
+    let connections = || site.handle.stats().parties["echo"].connections;
+    drop((greedy, good));
+    eventually(|| connections() == 0).await;
     // Those that the proxy has not told about are not counted as one client.
     let slow = half_requests("127.0.0.1", 100, site.addr).await;
     let unnamed = fill("127.0.0.1", 90, site.addr, None).await;
     assert_eq!(unnamed.len(), 90);
-    eventually(|| site.handle.stats().parties["echo"].connections == 90).await;
-    drop(slow);
+    eventually(|| connections() == 90).await;
+    let is_open = |stream: &TcpStream| {
+        let read = stream.try_read(&mut [0]);
+        read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    };
+    assert!(slow.iter().all(is_open), "two at an address would be too few");
 }
 
 /// 431 for each, and the connection ends: nobody reads on behind a head that has no end.
