@@ -169,8 +169,8 @@ impl Builder {
         self
     }
 
-    /// Where the URLs of rooms begin: `/<prefix>/<party>/<room>`. `parties` unless said, which is what
-    /// PartySocket asks for.
+    /// Where the URLs of rooms begin: `/<prefix>/<party>/<room>`. Default: `parties`, which PartySocket asks
+    /// for.
     pub fn prefix(mut self, prefix: impl AsRef<str>) -> Self {
         self.routes.prefix = RoutePrefix::new(prefix);
         self
@@ -284,8 +284,8 @@ impl Builder {
         self
     }
 
-    /// What a room that writes to this directory waits for before anyone hears of it.
-    /// [`Durability::Durable`] unless said.
+    /// What a commit to this directory waits for before anyone hears of it. Default:
+    /// [`Durability::Durable`].
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self
@@ -318,8 +318,8 @@ impl Builder {
         self
     }
 
-    /// After how much silence a client is pinged; when as much again brings nothing, it is given up
-    /// (1006). 30 s unless said. No room wakes from it.
+    /// After how much silence a client is pinged. If as much again brings nothing, the connection ends with
+    /// 1006. Default: 30 s. No room wakes from it.
     pub fn keep_alive(mut self, silence: Duration) -> Self {
         self.keep_alive = silence;
         self

@@ -4,9 +4,9 @@ use std::{
     net::IpAddr,
 };
 
-/// Members of different weights at different addresses. Knows which address has the most, and who came
-/// first there: when there is no more space, that member has to go. Whoever takes little is never the one,
-/// and neither are the neighbours of those who take much.
+/// Members of different weights at different addresses. Knows which address has the most, and which of its
+/// members came first: when there is no more space, that member has to go. A member that takes little is
+/// never chosen, even beside members that take much.
 #[derive(Debug)]
 pub(crate) struct Crowd<T> {
     addresses: HashMap<Address, Members<T>>,

@@ -16,7 +16,7 @@ use crate::StoreError;
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The address is none, is taken, or may not be used.
+    /// The address is not valid, is taken, or may not be used.
     #[error("cannot listen on {address}: {source}")]
     Listen {
         /// Where, as it was given.

@@ -51,7 +51,8 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// See [`CallError`]. [`CallError::Timeout`] is none of them: wrap it in a timeout if it needs one.
+    /// See [`CallError`]. A call from outside never ends with [`CallError::Timeout`]: wrap it in a timeout
+    /// of your own if it needs one.
     pub fn request(
         &self,
         party: &str,
@@ -73,8 +74,8 @@ impl Handle {
         Ok(())
     }
 
-    /// Sends a message to all connections of a room. Wakes nobody: a sleeping room's clients get it, a
-    /// room without any has nobody to get it.
+    /// Sends a message to all connections of a room. Wakes no room: the clients of a sleeping room get it,
+    /// and without connections the message is dropped.
     ///
     /// # Errors
     ///
@@ -103,12 +104,12 @@ impl Handle {
         self.send(party, room, message.into(), Some(tag))
     }
 
-    /// How a room is; `None` when it is not in memory. Wakes nobody.
+    /// The state of a room; `None` if it is not in memory. Wakes no room.
     pub fn room_stats(&self, party: &str, room: &str) -> Option<RoomStats> {
         self.find(party, room).map(|cell| cell.stats())
     }
 
-    /// How all rooms are. Wakes nobody, and takes a moment for each room and each socket in memory.
+    /// The state of all rooms. Wakes no room. Takes a moment for each room and each socket in memory.
     pub fn stats(&self) -> RuntimeStats {
         let parties = self.host.parties().map(|party| {
             let Past { account, longest_awake_in } = party.past().clone();

@@ -141,10 +141,9 @@ impl Host for TokioHost {
         self.origin.elapsed()
     }
 
-    /// The wall clock; in a test that pauses Tokio's time or moves it, as far from that as Tokio's time
-    /// is from the real one.
+    /// The wall clock. A test that pauses or moves Tokio's clock moves this one by the same distance.
     fn now(&self) -> Timestamp {
-        // In this order, whoever has to wait in between reads a time that is past, and none to come.
+        // In this order, a thread that is delayed in between reads a time in the past, never one to come.
         let (virtual_, wall) = (self.elapsed(), SystemTime::now());
         let real = self.real_origin.elapsed();
         let moved = match virtual_.checked_sub(real) {
@@ -232,7 +231,7 @@ impl Host for TokioHost {
             debug!(
                 party = to.party(),
                 room = to.room().as_str(),
-                "a request without an answer is lost: {refusal}"
+                "a tell to this room was lost: {refusal}"
             );
         }
     }

@@ -38,7 +38,7 @@ use crate::{
 ///     async fn accept(&mut self) -> io::Result<(DuplexStream, Option<SocketAddr>)> {
 ///         match self.0.recv().await {
 ///             Some(stream) => Ok((stream, None)),
-///             // Nobody will ever connect again.
+///             // No further connection will come.
 ///             None => std::future::pending().await,
 ///         }
 ///     }
@@ -56,9 +56,9 @@ pub trait Listener: Send + 'static {
     ///
     /// # Errors
     ///
-    /// When there is none. The runtime tries again: at once when the error is about one connection, such
-    /// as [`ConnectionAborted`](io::ErrorKind::ConnectionAborted); else, as when there are no
-    /// descriptors left, after half a second.
+    /// When no connection could be accepted. The runtime tries again: at once if the error is about one
+    /// connection, such as [`ConnectionAborted`](io::ErrorKind::ConnectionAborted); otherwise, for example
+    /// without free descriptors, after half a second.
     fn accept(&mut self)
     -> impl Future<Output = io::Result<(Self::Io, Option<SocketAddr>)>> + Send;
 
@@ -70,8 +70,8 @@ pub trait Listener: Send + 'static {
         let _ = io;
     }
 
-    /// Whether nobody between here and the client reads along, as with TLS: the addresses of requests
-    /// begin with `https`.
+    /// Whether the way to the client is encrypted, as with TLS: the addresses of requests then begin with
+    /// `https`.
     fn is_encrypted(&self) -> bool {
         false
     }
@@ -118,7 +118,7 @@ const BACKLOG: u32 = 4096;
 pub async fn bind(addr: impl ToSocketAddrs + fmt::Debug) -> Result<TcpListener, ServeError> {
     let address = format!("{addr:?}");
     let listening = async {
-        let mut last = io::Error::new(io::ErrorKind::InvalidInput, "it means no address");
+        let mut last = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
         for addr in tokio::net::lookup_host(addr).await? {
             match listen(addr) {
                 Ok(listener) => return Ok(listener),

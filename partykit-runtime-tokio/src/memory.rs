@@ -18,14 +18,14 @@ use crate::{
 /// How much memory there is for what clients send, unless somebody says otherwise: 256 MiB.
 pub(crate) const INBOUND: usize = 256 << 20;
 
-/// The memory of the whole process for what clients send. When there is no more, what goes is the oldest
-/// unfinished part of the address that has the most: whoever sends little always finds some.
+/// The memory of the whole process for what clients send. When there is no more, the oldest unfinished part
+/// is given up, of the address that has the most. So a client that sends little always finds some.
 pub(crate) struct Memory {
     limit: usize,
     /// What waits for rooms. It may have half of all.
     mailboxes: Arc<Mailboxes>,
     books: Mutex<Books>,
-    /// Much has to go that is still there: nobody should begin with more.
+    /// Parts have been given up and have not freed their memory yet: no new part should begin.
     short: AtomicBool,
 }
 
@@ -110,7 +110,7 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// It takes so many bytes in all, or is about to.
+    /// It takes this many bytes in all, or is about to.
     ///
     /// # Errors
     ///
@@ -122,7 +122,7 @@ impl Part {
         }
         self.bytes = bytes;
         let mut before = books.growing.weight();
-        // Rooms that do not keep up take nobody's last half.
+        // Rooms that do not keep up get at most half, so half is left for unfinished parts.
         let waiting = self.memory.mailboxes.bytes().min(self.memory.limit / 2);
         while before + books.whole + waiting > self.memory.limit {
             let Some((_, evict)) = books.growing.evict() else { break };

@@ -12,11 +12,10 @@ use std::{
 
 use partykit_core::{Refusal, RoomAddress, runtime::RoomCell};
 
-/// So many rooms are in memory at a time unless somebody says otherwise. An empty one has less than
-/// 1 KiB, one with a connection is worth it.
+/// Default of [`Builder::max_rooms`](crate::Builder::max_rooms). An empty room takes less than 1 KiB.
 pub(crate) const MAX_ROOMS: usize = 100_000;
 
-/// So many locks share the rooms; more than there are cores to wait for one another.
+/// How many locks share the rooms: more than there are cores that could wait for one another.
 const SHARDS: usize = 64;
 
 /// A shard gives memory back when it has at least this much room and a quarter of it would do.
@@ -30,8 +29,8 @@ const WORTH_SHRINKING: usize = 64;
 /// * everything that can bring a vacant cell to life (connect, request, tell) goes in through
 ///   [`Registry::enter`], which holds the shard's lock while it does;
 /// * [`Registry::forget`] removes a cell under the same lock, and only if it is vacant *then*;
-/// * a vacant cell has no connection, no task and no guard, so that nobody who still holds it has an
-///   input for it that would start its instance.
+/// * a vacant cell has no connection, no task and no guard, so a remaining holder of it has no input that
+///   would start its instance.
 ///
 /// So a cell outside of the table is vacant, and stays so for ever.
 ///
@@ -99,8 +98,8 @@ impl Registry {
         Ok(result)
     }
 
-    /// Whether so many rooms are in memory, a 64th of all that there may be, that those which hold nothing
-    /// are to go at once: names alone never fill it.
+    /// Whether more than a 64th of all possible rooms are in memory. Rooms that hold nothing then go at
+    /// once, so requests for made-up names alone never fill the table.
     pub(crate) fn is_crowded(&self) -> bool {
         self.rooms.load(Ordering::Relaxed) > self.max_rooms / 64
     }
@@ -134,7 +133,7 @@ impl Registry {
         shards.flat_map(|rooms| rooms.values().cloned().collect::<Vec<_>>()).collect()
     }
 
-    /// Lets no input in any more and returns the rooms there are; nobody can add one behind them.
+    /// Lets no input in any more, and returns the rooms there are. No room can be added after them.
     pub(crate) fn close(&self) -> Vec<Arc<RoomCell>> {
         self.closed.store(true, Ordering::SeqCst);
         self.all()

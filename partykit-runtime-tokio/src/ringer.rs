@@ -15,10 +15,10 @@ use tracing::{error, warn};
 
 use crate::{alarms::Alarms, host::TokioHost};
 
-/// So many alarms ring at a time; others that are due wait for one of them.
+/// How many alarms ring at a time; others that are due wait for one of them.
 const RINGING: usize = 256;
 
-/// So many entries are read at once.
+/// How many entries are read at once.
 const PAGE: usize = 64;
 
 /// The wall clock may be set while the task sleeps, and the machine may be suspended: it looks this often.
@@ -114,7 +114,7 @@ impl Ringer {
                     let error = error.to_string();
                     warn!(
                         error = error.as_str(),
-                        "alarms could not be read, and are read again in {wait:?}"
+                        "alarms could not be read; reading them again in {wait:?}"
                     );
                     return Some(Instant::now() + wait);
                 }
@@ -152,7 +152,11 @@ impl Ringer {
         let Some(host) = self.host.upgrade() else { return };
         let Some(party) = host.party(room.party()) else {
             let (party, room_id) = (room.party(), room.room().as_str());
-            warn!(party, room = room_id, "an alarm of a party that is not there waits for it");
+            warn!(
+                party,
+                room = room_id,
+                "an alarm waits for its party, which is not registered: see Builder::party"
+            );
             self.rooms.remove(&room);
             return;
         };
@@ -190,7 +194,7 @@ async fn park(host: &Weak<TokioHost>, address: RoomAddress) {
     for failures in 0_u32.. {
         let Some(host) = host.upgrade() else { return };
         let Some(known) = host.party(party) else {
-            return error!(party, room, "an alarm is to be parked, and there is no such party");
+            return error!(party, room, "the alarm cannot be parked: its party is not registered");
         };
         let parked = match host.enter(known, &address, |cell| cell.park_alarm()) {
             Ok(parked) => parked.await,
@@ -198,13 +202,18 @@ async fn park(host: &Weak<TokioHost>, address: RoomAddress) {
         };
         drop(host);
         match parked {
-            Ok(()) => return warn!(party, room, "the alarm of this room is parked, as asked"),
+            Ok(()) => {
+                return warn!(
+                    party,
+                    room, "parked the alarm of this room: it does not ring until a new one is set"
+                );
+            }
             Err(refusal) => {
                 let wait = backoff(failures);
                 error!(
                     party,
                     room,
-                    "an alarm could not be parked: {refusal}. No alarm rings before that. Trying again in {wait:?}"
+                    "the alarm could not be parked: {refusal}; no alarm rings until it is; trying again in {wait:?}"
                 );
                 sleep(wait).await;
             }

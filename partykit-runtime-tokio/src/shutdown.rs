@@ -39,7 +39,7 @@ impl Default for ShutdownTimes {
 #[derive(Debug)]
 pub(crate) struct Shutdown {
     stage: watch::Sender<Stage>,
-    /// Nothing is sent on these. Whoever holds a receiver is waited for.
+    /// Nothing is sent on these. A shutdown waits until every receiver is dropped.
     http: watch::Sender<()>,
     sockets: watch::Sender<()>,
     times: ShutdownTimes,
@@ -134,7 +134,7 @@ impl Shutdown {
             .is_err()
         {
             let (http, sockets) = (self.http.receiver_count(), self.sockets.receiver_count());
-            warn!(http, sockets, "clients that did not answer within {CLIENTS:?} are given up");
+            warn!(http, sockets, "gave up clients that did not answer within {CLIENTS:?}");
         }
         host.registry().clear();
         host.close_store().await;
@@ -171,7 +171,9 @@ impl Shutdown {
                 let (party, room) = (room.address().party(), room.address().room().as_str());
                 warn!(
                     party,
-                    room, handler, "a handler still runs after {grace:?}; going down nevertheless"
+                    room,
+                    handler,
+                    "a handler still runs after {grace:?}: closing the clients of its room anyway"
                 );
             }
             pace.close(&room).await;

@@ -58,17 +58,14 @@ async fn obey(
         signal = signals.next() => signal,
         _ = dropped => return,
     };
-    info!(
-        "told to end by {}: shutting down; a second signal ends the process at once",
-        signal.name
-    );
+    info!("received {}: shutting down; a second signal ends the process at once", signal.name);
     shutdown.begin(host);
     tokio::select! {
         () = shutdown.reached(Stage::Stopped) => {}
         signal = signals.next() => signal.end_at_once(),
         () = sleep(shutdown.limit()) => {
             let blocking = watch::blocking().join(", ");
-            error!(blocking, "the shutdown takes longer than it may: ending the process");
+            error!(blocking, "the shutdown did not finish in time: ending the process");
             process::exit(1);
         }
     }
@@ -91,7 +88,7 @@ struct Signal {
 
 impl Signal {
     fn end_at_once(self) -> ! {
-        warn!("told to end again, by {}: ending the process at once", self.name);
+        warn!("received a second signal, {}: ending the process at once", self.name);
         // As a shell says of a process that a signal has ended.
         process::exit(128 + self.number)
     }

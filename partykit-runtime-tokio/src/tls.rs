@@ -16,9 +16,8 @@ use crate::Listener;
 
 /// Speaks TLS on the connections of another listener.
 ///
-/// The handshake takes place in the connection's own task, within the 10 s that a client has for the
-/// head of its first request; a client that is slow at it holds nobody up. Connections are ended with a
-/// `close_notify`.
+/// The handshake takes place in the connection's own task, within the 10 s that a client has for the head
+/// of its first request. So a slow client delays only itself. Connections end with a `close_notify`.
 ///
 /// ```no_run
 /// use std::sync::Arc;
@@ -64,7 +63,7 @@ impl<L: Listener> TlsListener<L> {
     }
 }
 
-/// Offers no protocol that nobody here speaks.
+/// Offers no protocol that this server does not speak.
 fn http1_only(mut config: Arc<ServerConfig>) -> Arc<ServerConfig> {
     let offers_others = config.alpn_protocols.iter().any(|protocol| {
         // HTTP/1.0 is understood, too, and what answers ACME's challenges is not HTTP at all.

@@ -1,7 +1,7 @@
 //! Finds code of the application that blocks a thread, while it does.
 //!
 //! What blocks all of Tokio's threads stops everything that runs on them: other rooms, health checks, the
-//! clock. So whoever is to say so has a thread of its own.
+//! clock. So the watch has a thread of its own.
 
 use std::{
     collections::HashMap,
@@ -142,7 +142,7 @@ pub(crate) fn start() {
         let started: io::Result<_> =
             thread::Builder::new().name("partykit-watch".into()).spawn(looking);
         if let Err(error) = started {
-            warn!("there is no thread to say which handlers block: {error}");
+            warn!("cannot start the thread that reports blocked handlers: {error}");
         }
     });
 }
@@ -206,15 +206,15 @@ impl Work {
                     room,
                     handler,
                     ?since,
-                    "a handler blocks its thread, and all that waits for this thread: await, or move \
-                     the work to tokio::task::spawn_blocking"
+                    "a handler blocks its thread, and everything that waits for it: await, or move the \
+                     work to tokio::task::spawn_blocking"
                 );
             }
             Self::Other(name) => warn!(
                 hook = name,
                 ?since,
-                "a hook blocks its thread, and all that waits for this thread: await, or move the \
-                 work to tokio::task::spawn_blocking"
+                "a hook blocks its thread, and everything that waits for it: await, or move the work \
+                 to tokio::task::spawn_blocking"
             ),
         }
     }
@@ -223,9 +223,9 @@ impl Work {
         match self {
             Self::Room(cell) => {
                 let (party, room) = (cell.address().party(), cell.address().room().as_str());
-                info!(party, room, ?after, "a handler blocks its thread no longer");
+                info!(party, room, ?after, "a handler no longer blocks its thread");
             }
-            Self::Other(name) => info!(hook = name, ?after, "a hook blocks its thread no longer"),
+            Self::Other(name) => info!(hook = name, ?after, "a hook no longer blocks its thread"),
         }
     }
 

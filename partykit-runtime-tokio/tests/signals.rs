@@ -242,9 +242,9 @@ fn threads_that_handlers_block_are_reported_and_keep_no_process_alive() {
         assert!(line.contains("room=\"one\"") || line.contains("room=\"other\""), "{line}");
     }
     site.tell("-TERM");
-    let line = site.wait_for("told to end by SIGTERM");
+    let line = site.wait_for("received SIGTERM: shutting down");
     assert!(line.contains(" INFO "), "{line}");
-    let line = site.wait_for("the shutdown takes longer than it may");
+    let line = site.wait_for("the shutdown did not finish in time");
     assert!(line.contains("on_message of main/other"), "{line}");
     assert_eq!(site.ended().code(), Some(1));
 }
@@ -271,9 +271,9 @@ fn a_second_signal_ends_the_process_at_once() {
         site.wait_for("a handler blocks its thread");
         site.wait_for("a handler blocks its thread");
         site.tell("-TERM");
-        site.wait_for("told to end by SIGTERM");
+        site.wait_for("received SIGTERM: shutting down");
         site.tell(signal);
-        site.wait_for("told to end again");
+        site.wait_for("received a second signal");
         assert_eq!(site.ended().code(), Some(code));
     }
 }

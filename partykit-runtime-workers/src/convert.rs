@@ -39,7 +39,7 @@ pub(crate) fn head(request: &JsRequest) -> Result<Parts, BoxError> {
 ///
 /// An answer: 413 for a body over `limit` bytes, 400 for one that breaks off.
 pub(crate) async fn read(body: JsValue, limit: usize) -> Result<Bytes, Response> {
-    let broken = |_| answer(StatusCode::BAD_REQUEST, "the body breaks off");
+    let broken = |_| answer(StatusCode::BAD_REQUEST, "the body ended too early");
     let Some(reader) = JsReader::of(body).map_err(broken)? else { return Ok(Bytes::new()) };
     let mut whole = BytesMut::new();
     while let Some(piece) = next_piece(&reader).await.map_err(broken)? {

@@ -84,7 +84,7 @@ impl From<Response> for Answer {
 impl Entry {
     async fn answer(&self, request: JsRequest) -> Result<JsResponse, BoxError> {
         let Ok(head) = convert::head(&request) else {
-            let bad = answer(StatusCode::BAD_REQUEST, "this is no address");
+            let bad = answer(StatusCode::BAD_REQUEST, "the URL is not valid");
             return convert::to_js(&self.tasks, bad).map_err(convert::thrown);
         };
         let host = head.uri.authority().cloned();
@@ -158,7 +158,7 @@ impl Entry {
     ) -> Result<Answer, Response> {
         let Arrival { head, .. } = arrival;
         if head.method != Method::GET {
-            return Err(answer(StatusCode::BAD_REQUEST, "an upgrade is a GET"));
+            return Err(answer(StatusCode::BAD_REQUEST, "a WebSocket handshake is a GET request"));
         }
         let id = ConnectionId::from_query(head.uri.query())
             .map_err(|error| answer(error.status(), error))?;

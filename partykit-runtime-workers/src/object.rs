@@ -265,7 +265,8 @@ impl Inner {
     async fn answer(self: &Rc<Self>, request: JsRequest) -> Result<JsResponse, BoxError> {
         let Some(header) = js::header(&request, ENVELOPE).map_err(thrown)? else {
             // Another Worker that has a binding to this class.
-            let closed = answer(StatusCode::NOT_FOUND, "rooms are behind their Worker's entry");
+            let closed =
+                answer(StatusCode::NOT_FOUND, "rooms are reached through their Worker's entry");
             return self.to_js(closed);
         };
         let envelope = Envelope::decode(&header)?;
@@ -467,7 +468,10 @@ fn attachment(ws: &JsWebSocket) -> Option<Attachment> {
     attachment
         .inspect_err(|error| {
             let error = error.to_string();
-            tracing::error!(error = error.as_str(), "a connection cannot be resumed");
+            tracing::error!(
+                error = error.as_str(),
+                "a connection could not be restored after sleep: closing it with 1012"
+            );
             if let Ok(close) = Close::new(CloseCode::RESTART, "the server restarts") {
                 close_with(ws, &close);
             }

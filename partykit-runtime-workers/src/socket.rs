@@ -108,8 +108,10 @@ impl ObjectSocket {
     /// Hands the socket to the platform.
     fn keep(&self) -> bool {
         let kept = self.0.ctx.accept_web_socket(&self.0.ws);
-        kept.inspect_err(|error| tracing::error!("no socket was taken: {}", js::describe(error)))
-            .is_ok()
+        kept.inspect_err(|error| {
+            tracing::error!("the platform did not accept a socket: {}", js::describe(error))
+        })
+        .is_ok()
     }
 }
 

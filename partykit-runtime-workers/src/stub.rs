@@ -133,7 +133,7 @@ impl Stub<'_> {
         };
         if let Err(error) = sent {
             let to = self.address.to_string();
-            tracing::warn!(to = to.as_str(), ?error, "a request without an answer is lost");
+            tracing::warn!(to = to.as_str(), ?error, "a tell to this room was lost");
         }
     }
 }

@@ -103,10 +103,10 @@ impl Attachment {
 #[non_exhaustive]
 pub enum AttachmentError {
     /// They are cut short, or something else altogether.
-    #[error("the bytes are no attachment")]
+    #[error("the bytes are not an attachment")]
     Malformed,
     /// Something in it is longer than a connection's may be.
-    #[error("the attachment is over a limit of connections")]
+    #[error("the attachment exceeds a limit of connections")]
     OverLimit,
     /// They were written in a format of this version, which this library does not know.
     #[error("the attachment has version {0}, this library reads {VERSION}")]

@@ -63,15 +63,15 @@ fn say_died(cell: &RoomCell, deaths: u32, rings: bool, next: Duration) {
     let (party, room) = (cell.address().party(), cell.address().room().as_str());
     cell.observe(Fact::AlarmDied { deaths });
     let when = match rings {
-        true => format!("It rings now; if the process ends again, it rings {next:.0?} later"),
-        false => format!("It rings in {next:.0?}"),
+        true => format!("it rings now, and after another death in {next:.0?}"),
+        false => format!("it rings in {next:.0?}"),
     };
     error!(
         party,
         room,
         deaths,
-        "the process ended while the alarm of this room rang, {deaths} times by now. {when}. If the \
-         alarm is the cause, park it: Handle::park_alarm, or the environment variable \
+        "the process ended while on_alarm of this room ran, {deaths} times by now; {when}; if the alarm is \
+         the cause, park it: Handle::park_alarm, or the environment variable \
          PARTYKIT_PARK_ALARMS={party}/{room} at the next start"
     );
 }

@@ -199,12 +199,12 @@ async fn run_turn<S: Server>(
             let took = handled(false);
             let now = begun + took;
             if took > limit {
-                warn!(%handler, "ran for {took:?} without an await at which it could have been cancelled");
+                warn!(%handler, "a handler ran for {took:?} without an await, so it could not be cancelled");
                 cell.machine(Machine::overran);
             } else if arrived.is_some_and(|arrived| now.saturating_sub(arrived) > SLOW_CONNECT) {
                 warn!(
                     connection = connection.as_ref().map(Connection::id),
-                    "a connect took over {SLOW_CONNECT:?}: PartySocket does not wait that long"
+                    "a connect took over {SLOW_CONNECT:?}: PartySocket gives up by then and connects again"
                 );
             }
             return Ok(keep_awake_while_open(cell, answer));

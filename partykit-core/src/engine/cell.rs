@@ -542,10 +542,10 @@ impl fmt::Debug for RoomCell {
 pub(crate) enum TagError {
     #[error("a tag is empty")]
     Empty,
-    #[error("a tag has {0} bytes, at most {max} fit", max = limits::TAG)]
+    #[error("a tag has {0} bytes; at most {max} fit", max = limits::TAG)]
     TooLong(usize),
-    #[error("a connection has at most {max} tags, its id included, not {0}", max = limits::TAGS)]
+    #[error("the connection has {0} tags, its id included; at most {max} fit", max = limits::TAGS)]
     TooMany(usize),
-    #[error("the connections of a room have at most {max} bytes attached, not {0}", max = limits::ATTACHMENTS)]
+    #[error("the attachments of the room's connections would have {0} bytes; at most {max} fit", max = limits::ATTACHMENTS)]
     RoomTooLarge(usize),
 }

@@ -268,7 +268,7 @@ impl Batch {
 #[non_exhaustive]
 pub enum BackendError {
     /// The room was claimed anew since: by another process, or by a later life of this room.
-    #[error("the room was claimed anew; this claim (epoch {}) may not commit any more", .0.0)]
+    #[error("the room was claimed again; the earlier claim (epoch {}) cannot commit any more", .0.0)]
     StaleEpoch(Epoch),
     /// The store failed.
     #[error("the store failed: {0}")]

@@ -18,16 +18,16 @@ use crate::{JsonError, Timestamp, value::limits};
 #[non_exhaustive]
 pub enum StorageError {
     /// An alarm cannot be set for so late a moment.
-    #[error("an alarm rings {max} ms after the Unix epoch at the latest, not at {0}", max = limits::ALARM)]
+    #[error("an alarm rings at most {max} ms after the Unix epoch, not at {0}", max = limits::ALARM)]
     AlarmTooLate(Timestamp),
     /// The store failed.
     #[error(transparent)]
     Backend(#[from] BackendError),
     /// One handler may not write this many bytes.
-    #[error("a handler writes at most {max} bytes, not {0}", max = limits::BATCH)]
+    #[error("the handler would write {0} bytes; at most {max} fit", max = limits::BATCH)]
     BatchTooLarge(usize),
     /// A key has this many bytes.
-    #[error("a key has 1 to {max} bytes, not {0}", max = limits::KEY)]
+    #[error("a key has 1 to {max} bytes, this one has {0}", max = limits::KEY)]
     InvalidKey(usize),
     /// A value has no JSON form, or not the one that was asked for.
     #[error("the value of {key:?}: {source}")]
@@ -38,7 +38,7 @@ pub enum StorageError {
         source: JsonError,
     },
     /// A key and its value are too large together.
-    #[error("the key {key:?} and its value have {size} bytes, at most {max} fit", max = limits::ROW)]
+    #[error("the key {key:?} and its value have {size} bytes; at most {max} fit", max = limits::ROW)]
     RowTooLarge {
         /// The key, cut short if it is long.
         key: String,
@@ -46,12 +46,14 @@ pub enum StorageError {
         size: usize,
     },
     /// [`Storage::sync`](crate::Storage::sync) inside of a transaction, which may still be undone.
-    #[error("sync inside of a transaction")]
+    #[error("sync was called inside a transaction: call it outside")]
     SyncInTransaction,
     /// The code of a transaction went on after the one around it had ended.
-    #[error("a transaction went on after the one around it had ended: await it inside of that one")]
+    #[error(
+        "a transaction ran on after the one around it had ended: await it inside the outer one"
+    )]
     TransactionEnded,
     /// One call may not name this many keys.
-    #[error("a call takes at most {max} keys, not {0}", max = limits::KEYS)]
+    #[error("the call names {0} keys; at most {max} fit", max = limits::KEYS)]
     TooManyKeys(usize),
 }

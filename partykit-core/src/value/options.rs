@@ -132,7 +132,7 @@ impl Options {
     #[track_caller]
     pub fn max_message_rate(self, per_second: u32, burst: u32) -> Self {
         let rate = NonZeroU32::new(per_second).zip(NonZeroU32::new(burst));
-        assert!(rate.is_some(), "a rate of messages is at least 1 a second and 1 at once");
+        assert!(rate.is_some(), "the rate and the burst of messages must be at least 1");
         Self { message_rate: rate, ..self }
     }
 

@@ -196,7 +196,7 @@ impl Route {
 #[non_exhaustive]
 pub enum RouteError {
     /// A `%` without two hexadecimal digits, or bytes that are not UTF-8.
-    #[error("the URL is badly percent-encoded")]
+    #[error("the URL has bad percent-encoding")]
     Encoding,
     /// The client asked for a connection id that cannot be.
     #[error(transparent)]

@@ -84,7 +84,10 @@ fn a_call_after_a_transaction_that_was_undone_is_not_refused() {
 #[test]
 fn a_room_cannot_call_itself() {
     let world = world();
-    assert_eq!(call(&world, "main", "a", ""), "call to main/a, which already waits for this room");
+    assert_eq!(
+        call(&world, "main", "a", ""),
+        "the call to main/a was refused: that room already waits for this one"
+    );
     assert_eq!(call(&world, "main", "b", "say:ok"), "200 OK b\"ok\"", "another room of its party");
 }
 
@@ -127,7 +130,7 @@ fn unknown_parties_and_impossible_rooms_are_errors() {
             unknown.request(Request::default()).await.unwrap_err().to_string()
         })
     });
-    assert_eq!(errors.now_or_never().unwrap().unwrap(), "no party is named \"nobody\"");
+    assert_eq!(errors.now_or_never().unwrap().unwrap(), "no party has the name \"nobody\"");
 }
 
 #[test]

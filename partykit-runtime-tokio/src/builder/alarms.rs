@@ -40,7 +40,7 @@ pub(super) fn to_park(mut rooms: Vec<RoomAddress>, vars: &Vars) -> Vec<RoomAddre
     for word in named.split_whitespace() {
         match prefix.parse(&format!("/parties/{word}")) {
             Ok(Some(route)) => rooms.push(route.address().clone()),
-            _ => error!("{PARK}: {word:?} is no room, written as in its URL: party/room"),
+            _ => error!("{PARK}: {word:?} is not a room; write it as in its URL, party/room"),
         }
     }
     rooms

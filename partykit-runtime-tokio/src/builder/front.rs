@@ -18,10 +18,10 @@ impl Builder {
     /// | `null` | **any** page without an origin of its own: sandboxed frames of any site, files, some web views |
     /// | `file://` | files, in old web views (Cordova on Android) |
     ///
-    /// List `null` or `file://` only when rooms let nobody in by cookies: let `on_before_connect` check a
+    /// List `null` or `file://` only if your rooms do not rely on cookies: let `on_before_connect` check a
     /// token that the page sends in its query. A Cordova page gets an origin of its own, such as
-    /// `https://localhost`, with the preferences `scheme` and `hostname` (Android) or `scheme` (iOS) in
-    /// its `config.xml`: then list that. A sandboxed frame gets its own with `allow-same-origin`.
+    /// `https://localhost`, with the preferences `scheme` and `hostname` (Android) or `scheme` (iOS) in its
+    /// `config.xml`; list that origin. A sandboxed frame gets its own with `allow-same-origin`.
     ///
     /// A server that is asked over TLS for certain, its own or a [trusted
     /// proxy's](Builder::trusted_proxies), does not count a page of `http://` among its own: anybody on
@@ -29,7 +29,7 @@ impl Builder {
     ///
     /// # Panics
     ///
-    /// When one of them is none of these.
+    /// When one of them is not such an origin.
     #[track_caller]
     pub fn allow_origins<O: AsRef<str>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
         for origin in origins {

@@ -36,11 +36,11 @@ impl Builder {
         self
     }
 
-    /// How many clients there may be whose request has not arrived whole: of all, and at one address. When
-    /// there is one more, the oldest of them is hung up on, of the address that has the most of them. When
-    /// there are as many clients as [there may be](Builder::max_connections), a new one takes the place of
-    /// such a client too. So nobody waits for those who never say what they want. Default: three quarters
-    /// of `max_connections`, all of which may be at one address.
+    /// How many clients may be there whose first request has not arrived whole: in total, and at one address.
+    /// When there is one more, the oldest of them is closed, of the address that has the most of them. When
+    /// there are as many clients as [allowed](Builder::max_connections), a new one takes the place of such a
+    /// client too. So a client that never sends its request keeps no other client out. Default: three
+    /// quarters of `max_connections`, all of which may be at one address.
     ///
     /// Each of them may have sent up to 16 KiB, the longest head of a request.
     pub fn max_handshakes(mut self, all: usize, per_address: usize) -> Self {
@@ -48,10 +48,10 @@ impl Builder {
         self
     }
 
-    /// How many bytes of memory may be taken in the whole process by what clients send and nobody has
-    /// handled: bodies of requests from their first byte to the answer, messages that have arrived in part,
-    /// messages that a room does not take, and the mailboxes of all rooms. Default: 256 MiB. It should
-    /// be at least twice the longest message: one that needs more than all of it is closed with 1013.
+    /// How many bytes of memory in the whole process may hold what clients sent and no handler has handled:
+    /// bodies of requests from their first byte to the answer, messages that have arrived in part, messages
+    /// that a room has not taken, and the mailboxes of all rooms. Default: 256 MiB. Choose at least twice the
+    /// longest message: a message that needs more than the whole limit is closed with 1013.
     ///
     /// When there is no more, the oldest unfinished body or message is given up, of the address that has
     /// the most: a request gets a 503 with `Retry-After`, a socket is closed with 1013. Mailboxes take at
@@ -64,9 +64,9 @@ impl Builder {
         self
     }
 
-    /// How long a client may take until its first request is there whole, however few bytes it sends at
-    /// a time; also how long it may keep a connection without one. Then it is hung up on. 10 s unless
-    /// said. What the server takes for the answer does not count.
+    /// How long a client may take until its first request has arrived whole, and how long it may keep a
+    /// connection without a request. Then the connection is closed. Default: 10 s. The time that the server
+    /// takes for its answer does not count.
     pub fn handshake_timeout(mut self, patience: Duration) -> Self {
         self.clients.patience = patience;
         self
@@ -122,33 +122,34 @@ impl Builder {
     #[track_caller]
     pub fn max_new_rooms_per_minute(mut self, rooms: u32) -> Self {
         let rooms =
-            NonZeroU32::new(rooms).expect("an address may have at least one new room a minute");
+            NonZeroU32::new(rooms).expect("an address may bring at least 1 new room a minute");
         self.new_rooms = Some(rooms);
         self
     }
 
-    /// How fast all clients at one address may talk together, in all rooms: so many messages in a second,
-    /// and up to `burst` at once after a silence. One more closes the connection that sent it with 1008.
-    /// [`Options::max_message_rate`](partykit_core::Options::max_message_rate) is the same for each client
-    /// by itself.
+    /// How fast all clients at one address may talk together, in all rooms: `rate` messages a second, and up
+    /// to `burst` at once after a silence. The next message closes its connection with 1008. Default: no
+    /// limit. [`Options::max_message_rate`](partykit_core::Options::max_message_rate) is the same limit for
+    /// each client by itself.
     ///
     /// Default: no limit, for the reason that [`Builder::max_new_rooms_per_minute`] gives.
     ///
     /// # Panics
     ///
-    /// When one of them is 0: then nobody could say anything.
+    /// When one of them is 0, because then no client could say anything.
     #[track_caller]
     pub fn max_message_rate_per_address(mut self, per_second: u32, burst: u32) -> Self {
         let rate = NonZeroU32::new(per_second).zip(NonZeroU32::new(burst));
-        let (rate, burst) = rate.expect("a rate is at least 1 a second and 1 at once");
+        let (rate, burst) = rate.expect("the rate and the burst must be at least 1");
         let quota = Quota::per_second(rate).allow_burst(burst);
         self.messages = Some(Arc::new(AddressRate::new(quota)));
         self
     }
 
-    /// Where a client is, for the limits that go by addresses of requests; clients of which it is not
-    /// known have no such limit. Default: the other end of the TCP connection. Behind a proxy, read
-    /// the header that the proxy sets, and only if nobody can get past the proxy: anybody can send it.
+    /// Returns the address of the client, for the limits that count requests by address. A client without an
+    /// address has no such limit. Default: the other end of the TCP connection. Behind a proxy, read the
+    /// header that the proxy sets, but only if every client has to go through the proxy: any client can send
+    /// the header.
     ///
     /// ```
     /// use partykit_runtime_tokio::Runtime;

@@ -535,7 +535,7 @@ mod tests {
                 other => panic!("{other:?}"),
             };
             let length = payload.len();
-            payload.try_into_mut().expect("nobody else holds the buffer").capacity() - length
+            payload.try_into_mut().expect("the only handle of the buffer").capacity() - length
         }
 
         for size in SIZES.into_iter().filter(|size| *size > 0) {

@@ -1,10 +1,10 @@
 //! The WebSocket protocol between bytes and messages, without IO.
 //!
-//! The bytes come from whoever reads the socket, into a buffer that many connections can share. A
-//! [`Decoder`] cuts them into frames and has `tungstenite` judge and assemble each one; between two
-//! messages it holds no memory beyond its own few bytes. What goes out is made by the `encode_*`
-//! functions, one allocation a frame, so that a broadcast is encoded once and shared by every socket.
-//! Nothing here answers by itself: the runtime decides what to say to a Ping or a Close.
+//! The reader of the socket puts bytes into a buffer that many connections can share. A [`Decoder`] cuts
+//! them into frames, and `tungstenite` checks and assembles each one. Between two messages it holds only its
+//! own few bytes. The `encode_*` functions make what goes out, with one allocation a frame, so that all
+//! sockets share one encoded broadcast. The codec never answers by itself: the runtime decides what to say
+//! to a Ping or a Close.
 
 mod decode;
 mod encode;

@@ -26,8 +26,8 @@ pub(crate) struct Arrival {
     pub(crate) body: ArrivalBody,
     /// Whom the client wanted to talk to. Only HTTP/1.0 may leave it out.
     pub(crate) host: Option<Authority>,
-    /// Whom whoever is at the other end of the connection wanted to talk to: a proxy may say otherwise
-    /// than its client.
+    /// The host that the peer of the connection asked for. Behind a proxy it can differ from the host that the
+    /// client asked for.
     pub(crate) peer_host: Option<Authority>,
     /// Whether the client has spoken TLS for certain.
     pub(crate) is_encrypted: bool,

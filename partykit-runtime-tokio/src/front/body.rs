@@ -35,9 +35,9 @@ pub(crate) struct Read {
     _memory: Option<Whole>,
 }
 
-/// Reads all of a request's body, before any room knows of the request: a slow client holds nobody
-/// up but itself. It is read into one buffer, whatever pieces it comes in, which takes no more memory than
-/// the bytes that are here.
+/// Reads the whole body of a request before any room knows of the request, so a slow client delays only
+/// itself. The body is read into one buffer, whatever pieces it comes in. It takes no more memory than the
+/// bytes that have arrived.
 ///
 /// # Errors
 ///
@@ -56,7 +56,7 @@ where
     if announced.lower() > limit as u64 {
         return Err(Refused::BodyTooLong);
     }
-    // Nobody makes space for more than was announced, or is allowed.
+    // Space for more than was announced, or is allowed, is never made.
     let most = usize::try_from(announced.upper().unwrap_or(u64::MAX)).unwrap_or(limit).min(limit);
     let (mut part, evicted) = memory.begin(client);
     let listening = place.map(Place::listen);

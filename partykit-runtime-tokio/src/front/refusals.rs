@@ -22,7 +22,7 @@ const EVERY: Duration = Duration::from_secs(10);
 /// How often a page's origin is named.
 const ORIGIN_EVERY: Duration = Duration::from_secs(3600);
 
-/// So many origins and hosts are remembered.
+/// How many origins and hosts are remembered.
 const REMEMBERED: usize = 64;
 
 /// So many characters of what a client sent are logged.
@@ -81,9 +81,9 @@ impl Refusals {
         if let Some(others) = self.turn("crowded") {
             warn!(
                 others,
-                "refused a client: the process, or its address, has all clients that it may have, see \
-                 Builder::max_connections, max_connections_per_address and `ulimit -n`; if the address is \
-                 that of a proxy, name it with Builder::trusted_proxies"
+                "refused a client: the process or the client's address has reached its limit of clients, see \
+                 Builder::max_connections, max_connections_per_address and `ulimit -n`; if a proxy \
+                 has this address, name it with Builder::trusted_proxies"
             );
         }
     }
@@ -100,8 +100,8 @@ impl Refusals {
                         host,
                         others,
                         "refused a page of another site: if it is yours, list its origin with \
-                         Builder::allow_origins; if a proxy in front of this server is what it asks, \
-                         name the proxy's host with Builder::hosts"
+                         Builder::allow_origins; if a proxy passes another host on, name the host \
+                         that browsers use with Builder::hosts"
                     );
                 }
             }
@@ -131,8 +131,8 @@ impl Refusals {
                         room,
                         %address,
                         others,
-                        "refused a new room: this address has brought as many into memory as \
-                         Builder::max_new_rooms_per_minute lets it"
+                        "refused a new room: the client's address has reached \
+                         Builder::max_new_rooms_per_minute"
                     );
                 }
             }
@@ -167,14 +167,10 @@ impl Refusals {
     fn log_busy(&self, refusal: Refusal, For { party, room, .. }: For<'_>) {
         let (kind, advice) = match refusal {
             Refusal::TooManyRooms => {
-                ("rooms in all", "there are as many as Builder::max_rooms lets in")
+                ("rooms in all", "the rooms in memory have reached Builder::max_rooms")
             }
-            Refusal::Full => {
-                ("full", "it has as many connections as Options::max_connections lets in")
-            }
-            Refusal::Overloaded => {
-                ("overloaded", "it is slower than its clients, see Options::mailbox")
-            }
+            Refusal::Full => ("full", "its connections have reached Options::max_connections"),
+            Refusal::Overloaded => ("overloaded", "its mailbox is full, see Options::mailbox"),
             Refusal::Unavailable(_) => {
                 ("unavailable", "its on_start has failed several times in a row")
             }

@@ -49,7 +49,7 @@ pub(crate) async fn accept<L: Listener>(front: &Arc<Front>, mut listener: L) {
                 debug!("a connection was gone before it was accepted: {error}");
             }
             Err(error) => {
-                warn!("no connection can be accepted, pausing for {PAUSE:?}: {error}");
+                warn!("cannot accept connections: {error}; trying again in {PAUSE:?}");
                 tokio::select! {
                     () = &mut stopping => return,
                     () = tokio::time::sleep(PAUSE) => {}
@@ -107,7 +107,7 @@ where
             return debug!("a client that had not read its answer made space for others");
         }
         () = evicted.wait() => {
-            return debug!("a client that had not said what it wants made space for another");
+            return debug!("closed the oldest client that has sent no request, to make space for another");
         }
         () = shutdown.reached(Stage::Stopping) => {
             connection.as_mut().graceful_shutdown();
@@ -115,7 +115,7 @@ where
         }
     };
     if let Err(error) = ended {
-        debug!("an HTTP connection ended badly: {error}");
+        debug!("an HTTP connection failed: {error}");
     }
 }
 

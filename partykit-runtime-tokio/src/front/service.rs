@@ -37,7 +37,7 @@ use crate::listen::{Ingress, release_wrapped};
 /// let app: Router = Router::new()
 ///     .route("/health", get(async || "well"))
 ///     .route_service("/parties/{*rest}", rooms.service());
-/// // Or, so that what is nobody's gets the runtime's own fallback:
+/// // Or, so that requests for no room get the runtime's own fallback:
 /// let app: Router = Router::new().fallback_service(rooms.service());
 ///
 /// // Here a room is seen as /chat/lobby from inside, as /live/chat/lobby from outside.

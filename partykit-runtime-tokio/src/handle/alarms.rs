@@ -32,9 +32,9 @@ impl Handle {
         Ok(read_alarm(&**self.host.backend(), &room).await?)
     }
 
-    /// Stops a room's alarm: it is kept, with what is known of it, and does not ring until the room or
-    /// [`set_alarm`](Handle::set_alarm) sets an alarm. It is no error if there is none. Returns when that
-    /// is stored; a handler of the room that runs ends first.
+    /// Stops a room's alarm. It is kept with its counts, and does not ring until the room or
+    /// [`set_alarm`](Handle::set_alarm) sets a new one. Without an alarm this does nothing. Returns when it is
+    /// stored. A running handler of the room ends first.
     ///
     /// # Errors
     ///
@@ -58,7 +58,7 @@ impl Handle {
         self.order(party, room, |cell| cell.set_alarm(at)).await
     }
 
-    /// Deletes a room's alarm. It is no error if there is none.
+    /// Deletes a room's alarm. Without an alarm this does nothing.
     ///
     /// # Errors
     ///

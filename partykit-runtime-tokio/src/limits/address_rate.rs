@@ -11,11 +11,11 @@ use governor::{
 
 use crate::{clock::TokioClock, limits::prefix};
 
-/// After so many questions, addresses that have been quiet are forgotten.
+/// After this many calls, addresses that have been quiet are forgotten.
 const SPRING_CLEAN: u32 = 1024;
 
-/// So many addresses are told apart. Each takes some 64 bytes, and anybody who has a network of IPv6 has
-/// billions of them.
+/// How many addresses are told apart. Each takes some 64 bytes, and one network of IPv6 has billions of
+/// addresses.
 const MOST: usize = 65_536;
 const DOUBLE: usize = 2 * MOST;
 

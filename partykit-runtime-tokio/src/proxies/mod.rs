@@ -56,7 +56,7 @@ pub enum ProxyHeaders {
 #[derive(Debug, Default)]
 pub(crate) struct Proxies {
     networks: Vec<IpNet>,
-    /// Whoever connects over a Unix socket.
+    /// Every client that connects over a Unix socket.
     unix: bool,
     pub(crate) headers: ProxyHeaders,
 }
@@ -232,8 +232,8 @@ mod tests {
         let mut unix = Proxies::default();
         unix.trust("unix:").unwrap();
         assert!(unix.trusts(None) && !unix.trusts(Some([127, 0, 0, 1].into())));
-        for nobody in ["", "localhost", "10.0.0.0/33", "10.0.0", "*", "unix"] {
-            assert!(Proxies::default().trust(nobody).is_err(), "{nobody}");
+        for invalid in ["", "localhost", "10.0.0.0/33", "10.0.0", "*", "unix"] {
+            assert!(Proxies::default().trust(invalid).is_err(), "{invalid}");
         }
     }
 

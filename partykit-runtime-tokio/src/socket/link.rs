@@ -256,7 +256,7 @@ impl Link {
     fn decide(&self, verdict: Verdict) {
         let decided = self.lock().verdict.take();
         if let Some(decided) = decided {
-            // Nobody listens when the client is gone already; the room hears of that.
+            // The client may be gone already; the room hears of that in another way.
             let _ = decided.send(verdict);
         }
     }

@@ -18,7 +18,7 @@ use super::{Link, queue::SMALL, sweeper::Second};
 /// How long a room waits for memory before it goes on nevertheless.
 const ROOM_WAITS: Duration = Duration::from_secs(1);
 
-/// A client that has taken nothing for so many seconds may be closed for the memory that it holds.
+/// A client that has taken nothing for this many seconds may be closed to free the memory that it holds.
 const IDLE: Second = 2;
 
 /// How much memory may be taken by what waits for clients.
@@ -50,7 +50,7 @@ pub(crate) struct Outbound {
     /// By the address of the entry.
     behind: Mutex<HashMap<usize, Arc<Entry>>>,
     relieving: Mutex<()>,
-    /// When all were looked at and nobody was idle, for the last time.
+    /// When a look at all clients last found no idle one.
     looked: AtomicU32,
     relieved: Notify,
 }
@@ -126,8 +126,8 @@ impl Outbound {
             warn!(
                 closed,
                 limit = self.limits.all,
-                "clients were closed (1013) because too much waits for them: \
-                 Builder::max_outbound is the limit for all together"
+                "closed clients with 1013: what waits for all clients together has reached \
+                 Builder::max_outbound"
             );
         }
     }

@@ -12,7 +12,7 @@ use crate::{clock::TokioClock, codec::Violation, limits::AddressRate};
 /// How fast a client may talk.
 #[derive(Clone, Debug)]
 pub(crate) struct PaceLimits {
-    /// Pings and Pongs in a second of the sweeper's clock. 100: nobody needs more than one.
+    /// How many Pings and Pongs a client may send in a second of the sweeper's clock: 100. One is enough.
     pub(crate) controls: u16,
     /// Messages of a client, if there is a limit.
     pub(crate) messages: Option<Quota>,
@@ -123,6 +123,6 @@ mod tests {
         }
         assert_eq!(ada.add(), Err(Violation::TooManyMessages));
         assert_eq!(eve.add(), Ok(()));
-        assert_eq!(MessageCount::new(&limits, None).add(), Ok(()), "nobody knows where it is");
+        assert_eq!(MessageCount::new(&limits, None).add(), Ok(()), "its address is unknown");
     }
 }

@@ -18,11 +18,11 @@ use super::{
 /// How many pieces one write takes.
 const SLICES: usize = 64;
 
-/// Frames of up to so many bytes are copied behind one another: in a piece of their own, they would take
-/// a multiple of that.
+/// Frames of up to this many bytes are copied one behind another: a piece of its own would take a multiple
+/// of a frame's size.
 pub(super) const SMALL: usize = 256;
 
-/// So many bytes of small frames make a piece.
+/// How many bytes of small frames make a piece.
 const JOINED: usize = 16 << 10;
 
 /// A client that takes less than this of what waits for it takes nothing, unless it takes all but this.
@@ -51,7 +51,7 @@ pub(super) struct Queue {
     waits: bool,
     /// It has taken some of it since, so somebody reads at the other end.
     is_read: bool,
-    /// Whoever waits until only so many bytes are left.
+    /// Tasks that wait until at most this many bytes are left.
     watchers: Vec<(usize, Waker)>,
     charge: Option<Charge>,
 }
@@ -93,7 +93,7 @@ impl Queue {
         self.push_piece(frame);
     }
 
-    /// The socket is there only now: nobody was slow so far.
+    /// Marks the queue as just written: the socket exists only now, so its client was not slow yet.
     pub(super) fn restart(&mut self, now: Second) {
         self.moved = now;
     }
@@ -152,7 +152,7 @@ impl Queue {
         }
     }
 
-    /// Wakes whoever waits, for whatever: no more will be written than what has begun.
+    /// Wakes all waiting tasks: only what has begun will still be written.
     pub(super) fn wake_all(&mut self) {
         self.watchers.drain(..).for_each(|(_, waker)| waker.wake());
     }
@@ -236,13 +236,13 @@ impl Queue {
         self.pieces.push_back(piece);
     }
 
-    /// The memory that nobody else shares. Pieces count by themselves.
+    /// The memory that this queue does not share with others. Pieces count by themselves.
     fn own(&self) -> usize {
         QUEUE + self.pieces.capacity() * size_of::<Bytes>() + self.tail.capacity()
     }
 }
 
-/// Whoever waits for it to be shorter need not any more.
+/// Ends every wait: a queue that is gone cannot become shorter.
 impl Drop for Queue {
     fn drop(&mut self) {
         self.wake_all();

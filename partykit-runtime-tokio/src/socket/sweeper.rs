@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Link;
 
-/// Seconds since the sweeper started. The first is 1: as a deadline, 0 is none.
+/// Seconds since the sweeper started. The first is 1, because the deadline 0 means no deadline.
 pub(super) type Second = u32;
 
 /// No visit is due.
@@ -28,7 +28,7 @@ pub(crate) struct Sweeper {
 type Visits = BTreeMap<(Second, usize), Weak<Link>>;
 
 impl Sweeper {
-    /// Starts it. Its task ends when nobody has the sweeper any more.
+    /// Starts it. Its task ends when the last handle of the sweeper is dropped.
     ///
     /// # Panics
     ///

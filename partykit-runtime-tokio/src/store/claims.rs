@@ -32,7 +32,7 @@ pub(super) enum Turn {
     IsStale,
 }
 
-/// A life has room for so many claims.
+/// How many claims fit into one life of a room.
 const CLAIMS: u32 = 40;
 
 /// A smaller table is not worth the moment in which it becomes smaller still.
@@ -113,7 +113,7 @@ impl Claims {
     }
 }
 
-/// A claim whose future may be dropped before it ends: then nobody holds it.
+/// A claim whose future may be dropped before it ends. A dropped claim frees the room.
 struct Given<'a> {
     claims: &'a Claims,
     room: &'a RoomAddress,

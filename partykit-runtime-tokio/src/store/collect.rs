@@ -1,6 +1,6 @@
 //! Gives the disk back what is deleted, when there is time.
 //!
-//! Merging does so by itself where rows are written; but where nobody writes any more, nothing is merged.
+//! Merging removes them where rows are written. Without writes nothing is merged, so this starts a merge.
 
 use std::{collections::BTreeSet, mem};
 
@@ -24,13 +24,13 @@ const WORTH_ROWS: u64 = 10_000;
 /// elsewhere and merged there.
 const LARGEST: u64 = 512 << 20;
 
-/// So many removed rows in files that were not merged yet are worth a merge.
+/// Files that were not merged yet are merged when they have this many removed rows.
 const WORTH_MERGING: u64 = 1_000;
 
 /// How many rows of earlier generations are counted, at most, to see how much they are.
 const COUNTED: usize = 1 << 20;
 
-/// At a start, so many rooms that were cleared once are looked at, at most.
+/// A start looks at most at this many rooms that were cleared.
 const FOUND: usize = 1 << 16;
 
 /// What of the files may be deleted.

@@ -40,8 +40,8 @@ pub(super) struct Engine {
 pub(super) type Answers = Vec<Result<(), BackendError>>;
 
 impl Engine {
-    /// Opens the tree and brings it up to the end of the log. What the log had is in the tree's files
-    /// then, so that no file of the log is ever continued whose end nobody knows.
+    /// Opens the tree and writes the rest of the log into the tree's files. So a file of the log whose end
+    /// is uncertain is never continued.
     ///
     /// Gives the directory back if that fails.
     pub(super) fn open(
@@ -79,8 +79,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// The store has failed: it is to be opened anew, and only then one knows which of these commits it
-    /// has. All of them or none.
+    /// The store has failed and must be opened again. Only then it is known whether it has these commits: all
+    /// of them or none.
     pub(super) fn commit(&mut self, commits: &[Waiting]) -> Result<Answers, Fault> {
         self.record.clear();
         let before = self.tree.snapshot();
@@ -150,7 +150,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Gives up the tree and the log, whose state nobody knows, and keeps the directory.
+    /// Drops the tree and the log, whose state is unknown, and keeps the directory.
     pub(super) fn into_home(self) -> Home {
         let Self { ahead, home, tree, upkeep, .. } = self;
         drop(ahead);
@@ -159,8 +159,8 @@ impl Engine {
             drop(upkeep);
             Ok(())
         });
-        // A file of the tree that nobody needs is removed when the last one lets go of it, by its name:
-        // by then, a new tree could have given that name to another.
+        // An unused file of the tree is removed, by its name, when its last user drops it. By then a new
+        // tree could have given that name to another file.
         while Arc::strong_count(&tree) > 1 {
             std::thread::park_timeout(std::time::Duration::from_millis(1));
         }

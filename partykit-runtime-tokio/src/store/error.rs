@@ -18,7 +18,7 @@ use std::{any::Any, fmt, io, path::PathBuf};
 pub enum StoreError {
     /// Another process has the store open, or another backend of this process.
     #[error(
-        "the store in {} is in use, by another process or elsewhere in this one; stop that, or name \
+        "the store in {} is in use by another process, or by another runtime in this one: stop that, or name \
          another directory with `.data(..)`",
         path.display()
     )]
@@ -28,7 +28,7 @@ pub enum StoreError {
     },
     /// A later release has written the store.
     #[error(
-        "the store in {} has format {found}, and this release reads formats up to {known} only",
+        "the store in {} has format {found}, and this release reads formats up to {known}: use the release that wrote it",
         path.display()
     )]
     NewerFormat {
@@ -42,8 +42,8 @@ pub enum StoreError {
     /// An earlier release has written the store, in a format that this one does not read. Nothing was
     /// changed. The earlier release still reads it.
     #[error(
-        "the store in {} has format {found}, and this release reads format {known} only; open it with \
-         the release that wrote it, or begin with an empty directory",
+        "the store in {} has format {found}, and this release reads format {known} only: open it with \
+         the release that wrote it, or start with an empty directory",
         path.display()
     )]
     OlderFormat {
@@ -64,10 +64,10 @@ pub enum StoreError {
         what: String,
     },
     /// The directory was removed, moved or replaced while this process had it open, or other files were
-    /// copied over those in it. Nothing is written to it and nobody is told that anything is stored, until
-    /// the directory is back or the server is started again.
+    /// copied over its own. Until the directory is back or the server is started again, nothing is written to
+    /// it, and no commit is confirmed.
     #[error(
-        "the store in {} was taken away from this server: {what}; nothing is stored until it is back: \
+        "the store in {} was moved, removed or replaced: {what}; nothing is stored until it is back: \
          stop the server, put the directory in order, and start it again",
         path.display()
     )]
@@ -79,7 +79,7 @@ pub enum StoreError {
     },
     /// The engine that keeps the rows has panicked. The store is opened again, which reads from disk what
     /// it has.
-    #[error("the store in {} has failed in its engine, which panicked: {what}", path.display())]
+    #[error("the engine of the store in {} panicked: {what}", path.display())]
     Panicked {
         /// The directory of the store.
         path: PathBuf,
@@ -90,7 +90,7 @@ pub enum StoreError {
     #[error(
         "the store in {} cannot be {doing}: {source}{}", path.display(),
         if matches!(*doing, "created" | "locked") {
-            "; name another directory with `.data(..)`, or say `.in_memory()` if nothing is to be kept"
+            "; name another directory with `.data(..)`, or use `.in_memory()` to keep nothing"
         } else {
             ""
         }
@@ -136,7 +136,7 @@ impl Fault {
         Self::Moved(what.into())
     }
 
-    /// Of what [`std::panic::catch_unwind`] has caught.
+    /// Makes a fault of a panic that [`std::panic::catch_unwind`] has caught.
     pub(super) fn panic(payload: &(dyn Any + Send)) -> Self {
         let what = payload.downcast_ref::<String>().map(String::as_str);
         let what = what.or_else(|| payload.downcast_ref::<&str>().copied());
@@ -183,7 +183,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Damage(what) => write!(f, "damaged: {what}"),
-            Self::Moved(what) => write!(f, "taken away: {what}"),
+            Self::Moved(what) => write!(f, "moved, removed or replaced: {what}"),
             Self::Panic(what) => write!(f, "its engine panicked: {what}"),
             Self::InUse => f.write_str("in use by another process"),
             Self::Io(doing, error) => write!(f, "it cannot be {doing}: {error}"),

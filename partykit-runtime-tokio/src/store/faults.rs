@@ -30,12 +30,12 @@ impl Faults {
         ALL.lock().unwrap().entry(log.to_owned()).or_default().clone()
     }
 
-    /// The next so many syncs fail, after everything was written.
+    /// This number of next syncs fails, after everything was written.
     pub(super) fn fail_syncs(&self, count: u32) {
         self.0.syncs.store(count, Ordering::SeqCst);
     }
 
-    /// The next so many writes fail, after half of what was to be written.
+    /// This number of next writes fails, after half of the bytes were written.
     pub(super) fn fail_writes(&self, count: u32) {
         self.0.writes.store(count, Ordering::SeqCst);
     }

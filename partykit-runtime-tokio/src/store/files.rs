@@ -22,7 +22,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Waits for whoever changes the list of files: nothing for a thread that serves rooms.
+    /// Waits until the list of files is no longer being changed. Not for a thread that serves rooms.
     pub(super) fn of(tree: &AnyTree) -> Self {
         let version = tree.current_version();
         let runs = version.iter_levels().flat_map(|level| level.iter());

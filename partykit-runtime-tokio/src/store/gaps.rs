@@ -14,7 +14,7 @@ const GAPS: usize = 1024;
 /// How many of the last puts are remembered, of all rooms together. Their keys are in memory anyway.
 const RECENT: usize = 4096;
 
-/// Where nothing is, so that nobody steps over the same removed rows again and again: those of a queue, or
+/// Where no rows are, so that scans step over the same removed rows only once: those of a queue, or
 /// the wake-ups that have rung. They stay in the tree until its files are merged.
 ///
 /// What must stay true: **a gap since N has no row for anybody who looks at the tree as it was before
@@ -124,8 +124,8 @@ impl State {
         self.gaps.insert(start, Rest { end, since, weight: weight.max(joined) });
     }
 
-    /// Leaves of the gap around a key what is before and behind it. Nobody knows which part has how many
-    /// of its removed rows, so each counts as half; parts that are not worth it any more go.
+    /// Splits the gap around a key into the parts before and behind it. How many of its removed rows each
+    /// part has is unknown, so each counts half of them. A part that is too small is forgotten.
     fn cut(&mut self, key: &Slice) {
         let around = self.gaps.range::<Slice, _>(..=key).next_back();
         let Some((start, _)) = around.filter(|(_, rest)| rest.end > *key) else { return };

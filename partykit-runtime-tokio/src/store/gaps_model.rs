@@ -32,7 +32,7 @@ enum Fault {
     None,
     /// A gap counts from when it is installed.
     SinceNow,
-    /// A gap is used by whoever comes.
+    /// Any scan may use a gap.
     ForAll,
     /// A put makes no gap smaller.
     Uncut,

@@ -12,7 +12,7 @@ pub(super) fn guarded<T>(call: impl FnOnce() -> lsm_tree::Result<T>) -> Result<T
         Err(payload) => {
             let what = payload.downcast_ref::<String>().map(String::as_str);
             let what = what.or_else(|| payload.downcast_ref::<&str>().copied());
-            Err(Fault::damage(format!("the tree gave up: {}", what.unwrap_or("unknown"))))
+            Err(Fault::damage(format!("the tree failed: {}", what.unwrap_or("unknown"))))
         }
     }
 }

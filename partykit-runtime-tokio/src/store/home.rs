@@ -86,7 +86,7 @@ impl Home {
         self.facts
     }
 
-    /// Replaces the facts, durably. After an error nobody knows which ones the disk has, and
+    /// Replaces the facts, durably. After an error it is unknown which facts the disk has;
     /// [`Home::reconcile`] finds out.
     pub(super) fn write(&mut self, facts: Facts) -> Result<(), Fault> {
         self.check()?;
@@ -132,7 +132,9 @@ impl Home {
             }
             Err(error) => Err(Fault::Io("checked", error)),
             Ok(_) if Identity::of(&self.path().join(STORE))? == self.seen => Ok(()),
-            Ok(_) => Err(Fault::moved(format!("the file `{STORE}` was changed by somebody else"))),
+            Ok(_) => {
+                Err(Fault::moved(format!("the file `{STORE}` was changed by another process")))
+            }
         }
     }
 
@@ -170,8 +172,8 @@ impl Home {
 }
 
 impl Facts {
-    /// What checksums in this file of the log begin with. Nobody outside knows it, so no stored value
-    /// can pass for a record.
+    /// The seed of the checksums in this file of the log. It is secret, so a stored value cannot pass for a
+    /// record.
     pub(super) fn seed(&self, file: u64) -> u64 {
         xxh3_64(&[self.secret.to_le_bytes(), file.to_le_bytes()].concat())
     }

@@ -23,9 +23,9 @@ const TIME: u8 = b't';
 /// The same in order: `w`, the time, the room.
 const WAKE: u8 = b'w';
 
-/// Which rows of a room there are: those whose keys have this number. It is the number of the commit that
-/// cleared the room last, and 0 if none did. What has a smaller number is deleted, though its rows are in
-/// the tree's files until these are merged.
+/// Which rows a room has: those whose keys have this number. It is the number of the commit that cleared the
+/// room last, and 0 if no commit did. Rows with a smaller number are deleted, and stay in the tree's files only
+/// until these are merged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Generation(pub(super) u64);
 
@@ -41,7 +41,7 @@ impl Generation {
     }
 }
 
-/// The row that has the [`Generation`] of a room. There is none before the room is cleared.
+/// The row that has the [`Generation`] of a room. It does not exist before the room is cleared.
 pub(super) fn generation(room: &RoomAddress) -> Vec<u8> {
     let mut key = vec![GENERATION];
     push_room(&mut key, room);
@@ -149,7 +149,7 @@ pub(super) type Range = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
 /// The range of the tree that is `range` of a room's rows; `None` if no key can lie in it.
 pub(super) fn within(prefix: &[u8], range: &KeyRange) -> Option<Range> {
-    // A key that is too long to be one lies behind its first bytes, and before all that follow these.
+    // A bound that is longer than any key sorts after its own first bytes and before the next key.
     let join = |key: &Bytes| {
         let mut key = [prefix, key].concat();
         let can_be = key.len() <= MAX;

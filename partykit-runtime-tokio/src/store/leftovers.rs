@@ -11,9 +11,9 @@ pub(super) fn tables(path: &Path) -> io::Result<BTreeSet<u64>> {
     Ok(found)
 }
 
-/// Removes the files that a merge has left when it found no space: those that are not `before` and that the
-/// list of files does not have. `false` if the list on disk is not the one in memory: then they may be
-/// needed. Nobody makes files meanwhile.
+/// Removes the files that a merge has left when it found no space: those that are not in `before` and not in
+/// the list of files. `false` if the list on disk is not the one in memory: then the files may be needed.
+/// No other thread may make files meanwhile.
 pub(super) fn remove(path: &Path, before: &BTreeSet<u64>, tree: &AnyTree) -> io::Result<bool> {
     let version = tree.current_version();
     let on_disk = fs::read(path.join("current"))?;

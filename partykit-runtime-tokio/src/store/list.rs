@@ -12,7 +12,8 @@ pub(super) fn sync_names(path: &Path) -> io::Result<()> {
 
 /// Checks the list of the tree's files, which the tree itself does not: a wrong one would hide rows.
 pub(super) fn check_list_of_files(path: &Path, must_exist: bool) -> Result<(), Fault> {
-    let is_wrong = |what: &str| Err(Fault::damage(format!("the file `tree/{what}` is wrong")));
+    let is_wrong =
+        |what: &str| Err(Fault::damage(format!("the file `tree/{what}` is not as it was written")));
     let current = match fs::read(path.join("current")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return if must_exist { is_wrong("current") } else { Ok(()) };

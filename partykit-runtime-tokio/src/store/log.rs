@@ -104,7 +104,7 @@ impl Log {
         self.head.length
     }
 
-    /// After an error the file must not be written any more: nobody knows how far it got.
+    /// After an error the file must not be written any more: it is unknown how much was written.
     pub(super) fn append(&mut self, record: &[u8]) -> io::Result<()> {
         #[cfg(test)]
         self.faults.before_write(&mut self.file, record)?;
@@ -114,7 +114,7 @@ impl Log {
         Ok(())
     }
 
-    /// After an error nobody knows what is on the disk, whatever a later call answers.
+    /// After an error it is unknown what is on the disk, even if a later call succeeds.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         if !self.is_synced {
             #[cfg(test)]
@@ -166,7 +166,7 @@ impl Head {
         bytes
     }
 
-    /// `None` if it is none.
+    /// `None` if the bytes are not a head.
     pub(super) fn parse(bytes: &[u8], seed: u64) -> Option<Self> {
         let field = |n: usize| Some(u64::from_le_bytes(*bytes.get(8 * n..)?.first_chunk()?));
         let head = Self {
@@ -179,7 +179,7 @@ impl Head {
     }
 }
 
-/// The files of a log, in order. Other files are none of its business.
+/// The files of a log, in order. Other files are ignored.
 pub(super) fn files(dir: &Path) -> io::Result<Vec<u64>> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -10,7 +10,7 @@ use lsm_tree::Slice;
 /// What a row costs beyond its key and value, about.
 const OVERHEAD: u64 = 64;
 
-/// The changes of the last moments, in order of their keys. One thread writes, any number read, and nobody
+/// The latest changes, in order of their keys. One thread writes, any number of threads read, and no thread
 /// waits for another.
 ///
 /// It has each change, under its number: a reader takes the newest one that is old enough.

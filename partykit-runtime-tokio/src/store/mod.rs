@@ -128,10 +128,10 @@ pub enum Durability {
 /// 100 ms at first and every 5 s at last, and everything else is refused with the cause. A panic of the
 /// engine counts as such a failure.
 ///
-/// When the directory is removed, moved or replaced, or other files are copied over those in it, commits
-/// and reads are refused with [`StoreError::Moved`] before the next commit is answered, or within a second
-/// when nobody writes. Nothing is written to what is there instead, and the directory is not made again.
-/// When it comes back as it was, the store goes on.
+/// When the directory is removed, moved or replaced, or other files are copied over its own, commits and
+/// reads are refused with [`StoreError::Moved`]. That begins before the next commit is answered, or within a
+/// second if there are no commits. Nothing is written to what is there instead, and the directory is not made
+/// again. When it comes back as it was, the store goes on.
 ///
 /// # What it costs
 ///

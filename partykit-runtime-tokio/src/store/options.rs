@@ -25,8 +25,8 @@ impl Default for StoreOptions {
 
 impl StoreOptions {
     /// How many bytes of changes are kept in memory at most before commits wait for the disk. Keys and
-    /// values are counted, and 64 bytes for each; the process needs about one and a half times as much
-    /// under full load, and little of it when nobody writes.
+    /// values are counted, and 64 bytes for each. The process needs about one and a half times this number
+    /// under full load, and little of it without writes.
     ///
     /// More memory means fewer and larger files, so each row is rewritten less often. A quarter of it is
     /// also how long a file of the log is, and up to four of them are read when a store is opened after a

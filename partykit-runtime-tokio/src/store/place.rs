@@ -14,8 +14,8 @@ const TRIES: usize = 8;
 
 /// The directory of a store: open, locked, and known again when its path names another one.
 ///
-/// On Unix the directory itself is locked, which nobody can delete while it is open. Where that cannot be
-/// done (Windows, some network file systems), a file `lock` in it is.
+/// On Unix the directory itself is locked, because a lock on a file ends when the file is deleted. Where a
+/// directory cannot be locked (Windows, some network file systems), the file `lock` in it is.
 #[derive(Debug)]
 pub(super) struct Place {
     path: PathBuf,
@@ -42,7 +42,7 @@ impl Place {
                 return Ok(place);
             }
         }
-        Err(Fault::moved("it is replaced again and again"))
+        Err(Fault::moved("the directory is replaced again and again"))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -138,7 +138,7 @@ fn lock(path: &Path) -> Result<File, Fault> {
             Err(TryLockError::WouldBlock) => return Err(Fault::InUse),
             // A file system that locks files only.
             Err(TryLockError::Error(error)) => tracing::debug!(
-                "the directory {} cannot be locked ({error}); the file `{LOCK}` in it is instead",
+                "the directory {} cannot be locked ({error}); locking the file `{LOCK}` in it instead",
                 path.display()
             ),
         }

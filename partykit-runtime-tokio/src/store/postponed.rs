@@ -69,8 +69,8 @@ impl Postponed {
         if state.said.is_none_or(|said| now >= said + SAID) {
             state.said = Some(now);
             warn!(
-                "the files in {} cannot be merged: {error}; rooms go on, reads become slower; make space \
-                 on that disk. The next try is in {rest:?}",
+                "cannot merge the files in {}: {error}; rooms go on, but reads become slower: make space \
+                 on that disk; trying again in {rest:?}",
                 path.display()
             );
         }

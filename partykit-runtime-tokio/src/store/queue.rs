@@ -137,7 +137,7 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// Lets nobody wait any more: their commits are answered with an error.
+    /// Answers all waiting commits with an error.
     pub(super) fn clear(&self) {
         let waiting = std::mem::take(&mut self.state().waiting);
         drop(waiting);
@@ -162,7 +162,7 @@ impl State {
 }
 
 impl Waiting {
-    /// Whoever waited may be gone.
+    /// The receiver may be gone.
     pub(super) fn answer(self, answer: Result<(), BackendError>) {
         let _ = self.answer.send(answer);
     }

@@ -68,7 +68,9 @@ impl Readers {
                 }
             }
         });
-        rest.await.unwrap_or_else(|error| Err(Fault::damage(format!("a read ended: {error}"))))
+        rest.await.unwrap_or_else(|error| {
+            Err(Fault::damage(format!("the task of a read ended: {error}")))
+        })
     }
 
     fn micros(&self, at: Instant) -> u64 {

@@ -19,8 +19,8 @@ pub(super) struct Mark {
 /// Gives `apply` every commit in the log that the tree's files lack, in order, and says up to where
 /// commits reach.
 ///
-/// The last record may lack sectors that were never written: nobody was told that it is stored. Anything
-/// else that is not as it was written is an error. See [`sectors`] for how the two are told apart.
+/// The last record may lack sectors that were never written, because no one was told that it is stored.
+/// Anything else that is not as it was written is an error. [`sectors`] tells the two apart.
 pub(super) fn replay(
     dir: &Path,
     facts: &Facts,
@@ -44,7 +44,7 @@ pub(super) fn replay(
     if number < facts.number {
         let (found, known) = (number, facts.number);
         return Err(Fault::damage(format!(
-            "its commits end with number {found}, and number {known} was stored"
+            "its log ends with commit {found}, and commit {known} was stored"
         )));
     }
     Ok(Mark { number, file: newest })

@@ -96,10 +96,10 @@ const WINDOW: Duration = Duration::from_millis(30);
 /// The same for a commit that is not synced.
 const UNSYNCED: Duration = Duration::from_millis(10);
 
-/// Every so many wake-ups one is hidden.
+/// One wake-up in this many is hidden.
 const HIDDEN: u32 = 32;
 
-/// Every so many reads one comes late to the memory and the files.
+/// One read in this many reaches the memory and the files late.
 const LATE: u32 = 64;
 
 const NONE: u8 = u8::MAX;
@@ -145,7 +145,7 @@ pub(super) fn is_to_sync(file: &File) -> io::Result<bool> {
         let file = file.try_clone()?;
         thread::spawn(move || {
             thread::sleep(UNSYNCED);
-            // Nobody is there any more who could be told.
+            // The receiver of the answer is gone.
             let _ = file.sync_data();
         });
     }

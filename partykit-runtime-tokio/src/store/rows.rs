@@ -40,7 +40,7 @@ pub(super) enum Step {
 /// Where a part of the rows comes from.
 struct Source {
     from: From,
-    /// Its next row, once it was read: `Some(None)` if there is none.
+    /// Its next row, once it was read: `Some(None)` at the end.
     head: Option<Option<(Slice, Row)>>,
 }
 

@@ -2,9 +2,9 @@
 //! written, never written, or changed later.
 //!
 //! A record is cut where sectors end. Each piece ends with a stamp of 8 bytes: a checksum of 7 bytes,
-//! and [`MARK`]. What was never written is zero, so a piece whose last byte is zero was not written to
-//! its end; nobody was told that its record is stored. A piece that ends with any other byte was
-//! written, and its checksum has to be right. One flipped bit never makes a zero of [`MARK`].
+//! and [`MARK`]. Bytes that were never written are zero, so a piece whose last byte is zero was not written
+//! to its end, and its record was never confirmed. A piece that ends with any other byte was written, and its
+//! checksum has to be right. One flipped bit never makes a zero of [`MARK`].
 
 use std::ops::Range;
 

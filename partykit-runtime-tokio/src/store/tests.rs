@@ -76,7 +76,7 @@ async fn a_failed_write_or_sync_fails_the_commit_and_the_store_recovers() {
         let after = rows(&store, &a).await;
         let whole = vec![row("k", format!("{round}"))];
         match round % 2 {
-            0 => assert_eq!(after, before, "half of a record is none"),
+            0 => assert_eq!(after, before, "half of a record was read"),
             _ => assert!(after == before || after == whole),
         }
         // Who was not in it goes on as if nothing had been.
@@ -141,7 +141,7 @@ async fn what_cannot_be_opened_anew_is_refused_until_it_can() {
     let claim = store.claim(&room("a")).await.unwrap();
     store.commit(&room("a"), claim.epoch, put("k", "1")).await.unwrap();
 
-    // The list of the tree's files is gone while the store fails and opens itself anew.
+    // The list of the tree's files is gone while the store fails and opens itself again.
     let (list, aside) = (disk.path().join("tree/current"), disk.path().join("aside"));
     fs::rename(&list, &aside).unwrap();
     disk.faults().fail_syncs(1);
@@ -232,7 +232,7 @@ async fn a_room_that_nobody_claims_has_no_entry() {
         let claim = store.claim(room).await.unwrap();
         store.commit(room, claim.epoch, put("k", "v")).await.unwrap();
         store.release(room, claim.epoch);
-        // A claim that is dropped on its way is none.
+        // A claim that is dropped on its way does not count.
         drop(store.claim(room));
     }
     assert_eq!(store.0.shared.claims.count(), 0);
@@ -262,8 +262,8 @@ async fn what_is_asked_of_a_closed_store_fails() {
     ));
 }
 
-/// Whichever call of the engine panics, on whichever thread: what was acknowledged is there, nobody waits
-/// for ever, and the store goes on without a restart.
+/// Any call of the engine may panic, on any thread: what was acknowledged is there, no caller waits for
+/// ever, and the store goes on without a restart.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_of_the_engine_reopens_the_store() {
     let disk = Disk::new();
@@ -288,7 +288,7 @@ async fn a_panic_of_the_engine_reopens_the_store() {
                 acknowledged.push(key);
             }
             if place == "forget" {
-                // Its time comes when nobody writes.
+                // It is due once writes pause.
                 let rests = std::time::Instant::now();
                 while disk.faults().is_to_panic() && rests.elapsed() < super::upkeep::REST * 3 {
                     tokio::task::yield_now().await;

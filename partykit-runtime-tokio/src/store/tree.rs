@@ -33,13 +33,13 @@ use super::{
     rows::Rows,
 };
 
-/// When so many files have come from memory, they are merged into larger ones.
+/// When this many files have come from memory, they are merged into larger ones.
 const FRESH_FILES: u8 = 4;
 
 /// About how long a merged file is.
 const MERGED_FILE: u64 = 16 << 20;
 
-/// Nobody looks at the files as they were: whoever looks at the tree as it was has the files of then.
+/// Merges need no older versions: a reader of an older snapshot holds the files of its time.
 const NOW: u64 = u64::MAX;
 
 /// All rows of all rooms, in order: a log-structured merge tree. What was changed last is in memory, and
@@ -52,24 +52,24 @@ const NOW: u64 = u64::MAX;
 /// What must stay true:
 ///
 /// * **A snapshot has all that it reads**: memory and files as they were at one moment, and the number of
-///   the first change that it does not see, taken together. Nothing of it is ever changed, but that the
+///   the first change that it does not see, taken together. Nothing in it ever changes, except that the
 ///   newest memory gets changes with numbers that it does not see.
-/// * **Every change in a file is seen by whoever has the file.** Memory is put aside when all of its
-///   changes are visible, and a view with the file comes later still. So files need the newest change of
-///   a key only, and what is merged can forget all that was replaced, whoever looks at older files.
+/// * **A reader that has a file sees every change in it.** Memory is put aside when all of its changes are
+///   visible, and a view with the file comes later still. So a file needs only the newest change of a key,
+///   and a merge can forget all older ones, even while older files are still being read.
 /// * **Memory goes when its file is there**, in one step: no view lacks both. Memories become files in
 ///   the order in which they were put aside.
 pub(super) struct Tree {
     #[cfg(test)]
     faults: super::faults::Faults,
     files: AnyTree,
-    /// The number of the next change. Held while changes are made, so that nobody sees a part of them.
+    /// The number of the next change. Held while changes are made, so that no reader sees a part of them.
     next: Mutex<u64>,
     /// Never held while anything waits.
     current: Mutex<Current>,
     /// Held while a file is made of what is in memory, until the list of files has it.
     flushing: Mutex<()>,
-    /// Held by whoever shows newer files, so that nobody shows older ones after it.
+    /// Held while newer files are shown, so that older ones are never shown after them.
     showing: Mutex<()>,
     /// What was shown. The threads that keep the files let go of it, as its files may have to be removed.
     past: Mutex<Vec<Arc<View>>>,
@@ -152,7 +152,7 @@ impl Tree {
         Snapshot { view: current.view.clone(), at: current.visible, tree: self.clone() }
     }
 
-    /// Makes changes, all at once for whoever looks.
+    /// Makes changes. Readers see all of them at once.
     pub(super) fn change<'a>(&self, changes: impl Iterator<Item = Change<'a>>) {
         #[cfg(test)]
         self.faults.trip("change");
@@ -314,7 +314,7 @@ impl Tree {
         self.show(None)
     }
 
-    /// Holds the lock of the list of files meanwhile, as whoever syncs them does.
+    /// Holds the lock of the list of files meanwhile, as does the code that syncs them.
     #[cfg(test)]
     pub(super) fn while_locked(&self, during: impl FnOnce()) {
         let _list = self.files.get_version_history_lock();
@@ -331,7 +331,7 @@ impl Tree {
         &self.to_collect
     }
 
-    /// Lets go of what was shown and nobody looks at any more. Says whether somebody still does.
+    /// Drops old views that have no reader left. Returns whether some still have a reader.
     pub(super) fn forget(&self) -> bool {
         #[cfg(test)]
         self.faults.trip("forget");

@@ -27,8 +27,8 @@ use super::{
 /// After how long without new files they are put in order.
 pub(super) const REST: Duration = Duration::from_secs(1);
 
-/// Commits are slowed down when so many runs of files wait to be merged, and wait at twice as many: else
-/// every read would have to look into all of them.
+/// Commits are slowed down when this many runs of files wait to be merged, and wait at twice as many:
+/// otherwise every read would have to look into all of them.
 const TOO_MANY: usize = 12;
 
 /// By how much for each run beyond that.
@@ -120,7 +120,7 @@ impl Upkeep {
     pub(super) fn catch_up(&self) {
         let state = lock(&self.shared.state);
         let is_behind = |state: &mut State| {
-            // Nobody waits for merging while there is no space for it.
+            // Commits do not wait for a merge that has no space.
             let is_resting = self.postponed.is_waiting();
             let is_full = state.waiting >= StoreOptions::waiting();
             // If nothing is merged, there is nothing to wait for, however many files there are.
@@ -201,7 +201,7 @@ fn write(
     Ok(())
 }
 
-/// Merges files as they come. After a while without, it removes what is deleted but still takes space.
+/// Merges files as they come. After [`REST`] without new files, it removes deleted rows that still take space.
 fn merge(tree: &Tree, place: &Place, postponed: &Postponed, shared: &Shared) -> Result<(), Fault> {
     let cleared = collect::find(&tree.files())?;
     lock(tree.to_collect()).rooms.extend(cleared);

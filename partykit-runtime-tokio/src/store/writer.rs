@@ -30,7 +30,7 @@ const UNSYNCED: Duration = Duration::from_secs(1);
 const FIRST_REST: Duration = Duration::from_millis(100);
 const LONGEST_REST: Duration = Duration::from_secs(5);
 
-/// How often the directory is looked at while nobody writes. Who writes looks before each answer.
+/// How often the directory is checked while there are no commits. A commit checks before its answer.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What the writer and those who ask it have in common.
@@ -49,9 +49,9 @@ pub(super) struct Shared {
 #[derive(Clone, Debug)]
 pub(super) enum State {
     Open(Arc<Tree>),
-    /// It has failed just now, and is being opened anew.
+    /// It has failed just now, and is being opened again.
     Recovering,
-    /// It has failed, and could not be opened anew. It is tried again.
+    /// It has failed, and could not be opened again. The next try comes after a pause.
     Failed(Arc<StoreError>),
     Closed,
 }
@@ -108,7 +108,7 @@ impl Writer {
 
     /// Writes until the queue is closed.
     pub(super) fn run(mut self) {
-        // However it ends, nobody may wait for it then.
+        // Whatever ends this thread, no caller may go on waiting for it.
         let _end = End(self.shared.clone());
         loop {
             let turn = catch_unwind(AssertUnwindSafe(|| self.turn()));
@@ -174,7 +174,7 @@ impl Writer {
         let outcome = catch_unwind(AssertUnwindSafe(|| self.write(&group)));
         let outcome = outcome.unwrap_or_else(|payload| Outcome::Failed(Fault::panic(&*payload)));
         if matches!(outcome, Outcome::Failed(_)) {
-            // Before the rooms are free: whoever claims one of them now has to wait for what is found.
+            // Before the rooms are free: a new claim of one of them must wait for what is found.
             self.shared.state.send_replace(State::Recovering);
         }
         self.shared.claims.end();
@@ -198,7 +198,7 @@ impl Writer {
 
     fn write(&mut self, group: &[Waiting]) -> Outcome {
         match &mut self.store {
-            Store::Nothing => Outcome::Failed(Fault::damage("it is not open")),
+            Store::Nothing => Outcome::Failed(Fault::damage("it was not opened")),
             Store::Open(engine) => match engine.commit(group) {
                 Ok(answers) => {
                     if self.until.is_none() && (!engine.is_synced() || engine.wants_rest()) {
@@ -260,7 +260,7 @@ impl Writer {
         }
     }
 
-    /// Says at once when the directory was taken away, also while nobody writes.
+    /// Reports a moved directory at once, even while there are no commits.
     fn look(&mut self) {
         self.look = Instant::now() + LOOK;
         if let Store::Open(engine) = &self.store
@@ -277,12 +277,12 @@ impl Writer {
         }
     }
 
-    /// Opens the store anew, or rests until the next try.
+    /// Opens the store again, or waits until the next try.
     fn recover(&mut self, cause: &StoreError) {
         let (home, rest) = match std::mem::replace(&mut self.store, Store::Nothing) {
             Store::Nothing => return,
             Store::Open(engine) => {
-                error!("{cause}; it is opened again");
+                error!("{cause}; opening the store again");
                 (engine.into_home(), FIRST_REST)
             }
             Store::Failed { home, rest, .. } => (home, (rest * 2).min(LONGEST_REST)),
@@ -296,7 +296,7 @@ impl Writer {
             }
             Err((home, fault)) => {
                 let cause = Arc::new(fault.at(&self.shared.path));
-                error!("{cause}; the next try is in {rest:?}");
+                error!("{cause}; trying again in {rest:?}");
                 self.shared.state.send_replace(State::Failed(cause.clone()));
                 self.store = Store::Failed { home, cause, rest };
                 self.until = Some(Instant::now() + rest);

@@ -154,8 +154,8 @@ async fn rooms_call_rooms_but_not_in_circles() {
         String::from_utf8(answer.body().bytes().unwrap().to_vec()).unwrap()
     };
     assert_eq!(ask("a", "/b/c").await, "a > b > c");
-    assert_eq!(ask("a", "/nobody").await, "no party is named \"nobody\"");
-    let refused = "which already waits for this room";
+    assert_eq!(ask("a", "/nobody").await, "no party has the name \"nobody\"");
+    let refused = "that room already waits for this one";
     for (path, rooms) in [("/a", 1), ("/b/a", 2), ("/b/b", 2), ("/b/c/b", 3)] {
         let answer = ask("a", path).await;
         assert!(answer.contains(refused), "{answer}");

@@ -230,11 +230,11 @@ fn a_dump_that_was_cut_or_changed_is_noticed_and_makes_no_store() {
         (0, r#"{"partykit_dump":2}"#, "line 1 of the dump: a later release"),
         (0, r#"{"party":"a"}"#, "first line"),
         (2, r#"{"party":"chat","room":"lobby","key":"a"}"#, "line 3 of the dump: it is neither"),
-        (2, r#"{"party":"chat","key":"a","value":"b"}"#, "no party and room"),
+        (2, r#"{"party":"chat","key":"a","value":"b"}"#, "no party or no room"),
         (2, r#"{"party":"chat","room":"","key":"a","value":"b"}"#, "a room id has"),
         (2, r#"{"party":"chat","room":"lobby","kee":"a","value":"b"}"#, "unknown field `kee`"),
         (2, r#"{"party":"c","room":"l","key":{"base64":"?"},"value":"b"}"#, "line 3"),
-        (3, lines[2], "has this key already"),
+        (3, lines[2], "has this key twice"),
         (4, lines[1], "chat/lobby has rows already"),
         (5, "nonsense", "line 6"),
     ] {

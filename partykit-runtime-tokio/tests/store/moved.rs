@@ -49,7 +49,10 @@ impl Scene {
         for _ in 0..3 {
             let error = self.put("refused").await.unwrap_err().to_string();
             assert!(error.contains(self.data.to_str().unwrap()), "{error}");
-            assert!(error.contains("taken away") || error.contains("damaged"), "{error}");
+            assert!(
+                error.contains("moved, removed or replaced") || error.contains("damaged"),
+                "{error}"
+            );
         }
     }
 }
@@ -133,7 +136,10 @@ async fn a_restore_over_a_running_server_is_refused() {
         copy(&backup, &data);
         let error = write(&store, &address("a"), puts([("k", "5")])).await.unwrap_err();
         let error = error.to_string();
-        assert!(error.contains("taken away") || error.contains("damaged"), "{error}");
+        assert!(
+            error.contains("moved, removed or replaced") || error.contains("damaged"),
+            "{error}"
+        );
         store.close().await;
     }
 }

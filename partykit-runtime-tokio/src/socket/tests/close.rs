@@ -82,7 +82,7 @@ async fn what_a_client_does_wrong_it_is_told() {
         let mut house = House::with(small.clone(), |_| {});
         let mut guest = house.connect().await;
         guest.write(&bytes).await;
-        guest.write(b"and more that nobody wants to know").await;
+        guest.write(b"and more that comes too late").await;
         let told = guest.read_to_end().await;
         assert_eq!((told[0], &told[2..4]), (0x88, &u16::to_be_bytes(code)[..]), "{code}");
         let (seen, _, clean) = house.closed().await;
@@ -193,7 +193,7 @@ async fn a_frame_that_is_begun_is_finished_before_the_echo() {
     }
 }
 
-/// Its answer is behind messages that nobody wants any more.
+/// Its answer is behind messages that are dropped by then.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_is_held_up_can_be_closed() {
     let house = House::with(Options::new().mailbox(1, 1000), |_| {});

@@ -143,7 +143,7 @@ impl House {
         (close.code().into(), close.reason().to_owned(), close.is_clean())
     }
 
-    /// Waits until so many messages were handled, and nothing else is to be done.
+    /// Waits until this many messages were handled, and nothing else is to be done.
     pub(super) async fn handled(&self, count: usize) {
         eventually(|| *self.shared.handled.lock().unwrap() >= count).await;
         assert_eq!(*self.shared.handled.lock().unwrap(), count);

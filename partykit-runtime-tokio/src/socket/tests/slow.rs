@@ -29,7 +29,7 @@ const BUFFER: usize = 128 << 10;
 /// What one handler says: how many messages, of how many bytes.
 const BURSTS: [(usize, usize); 4] = [(2000, 1000), (20, 100_000), (8, 1_000_000), (3, 8_000_000)];
 
-/// A client's stream that gives so many bytes a second.
+/// A client's stream that gives this many bytes a second.
 struct Paced {
     io: DuplexStream,
     per_second: u64,
@@ -264,7 +264,7 @@ async fn one_client_may_not_have_more_than_its_limit() {
     }
 }
 
-/// Over the limit of all, whoever has taken nothing for longest goes first, and who reads stays.
+/// Over the limit of all, the client that has taken nothing for longest goes first, and one that reads stays.
 #[tokio::test(start_paused = true)]
 async fn all_together_have_a_limit_and_the_longest_idle_go_first() {
     let limits = OutboundLimits { all: 4 << 20, per_client: 3 << 20 };

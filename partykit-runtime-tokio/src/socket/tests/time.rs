@@ -129,7 +129,7 @@ async fn a_stream_of_messages_is_not_one_message() {
     assert!(house.is_quiet());
 }
 
-/// Nobody listens to a client while the room is busy, so its silence says nothing.
+/// The room is busy and does not read from the client, so the client's silence says nothing.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_is_held_up_is_not_given_up() {
     let options = Options::new().mailbox(1, 1000).handler_timeout(Duration::from_secs(1000));

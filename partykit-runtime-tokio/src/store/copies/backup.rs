@@ -67,7 +67,7 @@ impl BackupOptions {
         self
     }
 
-    /// Is told how far the backup has come, on a thread of its own. Default: nobody is.
+    /// Reports the progress of the backup, on a thread of its own. Default: no report.
     #[must_use]
     pub fn progress(mut self, progress: impl FnMut(Progress) + Send + 'static) -> Self {
         self.progress = Box::new(progress);
@@ -119,11 +119,11 @@ pub struct Backup {
 impl DiskBackend {
     /// Copies the store into a new directory while it is in use.
     ///
-    /// The copy is the store at one moment, which lies between the call and its end: it has every commit
-    /// that was answered before the call, and of each commit all or nothing. It is a store of its own that
-    /// opens like any other. It is written under the name of `to` with `.partial` behind it, synced, checked,
-    /// and gets its name at the end, so what has the name is whole. Commits go on meanwhile: nobody
-    /// waits for the copy.
+    /// The copy is the store at one moment between the call and its end. It has every commit that was
+    /// answered before the call, and each commit whole or not at all. It is a store of its own, which opens
+    /// like any other. It is written under the name of `to` with `.partial` at the end, synced and checked,
+    /// and then gets its name. So a directory that has the name is whole. Commits go on meanwhile, and do
+    /// not wait for the copy.
     ///
     /// Dropping the future ends the work and removes what was made. What a killed process leaves behind has
     /// the name with `.partial`; the next backup to the same path removes it.
@@ -171,9 +171,9 @@ impl DiskBackend {
             move || Work { store, options, cancelled, linked: 0, copied: 0, bytes: 0 }.run(&to);
         match tokio::task::spawn_blocking(work).await {
             Ok(result) => result,
-            Err(error) => {
-                Err(of_store(self.path())(Fault::damage(format!("the copy ended: {error}"))))
-            }
+            Err(error) => Err(of_store(self.path())(Fault::damage(format!(
+                "the task of a backup ended: {error}"
+            )))),
         }
     }
 }
@@ -280,7 +280,7 @@ impl Work {
         let list = List::read(&self.store.join(home::TREE)).map_err(|error| match error {
             NoList::Io(error) => self.gone(Fault::Io("read", error)),
             NoList::Wrong(name) => {
-                self.gone(Fault::damage(format!("the file `tree/{name}` is wrong")))
+                self.gone(Fault::damage(format!("the file `tree/{name}` is not as it was written")))
             }
         })?;
         self.copy_tables(&list, to, have)?;
@@ -404,7 +404,7 @@ impl Work {
         }
     }
 
-    /// An error if nobody waits for the copy any more.
+    /// An error if the caller no longer waits for the copy.
     fn go_on(&self) -> Result<(), CopyError> {
         if self.cancelled.load(Ordering::Relaxed) {
             let error = io::ErrorKind::Interrupted.into();

@@ -30,8 +30,8 @@ pub struct Dump {
     pub commit: u64,
 }
 
-/// Writes the rooms of a store that nobody has open as text: JSON, one object a line. The store is not
-/// changed.
+/// Writes the rooms of a store as text: JSON, one object a line. No process may have the store open. The
+/// store is not changed.
 ///
 /// ```text
 /// {"partykit_dump":1,"commit":7}
@@ -130,9 +130,9 @@ impl DiskBackend {
         };
         match tokio::task::spawn_blocking(work).await {
             Ok(result) => result,
-            Err(error) => {
-                Err(of_store(self.path())(Fault::damage(format!("the dump ended: {error}"))))
-            }
+            Err(error) => Err(of_store(self.path())(Fault::damage(format!(
+                "the task of a dump ended: {error}"
+            )))),
         }
     }
 }

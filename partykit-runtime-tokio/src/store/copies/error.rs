@@ -71,16 +71,16 @@ pub enum CopyError {
         what: String,
     },
     /// The room is there already, and it was not said that it may be replaced.
-    #[error("{room} has rows already; say so if they are to be replaced")]
+    #[error("{room} has rows already; set LoadOptions::replace to replace them")]
     RoomExists {
         /// The room.
         room: RoomAddress,
     },
-    /// The list of the tree's files, or another part without which nobody knows which rows are the newest
-    /// ones, is lost.
+    /// A part of the store is lost that says which rows are the newest, for example the list of the tree's
+    /// files.
     #[error(
-        "nobody can tell which rows of the store in {} are the newest ones: {what}; say that doubtful \
-         rows are wanted too, and they are saved",
+        "it is not known which rows of the store in {} are the newest: {what}; set \
+         SalvageOptions::doubtful to save doubtful rows too",
         path.display()
     )]
     Doubtful {

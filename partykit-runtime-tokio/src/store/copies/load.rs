@@ -63,10 +63,10 @@ pub struct Load {
     pub wake_ups: u64,
 }
 
-/// Loads what [`dump`](super::dump) has written into the store in a directory that nobody has open.
+/// Loads what [`dump`](super::dump) has written into the store in a directory that no process has open.
 ///
-/// If there is none yet, it is made: under the name with `.partial` behind it, and it gets its name when all
-/// is loaded. If there is one, it is as [`load_into`].
+/// If the directory does not exist, it is made: under its name with `.partial` at the end, and it gets its
+/// name when all is loaded. If it exists, the same rules hold as for [`load_into`].
 ///
 /// Blocks while it reads and writes.
 ///
@@ -217,8 +217,8 @@ fn read(
         if number == 1 {
             match line.partykit_dump {
                 Some(VERSION) => continue,
-                Some(_) => return Err(wrong("a later release has written it")),
-                None => return Err(wrong("it is no first line of a dump")),
+                Some(_) => return Err(wrong("a later release wrote this dump")),
+                None => return Err(wrong("it is not the first line of a dump")),
             }
         }
         if let Some(found) = line.end {
@@ -226,7 +226,7 @@ fn read(
             continue;
         }
         let (Some(party), Some(name)) = (line.party, line.room) else {
-            return Err(wrong("it has no party and room"));
+            return Err(wrong("it names no party or no room"));
         };
         let name = RoomId::new(name).map_err(|error| wrong(&error.to_string()))?;
         let address = RoomAddress::new(party, name);
@@ -245,7 +245,7 @@ fn read(
                 };
                 load.rows += 1;
                 if !writer.row(room, bytes(key)?, bytes(value)?)? {
-                    return Err(wrong("the room has this key already"));
+                    return Err(wrong("the room has this key twice"));
                 }
             }
             (None, None, Some(at)) => {

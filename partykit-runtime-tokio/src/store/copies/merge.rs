@@ -29,7 +29,7 @@ pub(super) struct Table {
     pub(super) bounds: Option<(Bytes, Bytes)>,
 }
 
-/// Keys of which nobody knows what they had: a part of a file is broken or missing.
+/// Keys whose values are unknown, because a part of a file is broken or missing.
 #[derive(Clone, Debug)]
 pub(super) struct Hole {
     /// The run. What a later run has for one of these keys may be out of date.

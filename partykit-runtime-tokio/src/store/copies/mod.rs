@@ -45,7 +45,7 @@ pub struct Progress {
     pub stage: Stage,
     /// How many bytes of it are done.
     pub done: u64,
-    /// How many bytes there are in all; `None` if nobody knows.
+    /// How many bytes there are in all; `None` if that is not known.
     pub total: Option<u64>,
 }
 

@@ -12,7 +12,7 @@ use super::{
     view::View,
 };
 
-/// Locked by whoever makes the directory that it lies in.
+/// A file that is locked while its directory is being made.
 const UNFINISHED: &str = "unfinished";
 
 /// A directory that is being made. It has a name of its own until it is whole; dropped before that, it is
@@ -113,8 +113,8 @@ pub(super) fn check_place(store: &Path, to: &Path) -> Result<(), CopyError> {
     Ok(())
 }
 
-/// Locks the file, which nobody waits for. `false` if somebody else has locked it, or if it is no longer the
-/// one in this directory: then the directory is somebody else's.
+/// Locks the file, without waiting. `false` if another process has locked it, or if it is no longer the file
+/// in this directory. Then the directory belongs to the other process.
 fn is_mine(file: &File, path: &Path) -> Result<bool, CopyError> {
     match file.try_lock() {
         Ok(()) => {}

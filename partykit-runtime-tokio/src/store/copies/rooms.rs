@@ -129,7 +129,7 @@ impl<'a> Rooms<'a> {
         self.rows.merge.read
     }
 
-    /// Goes to the next room; `Some(None)` if something was there that is none.
+    /// Goes to the next room; `Some(None)` if the entry found is not a room.
     fn begin(&mut self) -> Result<Option<Option<Item>>, Fault> {
         let address = |side: &Side<'_>| {
             let found = side.next.as_ref()?;
@@ -268,7 +268,7 @@ impl Hole {
         };
         let keys = match (key(&self.from), key(&self.to)) {
             (Some(from), Some(to)) => format!("what it has between {from} and {to}"),
-            (Some(from), None) => format!("what it has behind {from}"),
+            (Some(from), None) => format!("what it has after {from}"),
             (None, Some(to)) => format!("what it has up to {to}"),
             (None, None) => "all that it has".to_owned(),
         };

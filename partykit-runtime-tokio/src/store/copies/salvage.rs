@@ -64,8 +64,8 @@ pub struct Salvage {
     pub lost_commits: Option<String>,
     /// What is broken or missing: files, where in them, and which keys they had.
     pub findings: Vec<Finding>,
-    /// The rooms that lack rows, or may lack some, or, if doubtful rows were wanted, may have some that are
-    /// out of date. Rooms of which nothing at all is left are not among them: nobody knows their names.
+    /// The rooms that lack rows, or may lack some. If doubtful rows were wanted, also the rooms that may have
+    /// outdated rows. A room of which nothing is left is not listed, because its name is lost too.
     pub incomplete: Vec<RoomAddress>,
 }
 
@@ -97,8 +97,8 @@ pub struct Salvage {
 /// # Errors
 ///
 /// When there is no store, when it is in use or of a later format; when `into` exists, lies inside the
-/// store, or cannot be written; [`CopyError::Doubtful`] when nobody can tell which rows are the newest
-/// ones and doubtful ones are not wanted.
+/// store, or cannot be written; [`CopyError::Doubtful`] when it is not known which rows are the newest, and
+/// doubtful rows are not wanted.
 pub fn salvage(
     path: impl AsRef<Path>,
     into: Option<&Path>,

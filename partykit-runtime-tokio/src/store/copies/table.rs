@@ -42,7 +42,7 @@ pub(super) struct Version {
 pub(super) struct Broken {
     /// In bytes, from the beginning of the file.
     pub(super) at: u64,
-    /// The last key that the part had; `None` if nobody knows.
+    /// The last key that the part had; `None` if it is not known.
     pub(super) last: Option<Bytes>,
 }
 

@@ -47,8 +47,8 @@ impl Verification {
     }
 }
 
-/// Reads a whole store that nobody has open, a backup for example, and says what is wrong with it. Writes
-/// nothing.
+/// Reads a whole store, for example a backup, and lists what is wrong with it. No process may have the store
+/// open. Writes nothing.
 ///
 /// It compares every file of the tree with its checksum, and every record of the log; it reads all
 /// rows of all rooms; it compares the wake-ups of rooms with their index, and the rows with the
@@ -186,7 +186,7 @@ fn check_index(view: &View, found: &mut Verification, of_rooms: Sum) -> Result<(
     found.findings.extend(wakes.holes.iter().map(|hole| hole.finding()));
     if of_index != of_rooms {
         let what = format!(
-            "the index of wake-ups is not the one of the rooms: it has {}, the rooms have {}",
+            "the index of wake-ups does not match the rooms: it has {} wake-ups, the rooms have {}",
             of_index.count, of_rooms.count
         );
         found.findings.push(Finding::new("tree", None, what));

@@ -39,7 +39,7 @@ pub(super) struct View {
     pub(super) lost: Option<String>,
     /// What is wrong, but for the blocks of the tree.
     pub(super) findings: Vec<Finding>,
-    /// Whether nobody knows if a row of the tree is the newest one.
+    /// Whether it is unknown which rows of the tree are the newest.
     pub(super) is_doubtful: bool,
     /// Whether the order of the runs is not known.
     is_unlisted: bool,
@@ -47,7 +47,7 @@ pub(super) struct View {
 }
 
 impl View {
-    /// Of a store that nobody has open; `None` if there is no store.
+    /// The view of a store that no process has open; `None` if there is no store.
     pub(super) fn closed(path: &Path) -> Result<Option<Self>, Fault> {
         match fs::read_dir(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -189,7 +189,7 @@ impl View {
         match end {
             Ok(end) => self.number = end.number,
             Err(Fault::Damage(what)) => {
-                // Nobody knows then whether the tree is ahead of what the log still has.
+                // Then it is unknown whether the tree is ahead of what the log still has.
                 self.is_doubtful |= mark.is_none();
                 self.finding(home::LOG, None, what.clone());
                 self.lost = Some(what);
@@ -219,7 +219,7 @@ pub(super) fn read_facts(path: &Path) -> Result<Facts, Fault> {
     }
 }
 
-/// How much of the log the tree has, as one of its rows says; or why nobody knows.
+/// How much of the log the tree has, as one of its rows says; or why that is unknown.
 pub(super) fn mark(runs: &[Vec<Table>]) -> Result<Result<Mark, Finding>, Fault> {
     let (nothing, key) = (Changes::new(), [layout::MARK]);
     let merge = Merge::new(runs, &nothing, &key, Some(&[layout::MARK + 1]), false);
@@ -241,8 +241,8 @@ pub(super) fn mark(runs: &[Vec<Table>]) -> Result<Result<Mark, Finding>, Fault> 
     }
 }
 
-/// The mark in front of the first file of the log; `None` if there is none. Without a mark the whole log
-/// is read again: what the tree has of it already is the same.
+/// The mark before the first file of the log; `None` if there is no mark. Without a mark the whole log is
+/// read again, which changes nothing in what the tree has already.
 fn first_in_log(dir: &Path, facts: &Facts) -> Result<Option<Mark>, Fault> {
     let files = log::files(dir).map_err(Fault::io("read"))?;
     // One behind the newest is no part of the log yet.
