@@ -15,7 +15,7 @@ use crate::{
     watch::{self, Work},
 };
 
-/// A kind of server under its name.
+/// A kind of server, registered under a name.
 pub(crate) struct Party {
     name: Arc<str>,
     options: Options,

@@ -196,7 +196,7 @@ impl Pace {
             sleep_until(self.next.min(self.last)).await;
             socket.close(close.clone());
             socket.flush();
-            // Whoever was late does not make up for it.
+            // A close that came late does not make the next ones come faster.
             self.next = self.next.max(Instant::now()) + self.step;
         }
     }

@@ -17,17 +17,17 @@ use crate::{JsonError, value::limits};
 #[non_exhaustive]
 pub enum StateError {
     /// It has no JSON form.
-    #[error("the connection's state has no JSON form: {0}")]
+    #[error("the connection's state cannot be read or written as JSON: {0}")]
     Json(#[from] JsonError),
     /// Ids, uris, tags and states of all connections of the room would have this many bytes.
     #[error(
-        "ids, uris, tags and states of a room's connections have at most {max} bytes together, not {0}",
+        "ids, uris, tags and states of a room's connections would have {0} bytes together; at most {max} fit",
         max = limits::ATTACHMENTS
     )]
     RoomTooLarge(usize),
     /// Id, uri, tags and state would have this many bytes.
     #[error(
-        "id, uri, tags and state of a connection have at most {max} bytes together, not {0}",
+        "id, uri, tags and state of a connection would have {0} bytes together; at most {max} fit",
         max = limits::ATTACHMENT
     )]
     TooLarge(usize),

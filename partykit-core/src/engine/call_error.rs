@@ -22,13 +22,15 @@ pub enum CallError {
     /// The handler has written to storage and not committed yet. Call first, or
     /// [`Storage::sync`](crate::Storage::sync) before calling: whatever is called must not learn of
     /// writes that may still be rolled back.
-    #[error("call to {0} with uncommitted writes; call first, or storage().sync() before it")]
+    #[error(
+        "the call to {0} was refused because of uncommitted writes: call before you write, or call storage().sync() first"
+    )]
     UncommittedWrites(RoomAddress),
     /// The called room already waits for this one, itself or through others.
-    #[error("call to {0}, which already waits for this room")]
+    #[error("the call to {0} was refused: that room already waits for this one")]
     Cycle(RoomAddress),
     /// No party of this name is registered.
-    #[error("no party is named {0:?}")]
+    #[error("no party has the name {0:?}")]
     UnknownParty(String),
     /// The room's id is not one.
     #[error(transparent)]

@@ -147,8 +147,7 @@ impl Pump {
             let (party, room) = (self.cell.address().party(), self.cell.address().room().as_str());
             error!(
                 party,
-                room,
-                "the handler of the alarm of this room failed too often: it is given up and deleted"
+                room, "on_alarm of this room failed too often: its alarm is given up and deleted"
             );
         }
     }

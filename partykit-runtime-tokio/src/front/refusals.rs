@@ -25,7 +25,7 @@ const ORIGIN_EVERY: Duration = Duration::from_secs(3600);
 /// How many origins and hosts are remembered.
 const REMEMBERED: usize = 64;
 
-/// So many characters of what a client sent are logged.
+/// How many characters of a client's text are logged.
 const EXCERPT: usize = 256;
 
 /// Logs refusals, each kind every ten seconds at most.

@@ -75,7 +75,7 @@ impl Front {
         }
         if let Verdict::Refuse(close) = &verdict {
             let (code, reason) = (u16::from(close.code()), close.reason());
-            debug!(code, reason, "the room does not let the connection in");
+            debug!(code, reason, "the room refused the connection");
         }
         let alive = self.shutdown.socket();
         self.host.tokio().spawn(become_socket(upgrade, ingress, link, pending, alive));
@@ -103,7 +103,7 @@ async fn become_socket(
 ) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
-        Err(error) => return debug!("the client was gone before the upgrade: {error}"),
+        Err(error) => return debug!("the client left before the upgrade: {error}"),
     };
     let Some((room, connection)) = pending.0.take() else { return };
     let (io, already_read) = (ingress.release)(upgraded);

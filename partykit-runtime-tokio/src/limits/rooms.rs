@@ -66,6 +66,6 @@ mod tests {
         let refused = rate.count(one).unwrap_err().into_response();
         assert_eq!(refused.status().as_u16(), 429);
         assert_eq!(refused.headers()["retry-after"], "30");
-        assert!(rate.count(None).is_ok(), "nobody knows where it is");
+        assert!(rate.count(None).is_ok(), "its address is unknown");
     }
 }

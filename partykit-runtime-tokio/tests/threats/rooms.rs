@@ -90,7 +90,7 @@ async fn threat_08_no_more_new_rooms_than_an_address_may() {
     witness.during(attack).await;
     assert_eq!(get("a", "10.0.0.1").await.status(), 200, "it is there");
     assert_eq!(get("new", "10.0.0.2").await.status(), 200, "another address");
-    assert_eq!(site.get("/parties/echo/new2").await.status(), 200, "nobody knows where it is");
+    assert_eq!(site.get("/parties/echo/new2").await.status(), 200, "its address is unknown");
     witness.is_alone().await;
 }
 

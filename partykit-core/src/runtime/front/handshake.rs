@@ -33,7 +33,7 @@ pub struct Handshake {
 #[non_exhaustive]
 pub enum BadHandshake {
     /// The method is another one.
-    #[error("an upgrade is a GET")]
+    #[error("a WebSocket handshake is a GET request")]
     NotGet,
     /// There are two `Upgrade` headers.
     #[error("two Upgrade headers")]
@@ -51,7 +51,7 @@ pub enum BadHandshake {
     #[error("two Sec-WebSocket-Version headers")]
     TwoVersions,
     /// The version is not 13.
-    #[error("WebSockets have version 13")]
+    #[error("only WebSocket version 13 is supported")]
     WebSocketVersion,
     /// There is not one key, or it is not as it has to be.
     #[error("an upgrade needs one Sec-WebSocket-Key of 16 bytes in base64")]

@@ -52,7 +52,7 @@ pub enum Refused {
     #[error("this page may not connect here")]
     ForeignPage(String),
     /// 503: the process, or the client's address, has as many clients as it may have.
-    #[error("there are too many clients")]
+    #[error("too many clients")]
     TooManyClients,
     /// 429: this address brought too many rooms into memory. It may bring the next one after this time.
     #[error("too many new rooms")]
@@ -61,13 +61,13 @@ pub enum Refused {
     #[error("the body is too long")]
     BodyTooLong,
     /// 400: the body ended before its end.
-    #[error("the body breaks off")]
+    #[error("the body ended too early")]
     BodyBroken,
     /// 408: the body did not arrive in time.
     #[error("the body took too long")]
     BodyLate,
     /// 503: there is no memory for the body.
-    #[error("there is no space for the body now")]
+    #[error("the server has no memory for the body now")]
     NoSpace,
     /// 404: another program asks a room without the front.
     #[error("rooms are behind their Worker's entry")]
