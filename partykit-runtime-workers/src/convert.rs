@@ -44,7 +44,7 @@ pub(crate) async fn read(body: JsValue, limit: usize) -> Result<Bytes, Response>
     let mut whole = BytesMut::new();
     while let Some(piece) = next_piece(&reader).await.map_err(broken)? {
         if whole.len() + piece.len() > limit {
-            // Nobody waits for it.
+            // The answer does not wait for it.
             let _ = reader.cancel();
             return Err(answer(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long"));
         }

@@ -234,7 +234,7 @@ impl Entry {
         })
     }
 
-    /// To nobody's room.
+    /// A request that is for no room.
     async fn fall_back(&self, arrival: Arrival) -> Result<Response, Response> {
         let Some(fallback) = &self.parties.settings.fallback else {
             return Err(answer(StatusCode::NOT_FOUND, "not found"));
@@ -255,7 +255,7 @@ impl Entry {
     }
 }
 
-/// Why a before-hook lets nobody in.
+/// Why a before-hook refused a client.
 enum Denied {
     /// This is the answer for the client.
     Answer(Response),

@@ -45,8 +45,8 @@ impl Env {
         js::get(&self.0, name).as_string()
     }
 
-    /// A binding as the type that it is, `None` when there is none of this name. Which type it is, is
-    /// taken as said: a method that it does not have throws.
+    /// A binding as a type; `None` when there is none of this name. The type is not checked: a method that
+    /// the binding does not have throws.
     ///
     /// What it gives is not `Send`: use it inside of [`local`](crate::local).
     pub fn binding<T: JsCast>(&self, name: &str) -> Option<T> {

@@ -18,8 +18,7 @@ use tracing::{
 
 use crate::{Env, js};
 
-/// The var that says from which level on there is a line: `debug` tells who woke a room. `info` unless
-/// said.
+/// The var with the lowest level that is logged: `debug` tells what woke a room. Default: `info`.
 const LEVEL: &str = "PARTYKIT_LOG";
 
 /// Writes the log, and panics, to the platform's console. What the program has set up for itself stays.

@@ -78,7 +78,7 @@ impl Object {
         let ctx: State = ctx.unchecked_into();
         let party = parties.of_class(class).ok_or("no party has this class")?;
         let id = ctx.id()?;
-        // Only objects that nobody reaches through an entry have no name.
+        // Only an object that is not reached through an entry has no name.
         let name = js::get(&id, "name").as_string().unwrap_or_else(|| "unnamed".to_owned());
         let room = RoomId::new(&name).map_err(|error| error.to_string())?;
         let address = RoomAddress::new(party.name(), room);
@@ -193,7 +193,7 @@ impl Object {
         // The platform leaves the answer to us, and clients wait for it.
         let answered = match code {
             1005 => ws.close_without_code(),
-            // Nobody is there any more.
+            // The client is gone.
             1006 if !clean => Ok(()),
             // The platform would say what may not be said.
             _ if Close::new(code, "").is_err() => ws.close(CloseCode::PROTOCOL.into(), ""),
@@ -223,7 +223,7 @@ impl Object {
         let _call = self.tasks().enter();
         let inner = self.0.clone();
         let rung = inner.cell.alarm();
-        // Nobody waits for it: what this returns is pending for as long.
+        // The platform does not wait for it: what this returns is pending for as long.
         drop(inner.work());
         self.tasks().promise(async move {
             if rung.await.is_err() {
@@ -258,7 +258,7 @@ impl fmt::Debug for Object {
     }
 }
 
-/// The `readyState` of a socket that nobody has closed.
+/// The `readyState` of an open socket.
 const OPEN: u16 = 1;
 
 impl Inner {

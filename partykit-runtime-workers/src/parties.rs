@@ -15,7 +15,7 @@ pub struct Parties {
     parties: Vec<Arc<Party>>,
 }
 
-/// A kind of server under its name. The server's type ends here: nobody else knows it.
+/// A kind of server under its name. The server's type is erased here.
 pub struct Party {
     name: &'static str,
     /// The name of its Durable Object's class, and of the binding to it.

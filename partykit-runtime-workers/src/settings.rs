@@ -35,20 +35,20 @@ impl Settings {
         Self::default()
     }
 
-    /// Where the URLs of rooms begin: `/<prefix>/<party>/<room>`. `parties` unless said, which is what
-    /// PartySocket asks for.
+    /// Where the URLs of rooms begin: `/<prefix>/<party>/<room>`. Default: `parties`, which PartySocket asks
+    /// for.
     #[must_use]
     pub fn prefix(self, prefix: impl AsRef<str>) -> Self {
         Self { prefix: RoutePrefix::new(prefix), ..self }
     }
 
     /// Lets pages of these origins, `https://example.com` or `http://localhost:5173`, talk to rooms:
-    /// they may open WebSockets, and read the answers to requests (CORS). Pages of the host that is
-    /// asked always may, and so may whoever sends no `Origin`. All other pages get 403 when they connect.
+    /// they may open WebSockets, and read the answers to requests (CORS). Pages of the same host always may,
+    /// and so may clients that send no `Origin`. All other pages get 403 when they connect.
     ///
     /// An origin is a scheme, a host and at most a port. `https://*.example.com` stands for all names
     /// that end in `.example.com`. `null` stands for all pages without an origin of their own, sandboxed
-    /// frames of any site among them. What is no origin lets nobody in, and the log says so.
+    /// frames of any site among them. An invalid origin lets no page in, and the log says so.
     #[must_use]
     pub fn allow_origins<O: AsRef<str>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
         for origin in origins {
@@ -66,7 +66,7 @@ impl Settings {
         self
     }
 
-    /// What answers a request that is for no room. 404 unless said. The body is at hand, of up to 2 MiB.
+    /// What answers a request that is for no room. Default: 404. The body has been read, up to 2 MiB.
     /// See [`Settings`] for an example.
     #[must_use]
     pub fn fallback<F>(self, fallback: impl Fn(Request, Env) -> F + Send + Sync + 'static) -> Self
@@ -77,15 +77,15 @@ impl Settings {
         Self { fallback: Some(fallback), ..self }
     }
 
-    /// Where the rooms' data may be, `eu` or `fedramp`. A room of one jurisdiction is another than the
-    /// room of the same name without: to change this is to begin anew.
+    /// Where the rooms' data may be: `eu` or `fedramp`. A room in a jurisdiction is not the room of the same
+    /// name outside of it, so a change of this setting begins with empty rooms.
     #[must_use]
     pub fn jurisdiction(self, name: impl Into<String>) -> Self {
         Self { jurisdiction: Some(name.into()), ..self }
     }
 
-    /// Near where a room is made when it is asked for for the first time, such as `weur` or `apac`. Near
-    /// the first client unless said.
+    /// Near which place a room is made at its first request, such as `weur` or `apac`. Default: near the
+    /// first client.
     #[must_use]
     pub fn location_hint(self, hint: impl Into<String>) -> Self {
         Self { location_hint: Some(hint.into()), ..self }

@@ -76,7 +76,7 @@ impl ObjectSocket {
     /// The room knows that it has ended.
     pub(crate) fn detach(&self) {
         self.0.kept.set(false);
-        // It is gone, or going: nobody reads this but a room that wakes before that.
+        // It is gone, or going: only a room that wakes before that reads this.
         let _ = self.0.ws.serialize_attachment(&JsValue::NULL);
     }
 
@@ -100,7 +100,7 @@ impl ObjectSocket {
 
     fn decide(&self, verdict: Verdict) {
         if let Some(decided) = self.0.verdict.take() {
-            // Nobody listens when the object is being reset.
+            // The receiver is gone when the object is being reset.
             let _ = decided.send(verdict);
         }
     }

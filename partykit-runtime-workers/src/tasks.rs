@@ -240,7 +240,8 @@ impl Bell {
 
 impl Door {
     fn open(&self) {
-        // Nobody is called who is gone, nor goes before the call: the platform would report an error.
+        // A room that is gone is not called, and one that is called is held until then: otherwise the
+        // platform would report an error.
         let Some(tasks) = self.tasks.upgrade() else { return };
         let open = self.open.borrow_mut().take();
         if let Some(open) = open {

@@ -8,8 +8,8 @@ pub const MAX_ITEMS: u64 = 10_000;
 /// The most items of a page.
 pub const MAX_PAGE: usize = 100;
 
-/// The items of a board, as they are stored: a row `item:<id>` for each, and how many there are in a row
-/// `count`. Nothing is ever loaded that nobody looks at.
+/// The items of a board, as they are stored: a row `item:<id>` for each, and their number in a row
+/// `count`. A row is read only when it is needed.
 #[derive(Clone, Copy, Debug)]
 pub struct Items<'a>(Storage<'a>);
 
@@ -73,7 +73,7 @@ impl<'a> Items<'a> {
         if total >= MAX_ITEMS {
             return Ok(Err(Refused::Full));
         }
-        // Two rows, and one transaction: nobody ever sees one without the other.
+        // Two rows, and one transaction: no one ever sees one without the other.
         self.0.put(&key(&item.id), &item)?;
         self.0.put("count", &(total + 1))?;
         Ok(Ok(Event::Item { item, total: total + 1 }))

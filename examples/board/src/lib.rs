@@ -1,5 +1,5 @@
 //! A shared board of cards. One row for each item, read when it is needed; a change is a transaction,
-//! and whoever hears "saved" can rely on it: it is said after the commit.
+//! and a client that hears "saved" can rely on it: it is said after the commit.
 //!
 //! Read [`Items`] first: that is the store. [`Ask`] and [`Event`] are what travels.
 

@@ -15,7 +15,7 @@ pub enum Ask {
         /// The oldest that I have.
         #[serde(default)]
         before: Option<ItemId>,
-        /// So many, instead of 30.
+        /// This many, instead of 30.
         #[serde(default)]
         limit: Option<usize>,
     },
@@ -66,7 +66,7 @@ pub enum Event {
         #[serde(flatten)]
         page: Page,
     },
-    /// To everybody: so many connections are here.
+    /// To all clients: how many connections are here.
     People {
         /// How many.
         count: usize,

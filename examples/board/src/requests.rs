@@ -1,4 +1,4 @@
-//! The board over HTTP, for whoever has no socket:
+//! The board over HTTP, for clients without a socket:
 //!
 //! | request | does |
 //! |---|---|

@@ -1,5 +1,5 @@
 //! A relay: what one client says, the others of its room hear. It keeps nothing in memory, so its
-//! rooms sleep whenever nobody speaks, and the clients do not notice.
+//! rooms sleep whenever no client speaks, and the clients do not notice.
 
 #[cfg(feature = "workers")]
 mod workers;

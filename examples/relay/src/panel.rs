@@ -1,4 +1,4 @@
-//! The page at `/`, and what it asks the runtime: outside of `/parties`, so that looking wakes nobody.
+//! The page at `/`, and what it asks the runtime: outside of `/parties`, so that looking wakes no room.
 
 use partykit::{
     AwakeReason, Request, RequestExt, Response, ResponseExt, RoomPhase, RoomStats,

@@ -20,7 +20,7 @@ partykit::workers::export! {
 fn answer(request: &Request) -> Response {
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/") => Response::html(page::html()),
-        // A room that is asked how it is wakes: nobody can say.
+        // A room wakes when it is asked, so there is no answer about a sleeping one.
         (&Method::GET, "/stats") => {
             let unknown = r#"{"phase":"unknown","connections":0}"#;
             let json = Response::builder().header("content-type", "application/json");

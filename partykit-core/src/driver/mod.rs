@@ -38,7 +38,7 @@ const SLOW_CONNECT: Duration = Duration::from_secs(4);
 /// After so much time a busy room lets other tasks of its thread run, and the runtime look at its sockets.
 const SLICE: Duration = Duration::from_micros(200);
 
-/// The same after so many turns: a clock may stand still.
+/// The same after this many turns: a clock may stand still.
 const TURNS_PER_YIELD: u32 = 64;
 
 /// Runs a room until nothing is left to do: makes its instance, runs its handlers, commits, lets what

@@ -65,7 +65,7 @@ struct State {
     next_connection: u64,
     /// Who waits for space in the mailbox, if anybody has to.
     space: Option<Box<Space>>,
-    /// Whoever waits for the room to sleep, for a commit, or for what was said to leave.
+    /// Tasks that wait for the room to sleep, for a commit, or for what was said to leave.
     watchers: Vec<Waker>,
     /// The driver lets leave what was said.
     flushing: bool,
@@ -172,7 +172,7 @@ impl RoomCell {
         self.forgo(connection.key());
     }
 
-    /// A socket has ended, whoever began it. May be said more than once.
+    /// A socket has ended, from either side. May be called more than once.
     pub fn closed(self: &Arc<Self>, connection: &Connection, close: Close) {
         self.enter(|state, now| {
             state.forgo(connection.key());
@@ -266,8 +266,8 @@ impl RoomCell {
         }
     }
 
-    /// Whether nothing is left of the room but what is in storage: it sleeps, nobody is connected,
-    /// nothing waits. A vacant cell may be dropped, if nobody can reach it any more.
+    /// Whether the room has nothing left but what is in storage: it sleeps, and has no connection and no
+    /// waiting event. A vacant cell may be dropped, if no other task can reach it any more.
     pub fn is_vacant(&self) -> bool {
         let state = self.lock();
         !state.is_driven() && state.machine.is_vacant()
@@ -432,7 +432,7 @@ impl RoomCell {
         taken
     }
 
-    /// For the driver: ends it if there is nothing left to do. Nobody else can start one in between.
+    /// For the driver: ends it if there is nothing left to do. No other driver can start in between.
     pub(crate) fn retire_driver(self: &Arc<Self>) -> bool {
         let retired = self.state.retire(|state| {
             state.machine.is_at_rest().then(|| {

@@ -70,9 +70,8 @@ pub trait Host: Send + Sync + 'static {
         Box::pin(yield_now())
     }
 
-    /// Whether there are so many rooms in memory that one which holds nothing (no connection, nothing
-    /// stored, nothing that keeps it awake) should go at once, not after its idle time. `false` unless
-    /// implemented.
+    /// Whether very many rooms are in memory. A room that holds nothing (no connection, nothing stored,
+    /// nothing that keeps it awake) then goes at once, not after its idle time. Default: `false`.
     fn is_crowded(&self) -> bool {
         false
     }
@@ -87,8 +86,8 @@ pub trait Host: Send + Sync + 'static {
     /// something is to be done and no driver runs, so never twice at once for one room.
     fn start(&self, room: &Arc<RoomCell>);
 
-    /// The room sleeps, nobody is connected, nothing waits. The runtime should forget the cell, if
-    /// [`RoomCell::is_vacant`] still holds while nobody can reach it: an event for a forgotten cell
+    /// The room sleeps, and has no connection and no waiting event. The runtime should forget the cell, if
+    /// [`RoomCell::is_vacant`] still holds while no other task can reach it: an event for a forgotten cell
     /// would meet a second life of its room.
     fn vacant(&self, room: &Arc<RoomCell>);
 

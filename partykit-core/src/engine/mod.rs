@@ -1,4 +1,4 @@
-//! What is kept of a room while nobody runs it, and what its driver and its runtime meet at: the cell,
+//! What is kept of a room between its handlers, and where its driver and its runtime meet: the cell,
 //! the pump and the [`Host`](crate::runtime::Host).
 
 pub(crate) mod call_error;

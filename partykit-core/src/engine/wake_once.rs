@@ -35,7 +35,7 @@ enum Driver {
 pub(crate) enum Call {
     /// It knows, or need not.
     Nothing,
-    /// There is none and there has to be one. Nobody else is told so until it has [retired].
+    /// No driver runs, and one is needed. The caller alone is told so, until it has [retired].
     ///
     /// [retired]: WakeOnce::retire
     Start,
@@ -44,7 +44,7 @@ pub(crate) enum Call {
 }
 
 impl<T> WakeOnce<T> {
-    /// Nobody drives it yet.
+    /// No driver runs yet.
     pub(crate) fn new(state: T) -> Self {
         Self { inner: Mutex::new(Inner { state, driver: Driver::None }) }
     }

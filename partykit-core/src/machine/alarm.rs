@@ -23,7 +23,7 @@ pub(super) struct Attempt {
     ahead: bool,
     /// The write after which it is over.
     ended: Option<u64>,
-    /// A commit has failed since it began: nobody knows whether the store holds it.
+    /// A commit has failed since it began: it is unknown whether the store holds it.
     doubtful: bool,
 }
 
@@ -174,8 +174,8 @@ impl Machine {
         self.end_attempt_of(turn);
     }
 
-    /// The handler of an alarm failed: it rings again later, or never. Whoever rang it learns of that
-    /// from the store. What failed before the handler began, or was called off, is no failure of it.
+    /// The handler of an alarm failed: it rings again later, or never. The caller learns that from the
+    /// store. What failed before the handler began, or was called off, does not count as its failure.
     pub(super) fn retry_alarm(&mut self, now: Duration, turn: &mut Turn) {
         let ringing =
             turn.ringing.take().filter(|_| !(turn.void || turn.called_off && turn.cancelled));
@@ -211,7 +211,7 @@ impl Machine {
         self.close_attempt();
     }
 
-    /// The server goes down, and nobody comes back to an attempt whose handler has not begun.
+    /// The server shuts down: an attempt whose handler has not begun is dropped.
     pub(super) fn drain_alarm(&mut self) {
         if self.turn.is_none() {
             self.restore_alarm((Handler::OnAlarm, None));

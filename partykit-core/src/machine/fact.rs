@@ -37,7 +37,7 @@ pub enum Fact {
         /// How often by now.
         deaths: u32,
     },
-    /// A broadcast left, to so many connections.
+    /// A broadcast left, to this many connections.
     Broadcast {
         /// Its receivers.
         receivers: usize,

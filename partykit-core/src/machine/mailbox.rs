@@ -17,7 +17,7 @@ pub(crate) struct Mailbox {
     bytes: usize,
     /// The connects among them. They have bounds of their own, so they take no place of other events.
     connects: Share,
-    /// Of what all rooms have together.
+    /// The share of what all rooms have together.
     portion: Portion,
     /// What each connection has of the messages that wait. Connections without any have no entry.
     shares: BTreeMap<u64, Share>,
@@ -53,7 +53,7 @@ impl Bounds {
     }
 
     /// For connects, beside all else: as many as there may be connections, and four times the bytes. After
-    /// a restart all clients of a room come at one moment, and nobody is to be turned away.
+    /// a restart all clients of a room come at one moment, and none of them should be turned away.
     pub(crate) fn connects(options: &Options) -> Self {
         Self { events: options.max_connections, bytes: options.mailbox_bytes.saturating_mul(4) }
     }
@@ -78,8 +78,8 @@ impl Mailbox {
         self.portion.adjust(self.bytes);
     }
 
-    /// Whether all rooms together have so much that `size` bytes more have to wait until this one has less.
-    /// What is `next`, with nobody before it, does not.
+    /// Whether all rooms together have so much that `size` bytes more have to wait until this room has less.
+    /// The event that is `next`, with no other before it, does not wait.
     pub(crate) fn has_to_wait(&self, bytes: usize, size: usize, next: bool) -> bool {
         let would_be = self.bytes.saturating_add(bytes).saturating_add(size);
         would_be > Portion::STEP && !next && self.portion.is_short()
@@ -153,8 +153,8 @@ impl Mailbox {
         self.front().map(Event::wake_cause)
     }
 
-    /// Whether an event of `size` bytes that is no connect fits within `bounds`, beside others that will
-    /// come: so many, with so many bytes.
+    /// Whether an event of `size` bytes that is not a connect fits within `bounds`, beside the events and
+    /// bytes that are still to come.
     pub(crate) fn has_space_beside(
         &self,
         bounds: Bounds,

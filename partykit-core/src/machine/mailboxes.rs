@@ -62,7 +62,7 @@ impl Portion {
         self.all.as_ref().is_some_and(|all| all.is_full())
     }
 
-    /// So many bytes wait now.
+    /// This many bytes wait now.
     pub(crate) fn adjust(&mut self, bytes: usize) {
         let Some(all) = &self.all else { return };
         let counted = bytes - bytes % Self::STEP;

@@ -83,8 +83,8 @@ pub(crate) struct Machine {
     /// Failed starts in a row.
     start_failures: u32,
     refused_until: Duration,
-    /// Until when failed starts are remembered: a room that nobody holds on to would begin to count
-    /// anew with each event.
+    /// Until when failed starts are remembered. Without it a room without holders would count them from
+    /// zero at each event.
     remembered_until: Option<Duration>,
     idle_since: Duration,
     /// The number of the last write before the claim, if nothing was stored then.
@@ -93,7 +93,7 @@ pub(crate) struct Machine {
     visited: bool,
     /// The instance is no loss: it has no fields, or those that `on_start` rebuilds.
     stateless: bool,
-    /// The runtime has so many rooms that those which hold nothing are to go.
+    /// The runtime has very many rooms: those that hold nothing are to go.
     crowded: bool,
     draining: bool,
     outputs: VecDeque<Output>,
@@ -269,7 +269,7 @@ impl Machine {
     /// The running handler has ended.
     pub(crate) fn turn_ended(&mut self, now: Duration, result: Result<Answer, Failed>) {
         self.settle(now);
-        // What is still open was not awaited, and nobody knows how it would have ended.
+        // What is still open was not awaited, so its end is unknown.
         if let Some(inside) = self.turn.as_ref().and_then(|turn| turn.overlay.inside(0)) {
             self.end_transaction(inside, false);
         }
@@ -437,7 +437,7 @@ impl Machine {
         self.unflushed
     }
 
-    /// Whether something is to be done that nobody has begun.
+    /// Whether something is to be done that has not begun.
     pub(crate) fn has_outputs(&self) -> bool {
         self.unflushed || !self.outputs.is_empty()
     }
@@ -480,7 +480,7 @@ impl Machine {
         self.epoch
     }
 
-    /// Gives the claim back: the next start claims anew.
+    /// Gives the claim back: the next start claims again.
     pub(crate) fn release_claim(&mut self) -> Option<Epoch> {
         self.epoch.take()
     }
@@ -546,8 +546,8 @@ impl Machine {
         self.crowded = crowded;
     }
 
-    /// How long the room stays awake after the last thing that happened. A room that nobody is connected
-    /// to and that has never stored anything need not stay.
+    /// How long the room stays awake after the last thing that happened. A room that has no connection and
+    /// has never stored anything need not stay.
     pub(crate) fn idle_time(&self) -> Duration {
         let is_blank = self.roster.len() == 0 && self.blank_at == Some(self.gate.written());
         match is_blank {

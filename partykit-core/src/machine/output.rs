@@ -33,7 +33,7 @@ pub(crate) enum Output {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CancelReason {
     CommitFailed(ErrorId),
-    /// What the handler said would take so many bytes of memory, and may take so many.
+    /// What the handler said would take `bytes` of memory; `limit` is the most it may take.
     SaidTooMuch {
         bytes: usize,
         limit: usize,

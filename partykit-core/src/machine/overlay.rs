@@ -125,7 +125,7 @@ impl Overlay {
         Ok(())
     }
 
-    /// Merges what the framework writes: rows that nobody counts.
+    /// Merges what the framework writes: rows that do not count towards a handler's limit.
     pub(super) fn merge(&mut self, transaction: TransactionId, number: u64, batch: Batch) {
         if let Some(depth) = self.depth(transaction) {
             self.layers[depth].batch.merge(batch);

@@ -1,4 +1,4 @@
-//! What a room promises, tried with many thousands of stories that nobody would think of.
+//! What a room promises, tried with many thousands of random stories.
 //!
 //! [`op`] says what may happen, [`world`] makes it happen to a [`Machine`](super::Machine), [`outputs`]
 //! does what the machine wants done, and [`model`] says what ought to come of it. Each promise is a test of its own; each of the last tests

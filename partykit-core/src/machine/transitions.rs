@@ -12,7 +12,7 @@ use crate::{
     value::{failure::Failure, limits},
 };
 
-/// So many turns may end before what they said has to leave, when events keep coming.
+/// This many turns may end before what they said has to leave, when events keep coming.
 const TURNS_PER_FLUSH: u32 = 256;
 
 /// The same in bytes of memory that it takes.
@@ -388,7 +388,7 @@ impl Machine {
         }
     }
 
-    /// Ends an effect whose commit failed: nobody may see it.
+    /// Ends an effect whose commit failed: no client may see it.
     fn void(&mut self, effect: Effect, id: ErrorId) {
         match effect {
             Effect::Accept(connection) => {

@@ -55,7 +55,7 @@ pub(super) struct Turn {
     pub(super) held: usize,
     /// The memory of what is in `deferred`.
     deferred_cost: usize,
-    /// It said too much: so many bytes.
+    /// It said too much: this many bytes.
     pub(super) overflow: Option<usize>,
     /// The server goes down, and has cut its time short.
     pub(super) called_off: bool,
@@ -223,7 +223,7 @@ impl Machine {
         self.turn.as_ref()?.overlay.state(self.transaction, connection).cloned()
     }
 
-    /// Whether a state of so many bytes would be too much for the room; then how many bytes its
+    /// Whether a state of this many bytes would be too large for the room. Then returns how many bytes its
     /// connections would have attached.
     pub(crate) fn overfills(&self, connection: &Connection, state: usize) -> Option<usize> {
         let states = self.turn.as_ref().map_or_else(Vec::new, |turn| turn.overlay.states());
@@ -361,8 +361,8 @@ impl Machine {
         }
     }
 
-    /// Ends a transaction; without `keep`, as if it had not begun. One that is open inside of it is
-    /// undone: nobody has been told of its success.
+    /// Ends a transaction; without `keep`, as if it had not begun. A transaction inside it that is still open
+    /// is undone: its success was not reported yet.
     pub(crate) fn end_transaction(&mut self, id: TransactionId, keep: bool) {
         let Some(turn) = &mut self.turn else { return };
         if !turn.overlay.is_open(id) {

@@ -28,7 +28,7 @@ pub struct AlarmState {
     pub retries: u32,
     /// How often the process has ended while its handler ran.
     pub deaths: u32,
-    /// Its handler runs, or the process has ended in it and nobody has come back to it yet.
+    /// Its handler runs, or the process has ended in it and the next attempt has not begun.
     pub ringing: bool,
 }
 

@@ -132,8 +132,8 @@ pub trait Backend: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<RoomId>, BackendError>;
 
-    /// Gives a claim back, because the room sleeps and nobody is connected. A claim that is not the
-    /// newest is none to give back: nothing happens then.
+    /// Gives a claim back, because the room sleeps and has no connection. A claim that is not the newest
+    /// has nothing to give back: nothing happens then.
     fn release(&self, room: &RoomAddress, epoch: Epoch);
 }
 
@@ -267,7 +267,7 @@ impl Batch {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackendError {
-    /// The room was claimed anew since: by another process, or by a later life of this room.
+    /// The room was claimed again since: by another process, or by a later life of this room.
     #[error("the room was claimed again; the earlier claim (epoch {}) cannot commit any more", .0.0)]
     StaleEpoch(Epoch),
     /// The store failed.

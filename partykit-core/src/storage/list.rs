@@ -9,8 +9,8 @@ use super::{
 };
 use crate::RoomAddress;
 
-/// Which rows [`Storage::list`](crate::Storage::list) gives, and in which order: all of them in key order,
-/// unless said.
+/// Which rows [`Storage::list`](crate::Storage::list) returns, and in which order. Default: all rows, in key
+/// order.
 ///
 /// ```
 /// use partykit_core::List;
@@ -61,7 +61,7 @@ impl List {
         Self { reverse: true, ..self }
     }
 
-    /// At most so many rows.
+    /// At most this many rows.
     pub fn limit(self, rows: usize) -> Self {
         Self { limit: Some(rows), ..self }
     }

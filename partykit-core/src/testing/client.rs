@@ -146,7 +146,7 @@ impl TestConnection {
         self.socket.state().reads = false;
     }
 
-    /// Reads so many messages of those that wait since [`TestConnection::stop_reading`]; if there are
+    /// Reads this many messages of those that wait since [`TestConnection::stop_reading`]. If there are
     /// fewer, reads on as before. Then lets the room do what it does.
     pub async fn read(&self, messages: usize) {
         self.socket.read(messages);
@@ -255,7 +255,7 @@ pub(super) struct SocketState {
     pub(super) reads: bool,
     /// What it has not read.
     pub(super) waiting: VecDeque<Message>,
-    /// Whoever waits for it to read.
+    /// Tasks that wait for it to read.
     watchers: Vec<Waker>,
     pub(super) received: Vec<Message>,
     pub(super) closed: Option<Close>,

@@ -9,7 +9,7 @@ use crate::{List, Server};
 /// sleeps after every step, and compares what comes out after each: frames, closes, answers and what
 /// is stored, alarms included.
 ///
-/// It holds for every server whose `on_start` makes its fields anew from storage and connections and
+/// It holds for every server whose `on_start` rebuilds its fields from storage and connections and
 /// says nothing. A server that keeps something in a field only is found out:
 ///
 /// ```

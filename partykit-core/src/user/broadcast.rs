@@ -45,8 +45,8 @@ impl<'a> Broadcast<'a> {
         self
     }
 
-    /// Sends it to whoever is listed now. After a write of the handler, or of an earlier one that is
-    /// not durable yet, it leaves when that is.
+    /// Sends it to all connections that are listed now. After a write of the handler, or of an earlier one
+    /// that is not durable yet, it leaves when that write is durable.
     pub fn send(self) {
         let (turn, frame) = (self.room.turn(), Arc::new(Outgoing::new(self.message)));
         self.room.cell().machine(|machine| {

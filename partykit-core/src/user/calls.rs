@@ -90,7 +90,7 @@ impl RoomRef<'_> {
     /// Sends a request to the room's [`on_request`](crate::Server::on_request) and does not wait: what
     /// the room answers is dropped. It leaves as a message does, in order and behind the gate.
     ///
-    /// At most once, and nobody says whether it arrived.
+    /// At most once. The caller does not learn whether it arrived.
     ///
     /// # Errors
     ///

@@ -11,7 +11,7 @@ use crate::{KeyRange, List, StorageError, storage::row::named};
 const BYTES: usize = 1 << 20;
 /// How many rows are loaded at once at most.
 const ROWS: usize = 256;
-/// How many rows are loaded first, when nobody knows yet how large they are.
+/// How many rows are loaded first, while their size is still unknown.
 const FIRST_ROWS: usize = 8;
 
 /// Rows that are loaded while they are asked for: what [`Storage::stream`](crate::Storage::stream)

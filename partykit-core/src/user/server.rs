@@ -100,7 +100,7 @@ pub trait Server: Sized + Send + 'static {
 
     /// A connection says something.
     ///
-    /// A [`Reject`](crate::Reject) drops the message: nobody is told, and the room goes on.
+    /// A [`Reject`](crate::Reject) drops the message without an answer, and the room goes on.
     fn on_message(
         &mut self,
         room: &Room,
@@ -147,8 +147,8 @@ pub trait Server: Sized + Send + 'static {
         future::ready(Ok(response))
     }
 
-    /// The room's [alarm](crate::Storage::set_alarm) rings, also when nobody is here and when the server
-    /// was down in between. While this runs there is no alarm; it may set the next one.
+    /// The room's [alarm](crate::Storage::set_alarm) rings, even if no client is connected or the server was
+    /// down in between. While this runs, no alarm is set; it may set the next one.
     ///
     /// At least once: an alarm is gone when this handler has succeeded and its writes are durable. When
     /// it fails, the alarm rings again: 6 times at most, after 2 s and then twice as long each time. When

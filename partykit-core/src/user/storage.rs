@@ -310,7 +310,7 @@ impl<'a> Storage<'a> {
         Ok(self.alarm_row().await?.map(|row| row.rings()))
     }
 
-    /// Deletes the room's alarm. It is no error if there is none.
+    /// Deletes the room's alarm. Without an alarm this does nothing.
     pub fn delete_alarm(&self) {
         self.room.cell().machine(|machine| machine.delete_alarm());
     }
@@ -461,7 +461,7 @@ impl<'a> Transaction<'a> {
 
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
-        // Whoever waits to begin another may go on.
+        // A task that waits to begin another transaction may go on.
         self.room.cell().report(|machine, _| machine.end_transaction(self.id, self.keep));
     }
 }

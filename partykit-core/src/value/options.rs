@@ -63,9 +63,9 @@ impl Options {
         Self::default()
     }
 
-    /// Whether an idle room's instance is dropped from memory while its connections stay open.
-    /// `false` unless said, as in PartyKit: such a server stays in memory while it has connections,
-    /// and is dropped after [`Options::hibernate_after`] when it has none.
+    /// Whether an idle room's instance is dropped from memory while its connections stay open. Default:
+    /// `false`, as in PartyKit: such a server stays in memory while it has connections, and is dropped after
+    /// [`Options::hibernate_after`] when it has none.
     #[must_use]
     pub fn hibernate(self, hibernate: bool) -> Self {
         Self { hibernate, ..self }
@@ -73,11 +73,10 @@ impl Options {
 
     /// How long a room stays awake after the last thing that happened in it. Default: 10 s.
     ///
-    /// A room that holds nothing does not stay so long: nobody is connected, it has never stored
-    /// anything, no task or guard keeps it awake. Anybody can bring such a room into memory with a name.
-    /// It goes
+    /// A room that holds nothing goes sooner: it has no connection, has never stored anything, and no task or
+    /// guard keeps it awake. Any client can bring such a room into memory with a name. It goes
     ///
-    /// * 2 s after a request, if nobody was connected since it woke, and the party
+    /// * 2 s after a request, if it had no connection since it woke, and the party
     ///   [hibernates](Options::hibernate) or its server has no fields;
     /// * at once in any case, while very many rooms are in memory (on Tokio a 64th of all that there may
     ///   be, 1,562 by default).
@@ -100,23 +99,23 @@ impl Options {
         Self { auto_response: Some(pair), ..self }
     }
 
-    /// How many connections a room holds; one more is refused with 503. 32,768 unless said.
+    /// How many connections a room holds; one more is refused with 503. Default: 32,768.
     #[must_use]
     pub fn max_connections(self, connections: usize) -> Self {
         Self { max_connections: connections, ..self }
     }
 
     /// The longest message a client may send, in bytes; a longer one closes its connection with 1009.
-    /// 1 MiB unless said, [`Options::MAX_MESSAGE`] at most.
+    /// Default: 1 MiB. At most [`Options::MAX_MESSAGE`].
     #[must_use]
     pub fn max_message(self, bytes: usize) -> Self {
         Self { max_message: bytes.min(Self::MAX_MESSAGE), ..self }
     }
 
-    /// How fast a client may send messages: so many in a second, and up to `burst` at once after a
-    /// silence. One more closes its connection with 1008, unread. Texts of the
-    /// [auto-response](Options::auto_response) count. No limit unless said: a room that cannot follow
-    /// already slows its clients down, see [`Options::mailbox`].
+    /// How fast a client may send messages: `per_second` in a second, and up to `burst` at once after a silence. The
+    /// next one closes its connection with 1008, unread. Texts of the
+    /// [auto-response](Options::auto_response) count. Default: no limit, because a room that cannot follow
+    /// slows its clients down anyway, see [`Options::mailbox`].
     ///
     /// ```
     /// use partykit_core::Options;
@@ -127,7 +126,7 @@ impl Options {
     ///
     /// # Panics
     ///
-    /// When one of them is 0: then nobody could say anything.
+    /// When one of them is 0, because then no client could say anything.
     #[must_use]
     #[track_caller]
     pub fn max_message_rate(self, per_second: u32, burst: u32) -> Self {
@@ -136,8 +135,7 @@ impl Options {
         Self { message_rate: rate, ..self }
     }
 
-    /// The longest body of an HTTP request, in bytes; a longer one is answered with 413. 2 MiB
-    /// unless said.
+    /// The longest body of an HTTP request, in bytes; a longer one is answered with 413. Default: 2 MiB.
     #[must_use]
     pub fn max_request_body(self, bytes: usize) -> Self {
         Self { max_request_body: bytes, ..self }
@@ -155,8 +153,8 @@ impl Options {
     ///   they get 503, a caller `Overloaded`.
     /// * **Connects** take nothing of that. As many may wait as there may be
     ///   [connections](Options::max_connections), so all clients of a room can come back at one moment, and
-    ///   their heads may take four times the bytes (64 MiB by default). Beyond it they get 503. Whoever waits
-    ///   longer than [`Options::connect_timeout`] is closed with 1011.
+    ///   their heads may take four times the bytes (64 MiB by default). Beyond it they get 503. A connect that
+    ///   waits longer than [`Options::connect_timeout`] is closed with 1011.
     /// * Closes and alarms always enter.
     #[must_use]
     pub fn mailbox(self, events: usize, bytes: usize) -> Self {
@@ -168,7 +166,7 @@ impl Options {
     ///
     /// A handler that says more fails with [`FailureKind::SaidTooMuch`](crate::FailureKind), and is
     /// rolled back. What it said before its last `await` does not count any more, but what waits for a
-    /// commit does. Whoever has more to say to a client waits for it in between: see
+    /// commit does. A handler that has more to say to a client waits in between: see
     /// [`Connection::drained`](crate::Connection::drained). While more than this waits for commits, the
     /// room takes no further event.
     #[must_use]
@@ -176,21 +174,20 @@ impl Options {
         Self { held_bytes: bytes, said_bytes: bytes, ..self }
     }
 
-    /// How long a handler may run before it is cancelled, which counts as a failure. 30 s unless
-    /// said.
+    /// How long a handler may run before it is cancelled, which counts as a failure. Default: 30 s.
     #[must_use]
     pub fn handler_timeout(self, limit: Duration) -> Self {
         Self { handler_timeout: limit, ..self }
     }
 
-    /// How long a connect may take, from its arrival to the end of `on_connect`, `on_start` of a
-    /// sleeping room included. 10 s unless said; PartySocket gives up after 4 s.
+    /// How long a connect may take, from its arrival to the end of `on_connect`, `on_start` of a sleeping
+    /// room included. Default: 10 s. PartySocket gives up after 4 s.
     #[must_use]
     pub fn connect_timeout(self, limit: Duration) -> Self {
         Self { connect_timeout: limit, ..self }
     }
 
-    /// How long a call to another room may take. 10 s unless said.
+    /// How long a call to another room may take. Default: 10 s.
     #[must_use]
     pub fn call_timeout(self, limit: Duration) -> Self {
         Self { call_timeout: limit, ..self }

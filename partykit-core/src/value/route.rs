@@ -45,8 +45,8 @@ impl RoutePrefix {
         Self(prefix.as_ref().split('/').filter(|it| !it.is_empty()).map(Into::into).collect())
     }
 
-    /// Which room a URL's path means; `None` when the path is not below the prefix, so that it is
-    /// none of a room's.
+    /// The room that a URL's path means; `None` when the path is not below the prefix, so that it names no
+    /// room.
     ///
     /// Party and room are percent-decoded. (PartyServer leaves them encoded. Here a room has one
     /// name, however a client spells it.) Empty segments are skipped up to the room, as PartyServer

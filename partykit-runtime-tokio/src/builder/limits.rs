@@ -127,7 +127,7 @@ impl Builder {
         self
     }
 
-    /// How fast all clients at one address may talk together, in all rooms: `rate` messages a second, and up
+    /// How fast all clients at one address may talk together, in all rooms: `per_second` messages in a second, and up
     /// to `burst` at once after a silence. The next message closes its connection with 1008. Default: no
     /// limit. [`Options::max_message_rate`](partykit_core::Options::max_message_rate) is the same limit for
     /// each client by itself.

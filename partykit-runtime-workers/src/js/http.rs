@@ -71,7 +71,7 @@ extern "C" {
 
 #[wasm_bindgen]
 extern "C" {
-    /// A `ReadableStream` that is read by nobody else.
+    /// A `ReadableStream` that has no other reader.
     pub(crate) type ReadableStream;
 
     #[wasm_bindgen(method, js_name = getReader, catch)]

@@ -12,6 +12,7 @@ mod links;
 mod relay;
 mod sources;
 mod tables;
+mod words;
 
 use std::{fmt, fs, path::Path};
 
@@ -61,6 +62,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Violation>, Failure> {
     let mut violations = Vec::new();
     for file in &files {
         violations.extend(sources::check(file)?);
+        violations.extend(words::check(file));
         violations.extend(examples::check(file));
     }
     violations.extend(relay::check(required(&files, relay::PATH)?)?);

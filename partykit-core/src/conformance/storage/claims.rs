@@ -54,7 +54,7 @@ pub async fn claims<B: Backend + ?Sized>(backend: &B) {
 }
 
 /// Line 4: a commit with an older epoch changes nothing and is refused, also in a room whose rows are
-/// all gone or whose claim was released; and a claim of one room is none of another's.
+/// all gone or whose claim was released. A claim of one room does not count for another room.
 ///
 /// ```
 /// use partykit_core::{MemoryBackend, conformance::storage};
@@ -262,7 +262,7 @@ pub async fn persistence<B: Backend + ?Sized>(open: impl AsyncFn() -> std::sync:
             assert_rows(
                 &holder.rows().await,
                 &expected,
-                "contract line 3 (commits): the rows before and after the store was opened anew",
+                "contract line 3 (commits): the rows before and after the store was opened again",
             );
         }
         let holder = Holder::claim(&*backend, &room).await;
@@ -273,14 +273,14 @@ pub async fn persistence<B: Backend + ?Sized>(open: impl AsyncFn() -> std::sync:
             let before = (Timestamp::from_millis(1000 + before), room.clone());
             assert!(
                 found.contains(&before) && !found.contains(&wake_up),
-                "contract line 8 (wake-ups): {found:?} after the store was opened anew"
+                "contract line 8 (wake-ups): {found:?} after the store was opened again"
             );
         }
         if let Some(epoch) = previous {
             assert!(
                 holder.epoch > epoch,
                 "contract line 4 (fencing): {:?} is claimed after {epoch:?}, before the store was \
-                 opened anew",
+                 opened again",
                 holder.epoch
             );
             let stale = Holder::with_epoch(&*backend, &room, epoch);
@@ -301,7 +301,7 @@ async fn assert_stays<B: Backend + ?Sized>(holder: &Holder<'_, B>, rows: &Rows) 
     );
 }
 
-/// Polls a future so many times and drops it, ready or not.
+/// Polls a future this many times and drops it, ready or not.
 async fn poll_times<T>(mut times: u32, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     poll_fn(|cx| {

@@ -136,7 +136,7 @@ pub async fn reads<B: Backend + ?Sized>(backend: &B) {
     assert_eq!(
         holder.read(&asked).await,
         found,
-        "a read answers key by key; an empty value is a value, and a missing key is none"
+        "a read answers key by key; an empty value is a value, and a missing key has no value"
     );
     let found = holder.read(&[bytes("d")]).await;
     assert!(found == [Some(bytes(&longest))], "a value of 2,000,000 bytes comes back as it was");

@@ -37,7 +37,7 @@ impl RoomCell {
         self.order(AlarmOrder::Set(at))
     }
 
-    /// Deletes the room's alarm from outside of it. It is no error if there is none. Does not start the
+    /// Deletes the room's alarm from outside of it. Without an alarm this does nothing. Does not start the
     /// room.
     ///
     /// # Errors
@@ -49,8 +49,8 @@ impl RoomCell {
         self.order(AlarmOrder::Delete)
     }
 
-    /// Stops the room's alarm from outside of it: it is kept, and does not ring until somebody sets an
-    /// alarm. It is no error if there is none. Does not start the room.
+    /// Stops the room's alarm from outside of it: it is kept, and does not ring until a new one is set.
+    /// Without an alarm this does nothing. Does not start the room.
     ///
     /// # Errors
     ///

@@ -4,7 +4,7 @@ use super::RoomCell;
 
 impl RoomCell {
     /// Stops the room: refuses what waits and what comes, lets the running handler and its commit end,
-    /// wakes nobody and runs no `on_close`. The sockets are the runtime's to close.
+    /// wakes no room and runs no `on_close`. The runtime closes the sockets.
     ///
     /// A handler that still runs after `grace` is cancelled, as one that runs into its own limit: what it
     /// did is rolled back. One that never awaits cannot be cancelled, and this does not end before it.

@@ -7,9 +7,9 @@ use crate::machine::Machine;
 
 /// Who waits for space in the mailbox: sockets with a message, and tasks with a value.
 ///
-/// Space is promised in the order in which it was asked for, and no more is promised than there is: as
-/// many are woken as can go on. What has been promised is kept until it is used or given back, so
-/// whoever is woken must ask again, or be [forgotten](Space::forget).
+/// Space is promised in the order in which it was asked for, and never more than there is: as many are woken
+/// as can go on. A promise is kept until it is used or given back, so a woken task must ask again, or be
+/// [forgotten](Space::forget).
 #[derive(Debug, Default)]
 pub(super) struct Space {
     /// In the order in which they came. Those that are gone stay until their turn.

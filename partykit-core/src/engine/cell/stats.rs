@@ -59,12 +59,12 @@ pub enum RoomPhase {
 }
 
 impl RoomCell {
-    /// The handler that runs, if one does. Wakes nobody, and may be asked while it blocks its thread.
+    /// The handler that runs, if one does. Wakes no room. Works while the handler blocks its thread.
     pub fn running(&self) -> Option<crate::Handler> {
         self.lock().machine.running()
     }
 
-    /// How the room is. Wakes nobody.
+    /// The state of the room. Does not wake it.
     pub fn stats(&self) -> RoomStats {
         let now = self.host.elapsed();
         let mut state = self.lock();

@@ -50,7 +50,7 @@ impl World {
         WALL + self.now
     }
 
-    /// Sets the alarm so many milliseconds from now, less a second.
+    /// Sets the alarm to this many milliseconds from now, less a second.
     pub(super) fn set_alarm(&mut self, millis: u16) {
         let at = Timestamp::from_millis(self.wall().as_millis() + u64::from(millis) - 1000);
         self.model.write_alarm(Some(AlarmRow::new(at)));

@@ -46,8 +46,8 @@ impl World {
         let stuck = awake && !works && waiting > 0;
         self.model.check(Property::Sleep, !stuck, "events wait, and nothing happens");
         let vacant = self.machine.is_vacant();
-        let nobody = self.model.clients.iter().all(|client| client.ended || client.refused);
-        let nothing = idle && !awake && nobody && !self.owes_close() && self.holders() == 0;
+        let gone = self.model.clients.iter().all(|client| client.ended || client.refused);
+        let nothing = idle && !awake && gone && !self.owes_close() && self.holders() == 0;
         self.model.check(
             Property::Sleep,
             !vacant || nothing,

@@ -106,7 +106,7 @@ struct Savepoint {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum JobKind {
-    /// For whoever asked with this number.
+    /// For the request with this number.
     Alarm(usize),
     Start,
     Connect(usize),
@@ -397,7 +397,7 @@ impl Model {
     /// Something leaves the room while the store holds these rows.
     pub(super) fn released(&mut self, what: What, store: &Rows) {
         let Some(at) = self.said.iter().rposition(|said| said.what == what) else {
-            return self.broken(Property::Order, format!("{what:?} left, and nobody said it"));
+            return self.broken(Property::Order, format!("{what:?} left, and was never said"));
         };
         let Said { after, order, fate, .. } = self.said[at];
         self.said[at].fate = Spoken::Released;
@@ -484,7 +484,7 @@ impl Model {
         }
     }
 
-    /// The number of the last write that nobody has taken back.
+    /// The number of the last write that was not taken back.
     pub(super) fn latest(&self) -> u64 {
         self.live_until(u64::MAX)
     }

@@ -13,7 +13,7 @@ use crate::{
     runtime::{RoomCell, drive},
 };
 
-/// What a runtime asks of a server's type, which nobody behind this knows. `With` is what the runtime
+/// What a runtime asks of a server's type, which is erased behind this trait. `With` is what the runtime
 /// makes instances with, beside the id of their room.
 ///
 /// ```

@@ -51,7 +51,7 @@ pub struct Origins {
 /// assert_eq!(Origins::default().judge(&HeaderMap::new(), None, false), Visitor::Unknown);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(clippy::exhaustive_enums, reason = "nobody, a friend, or a stranger")]
+#[allow(clippy::exhaustive_enums, reason = "no origin, an allowed one, or a foreign one")]
 pub enum Visitor {
     /// No page of a browser: there is no `Origin`.
     Unknown,
@@ -69,8 +69,8 @@ impl Origins {
 
     /// Adds an origin: `https://example.com`, or with a wildcard, `https://*.example.com`. A wildcard
     /// stands for one or more labels in front of the host, and for nothing else: not for the host itself,
-    /// a scheme or a port. `null` and `file://` are pages without a host, see
-    /// [`InvalidOrigin`] for what is none.
+    /// a scheme or a port. `null` and `file://` are pages without a host. [`InvalidOrigin`] says what is not
+    /// an origin.
     ///
     /// # Errors
     ///
@@ -94,8 +94,8 @@ impl Origins {
 
     /// Whether a request to this host is meant for this server. A page whose name has been made to point
     /// to this server (DNS rebinding) asks for its own name. Without names of our own, every host is
-    /// ours. Addresses and `localhost` always are: nobody can make them point elsewhere. Ports do not
-    /// count: some proxies leave them out.
+    /// ours. Addresses and `localhost` always are ours, because no one can make them point elsewhere. Ports do
+    /// not count: some proxies leave them out.
     pub fn answers_for(&self, host: Option<&Authority>) -> bool {
         let Some(host) = host.filter(|_| !self.hosts.is_empty()) else { return true };
         let name = host.host().to_ascii_lowercase();

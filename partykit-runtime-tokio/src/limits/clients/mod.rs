@@ -26,10 +26,10 @@ use crate::admitted::Admitted;
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\n\
     content-length: 0\r\n\r\n";
 
-/// So many are told at the same time. Others are hung up on.
+/// How many refused clients get an answer at the same time. Others are closed without one.
 const TOLD: usize = 64;
 
-/// So many places are kept for requests that are for no room, as those of a health check.
+/// How many places are kept for requests that are for no room, such as those of a health check.
 const RESERVE: usize = 64;
 
 /// The limits of [`Clients`].
@@ -168,7 +168,8 @@ impl Clients {
     }
 }
 
-/// What counts as one address: of IPv6 the first 64 bits, because whoever has one has all of those.
+/// What counts as one address: of IPv6 the first 64 bits, because one client has all addresses of such a
+/// network.
 pub(crate) fn prefix(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
