@@ -109,7 +109,7 @@ impl ObjectSocket {
     fn keep(&self) -> bool {
         let kept = self.0.ctx.accept_web_socket(&self.0.ws);
         kept.inspect_err(|error| {
-            tracing::error!("the platform did not accept a socket: {}", js::describe(error))
+            tracing::error!("the platform did not accept a socket: {}", js::describe(error));
         })
         .is_ok()
     }
