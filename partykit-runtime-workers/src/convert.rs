@@ -8,7 +8,7 @@ use http_body::Body as _;
 use js_sys::Uint8Array;
 use partykit_core::{
     Body, BoxError, Response,
-    runtime::{answer, strip_internal},
+    runtime::{front::Refused, strip_internal},
 };
 use send_wrapper::SendWrapper;
 use serde::Serialize;
@@ -37,16 +37,16 @@ pub(crate) fn head(request: &JsRequest) -> Result<Parts, BoxError> {
 ///
 /// # Errors
 ///
-/// An answer: 413 for a body over `limit` bytes, 400 for one that breaks off.
-pub(crate) async fn read(body: JsValue, limit: usize) -> Result<Bytes, Response> {
-    let broken = |_| answer(StatusCode::BAD_REQUEST, "the body ended too early");
+/// When the body has more bytes than `limit`, or breaks off.
+pub(crate) async fn read(body: JsValue, limit: usize) -> Result<Bytes, Refused> {
+    let broken = |_| Refused::BodyBroken;
     let Some(reader) = JsReader::of(body).map_err(broken)? else { return Ok(Bytes::new()) };
     let mut whole = BytesMut::new();
     while let Some(piece) = next_piece(&reader).await.map_err(broken)? {
         if whole.len() + piece.len() > limit {
             // The answer does not wait for it.
             let _ = reader.cancel();
-            return Err(answer(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long"));
+            return Err(Refused::BodyTooLong);
         }
         whole.extend_from_slice(&piece);
     }

@@ -1,28 +1,26 @@
-use std::{future::Future, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{
-    FutureExt,
-    future::{BoxFuture, Either, select},
-};
-use http::{
-    HeaderMap, HeaderValue, Method, StatusCode,
-    header::{SEC_WEBSOCKET_PROTOCOL, UPGRADE},
-    request::Parts,
-    uri::Authority,
-};
+use futures_util::future::{BoxFuture, Either, select};
+use http::{Method, request::Parts, uri::Scheme};
 use js_sys::Promise;
 use partykit_core::{
-    Admission, Admit, BoxError, Close, ConnectionId, Lobby, Options, Refusal, Reject, Request,
-    Response, Result, Route, Vars,
-    runtime::{Chain, Origins, Visitor, answer, failure, fit, hook_answer},
+    BoxError, Close, Options, Refusal, Request, Response, Route, Vars,
+    runtime::{
+        Chain,
+        front::{
+            self, Asked, Connecting, Decision, Handshake, Refused, Surroundings, Visit, Welcome,
+            Wish,
+        },
+    },
 };
+use send_wrapper::SendWrapper;
 use tracing::debug;
 use wasm_bindgen::{JsCast, JsValue};
 
 use crate::{
     Env, clock, convert,
-    envelope::{Asked, Envelope},
+    envelope::{self, Envelope},
     js::{self, JsRequest, JsResponse, WebSocketPair},
     log,
     parties::{Parties, Party},
@@ -30,9 +28,6 @@ use crate::{
     tasks::Tasks,
     timers::pause,
 };
-
-/// How long a before-hook, or the fallback, may take: as long as a handler unless told otherwise.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Answers a request that comes in from outside: what the `fetch` does that [`export!`](crate::export)
 /// makes.
@@ -46,7 +41,9 @@ pub fn fetch(parties: &'static Parties, request: JsValue, env: JsValue) -> Promi
     let response = tasks.promise(async move {
         let response = match entry.answer(request.unchecked_into()).await {
             Ok(response) => response,
-            Err(error) => convert::to_js(&entry.tasks, failed(FAILED, Some(&error.to_string())))?,
+            Err(error) => {
+                convert::to_js(&entry.tasks, entry.failed(&error.to_string()).into_response())?
+            }
         };
         Ok(response.into())
     });
@@ -54,19 +51,13 @@ pub fn fetch(parties: &'static Parties, request: JsValue, env: JsValue) -> Promi
     response
 }
 
-/// Where requests come in: finds whom each is for. There may be any number, anywhere.
+/// Where requests come in. Whom each is for is [`partykit_core::runtime::front`]'s to say. There may be any
+/// number, anywhere.
 struct Entry {
     parties: &'static Parties,
     env: Env,
     /// Of this one request.
     tasks: Tasks,
-}
-
-/// A request and whom its client wanted to talk to.
-struct Arrival {
-    head: Parts,
-    body: JsValue,
-    host: Option<Authority>,
 }
 
 /// An answer, of ours or of a room.
@@ -75,123 +66,63 @@ enum Answer {
     Rooms(JsResponse),
 }
 
-impl From<Response> for Answer {
-    fn from(response: Response) -> Self {
-        Self::Ours(response)
-    }
-}
-
 impl Entry {
     async fn answer(&self, request: JsRequest) -> Result<JsResponse, BoxError> {
         let Ok(head) = convert::head(&request) else {
-            let bad = answer(StatusCode::BAD_REQUEST, "the URL is not valid");
-            return convert::to_js(&self.tasks, bad).map_err(convert::thrown);
+            return self.to_js(Refused::BadUrl.into_response());
         };
-        let host = head.uri.authority().cloned();
         let body = request.body().map_err(convert::thrown)?;
-        self.receive(Arrival { head, body, host }).await
-    }
-
-    async fn receive(&self, arrival: Arrival) -> Result<JsResponse, BoxError> {
-        let settings = &self.parties.settings;
-        let path = arrival.head.uri.path();
-        let found = settings.prefix.parse(path).map(|route| {
-            // Without a party `main`, its short form is a path as any other.
-            let is_known = |route: &Route| self.parties.named(route.party()).is_some();
-            route.filter(|route| is_known(route) || !settings.prefix.is_short(path))
-        });
-        let route = match found {
-            Ok(Some(route)) => Ok(route),
-            Ok(None) => {
-                let response = self.fall_back(arrival).await.unwrap_or_else(|refusal| refusal);
-                return convert::to_js(&self.tasks, response).map_err(convert::thrown);
+        let routes = &self.parties.settings.routes;
+        let is_encrypted = head.uri.scheme() == Some(&Scheme::HTTPS);
+        let host = head.uri.authority();
+        let asked = Asked { head: &head, host, peer_host: host, is_encrypted };
+        let (decision, visit) = routes.find(&asked, |name| self.parties.named(name));
+        let answer = match decision {
+            Decision::Respond(response) => Ok(Answer::Ours(response)),
+            Decision::Refuse(refused) => Err(refused),
+            Decision::Fallback => self.fall_back(head, body).await.map(Answer::Ours),
+            Decision::Room { party, route, wish: Wish::Connect(handshake) } => {
+                self.connect(party, &route, &visit, handshake, head).await
             }
-            Err(error) => Err(answer(error.status(), error)),
+            Decision::Room { party, route, wish: Wish::Request } => {
+                self.request(party, &route, &visit, head, body).await
+            }
         };
-        let origins = &settings.origins;
-        let visitor = origins.judge(
-            &arrival.head.headers,
-            arrival.host.as_ref(),
-            arrival.head.uri.scheme() == Some(&http::uri::Scheme::HTTPS),
-        );
-        let answer = match route {
-            Ok(route) => self.enter(&route, &visitor, arrival).await,
-            Err(refusal) => Err(refusal),
-        };
-        match answer.unwrap_or_else(Answer::Ours) {
+        let mut response = match answer {
             // As it is: the room has made it fit for this client.
-            Answer::Rooms(response) => Ok(response),
-            Answer::Ours(mut response) => {
-                origins.stamp(&visitor, response.headers_mut());
-                convert::to_js(&self.tasks, response).map_err(convert::thrown)
+            Ok(Answer::Rooms(response)) => return Ok(response),
+            Ok(Answer::Ours(response)) => response,
+            Err(refused) => {
+                debug!(status = refused.status().as_u16(), "refused a request: {refused}");
+                refused.into_response()
             }
-        }
-    }
-
-    /// To a room. What comes back as an error is an answer, too.
-    async fn enter(
-        &self,
-        route: &Route,
-        visitor: &Visitor,
-        arrival: Arrival,
-    ) -> Result<Answer, Response> {
-        let Some(party) = self.parties.named(route.party()) else {
-            return Err(answer(StatusCode::NOT_FOUND, "no such party"));
         };
-        let head = &arrival.head;
-        if let Some(response) = Origins::preflight(&head.method, &head.headers, visitor) {
-            return Err(response);
-        }
-        if is_upgrade(&head.headers) {
-            self.connect(party, route, visitor, arrival).await
-        } else {
-            self.request(party, route, visitor, arrival).await
-        }
+        routes.stamp(&visit, response.headers_mut());
+        self.to_js(response)
     }
 
     async fn connect(
         &self,
         party: &Party,
         route: &Route,
-        visitor: &Visitor,
-        arrival: Arrival,
-    ) -> Result<Answer, Response> {
-        let Arrival { head, .. } = arrival;
-        if head.method != Method::GET {
-            return Err(answer(StatusCode::BAD_REQUEST, "a WebSocket handshake is a GET request"));
-        }
-        let id = ConnectionId::from_query(head.uri.query())
-            .map_err(|error| answer(error.status(), error))?;
-        if *visitor == Visitor::Foreign {
-            return Err(answer(StatusCode::FORBIDDEN, "this page may not connect here"));
-        }
-        let offered: Vec<String> = tokens(&head.headers).map(ToOwned::to_owned).collect();
-        let address = head.uri.to_string();
-        let request = http::Request::from_parts(head, Bytes::new().into());
-        let hook = party.before_connect(request, self.lobby(route));
-        let admission = match admit("on_before_connect", hook).await {
-            Ok(admission) => admission,
-            Err(Denied::Answer(response)) => return Err(response),
-            Err(Denied::Rejected(reject)) => {
-                // Browsers insist on one of the protocols that they offer.
-                let protocol = offered.first().map(String::as_str);
-                let turned_away = turn_away(&reject.close(), protocol).map_err(convert::thrown);
+        visit: &Visit,
+        handshake: Handshake,
+        head: Parts,
+    ) -> Result<Answer, Refused> {
+        let welcome = party.server().before_connect(&self.env, route, handshake, head).await?;
+        let Connecting { id, uri, request, protocol } = match welcome {
+            Welcome::In(connecting) => connecting,
+            Welcome::Away(close, protocol) => {
+                let protocol = protocol.as_ref().and_then(|protocol| protocol.to_str().ok());
+                let turned_away = turn_away(&close, protocol);
                 return turned_away
                     .map(Answer::Rooms)
-                    .map_err(|error| failed(FAILED, Some(&error.to_string())));
+                    .map_err(|error| self.failed(&js::describe(&error)));
             }
         };
-        let protocol = admission.chosen_protocol().map(ToOwned::to_owned);
-        if let Some(chosen) = &protocol
-            && !offered.contains(chosen)
-        {
-            let detail = format!("on_before_connect chose {chosen:?}, which was not offered");
-            return Err(failed(detail, None));
-        }
-        let id = id.map_or_else(fresh_id, |id| id.to_string());
-        let request = admission.into_request();
-        let kind = Asked::Connect { id, address, protocol };
-        let envelope = Envelope::new(kind, &request, &Chain::new()).for_page_of(visitor);
+        let protocol = protocol.and_then(|protocol| protocol.to_str().ok().map(ToOwned::to_owned));
+        let kind = envelope::Asked::Connect { id, address: uri, protocol };
+        let envelope = Envelope::new(kind, &request, &Chain::new()).for_page_of(visit.visitor());
         self.send(party, route, &envelope, &Bytes::new()).await
     }
 
@@ -200,21 +131,17 @@ impl Entry {
         &self,
         party: &Party,
         route: &Route,
-        visitor: &Visitor,
-        arrival: Arrival,
-    ) -> Result<Answer, Response> {
-        let body = convert::read(arrival.body, party.options().request_body_limit()).await?;
-        let request = Request::from_parts(arrival.head, body.into());
-        let hook = party.before_request(request, self.lobby(route));
-        let admission = admit("on_before_request", hook).await.map_err(|denied| match denied {
-            Denied::Answer(response) => response,
-            Denied::Rejected(reject) => reject.response(),
-        })?;
-        let request = admission.into_request();
-        let envelope = Envelope::new(Asked::Request, &request, &Chain::new()).for_page_of(visitor);
-        let body = convert::collect(request.into_body())
-            .await
-            .map_err(|error| failed(FAILED, Some(&error.to_string())))?;
+        visit: &Visit,
+        head: Parts,
+        body: JsValue,
+    ) -> Result<Answer, Refused> {
+        let body = convert::read(body, party.options().request_body_limit()).await?;
+        let request = Request::from_parts(head, body.into());
+        let request = party.server().before_request(&self.env, route, request).await?;
+        let envelope = Envelope::new(envelope::Asked::Request, &request, &Chain::new());
+        let envelope = envelope.for_page_of(visit.visitor());
+        let body = convert::collect(request.into_body()).await;
+        let body = body.map_err(|error| self.failed(&error.to_string()))?;
         self.send(party, route, &envelope, &body).await
     }
 
@@ -224,66 +151,33 @@ impl Entry {
         route: &Route,
         envelope: &Envelope,
         body: &Bytes,
-    ) -> Result<Answer, Response> {
+    ) -> Result<Answer, Refused> {
         let settings = &self.parties.settings;
         let stub = Stub { env: &self.env, settings, party, address: route.address() };
         let sent = stub.send(envelope, body).await;
         sent.map(Answer::Rooms).map_err(|error| match error {
-            StubError::Overloaded(_) => Refusal::Overloaded.response(),
-            StubError::Failed(detail) => failed(FAILED, Some(&detail)),
+            StubError::Overloaded(_) => Refusal::Overloaded.into(),
+            StubError::Failed(detail) => self.failed(&detail),
         })
     }
 
     /// A request that is for no room.
-    async fn fall_back(&self, arrival: Arrival) -> Result<Response, Response> {
-        let Some(fallback) = &self.parties.settings.fallback else {
-            return Err(answer(StatusCode::NOT_FOUND, "not found"));
-        };
-        let body = convert::read(arrival.body, Options::default().request_body_limit()).await?;
-        let request = Request::from_parts(arrival.head, body.into());
-        // The function itself may panic, not only its future.
-        let work = async { fallback(request, self.env.clone()).await };
-        guard("the fallback", work)
-            .await
-            .map(|response| fit(js::fill_random, "the fallback", response))
-    }
-
-    fn lobby(&self, route: &Route) -> Lobby {
+    async fn fall_back(&self, head: Parts, body: JsValue) -> Result<Response, Refused> {
+        let fallback = self.parties.settings.fallback.as_ref().ok_or(Refused::NotFound)?;
+        let is_head = head.method == Method::HEAD;
+        let body = convert::read(body, Options::default().request_body_limit()).await?;
+        let request = Request::from_parts(head, body.into());
         let env = self.env.clone();
-        let vars: Vars = Arc::new(move |name| env.var(name));
-        Lobby::with_vars(route.address().clone(), vars)
+        let work = Box::pin(async move { fallback(request, env).await });
+        front::fall_back(&self.env, is_head, work).await
     }
-}
 
-/// Why a before-hook refused a client.
-enum Denied {
-    /// This is the answer for the client.
-    Answer(Response),
-    /// It is the client's fault.
-    Rejected(Reject),
-}
-
-impl From<Response> for Denied {
-    fn from(response: Response) -> Self {
-        Self::Answer(response)
+    fn failed(&self, error: &str) -> Refused {
+        Refused::failed(&self.env, "a request failed", Some(error))
     }
-}
 
-/// Runs a before-hook to its answer.
-///
-/// # Errors
-///
-/// The answer for the client, when the hook gave one, or failed in any way.
-async fn admit(name: &str, hook: BoxFuture<'static, Result<Admit>>) -> Result<Admission, Denied> {
-    match hook_answer(guard(name, hook).await?) {
-        Ok(Admit::Continue(admission)) => Ok(admission),
-        Ok(Admit::Respond(response)) => Err(fit(js::fill_random, name, response).into()),
-        Ok(Admit::Reject(reject)) => {
-            let (status, text) = (reject.status().as_u16(), reject.text());
-            debug!(status, text, "{name} rejected what a client sent");
-            Err(Denied::Rejected(reject))
-        }
-        Err(error) => Err(failed(format_args!("{name} failed"), Some(&error.to_string())).into()),
+    fn to_js(&self, response: Response) -> Result<JsResponse, BoxError> {
+        convert::to_js(&self.tasks, response).map_err(convert::thrown)
     }
 }
 
@@ -296,44 +190,24 @@ fn turn_away(close: &Close, protocol: Option<&str>) -> Result<JsResponse, JsValu
     js::switching(&pair.client()?, protocol)
 }
 
-/// Runs a user's function that is not a room's.
-///
-/// # Errors
-///
-/// The answer for the client, when the function panics (where that can be noticed) or takes too long.
-async fn guard<T>(name: &str, work: impl Future<Output = T>) -> Result<T, Response> {
-    let work = AssertUnwindSafe(work).catch_unwind();
-    match select(pin!(work), pin!(pause(PATIENCE))).await {
-        Either::Left((Ok(result), _)) => Ok(result),
-        // The hook of panics has the detail.
-        Either::Left((Err(_), _)) => Err(failed(format_args!("{name} panicked"), None)),
-        Either::Right(_) => {
-            Err(failed(format_args!("{name} was cancelled after {PATIENCE:?}"), None))
-        }
+impl Surroundings for Env {
+    fn random(&self, bytes: &mut [u8]) {
+        js::fill_random(bytes);
     }
-}
 
-/// What the log says of a failure that has a text of somebody else's.
-const FAILED: &str = "a request failed";
+    fn vars(&self) -> Vars {
+        let env = self.clone();
+        Arc::new(move |name| env.var(name))
+    }
 
-fn failed(what: impl std::fmt::Display, error: Option<&str>) -> Response {
-    failure(js::fill_random, what, error)
-}
-
-fn fresh_id() -> String {
-    let mut bytes = [0; 16];
-    js::fill_random(&mut bytes);
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn is_upgrade(headers: &HeaderMap) -> bool {
-    let upgrade = headers.get(UPGRADE).and_then(|value| value.to_str().ok());
-    upgrade.is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
-}
-
-/// The sub-protocols that a client offers.
-fn tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter();
-    let values = values.filter_map(|value: &HeaderValue| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
+    fn run<'a>(
+        &'a self,
+        _name: &'static str,
+        limit: Duration,
+        work: BoxFuture<'a, ()>,
+    ) -> BoxFuture<'a, bool> {
+        Box::pin(SendWrapper::new(async move {
+            matches!(select(work, pin!(pause(limit))).await, Either::Left(_))
+        }))
+    }
 }

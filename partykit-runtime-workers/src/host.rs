@@ -53,9 +53,13 @@ impl ObjectHost {
         &self.timers
     }
 
+    pub(crate) fn env(&self) -> &Env {
+        &self.env
+    }
+
     /// Which pages may read answers.
     pub(crate) fn origins(&self) -> &Origins {
-        &self.parties.settings.origins
+        &self.parties.settings.routes.origins
     }
 
     /// What runs in the object.
@@ -100,7 +104,7 @@ impl Host for ObjectHost {
     }
 
     fn start(&self, room: &Arc<RoomCell>) {
-        self.tasks.spawn(self.party.drive(room.clone(), self.env.clone()));
+        self.tasks.spawn(self.party.server().drive(room.clone(), self.env.clone()));
     }
 
     /// The cell lives as long as the object.
@@ -119,7 +123,7 @@ impl Host for ObjectHost {
         Box::pin(SendWrapper::new(async move {
             let (env, party) = (&env, &*party);
             let stub = Stub { env, settings: &parties.settings, party, address: &to };
-            stub.call(request, &chain, js::fill_random).await
+            stub.call(request, &chain).await
         }))
     }
 

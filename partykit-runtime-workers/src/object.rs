@@ -10,12 +10,14 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::select};
-use http::StatusCode;
 use js_sys::Promise;
 use partykit_core::{
     AwakeReason, BoxError, Close, CloseCode, Connection, Message, Refusal, Response, RoomAddress,
     RoomId, Timestamp,
-    runtime::{Attachment, Resumed, RoomCell, answer, failure, fit},
+    runtime::{
+        Attachment, Resumed, RoomCell,
+        front::{Refused, fit},
+    },
 };
 use tracing::debug;
 use wasm_bindgen::{JsCast, JsValue};
@@ -133,11 +135,14 @@ impl Object {
             let response = match inner.answer(request.unchecked_into()).await {
                 Ok(response) => response,
                 Err(error) => inner
-                    .to_js(failure(
-                        js::fill_random,
-                        "a request could not be answered",
-                        Some(&error.to_string()),
-                    ))
+                    .to_js(
+                        Refused::failed(
+                            inner.host.env(),
+                            "a request could not be answered",
+                            Some(&error.to_string()),
+                        )
+                        .into_response(),
+                    )
                     .map_err(|error| error.to_string())?,
             };
             Ok(response.into())
@@ -265,9 +270,7 @@ impl Inner {
     async fn answer(self: &Rc<Self>, request: JsRequest) -> Result<JsResponse, BoxError> {
         let Some(header) = js::header(&request, ENVELOPE).map_err(thrown)? else {
             // Another Worker that has a binding to this class.
-            let closed =
-                answer(StatusCode::NOT_FOUND, "rooms are reached through their Worker's entry");
-            return self.to_js(closed);
+            return self.to_js(Refused::NotByEntry.into_response());
         };
         let envelope = Envelope::decode(&header)?;
         if let Asked::Connect { id, address, protocol } = &envelope.kind {
@@ -281,7 +284,7 @@ impl Inner {
         let body = convert::read(request.body().map_err(thrown)?, usize::MAX).await;
         let body = match body {
             Ok(body) => body,
-            Err(broken) => return self.to_js(broken),
+            Err(refused) => return self.to_js(refused.into_response()),
         };
         let request = envelope.request(body)?;
         if let Asked::Tell = envelope.kind {
@@ -290,9 +293,13 @@ impl Inner {
             let answer = told.map_or_else(envelope::refuse, |()| Response::default());
             return self.inward(answer);
         }
+        let is_head = request.method() == http::Method::HEAD;
         let answer = self.cell.request(request, envelope.chain()?);
         self.keep_working();
-        let answer = answer.await.map(|response| fit(js::fill_random, "on_request", response));
+        let answer = answer.await.map(|response| {
+            let fitting = fit(self.host.env(), "on_request", is_head, response);
+            fitting.unwrap_or_else(Refused::into_response)
+        });
         let response = match (answer, &envelope.kind) {
             (Ok(response), Asked::Call) => self.inward(response),
             (Err(refusal), Asked::Call) => self.inward(envelope::refuse(refusal)),

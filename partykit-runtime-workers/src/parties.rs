@@ -1,10 +1,6 @@
-use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
-use partykit_core::{
-    Admit, Lobby, Options, Request, Result, RoomId, Server,
-    runtime::{RoomCell, drive},
-};
+use partykit_core::{Options, RoomId, Server, runtime::front::AnyServer};
 
 use crate::{Env, Settings};
 
@@ -15,13 +11,13 @@ pub struct Parties {
     parties: Vec<Arc<Party>>,
 }
 
-/// A kind of server under its name. The server's type is erased here.
+/// A kind of server under its name.
 pub struct Party {
     name: &'static str,
     /// The name of its Durable Object's class, and of the binding to it.
     class: &'static str,
     options: Options,
-    kind: Box<dyn Kind>,
+    server: AnyServer<Env>,
 }
 
 impl Parties {
@@ -53,7 +49,7 @@ impl Party {
     ) -> Self {
         // When an idle room leaves memory is the platform's decision.
         let options = S::options().hibernate_after(Duration::MAX);
-        Self { name, class, options, kind: Box::new(KindOf { make, server: PhantomData }) }
+        Self { name, class, options, server: AnyServer::new(make) }
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -68,57 +64,14 @@ impl Party {
         &self.options
     }
 
-    /// Runs a room until it sleeps.
-    pub(crate) fn drive(&self, room: Arc<RoomCell>, env: Env) -> BoxFuture<'static, ()> {
-        self.kind.drive(room, env)
-    }
-
-    pub(crate) fn before_connect(
-        &self,
-        request: Request,
-        lobby: Lobby,
-    ) -> BoxFuture<'static, Result<Admit>> {
-        self.kind.before_connect(request, lobby)
-    }
-
-    pub(crate) fn before_request(
-        &self,
-        request: Request,
-        lobby: Lobby,
-    ) -> BoxFuture<'static, Result<Admit>> {
-        self.kind.before_request(request, lobby)
+    /// Its code.
+    pub(crate) fn server(&self) -> &AnyServer<Env> {
+        &self.server
     }
 }
 
 impl fmt::Debug for Party {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Party").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-/// What the runtime asks of a server's type.
-trait Kind: Send + Sync {
-    fn drive(&self, room: Arc<RoomCell>, env: Env) -> BoxFuture<'static, ()>;
-    fn before_connect(&self, request: Request, lobby: Lobby) -> BoxFuture<'static, Result<Admit>>;
-    fn before_request(&self, request: Request, lobby: Lobby) -> BoxFuture<'static, Result<Admit>>;
-}
-
-struct KindOf<S> {
-    make: fn(&RoomId, &Env) -> S,
-    server: PhantomData<fn() -> S>,
-}
-
-impl<S: Server> Kind for KindOf<S> {
-    fn drive(&self, room: Arc<RoomCell>, env: Env) -> BoxFuture<'static, ()> {
-        let make = self.make;
-        Box::pin(drive::<S>(room, move |id| make(id, &env)))
-    }
-
-    fn before_connect(&self, request: Request, lobby: Lobby) -> BoxFuture<'static, Result<Admit>> {
-        Box::pin(async move { S::on_before_connect(request, &lobby).await })
-    }
-
-    fn before_request(&self, request: Request, lobby: Lobby) -> BoxFuture<'static, Result<Admit>> {
-        Box::pin(async move { S::on_before_request(request, &lobby).await })
     }
 }

@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc};
 
 use futures_util::future::BoxFuture;
-use partykit_core::{Request, Response, RoutePrefix, runtime::Origins};
+use partykit_core::{Request, Response, RoutePrefix, runtime::front::Routes};
 
 use crate::Env;
 
@@ -19,8 +19,7 @@ use crate::Env;
 /// ```
 #[derive(Default)]
 pub struct Settings {
-    pub(crate) prefix: RoutePrefix,
-    pub(crate) origins: Origins,
+    pub(crate) routes: Routes,
     pub(crate) fallback: Option<Fallback>,
     pub(crate) jurisdiction: Option<String>,
     pub(crate) location_hint: Option<String>,
@@ -38,8 +37,9 @@ impl Settings {
     /// Where the URLs of rooms begin: `/<prefix>/<party>/<room>`. Default: `parties`, which PartySocket asks
     /// for.
     #[must_use]
-    pub fn prefix(self, prefix: impl AsRef<str>) -> Self {
-        Self { prefix: RoutePrefix::new(prefix), ..self }
+    pub fn prefix(mut self, prefix: impl AsRef<str>) -> Self {
+        self.routes.prefix = RoutePrefix::new(prefix);
+        self
     }
 
     /// Lets pages of these origins, `https://example.com` or `http://localhost:5173`, talk to rooms:
@@ -52,7 +52,7 @@ impl Settings {
     #[must_use]
     pub fn allow_origins<O: AsRef<str>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
         for origin in origins {
-            if let Err(error) = self.origins.allow(origin.as_ref()) {
+            if let Err(error) = self.routes.origins.allow(origin.as_ref()) {
                 tracing::error!("{error}");
             }
         }
@@ -62,7 +62,7 @@ impl Settings {
     /// Lets every page talk to rooms, with the cookies that its visitors have here.
     #[must_use]
     pub fn allow_any_origin(mut self) -> Self {
-        self.origins.allow_any();
+        self.routes.origins.allow_any();
         self
     }
 
@@ -94,6 +94,6 @@ impl Settings {
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings").field("prefix", &self.prefix).finish_non_exhaustive()
+        f.debug_struct("Settings").field("prefix", &self.routes.prefix).finish_non_exhaustive()
     }
 }

@@ -2,7 +2,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use js_sys::Promise;
-use partykit_core::{CallError, ErrorId, Refusal, Request, Response, RoomAddress, runtime::Chain};
+use partykit_core::{
+    CallError, Refusal, Request, Response, RoomAddress,
+    runtime::{Chain, front},
+};
 use wasm_bindgen::{JsCast, JsValue};
 
 use crate::{
@@ -94,13 +97,10 @@ impl Stub<'_> {
         &self,
         request: Request,
         chain: &Chain,
-        random: impl FnOnce(&mut [u8]),
     ) -> Result<Response, CallError> {
         let refused = |refusal| CallError::Refused(self.address.clone(), refusal);
         let failed = |detail: &dyn std::fmt::Display| {
-            let mut id = [0; 8];
-            random(&mut id);
-            let id = ErrorId::from_bytes(id);
+            let id = front::error_id(self.env);
             let (to, error) = (self.address.to_string(), detail.to_string());
             tracing::error!(error_id = %id, to = to.as_str(), error = error.as_str(), "a call failed");
             Refusal::Failed(id)

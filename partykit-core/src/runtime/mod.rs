@@ -6,7 +6,7 @@ pub mod front;
 mod origins;
 
 pub use self::{
-    answer::{INTERNAL_HEADERS, answer, failure, fit, strip_internal},
+    answer::{INTERNAL_HEADERS, strip_internal},
     origins::{InvalidOrigin, Origins, Visitor, parse_host},
 };
 pub use crate::{
@@ -22,6 +22,5 @@ pub use crate::{
     },
     machine::{Fact, Mailboxes},
     storage::{AlarmState, describe_row, read_alarm},
-    user::lobby::hook_answer,
     value::{app_state::AppState, chain::Chain},
 };

@@ -156,23 +156,6 @@ impl From<Reject> for Admit {
     }
 }
 
-/// What a before-hook answers: an error that is a [`Reject`] is an answer like any other.
-///
-/// # Errors
-///
-/// The hook has failed.
-///
-/// ```
-/// use partykit_core::{Admit, Reject, runtime::hook_answer};
-///
-/// let answer = hook_answer(Err(Reject::unauthorized("log in").into()));
-/// assert!(matches!(answer, Ok(Admit::Reject(reject)) if reject.status() == 401));
-/// assert!(hook_answer(Err("the database is away".into())).is_err());
-/// ```
-pub fn hook_answer(result: Result<Admit>) -> Result<Admit> {
-    result.or_else(|error| Reject::find(&*error).map(Admit::Reject).ok_or(error))
-}
-
 impl From<Admission> for Admit {
     fn from(admission: Admission) -> Self {
         Self::Continue(admission)

@@ -110,12 +110,17 @@ impl Refused {
         what: impl fmt::Display,
         error: Option<&str>,
     ) -> Self {
-        let mut id = [0; 8];
-        on.random(&mut id);
-        let id = ErrorId::from_bytes(id);
+        let id = error_id(on);
         error!(error_id = %id, error, "{what}");
         Self::Failed(id)
     }
+}
+
+/// A fresh id for a failure.
+pub fn error_id(on: &(impl Surroundings + ?Sized)) -> ErrorId {
+    let mut id = [0; 8];
+    on.random(&mut id);
+    ErrorId::from_bytes(id)
 }
 
 /// Has the application's fallback answer a request that is for no room. `work` is the call of it: the

@@ -20,7 +20,7 @@ use http::{
 
 pub use self::{
     handshake::{BadHandshake, Handshake},
-    hooks::{Connecting, PATIENCE, Surroundings, Welcome, fall_back, fit},
+    hooks::{Connecting, PATIENCE, Surroundings, Welcome, error_id, fall_back, fit},
     refused::{BadHost, Refused},
     server::AnyServer,
 };

@@ -3,7 +3,7 @@ use std::{net::IpAddr, time::Duration};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::BadHandshake;
-use crate::{ErrorId, Refusal, Reject, Response, RouteError, runtime::answer};
+use crate::{ErrorId, Refusal, Reject, Response, RouteError, value::respond::line};
 
 /// Why a request gets its answer from the front, and not from a room: each answer that a runtime gives by
 /// itself, with its status, its text and its headers.
@@ -149,7 +149,7 @@ impl Refused {
             Self::Rejected(reject) => reject.response(),
             Self::ByRoom(refusal) => refusal.response(),
             _ => {
-                let mut response = answer(self.status(), &self);
+                let mut response = line(self.status(), &self);
                 self.add_headers(response.headers_mut());
                 response
             }
