@@ -6,6 +6,7 @@ mod closing;
 mod connecting;
 mod failing;
 mod frames;
+mod front;
 mod hooks;
 mod limits;
 mod modes;
@@ -38,6 +39,11 @@ macro_rules! for_each_case {
             hooks {
                 a_failing_hook_is_500, a_refusal_wakes_nobody, forged_headers_never_arrive,
                 props_reach_the_room, the_chosen_protocol_is_named, unoffered_protocol_is_500,
+            }
+            front {
+                a_handshake_without_its_upgrade_is_told, addresses_have_texts,
+                failures_before_the_room_have_an_id, handshakes_have_texts,
+                hooks_answer_as_rooms_do, pages_may_read_refusals,
             }
             origins {
                 a_foreign_page_is_refused, a_page_of_this_host_is_let_in, preflight_is_answered,
