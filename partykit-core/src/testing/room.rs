@@ -15,7 +15,8 @@ use super::{
 use crate::{
     Admission, Admit, AwakeReason, Body, ErrorId, Handler, List, Message, Options, Refusal,
     Request, Response, RoomAddress, RoomStats, Route, RoutePrefix, Server, Timestamp,
-    runtime::{Chain, Host, RoomCell, hook_answer},
+    runtime::{Chain, Host, RoomCell},
+    user::lobby::hook_answer,
 };
 
 /// One room of a server, for tests. See the [module](super).

@@ -156,6 +156,11 @@ impl From<Reject> for Admit {
     }
 }
 
+/// What a before-hook answers: an error that is a [`Reject`] is an answer like any other.
+pub(crate) fn hook_answer(result: Result<Admit>) -> Result<Admit> {
+    result.or_else(|error| Reject::find(&*error).map(Admit::Reject).ok_or(error))
+}
+
 impl From<Admission> for Admit {
     fn from(admission: Admission) -> Self {
         Self::Continue(admission)

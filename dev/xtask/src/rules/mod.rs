@@ -5,6 +5,7 @@
 mod arrows;
 mod book;
 mod examples;
+mod front;
 mod graph;
 mod lexer;
 mod limits;
@@ -64,6 +65,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Violation>, Failure> {
         violations.extend(sources::check(file)?);
         violations.extend(words::check(file));
         violations.extend(examples::check(file));
+        violations.extend(front::check(file));
     }
     violations.extend(relay::check(required(&files, relay::PATH)?)?);
     violations.extend(sources::forbids_unsafe(required(&files, "partykit-core/src/lib.rs")?)?);

@@ -7,8 +7,9 @@ use tracing::{debug, error};
 
 use super::Refused;
 use crate::{
-    Admission, Admit, Body, Close, ErrorId, Handler, Reject, Request, Response, Result, Vars,
+    Admission, Admit, Body, Close, ErrorId, Handler, Request, Response, Result, Vars,
     runtime::{AppState, strip_internal},
+    user::lobby::hook_answer,
     value::failure::panic_message,
 };
 
@@ -148,9 +149,7 @@ pub(super) async fn admit(
     hook: BoxFuture<'_, Result<Admit>>,
 ) -> Result<Admission, Refused> {
     let name = handler.name();
-    // A hook may return its Reject as an error like any other.
-    let answer = guard(on, name, hook).await?;
-    match answer.or_else(|error| Reject::find(&*error).map(Admit::Reject).ok_or(error)) {
+    match hook_answer(guard(on, name, hook).await?) {
         Ok(Admit::Continue(admission)) => Ok(admission),
         Ok(Admit::Respond(response)) => {
             let response = fit(on, name, is_head, response)?;

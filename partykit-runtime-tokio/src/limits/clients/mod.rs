@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use partykit_core::runtime::front::Refused;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::Semaphore,
@@ -21,10 +22,6 @@ use tokio::{
 use self::books::Books;
 pub(crate) use self::place::{Evicted, Place};
 use crate::admitted::Admitted;
-
-/// What one client too many is told. It did not get to say anything.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\n\
-    content-length: 0\r\n\r\n";
 
 /// How many refused clients get an answer at the same time. Others are closed without one.
 const TOLD: usize = 64;
@@ -45,6 +42,21 @@ pub(crate) struct ClientLimits {
     /// How long a client may take until its first request has arrived whole; also how long for each
     /// further one.
     pub(crate) patience: Duration,
+}
+
+/// What one client too many is told. It did not get to say anything.
+fn full() -> Vec<u8> {
+    let (head, body) = Refused::TooManyClients.into_response().into_parts();
+    let body = body.bytes().cloned().unwrap_or_default();
+    let (status, length) = (head.status, body.len());
+    let mut text =
+        format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n")
+            .into_bytes();
+    for (name, value) in &head.headers {
+        text.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+    }
+    text.extend([b"\r\n", &*body].concat());
+    text
 }
 
 impl Default for ClientLimits {
@@ -153,7 +165,7 @@ impl Clients {
     pub(crate) async fn refuse<I: AsyncRead + AsyncWrite + Unpin>(&self, mut io: I) {
         let Ok(_turn) = self.told.try_acquire() else { return };
         let tell = async {
-            io.write_all(FULL).await?;
+            io.write_all(&full()).await?;
             io.shutdown().await?;
             // To hang up on what it has sent would reset the connection, and it would not read this.
             let mut unread = [0; 1024];

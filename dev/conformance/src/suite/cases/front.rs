@@ -22,7 +22,11 @@ pub(super) async fn addresses_have_texts(target: &Target) {
         ("/parties/no-such-party/room", 404, "no such party"),
         ("/parties/probe/a%zz", 400, "the URL is badly percent-encoded"),
         ("/parties/%ff/room", 400, "the URL is badly percent-encoded"),
-        (&format!("/parties/probe/{long}"), 400, "a room id has 1 to 1024 bytes, this one has 1025"),
+        (
+            &format!("/parties/probe/{long}"),
+            400,
+            "a room id has 1 to 1024 bytes, this one has 1025",
+        ),
     ] {
         for method in [Method::GET, Method::POST] {
             check(&target.send(method, path, "").await, status, text);
