@@ -99,7 +99,8 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
 
 fn measure(name: String) -> Result<String, String> {
     match name.as_str() {
-        "crowd" | "storm" | "wake" | "memory" | "commits" | "churn" | "clear" | "rooms" => Ok(name),
+        "crowd" | "storm" | "wake" | "memory" | "commits" | "churn" | "clear" | "backups"
+        | "alarms" | "rooms" => Ok(name),
         apart if APART.contains(&apart) => Ok(name),
         _ => Err(format!("there is no measure {name}")),
     }
