@@ -14,7 +14,7 @@ use crate::{Body, JsonError, Response};
 /// assert_eq!(created.headers()["content-type"], "application/json");
 /// assert_eq!(created.body().bytes().unwrap(), "[1,2]");
 ///
-/// let custom = Response::builder().header("cache-control", "no-store").body("hi".into())?;
+/// let custom: Response = Response::builder().header("cache-control", "no-store").body("hi".into())?;
 /// assert_eq!(custom.headers()["cache-control"], "no-store");
 /// # Ok::<(), partykit_core::BoxError>(())
 /// ```
