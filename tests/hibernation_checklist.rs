@@ -6,7 +6,7 @@ mod support;
 
 use std::{sync::Arc, time::Duration};
 
-use partykit::{Connection, Message, Options, Result, Room, RoomPhase, Server};
+use partykit::{Connection, Message, Options, Result, Room, Server, stats::RoomPhase};
 use partykit_conformance::{Switchboard, suite::checklist};
 use partykit_core::testing::{TestRoom, TestRoomBuilder};
 use support::{House, log, who};

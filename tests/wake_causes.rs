@@ -4,7 +4,10 @@ mod support;
 
 use std::time::Duration;
 
-use partykit::{Body, Request, RoomPhase, RoomStats, WakeCause};
+use partykit::{
+    Body, Request,
+    stats::{RoomPhase, RoomStats, WakeCause},
+};
 use partykit_conformance::suite::{Client, Frame};
 use serde_json::json;
 use support::{House, log, who};

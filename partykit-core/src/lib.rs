@@ -57,8 +57,7 @@ pub use machine::{
     Account, AwakeReason, HandlerError, LongestAwake, StartReason, TimeAwake, WakeCause,
 };
 pub use storage::{
-    Backend, BackendError, Batch, Claim, Epoch, FaultyBackend, KeyRange, List, MemoryBackend,
-    StorageError, WakeUp,
+    Backend, BackendError, Batch, Claim, Epoch, KeyRange, List, MemoryBackend, StorageError, WakeUp,
 };
 pub use user::{
     broadcast::Broadcast,

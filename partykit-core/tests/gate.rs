@@ -18,10 +18,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_executor::block_on;
 use partykit_core::{
-    Backend, BackendError, Batch, Body, Claim, Connection, Epoch, FaultyBackend, KeyRange, List,
-    MemoryBackend, Message, Options, Request, Response, Result, Room, RoomAddress, RoomId, Server,
-    Timestamp,
-    testing::{TestConnection, TestRoom},
+    Backend, BackendError, Batch, Body, Claim, Connection, Epoch, KeyRange, List, MemoryBackend,
+    Message, Options, Request, Response, Result, Room, RoomAddress, RoomId, Server, Timestamp,
+    testing::{FaultyBackend, TestConnection, TestRoom},
 };
 use proptest::{
     prelude::*,

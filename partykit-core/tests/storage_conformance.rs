@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_executor::block_on;
 use partykit_core::{
-    Backend, BackendError, Batch, Claim, Epoch, FaultyBackend, KeyRange, MemoryBackend,
-    RoomAddress, RoomId, Timestamp, WakeUp, conformance::storage,
+    Backend, BackendError, Batch, Claim, Epoch, KeyRange, MemoryBackend, RoomAddress, RoomId,
+    Timestamp, WakeUp, conformance::storage, testing::FaultyBackend,
 };
 
 #[test]

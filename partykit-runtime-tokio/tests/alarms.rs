@@ -11,8 +11,8 @@ use std::{
 };
 
 use partykit_core::{
-    Alarm, Backend, Batch, Body, FaultyBackend, MemoryBackend, Options, Request, RequestExt,
-    Response, Result, Room, RoomAddress, RoomId, Server, Timestamp, WakeUp,
+    Alarm, Backend, Batch, Body, MemoryBackend, Options, Request, RequestExt, Response, Result,
+    Room, RoomAddress, RoomId, Server, Timestamp, WakeUp, testing::FaultyBackend,
 };
 use partykit_runtime_tokio::{Handle, Runtime};
 use tokio::time::{Instant, sleep};

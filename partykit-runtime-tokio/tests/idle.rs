@@ -16,8 +16,8 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use partykit_core::{
-    Backend, Body, FaultyBackend, Options, Request, Response, Result, Room, RoomId, Server,
-    Timestamp, testing::alarm_batch,
+    Backend, Body, Options, Request, Response, Result, Room, RoomId, Server, Timestamp,
+    testing::{FaultyBackend, alarm_batch},
 };
 use partykit_runtime_tokio::{DiskBackend, Durability, Handle, Runtime};
 use tokio::{task::yield_now, time::timeout};

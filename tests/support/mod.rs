@@ -2,7 +2,7 @@
 
 pub(crate) mod log;
 
-use partykit::{RoomPhase, Runtime, runtime::tokio::Builder};
+use partykit::{Runtime, server::Builder, stats::RoomPhase};
 pub(crate) use partykit_conformance::suite::checklist::who;
 use partykit_conformance::{
     SWITCHBOARD, Switchboard, serve,

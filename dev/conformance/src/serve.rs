@@ -7,7 +7,7 @@ use std::{
 use partykit::{
     Request, RequestExt, Response, Runtime,
     http::StatusCode,
-    runtime::tokio::{Builder, Handle},
+    server::{Builder, Handle},
 };
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use partykit::runtime::tokio::rig::Planted;
+use partykit::storage::rig::Planted;
 
 use crate::{Fault, Life, ModelPlan, Plan, Storing, Violation};
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use partykit::{BoxError, runtime::tokio::store::verify};
+use partykit::{BoxError, storage::verify};
 use tempfile::TempDir;
 use tokio::time::sleep;
 

@@ -8,9 +8,9 @@ use std::{
 use arbitrary::Arbitrary;
 use futures_executor::block_on;
 use partykit_core::{
-    Alarm, Body, Connection, FaultyBackend, List, MemoryBackend, Message, Options, Request,
-    Response, Result, Room, Server,
-    testing::{TestConnection, TestRoom},
+    Alarm, Body, Connection, List, MemoryBackend, Message, Options, Request, Response, Result,
+    Room, Server,
+    testing::{FaultyBackend, TestConnection, TestRoom},
 };
 
 /// Something that happens to a room.

@@ -1,9 +1,7 @@
 //! Rooms beside the routes of an axum server: `cargo run -p axum-rooms`.
 
 use axum::{Router, extract::State, routing::get};
-use partykit::{
-    Connection, Message, Options, Result, Room, Runtime, Server, runtime::tokio::Handle,
-};
+use partykit::{Connection, Message, Options, Result, Room, Runtime, Server, server::Handle};
 use tokio::net::TcpListener;
 
 #[derive(Default)]

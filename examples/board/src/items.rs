@@ -1,4 +1,4 @@
-use partykit::{List, Room, Storage, StorageError};
+use partykit::{List, Room, Storage, storage::StorageError};
 use serde::{Deserialize, Serialize};
 
 use crate::{Change, Color, Column, Event, Item, ItemId, Place, Text};

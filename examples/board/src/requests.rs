@@ -7,8 +7,9 @@
 //! | `GET`, `PATCH`, `DELETE items/<id>` | reads one, changes some of its fields, deletes it |
 
 use partykit::{
-    Request, RequestExt, Response, ResponseExt, Result, Room, Route, RoutePrefix,
+    Request, RequestExt, Response, ResponseExt, Result, Room,
     http::{Method, StatusCode},
+    runtime::{Route, RoutePrefix},
 };
 use serde::{Deserialize, Serialize};
 

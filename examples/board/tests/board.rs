@@ -6,9 +6,10 @@ use std::sync::Arc;
 use board::{Ask, Board, Change, Changes, Color, Column, Event, Item, ItemId, MAX_ITEMS, Page};
 use futures_executor::block_on;
 use partykit::{
-    Body, FaultyBackend, List, MemoryBackend, Message, Request,
+    Body, List, Message, Request,
     http::Method,
-    testing::{Step, TestConnection, TestRoom, transparency},
+    storage::MemoryBackend,
+    testing::{FaultyBackend, Step, TestConnection, TestRoom, transparency},
 };
 use serde_json::{Value, json};
 

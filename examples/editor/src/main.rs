@@ -7,7 +7,7 @@ use editor::Documents;
 use partykit::{
     Request, RequestExt, Response, ResponseExt, Result, Runtime,
     http::{Method, StatusCode},
-    runtime::tokio::Handle,
+    server::Handle,
 };
 
 #[tokio::main]

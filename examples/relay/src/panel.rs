@@ -1,9 +1,10 @@
 //! The page at `/`, and what it asks the runtime: outside of `/parties`, so that looking wakes no room.
 
 use partykit::{
-    AwakeReason, Request, RequestExt, Response, ResponseExt, RoomPhase, RoomStats,
+    Request, RequestExt, Response, ResponseExt,
     http::{Method, StatusCode},
-    runtime::tokio::Handle,
+    server::Handle,
+    stats::{AwakeReason, RoomPhase, RoomStats},
 };
 use serde_json::{Value, json};
 

@@ -18,7 +18,7 @@ use crate::{
 ///
 /// ```
 /// use std::{sync::Arc, time::Duration};
-/// use partykit_core::{FaultyBackend, MemoryBackend, Server, testing::TestRoom};
+/// use partykit_core::{MemoryBackend, Server, testing::{FaultyBackend, TestRoom}};
 ///
 /// #[derive(Default)]
 /// struct Nothing;

@@ -35,6 +35,7 @@
 mod alarm;
 mod builder;
 mod client;
+mod faulty;
 mod host;
 mod room;
 mod step;
@@ -44,6 +45,7 @@ mod transparency;
 pub use alarm::alarm_batch;
 pub use builder::TestRoomBuilder;
 pub use client::{NotConnected, TestConnection};
+pub use faulty::FaultyBackend;
 pub use room::TestRoom;
 pub use step::Step;
 pub use stories::{Story, transparency_random};

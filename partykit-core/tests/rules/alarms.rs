@@ -3,7 +3,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use partykit_core::{FaultyBackend, MemoryBackend, RoomPhase, StorageError, Timestamp, WakeCause};
+use partykit_core::{
+    MemoryBackend, RoomPhase, StorageError, Timestamp, WakeCause, testing::FaultyBackend,
+};
 
 use crate::script::{NOTHING, heard, inside, seconds, test, told};
 

@@ -4,7 +4,7 @@ use std::{pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use partykit_core::{CloseCode, FaultyBackend, MemoryBackend, Message, Refusal};
+use partykit_core::{CloseCode, MemoryBackend, Message, Refusal, testing::FaultyBackend};
 
 use crate::{
     script::{NOTHING, heard, test, told, wish},

@@ -11,10 +11,9 @@ use futures_core::future::BoxFuture;
 use futures_executor::block_on;
 use futures_util::FutureExt;
 use partykit_core::{
-    Alarm, Backend, BoxError, Close, Connection, FaultyBackend, HandlerError, KeepAwake, List,
-    MemoryBackend, Message, Reject, Request, RequestExt, Response, Result, Room, Server,
-    TaskResult, Timestamp,
-    testing::{TestRoom, TestRoomBuilder},
+    Alarm, Backend, BoxError, Close, Connection, HandlerError, KeepAwake, List, MemoryBackend,
+    Message, Reject, Request, RequestExt, Response, Result, Room, Server, TaskResult, Timestamp,
+    testing::{FaultyBackend, TestRoom, TestRoomBuilder},
 };
 
 /// What the servers of a test share with the test: their programs, their journal, and the latches at

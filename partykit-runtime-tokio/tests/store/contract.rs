@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use partykit_core::{Backend, FaultyBackend, conformance::storage};
+use partykit_core::{Backend, conformance::storage, testing::FaultyBackend};
 use partykit_runtime_tokio::{DiskBackend, Durability};
 
 use super::support::{directory, open};

@@ -13,7 +13,8 @@ use std::{
 
 use futures_util::{SinkExt, StreamExt, future::join_all};
 use partykit_core::{
-    Backend, Connection, FaultyBackend, HandlerError, Message, Options, Result, Room, Server,
+    Backend, Connection, HandlerError, Message, Options, Result, Room, Server,
+    testing::FaultyBackend,
 };
 use partykit_runtime_tokio::{DiskBackend, Durability, Runtime};
 use tokio::{

@@ -13,8 +13,7 @@ use std::{
 };
 
 use partykit::{
-    Alarm, Body, BoxError, Request, Response, Result, Room, RoomId, Runtime, Server,
-    runtime::tokio::Handle,
+    Alarm, Body, BoxError, Request, Response, Result, Room, RoomId, Runtime, Server, server::Handle,
 };
 use tempfile::TempDir;
 use tokio::task::JoinSet;

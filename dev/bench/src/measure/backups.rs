@@ -8,8 +8,8 @@ use std::{
 
 use bytes::Bytes;
 use partykit::{
-    Backend, Batch, Result, RoomAddress, RoomId,
-    runtime::tokio::{DiskBackend, Durability, store::BackupOptions},
+    Result, RoomAddress, RoomId,
+    storage::{Backend, BackupOptions, Batch, DiskBackend, Durability},
 };
 use tempfile::TempDir;
 use tokio::task::JoinSet;

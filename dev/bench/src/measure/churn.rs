@@ -10,8 +10,8 @@ use std::{
 
 use bytes::Bytes;
 use partykit::{
-    Backend, Batch, BoxError, Result, RoomAddress, RoomId,
-    runtime::tokio::{DiskBackend, Durability, StoreOptions},
+    BoxError, Result, RoomAddress, RoomId,
+    storage::{Backend, Batch, DiskBackend, Durability, StoreOptions},
 };
 use tempfile::TempDir;
 use tokio::task::JoinSet;

@@ -12,8 +12,8 @@ use std::{
 
 use bytes::Bytes;
 use partykit::{
-    Backend, Batch, BoxError, Epoch, Result, RoomAddress, RoomId,
-    runtime::tokio::{DiskBackend, Durability},
+    BoxError, Result, RoomAddress, RoomId,
+    storage::{Backend, Batch, DiskBackend, Durability, Epoch},
 };
 use tempfile::TempDir;
 

@@ -12,9 +12,9 @@ use std::{
 
 use bytes::Bytes;
 use partykit::{
-    Backend, Batch, Body, BoxError, Request, Response, Result, Room, RoomAddress, RoomId, Runtime,
-    Server,
-    runtime::tokio::{Builder, DiskBackend, Durability},
+    Body, BoxError, Request, Response, Result, Room, RoomAddress, RoomId, Runtime, Server,
+    server::Builder,
+    storage::{Backend, Batch, DiskBackend, Durability},
 };
 use tempfile::TempDir;
 use tokio::task::JoinSet;

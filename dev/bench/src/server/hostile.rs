@@ -55,7 +55,7 @@ pub(crate) fn numbered(number: usize, bytes: usize) -> String {
 pub(crate) fn run(places: usize, port: u16) -> Result<()> {
     let tokio =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let listener = tokio.block_on(partykit::runtime::tokio::bind(("127.0.0.1", port)))?;
+    let listener = tokio.block_on(partykit::server::bind(("127.0.0.1", port)))?;
     let runtime = tokio.block_on(async {
         Runtime::builder()
             .party::<Burner>("main")

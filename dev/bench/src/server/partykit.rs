@@ -1,7 +1,7 @@
 //! The party on Tokio, with questions for what only the server can see.
 
 use bench_party::{Talk, starts};
-use partykit::{Result, RoomPhase, Runtime};
+use partykit::{Result, Runtime, stats::RoomPhase};
 use tokio::net::TcpListener;
 
 use super::talk;

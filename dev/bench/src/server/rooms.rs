@@ -13,9 +13,10 @@ use std::{
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use partykit::{
-    Alarm, Backend, Batch, Body, Options, Request, RequestExt, Response, Result, Room, RoomAddress,
-    RoomId, Runtime, Server, Timestamp, WakeUp,
-    runtime::tokio::{DiskBackend, Durability, Handle},
+    Alarm, Body, Options, Request, RequestExt, Response, Result, Room, RoomAddress, RoomId,
+    Runtime, Server, Timestamp,
+    server::Handle,
+    storage::{Backend, Batch, DiskBackend, Durability, WakeUp},
 };
 use tokio::net::TcpListener;
 

@@ -1,4 +1,6 @@
-use partykit::{Admission, Admit, BoxError, Handler, Lobby, Reject, Request, RequestExt, Result};
+use partykit::{
+    Admission, Admit, BoxError, Lobby, Reject, Request, RequestExt, Result, error::Handler,
+};
 use serde::{Deserialize, Serialize};
 
 /// What a client asks for with the query of its address: what the hook and `on_connect` shall do.

@@ -1,10 +1,11 @@
 use std::{future::poll_fn, pin::Pin, task::Poll};
 
 use partykit::{
-    Admit, Alarm, Body, BoxError, CallError, Close, Connection, Handler, HandlerError, Lobby,
-    Message, Options, Reject, Request, RequestExt, Response, ResponseExt, Result, Room,
-    RoutePrefix, Server, TaskResult, Timestamp,
+    Admit, Alarm, Body, BoxError, Close, Connection, HandlerError, Lobby, Message, Options, Reject,
+    Request, RequestExt, Response, ResponseExt, Result, Room, Server, TaskResult, Timestamp,
+    error::{CallError, Handler},
     http::{Method, StatusCode, header},
+    runtime::RoutePrefix,
 };
 use serde_json::{Value, json};
 

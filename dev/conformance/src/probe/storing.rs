@@ -1,6 +1,6 @@
 //! What a probe does with its storage.
 
-use partykit::{List, Result, Room, StorageError, Timestamp};
+use partykit::{List, Result, Room, Timestamp, storage::StorageError};
 use serde_json::{Value, json};
 
 use super::{Call, Command, Range};

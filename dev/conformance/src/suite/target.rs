@@ -62,9 +62,9 @@ pub struct RoomView {
 
 impl RoomView {
     /// The view of a runtime's own stats.
-    pub fn of(stats: &partykit::RoomStats) -> Self {
+    pub fn of(stats: &partykit::stats::RoomStats) -> Self {
         Self {
-            asleep: stats.phase == partykit::RoomPhase::Asleep,
+            asleep: stats.phase == partykit::stats::RoomPhase::Asleep,
             connections: stats.connections,
             wakes: stats.account.wakes(),
             last_wake: stats.account.last_wake.map(|(cause, _)| cause.to_string()),

@@ -18,9 +18,7 @@ use std::{
 };
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use partykit::{
-    Options, Request, Response, Result, Room, Runtime, Server, runtime::tokio::StoreOptions,
-};
+use partykit::{Options, Request, Response, Result, Room, Runtime, Server, storage::StoreOptions};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},

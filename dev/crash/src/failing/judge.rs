@@ -7,8 +7,8 @@ use std::{
 
 use hyper::body::Bytes;
 use partykit::{
-    Backend, BoxError, RoomAddress, WakeUp,
-    runtime::tokio::{DiskBackend, Durability},
+    BoxError, RoomAddress,
+    storage::{Backend, DiskBackend, Durability, WakeUp},
 };
 
 use super::life::step;

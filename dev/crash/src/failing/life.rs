@@ -6,8 +6,8 @@ use std::{
 
 use hyper::body::Bytes;
 use partykit::{
-    Backend, Batch, Result, RoomAddress, RoomId, Timestamp, WakeUp,
-    runtime::tokio::{DiskBackend, Durability, rig},
+    Result, RoomAddress, RoomId, Timestamp,
+    storage::{Backend, Batch, DiskBackend, Durability, WakeUp, rig},
 };
 
 /// How often the store is opened, and how many commits there are each time.

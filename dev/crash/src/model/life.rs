@@ -4,8 +4,8 @@ use std::{
 };
 
 use partykit::{
-    Backend, Result,
-    runtime::tokio::{DiskBackend, Durability, rig},
+    Result,
+    storage::{Backend, DiskBackend, Durability, rig},
 };
 use tokio::task::JoinSet;
 

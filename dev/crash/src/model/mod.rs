@@ -13,7 +13,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use partykit::{BoxError, runtime::tokio::rig::Planted};
+use partykit::{BoxError, storage::rig::Planted};
 
 pub use life::live;
 

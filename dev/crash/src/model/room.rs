@@ -6,7 +6,8 @@ use std::{
 
 use hyper::body::Bytes;
 use partykit::{
-    Backend, BackendError, Batch, Epoch, KeyRange, RoomAddress, RoomId, Timestamp, WakeUp,
+    RoomAddress, RoomId, Timestamp,
+    storage::{Backend, BackendError, Batch, Epoch, KeyRange, WakeUp},
 };
 use xxhash_rust::xxh3::xxh3_64;
 

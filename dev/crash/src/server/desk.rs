@@ -1,9 +1,9 @@
 use std::{fs, path::Path, sync::Arc};
 
 use partykit::{
-    Backend, BoxError, Request, Response, Result,
+    BoxError, Request, Response, Result,
     http::StatusCode,
-    runtime::tokio::{DiskBackend, store::BackupOptions},
+    storage::{Backend, BackupOptions, DiskBackend},
 };
 
 /// What the test asks beside rooms.

@@ -7,9 +7,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use partykit::runtime::tokio::rig::Planted;
+use partykit::storage::rig::Planted;
 use partykit::{
-    Backend, BackendError, Batch, Claim, Epoch, KeyRange, RoomAddress, RoomId, Timestamp, WakeUp,
+    RoomAddress, RoomId, Timestamp,
+    storage::{Backend, BackendError, Batch, Claim, Epoch, KeyRange, WakeUp},
 };
 use tokio::{sync::OwnedMutexGuard, time::sleep};
 

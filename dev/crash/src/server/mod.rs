@@ -13,8 +13,8 @@ use std::{
 
 use hyper::body::Bytes;
 use partykit::{
-    Backend, Result, Runtime,
-    runtime::tokio::{DiskBackend, Durability, rig},
+    Result, Runtime,
+    storage::{Backend, DiskBackend, Durability, rig},
 };
 use tokio::net::TcpListener;
 use tracing_subscriber::filter::LevelFilter;

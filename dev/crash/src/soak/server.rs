@@ -15,9 +15,10 @@ use std::{
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use partykit::{
-    Backend, Body, Request, Response, Result, Runtime,
+    Body, Request, Response, Result, Runtime,
     http::StatusCode,
-    runtime::tokio::{DiskBackend, Durability, Handle},
+    server::Handle,
+    storage::{Backend, DiskBackend, Durability},
 };
 use serde::Serialize;
 use tokio::net::TcpListener;

@@ -25,7 +25,7 @@ pub async fn random_operations<B: Backend + ?Sized>(backend: &B, seed: u64) {
 /// The same on a store that fails now and then: a failed commit has been stored whole or not at all.
 ///
 /// ```
-/// use partykit_core::{FaultyBackend, MemoryBackend, conformance::storage};
+/// use partykit_core::{MemoryBackend, conformance::storage, testing::FaultyBackend};
 ///
 /// let backend = FaultyBackend::new(MemoryBackend::default(), 1).fail_commits(0.2).fail_reads(0.1);
 /// futures_executor::block_on(storage::random_failures(&backend, 42));

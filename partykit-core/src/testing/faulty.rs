@@ -9,8 +9,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_channel::oneshot;
 
-use super::backend::{Backend, BackendError, Batch, Claim, Epoch, KeyRange};
-use crate::{RoomAddress, RoomId, Timestamp, value::splitmix::SplitMix64};
+use crate::{
+    Backend, BackendError, Batch, Claim, Epoch, KeyRange, RoomAddress, RoomId, Timestamp,
+    value::splitmix::SplitMix64,
+};
 
 /// A [`Backend`] that keeps the contract in the least convenient way: late, and sometimes not at all.
 /// For tests.
@@ -26,7 +28,7 @@ use crate::{RoomAddress, RoomId, Timestamp, value::splitmix::SplitMix64};
 /// Clones share the inner backend, the random numbers and the controls: keep one to steer with.
 ///
 /// ```
-/// use partykit_core::{Backend, Batch, FaultyBackend, MemoryBackend, RoomAddress, RoomId};
+/// use partykit_core::{Backend, Batch, MemoryBackend, RoomAddress, RoomId, testing::FaultyBackend};
 ///
 /// # futures_executor::block_on(async {
 /// let backend = FaultyBackend::new(MemoryBackend::default(), 42).delay(0..=3);
@@ -99,7 +101,7 @@ impl<B> FaultyBackend<B> {
     /// Fails commits with this probability, from 0 to 1.
     ///
     /// ```
-    /// use partykit_core::{FaultyBackend, MemoryBackend};
+    /// use partykit_core::{MemoryBackend, testing::FaultyBackend};
     ///
     /// let backend = FaultyBackend::new(MemoryBackend::default(), 1).fail_commits(0.1).fail_reads(0.01);
     /// # let _ = backend;
@@ -139,7 +141,7 @@ impl<B> FaultyBackend<B> {
     /// Fails the next claim, read, scan or list of rooms; the inner backend does not see it.
     ///
     /// ```
-    /// use partykit_core::{Backend, FaultyBackend, MemoryBackend, RoomAddress, RoomId};
+    /// use partykit_core::{Backend, MemoryBackend, RoomAddress, RoomId, testing::FaultyBackend};
     ///
     /// # futures_executor::block_on(async {
     /// let backend = FaultyBackend::new(MemoryBackend::default(), 1);
@@ -159,7 +161,7 @@ impl<B> FaultyBackend<B> {
     ///
     /// ```
     /// use futures_util::FutureExt;
-    /// use partykit_core::{Backend, Batch, FaultyBackend, MemoryBackend, RoomAddress, RoomId};
+    /// use partykit_core::{Backend, Batch, MemoryBackend, RoomAddress, RoomId, testing::FaultyBackend};
     ///
     /// # futures_executor::block_on(async {
     /// let backend = FaultyBackend::new(MemoryBackend::default(), 1);
@@ -197,7 +199,7 @@ impl<B> FaultyBackend<B> {
     /// How many wake-ups [`Backend::wake_ups`] has given out in all calls: what a runtime has read.
     ///
     /// ```
-    /// use partykit_core::{Backend, FaultyBackend, MemoryBackend};
+    /// use partykit_core::{Backend, MemoryBackend, testing::FaultyBackend};
     ///
     /// let backend = FaultyBackend::new(MemoryBackend::default(), 1);
     /// assert!(futures_executor::block_on(backend.wake_ups(None, 64)).unwrap().is_empty());
