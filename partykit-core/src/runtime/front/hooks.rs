@@ -76,6 +76,18 @@ pub trait Surroundings: Send + Sync {
 }
 
 /// What becomes of a client that wants a connection, if it gets a WebSocket.
+///
+/// ```
+/// use partykit_core::{Close, runtime::front::Welcome};
+///
+/// fn close(welcome: &Welcome) -> Option<&Close> {
+///     match welcome {
+///         Welcome::In(_) => None,
+///         Welcome::Away(close, _) => Some(close),
+///     }
+/// }
+/// # let _ = close;
+/// ```
 #[derive(Debug)]
 #[allow(clippy::exhaustive_enums, clippy::large_enum_variant, reason = "in, or not")]
 pub enum Welcome {
@@ -87,6 +99,20 @@ pub enum Welcome {
 }
 
 /// A connection that `on_before_connect` lets in, as its room is told of it.
+///
+/// ```
+/// use std::sync::Arc;
+/// use partykit_core::{Connection, Refusal, runtime::{RoomCell, Socket, front::Connecting}};
+///
+/// fn enter(
+///     cell: &Arc<RoomCell>,
+///     connecting: Connecting,
+///     socket: Arc<dyn Socket>,
+/// ) -> Result<Connection, Refusal> {
+///     cell.connect(&connecting.id, &connecting.uri, connecting.request, socket)
+/// }
+/// # let _ = enter;
+/// ```
 #[derive(Debug)]
 #[allow(clippy::exhaustive_structs, reason = "each runtime has to pass on all of it")]
 pub struct Connecting {

@@ -55,6 +55,17 @@ pub struct Routes {
 }
 
 /// The head of a request, and what the runtime knows of how it came. See [`Routes`] for an example.
+///
+/// ```
+/// use partykit_core::runtime::{front::Asked, parse_host};
+///
+/// let host = parse_host("h.com");
+/// let (head, ()) = http::Request::get("http://h.com/parties/chat/lobby").body(())?.into_parts();
+/// let host = host.as_ref();
+/// let asked = Asked { head: &head, host, peer_host: host, is_encrypted: false };
+/// # let _ = asked;
+/// # Ok::<(), http::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[allow(clippy::exhaustive_structs, reason = "each runtime has to say all of it")]
 pub struct Asked<'a> {
@@ -70,6 +81,15 @@ pub struct Asked<'a> {
 }
 
 /// What is to be done with a request. `P` is the runtime's party.
+///
+/// ```
+/// use partykit_core::runtime::front::Decision;
+///
+/// fn is_for_a_room<P>(decision: &Decision<P>) -> bool {
+///     matches!(decision, Decision::Room { .. })
+/// }
+/// # let _ = is_for_a_room::<()>;
+/// ```
 #[derive(Debug)]
 #[allow(clippy::exhaustive_enums, reason = "each runtime has to do all of it")]
 pub enum Decision<P> {
@@ -91,6 +111,15 @@ pub enum Decision<P> {
 }
 
 /// What a client wants of a room.
+///
+/// ```
+/// use partykit_core::runtime::front::Wish;
+///
+/// fn has_body(wish: &Wish) -> bool {
+///     matches!(wish, Wish::Request)
+/// }
+/// # assert!(has_body(&Wish::Request));
+/// ```
 #[derive(Debug)]
 #[allow(clippy::exhaustive_enums, reason = "there is nothing else to want")]
 pub enum Wish {
@@ -101,6 +130,13 @@ pub enum Wish {
 }
 
 /// Whom a request is for, as far as it is known, and whose page sent it.
+///
+/// ```
+/// use partykit_core::runtime::{Visitor, front::Visit};
+///
+/// let nowhere = Visit::default();
+/// assert_eq!((nowhere.address(), nowhere.visitor()), (None, &Visitor::Unknown));
+/// ```
 #[derive(Debug, Default)]
 pub struct Visit {
     address: Option<RoomAddress>,
