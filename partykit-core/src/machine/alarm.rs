@@ -13,20 +13,6 @@ use bytes::Bytes;
 use super::{Answer, Effect, Event, Fact, Machine, Output, gate::Author, turn::Turn};
 use crate::{Alarm, Batch, Handler, Timestamp, storage::AlarmRow, value::alarm::AlarmOrder};
 
-/// An attempt that is stored.
-#[derive(Debug)]
-pub(super) struct Attempt {
-    /// The row that it goes back to if something else than its handler ends it.
-    original: AlarmRow,
-    begun: AlarmRow,
-    /// It was made before the room started; its handler is still to come.
-    ahead: bool,
-    /// The write after which it is over.
-    ended: Option<u64>,
-    /// A commit has failed since it began: it is unknown whether the store holds it.
-    doubtful: bool,
-}
-
 /// The alarm whose handler runs.
 pub(super) struct Ringing {
     row: AlarmRow,
@@ -72,7 +58,7 @@ impl Machine {
         let own: Vec<&Batch> =
             turn.iter().flat_map(|turn| turn.overlay.seen_from(self.transaction)).collect();
         let own = crate::storage::lookup(&own, &AlarmRow::KEY);
-        match self.attempt.as_ref().filter(|attempt| attempt.is_open()) {
+        match self.attempts.open() {
             _ if own.is_some() => own,
             _ if turn.is_some_and(|turn| turn.ringing.is_some()) => Some(None),
             Some(attempt) if attempt.ahead => Some(Some(attempt.original.encode())),
@@ -105,17 +91,22 @@ impl Machine {
         mut row: AlarmRow,
         spread: u64,
     ) -> Option<Beginning> {
-        let turn = self.turn.as_mut()?;
-        self.attempt.take_if(|attempt| !attempt.is_open() || attempt.begun != row);
+        let ahead = self.turn.as_ref()?.errand.is_some();
+        if self.lookup(&AlarmRow::KEY).is_none() {
+            self.attempts.stored(Some(row));
+        }
         let mut is_due = row.rings() <= wall;
-        if let Some(attempt) = &self.attempt {
+        if let Some(attempt) = self.attempts.of(row) {
             if attempt.ahead {
                 return Some(Beginning { rings: true, number: 0, died: None });
             }
             // It began in this process, which lives: something else than its handler has ended it.
             (row, is_due) = (attempt.original, true);
         }
-        let mut beginning = Beginning { rings: false, number: 0, died: None };
+        // No failure of the turn takes back what is written here.
+        self.gate.write();
+        let number = self.gate.written();
+        let mut beginning = Beginning { rings: false, number, died: None };
         let batch = if row.is_parked() || !is_due {
             // Somebody woke the room too early, and may have forgotten the time by that.
             Batch { wake_up: AlarmRow::batch(Some(row)).wake_up, ..Batch::default() }
@@ -132,29 +123,22 @@ impl Machine {
                 false => row.postponed(wall + rest),
             };
             beginning.died = died.then(|| (row.alarm().deaths, next.rings()));
-            self.attempt = beginning.rings.then_some(Attempt {
-                original: row,
-                begun: next,
-                ahead: turn.errand.is_some(),
-                ended: None,
-                doubtful: false,
-            });
+            self.attempts.end(&self.gate);
+            if beginning.rings {
+                self.attempts.begin(row, next, ahead, &self.gate);
+            }
             AlarmRow::batch(Some(next))
         };
-        // No failure of the turn takes it back.
-        self.gate.write();
-        turn.base = self.gate.written();
-        beginning.number = turn.base;
-        let author = turn.author();
-        self.gate.add(batch, author);
+        let turn = self.turn.as_mut()?;
+        turn.base = number;
+        self.gate.add(batch, turn.author());
         self.begin_commit();
         Some(beginning)
     }
 
     /// The attempt is stored: its handler begins.
     pub(crate) fn ring(&mut self, now: Duration, wall: Timestamp) -> Option<Alarm> {
-        let (turn, attempt) = (self.turn.as_mut()?, self.attempt.as_mut()?);
-        attempt.ahead = false;
+        let (turn, attempt) = (self.turn.as_mut()?, self.attempts.ring()?);
         let (row, begun) = (attempt.original, attempt.begun);
         turn.ringing = Some(Ringing { row, begun, wall, now });
         if !turn.called_off {
@@ -194,7 +178,7 @@ impl Machine {
         }
         self.gate.write();
         self.gate.add(AlarmRow::batch(next), turn.author());
-        self.close_attempt();
+        self.attempts.end(&self.gate);
         if let Some(reply) = turn.reply.take() {
             self.emit(None, Effect::Respond(reply, Ok(Answer::Done)));
         }
@@ -203,12 +187,12 @@ impl Machine {
     /// Stores the alarm as it was before an attempt that came to nothing, and not by its own doing: it is
     /// due as before. Where the store cannot be reached, the next attempt in this process knows.
     pub(super) fn restore_alarm(&mut self, author: Author) {
-        let can_be = |attempt: &&Attempt| attempt.is_open() && !attempt.doubtful;
-        let Some(attempt) = self.attempt.as_ref().filter(can_be) else { return };
-        let batch = AlarmRow::batch(Some(attempt.original));
+        let Some(original) = self.attempts.certain().map(|attempt| attempt.original) else {
+            return;
+        };
         self.gate.write();
-        self.gate.add(batch, author);
-        self.close_attempt();
+        self.gate.add(AlarmRow::batch(Some(original)), author);
+        self.attempts.end(&self.gate);
     }
 
     /// The server shuts down: an attempt whose handler has not begun is dropped.
@@ -232,44 +216,21 @@ impl Machine {
         let own = turn.overlay.own();
         let writes = own.clear || own.writes.contains_key(&AlarmRow::KEY);
         if writes && turn.ringing.is_none() {
-            self.close_attempt();
+            self.attempts.end(&self.gate);
         }
     }
 
-    fn close_attempt(&mut self) {
-        let number = self.gate.written();
-        self.attempt.iter_mut().for_each(|attempt| attempt.ended = Some(number));
-    }
-
-    /// A commit is stored: an attempt may be over with it.
-    pub(super) fn forget_attempt(&mut self) {
-        let gate = &self.gate;
-        let is_over = |attempt: &mut Attempt| attempt.ended.is_some_and(|at| gate.is_durable(at));
-        self.attempt.take_if(is_over);
-    }
-
-    /// A commit failed: what was to end an attempt may not be stored.
-    pub(super) fn reopen_attempt(&mut self) {
-        self.attempt.iter_mut().for_each(|attempt| {
-            (attempt.ended, attempt.ahead, attempt.doubtful) = (None, false, true);
-        });
-    }
-
-    /// The store has no alarm.
+    /// There is no alarm: in the store, or because of a write that is on its way to it. A failed commit
+    /// can bring back the attempt that such a write has ended.
     pub(crate) fn no_alarm(&mut self) {
-        self.attempt = None;
+        if self.lookup(&AlarmRow::KEY).is_none() {
+            self.attempts.stored(None);
+        }
     }
 
     /// What is known of a row that was read: an attempt that this process has made is no death.
     pub(crate) fn known_alarm(&self, row: AlarmRow) -> AlarmRow {
-        let attempt = self.attempt.as_ref().filter(|attempt| attempt.begun == row);
-        attempt.map_or(row, |attempt| attempt.original)
-    }
-}
-
-impl Attempt {
-    fn is_open(&self) -> bool {
-        self.ended.is_none()
+        self.attempts.of(row).map_or(row, |attempt| attempt.original)
     }
 }
 

@@ -65,6 +65,11 @@ impl Gate {
         number <= self.durable
     }
 
+    /// Whether the write of this number is durable, or in the commit that is in flight.
+    pub(crate) fn has_gone(&self, number: u64) -> bool {
+        number <= self.in_flight.as_ref().map_or(self.durable, |pending| pending.upto)
+    }
+
     /// Numbers one more write.
     pub(crate) fn write(&mut self) {
         self.written += 1;

@@ -8,6 +8,7 @@
 mod account;
 mod alarm;
 mod answer;
+mod attempts;
 mod awake;
 mod effect;
 mod event;
@@ -50,7 +51,7 @@ pub(crate) use roster::Roster;
 
 use self::{
     account::Accountant,
-    alarm::Attempt,
+    attempts::Attempts,
     awake::Holders,
     gate::Gate,
     mailbox::{Bounds, Mailbox},
@@ -76,8 +77,8 @@ pub(crate) struct Machine {
     last_turn: TurnId,
     /// The transaction of the running handler whose code it is that calls; 0 for none.
     transaction: TransactionId,
-    /// The last attempt to ring the alarm, until the store says how it ended.
-    attempt: Option<Attempt>,
+    /// The attempts to ring the alarm, until the store says how they ended.
+    attempts: Attempts,
     epoch: Option<Epoch>,
     start_reason: StartReason,
     /// Failed starts in a row.
@@ -128,7 +129,7 @@ impl Machine {
             turn: None,
             last_turn: 0,
             transaction: 0,
-            attempt: None,
+            attempts: Attempts::default(),
             epoch: None,
             start_reason: StartReason::First,
             start_failures: 0,
@@ -290,7 +291,7 @@ impl Machine {
         match result {
             Ok(()) => {
                 self.gate.committed();
-                self.forget_attempt();
+                self.attempts.committed(&self.gate);
                 self.begin_commit();
                 self.release();
             }
@@ -429,7 +430,7 @@ impl Machine {
             && self.roster.len() == 0
             && !self.mailbox.has_kept()
             && self.holders.is_empty()
-            && (self.attempt.is_none() || self.draining)
+            && (self.attempts.is_empty() || self.draining)
     }
 
     /// Whether something was said that has not left.

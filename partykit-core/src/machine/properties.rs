@@ -10,6 +10,7 @@ mod model;
 mod op;
 mod outputs;
 mod rejected;
+mod stories;
 mod world;
 
 use std::sync::atomic::Ordering;

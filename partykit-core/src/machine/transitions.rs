@@ -359,7 +359,7 @@ impl Machine {
 
     pub(super) fn commit_failed(&mut self, failed: Failed) {
         let (void, restored, author) = self.gate.failed(&mut self.roster);
-        self.reopen_attempt();
+        self.attempts.commit_failed();
         self.outputs.extend(restored.into_iter().map(Output::Attach));
         self.epoch = None;
         for effect in void {

@@ -91,8 +91,7 @@ impl World {
         let same = is == ought;
         self.model.check(Property::Alarms, same, format!("rings {is:?} and not {ought:?}"));
         let Some(row) = is else {
-            (self.model.attempt, self.waits) =
-                (None, Some(Waits { number: 0, rings: false, starts }));
+            self.waits = Some(Waits { number: 0, rings: false, starts });
             return self.machine.no_alarm();
         };
         let ahead = if self.fault == Fault::EarlyRing { 3600 } else { 0 };
@@ -118,8 +117,8 @@ impl World {
             let later = self.wake_up.is_some_and(|at| at > self.wall());
             let long = self
                 .model
-                .attempt
-                .as_ref()
+                .attempts
+                .last()
                 .is_some_and(|attempt| attempt.begun.rings() <= self.wall());
             let what = format!(
                 "{stored:?} is stored when the handler begins, and the wake-up {:?}",
@@ -238,7 +237,7 @@ impl Model {
     /// The attempt of this process that the alarm's row tells of.
     fn attempted(&self) -> Option<&Attempted> {
         let row = self.kept().get(&AlarmRow::KEY).map(|row| decode(row));
-        self.attempt.as_ref().filter(|attempt| Some(attempt.begun) == row)
+        self.attempts.iter().rfind(|attempt| Some(attempt.begun) == row)
     }
 
     /// The alarm may be due; whether it is to ring now. `ahead` says that the room has yet to start.
@@ -261,7 +260,8 @@ impl Model {
                     AlarmRow::batch(Some(now.postponed(wall + rest)))
                 } else {
                     let begun = now.begins(wall, SPREAD);
-                    self.attempt = Some(Attempted { original: now, begun, ahead, doubtful: false });
+                    let original = now;
+                    self.attempts.push(Attempted { original, begun, ahead, doubtful: false });
                     AlarmRow::batch(Some(begun))
                 }
             }
@@ -278,7 +278,7 @@ impl Model {
 
     /// The handler of the alarm begins, and is told this.
     fn ringing(&mut self, told: Option<Alarm>) {
-        let attempt = self.attempt.as_mut().map(|attempt| {
+        let attempt = self.attempts.last_mut().map(|attempt| {
             attempt.ahead = false;
             (attempt.original, attempt.begun)
         });

@@ -65,8 +65,8 @@ pub(super) struct Model {
     /// How many of them are in the commit that is in flight.
     pub(super) in_flight: usize,
     pub(super) turn: Option<Turn>,
-    /// The last attempt of this process to ring the alarm.
-    pub(super) attempt: Option<Attempted>,
+    /// All attempts of this process to ring the alarm: their rows tell of no death.
+    pub(super) attempts: Vec<Attempted>,
     /// The server goes down.
     pub(super) drained: bool,
     pub(super) said: Vec<Said>,
@@ -389,8 +389,7 @@ impl Model {
             client.states.retain(|(after, _)| *after <= self.acked);
         }
         self.lost(stored);
-        let attempt = self.attempt.iter_mut();
-        attempt.for_each(|attempt| (attempt.ahead, attempt.doubtful) = (false, true));
+        self.attempts.iter_mut().for_each(|it| (it.ahead, it.doubtful) = (false, true));
         self.turn.iter_mut().for_each(|turn| turn.void = true);
     }
 
@@ -457,7 +456,8 @@ impl Model {
     /// The server's process is gone, and with it everything but the store.
     pub(super) fn crash(&mut self, stored: Rows) {
         self.take_back(|_| true);
-        (self.turn, self.attempt, self.drained) = (None, None, false);
+        (self.turn, self.drained) = (None, false);
+        self.attempts.clear();
         self.lost(stored);
         for client in &mut self.clients {
             (client.lost, client.ended, client.listed) = (true, true, false);
