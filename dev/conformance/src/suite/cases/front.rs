@@ -20,8 +20,8 @@ pub(super) async fn addresses_have_texts(target: &Target) {
         ("/parties", 404, "the URL names no party"),
         ("/parties/probe", 404, "the URL names no room"),
         ("/parties/no-such-party/room", 404, "no such party"),
-        ("/parties/probe/a%zz", 400, "the URL is badly percent-encoded"),
-        ("/parties/%ff/room", 400, "the URL is badly percent-encoded"),
+        ("/parties/probe/a%zz", 400, "the URL has bad percent-encoding"),
+        ("/parties/%ff/room", 400, "the URL has bad percent-encoding"),
         (
             &format!("/parties/probe/{long}"),
             400,
@@ -40,7 +40,7 @@ pub(super) async fn handshakes_have_texts(target: &Target) {
     let empty = "a connection id has 1 to 256 bytes, this one has 0";
     for (room, query, headers, status, text) in [
         (&room, "?_pk=", &[][..], 400, empty),
-        (&room, "?_pk=%zz", &[], 400, "the URL is badly percent-encoded"),
+        (&room, "?_pk=%zz", &[], 400, "the URL has bad percent-encoding"),
         (&room, "?_pk=a", &page, 403, "this page may not connect here"),
         (&room, "?_pk=", &page, 400, empty),
         (&target.room_of("no-such-party", "a"), "?_pk=", &page, 404, "no such party"),
