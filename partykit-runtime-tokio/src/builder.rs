@@ -214,8 +214,8 @@ impl Builder {
         self
     }
 
-    /// What answers a request that is for no room: pages, health checks. 404 unless said. The body is at
-    /// hand, of up to 2 MiB; a panic is answered with 500.
+    /// What answers a request that is for no room: pages, health checks. Default: 404. The body has been
+    /// read whole, up to 2 MiB. A panic is answered with 500.
     ///
     /// The runtime's [`Handle`](crate::Handle) is in the request's extensions, and so is the peer's
     /// [`SocketAddr`](std::net::SocketAddr) if it has one, which the before-hooks of parties find there

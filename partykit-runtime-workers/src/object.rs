@@ -360,7 +360,7 @@ impl Inner {
     }
 
     fn add(&self, open: Open) {
-        // A room has not that many connections in its life in memory.
+        // An object does not live long enough in memory for u32::MAX connections.
         let order = u32::try_from(Attachment::of(&open.connection).order).unwrap_or(u32::MAX);
         open.socket.ws().set_order(order);
         self.connections.borrow_mut().insert(order, open);

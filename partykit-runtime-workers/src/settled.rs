@@ -72,7 +72,7 @@ impl Drop for Settled {
 
 fn settled(key: u32, is_kept: bool, value: JsValue) {
     clock::arrive();
-    // Nobody may wait any more.
+    // No slot: the future that waited was dropped.
     let Some(slot) = SLOTS.with(|slots| slots.borrow_mut().1.remove(&key)) else { return };
     slot.outcome.set(Some(if is_kept { Ok(value) } else { Err(value) }));
     if let Some((waker, tasks)) = slot.waiting.take() {

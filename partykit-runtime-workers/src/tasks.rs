@@ -171,7 +171,8 @@ impl Tasks {
 
 /// A call of the platform.
 ///
-/// Nobody opens the door meanwhile: who is in there polls. If a future panics, others may be ready.
+/// Tasks that become ready meanwhile start no call of their own: this one polls them when it ends. If a
+/// future panics, the others may still be ready.
 pub(crate) struct Entered<'a> {
     tasks: &'a Tasks,
     /// Another call is around this one, and does the rest.

@@ -159,7 +159,7 @@ impl Crowd {
         let left: Vec<_> = left.collect();
         let mut gone = slot.gone;
         gone.extend(left.iter().map(|entry| (entry.client, entry.clock)));
-        // Any connection keeps what is remembered; if none is left, nobody can repeat anything.
+        // Any connection keeps what is remembered; if none is left, no client can repeat anything.
         if let Some(heir) = room.connections().next().filter(|_| !gone.is_empty()) {
             change(&heir, |slot| {
                 slot.gone.extend(gone);

@@ -20,12 +20,12 @@ const CHANGES: u32 = 500;
 /// .. or when they have more bytes than this and than the snapshot. Whether the document is in memory does
 /// not matter, so that a sleep changes nothing of what is stored.
 const CHANGE_BYTES: u64 = 64 << 10;
-/// So many nested types at most: yrs deletes them with a call on the stack for each level, and a client
-/// may put each into the one before.
+/// The most nested types in a document. yrs deletes them with a call on the stack for each level, and a
+/// client may put each into the one before.
 const TYPES: u32 = 1 << 18;
 /// Stack for one level, with room to spare.
 const STACK: usize = 2 << 10;
-/// So many levels fit into any thread's stack.
+/// This many levels fit into any thread's stack.
 const SHALLOW: u32 = 256;
 
 /// A room's Yjs document, as the server sees it: loaded from storage when it is first asked for, and
@@ -59,7 +59,7 @@ pub struct Document<'a> {
 }
 
 impl Document<'_> {
-    /// The text of this name, empty if nobody has written it. Formatting and embedded objects are left out.
+    /// The text of this name, empty if it was never written. Formatting and embedded objects are left out.
     ///
     /// # Errors
     ///
@@ -390,7 +390,7 @@ impl Book {
 }
 
 fn new_doc(room: &Room) -> Doc {
-    // Not yrs's own number, which nobody can repeat in a test. 53 bits: a number of JavaScript.
+    // Not yrs's own number, which a test cannot repeat. 53 bits: a number of JavaScript.
     let client = u64::from_le_bytes(room.random()) >> 11;
     let options = Options {
         // As Yjs counts.

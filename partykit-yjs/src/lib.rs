@@ -13,11 +13,11 @@
 //! # });
 //! ```
 //!
-//! * Every change is stored before anybody else hears of it.
+//! * Every change is stored before another client hears of it.
 //! * A room sleeps while its clients are there and do not type. The first change after that is stored and
 //!   passed on without the document being read.
 //! * A change goes to each other client once. Cursors do too, and live as long as their connections.
-//! * A client that sends what is no Yjs changes nothing and stops nobody.
+//! * A client that sends something that is not Yjs changes nothing, and does not stop the others.
 //!
 //! Clients are `y-partyserver/provider`, and `y-websocket` with the room's address.
 #![forbid(unsafe_code)]

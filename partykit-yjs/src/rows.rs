@@ -68,7 +68,7 @@ impl Weight {
         self.changes == 0 && self.snapshot_bytes == 0
     }
 
-    /// Stores a change of at most [`PIECE`] bytes, in which so many nested types are made.
+    /// Stores a change of at most [`PIECE`] bytes, which makes `types` nested types.
     pub(crate) fn append(
         &mut self,
         room: &Room,

@@ -131,7 +131,7 @@ impl Scan<'_> {
         }
     }
 
-    /// How many follow, of which each has at least so many bytes.
+    /// How many entries follow. An error if they cannot fit into the rest, at `each` bytes or more apiece.
     fn count(&mut self, each: usize) -> Scanned<usize> {
         let count = usize::try_from(self.cursor.read_var::<u64>()?).unwrap_or(usize::MAX);
         if count <= self.left() / each { Ok(count) } else { Err(Error::EndOfBuffer(count)) }

@@ -31,10 +31,9 @@ pub trait Socket: Send + Sync + 'static {
     /// The connect failed: answer the handshake, send this Close and nothing else.
     fn refuse(&self, close: Close);
 
-    /// What the connection has attached is another than before: it has just been accepted, or its state
-    /// was committed, or a failed commit gave it the former one back. A runtime that keeps
-    /// [attachments](crate::runtime::Attachment) outside of itself writes it there. Also called before
-    /// the socket is accepted. Does nothing unless implemented.
+    /// The attachment has changed: on accept, when a state is committed, and when a failed commit restores
+    /// the former state. A runtime that keeps [attachments](crate::runtime::Attachment) outside of itself
+    /// writes it there. Also called before the socket is accepted. Default: does nothing.
     fn attach(&self, connection: &Connection) {
         let _ = connection;
     }

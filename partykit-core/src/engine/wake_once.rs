@@ -1,5 +1,5 @@
-//! At most one driver, and none too few. Knows nothing of rooms, of executors or of time, so that a
-//! model checker can run it: `tests/wake_once`.
+//! One driver whenever there is work, and never two. This file knows nothing of rooms, executors or time, so
+//! that a model checker can run it: `tests/wake_once`.
 
 use std::{
     ops::{Deref, DerefMut},

@@ -41,11 +41,13 @@ impl Diff {
             return diff;
         }
         for layer in layers {
+            // The newest layer comes first, so the first write of a key counts.
             for (key, write) in layer.writes.range(range.clone()) {
                 if let Entry::Vacant(entry) = diff.writes.entry(key.clone()) {
                     entry.insert(write.clone());
                 }
             }
+            // A batch clears before it writes: its own writes stay, older layers and the store do not show.
             if layer.clear {
                 diff.cleared = true;
                 break;
@@ -82,6 +84,7 @@ impl Diff {
         while !exhausted && !merge.is_full() {
             let ask = merge.room_left().min(page);
             let rows = backend.scan(room, &range, reverse, ask).await?;
+            // A backend returns fewer rows than asked only at the end of the range.
             exhausted = rows.len() < ask;
             if let Some((last, _)) = rows.last() {
                 let end = if reverse { &mut range.1 } else { &mut range.0 };

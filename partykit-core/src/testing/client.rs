@@ -200,7 +200,7 @@ impl fmt::Debug for TestConnection {
 
 /// Counts a client's messages, as [`Options::max_message_rate`](crate::Options::max_message_rate) says.
 struct Pace {
-    /// So many a second, and so many at once.
+    /// Messages a second, and messages at once.
     rate: (NonZeroU32, NonZeroU32),
     /// When the burst would be whole again.
     full_at: Duration,
@@ -236,7 +236,7 @@ pub enum NotConnected {
     /// The before-hook has failed. A client gets 500.
     #[error("on_before_connect failed: {0}")]
     Failed(BoxError),
-    /// The room takes nobody.
+    /// The room takes no connection.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The before-hook has rejected what the client sent. The client sees a socket that is opened and closed

@@ -37,7 +37,7 @@ pub(super) struct TestHost {
     pub(super) app_state: AppState,
     pub(super) backend: Arc<dyn Backend>,
     state: Mutex<State>,
-    /// The drivers and tasks, but while somebody polls them.
+    /// The drivers and tasks. `None` while `settle` polls them.
     tasks: Mutex<Option<Tasks>>,
 }
 
@@ -96,7 +96,7 @@ impl TestHost {
         poll_fn(|cx| {
             let taken = lock(&self.tasks).take();
             let Some(mut tasks) = taken else {
-                // Somebody else is at it, further up this thread's stack or on another thread.
+                // Another `settle` polls them, further up this thread's stack or on another thread.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             };

@@ -18,7 +18,7 @@ use crate::{Admission, Body, JsonError, Message, Request, RequestExt, value::htt
 ///     Step::post("/history", r#"{"text": "hi"}"#).header("content-type", "application/json"),
 ///     Step::get("/history"),
 ///     Step::advance(Duration::from_secs(60)),
-///     // A client that says what nobody understands.
+///     // A client says what the room does not understand.
 ///     Step::say("ada", "{").may_fail(),
 ///     Step::close("ada", 1000),
 /// ];

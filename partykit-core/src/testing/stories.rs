@@ -111,6 +111,15 @@ async fn shorten<S: Server>(rooms: &impl Fn() -> TestRoomBuilder<S>, mut story: 
 }
 
 /// A story in which sleep shows, found by [`transparency_random`].
+///
+/// ```
+/// use partykit_core::testing::Story;
+///
+/// /// For a report: how short the story is, and where sleep shows.
+/// fn summary(story: &Story) -> String {
+///     format!("after {} steps: {}", story.steps.len(), story.difference)
+/// }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Story {

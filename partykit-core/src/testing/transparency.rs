@@ -38,8 +38,8 @@ use crate::{List, Server};
 /// ```
 ///
 /// A step that is refused, closed or dropped, or whose handler fails, would check nothing. So it is an error
-/// too, unless it [may fail](Step::may_fail). For stories that nobody has written there is
-/// [`transparency_random`](super::transparency_random).
+/// too, unless it [may fail](Step::may_fail). [`transparency_random`](super::transparency_random) makes up
+/// stories by itself.
 ///
 /// # Errors
 ///
@@ -137,7 +137,7 @@ impl<S: Server> Run<S> {
         Self { room, clients: Vec::new() }
     }
 
-    /// Whether whoever acts is connected.
+    /// Whether the client that acts in `step` is connected.
     fn can_take(&self, step: &Step) -> bool {
         step.client().is_none_or(|id| {
             let client = self.clients.iter().rev().find(|client| client.id() == id);

@@ -15,8 +15,8 @@ const _: () =
     assert!(URI + TAGS * TAG <= ATTACHMENT, "without a state, no attachment is too large");
 const _: () =
     assert!(32_768 * (URI + TAG) <= ATTACHMENTS * 2 / 3, "clients alone cannot fill a room");
-/// Bytes of id, uri, tags and state of all connections of a room together: what 4,096 connections may
-/// have that use all they can, and 32,768 that have 2 KiB each.
+/// Bytes of id, uri, tags and state of all connections of a room together. Enough for 4,096 connections
+/// at their maximum, or 32,768 with 2 KiB each.
 pub(crate) const ATTACHMENTS: usize = 64 << 20;
 /// Bytes of a storage key.
 pub(crate) const KEY: usize = 2048;

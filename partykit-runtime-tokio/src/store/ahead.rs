@@ -10,11 +10,11 @@ use super::{
     place::Place,
 };
 
-/// The next file of the log, made on a thread of its own while the one before is written: of six syncs
-/// between two files, commits wait for three.
+/// Makes the next file of the log on a thread of its own, while the one before is written. So commits wait
+/// for three of the six syncs between two files.
 ///
-/// What must stay true: it is made only while the directory is locked, and nobody opens the store anew
-/// meanwhile. So whoever drops this waits for it.
+/// Invariant: a file is made only while this process holds the directory's lock, and not while the store is
+/// opened again. So dropping this waits for the thread.
 #[derive(Debug, Default)]
 pub(super) struct Ahead(Option<Next>);
 
@@ -27,7 +27,8 @@ struct Next {
 }
 
 impl Ahead {
-    /// Begins to make a file. If that fails, [`Ahead::take`] has none, and whoever makes it then tells why.
+    /// Begins to make a file. If that fails, [`Ahead::take`] returns `None`; the caller makes the
+    /// file itself and gets the error.
     pub(super) fn make(&mut self, place: Arc<Place>, dir: PathBuf, index: u64, length: u64) {
         self.end();
         let (where_to, checked) = (dir.clone(), place.clone());
@@ -45,8 +46,8 @@ impl Ahead {
         blank.filter(|blank| blank.index == index && blank.length == length)
     }
 
-    /// A file that nobody wants any more goes. If it stays, because the process is killed for example, the
-    /// next one that opens the store removes it.
+    /// Removes a file that was made and not taken. If it stays, because the process is killed for example, the
+    /// next process that opens the store removes it.
     fn end(&mut self) {
         let Some(Next { place, dir, index, maker }) = self.0.take() else { return };
         let is_made = maker.join().is_ok_and(|blank| blank.is_some());

@@ -44,8 +44,8 @@ pub(super) struct Head {
     pub(super) is_durable: bool,
 }
 
-/// A file that was made and has no head yet: it is no part of the log. Whoever finds it takes it for one
-/// whose making was cut short.
+/// A file that was made and has no head yet. It is not part of the log: opening the store takes it for a file
+/// whose making was cut short, and removes it.
 #[derive(Debug)]
 pub(super) struct Blank {
     file: File,
@@ -72,7 +72,7 @@ impl Log {
     pub(super) fn begin(dir: &Path, blank: Blank, head: Head, seed: u64) -> io::Result<Self> {
         let mut file = blank.file;
         file.write_all(&head.print(seed))?;
-        // The file has its length already.
+        // The file has its length already, so its data is all there is to sync.
         file.sync_data()?;
         #[cfg(not(test))]
         let _ = dir;
@@ -128,8 +128,8 @@ impl Log {
         Ok(())
     }
 
-    /// Whether the file is still in this directory, and as long as it was made: a file that somebody has
-    /// removed or replaced can be written without an error, and nothing of it is found later.
+    /// Whether the file is still in this directory, and as long as it was made: a file that was removed
+    /// or replaced can be written without an error, and the next process finds nothing of it.
     pub(super) fn check(&self, dir: &Path) -> Result<(), Fault> {
         let (path, name) = (path(dir, self.head.index), format!("log/{:016}", self.head.index));
         let ours = self.file.metadata().map_err(Fault::io("checked"))?;
@@ -199,7 +199,7 @@ pub(super) fn path(dir: &Path, index: u64) -> PathBuf {
     dir.join(format!("{index:016}"))
 }
 
-/// Removes the files of a log that `is_obsolete` names.
+/// Removes the files of a log whose index is obsolete, the oldest first: what stays has no gap.
 pub(super) fn remove(dir: &Path, is_obsolete: impl Fn(u64) -> bool) -> io::Result<()> {
     for index in files(dir)?.into_iter().filter(|index| is_obsolete(*index)) {
         fs::remove_file(path(dir, index))?;

@@ -123,10 +123,10 @@ pub enum Durability {
 /// A commit is durable when it is answered, unless the store was opened [`Relaxed`](Durability::Relaxed).
 /// Those that wait at the same time are written as one, and synced once.
 ///
-/// When a write fails, because the disk is full for example, all commits that wait fail with it, and
-/// the store is opened again, which tells what it has; until that succeeds, it is tried again, after
-/// 100 ms at first and every 5 s at last, and everything else is refused with the cause. A panic of the
-/// engine counts as such a failure.
+/// When a write fails, because the disk is full for example, all commits that wait fail with it. Then the
+/// store is opened again, to learn what is on disk. If that fails, it is tried again, first after 100 ms, then
+/// less and less often, at last every 5 s. Until it succeeds, everything else is refused with the cause. A panic
+/// of the engine counts as a failed write.
 ///
 /// When the directory is removed, moved or replaced, or other files are copied over its own, commits and
 /// reads are refused with [`StoreError::Moved`]. That begins before the next commit is answered, or within a
@@ -135,10 +135,10 @@ pub enum Durability {
 ///
 /// # What it costs
 ///
-/// A room that nobody claims has no entry in memory. All rooms together have what [`StoreOptions`] say: by
-/// default up to 32 MiB of changes that are on their way to files, far less when nobody writes, and 4 MiB of
-/// what was read last; three threads, and a fourth one for moments. On disk there are the rows, with the names of party and room and
-/// 8 bytes in front of each key, and up to 32 MiB of log.
+/// A room that is not claimed has no entry in memory. [`StoreOptions`] limit the memory of all rooms together.
+/// Default: up to 32 MiB of changes that are on their way to files (far less without writes), and 4 MiB of
+/// what was read last. The store has three threads, and a fourth one for moments. On disk, each row has the
+/// names of party and room and 8 bytes in front of its key; the log has up to 32 MiB.
 ///
 /// Clearing a room ([`Batch::clear`]) writes one row, however many it has. Only a commit waits for a disk to
 /// sync. A read of what is in memory never does; another one waits for the disk on a thread of

@@ -8,16 +8,15 @@ use super::{
     sectors::{self, Piece, SECTOR},
 };
 
-/// How much of the log the tree's files hold: the commits up to a number, which is all that the files
-/// of the log up to an index have.
+/// How much of the log is in the tree's files: all commits up to `number`, which are all commits in the
+/// log's files up to `file`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) number: u64,
     pub(super) file: u64,
 }
 
-/// Gives `apply` every commit in the log that the tree's files lack, in order, and says up to where
-/// commits reach.
+/// Gives `apply` every commit of the log that is not in the tree's files, in order. Returns the last one.
 ///
 /// The last record may lack sectors that were never written, because no one was told that it is stored.
 /// Anything else that is not as it was written is an error. [`sectors`] tells the two apart.
@@ -41,6 +40,7 @@ pub(super) fn replay(
         let reader = Reader { name, bytes: &bytes, seed: facts.seed(index) };
         number = reader.read(number, index == newest, &mut apply)?;
     }
+    // `facts.number` was synced: a log that ends before it has lost a confirmed commit.
     if number < facts.number {
         let (found, known) = (number, facts.number);
         return Err(Fault::damage(format!(
@@ -72,7 +72,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Takes the number of the last record before this file, and gives the one of its last.
+    /// `number` is that of the last record before this file. Returns that of the last record in it.
     fn read(
         &self,
         mut number: u64,
@@ -96,6 +96,8 @@ impl Reader<'_> {
                     number += 1;
                     at = sectors::begin(end, record::HEAD);
                 }
+                // Only the newest file may end in the middle of a record: the others were synced before
+                // the next one began.
                 None if is_newest => return Ok(number),
                 None => return Err(self.name.damage_at(at)),
             }
@@ -138,7 +140,8 @@ impl Reader<'_> {
             bytes.drain(..record::HEAD);
             return Ok(Some((bytes, end)));
         }
-        // The next record is written when this one is synced; so if it is there, this one was.
+        // The next record is written only after this one is synced. So if bytes follow, this one was
+        // whole, and has been damaged.
         if is_durable && used > end { Err(damaged()) } else { Ok(None) }
     }
 

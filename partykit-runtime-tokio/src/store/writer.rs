@@ -127,7 +127,7 @@ impl Writer {
             Store::Open(engine) => caught(|| engine.close()),
             Store::Nothing => Ok(()),
             Store::Failed { home, .. } => {
-                // Whoever waits for the end may open the directory then.
+                // Before `End` reports `Closed`: after that, the directory may be opened at once.
                 drop(home);
                 Ok(())
             }
@@ -137,7 +137,7 @@ impl Writer {
         }
     }
 
-    /// Does what there is to do; `false` when the queue is closed.
+    /// Does the next piece of work. `false` if the queue is closed.
     fn turn(&mut self) -> bool {
         let now = Instant::now();
         if self.until.is_some_and(|until| until <= now) {
@@ -169,12 +169,13 @@ impl Writer {
                 }
             }
         }
+        // One commit of a room at a time, and in order: the later ones go with the next group.
         self.shared.queue.put_back(later.into_iter());
         self.last_commit = Instant::now();
         let outcome = catch_unwind(AssertUnwindSafe(|| self.write(&group)));
         let outcome = outcome.unwrap_or_else(|payload| Outcome::Failed(Fault::panic(&*payload)));
         if matches!(outcome, Outcome::Failed(_)) {
-            // Before the rooms are free: a new claim of one of them must wait for what is found.
+            // Before the rooms are free: a new claim must not read until it is known what is on disk.
             self.shared.state.send_replace(State::Recovering);
         }
         self.shared.claims.end();
@@ -215,6 +216,7 @@ impl Writer {
     fn begin_life(&mut self, mut home: Home) -> Result<(), Fault> {
         let facts = home.facts();
         let incarnation = facts.incarnation + 1;
+        // On disk before the first claim: an epoch of an earlier process must never be given again.
         home.write(Facts { incarnation, ..facts })?;
         self.shared.claims.begin_life(incarnation);
         let engine = self.open_engine(home).map_err(|(_, fault)| fault)?;
@@ -235,7 +237,7 @@ impl Writer {
         self.until = None;
     }
 
-    /// It is time: to sync, or to try again.
+    /// The time `until` is reached: syncs, rests, or tries to open the store again.
     fn wake(&mut self) {
         self.until = None;
         match &mut self.store {
@@ -287,7 +289,7 @@ impl Writer {
             }
             Store::Failed { home, rest, .. } => (home, (rest * 2).min(LONGEST_REST)),
         };
-        // What had it is gone.
+        // The engine that reported a fault is closed: its fault must not hit the next one.
         self.shared.queue.clear_fault();
         match self.open_engine(home) {
             Ok(engine) => {
@@ -305,7 +307,7 @@ impl Writer {
     }
 }
 
-/// What is left behind by the writer, however it ends.
+/// Ends the store for all who use it, also when the writer panics.
 struct End(Arc<Shared>);
 
 impl Drop for End {

@@ -1,4 +1,4 @@
-//! How many clients there may be, and how many of them may be at the beginning.
+//! Limits on open connections, and on connections that have not sent a whole request yet.
 
 mod books;
 mod place;
