@@ -9,7 +9,7 @@ use crate::{
 /// An alarm's attempt is stored here, so that a start which kills the process counts for it too, and
 /// what an operator wants done with an alarm is done without starting the room.
 pub(crate) async fn errand(room: &Room) -> Result<bool> {
-    match room.cell().machine(|machine| machine.errand()) {
+    match room.inside(|machine| machine.errand()) {
         None => return Ok(true),
         Some(Errand::Order(order)) => {
             alarm::carry_out(room, order).await?;
@@ -19,7 +19,7 @@ pub(crate) async fn errand(room: &Room) -> Result<bool> {
     }
     let rings = alarm::begin(room).await?;
     if rings {
-        room.cell().machine(|machine| machine.errand_done());
+        room.inside(|machine| machine.errand_done());
     }
     Ok(rings)
 }

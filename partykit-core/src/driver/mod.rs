@@ -20,7 +20,7 @@ use self::dispatch::{errand, turn};
 use crate::{
     Connection, ErrorId, Room, RoomId, Server, StorageError,
     engine::{
-        cell::RoomCell,
+        cell::{Driving, RoomCell},
         host::{Host, yield_now},
         pump::{Pump, Step},
         scope,
@@ -69,10 +69,12 @@ pub async fn drive<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S +
 }
 
 async fn run<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send) {
-    let mut pump = Pump::new(cell.clone());
+    let cell = Driving::new(cell);
+    let mut pump = Pump::new(&cell);
     let mut instance = None;
-    if size_of::<S>() == 0 || cell.machine(|machine| machine.options().hibernates()) {
-        cell.machine(Machine::set_stateless);
+    if size_of::<S>() == 0 || cell.inside(cell.in_turn(), |machine| machine.options().hibernates())
+    {
+        cell.inside(cell.in_turn(), Machine::set_stateless);
     }
     let mut slice = Slice::default();
     loop {
@@ -113,7 +115,7 @@ async fn run<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send)
 
 /// Has a message wait whose sender does not read what was said to it, and others go ahead of it: what a
 /// client asks for does not pile up. `None` if it waits.
-async fn postpone(cell: &Arc<RoomCell>, pump: &mut Pump, job: Job) -> Option<Job> {
+async fn postpone(cell: &Driving, pump: &mut Pump<'_>, job: Job) -> Option<Job> {
     let Job::Handle(Event::Message { sender, .. }) = &job else { return Some(job) };
     let drained =
         poll_fn(|cx| Poll::Ready(sender.socket().poll_drained(limits::CLOGGED, cx))).await;
@@ -132,8 +134,8 @@ async fn postpone(cell: &Arc<RoomCell>, pump: &mut Pump, job: Job) -> Option<Job
 
 /// One turn, while commits, timers and other outputs go on beside it.
 async fn run_turn<S: Server>(
-    cell: &Arc<RoomCell>,
-    pump: &mut Pump,
+    cell: &Driving,
+    pump: &mut Pump<'_>,
     instance: &mut Option<S>,
     make: &(impl Fn(&RoomId) -> S + Send),
     job: Job,
@@ -152,7 +154,7 @@ async fn run_turn<S: Server>(
         cell.observe(Fact::Handled { handler, took, failed });
         took
     };
-    let room = Room::new(cell.clone());
+    let room = Room::new(cell);
     let turn_id = room.turn();
     if matches!(job, Job::Start) {
         let cause = room.wake_cause().map(tracing::field::display);
@@ -164,7 +166,7 @@ async fn run_turn<S: Server>(
         let Some(handler) = handler else {
             return Poll::Ready(Err(CancelReason::Timeout(Duration::ZERO)));
         };
-        if let Poll::Ready(result) = scope::enter(&**cell, turn_id, || handler.poll(cx)) {
+        if let Poll::Ready(result) = scope::enter(&***cell, turn_id, || handler.poll(cx)) {
             return Poll::Ready(Ok(result));
         }
         match ready!(pump.poll(cx)) {
@@ -176,9 +178,9 @@ async fn run_turn<S: Server>(
     .await;
     // Drops what the handler held, as a part of its turn: it may still say something.
     let dropped =
-        scope::enter(&**cell, turn_id, || catch_unwind(AssertUnwindSafe(|| future.set(None))));
-    let (limit, overflow) =
-        cell.machine(|machine| (machine.options().handler_timeout, machine.overflow()));
+        scope::enter(&***cell, turn_id, || catch_unwind(AssertUnwindSafe(|| future.set(None))));
+    let (limit, overflow) = cell
+        .inside(cell.in_turn(), |machine| (machine.options().handler_timeout, machine.overflow()));
     let failure = match (ended, dropped) {
         (_, Err(payload)) => Failure::Panic(panic_message(payload)),
         (Err(CancelReason::CommitFailed(id)), Ok(())) => {
@@ -192,7 +194,7 @@ async fn run_turn<S: Server>(
             Failure::SaidTooMuch { bytes, limit }
         }
         (Ok(Ok(Answer::NotNow)), Ok(())) => return Ok(Answer::NotNow),
-        (Ok(Ok(_)), Ok(())) if cell.machine(|machine| machine.is_misused()) => {
+        (Ok(Ok(_)), Ok(())) if cell.inside(cell.in_turn(), |machine| machine.is_misused()) => {
             Failure::Error(StorageError::TransactionEnded.into())
         }
         (Ok(Ok(answer)), Ok(())) => {
@@ -200,7 +202,7 @@ async fn run_turn<S: Server>(
             let now = begun + took;
             if took > limit {
                 warn!(%handler, "a handler ran for {took:?} without an await, so it could not be cancelled");
-                cell.machine(Machine::overran);
+                cell.inside(cell.in_turn(), Machine::overran);
             } else if arrived.is_some_and(|arrived| now.saturating_sub(arrived) > SLOW_CONNECT) {
                 warn!(
                     connection = connection.as_ref().map(Connection::id),
@@ -266,10 +268,10 @@ async fn perform<S: Server>(
 }
 
 /// A response that streams keeps the room awake until its body ends, or is dropped.
-fn keep_awake_while_open(cell: &Arc<RoomCell>, answer: Answer) -> Answer {
+fn keep_awake_while_open(cell: &Driving, answer: Answer) -> Answer {
     match answer {
         Answer::Response(response) if response.body().is_stream() => {
-            let open = OpenBody::new(cell.clone());
+            let open = OpenBody::new(cell);
             Answer::Response(response.map(|body| body.hold(open)))
         }
         answer => answer,
@@ -280,15 +282,15 @@ fn keep_awake_while_open(cell: &Arc<RoomCell>, answer: Answer) -> Answer {
 struct OpenBody(Arc<RoomCell>);
 
 impl OpenBody {
-    fn new(cell: Arc<RoomCell>) -> Self {
-        cell.machine(Machine::body_opened);
-        Self(cell)
+    fn new(cell: &Driving) -> Self {
+        cell.inside(cell.in_turn(), Machine::body_opened);
+        Self(Arc::clone(cell))
     }
 }
 
 impl Drop for OpenBody {
     fn drop(&mut self) {
-        self.0.tell_machine(|machine, now| machine.body_ended(now));
+        self.0.outside(|machine, now| machine.body_ended(now));
     }
 }
 

@@ -1,10 +1,12 @@
 mod alarm;
+mod doors;
 mod drain;
 mod owner;
 mod resume;
 mod space;
 mod stats;
 
+pub(crate) use doors::{Driving, InTurn};
 pub use resume::Resumed;
 pub use stats::{RoomPhase, RoomStats};
 
@@ -25,14 +27,13 @@ use futures_util::future::AbortHandle;
 
 use super::{
     host::Host,
-    scope,
     wake_once::{Call, Guard, WakeOnce},
 };
 use crate::{
     AwakeReason, Close, Connection, ErrorId, Message, Options, Refusal, Request, Response,
     RoomAddress,
     connection::{Owner, outgoing::Outgoing, socket::Socket},
-    machine::{Answer, Event, Fact, Machine, Output},
+    machine::{Answer, Event, Fact, Machine},
     value::{chain::Chain, limits},
 };
 
@@ -313,47 +314,6 @@ impl RoomCell {
         Ok(())
     }
 
-    /// Does something to the machine as a part of the running turn, or from outside of it.
-    pub(crate) fn act<R>(
-        self: &Arc<Self>,
-        turn: Option<u64>,
-        act: impl FnOnce(&mut Machine) -> R,
-    ) -> R {
-        match turn {
-            // The driver is polling the handler at this moment and looks afterwards.
-            Some(_) => self.machine(act),
-            None => self.enter(|state, _| act(&mut state.machine)),
-        }
-    }
-
-    /// The same from within a handler.
-    pub(crate) fn machine<R>(&self, act: impl FnOnce(&mut Machine) -> R) -> R {
-        let transaction = scope::transaction(self);
-        let mut state = self.lock();
-        state.machine.act_in(transaction);
-        act(&mut state.machine)
-    }
-
-    /// The same from anywhere, with the time.
-    pub(crate) fn tell_machine<R>(
-        self: &Arc<Self>,
-        tell: impl FnOnce(&mut Machine, Duration) -> R,
-    ) -> R {
-        self.enter(|state, now| tell(&mut state.machine, now))
-    }
-
-    /// The same from the driver, which looks by itself what is to be done then.
-    pub(crate) fn report<R>(&self, report: impl FnOnce(&mut Machine, Duration) -> R) -> R {
-        let (now, transaction) = (self.host.elapsed(), scope::transaction(self));
-        let mut state = self.lock();
-        state.machine.act_in(transaction);
-        let result = report(&mut state.machine, now);
-        let wakers = state.wakers();
-        drop(state);
-        wakers.into_iter().for_each(Waker::wake);
-        result
-    }
-
     /// Wakes `waker` at the next change that somebody may wait for.
     pub(crate) fn watch(&self, waker: &Waker) {
         self.lock().watchers.push(waker.clone());
@@ -405,51 +365,6 @@ impl RoomCell {
             state.tasks.remove(&id);
             state.machine.task_ended(now, id, event);
         });
-    }
-
-    /// For the driver: takes outputs up to the next one that it has to act on by itself, and leaves its
-    /// waker. Returns the time at which it wants to be called again, and how instances came and went.
-    pub(crate) fn take_outputs(&self, waker: &Waker, into: &mut Vec<Output>) -> Option<Duration> {
-        let (taken, wakers) = self.state.take(waker, |state| {
-            // What was taken last has left.
-            let wakers = if mem::take(&mut state.flushing) {
-                mem::take(&mut state.watchers)
-            } else {
-                Vec::new()
-            };
-            while let Some(output) = state.machine.poll() {
-                state.flushing |= matches!(output, Output::Flush);
-                let stop =
-                    matches!(output, Output::Run(_) | Output::Cancel(_) | Output::DropInstance(_));
-                into.push(output);
-                if stop {
-                    break;
-                }
-            }
-            (state.machine.deadline(), wakers)
-        });
-        wakers.into_iter().for_each(Waker::wake);
-        taken
-    }
-
-    /// For the driver: ends it if there is nothing left to do. No other driver can start in between.
-    pub(crate) fn retire_driver(self: &Arc<Self>) -> bool {
-        let retired = self.state.retire(|state| {
-            state.machine.is_at_rest().then(|| {
-                let vacant = state.machine.is_vacant();
-                let claim = if vacant { state.machine.release_claim() } else { None };
-                (vacant, claim, mem::take(&mut state.watchers))
-            })
-        });
-        let Some((vacant, claim, wakers)) = retired else { return false };
-        wakers.into_iter().for_each(Waker::wake);
-        if let Some(epoch) = claim {
-            self.host.backend().release(&self.address, epoch);
-        }
-        if vacant {
-            self.host.vacant(self);
-        }
-        true
     }
 
     fn enter<R>(self: &Arc<Self>, act: impl FnOnce(&mut State, Duration) -> R) -> R {

@@ -12,7 +12,7 @@ use futures_core::future::BoxFuture;
 use futures_util::{FutureExt, future::abortable};
 use tracing::error;
 
-use super::cell::RoomCell;
+use super::cell::Driving;
 use crate::{
     BackendError, Claim, Connection, WakeUp,
     connection::outgoing::Outgoing,
@@ -24,8 +24,8 @@ use crate::{
 };
 
 /// Does what the machine wants done, and waits for what it waits for.
-pub(crate) struct Pump {
-    cell: Arc<RoomCell>,
+pub(crate) struct Pump<'a> {
+    cell: &'a Driving,
     claim: Option<BoxFuture<'static, Result<Claim, BackendError>>>,
     commit: Option<BoxFuture<'static, Result<(), BackendError>>>,
     /// When the commit wants the room woken.
@@ -52,8 +52,8 @@ pub(crate) enum Step {
     Run(Job),
 }
 
-impl Pump {
-    pub(crate) fn new(cell: Arc<RoomCell>) -> Self {
+impl<'a> Pump<'a> {
+    pub(crate) fn new(cell: &'a Driving) -> Self {
         Self {
             cell,
             claim: None,
@@ -86,7 +86,7 @@ impl Pump {
             if !idle || self.poll_storage(cx) || self.poll_timer(cx, deadline) {
                 continue;
             }
-            if self.claim.is_none() && self.commit.is_none() && self.cell.retire_driver() {
+            if self.claim.is_none() && self.commit.is_none() && self.cell.retire() {
                 return Poll::Ready(Step::Rest);
             }
             self.rested = true;
@@ -100,15 +100,15 @@ impl Pump {
             Output::Cancel(reason) => return Some(Step::Cancel(reason)),
             Output::CancelTasks(tasks) => tasks.iter().for_each(|id| self.cell.abort_task(*id)),
             Output::Claim => {
-                let cell = self.cell.clone();
+                let cell = Arc::clone(self.cell);
                 self.claim =
                     Some(Box::pin(
                         async move { cell.host().backend().claim(cell.address()).await },
                     ));
             }
             Output::Commit(batch) => {
-                let cell = self.cell.clone();
-                let epoch = cell.machine(|machine| machine.epoch());
+                let cell = Arc::clone(self.cell);
+                let epoch = cell.inside(self.cell.in_turn(), |machine| machine.epoch());
                 self.wake_up = batch.wake_up;
                 self.committing = cell.host().elapsed();
                 self.commit = Some(Box::pin(async move {
@@ -158,8 +158,9 @@ impl Pump {
                 self.send_frames();
                 connection.socket().accept();
                 connection.socket().attach(&connection);
-                let older =
-                    self.cell.machine(|machine| machine.roster().before(&connection).cloned());
+                let older = self.cell.inside(self.cell.in_turn(), |machine| {
+                    machine.roster().before(&connection).cloned()
+                });
                 if let Some(older) = older {
                     older.socket().probe();
                 }

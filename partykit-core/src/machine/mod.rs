@@ -42,7 +42,6 @@ pub use wake_cause::WakeCause;
 
 pub(crate) use alarm::{Beginning, Errand};
 pub(crate) use answer::{Answer, Reply};
-pub(crate) use awake::Holder;
 pub(crate) use effect::{Effect, Targets};
 pub(crate) use event::Event;
 pub(crate) use ids::{TransactionId, TurnId};

@@ -49,7 +49,7 @@ impl<'a> Broadcast<'a> {
     /// that is not durable yet, it leaves when that write is durable.
     pub fn send(self) {
         let (turn, frame) = (self.room.turn(), Arc::new(Outgoing::new(self.message)));
-        self.room.cell().machine(|machine| {
+        self.room.inside(|machine| {
             machine.broadcast(Some(turn), self.tag.as_deref(), self.except, frame);
         });
     }

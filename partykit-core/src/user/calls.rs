@@ -67,7 +67,7 @@ impl RoomRef<'_> {
     pub async fn request(&self, request: Request) -> Result<Response, CallError> {
         let cell = self.room.cell();
         let to = self.reach()?;
-        let (uncommitted, written, chain, limit) = cell.machine(|machine| {
+        let (uncommitted, written, chain, limit) = self.room.inside(|machine| {
             let limit = machine.options().call_timeout;
             (machine.has_uncommitted(), machine.written(), machine.chain(), limit)
         });
@@ -97,7 +97,7 @@ impl RoomRef<'_> {
     /// When there can be no such room.
     pub fn tell(&self, request: Request) -> Result<(), CallError> {
         let (to, turn) = (self.reach()?, self.room.turn());
-        self.room.cell().machine(|machine| machine.tell(turn, to, request));
+        self.room.inside(|machine| machine.tell(turn, to, request));
         Ok(())
     }
 

@@ -9,8 +9,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Broadcast, Connection, Emitter, JsonError, KeepAwake, Message, NoState, PartyRef, RoomAddress,
-    RoomId, StartReason, Storage, Timestamp, WakeCause, engine::cell::RoomCell, machine::TurnId,
-    user::task, value::app_state::AppState,
+    RoomId, StartReason, Storage, Timestamp, WakeCause,
+    engine::cell::{Driving, InTurn, RoomCell},
+    machine::{Machine, TurnId},
+    user::task,
+    value::app_state::AppState,
 };
 
 /// A room, as its handlers see it: who is here, what is stored, and the ways to speak.
@@ -34,12 +37,15 @@ use crate::{
 pub struct Room {
     cell: Arc<RoomCell>,
     turn: TurnId,
+    in_turn: InTurn,
 }
 
 impl Room {
-    pub(crate) fn new(cell: Arc<RoomCell>) -> Self {
-        let turn = cell.machine(|machine| machine.current_turn()).unwrap_or_default();
-        Self { cell, turn }
+    /// The room for the handler that begins.
+    pub(crate) fn new(driving: &Driving) -> Self {
+        let (cell, in_turn) = (Arc::clone(driving), driving.begin_turn());
+        let turn = cell.inside(&in_turn, |machine| machine.current_turn()).unwrap_or_default();
+        Self { cell, turn, in_turn }
     }
 
     /// The room's id, as its URL has it after percent-decoding.
@@ -54,7 +60,7 @@ impl Room {
 
     /// Why this instance was made.
     pub fn start_reason(&self) -> StartReason {
-        self.cell.machine(|machine| machine.start_reason())
+        self.inside(|machine| machine.start_reason())
     }
 
     /// The listed connections, in the order in which they came: all that are open, the one that is
@@ -62,25 +68,25 @@ impl Room {
     ///
     /// For their number use [`Room::count`], to send to them [`Room::broadcast`]: both are cheaper.
     pub fn connections(&self) -> impl ExactSizeIterator<Item = Connection> + Send + use<> {
-        Listed { all: self.cell.machine(|machine| machine.roster().all()), next: 0 }
+        Listed { all: self.inside(|machine| machine.roster().all()), next: 0 }
     }
 
     /// The listed connections with this tag, in the order in which they came. A snapshot.
     pub fn tagged(&self, tag: &str) -> impl ExactSizeIterator<Item = Connection> + Send + use<> {
         let tagged: Arc<[_]> =
-            self.cell.machine(|machine| machine.roster().tagged(tag).cloned().collect());
+            self.inside(|machine| machine.roster().tagged(tag).cloned().collect());
         Listed { all: tagged, next: 0 }
     }
 
     /// The listed connection with this id; the newest, if a client has reconnected and its old socket
     /// is still here.
     pub fn connection(&self, id: &str) -> Option<Connection> {
-        self.cell.machine(|machine| machine.roster().by_id(id).cloned())
+        self.inside(|machine| machine.roster().by_id(id).cloned())
     }
 
     /// How many connections are listed.
     pub fn count(&self) -> usize {
-        self.cell.machine(|machine| machine.roster().count())
+        self.inside(|machine| machine.roster().count())
     }
 
     /// The states of all listed connections that have one, in the order in which they came: who is here.
@@ -169,7 +175,9 @@ impl Room {
     /// room's stats.
     #[track_caller]
     pub fn keep_awake(&self, name: &'static str) -> KeepAwake {
-        KeepAwake::new(self.cell.clone(), (name, Location::caller()))
+        let holder = (name, Location::caller());
+        let id = self.inside(|machine| machine.guard_taken(holder));
+        KeepAwake::new(self.cell.clone(), id)
     }
 
     /// The wall clock. The only clock of portable code; tests set it.
@@ -214,11 +222,16 @@ impl Room {
 
     pub(crate) fn wake_cause(&self) -> Option<WakeCause> {
         let now = self.cell.host().elapsed();
-        self.cell.machine(|machine| machine.account(now).last_wake).map(|(cause, _)| cause)
+        self.inside(|machine| machine.account(now).last_wake).map(|(cause, _)| cause)
     }
 
     pub(crate) fn cell(&self) -> &Arc<RoomCell> {
         &self.cell
+    }
+
+    /// Does something to the machine as a part of this handler.
+    pub(crate) fn inside<R>(&self, act: impl FnOnce(&mut Machine) -> R) -> R {
+        self.cell.inside(&self.in_turn, act)
     }
 
     pub(crate) fn turn(&self) -> TurnId {
@@ -232,12 +245,12 @@ impl Room {
         work: impl FnOnce(Emitter) -> F,
     ) {
         let cell = self.cell.clone();
-        self.cell.machine(|machine| machine.reserve_task((name, location))).map_or_else(
+        self.inside(|machine| machine.reserve_task((name, location))).map_or_else(
             || (),
             |id| {
                 let task =
                     task::run(cell.clone(), id, name, work(Emitter::new(cell.clone(), id, name)));
-                cell.machine(|machine| machine.spawn(id, Box::pin(task)));
+                self.inside(|machine| machine.spawn(id, Box::pin(task)));
             },
         );
     }

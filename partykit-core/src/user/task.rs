@@ -10,10 +10,7 @@ use std::{
 use futures_util::FutureExt;
 
 use crate::{
-    Refusal, TaskResult,
-    engine::cell::RoomCell,
-    machine::{Event, Holder},
-    value::failure::panic_message,
+    Refusal, TaskResult, engine::cell::RoomCell, machine::Event, value::failure::panic_message,
 };
 
 /// The way of a running task to its room, see [`Room::spawn_streaming`](crate::Room::spawn_streaming).
@@ -105,15 +102,15 @@ pub struct KeepAwake {
 }
 
 impl KeepAwake {
-    pub(crate) fn new(cell: Arc<RoomCell>, holder: Holder) -> Self {
-        let id = cell.machine(|machine| machine.guard_taken(holder));
+    /// The guard of this number.
+    pub(crate) fn new(cell: Arc<RoomCell>, id: u64) -> Self {
         Self { cell, id }
     }
 }
 
 impl Drop for KeepAwake {
     fn drop(&mut self) {
-        self.cell.tell_machine(|machine, now| machine.guard_dropped(now, self.id));
+        self.cell.outside(|machine, now| machine.guard_dropped(now, self.id));
     }
 }
 

@@ -11,18 +11,26 @@ use super::RoomCell;
 use crate::{
     Close, Connection, StateError,
     connection::{Owner, outgoing::Outgoing},
-    engine::scope,
+    machine::{Machine, TurnId},
 };
+
+impl RoomCell {
+    /// A connection may be used by the handler that runs, and by others at the same time.
+    fn act<R>(self: &Arc<Self>, act: impl FnOnce(&mut Machine, Option<TurnId>) -> R) -> R {
+        match self.in_turn() {
+            Some((in_turn, turn)) => self.inside(&in_turn, |machine| act(machine, Some(turn))),
+            None => self.outside(|machine, _| act(machine, None)),
+        }
+    }
+}
 
 impl Owner for RoomCell {
     fn send(self: Arc<Self>, connection: &Connection, frame: Arc<Outgoing>) {
-        let turn = scope::current(&*self);
-        self.act(turn, |machine| machine.send(turn, connection, frame));
+        self.act(|machine, turn| machine.send(turn, connection, frame));
     }
 
     fn close(self: Arc<Self>, connection: &Connection, close: Close) {
-        let turn = scope::current(&*self);
-        self.act(turn, |machine| machine.close(turn, connection, close));
+        self.act(|machine, turn| machine.close(turn, connection, close));
     }
 
     fn set_state(
@@ -30,9 +38,8 @@ impl Owner for RoomCell {
         connection: &Connection,
         state: Option<Bytes>,
     ) -> Result<(), StateError> {
-        let turn = scope::current(&*self);
         let size = state.as_ref().map_or(0, Bytes::len);
-        self.act(turn, |machine| {
+        self.act(|machine, turn| {
             if let Some(total) = machine.overfills(connection, size) {
                 return Err(StateError::RoomTooLarge(total));
             }
@@ -45,16 +52,16 @@ impl Owner for RoomCell {
     }
 
     fn pending_state(&self, connection: &Connection) -> Option<Option<Bytes>> {
-        scope::current(self)?;
-        self.machine(|machine| machine.pending_state(connection))
+        let (in_turn, _) = self.in_turn()?;
+        self.inside(&in_turn, |machine| machine.pending_state(connection))
     }
 
     fn lists(&self, connection: &Connection) -> bool {
-        self.machine(|machine| machine.roster().is_listed(connection))
+        self.lock().machine.roster().is_listed(connection)
     }
 
     fn unsent_to(&self, connection: &Connection) -> usize {
-        self.machine(|machine| machine.unsent_to(connection))
+        self.lock().machine.unsent_to(connection)
     }
 
     fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<()> {

@@ -1,0 +1,134 @@
+//! The two ways to a room's machine, and the driver's own.
+//!
+//! What differs is who looks afterwards what is to be done. After [`outside`](RoomCell::outside) the
+//! door does: it starts or wakes the driver. After [`inside`](RoomCell::inside) the driver does, as it
+//! is the driver that polls this code; [`InTurn`] is the proof of it. Only the driver can
+//! [`report`](Driving::report).
+
+use std::{mem, ops::Deref, sync::Arc, task::Waker, time::Duration};
+
+use super::RoomCell;
+use crate::{
+    engine::scope,
+    machine::{Machine, Output, TurnId},
+};
+
+/// The proof that the driver of a room runs this code: as a part of a handler, or by itself.
+#[derive(Debug)]
+pub(crate) struct InTurn(());
+
+impl RoomCell {
+    /// The proof and the turn, if a turn of this room runs on this thread.
+    pub(super) fn in_turn(&self) -> Option<(InTurn, TurnId)> {
+        scope::current(self).map(|turn| (InTurn(()), turn))
+    }
+
+    /// Does something to the machine as a part of the running turn, in the transaction whose code runs
+    /// on this thread. The driver looks afterwards.
+    pub(crate) fn inside<R>(&self, _: &InTurn, act: impl FnOnce(&mut Machine) -> R) -> R {
+        let transaction = scope::transaction(self);
+        let mut state = self.lock();
+        state.machine.act_in(transaction);
+        act(&mut state.machine)
+    }
+
+    /// Does something to the machine from anywhere, with the time. Starts or wakes the driver if
+    /// something is to be done then.
+    pub(crate) fn outside<R>(self: &Arc<Self>, act: impl FnOnce(&mut Machine, Duration) -> R) -> R {
+        self.enter(|state, now| act(&mut state.machine, now))
+    }
+
+    /// Wakes all that [watch](RoomCell::watch) and that may go on.
+    pub(crate) fn notify(&self) {
+        let wakers = self.lock().wakers();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// A room that its driver runs. There is one for each run of [`drive`](crate::runtime::drive).
+pub(crate) struct Driving {
+    cell: Arc<RoomCell>,
+    in_turn: InTurn,
+}
+
+impl Driving {
+    pub(crate) fn new(cell: Arc<RoomCell>) -> Self {
+        Self { cell, in_turn: InTurn(()) }
+    }
+
+    /// The proof for what the driver does by itself between two steps.
+    pub(crate) fn in_turn(&self) -> &InTurn {
+        &self.in_turn
+    }
+
+    /// The proof for the handler that begins.
+    pub(crate) fn begin_turn(&self) -> InTurn {
+        InTurn(())
+    }
+
+    /// Tells the machine what the driver has waited for, with the time. The driver looks afterwards;
+    /// all that watch the room are woken.
+    pub(crate) fn report<R>(&self, report: impl FnOnce(&mut Machine, Duration) -> R) -> R {
+        let (now, transaction) = (self.host().elapsed(), scope::transaction(&*self.cell));
+        let mut state = self.cell.lock();
+        state.machine.act_in(transaction);
+        let result = report(&mut state.machine, now);
+        let wakers = state.wakers();
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        result
+    }
+
+    /// Takes outputs up to the next one that it has to act on by itself, and leaves its
+    /// waker. Returns the time at which it wants to be called again, and how instances came and went.
+    pub(crate) fn take_outputs(&self, waker: &Waker, into: &mut Vec<Output>) -> Option<Duration> {
+        let (taken, wakers) = self.cell.state.take(waker, |state| {
+            // What was taken last has left.
+            let wakers = if mem::take(&mut state.flushing) {
+                mem::take(&mut state.watchers)
+            } else {
+                Vec::new()
+            };
+            while let Some(output) = state.machine.poll() {
+                state.flushing |= matches!(output, Output::Flush);
+                let stop =
+                    matches!(output, Output::Run(_) | Output::Cancel(_) | Output::DropInstance(_));
+                into.push(output);
+                if stop {
+                    break;
+                }
+            }
+            (state.machine.deadline(), wakers)
+        });
+        wakers.into_iter().for_each(Waker::wake);
+        taken
+    }
+
+    /// Ends the driver if there is nothing left to do. No other driver can start in between.
+    pub(crate) fn retire(&self) -> bool {
+        let retired = self.cell.state.retire(|state| {
+            state.machine.is_at_rest().then(|| {
+                let vacant = state.machine.is_vacant();
+                let claim = if vacant { state.machine.release_claim() } else { None };
+                (vacant, claim, mem::take(&mut state.watchers))
+            })
+        });
+        let Some((vacant, claim, wakers)) = retired else { return false };
+        wakers.into_iter().for_each(Waker::wake);
+        if let Some(epoch) = claim {
+            self.host().backend().release(self.address(), epoch);
+        }
+        if vacant {
+            self.host().vacant(&self.cell);
+        }
+        true
+    }
+}
+
+impl Deref for Driving {
+    type Target = Arc<RoomCell>;
+
+    fn deref(&self) -> &Arc<RoomCell> {
+        &self.cell
+    }
+}
