@@ -126,12 +126,21 @@ const HALF_HELLO: [u8; 11] = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
 /// They count as half requests do: three times as many as there are places, and all others are let in.
 #[tokio::test]
 async fn half_handshakes_of_tls_make_nobody_wait() {
+    outlast_half_handshakes(Runtime::builder().max_connections(40)).await;
+}
+
+/// The same where half handshakes may have all places: the oldest one goes because all places are taken.
+#[tokio::test]
+async fn half_handshakes_of_tls_in_all_places_make_nobody_wait() {
+    outlast_half_handshakes(Runtime::builder().max_connections(40).max_handshakes(40, 40)).await;
+}
+
+async fn outlast_half_handshakes(builder: Builder) {
     let (certificate, key) = certified("a.example");
     let resolver = rustls::sign::SingleCertAndKey::from(key);
     let config =
         ServerConfig::builder().with_no_client_auth().with_cert_resolver(Arc::new(resolver));
-    let builder =
-        Runtime::builder().max_connections(40).handshake_timeout(Duration::from_secs(3600));
+    let builder = builder.handshake_timeout(Duration::from_secs(3600));
     let addr = serve_as(builder, config).await;
     let mut slow = Vec::new();
     for n in 0..120 {

@@ -62,7 +62,7 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step {
         name: "herd",
-        about: "a server restarts under 5,000 clients that come back at once",
+        about: "a server restarts under 5,000 clients that come back at once: its listener drops none of them",
         run: herd,
     },
     Step {
@@ -271,13 +271,32 @@ fn proxies(root: &Path) -> Outcome {
     Ok(Verdict::Passed)
 }
 
-/// Beside nothing else, unlike the small herd of the unit tests: no handshake may take 4 s.
+/// Beside nothing else, unlike the small herd of the unit tests: no handshake may take 4 s. In a network of
+/// its own, where the kernel counts for no other program, the listener may drop no connection either.
 fn herd(root: &Path) -> Outcome {
-    let line = "cargo test -p partykit-runtime-tokio --all-features --test threats -- \
-                --exact herd::threat_07_reconnect_storm --nocapture";
-    match Command::new(root, line).env("PARTYKIT_HERD", "5000").tee()? {
-        said if said.contains("5000 clients, the last one back") => Ok(Verdict::Passed),
-        _ => Err(Failure::new("no herd came")),
+    const TEST: &str = "cargo test -p partykit-runtime-tokio --all-features --test threats";
+    const ONE: &str = "--exact herd::threat_07_reconnect_storm --nocapture";
+    // A network of its own reaches no registry.
+    Command::new(root, &format!("{TEST} --no-run")).run()?;
+    let is_alone =
+        Command::new(root, "unshare --map-root-user --net ip link set lo up").read().is_ok();
+    let command = if is_alone {
+        Command::new(root, "unshare --map-root-user --net sh -c")
+            .arg(&format!("ip link set lo up && exec {TEST} --offline -- {ONE}"))
+            .env("PARTYKIT_HERD_ALONE", "1")
+    } else {
+        Command::new(root, &format!("{TEST} -- {ONE}"))
+    };
+    match command.env("PARTYKIT_HERD", "5000").tee()? {
+        said if !said.contains("5000 clients, the last one back") => {
+            Err(Failure::new("no herd came"))
+        }
+        _ if is_alone => Ok(Verdict::Passed),
+        _ => Ok(Verdict::PassedBut(
+            "without unshare and ip, or the right to use them, it does not judge whether the \
+             listener drops connections"
+                .into(),
+        )),
     }
 }
 

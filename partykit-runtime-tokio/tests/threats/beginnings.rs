@@ -2,7 +2,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use futures_util::future::join_all;
 use partykit_core::Response;
-use partykit_runtime_tokio::Runtime;
+use partykit_runtime_tokio::{Builder, Runtime};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -84,15 +84,24 @@ async fn ask_from(ip: &str, to: SocketAddr, path: &str) -> Answer {
     parse(&read_to_end(&mut stream).await)
 }
 
-/// Nobody's time is ever over here, and there are many more half handshakes than places: everybody else
-/// is let in at once, at their addresses too.
+/// No client's time is ever over here, and there are many more half handshakes than places: all others
+/// are let in at once, at the same addresses too.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn threat_01_half_handshakes_make_nobody_wait() {
-    let builder = Runtime::builder()
-        .party::<Echo>("echo")
-        .max_connections(200)
-        .handshake_timeout(Duration::from_secs(3600));
+    outlast_half_handshakes(Runtime::builder().max_connections(200)).await;
+}
+
+/// The same where half handshakes may have all places: the oldest one goes because all places are taken.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn threat_01_half_handshakes_in_all_places_make_nobody_wait() {
+    outlast_half_handshakes(Runtime::builder().max_connections(200).max_handshakes(200, 200)).await;
+}
+
+#[cfg(target_os = "linux")]
+async fn outlast_half_handshakes(builder: Builder) {
+    let builder = builder.party::<Echo>("echo").handshake_timeout(Duration::from_secs(3600));
     let site = serve(builder).await;
     let mut witness = Witness::of(&site).await;
     let attack = async {
@@ -118,7 +127,19 @@ async fn threat_01_half_handshakes_make_nobody_wait() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn threat_01_idle_bodies_make_nobody_wait() {
-    let site = serve(Runtime::builder().party::<Echo>("echo").max_connections(40)).await;
+    outlast_idle_bodies(Runtime::builder().max_connections(40)).await;
+}
+
+/// The same where idle bodies may have all places.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn threat_01_idle_bodies_in_all_places_make_nobody_wait() {
+    outlast_idle_bodies(Runtime::builder().max_connections(40).max_handshakes(40, 40)).await;
+}
+
+#[cfg(target_os = "linux")]
+async fn outlast_idle_bodies(builder: Builder) {
+    let site = serve(builder.party::<Echo>("echo")).await;
     let mut witness = Witness::of(&site).await;
     let attack = async {
         let mut idle = Vec::new();
