@@ -20,6 +20,9 @@ const NEVER: Duration = Duration::from_secs(30);
 /// Set in the process that is the server; its value is the grace in milliseconds.
 const SERVER: &str = "PARTYKIT_TEST_SERVER_GRACE";
 
+/// More bytes than the kernel takes for a client that does not read.
+const MUCH: usize = 16 << 20;
+
 /// Does what it is told to.
 #[derive(Default)]
 struct Obedient;
@@ -44,7 +47,10 @@ impl Server for Obedient {
         Ok(())
     }
 
-    async fn on_request(&mut self, _: &Room, _: Request) -> Result<Response> {
+    async fn on_request(&mut self, room: &Room, _: Request) -> Result<Response> {
+        if room.id() == "much" {
+            return Ok(Response::new("z".repeat(MUCH).into()));
+        }
         tokio::time::timeout(Duration::from_millis(300), std::future::pending::<()>())
             .await
             .unwrap_or_default();
@@ -200,7 +206,25 @@ fn the_first_signal_lets_handlers_end() {
 }
 
 #[test]
-fn a_hanging_handler_keeps_no_other_room_waiting_and_is_cancelled() {
+fn a_response_on_its_way_arrives_whole() {
+    let mut site = Site::start("20000");
+    let mut client = TcpStream::connect(site.addr).unwrap();
+    let request = format!("GET /parties/main/much HTTP/1.1\r\nhost: {}\r\n\r\n", site.addr);
+    client.write_all(request.as_bytes()).unwrap();
+    // The answer has begun.
+    client.read_exact(&mut [0]).unwrap();
+    let mut idle = site.connect("idle");
+    site.tell("-TERM");
+    assert_eq!(idle.closed(), 1012);
+    // No room and no socket is left: only this.
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).unwrap();
+    assert!(answer.len() > MUCH, "{} bytes", answer.len());
+    assert!(site.ended().success());
+}
+
+#[test]
+fn a_hanging_handler_is_cancelled_when_its_grace_is_over() {
     let mut site = Site::start("1000");
     let (mut stuck, mut idle) = (site.connect("stuck"), site.connect("idle"));
     stuck.say("hello");
@@ -208,7 +232,6 @@ fn a_hanging_handler_keeps_no_other_room_waiting_and_is_cancelled() {
     stuck.say("hang");
     stuck.say("never read");
     site.tell("-TERM");
-    // It hears that while the other's handler runs: nothing of that is in the log yet.
     assert_eq!(idle.closed(), 1012);
     assert_eq!(stuck.closed(), 1012);
     site.wait_for("on_message was cancelled after");

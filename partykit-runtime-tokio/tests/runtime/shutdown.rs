@@ -1,4 +1,6 @@
 use std::{
+    io,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -6,13 +8,18 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt, future::join_all};
 use partykit_core::{
     Body, CallError, Close, Connection, Message, Options, Refusal, Request, Response, Result, Room,
     Server,
 };
-use partykit_runtime_tokio::Runtime;
-use tokio::sync::Semaphore;
+use partykit_runtime_tokio::{Listener, Runtime};
+use tokio::{
+    io::{DuplexStream, duplex},
+    sync::{Semaphore, mpsc},
+    time::Instant,
+};
+use tokio_tungstenite::client_async;
 
 use crate::support::{eventually, parse, serve, within};
 
@@ -108,6 +115,74 @@ async fn what_runs_ends_and_sockets_are_told_to_come_back() {
     assert_eq!(site.handle.stats().parties["busy"].rooms, 0);
     assert_eq!(closes.load(Ordering::SeqCst), 0, "no on_close runs");
     assert_eq!(starts.load(Ordering::SeqCst), 3, "nobody was woken");
+}
+
+/// A handler that never ends keeps the clients of its room, and no others.
+#[tokio::test]
+async fn a_room_that_is_done_waits_for_no_other() {
+    let (entered, permits) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let (e, p) = (entered.clone(), permits.clone());
+    let make = move |_: &_| Busy {
+        entered: e.clone(),
+        permits: p.clone(),
+        closes: Arc::default(),
+        starts: Arc::default(),
+    };
+    let builder = Runtime::builder().party_with("busy", make);
+    let site = serve(builder.shutdown_grace(Duration::from_secs(3600))).await;
+    let mut stuck = site.connect("/parties/busy/stuck").await;
+    let mut idle = site.connect("/parties/busy/idle").await;
+    stuck.send("said at last").await;
+    within(entered.acquire()).await.unwrap().forget();
+    let handle = site.handle.clone();
+    let down = tokio::spawn(async move { handle.shutdown().await });
+    assert_eq!(idle.closed().await.0, 1012);
+    permits.add_permits(1);
+    assert_eq!(stuck.text().await, "said at last");
+    assert_eq!(stuck.closed().await.0, 1012);
+    within(down).await.unwrap();
+}
+
+/// Connections within this process, which need no time for anything.
+struct Within(mpsc::Receiver<DuplexStream>);
+
+impl Listener for Within {
+    type Io = DuplexStream;
+
+    async fn accept(&mut self) -> io::Result<(DuplexStream, Option<SocketAddr>)> {
+        match self.0.recv().await {
+            Some(stream) => Ok((stream, None)),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// One client of a room after another is told, so that not all of them come back at once.
+#[tokio::test(start_paused = true)]
+async fn clients_are_told_over_the_spread() {
+    let builder = Runtime::builder().party::<Quiet>("quiet").in_memory();
+    let runtime = builder.shutdown_spread(Duration::from_secs(5)).build().unwrap();
+    let (handle, (knock, door)) = (runtime.handle(), mpsc::channel(1));
+    tokio::spawn(async move { runtime.serve_on(Within(door)).await });
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        let (ours, theirs) = duplex(4096);
+        knock.send(theirs).await.unwrap();
+        let connecting = client_async("ws://localhost/parties/quiet/room", ours);
+        clients.push(connecting.await.unwrap().0);
+    }
+    let begun = Instant::now();
+    let told = clients.into_iter().map(|mut client| async move {
+        let close = client.next().await.unwrap().unwrap();
+        assert!(close.is_close(), "{close}");
+        let told = begun.elapsed();
+        // Answers the Close, and hangs up.
+        while client.next().await.is_some() {}
+        told.as_secs()
+    });
+    let (mut told, ()) = tokio::join!(join_all(told), handle.shutdown());
+    told.sort_unstable();
+    assert_eq!(told, [0, 1, 2, 3, 4]);
 }
 
 #[derive(Default)]
