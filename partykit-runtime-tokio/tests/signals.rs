@@ -21,7 +21,7 @@ const NEVER: Duration = Duration::from_secs(30);
 const SERVER: &str = "PARTYKIT_TEST_SERVER_GRACE";
 
 /// More bytes than the kernel takes for a client that does not read.
-const MUCH: usize = 16 << 20;
+const MUCH: usize = 32 << 20;
 
 /// Does what it is told to.
 #[derive(Default)]
@@ -216,6 +216,8 @@ fn a_response_on_its_way_arrives_whole() {
     let mut idle = site.connect("idle");
     site.tell("-TERM");
     assert_eq!(idle.closed(), 1012);
+    idle.0.shutdown(std::net::Shutdown::Write).unwrap();
+    idle.0.read_to_end(&mut Vec::new()).unwrap();
     // No room and no socket is left: only this.
     let mut answer = Vec::new();
     client.read_to_end(&mut answer).unwrap();
