@@ -10,6 +10,9 @@ use super::talk;
 /// How long a handler keeps its thread for a binary message.
 const BURN: Duration = Duration::from_micros(50);
 
+/// Another `event_interval` of Tokio than its default, 61.
+const EVENT_INTERVAL: &str = "PARTYKIT_BENCH_EVENT_INTERVAL";
+
 /// Says texts back; to `COUNT BYTES` it says as many messages of this size, each with its number.
 #[derive(Default)]
 struct Burner;
@@ -51,10 +54,14 @@ pub(crate) fn numbered(number: usize, bytes: usize) -> String {
 /// Everything as it is by default on two threads, but for the number of places.
 ///
 /// Questions: `broadcast COUNT BYTES` says as much to the room `hall`; `given up`, how many clients were
-/// because they did not read.
+/// because they did not read; `waiting`, how many bytes of memory are counted as
+/// waiting for clients.
 pub(crate) fn run(places: usize, port: u16) -> Result<()> {
-    let tokio =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let mut tokio = tokio::runtime::Builder::new_multi_thread();
+    if let Ok(interval) = std::env::var(EVENT_INTERVAL) {
+        tokio.event_interval(interval.parse()?);
+    }
+    let tokio = tokio.worker_threads(2).enable_all().build()?;
     let listener = tokio.block_on(partykit::server::bind(("127.0.0.1", port)))?;
     let runtime = tokio.block_on(async {
         Runtime::builder()
@@ -76,6 +83,7 @@ pub(crate) fn run(places: usize, port: u16) -> Result<()> {
             _ => format!("no numbers: {question}"),
         },
         ["given", "up"] => handle.stats().parties["main"].slow_clients.to_string(),
+        ["waiting"] => handle.stats().parties["main"].outbound_bytes.to_string(),
         _ => format!("unknown question {question}"),
     })
 }
