@@ -241,6 +241,7 @@ impl Machine {
         if turn.handler == Handler::OnConnect
             && let Some(connection) = turn.connection.clone()
         {
+            // "Connecting": the client's `open` comes after the commit, and then what `on_connect` sent.
             self.emit(None, Effect::Accept(connection.clone()));
             for (.., effect) in turn.deferred {
                 self.emit(None, effect);
@@ -269,6 +270,7 @@ impl Machine {
         let resets = match &failed.failure {
             // A client's fault takes no instance, but the failed commit of an earlier handler does.
             Failure::Rejected(_) => turn.void,
+            // "When a handler fails": an `Err` from a handler that wrote nothing keeps the instance.
             Failure::Error(_) => turn.has_written(),
             _ => true,
         };
@@ -318,6 +320,7 @@ impl Machine {
         if is_rejected {
             self.accountant.rejected();
         }
+        // "What a client did wrong": no `on_error` for it. An `on_error` that fails is not told either.
         if is_rejected || turn.handler == Handler::OnError || self.draining {
             self.discard(Discard::Failed(failed));
             return;

@@ -20,6 +20,7 @@ impl SplitMix64 {
     }
 
     /// True with this probability.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn chance(&mut self, probability: f64) -> bool {
         let unit = (self.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
         unit < probability
