@@ -56,7 +56,12 @@ pub(super) struct Blank {
 impl Blank {
     /// Makes the file, durably. Replaces one of this number.
     pub(super) fn create(dir: &Path, index: u64, length: u64) -> io::Result<Self> {
-        create_dir(dir)?;
+        if rig::is_to_sync_directory() {
+            create_dir(dir)?;
+        } else {
+            // It syncs the directory too, and with that the names of earlier files.
+            fs::create_dir_all(dir)?;
+        }
         let file = File::create(path(dir, index))?;
         file.set_len(length)?;
         file.sync_all()?;
