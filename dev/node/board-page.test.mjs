@@ -7,13 +7,11 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 
-import { BoardPage, browser as launch } from "./page.mjs";
+import { assertClean, BoardPage, browser as launch, NOBODY_THERE } from "./page.mjs";
 import { Board } from "./runtimes.mjs";
 import { until } from "./until.mjs";
 
 const EXAMPLE = path.join(import.meta.dirname, "../../examples/board/src/page");
-/** What Chromium logs of its own accord when nobody listens. */
-const NOBODY_THERE = /ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|WebSocket connection to/;
 
 let browsers = [], board, data;
 let pages = []; // of the test that runs
@@ -43,15 +41,6 @@ async function two({ server = board, room = `board ${(rooms += 1)}` } = {}) {
   return [...both, room];
 }
 
-/** Nothing went wrong on the pages but what is allowed to, and they asked nobody but their server. */
-function assertClean(server, allowed) {
-  for (const { errors, requests } of pages) {
-    assert.deepEqual(errors.filter((error) => !allowed?.test(error)), []);
-    assert.ok(requests.length > 3, "they did ask");
-    assert.deepEqual([...new Set(requests.map((url) => new URL(url).host))], [server.host]);
-  }
-}
-
 describe("the board's page", { timeout: 240_000 }, () => {
   it("shows in each browser what the other does, as it does it", async () => {
     const [here, there] = await two();
@@ -72,7 +61,7 @@ describe("the board's page", { timeout: 240_000 }, () => {
       await page.has({ todo: ["the second (yellow, saved)"] });
       await page.shows("total", "1");
     }
-    assertClean(board);
+    assertClean(pages, board);
   });
 
   it("moves cards by dragging, within a column and to another", async () => {
@@ -87,7 +76,7 @@ describe("the board's page", { timeout: 240_000 }, () => {
     await here.card("two").dragTo(here.column("done"), { sourcePosition: { x: 150, y: 15 } });
     await there.has({ todo: ["three (yellow, saved)", "one (yellow, saved)"], done: ["two (yellow, saved)"] });
     await here.has({ todo: ["three (yellow, saved)", "one (yellow, saved)"], done: ["two (yellow, saved)"] });
-    assertClean(board);
+    assertClean(pages, board);
   });
 
   it("loads the newest cards, older ones when asked, and never all", async () => {
@@ -118,7 +107,7 @@ describe("the board's page", { timeout: 240_000 }, () => {
     assert.equal(await here.count(), 77);
     assert.equal(await here.card("not here").count(), 1);
     assert.equal(await here.part("more").isVisible(), false);
-    assertClean(board);
+    assertClean(pages, board);
   });
 
   it("takes a change back that the server refuses, and says why", async () => {
@@ -130,7 +119,7 @@ describe("the board's page", { timeout: 240_000 }, () => {
     assert.match(await here.part("toast").textContent(), /^Not done: .*a text has 1 to 2000 bytes/);
     await here.add("todo", "next");
     await there.has({ todo: ["next (yellow, saved)", "kept (yellow, saved)"] });
-    assertClean(board);
+    assertClean(pages, board);
   });
 
   it("says a change again of which it hears nothing", async () => {
@@ -198,7 +187,7 @@ describe("the board's page", { timeout: 240_000 }, () => {
       await page.is("All changes saved");
       await page.has(cards);
     }
-    assertClean(server, NOBODY_THERE);
+    assertClean(pages, server, NOBODY_THERE);
   });
 
   it("fits on a phone, and can do everything there", async () => {
@@ -209,7 +198,7 @@ describe("the board's page", { timeout: 240_000 }, () => {
     await phone.card("by thumb").getByTestId("right").tap();
     await phone.has({ doing: ["by thumb (yellow, saved)"] });
     assert.equal(await phone.page.evaluate(() => document.documentElement.scrollWidth), 390, "nothing is cut off");
-    assertClean(board);
+    assertClean(pages, board);
   });
 
   it("brings the npm client partysocket, unchanged", async () => {

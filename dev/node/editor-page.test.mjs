@@ -7,12 +7,10 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 
-import { browser as launch, EditorPage } from "./page.mjs";
+import { assertClean, browser as launch, EditorPage, NOBODY_THERE } from "./page.mjs";
 import { Editor } from "./runtimes.mjs";
 import { until } from "./until.mjs";
 
-/** What Chromium logs of its own accord when nobody listens. */
-const NOBODY_THERE = /ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|WebSocket connection to/;
 
 let browsers = [], editor, data;
 let pages = []; // of the test that runs
@@ -44,14 +42,6 @@ async function two({ server = editor, room = `text ${(rooms += 1)}` } = {}) {
   return [...both, room];
 }
 
-/** Nothing went wrong on the pages but what is allowed to, and they asked nobody but their server. */
-function assertClean(server, allowed) {
-  for (const { errors, requests } of pages) {
-    assert.deepEqual(errors.filter((error) => !allowed?.test(error)), []);
-    assert.deepEqual([...new Set(requests.map((url) => new URL(url).host))], [server.host]);
-  }
-}
-
 describe("the editor's page", { timeout: 240_000 }, () => {
   it("shows what the other types, and where", async () => {
     const [here, there] = await two();
@@ -61,7 +51,7 @@ describe("the editor's page", { timeout: 240_000 }, () => {
     await there.type("PS: ", "ControlOrMeta+Home");
     await here.reads("PS: Hello, wörld 🌍!\nA second line.");
     await until("Grace's cursor", async () => (await here.cursors()) === 1);
-    assertClean(editor);
+    assertClean(pages, editor);
   });
 
   it("goes on after a sleep, and who joins then sees text and cursors", async () => {
@@ -86,7 +76,7 @@ describe("the editor's page", { timeout: 240_000 }, () => {
     pages = pages.filter((page) => page !== there);
     await here.sees("Ada (you)", "Hedy");
     await third.sees("Ada", "Hedy (you)");
-    assertClean(editor);
+    assertClean(pages, editor);
   });
 
   it("keeps what others saw when the server is killed, and brings what was typed meanwhile", async (t) => {
@@ -102,6 +92,6 @@ describe("the editor's page", { timeout: 240_000 }, () => {
     for (const page of [here, there]) await page.reads("seen by both, and this while it was away");
     await here.sees("Ada (you)", "Grace");
     await until("the server has it", async () => (await server.text(room)) === "seen by both, and this while it was away");
-    assertClean(server, NOBODY_THERE);
+    assertClean(pages, server, NOBODY_THERE);
   });
 });

@@ -1,3 +1,4 @@
+import assert from "node:assert/strict";
 import { isDeepStrictEqual } from "node:util";
 
 import { chromium } from "playwright-core";
@@ -11,6 +12,18 @@ const FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-bac
 /** The browser of the tests: what `CHROMIUM` names. */
 export function browser() {
   return chromium.launch({ executablePath: process.env.CHROMIUM || "/usr/bin/chromium", args: FLAGS });
+}
+
+/** What Chromium logs of its own accord when no server listens. */
+export const NOBODY_THERE = /ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|WebSocket connection to/;
+
+/** Nothing went wrong on the pages but what is allowed to, and they asked nobody but their server. */
+export function assertClean(pages, server, allowed) {
+  for (const { errors, requests } of pages) {
+    assert.deepEqual(errors.filter((error) => !allowed?.test(error)), []);
+    assert.ok(requests.length > 3, "they did ask");
+    assert.deepEqual([...new Set(requests.map((url) => new URL(url).host))], [server.host]);
+  }
 }
 
 /** A page of a room, in a browser context of its own; its parts are found by their `data-testid`s. */

@@ -4,14 +4,12 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, it } from "node:test";
 
-import { RelayPage, browser as launch } from "./page.mjs";
+import { assertClean, browser as launch, NOBODY_THERE, RelayPage } from "./page.mjs";
 import { ON_WORKERD, Relay, notOnWorkerd } from "./runtimes.mjs";
 import { until } from "./until.mjs";
 
 /** What Chromium logs of its own accord when a socket is closed before it is open. */
 const EARLY_CLOSE = /WebSocket is closed before the connection is established/;
-/** And when nobody listens. */
-const NOBODY_THERE = /ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|WebSocket connection to/;
 
 let browser, relay;
 let pages = []; // of the test that runs
@@ -40,15 +38,6 @@ async function two({ server = relay } = {}) {
   return [...both, room];
 }
 
-/** Nothing went wrong on the pages but what is allowed to, and they asked nobody but their server. */
-function assertClean(server, allowed) {
-  for (const { errors, requests } of pages) {
-    assert.deepEqual(errors.filter((error) => !allowed?.test(error)), []);
-    assert.ok(requests.length > 3, "they did ask");
-    assert.deepEqual([...new Set(requests.map((url) => new URL(url).host))], [server.host]);
-  }
-}
-
 describe("the relay's page", { timeout: 240_000 }, () => {
   it("carries messages between the clients of a page, and between pages", async () => {
     const [here, there] = await two();
@@ -63,7 +52,7 @@ describe("the relay's page", { timeout: 240_000 }, () => {
     await here.client(0).reads("good morning →, sent", "← from Grace <b>and</b> to you");
     await there.client(1).reads("← from Ada good morning", "<b>and</b> to you →, sent");
     assert.equal(await there.client(1).part("input").inputValue(), "", "ready for the next one");
-    assertClean(relay);
+    assertClean(pages, relay);
   });
 
   it("counts connections, and says solo or multi, on both pages", async () => {
@@ -86,7 +75,7 @@ describe("the relay's page", { timeout: 240_000 }, () => {
     await third.part("remove").click();
     for (const client of [here.client(0), there.client(0)]) await client.counts(2);
     assert.equal(await third.panel.count(), 0);
-    assertClean(relay);
+    assertClean(pages, relay);
   });
 
   it("goes to another room by its name", async () => {
@@ -97,7 +86,7 @@ describe("the relay's page", { timeout: 240_000 }, () => {
     await here.client(1).counts(2);
     await relay.counts("café 100%/?#", 2);
     await there.client(0).counts(2);
-    assertClean(relay);
+    assertClean(pages, relay);
   });
 
   it("shows a room asleep while all sockets stay open", untold, async () => {
@@ -119,7 +108,7 @@ describe("the relay's page", { timeout: 240_000 }, () => {
     assert.deepEqual([phase, connections, sleeps], ["asleep", 4, 1]);
     assert.ok(0 < active && active < resident, `${active} ms of ${resident} ms`);
     assert.equal(await here.part("room-sleeps").textContent(), "1");
-    assertClean(relay);
+    assertClean(pages, relay);
   });
 
   it("notices nothing of a sleep", async () => {
@@ -137,7 +126,7 @@ describe("the relay's page", { timeout: 240_000 }, () => {
         assert.equal((await page.client(n).news()).filter((line) => /lost/.test(line)).length, 0);
       }
     }
-    assertClean(relay);
+    assertClean(pages, relay);
   });
 
   it("shows what wakes a room: a message, a disconnect, a connect", untold, async () => {
@@ -157,7 +146,7 @@ describe("the relay's page", { timeout: 240_000 }, () => {
     }
     await there.client(0).reads("← from Ada wake up");
     assert.deepEqual(await Promise.all([0, 1].map((n) => here.client(n).sockets())), [1, 1]);
-    assertClean(relay);
+    assertClean(pages, relay);
   });
 
   it("wakes nobody by looking", untold, async () => {
@@ -167,7 +156,7 @@ describe("the relay's page", { timeout: 240_000 }, () => {
     const seen = (await Promise.all([here.polls(4), there.polls(4)])).flat();
     assert.deepEqual(seen.map((stats) => [stats.phase, stats.starts]), seen.map(() => ["asleep", starts]));
     assert.ok(seen.at(-1).life_ms > seen[4].life_ms, "though time went on");
-    assertClean(relay);
+    assertClean(pages, relay);
   });
 
   it("settles at the last of many clicks, with one socket at most", async () => {
@@ -188,7 +177,7 @@ describe("the relay's page", { timeout: 240_000 }, () => {
     assert.deepEqual([Math.max(...sockets), overlaps], [1, 0], `sockets: ${sockets}`);
     await there.client(0).say("once");
     await client.reads("← from Ada once");
-    assertClean(relay, EARLY_CLOSE);
+    assertClean(pages, relay, EARLY_CLOSE);
   });
 
   it("comes back after the server was killed, and says so meanwhile", async (t) => {
@@ -217,7 +206,7 @@ describe("the relay's page", { timeout: 240_000 }, () => {
     }
     await there.client(1).say("after");
     await here.client(0).reads("before →, sent", "← from Grace after");
-    assertClean(server, NOBODY_THERE);
+    assertClean(pages, server, NOBODY_THERE);
   });
 });
 

@@ -5,6 +5,7 @@
 //! | `yjs:m` | what the snapshot weighs: its bytes (8) and its nested types (4), little-endian |
 //! | `yjs:s:0000`, .. | the snapshot, an update of Yjs's first format, in pieces of up to 1 MiB |
 //! | `yjs:u:0000000000000000`, .. | a change: a header of 16 bytes, then an update of Yjs's first format |
+//! | `yjs:bad:` and a change's key | an update that could not be read when the snapshot was made |
 //!
 //! The header says what all changes up to this one weigh: how many they are (4), their bytes (8) and their
 //! nested types (4), little-endian. So the last row is all that a room which was just woken has to read
@@ -16,6 +17,7 @@ use partykit_core::{List, Room, StorageError};
 const META: &str = "yjs:m";
 const SNAPSHOT: &str = "yjs:s:";
 const CHANGE: &str = "yjs:u:";
+const BAD: &str = "yjs:bad:";
 
 /// Of the snapshot, and of a change that is a row by itself.
 pub(crate) const PIECE: usize = 1 << 20;
@@ -123,12 +125,21 @@ impl Weight {
 pub(crate) async fn read(room: &Room) -> Result<(Vec<u8>, Vec<(String, Bytes)>), StorageError> {
     let storage = room.storage();
     let pieces = storage.list_bytes(List::new().prefix(SNAPSHOT)).await?;
-    let snapshot = pieces.iter().flat_map(|(_, piece)| piece.iter().copied()).collect();
+    let pieces: Vec<&[u8]> = pieces.iter().map(|(_, piece)| &**piece).collect();
+    let snapshot = pieces.concat();
     let mut changes = storage.list_bytes(List::new().prefix(CHANGE)).await?;
     for (_, row) in &mut changes {
         *row = row.slice(HEADER.min(row.len())..);
     }
     Ok((snapshot, changes))
+}
+
+/// Keeps changes that cannot be read, under other keys: a snapshot takes the place of the others.
+pub(crate) fn set_aside(room: &Room, bad: &[(String, Bytes)]) -> Result<(), StorageError> {
+    for (key, row) in bad {
+        room.storage().put_bytes(&format!("{BAD}{key}"), row.clone())?;
+    }
+    Ok(())
 }
 
 fn position(key: &str) -> u64 {

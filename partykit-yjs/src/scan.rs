@@ -5,24 +5,38 @@
 //! whole stack, which ends the process. What passes here has no count that its bytes cannot hold, and
 //! nothing nested deeper than [`DEPTH`].
 
-use yrs::encoding::read::{Cursor, Error, Read};
+use yrs::{
+    encoding::read::{Cursor, Error, Read},
+    updates::decoder::Decode,
+};
 
 /// How deep values may be nested in one another: as deep as serde_json reads.
-const DEPTH: u32 = 128;
+pub(crate) const DEPTH: u32 = 128;
 
 /// An update in Yjs's first format that is safe to decode: all of it, and nothing behind it.
-pub(crate) fn is_update(bytes: &[u8]) -> bool {
-    look(bytes).is_some()
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Update<'a> {
+    pub(crate) bytes: &'a [u8],
+    /// How many nested types it makes.
+    pub(crate) types: u32,
 }
 
-/// How many nested types an update makes.
-pub(crate) fn types(update: &[u8]) -> u32 {
-    look(update).unwrap_or(0)
-}
+impl<'a> Update<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Option<Self> {
+        let mut scan = Scan { cursor: Cursor::new(bytes), types: 0 };
+        scan.update().ok().filter(|()| !scan.cursor.has_content())?;
+        Some(Self { bytes, types: scan.types })
+    }
 
-fn look(bytes: &[u8]) -> Option<u32> {
-    let mut scan = Scan { cursor: Cursor::new(bytes), types: 0 };
-    scan.update().ok().filter(|()| !scan.cursor.has_content()).map(|()| scan.types)
+    /// Whether it changes nothing.
+    pub(crate) fn is_empty(self) -> bool {
+        self.bytes == [0, 0]
+    }
+
+    /// `None` if a part of it, such as a text, is not what it has to be.
+    pub(crate) fn decode(self) -> Option<yrs::Update> {
+        yrs::Update::decode_v1(self.bytes).ok()
+    }
 }
 
 /// A state vector that is safe to decode.
@@ -166,12 +180,16 @@ impl Scan<'_> {
 mod tests {
     use proptest::prelude::*;
     use yrs::{
-        Any, Array, Doc, Map, MapPrelim, Out, ReadTxn, StateVector, Text, Transact, Update,
+        Any, Array, Doc, Map, MapPrelim, Out, ReadTxn, StateVector, Text, Transact,
         XmlElementPrelim, XmlFragment,
         updates::{decoder::Decode, encoder::Encode},
     };
 
     use super::*;
+
+    fn is_update(bytes: &[u8]) -> bool {
+        Update::new(bytes).is_some()
+    }
 
     /// One of each kind of content, with deletions.
     fn everything() -> Vec<u8> {
@@ -205,7 +223,7 @@ mod tests {
         let bytes = everything();
         assert!(is_update(&bytes) && is_update(&[0, 0]));
         let doc = Doc::new();
-        doc.transact_mut().apply_update(Update::decode_v1(&bytes).unwrap()).unwrap();
+        doc.transact_mut().apply_update(Update::new(&bytes).unwrap().decode().unwrap()).unwrap();
         let vector = doc.transact().state_vector().encode_v1();
         assert!(is_state_vector(&vector) && is_state_vector(&[0]));
         let map = doc.get_or_insert_map("map");
@@ -258,7 +276,7 @@ mod tests {
                 bytes[at] = byte;
             }
             if is_update(&bytes) {
-                let _ = std::panic::catch_unwind(|| Update::decode_v1(&bytes).is_ok());
+                let _ = std::panic::catch_unwind(|| yrs::Update::decode_v1(&bytes).is_ok());
             }
         }
     }

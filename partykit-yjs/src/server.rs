@@ -6,10 +6,15 @@ use partykit_core::{
 };
 
 use crate::{
+    book::Book,
     crowd::Crowd,
-    document::{Book, Document, DocumentError},
+    document::{Document, DocumentError},
+    scan::Update,
     wire::{self, Frame},
 };
+
+/// A handler writes at most 32 MiB, and a snapshot is written by one.
+const MAX_DOCUMENT: usize = 24 << 20;
 
 /// A server of rooms that are Yjs documents. [`Yjs<S>`](Yjs) is the [`Server`] made of it.
 ///
@@ -56,7 +61,7 @@ pub trait YServer: Sized + Send + 'static {
         std::future::ready(Ok(None))
     }
 
-    /// The document was changed a while ago, see [`save_after`](YServer::save_after): for a search index,
+    /// The document was changed a while ago, by a client or by the server, see [`save_after`](YServer::save_after): for a search index,
     /// a webhook, a copy elsewhere. The document itself is stored already. An alarm: if it fails, it runs
     /// again.
     fn on_save(
@@ -199,7 +204,7 @@ impl YServer for () {}
 /// A [`Server`] whose rooms are Yjs documents: what `y-partyserver` is for PartyServer. Clients are
 /// `y-partyserver/provider` and `y-websocket`.
 ///
-/// What the rooms do beside that says a [`YServer`].
+/// A [`YServer`] says what the rooms do beside that.
 pub struct Yjs<S = ()> {
     server: S,
     book: Book,
@@ -213,7 +218,7 @@ pub struct Yjs<S = ()> {
 impl<S: YServer> Yjs<S> {
     /// A room of this server.
     pub fn new(server: S) -> Self {
-        let book = Book::new(S::max_document());
+        let book = Book::new(S::max_document().min(MAX_DOCUMENT));
         Self { server, book, crowd: Crowd::default(), is_open: false, is_saving: None }
     }
 
@@ -225,33 +230,44 @@ impl<S: YServer> Yjs<S> {
         }
     }
 
-    fn end<T>(&mut self, done: T) -> Result<T> {
+    /// A handler has succeeded. What it has changed is saved a while later.
+    async fn end<T>(&mut self, room: &Room, done: T) -> Result<T> {
+        if self.book.take_changed() {
+            self.save_later(room).await?;
+        }
         self.is_open = false;
         Ok(done)
+    }
+
+    /// Gives a document that was never stored what it begins with.
+    async fn seed(&mut self, room: &Room) -> Result {
+        if self.book.weight(room).await?.is_empty()
+            && let Some(update) = self.server.on_load(room).await?
+        {
+            let update = Update::new(&update).ok_or(DocumentError::NoUpdate)?;
+            self.book.merge(room, update).await?;
+            // That was no change of a client or of the server.
+            self.book.take_changed();
+        }
+        Ok(())
     }
 
     async fn hear(&mut self, room: &Room, sender: &Connection, frame: Frame<'_>) -> Result {
         match frame {
             Frame::Step1(vector) => {
-                if let Some(missing) = self.book.missing(room, vector).await? {
-                    sender.send(wire::step_2(&missing));
-                }
+                sender.send(wire::step_2(&self.book.missing(room, vector).await?));
             }
-            Frame::Step2(wire::EMPTY) | Frame::Update(wire::EMPTY) | Frame::Auth => {}
-            Frame::Step2(_) | Frame::Update(_) if self.server.is_read_only(room, sender) => {}
+            Frame::Auth => {}
+            Frame::Step2(update) | Frame::Update(update)
+                if update.is_empty() || self.server.is_read_only(room, sender) => {}
             Frame::Step2(update) => {
                 if let Some(news) = self.book.merge(room, update).await? {
                     room.broadcast(wire::update(&news)).except(sender).send();
-                    self.changed(room).await?;
                 }
             }
             Frame::Update(update) => {
-                if self.book.append(room, update).await? {
-                    room.broadcast(wire::update(update)).except(sender).send();
-                    self.changed(room).await?;
-                } else {
-                    return Err(DocumentError::NoUpdate.into());
-                }
+                self.book.append(room, update).await?;
+                room.broadcast(wire::update(update.bytes)).except(sender).send();
             }
             Frame::Awareness(entries) => self.crowd.hear(room, sender, entries)?,
             Frame::Query => self.crowd.tell(room, sender),
@@ -259,7 +275,7 @@ impl<S: YServer> Yjs<S> {
         Ok(())
     }
 
-    async fn changed(&mut self, room: &Room) -> Result {
+    async fn save_later(&mut self, room: &Room) -> Result {
         let Some(after) = S::save_after() else { return Ok(()) };
         let is_saving = match self.is_saving {
             Some(is_saving) => is_saving,
@@ -308,14 +324,10 @@ impl<S: YServer> Server for Yjs<S> {
     ) -> Result {
         self.begin();
         self.server.on_connect(room, connection, request).await?;
-        if self.book.weight(room).await?.is_empty()
-            && let Some(update) = self.server.on_load(room).await?
-        {
-            self.book.merge(room, &update).await?;
-        }
+        self.seed(room).await?;
         connection.send(wire::step_1(&self.book.vector(room).await?));
         self.crowd.tell(room, connection);
-        self.end(())
+        self.end(room, ()).await
     }
 
     async fn on_message(&mut self, room: &Room, sender: &Connection, message: Message) -> Result {
@@ -324,18 +336,20 @@ impl<S: YServer> Server for Yjs<S> {
             if let Some(text) = text.strip_prefix(wire::CUSTOM) {
                 self.server.on_custom_message(room, sender, text).await?;
             }
-            return self.end(());
+            return self.end(room, ()).await;
         }
         let heard = match Frame::decode(message.as_bytes()) {
             Ok(frame) => self.hear(room, sender, frame).await,
             Err(malformed) => {
                 dropped(room, sender, malformed.0);
-                return self.end(());
+                return self.end(room, ()).await;
             }
         };
         // In the first two cases nothing was written. What is in memory goes with the next handler.
         match heard.map_err(|error| error.downcast::<DocumentError>()) {
-            Err(Ok(error)) if matches!(*error, DocumentError::NoUpdate) => {
+            Err(Ok(error))
+                if matches!(*error, DocumentError::NoUpdate | DocumentError::TooDeep) =>
+            {
                 dropped(room, sender, "an update that cannot be applied");
                 Ok(())
             }
@@ -345,7 +359,7 @@ impl<S: YServer> Server for Yjs<S> {
             }
             Err(Ok(error)) => Err(error),
             Err(Err(error)) => Err(error),
-            Ok(()) => self.end(()),
+            Ok(()) => self.end(room, ()).await,
         }
     }
 
@@ -356,26 +370,30 @@ impl<S: YServer> Server for Yjs<S> {
             self.book.tidy(room).await?;
         }
         self.server.on_close(room, connection, close).await?;
-        self.end(())
+        self.end(room, ()).await
     }
 
     async fn on_request(&mut self, room: &Room, request: Request) -> Result<Response> {
         self.begin();
+        self.seed(room).await?;
         let document = Document { room, book: &mut self.book };
         let response = self.server.on_request(room, document, request).await?;
-        self.end(response)
+        self.end(room, response).await
     }
 
     async fn on_alarm(&mut self, room: &Room, alarm: Alarm) -> Result {
         self.begin();
         self.is_saving = Some(false);
+        self.seed(room).await?;
         let document = Document { room, book: &mut self.book };
         if S::save_after().is_some() {
             self.server.on_save(room, document).await?;
+            // What `on_save` changes is not to be saved, or it would never end.
+            self.book.take_changed();
         } else {
             self.server.on_alarm(room, document, alarm).await?;
         }
-        self.end(())
+        self.end(room, ()).await
     }
 
     async fn on_error(&mut self, room: &Room, error: HandlerError) -> Result {
@@ -384,9 +402,10 @@ impl<S: YServer> Server for Yjs<S> {
 
     async fn on_task(&mut self, room: &Room, result: TaskResult) -> Result {
         self.begin();
+        self.seed(room).await?;
         let document = Document { room, book: &mut self.book };
         self.server.on_task(room, document, result).await?;
-        self.end(())
+        self.end(room, ()).await
     }
 }
 

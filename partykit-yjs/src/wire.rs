@@ -6,7 +6,7 @@ use yrs::encoding::{
     write::Write,
 };
 
-use crate::scan::{is_state_vector, is_update};
+use crate::scan::{Update, is_state_vector};
 
 /// What text messages that are not of the protocol begin with, in y-partyserver.
 pub(crate) const CUSTOM: &str = "__YPS:";
@@ -20,18 +20,15 @@ const STEP_1: u8 = 0;
 const STEP_2: u8 = 1;
 const UPDATE: u8 = 2;
 
-/// The update that changes nothing.
-pub(crate) const EMPTY: &[u8] = &[0, 0];
-
 /// What a client says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Frame<'a> {
     /// It has this, as a state vector, and wants the rest.
     Step1(&'a [u8]),
     /// What we did not have, as far as it knows.
-    Step2(&'a [u8]),
+    Step2(Update<'a>),
     /// It has changed something.
-    Update(&'a [u8]),
+    Update(Update<'a>),
     /// Who is where.
     Awareness(Vec<Entry>),
     /// Whether it may come in, which a client has no reason to say.
@@ -65,9 +62,11 @@ impl<'a> Frame<'a> {
                 match step {
                     STEP_1 if is_state_vector(payload) => Ok(Self::Step1(payload)),
                     STEP_1 => Err(Malformed("no state vector")),
-                    STEP_2 | UPDATE if !is_update(payload) => Err(Malformed("no update")),
-                    STEP_2 => Ok(Self::Step2(payload)),
-                    UPDATE => Ok(Self::Update(payload)),
+                    STEP_2 | UPDATE => {
+                        let update = Update::new(payload).ok_or(Malformed("no update"))?;
+                        let is_step = step == STEP_2;
+                        Ok(if is_step { Self::Step2(update) } else { Self::Update(update) })
+                    }
                     _ => Err(Malformed("a sync frame of an unknown kind")),
                 }
             }
@@ -155,11 +154,15 @@ mod tests {
             .collect()
     }
 
+    fn scanned(bytes: &[u8]) -> Update<'_> {
+        Update::new(bytes).unwrap()
+    }
+
     /// Frames as the real provider sent them.
     #[test]
     fn frames_of_the_provider_are_read_and_written() {
         assert_eq!(Frame::decode(&hex("00 00 01 00")), Ok(Frame::Step1(&[0])));
-        assert_eq!(Frame::decode(&hex("00 01 02 00 00")), Ok(Frame::Step2(EMPTY)));
+        assert_eq!(Frame::decode(&hex("00 01 02 00 00")), Ok(Frame::Step2(scanned(&[0, 0]))));
         let joined = Entry { client: 1, clock: 1, state: Some("{}".into()) };
         let bytes = hex("01 06 01 01 01 02 7b7d");
         assert_eq!(Frame::decode(&bytes), Ok(Frame::Awareness(vec![joined.clone()])));
@@ -169,9 +172,9 @@ mod tests {
         assert_eq!(Frame::decode(&bytes), Ok(Frame::Awareness(vec![left.clone()])));
         assert_eq!(awareness([&left].into_iter()), bytes);
         assert_eq!(step_1(&[0]), hex("00 00 01 00"));
-        assert_eq!(step_2(EMPTY), hex("00 01 02 00 00"));
+        assert_eq!(step_2(&[0, 0]), hex("00 01 02 00 00"));
         let typed = hex("00 02 0a 01 01 01 01 84 01 00 01 69 00");
-        assert_eq!(Frame::decode(&typed), Ok(Frame::Update(&typed[3..])));
+        assert_eq!(Frame::decode(&typed), Ok(Frame::Update(scanned(&typed[3..]))));
         assert_eq!(update(&typed[3..]), typed);
     }
 

@@ -56,7 +56,7 @@ pub(crate) fn handshake(room: &str) -> String {
     )
 }
 
-/// The room and the key of a [`handshake`]; `None` when it is none.
+/// The room and the key of a [`handshake`]; `None` when it is something else.
 pub(crate) fn read_handshake(head: &[u8]) -> Option<(&str, &str)> {
     let head = std::str::from_utf8(head).ok()?.strip_suffix("\r\n\r\n")?;
     let (path, headers) = head.strip_prefix("GET /parties/main/")?.split_once(" HTTP/1.1\r\n")?;

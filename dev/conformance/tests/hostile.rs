@@ -45,7 +45,7 @@ struct Bad {
     head: Vec<u8>,
     frames: Vec<u8>,
     tokio: Heard,
-    /// As on Tokio unless said.
+    /// Default: as on Tokio.
     workers: Heard,
 }
 

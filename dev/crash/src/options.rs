@@ -45,7 +45,7 @@ partykit-crash faults [--all | --sample N] [--kind KIND] [--forgets] [--seed N]
                   stale-copy, nodeletes, earlyremove, nosync, acksync, droplast, nodirsync, noclear or
                   cleartwice;
                   has to fail, the three about syncs under a power loss
-  --seed N        decides about the moments; another one each time unless said
+  --seed N        decides about the moments; default: another one each time
   --operations N  how many operations the model does; default: 30,000
   controls        what has to fail, and fails if it does not
   model           compares the store with a model, all the time; besides those inside of the store it

@@ -1,6 +1,6 @@
 //! The public API of the published libraries, beside the lists of it that are committed.
 //!
-//! A change of the API changes a list in the same commit, so that whoever reads the commit sees it, and a
+//! A change of the API changes a list in the same commit, so that a reader of the commit sees it, and a
 //! release knows what is breaking.
 
 use std::{
@@ -22,11 +22,12 @@ const LISTS: &str = "dev/api";
 const EXTERNAL: &str = "dev/api/external-types.txt";
 
 /// The libraries, and the features that are documented.
-const LIBRARIES: [(&str, &str); 4] = [
+const LIBRARIES: [(&str, &str); 5] = [
     ("partykit-core", "testing"),
     ("partykit-runtime-tokio", "metrics,tls"),
     ("partykit-runtime-workers", ""),
-    ("partykit", "tokio,workers,metrics,tls,testing"),
+    ("partykit-yjs", ""),
+    ("partykit", "tokio,workers,metrics,tls,testing,yjs"),
 ];
 
 /// Come with the compiler, and are not crates of others.

@@ -51,7 +51,7 @@ text{font:13px system-ui,sans-serif;fill:#1c2330}.card{fill:#f7f8fa;stroke:#d5da
 .note{fill:#5d6778}.ours{fill:#d9480f}.other{fill:#9aa5b5}\
 @media(prefers-color-scheme:dark){text{fill:#e6eaf0}.card{fill:#161b22;stroke:#333c49}.note{fill:#98a3b3}.ours{fill:#ff7a3d}.other{fill:#5b6778}}";
 
-/// Draws [`CHART`] anew.
+/// Draws [`CHART`] again.
 pub(crate) fn write(root: &Path) -> Result<(), Failure> {
     let svg = drawn(root)?;
     fs::write(root.join(CHART), svg).map_err(|error| Failure::new(format!("{CHART}: {error}")))

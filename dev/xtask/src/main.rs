@@ -72,7 +72,7 @@ fn tool(arguments: &[String]) -> Option<(&'static Tool, &[String])> {
     (!is_step || is_told(rest)).then_some((tool, rest))
 }
 
-/// The steps that `names` ask for, in the order asked; `Err` is the first name that is none.
+/// The steps that `names` ask for, in the order asked; `Err` is the first name that no step has.
 fn select<'a>(names: &[&'a str]) -> Result<Vec<&'static Step>, &'a str> {
     if names == ["test"] {
         return Ok(STEPS.iter().collect());

@@ -17,7 +17,7 @@ use crate::{
 
 const USAGE: &str = "\
 cargo xtask workers build PACKAGE [--unwind] [--out DIRECTORY]  makes a Worker of its library
-cargo xtask workers dev PACKAGE [--port PORT]                   makes and runs it; on port 8787 unless said
+cargo xtask workers dev PACKAGE [--port PORT]                   makes and runs it; default port: 8787
 cargo xtask workers size [--write]                              weighs the relay; --write accepts its weight
 cargo xtask workers unwind                                      tests Workers whose panics unwind
 
@@ -91,12 +91,12 @@ impl<'a> Build<'a> {
         Self { package, out: None, unwinds: false }
     }
 
-    /// Into this directory; `build/` beside the package's manifest unless said.
+    /// Into this directory; Default: `build/` beside the package's manifest.
     fn out(self, directory: &Path) -> Self {
         Self { out: Some(directory.to_owned()), ..self }
     }
 
-    /// With panics that unwind, which takes the standard library anew.
+    /// With panics that unwind, which builds the standard library again.
     fn unwind(self) -> Self {
         Self { unwinds: true, ..self }
     }

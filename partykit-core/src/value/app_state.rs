@@ -34,7 +34,7 @@ impl AppState {
     ///
     /// # Errors
     ///
-    /// When there is none.
+    /// When no value of this type was given.
     pub fn get<T: Send + Sync + 'static>(&self) -> Result<&T, NoState> {
         let value = self.0.get(&TypeId::of::<T>()).and_then(|value| value.downcast_ref());
         value.ok_or(NoState(type_name::<T>()))

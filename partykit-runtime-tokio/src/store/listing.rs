@@ -27,7 +27,7 @@ struct Side {
     /// What its keys begin with, the id follows.
     prefix: Vec<u8>,
     rows: Rows,
-    /// The next room, once it was read: `Some(None)` if there is none.
+    /// The next room, after it was read. `Some(None)` if the party has no more rooms.
     head: Option<Option<Head>>,
 }
 

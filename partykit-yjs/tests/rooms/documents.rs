@@ -265,6 +265,20 @@ fn a_change_is_saved_a_while_later_and_once() {
     });
 }
 
+/// What the server changes counts as a change, and a request sees what a document begins with.
+#[test]
+fn a_change_of_the_server_is_saved_too() {
+    block_on(async {
+        let room = TestRoom::<Yjs<Office>>::new();
+        assert_eq!(room.get("/").await.unwrap(), "Dear all {}");
+        room.advance(Duration::from_secs(60)).await;
+        assert_eq!(room.stored::<u32>("saved").await, None);
+        room.get("/sign").await.unwrap();
+        room.advance(Duration::from_secs(60)).await;
+        assert_eq!(room.stored::<u32>("saved").await, Some(1));
+    });
+}
+
 #[test]
 fn who_may_only_look_changes_nothing_and_shows_its_cursor() {
     block_on(async {

@@ -1,6 +1,11 @@
 use futures_executor::block_on;
-use partykit_core::{List, testing::TestRoom};
-use partykit_yjs::{YServer, Yjs};
+use std::sync::Arc;
+
+use partykit_core::{
+    Backend, Batch, Body, List, MemoryBackend, Request, Response, Result, Room, RoomAddress,
+    testing::TestRoom,
+};
+use partykit_yjs::{Document, YServer, Yjs};
 use yrs::encoding::write::Write;
 
 use crate::client::{Client, awareness, sync};
@@ -79,13 +84,71 @@ fn junk_changes_nothing_and_closes_nobody() {
     });
 }
 
+#[derive(Default)]
+struct Reader;
+
+impl YServer for Reader {
+    async fn on_request(
+        &mut self,
+        _: &Room,
+        mut document: Document<'_>,
+        _: Request,
+    ) -> Result<Response> {
+        let read = document.map("m").await;
+        let text = read.map_or_else(|error| error.to_string(), |value| value.to_string());
+        Ok(Response::new(Body::from(text)))
+    }
+}
+
+/// A row that cannot be read, whatever has made it so.
+#[test]
+fn what_cannot_be_read_is_kept_and_keeps_nothing_else_from_being_read() {
+    block_on(async {
+        let backend = Arc::new(MemoryBackend::default());
+        let room = TestRoom::<Yjs<Reader>>::builder().backend(backend.clone()).build();
+        let mut ada = Client::new(&room, "ada", 1).await;
+        for at in 0..60 {
+            ada.insert(at, "x").await;
+        }
+        let rows = room.rows(List::new().prefix("yjs:u:")).await;
+        room.crash().await;
+        spoil(&backend, room.address(), &rows[59]).await;
+        let bob = Client::new(&room, "bob", 2).await;
+        assert_eq!(bob.text(), "x".repeat(59));
+        bob.connection.close(1000, "").await.unwrap();
+        assert!(room.rows(List::new().prefix("yjs:u:")).await.is_empty(), "there is a snapshot");
+        let kept = room.rows(List::new().prefix("yjs:bad:")).await;
+        assert_eq!(kept.len(), 1);
+        // A snapshot that cannot be read is not replaced by an empty one.
+        let snapshot = room.rows(List::new().prefix("yjs:s:")).await;
+        room.crash().await;
+        spoil(&backend, room.address(), &snapshot[0]).await;
+        let eve = room.connect("eve").await;
+        assert_eq!(eve.closed().unwrap().code(), 1011.into());
+        let found = room.rows(List::new().prefix("yjs:s:")).await;
+        assert_eq!(found[0].1.len(), snapshot[0].1.len());
+    });
+}
+
+/// Replaces the last half of a row behind the room's back.
+async fn spoil(backend: &MemoryBackend, room: &RoomAddress, (key, value): &(String, Vec<u8>)) {
+    let mut value = value.clone();
+    let half = value.len() / 2;
+    value[half..].fill(0xff);
+    let stored = [&[1][..], key.as_bytes()].concat();
+    let claim = backend.claim(room).await.unwrap();
+    let writes = [(stored.into(), Some(value.into()))].into();
+    let batch = Batch { writes, ..Batch::default() };
+    backend.commit(room, claim.epoch, batch).await.unwrap();
+}
+
 /// Maps in maps, each a few bytes: deleting the outermost calls itself for each. Without a stack for it,
 /// the process ends, and so it would at each load of the document.
 #[test]
 fn deeply_nested_types_do_not_end_the_process() {
     const LEVELS: u32 = 100_000;
     block_on(async {
-        let room = TestRoom::<Yjs>::new();
+        let room = TestRoom::<Yjs<Reader>>::new();
         let ada = Client::new(&room, "ada", 1).await;
         let mut update = Vec::new();
         for number in [1_u32, LEVELS, 555, 0] {
@@ -106,6 +169,7 @@ fn deeply_nested_types_do_not_end_the_process() {
         }
         update.write_var(0_u32);
         ada.say_update(&update).await;
+        assert_eq!(room.get("").await.unwrap(), "a value is nested deeper than 128 levels");
         let mut delete = vec![0, 1];
         for number in [555_u32, 1, 0, 1] {
             delete.write_var(number);

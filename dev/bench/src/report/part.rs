@@ -75,8 +75,8 @@ impl Part {
             Self::Tokio => format!(
                 "Sizes: {} turns; {} connections in one room, {} of them asking for echoes; a storm in {} \
                  rooms of {};\n{} wakes in {} rooms; memory of {} connections; {} rooms that sleep; {} \
-                 alarms that are not due.\nMessages of 64 bytes. Servers with jemalloc unless said \
-                 otherwise, since an allocator is chosen by whoever\nbuilds the server.\n",
+                 alarms that are not due.\nMessages of 64 bytes. Servers with jemalloc unless a row \
+                 names another: an allocator is the choice\nof the server's author.\n",
                 sizes.turns,
                 sizes.crowd,
                 sizes.active,

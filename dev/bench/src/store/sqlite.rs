@@ -11,7 +11,7 @@ pub(crate) struct SqlitePerRoom {
     directory: PathBuf,
 }
 
-/// The file of one room. Blocks whoever calls it.
+/// The file of one room. Blocks its caller.
 pub(crate) struct SqliteRoom {
     connection: Connection,
     room: usize,

@@ -1,6 +1,6 @@
 //! Serves the parties of this crate on Tokio, for tests that run elsewhere.
 //!
-//! `probe [ADDRESS]`, or `PROBE_ADDR=ADDRESS probe`; `127.0.0.1:0` unless said. The first line that it
+//! `probe [ADDRESS]`, or `PROBE_ADDR=ADDRESS probe`; Default: `127.0.0.1:0`. The first line that it
 //! prints is `listening on http://ADDRESS`.
 
 use std::{env, io::Write as _};

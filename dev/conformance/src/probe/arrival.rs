@@ -47,7 +47,7 @@ impl Arrival {
     ///
     /// # Errors
     ///
-    /// When a number is none.
+    /// When a value is not a number.
     pub fn of(request: &Request) -> Result<Self> {
         let number = |name| request.query(name).map(|text| text.parse::<u16>()).transpose();
         let says = |name, value: &str| request.query(name).is_some_and(|said| said == value);

@@ -1,4 +1,4 @@
-//! The checklist for hibernation that this project began with: the lines that hold for whoever can be
+//! The checklist for hibernation that this project began with: the lines that hold for any runtime that can be
 //! connected to and looked at, by their numbers. The others need more than a [`Target`], and are with the
 //! tests of each runtime.
 //!

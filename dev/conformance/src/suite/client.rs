@@ -142,7 +142,7 @@ impl Client {
     ///
     /// # Panics
     ///
-    /// When it is none.
+    /// When it is something else.
     pub async fn next_text(&mut self) -> String {
         match self.next().await {
             Frame::Text(text) => text,
@@ -154,7 +154,7 @@ impl Client {
     ///
     /// # Panics
     ///
-    /// When it is none.
+    /// When it is something else.
     pub async fn next_json(&mut self) -> Value {
         let text = self.next_text().await;
         serde_json::from_str(&text).unwrap_or_else(|_| panic!("JSON is expected, not {text:?}"))

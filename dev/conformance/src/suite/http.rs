@@ -37,7 +37,7 @@ impl Answer {
         &self.body
     }
 
-    /// The body as text, what is none replaced.
+    /// The body as text, other bytes replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -46,7 +46,7 @@ impl Answer {
     ///
     /// # Panics
     ///
-    /// When it is none.
+    /// When it is something else.
     pub fn json(&self) -> serde_json::Value {
         let text = self.text();
         serde_json::from_str(&text).unwrap_or_else(|_| panic!("{}: not JSON: {text}", self.status))

@@ -85,7 +85,7 @@ impl Target {
         Self { base, control, deadline, nonce: RandomState::new().hash_one("a run") }
     }
 
-    /// How long a case waits for any one thing before it fails: 20 s unless said, far longer than
+    /// How long a case waits for any one thing before it fails: Default: 20 s, far longer than
     /// anything takes.
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {

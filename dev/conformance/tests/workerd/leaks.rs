@@ -14,7 +14,7 @@ const WARM: u32 = 250;
 /// How often before the last.
 const LAST: u32 = 750;
 
-/// How many connections the room has: each is made anew at every wake.
+/// How many connections the room has: each is made again at every wake.
 const CLIENTS: usize = 20;
 
 /// What the rooms' memory may grow by between the looks, in bytes. It takes 6 kB a wake when nothing of a
@@ -50,7 +50,7 @@ async fn a_room_that_wakes_often_does_not_grow() {
         }
     }
     let life = workerd.life("desk", room.id()).expect("a log");
-    assert_eq!(life.wakes.len(), 1 + LAST as usize, "each time it was made anew");
+    assert_eq!(life.wakes.len(), 1 + LAST as usize, "each time it was made again");
 }
 
 /// Puts the room to sleep, and asks it awake; the bytes of the memory that all rooms share.

@@ -26,7 +26,7 @@ const ELSEWHERE: &[&str] = &[
     // The Close itself comes at once. (One of them panics, too.)
     "connecting::a_close_comes_at_once",
     "connecting::a_failed_on_connect_was_never_here",
-    // There is no outside: whoever sends to a room's sockets is the room.
+    // There is no outside: only the room sends to its sockets.
     "waking::a_broadcast_from_outside_does_not",
 ];
 

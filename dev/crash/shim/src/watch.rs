@@ -31,7 +31,7 @@ pub(crate) struct Place {
     pub(crate) name: Vec<u8>,
 }
 
-/// The right to change something: whoever has it changes and records, so that the log has the order of
+/// The right to change something: its holder changes and records, so that the log has the order of
 /// the changes.
 pub(crate) struct Turn<'a> {
     watch: &'a Watch,

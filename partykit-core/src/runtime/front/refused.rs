@@ -96,13 +96,13 @@ pub enum Refused {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadHost {
-    /// There are two of them.
+    /// More than one `Host` header.
     #[error("two Host headers")]
     Repeated,
-    /// It is not a host.
+    /// The `Host` header does not name a host.
     #[error("a bad Host header")]
     Malformed,
-    /// There is none, and the request is not of HTTP/1.0.
+    /// An HTTP/1.1 request without a `Host` header.
     #[error("no Host header")]
     Missing,
     /// The request's target has another host than its header.
