@@ -1,7 +1,7 @@
 use std::fmt;
 
-use partykit_core::{Room, StorageError};
-use serde::Serialize;
+use partykit_core::{BoxError, Room, StorageError};
+use serde::{Serialize, de::DeserializeOwned};
 use yrs::{
     Any, GetString, ReadTxn, StateVector, Transact, TransactionMut, WriteTxn, types::ToJson,
 };
@@ -57,30 +57,36 @@ impl Document<'_> {
         .await
     }
 
-    /// The map of this name, as JSON.
+    /// The map of this name, read as a value of yours.
     ///
     /// # Errors
     ///
-    /// When the document cannot be read from storage, or values in it are nested deeper than 128 levels.
-    pub async fn map(&mut self, name: &str) -> Result<serde_json::Value, DocumentError> {
-        self.look(|txn| {
-            let map = txn.get_or_insert_map(name);
-            json(&map.to_json(txn), 0)
-        })
-        .await
+    /// When the document cannot be read from storage, values in it are nested deeper than 128 levels, or they
+    /// are not of this shape.
+    pub async fn map<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, DocumentError> {
+        let value = self
+            .look(|txn| {
+                let map = txn.get_or_insert_map(name);
+                json(&map.to_json(txn), 0)
+            })
+            .await?;
+        serde_json::from_value(value).map_err(|error| DocumentError::Shape(error.into()))
     }
 
-    /// The array of this name, as JSON.
+    /// The array of this name, read as a value of yours.
     ///
     /// # Errors
     ///
-    /// When the document cannot be read from storage, or values in it are nested deeper than 128 levels.
-    pub async fn array(&mut self, name: &str) -> Result<serde_json::Value, DocumentError> {
-        self.look(|txn| {
-            let array = txn.get_or_insert_array(name);
-            json(&array.to_json(txn), 0)
-        })
-        .await
+    /// When the document cannot be read from storage, values in it are nested deeper than 128 levels, or they
+    /// are not of this shape.
+    pub async fn array<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, DocumentError> {
+        let value = self
+            .look(|txn| {
+                let array = txn.get_or_insert_array(name);
+                json(&array.to_json(txn), 0)
+            })
+            .await?;
+        serde_json::from_value(value).map_err(|error| DocumentError::Shape(error.into()))
     }
 
     /// The XML fragment of this name, as text: what ProseMirror and tiptap write.
@@ -186,6 +192,9 @@ pub enum DocumentError {
     /// What is stored as the document cannot be read. Nothing of it was changed.
     #[error("the snapshot of the room's Yjs document cannot be read")]
     Unreadable,
+    /// What was read is not of the shape that was asked for.
+    #[error("the document is not of this shape: {0}")]
+    Shape(BoxError),
     /// A value is nested too deeply.
     #[error("a value is nested deeper than {DEPTH} levels")]
     TooDeep,

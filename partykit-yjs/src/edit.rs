@@ -1,5 +1,6 @@
 use std::fmt;
 
+use partykit_core::BoxError;
 use serde::Serialize;
 use yrs::{Array, GetString, Map, Text, TransactionMut, WriteTxn};
 
@@ -102,7 +103,7 @@ impl<'a> Edit<'a> {
         key: &str,
         value: &T,
     ) -> Result<(), EditError> {
-        let value = any(value).map_err(EditError::Json)?;
+        let value = any(value).map_err(|error| EditError::Json(error.into()))?;
         let map = self.txn.get_or_insert_map(map);
         map.insert(&mut self.txn, key, value);
         Ok(())
@@ -131,7 +132,7 @@ impl<'a> Edit<'a> {
         at: u32,
         value: &T,
     ) -> Result<(), EditError> {
-        let value = any(value).map_err(EditError::Json)?;
+        let value = any(value).map_err(|error| EditError::Json(error.into()))?;
         let array = self.txn.get_or_insert_array(array);
         within(at, 0, array.len(&self.txn))?;
         array.insert(&mut self.txn, at, value);
@@ -163,7 +164,7 @@ impl fmt::Debug for Edit<'_> {
 pub enum EditError {
     /// The value has no JSON form.
     #[error("the value has no JSON form: {0}")]
-    Json(serde_json::Error),
+    Json(BoxError),
     /// The position lies behind the end.
     #[error("position {at} lies behind the end, which is at {len}")]
     OutOfBounds {

@@ -199,7 +199,11 @@ impl YServer for Office {
             }
             _ => {}
         }
-        let json = format!("{} {}", document.text("t").await?, document.map("about").await?);
+        let json = format!(
+            "{} {}",
+            document.text("t").await?,
+            document.map::<serde_json::Value>("about").await?
+        );
         Ok(Response::new(Body::from(json)))
     }
 }

@@ -94,7 +94,7 @@ impl YServer for Reader {
         mut document: Document<'_>,
         _: Request,
     ) -> Result<Response> {
-        let read = document.map("m").await;
+        let read = document.map::<serde_json::Value>("m").await;
         let text = read.map_or_else(|error| error.to_string(), |value| value.to_string());
         Ok(Response::new(Body::from(text)))
     }
