@@ -1,7 +1,10 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use partykit_core::{Close, CloseCode, Handler, runtime::RoomCell};
+use partykit_core::{
+    Handler,
+    runtime::{CloseReason, RoomCell},
+};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until, timeout, timeout_at},
@@ -191,7 +194,7 @@ struct Pace {
 impl Pace {
     /// Tells all clients of a room to come back.
     async fn close(&mut self, room: &RoomCell) {
-        let Ok(close) = Close::new(CloseCode::RESTART, "the server restarts") else { return };
+        let close = CloseReason::Restart.close();
         for socket in room.sockets() {
             sleep_until(self.next.min(self.last)).await;
             socket.close(close.clone());

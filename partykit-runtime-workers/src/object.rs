@@ -15,7 +15,7 @@ use partykit_core::{
     AwakeReason, BoxError, Close, CloseCode, Connection, Message, Refusal, Response, RoomAddress,
     RoomId, Timestamp,
     runtime::{
-        Attachment, Resumed, RoomCell,
+        Attachment, CloseReason, Resumed, RoomCell,
         front::{Refused, fit},
     },
 };
@@ -165,14 +165,12 @@ impl Object {
             return JsValue::UNDEFINED;
         }
         let Some(message) = read(message, inner.message_limit) else {
-            let close = Close::new(CloseCode::TOO_BIG, "the message is too long");
-            inner.hang_up(&open, close.ok());
+            inner.hang_up(&open, CloseReason::MessageTooLong.close());
             return inner.work();
         };
         // There is no way to let the platform wait, and to drop the message would be to lie.
         if inner.cell.message(&open.connection, message).is_err() {
-            let close = Close::new(CloseCode::TRY_AGAIN, "the room is overloaded");
-            inner.hang_up(&open, close.ok());
+            inner.hang_up(&open, CloseReason::Overloaded.close());
         }
         inner.work()
     }
@@ -352,7 +350,7 @@ impl Inner {
             self.remove(socket.ws());
         }
         if let Verdict::Full = verdict {
-            self.cell.closed(&connection, Close::abnormal("the platform takes no further socket"));
+            self.cell.closed(&connection, CloseReason::NoPlace.close());
             self.keep_working();
             return Ok(Err(Refusal::Full));
         }
@@ -383,8 +381,7 @@ impl Inner {
     }
 
     /// Closes a connection whose client did what is not allowed, when the room has answered what was.
-    fn hang_up(self: &Rc<Self>, open: &Open, close: Option<Close>) {
-        let close = close.unwrap_or_else(Close::normal);
+    fn hang_up(self: &Rc<Self>, open: &Open, close: Close) {
         let (me, it) = (Rc::downgrade(self), open.clone());
         open.socket.condemn(move |close| {
             if let Some(me) = me.upgrade() {
@@ -479,9 +476,7 @@ fn attachment(ws: &JsWebSocket) -> Option<Attachment> {
                 error = error.as_str(),
                 "a connection could not be restored after sleep: closing it with 1012"
             );
-            if let Ok(close) = Close::new(CloseCode::RESTART, "the server restarts") {
-                close_with(ws, &close);
-            }
+            close_with(ws, &CloseReason::Restart.close());
         })
         .ok()
 }
@@ -507,11 +502,9 @@ fn closed_with(code: u16, reason: &str, clean: bool) -> Close {
     let close = match code {
         1005 => Close::no_status(),
         1006 if !clean => return Close::abnormal(reason),
-        _ => match Close::new(code, reason) {
-            Ok(close) => close,
-            Err(_) => Close::new(CloseCode::PROTOCOL, "a bad close code")
-                .map_or_else(|_| Close::normal(), Close::unclean),
-        },
+        _ => {
+            Close::new(code, reason).unwrap_or_else(|_| CloseReason::BadCloseCode.close().unclean())
+        }
     };
     if clean { close } else { close.unclean() }
 }

@@ -8,8 +8,8 @@ use super::{
     mailbox::Bounds, roster::Status, turn::Turn,
 };
 use crate::{
-    Close, CloseCode, Connection, ErrorId, Handler, Refusal,
-    value::{failure::Failure, limits},
+    Close, Connection, ErrorId, Handler, Refusal,
+    value::{close_reason::CloseReason, failure::Failure, limits},
 };
 
 /// This many turns may end before what they said has to leave, when events keep coming.
@@ -546,8 +546,8 @@ impl Machine {
 /// What a client is told that cannot come in.
 fn closed_by(refusal: Refusal) -> Close {
     match refusal {
-        Refusal::Failed(id) => Close::fixed(CloseCode::INTERNAL, format!("error {id}")),
-        Refusal::ShuttingDown => Close::fixed(CloseCode::RESTART, "the server restarts"),
-        _ => Close::fixed(CloseCode::TRY_AGAIN, "try again later"),
+        Refusal::Failed(id) => CloseReason::failed(id),
+        Refusal::ShuttingDown => CloseReason::Restart.close(),
+        _ => CloseReason::TryAgain.close(),
     }
 }

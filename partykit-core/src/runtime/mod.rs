@@ -22,5 +22,5 @@ pub use crate::{
     },
     machine::{Fact, Mailboxes},
     storage::{AlarmState, describe_row, read_alarm},
-    value::{app_state::AppState, chain::Chain},
+    value::{app_state::AppState, chain::Chain, close_reason::CloseReason},
 };

@@ -9,8 +9,8 @@ use std::{
 
 use super::host::TestHost;
 use crate::{
-    BoxError, Close, CloseCode, Connection, InvalidClose, Message, Refusal, Reject, Response, Text,
-    runtime::{Host, Outgoing, RoomCell, Socket},
+    BoxError, Close, Connection, InvalidClose, Message, Refusal, Reject, Response, Text,
+    runtime::{CloseReason, Host, Outgoing, RoomCell, Socket},
 };
 
 /// The client's end of a connection to a [`TestRoom`](super::TestRoom).
@@ -92,7 +92,7 @@ impl TestConnection {
         if let Some(pace) = &self.pace
             && !pace.lock().unwrap_or_else(PoisonError::into_inner).allows(self.host.elapsed())
         {
-            let close = Close::fixed(CloseCode::POLICY, "too many messages");
+            let close = CloseReason::TooManyMessages.close();
             self.socket.close(close.clone());
             self.socket.state().ended = true;
             return self.cell.closed(&self.connection, close);

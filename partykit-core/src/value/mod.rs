@@ -5,6 +5,7 @@ pub(crate) mod alarm;
 pub(crate) mod app_state;
 pub(crate) mod chain;
 pub(crate) mod close;
+pub(crate) mod close_reason;
 pub(crate) mod connection_id;
 pub(crate) mod error_id;
 pub(crate) mod failure;

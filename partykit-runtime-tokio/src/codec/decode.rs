@@ -1,13 +1,13 @@
 use std::{borrow::Cow, io::Cursor};
 
 use bytes::Bytes;
-use partykit_core::{Close, Message};
+use partykit_core::{Close, Message, runtime::CloseReason};
 use tungstenite::protocol::frame::{
     FrameHeader,
     coding::{Control, Data, OpCode},
 };
 
-use super::{Violation, encode::MAX_CONTROL, window::Window};
+use super::{encode::MAX_CONTROL, violation::violation, window::Window};
 
 /// What one client may send.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +71,7 @@ impl Decoder {
         &mut self,
         input: &mut &[u8],
         limits: &Limits,
-    ) -> Result<Option<Incoming>, Violation> {
+    ) -> Result<Option<Incoming>, CloseReason> {
         while !self.ended && !input.is_empty() {
             let incoming = self.decode_frame(input, limits);
             if matches!(incoming, Err(_) | Ok(Some(Incoming::Close(_)))) {
@@ -101,7 +101,7 @@ impl Decoder {
         &mut self,
         input: &mut &[u8],
         limits: &Limits,
-    ) -> Result<Option<Incoming>, Violation> {
+    ) -> Result<Option<Incoming>, CloseReason> {
         match self.take_frame(input, limits)? {
             Some((head, bytes)) => self.read_frame(head, &bytes, limits),
             None => Ok(None),
@@ -113,7 +113,7 @@ impl Decoder {
         &mut self,
         input: &mut &'a [u8],
         limits: &Limits,
-    ) -> Result<Option<WholeFrame<'a>>, Violation> {
+    ) -> Result<Option<WholeFrame<'a>>, CloseReason> {
         let Some(mut frame) = self.frame.take() else {
             let head = self.parse_head(input, limits)?;
             if let Some(head) = head.filter(|head| head.frame <= input.len()) {
@@ -140,17 +140,21 @@ impl Decoder {
 
     /// The header of the frame that `bytes` begins with, if all of it is here. A frame that is too
     /// long is refused now, before any of its payload is kept.
-    fn parse_head(&self, bytes: &[u8], limits: &Limits) -> Result<Option<Head>, Violation> {
+    fn parse_head(&self, bytes: &[u8], limits: &Limits) -> Result<Option<Head>, CloseReason> {
         let mut cursor = Cursor::new(bytes);
-        let Some((header, length)) = FrameHeader::parse(&mut cursor)? else { return Ok(None) };
+        let Some((header, length)) = FrameHeader::parse(&mut cursor).map_err(violation)? else {
+            return Ok(None);
+        };
 
-        let payload = usize::try_from(length).map_err(|_| Violation::TooBig)?;
+        let payload = usize::try_from(length).map_err(|_| CloseReason::MessageTooLong)?;
         match (header.opcode, &self.message) {
             (OpCode::Control(_), _) if payload > MAX_CONTROL => {
-                return Err(Violation::Protocol("control frame too long"));
+                return Err(CloseReason::ControlTooLong);
             }
             (OpCode::Data(Data::Continue), Some(message)) => message.admit(payload, limits)?,
-            (OpCode::Data(_), _) if payload > limits.max_message => return Err(Violation::TooBig),
+            (OpCode::Data(_), _) if payload > limits.max_message => {
+                return Err(CloseReason::MessageTooLong);
+            }
             _ => {}
         }
 
@@ -165,7 +169,7 @@ impl Decoder {
         head: Head,
         bytes: &[u8],
         limits: &Limits,
-    ) -> Result<Option<Incoming>, Violation> {
+    ) -> Result<Option<Incoming>, CloseReason> {
         let (prefix, payload) = bytes.split_at(head.prefix);
         match head.opcode {
             OpCode::Control(Control::Close) => {
@@ -244,12 +248,12 @@ impl PartialMessage {
         size_of::<Self>() + 2 * self.length + 2 * Self::STEP
     }
 
-    fn admit(&self, payload: usize, limits: &Limits) -> Result<(), Violation> {
+    fn admit(&self, payload: usize, limits: &Limits) -> Result<(), CloseReason> {
         if payload > limits.max_message.saturating_sub(self.length) {
-            return Err(Violation::TooBig);
+            return Err(CloseReason::MessageTooLong);
         }
         if self.fragments >= limits.max_fragments {
-            return Err(Violation::TooManyFragments);
+            return Err(CloseReason::TooManyFragments);
         }
         Ok(())
     }
@@ -277,7 +281,7 @@ mod tests {
     const PONG: OpCode = OpCode::Control(Control::Pong);
 
     /// What one client says with these bytes, read at once, and what is wrong with them.
-    fn decode(bytes: &[u8]) -> (Vec<Incoming>, Option<Violation>) {
+    fn decode(bytes: &[u8]) -> (Vec<Incoming>, Option<CloseReason>) {
         decode_chunks(&mut Decoder::default(), [bytes], &Limits::default())
     }
 
@@ -467,7 +471,7 @@ mod tests {
         let mut decoder = Decoder::default();
         let header_of_five = &five[..6];
         let over = decode_chunks(&mut decoder, [&six[..], header_of_five], &limits);
-        assert_eq!(over, (vec![], Some(Violation::TooBig)));
+        assert_eq!(over, (vec![], Some(CloseReason::MessageTooLong)));
         assert_idle(&decoder);
     }
 

@@ -17,4 +17,3 @@ pub(crate) use decode::{Decoder, Incoming, Limits};
 pub(crate) use encode::{close_reply, encode_close, encode_message, encode_ping, encode_pong};
 /// The `Sec-WebSocket-Accept` of a handshake, from the bytes of its `Sec-WebSocket-Key`.
 pub(crate) use tungstenite::handshake::derive_accept_key as accept_key;
-pub(crate) use violation::Violation;

@@ -1,14 +1,14 @@
 //! The decoder against a model: whatever a client sends, however the network cuts it.
 
 use bytes::Bytes;
-use partykit_core::{Close, Message};
+use partykit_core::{Close, Message, runtime::CloseReason};
 use proptest::{collection::vec, prelude::*, sample::Index};
 use tungstenite::protocol::frame::{
     Frame, FrameHeader,
     coding::{Control, Data, OpCode},
 };
 
-use super::{Decoder, Incoming, Limits, Violation};
+use super::{Decoder, Incoming, Limits};
 
 /// Payload sizes around every boundary of the length format, and the default limit.
 pub(super) const SIZES: [usize; 8] = [0, 1, 125, 126, 127, 65_535, 65_536, 1 << 20];
@@ -27,7 +27,7 @@ pub(super) fn decode_chunks<'a>(
     decoder: &mut Decoder,
     chunks: impl IntoIterator<Item = &'a [u8]>,
     limits: &Limits,
-) -> (Vec<Incoming>, Option<Violation>) {
+) -> (Vec<Incoming>, Option<CloseReason>) {
     let mut events = Vec::new();
     let mut violation = None;
     for mut chunk in chunks {
@@ -132,7 +132,7 @@ fn action() -> impl Strategy<Value = Action> {
 }
 
 /// The bytes of a last frame and what the decoder has to say about it.
-fn ending() -> impl Strategy<Value = (Vec<u8>, Result<Vec<Incoming>, Violation>)> {
+fn ending() -> impl Strategy<Value = (Vec<u8>, Result<Vec<Incoming>, CloseReason>)> {
     let close = |payload: &[u8]| client_frame(OpCode::Control(Control::Close), true, payload);
     prop_oneof![
         Just((Vec::new(), Ok(Vec::new()))),
@@ -141,7 +141,7 @@ fn ending() -> impl Strategy<Value = (Vec<u8>, Result<Vec<Incoming>, Violation>)
             let payload = [&code.to_be_bytes()[..], reason.as_bytes()].concat();
             (close(&payload), Ok(vec![Incoming::Close(Close::new(code, reason).unwrap())]))
         }),
-        Just((client_frame(OpCode::Data(Data::Text), true, b"\xFF"), Err(Violation::NotUtf8))),
+        Just((client_frame(OpCode::Data(Data::Text), true, b"\xFF"), Err(CloseReason::NotUtf8))),
     ]
 }
 

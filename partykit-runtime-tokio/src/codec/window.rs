@@ -1,13 +1,13 @@
 use std::io::{self, Read, Write};
 
 use bytes::Bytes;
-use partykit_core::{Close, Message, Text};
+use partykit_core::{Close, Message, Text, runtime::CloseReason};
 use tungstenite::{
     Error, Message as Frame,
     protocol::{Role, WebSocketConfig, WebSocketContext},
 };
 
-use super::{Incoming, Limits, Violation, encode::MAX_CONTROL};
+use super::{Incoming, Limits, encode::MAX_CONTROL, violation::violation};
 
 /// A `tungstenite` with nothing behind it, which is shown one whole frame at a time. It judges the
 /// frame, takes the mask off, and assembles the fragments of a message.
@@ -28,9 +28,9 @@ impl Window {
 
     /// A window for a Close frame. It believes that it has sent its own, and so shows the peer's code
     /// as it is; otherwise a code that is not allowed comes out as a 1002 which the peer never sent.
-    pub(super) fn closing(length: usize, limits: &Limits) -> Result<Self, Violation> {
+    pub(super) fn closing(length: usize, limits: &Limits) -> Result<Self, CloseReason> {
         let mut window = Self::new(length, limits);
-        window.0.close(&mut OneFrame { prefix: &[], payload: &[] }, None)?;
+        window.0.close(&mut OneFrame { prefix: &[], payload: &[] }, None).map_err(violation)?;
         Ok(window)
     }
 
@@ -40,15 +40,16 @@ impl Window {
         &mut self,
         prefix: &[u8],
         payload: &[u8],
-    ) -> Result<Option<Incoming>, Violation> {
+    ) -> Result<Option<Incoming>, CloseReason> {
         let frame = match self.0.read(&mut OneFrame { prefix, payload }) {
             Ok(frame) => frame,
             Err(Error::Io(_)) => return Ok(None),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(violation(error)),
         };
         Ok(match frame {
             Frame::Text(text) => {
-                let text = Text::from_utf8(detach(text.into())).map_err(|_| Violation::NotUtf8)?;
+                let text =
+                    Text::from_utf8(detach(text.into())).map_err(|_| CloseReason::NotUtf8)?;
                 Some(Incoming::Message(Message::Text(text)))
             }
             Frame::Binary(bytes) => Some(Incoming::Message(Message::Binary(detach(bytes)))),
@@ -57,7 +58,7 @@ impl Window {
             Frame::Close(None) => Some(Incoming::Close(Close::no_status())),
             Frame::Close(Some(frame)) => {
                 let close = Close::new(u16::from(frame.code), frame.reason.as_str())
-                    .map_err(|_| Violation::Protocol("invalid close code"))?;
+                    .map_err(|_| CloseReason::BadCloseCode)?;
                 Some(Incoming::Close(close))
             }
             Frame::Frame(_) => None,

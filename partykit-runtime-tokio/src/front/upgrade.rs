@@ -10,7 +10,7 @@ use hyper::upgrade::OnUpgrade;
 use partykit_core::{
     Body, Close, Connection, Refusal, Response, Route,
     runtime::{
-        RoomCell,
+        CloseReason, RoomCell,
         front::{BadHandshake, Connecting, Handshake, Refused, Welcome},
     },
 };
@@ -129,7 +129,7 @@ struct Pending(Option<(Arc<RoomCell>, Connection)>);
 impl Drop for Pending {
     fn drop(&mut self) {
         if let Some((room, connection)) = self.0.take() {
-            room.closed(&connection, Close::abnormal("gone before the handshake ended"));
+            room.closed(&connection, CloseReason::NoHandshake.close());
         }
     }
 }

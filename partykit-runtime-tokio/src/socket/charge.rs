@@ -9,11 +9,11 @@ use crate::{
     memory::{Memory, NoSpace, Part},
 };
 
-/// What every client may have without being counted, in bytes. So short messages never wait for anybody.
+/// The bytes that each client may have without being counted. So short messages never wait for memory.
 pub(super) const FREE: usize = 4096;
 
-/// What a socket has of the memory for what clients send: for half messages, and for what its room does not
-/// take. Nothing of it is for messages that are handed on as they are read.
+/// A socket's share of the memory for what clients send. It is for half messages, and for messages that the
+/// room does not take yet. A message that goes to the room at once needs none of it.
 pub(super) struct Charge {
     part: Part,
     evicted: Evicted,
@@ -21,7 +21,7 @@ pub(super) struct Charge {
 }
 
 impl Charge {
-    /// Takes note of what a socket has now. `None` if that is little.
+    /// Counts what a socket has now. Returns `None` if it has no more than [`FREE`].
     pub(super) fn adjust(
         charge: Option<Self>,
         bytes: usize,
@@ -37,13 +37,13 @@ impl Charge {
         });
         if charge.bytes != bytes {
             charge.bytes = bytes;
-            // The socket hears of it by `poll_evicted`, as if others had come.
+            // If there is no space, `poll_evicted` tells the socket to give its memory up.
             let (Ok(()) | Err(NoSpace)) = charge.part.grow(bytes);
         }
         Some(charge)
     }
 
-    /// Ready when the socket has to give up all of it.
+    /// Ready when the socket has to give up all of its memory.
     pub(super) fn poll_evicted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.evicted.poll(cx)
     }

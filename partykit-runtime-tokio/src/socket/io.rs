@@ -8,13 +8,13 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What carries a connection.
+/// The transport of a connection.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {
-    /// Has the connection end at once when it is dropped: nothing is left to the operating system to
-    /// be sent later. Where that cannot be said, nothing happens.
+    /// Makes the connection end at once when it is dropped, so that the operating system keeps nothing to
+    /// send later. Does nothing for transports that cannot do this.
     fn reset(&mut self);
 
-    /// Where the client is, if that is known.
+    /// The client's address. `None` if it is not known.
     fn address(&self) -> Option<IpAddr>;
 }
 
@@ -22,13 +22,13 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {
 pub(crate) trait Resets<T>: 'static {
     fn reset(io: &T);
 
-    /// Where the client is, if that is known.
+    /// The client's address. `None` if it is not known.
     fn address(_: &T) -> Option<IpAddr> {
         None
     }
 }
 
-/// Of connections that cannot be reset, or of which it is not known how.
+/// For transports that cannot be reset.
 pub(crate) enum Never {}
 
 impl<T> Resets<T> for Never {

@@ -8,8 +8,8 @@ use std::{
 
 use bytes::Bytes;
 use partykit_core::{
-    Close, CloseCode,
-    runtime::{Outgoing, Socket},
+    Close,
+    runtime::{CloseReason, Outgoing, Socket},
 };
 use tokio::{
     io::{AsyncRead, ReadBuf},
@@ -22,9 +22,9 @@ use super::{
     state::{Phase, State},
     sweeper::NEVER,
 };
-use crate::codec::{Violation, close_reply, encode_close, encode_message};
+use crate::codec::{close_reply, encode_close, encode_message};
 
-/// A room's end of a socket. It exists before the handshake is answered, and takes frames from then on;
+/// The room's end of a socket. It exists before the handshake is answered and queues frames from then on.
 /// [`run`](super::run) gives it the socket.
 pub(crate) struct Link {
     settings: Arc<LinkSettings>,
@@ -32,19 +32,19 @@ pub(crate) struct Link {
     state: Mutex<State>,
 }
 
-/// How a connect ended. Either way the handshake is to be answered with 101 and the socket to be
-/// [run](super::run): the client is told by a Close.
+/// How a connect ended. In both cases, answer the handshake with 101 and [run](super::run) the socket: a
+/// refused client gets a Close.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// The connection is open.
     Accept,
-    /// The connect failed. The link sends this Close by itself.
+    /// The connect failed. The link sends this Close.
     Refuse(Close),
 }
 
 impl Link {
-    /// A link without a socket. The verdict comes when the room has decided; if the room goes away
-    /// undecided, the receiver fails.
+    /// A link without a socket. The receiver gets the room's verdict. It fails if the room goes away without
+    /// one.
     pub(crate) fn new(settings: &Arc<LinkSettings>) -> (Arc<Self>, oneshot::Receiver<Verdict>) {
         let (verdict, decided) = oneshot::channel();
         let link = Arc::new_cyclic(|me| Self {
@@ -55,7 +55,7 @@ impl Link {
         (link, decided)
     }
 
-    /// Where the client is, for the rate of messages of all clients there.
+    /// Sets the client's address, for the limit on messages from one address.
     pub(crate) fn set_address(&self, address: IpAddr) {
         let count = MessageCount::new(&self.settings.pace, Some(address));
         self.lock().messages = Some(Box::new(count));
@@ -65,13 +65,13 @@ impl Link {
         &self.settings
     }
 
-    /// The socket is there.
+    /// Gives the link its socket.
     pub(super) fn attach(&self, io: Box<dyn Io>) {
         self.with(|state| state.attach(io, &self.settings));
     }
 
-    /// For the task: writes what waits. From now on others write with this task's waker, so that the
-    /// task goes on where they cannot.
+    /// Called by the task: writes what waits. Keeps the task's waker: other threads write too, and the task
+    /// goes on where the socket takes no more.
     pub(super) fn poll(&self, cx: &mut Context<'_>) -> Progress {
         self.with(|state| {
             state.set_task(cx.waker());
@@ -91,7 +91,7 @@ impl Link {
         })
     }
 
-    /// For the task: reads.
+    /// Called by the task: reads.
     pub(super) fn poll_read(
         &self,
         cx: &mut Context<'_>,
@@ -106,8 +106,8 @@ impl Link {
         })
     }
 
-    /// Queues an answer to something that the client said. Whether so much waits for it now that no
-    /// message of it is to be taken.
+    /// Queues an answer to something that the client said. Returns whether too much waits for the client now:
+    /// then no message of it is taken.
     pub(super) fn answer(&self, frame: Bytes) -> bool {
         self.with(|state| {
             state.send(frame, &self.settings);
@@ -120,24 +120,22 @@ impl Link {
         self.with(|state| state.give_up(&self.settings));
     }
 
-    /// Where the client is, if that is known.
+    /// The client's address. `None` if it is not known.
     pub(super) fn address(&self) -> Option<IpAddr> {
         self.lock().io.as_ref()?.address()
     }
 
-    /// Closes the connection because there is no space for what the client has begun to say.
+    /// Closes the connection because there is no memory for the message that the client has begun.
     pub(super) fn crowd_out(&self) {
-        let close = Close::new(CloseCode::TRY_AGAIN, "no space for the message");
-        let close = close.expect("a valid code and a short reason");
-        self.with(|state| state.fail(close, &self.settings));
+        self.with(|state| state.fail(CloseReason::NoMemory.close(), &self.settings));
     }
 
-    /// The client said a message.
+    /// Counts a message of the client.
     ///
     /// # Errors
     ///
-    /// When the party has a limit, and it is one too many.
-    pub(super) fn count_message(&self) -> Result<(), Violation> {
+    /// When the message is over the party's limit.
+    pub(super) fn count_message(&self) -> Result<(), CloseReason> {
         let pace = &self.settings.pace;
         if pace.messages.is_none() && pace.by_address.is_none() {
             return Ok(());
@@ -146,7 +144,7 @@ impl Link {
         state.messages.get_or_insert_with(|| Box::new(MessageCount::new(pace, None))).add()
     }
 
-    /// The client's Close arrived.
+    /// Answers the client's Close and ends the connection.
     pub(super) fn peer_closed(&self, close: Close) {
         self.with(|state| {
             let reply = (!state.is_close_out()).then(|| close_reply(&close));
@@ -154,10 +152,11 @@ impl Link {
         });
     }
 
-    /// The client did what is not allowed, and nothing more is read of it. Returns what the room is to
-    /// [hang up](partykit_core::runtime::RoomCell::hang_up) with when it has answered what was allowed.
-    pub(super) fn violated(&self, violation: Violation) -> Option<Close> {
-        let close = violation.close();
+    /// Stops reading from a client that did something forbidden. Returns the Close for
+    /// [`RoomCell::hang_up`](partykit_core::runtime::RoomCell::hang_up): the room first answers the messages
+    /// that came before.
+    pub(super) fn violated(&self, reason: CloseReason) -> Option<Close> {
+        let close = reason.close();
         self.with(|state| {
             state.condemned = state.speaks();
             if state.condemned {
@@ -168,12 +167,12 @@ impl Link {
         })
     }
 
-    /// The socket has ended without the closing handshake.
-    pub(super) fn lost(&self, reason: &'static str) {
+    /// Ends the connection without the closing handshake.
+    pub(super) fn lost(&self, reason: CloseReason) {
         self.with(|state| state.lose(reason));
     }
 
-    /// The room takes no message now; whether it makes sense to wait for it.
+    /// Called when the room takes no message now. Returns whether waiting makes sense.
     pub(super) fn stall(&self) -> bool {
         self.with(|state| {
             state.stalled = matches!(state.phase, Phase::Open);
@@ -181,19 +180,19 @@ impl Link {
         })
     }
 
-    /// The room takes messages again. The client could not be heard meanwhile.
+    /// Called when the room takes messages again. The client's silence meanwhile does not count.
     pub(super) fn resume(&self) {
         self.with(|state| state.resume(self.settings.sweeper.now()));
     }
 
-    /// A message has begun, or the one that had has ended.
+    /// Sets whether a message has begun and not ended.
     pub(super) fn set_unfinished(&self, unfinished: bool) {
         self.with(|state| state.begun = if unfinished { self.settings.sweeper.now() } else { 0 });
     }
 
-    /// The task ends, and with it the socket.
+    /// Called when the task ends. Drops the socket.
     pub(super) fn end(&self) {
-        // Dropped when the lock is not held any more: to close a socket takes a while.
+        // These are dropped after the lock is free, because closing a socket takes time.
         let (_io, _task, _queue) = self.with(|state| {
             state.phase = Phase::Ended;
             (state.io.take(), state.task.take(), state.queue.take())
@@ -205,7 +204,7 @@ impl Link {
         self.lock().behind
     }
 
-    /// For the sweeper, which has forgotten this link.
+    /// Called by the sweeper, which has removed this link from its list.
     pub(super) fn visit(&self) {
         self.with(|state| {
             state.visit = NEVER;
@@ -256,7 +255,7 @@ impl Link {
     fn decide(&self, verdict: Verdict) {
         let decided = self.lock().verdict.take();
         if let Some(decided) = decided {
-            // The client may be gone already; the room hears of that in another way.
+            // The client may be gone already. The room hears of that in another way.
             let _ = decided.send(verdict);
         }
     }
@@ -286,7 +285,7 @@ impl Socket for Link {
         self.with(|state| state.close(close, &self.settings));
     }
 
-    /// Pings the client now, and gives it up when it says nothing for [`LinkSettings::probe`].
+    /// Pings the client now. Gives it up if it says nothing for [`LinkSettings::probe`].
     fn probe(&self) {
         self.with(|state| {
             state.ping(&self.settings, self.settings.probe);
@@ -329,11 +328,11 @@ impl Drop for Link {
 /// What a socket's task does next.
 #[derive(Debug)]
 pub(super) enum Progress {
-    /// Tells the room that it is over, and how it ended.
+    /// Tells the room how the connection ended.
     Tell(Box<Close>),
-    /// Reads for the room; if clogged, up to the client's next message.
+    /// Reads for the room. If clogged, reads only up to the client's next message.
     Read { clogged: bool },
-    /// Reads, and forgets what it reads.
+    /// Reads and drops what it reads.
     Discard,
     /// Reads nothing until the room has closed.
     Wait,

@@ -1,10 +1,10 @@
 //! The sockets of connections: any `AsyncRead + AsyncWrite`, one small task each.
 //!
-//! A [`Link`] is what a room sees of a socket. The room's driver queues frames at it and has them
-//! written from its own thread; the socket's task, [`run`], writes only what did not fit, and reads. It
-//! reads into a buffer that all sockets of a thread share, so that between two messages a connection
-//! is its task, its `Link` and the core's `Connection`, and none of the three holds a buffer. Pings,
-//! time limits and hanging up are the [`Sweeper`]'s, one for all links: no link has a timer.
+//! A [`Link`] is what a room sees of a socket. The room's driver queues frames in it and writes them on its
+//! own thread. The socket's task, [`run`], reads, and writes what the socket did not take at once. It reads
+//! into a buffer that all sockets of a thread share. So between two messages a connection consists of its
+//! task, its `Link` and the core's `Connection`, and none of them holds a buffer. The [`Sweeper`], one for
+//! all links, sends pings and watches time limits: no link has a timer.
 
 mod charge;
 mod io;

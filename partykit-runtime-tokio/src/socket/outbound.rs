@@ -15,7 +15,7 @@ use tracing::warn;
 
 use super::{Link, queue::SMALL, sweeper::Second};
 
-/// How long a room waits for memory before it goes on nevertheless.
+/// A room waits this long for memory, then goes on without it.
 const ROOM_WAITS: Duration = Duration::from_secs(1);
 
 /// A client that has taken nothing for this many seconds may be closed to free the memory that it holds.
@@ -24,30 +24,30 @@ const IDLE: Second = 2;
 /// How much memory may be taken by what waits for clients.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OutboundLimits {
-    /// For all of them together.
+    /// For all clients together, in bytes.
     pub(crate) all: usize,
-    /// For one.
+    /// For one client, in bytes.
     pub(crate) per_client: usize,
 }
 
 impl Default for OutboundLimits {
-    /// 256 MiB, and 64 MiB for one client: as much as a handler may say.
+    /// 256 MiB for all, and 64 MiB for one client: one handler may send that much.
     fn default() -> Self {
         Self { all: 256 << 20, per_client: 64 << 20 }
     }
 }
 
-/// The memory of all that waits for the clients of a runtime, and who makes it wait.
+/// The memory of everything that waits for the clients of a runtime, and for which clients it waits.
 ///
-/// A frame counts once, however many it waits for, and for as long as it is in memory; places in queues
-/// count for each. Over the limit, clients that take nothing are closed first, the one that has
-/// taken nothing for longest before the others, and rooms wait a moment before they say more. A client
-/// that takes something is closed only when that did not help: over five quarters of the limit, the one
-/// for which most waits goes first.
+/// A frame counts once, even if it waits for many clients, and as long as it is in memory. Its place in each
+/// client's queue counts too. Above the limit, rooms wait a moment before they send more, and clients that
+/// read nothing are closed, beginning with the one that has read nothing for the longest time. A client that
+/// reads is closed only if this did not help: above five quarters of the limit, the client for which most
+/// bytes wait is closed first.
 pub(crate) struct Outbound {
     limits: OutboundLimits,
     held: AtomicUsize,
-    /// By the address of the entry.
+    /// Keyed by the memory address of the entry.
     behind: Mutex<HashMap<usize, Arc<Entry>>>,
     relieving: Mutex<()>,
     /// When a look at all clients last found no idle one.
@@ -55,7 +55,7 @@ pub(crate) struct Outbound {
     relieved: Notify,
 }
 
-/// A client that something waits for.
+/// A client for which frames wait.
 struct Entry {
     link: Weak<Link>,
     moved: AtomicU32,
@@ -74,7 +74,7 @@ impl Outbound {
         })
     }
 
-    /// What a room waits for before it may say more; `None` if it may.
+    /// What a room has to wait for before it sends more. `None` if it need not wait.
     pub(crate) fn relief(self: &Arc<Self>) -> Option<BoxFuture<'static, ()>> {
         if !self.is_over() {
             return None;
@@ -110,7 +110,7 @@ impl Outbound {
         let mut closed = 0;
         for entry in &behind {
             let held = self.held();
-            // An eighth more is given free, so that not every frame comes here.
+            // One eighth more than needed is freed, so that not every frame comes here.
             let enough = if idle(entry) { self.limits.all / 8 * 7 } else { most };
             if held <= enough {
                 break;
@@ -162,7 +162,7 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// What a frame takes beside its bytes.
+    /// What a frame takes in memory beside its bytes.
     const FRAME: usize = 96;
 
     pub(crate) fn new(outbound: Arc<Outbound>) -> Arc<Self> {
@@ -174,12 +174,13 @@ impl Ledger {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// An encoded message, counted if it may have to wait as it is.
+    /// An encoded message. It is counted unless it is small: small frames are copied into a queue's own
+    /// piece.
     pub(super) fn frame(self: &Arc<Self>, bytes: Bytes) -> Bytes {
         if bytes.len() > SMALL { self.count(bytes) } else { bytes }
     }
 
-    /// The same bytes, counted for as long as somebody has them.
+    /// The same bytes, counted until the last clone is dropped.
     pub(super) fn count(self: &Arc<Self>, bytes: Bytes) -> Bytes {
         self.add(bytes.len() + Self::FRAME);
         Bytes::from_owner(Counted { bytes, ledger: self.clone() })
@@ -229,8 +230,8 @@ impl Drop for Counted {
     }
 }
 
-/// A queue's place in a ledger: what it takes by itself is counted, and its client may be closed for
-/// that.
+/// A queue's entry in a ledger. It counts the queue's own memory, and the client may be closed for what
+/// waits.
 pub(super) struct Charge {
     ledger: Arc<Ledger>,
     entry: Arc<Entry>,
@@ -245,7 +246,7 @@ impl Charge {
         Self { ledger: ledger.clone(), entry, own: 0 }
     }
 
-    /// `own` is the memory that only this queue takes, `cost` that with its frames.
+    /// `own` is the memory of this queue alone; `cost` includes its share of the frames.
     pub(super) fn update(&mut self, own: usize, cost: usize, moved: Second) {
         self.entry.moved.store(moved, Ordering::Relaxed);
         self.entry.cost.store(cost, Ordering::Relaxed);

@@ -6,22 +6,25 @@ use governor::{
     state::{InMemoryState, NotKeyed},
 };
 
+use partykit_core::runtime::CloseReason;
+
 use super::sweeper::Second;
-use crate::{clock::TokioClock, codec::Violation, limits::AddressRate};
+use crate::{clock::TokioClock, limits::AddressRate};
 
 /// How fast a client may talk.
 #[derive(Clone, Debug)]
 pub(crate) struct PaceLimits {
-    /// How many Pings and Pongs a client may send in a second of the sweeper's clock: 100. One is enough.
+    /// How many Pings and Pongs a client may send in one second of the sweeper's clock: 100. A normal client
+    /// needs one.
     pub(crate) controls: u16,
-    /// Messages of a client, if there is a limit.
+    /// The limit for one client. `None` if there is no limit.
     pub(crate) messages: Option<Quota>,
-    /// Messages of all clients at an address, if there is a limit.
+    /// The limit for all clients at one address. `None` if there is no limit.
     pub(crate) by_address: Option<Arc<AddressRate>>,
 }
 
 impl PaceLimits {
-    /// `messages` is a rate per second and how many may come at once.
+    /// `messages` is the rate per second and the burst.
     pub(crate) fn new(messages: Option<(NonZeroU32, NonZeroU32)>) -> Self {
         let quota = |(rate, burst)| Quota::per_second(rate).allow_burst(burst);
         Self { controls: 100, messages: messages.map(quota), by_address: None }
@@ -31,7 +34,7 @@ impl PaceLimits {
 /// Counts the control frames of one client.
 #[derive(Default)]
 pub(super) struct ControlCount {
-    /// Its last 16 bits: one byte more would cost every socket eight.
+    /// The last 16 bits of the second. A larger field would cost each socket eight bytes.
     second: u16,
     count: u16,
 }
@@ -42,20 +45,21 @@ impl ControlCount {
     /// # Errors
     ///
     /// When it is one too many.
-    pub(super) fn add(&mut self, limits: &PaceLimits, now: Second) -> Result<(), Violation> {
+    pub(super) fn add(&mut self, limits: &PaceLimits, now: Second) -> Result<(), CloseReason> {
         let second = (now % (1 << 16)) as u16;
         if self.second != second {
             (self.second, self.count) = (second, 0);
         }
         self.count = self.count.saturating_add(1);
-        if self.count > limits.controls { Err(Violation::TooManyControls) } else { Ok(()) }
+        if self.count > limits.controls { Err(CloseReason::TooManyControls) } else { Ok(()) }
     }
 }
 
-/// Counts the messages of one client. There from the first message on, in a party with a limit.
+/// Counts the messages of one client. Exists from the first message on, in a party with a limit.
 pub(super) struct MessageCount {
     own: Option<Bucket>,
-    /// Where the client is, if it is known and counts.
+    /// The client's address, and the counter of that address. `None` without such a limit, or if the address
+    /// is not known.
     address: Option<(Arc<AddressRate>, IpAddr)>,
 }
 
@@ -73,13 +77,13 @@ impl MessageCount {
     /// # Errors
     ///
     /// When it is one too many.
-    pub(super) fn add(&self) -> Result<(), Violation> {
+    pub(super) fn add(&self) -> Result<(), CloseReason> {
         let own = self.own.as_ref().map_or(Ok(()), |own| own.check().map_err(drop));
         let address = self
             .address
             .as_ref()
             .map_or(Ok(()), |(rate, address)| rate.count(*address).map_err(drop));
-        own.and(address).map_err(|()| Violation::TooManyMessages)
+        own.and(address).map_err(|()| CloseReason::TooManyMessages)
     }
 }
 
@@ -95,7 +99,7 @@ mod tests {
                 assert_eq!(count.add(&limits, second), Ok(()));
             }
         }
-        assert_eq!(count.add(&limits, 3), Err(Violation::TooManyControls));
+        assert_eq!(count.add(&limits, 3), Err(CloseReason::TooManyControls));
     }
 
     #[tokio::test(start_paused = true)]
@@ -121,7 +125,7 @@ mod tests {
         for client in [&ada, &bob, &ada, &bob] {
             assert_eq!(client.add(), Ok(()));
         }
-        assert_eq!(ada.add(), Err(Violation::TooManyMessages));
+        assert_eq!(ada.add(), Err(CloseReason::TooManyMessages));
         assert_eq!(eve.add(), Ok(()));
         assert_eq!(MessageCount::new(&limits, None).add(), Ok(()), "its address is unknown");
     }

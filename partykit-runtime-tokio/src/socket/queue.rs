@@ -15,41 +15,41 @@ use super::{
     sweeper::Second,
 };
 
-/// How many pieces one write takes.
+/// The most pieces in one write.
 const SLICES: usize = 64;
 
-/// Frames of up to this many bytes are copied one behind another: a piece of its own would take a multiple
-/// of a frame's size.
+/// Frames of up to this many bytes are copied into one piece. A small frame as a piece of its own would take
+/// several times its size.
 pub(super) const SMALL: usize = 256;
 
-/// How many bytes of small frames make a piece.
+/// The bytes of small frames in one piece.
 const JOINED: usize = 16 << 10;
 
-/// A client that takes less than this of what waits for it takes nothing, unless it takes all but this.
+/// A client that has read less than this counts as one that reads nothing, unless less than this is left.
 const LITTLE: usize = 16 << 10;
 
-/// What a queue takes without frames, its place in the ledger included.
+/// The memory of a queue without frames, its place in the ledger included.
 const QUEUE: usize = 400;
 
 /// Encoded frames that wait to be written. Exists only while there are any.
 pub(super) struct Queue {
-    /// Frames, and small frames that were joined.
+    /// Frames, and pieces of joined small frames.
     pieces: VecDeque<Bytes>,
-    /// Small frames behind those.
+    /// Small frames behind the pieces.
     tail: Vec<u8>,
-    /// How much of the first piece is written.
+    /// How many bytes of the first piece are written.
     written: usize,
-    /// What is not written.
+    /// How many bytes are not written yet.
     bytes: usize,
     /// The bytes of all pieces.
     piece_bytes: usize,
-    /// When the client last took something worth speaking of, or the queue began.
+    /// When the client last read more than a [`LITTLE`], or when the queue began.
     moved: Second,
-    /// What it has taken since.
+    /// How many bytes it has read since then.
     taken: usize,
-    /// The socket did not take all of it.
+    /// The socket did not take everything.
     waits: bool,
-    /// It has taken some of it since, so somebody reads at the other end.
+    /// The socket has taken something after that. So the client reads.
     is_read: bool,
     /// Tasks that wait until at most this many bytes are left.
     watchers: Vec<(usize, Waker)>,
@@ -79,26 +79,26 @@ impl Queue {
         }
         if self.tail.len() + frame.len() > JOINED {
             self.end_tail(ledger);
-            // As many will come again.
+            // More small frames are likely to follow.
             self.tail.reserve(JOINED / 4);
         }
         self.bytes += frame.len();
         self.tail.extend_from_slice(&frame);
     }
 
-    /// A frame that is not joined with others.
+    /// Queues a frame that is not joined with others.
     pub(super) fn push_alone(&mut self, frame: Bytes, ledger: &Arc<Ledger>) {
         self.end_tail(ledger);
         self.bytes += frame.len();
         self.push_piece(frame);
     }
 
-    /// Marks the queue as just written: the socket exists only now, so its client was not slow yet.
+    /// Starts the client's time again: the socket exists only now, so the client was not slow before.
     pub(super) fn restart(&mut self, now: Second) {
         self.moved = now;
     }
 
-    /// Drops every frame of which nothing has been written. Whether one is left.
+    /// Drops all frames of which nothing is written. Returns whether a frame is left.
     pub(super) fn keep_begun(&mut self) -> bool {
         self.wake_all();
         let first = self.pieces.front().map_or(&self.tail[..], |first| first);
@@ -126,17 +126,17 @@ impl Queue {
         self.bytes
     }
 
-    /// The memory that they take, with a share for each frame that others wait for, too.
+    /// The memory of these bytes. A frame that also waits for other clients counts with a share.
     pub(super) fn cost(&self) -> usize {
         self.piece_bytes + self.own()
     }
 
-    /// The same without the message that is being sent, or of which the writing has not begun.
+    /// The same without the first message: the one that is being written, or is next.
     pub(super) fn cost_behind_first(&self) -> usize {
         self.cost() - self.pieces.front().map_or(0, Bytes::len)
     }
 
-    /// Whether the client was seen to take something since it had to wait; once.
+    /// Whether the client has read something after it had to wait. Returns `true` once.
     pub(super) fn is_read(&mut self) -> bool {
         take(&mut self.is_read)
     }
@@ -157,7 +157,7 @@ impl Queue {
         self.watchers.drain(..).for_each(|(_, waker)| waker.wake());
     }
 
-    /// Has the memory counted. Queues that are written at once need not be.
+    /// Counts the memory of this queue. A queue that is written at once is never counted.
     pub(super) fn settle(&mut self, ledger: &Arc<Ledger>, link: &Weak<Link>) -> bool {
         let own = self.own();
         if self.charge.is_none() && !self.waits && own <= JOINED {
@@ -223,7 +223,7 @@ impl Queue {
         woken.for_each(|(_, waker)| waker.wake());
     }
 
-    /// Makes a piece of the tail.
+    /// Makes the tail a piece.
     fn end_tail(&mut self, ledger: &Arc<Ledger>) {
         if !self.tail.is_empty() {
             let tail = take(&mut self.tail).into_boxed_slice();
@@ -236,7 +236,7 @@ impl Queue {
         self.pieces.push_back(piece);
     }
 
-    /// The memory that this queue does not share with others. Pieces count by themselves.
+    /// The memory of this queue alone. Pieces are counted by the ledger.
     fn own(&self) -> usize {
         QUEUE + self.pieces.capacity() * size_of::<Bytes>() + self.tail.capacity()
     }
@@ -249,8 +249,8 @@ impl Drop for Queue {
     }
 }
 
-/// Where the frame ends in whose midst `at` is; `at` itself when it is between two. `frames` begins with
-/// a frame, and they are ours: not masked.
+/// The end of the frame in which the byte `at` is. If `at` is between two frames, returns `at`. `frames`
+/// begins with a frame. They are the server's frames, so they are not masked.
 fn end_of_frame(frames: &[u8], at: usize) -> usize {
     let mut end = 0;
     while end < at {

@@ -1,6 +1,6 @@
 use std::cell::Cell;
 
-/// As much as one read takes.
+/// The most bytes that one read takes.
 const SIZE: usize = 64 << 10;
 
 thread_local! {

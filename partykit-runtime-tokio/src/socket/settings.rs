@@ -13,44 +13,45 @@ use crate::{
     metrics::Meter,
 };
 
-/// What the sockets of one party have in common. Durations are kept to the second: what is due after
-/// 5 s happens after 5 to 7 s.
+/// What the sockets of one party have in common. Durations are rounded: what is due after 5 s happens after 5
+/// to 7 s.
 pub(crate) struct LinkSettings {
     /// What a client may send.
     pub(crate) limits: Limits,
     /// How fast it may send.
     pub(crate) pace: PaceLimits,
-    /// A text that is answered without the room, and the encoded answer.
+    /// A text message that is answered without the room, and the encoded answer.
     pub(crate) auto_response: Option<(Text, Bytes)>,
-    /// Counts what waits for clients, and how much may.
+    /// Counts and limits what waits for clients.
     pub(crate) outbound: Arc<Ledger>,
-    /// Counts what clients have begun to say, and how much may be.
+    /// Counts and limits what clients have begun to send.
     pub(crate) memory: Arc<Memory>,
-    /// While more bytes than this wait for a client, no message of its own is taken: what it asks for
-    /// cannot pile up. 1 MiB.
+    /// While more bytes than this wait for a client, none of its messages is taken, so its answers cannot
+    /// pile up. 1 MiB.
     pub(crate) clogged: usize,
-    /// A client that is silent for so long is pinged, and given up with 1006 when it is silent for so
-    /// long again. 30 s.
+    /// A client that is silent for this time is pinged. If it stays silent for this time again, it is given
+    /// up with 1006. 30 s.
     pub(crate) keep_alive: Duration,
     /// How long a client may be silent after [`Socket::probe`](partykit_core::runtime::Socket::probe). 5 s.
     pub(crate) probe: Duration,
     /// How long a client may take to answer a Close, or to take the last frames. 10 s.
     pub(crate) close_timeout: Duration,
-    /// How long a client may take to hang up when all is said, while what it still sends is
-    /// discarded: hanging up on unread bytes would reset the connection and cost it the Close. 1 s.
+    /// How long a client may take to hang up after the server's last frame. What it sends meanwhile is read
+    /// and dropped: closing a socket with unread bytes would reset the connection, and the client might lose
+    /// the Close. 1 s.
     pub(crate) linger: Duration,
-    /// How long a client may take nothing of what waits for it, or next to nothing of much. 15 s.
+    /// How long a client may read nothing, or almost nothing, of what waits for it. 15 s.
     pub(crate) write_stall: Duration,
-    /// How long a client that was given up for that may take nothing of its last frames. Then the
-    /// connection is reset, and the operating system keeps nothing for it. 3 s.
+    /// How long a client that reads too slowly has for its last frames. Then the connection is reset, so that
+    /// the operating system keeps nothing for it. 3 s.
     pub(crate) last_words: Duration,
-    /// How long a client may take over one message. 30 s.
+    /// How long one message may take to arrive. 30 s.
     pub(crate) message_timeout: Duration,
     /// How many clients were closed because they read too slowly.
     pub(crate) slow_clients: AtomicU64,
-    /// Counts what goes through them.
+    /// Counts what goes through the sockets.
     pub(crate) meter: Meter,
-    /// Who looks after the time.
+    /// Watches the time limits.
     pub(crate) sweeper: Arc<Sweeper>,
 }
 

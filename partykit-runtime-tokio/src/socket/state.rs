@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use partykit_core::{Close, CloseCode};
+use partykit_core::{Close, runtime::CloseReason};
 use tokio::{io::AsyncWrite, sync::oneshot, task::coop::unconstrained};
 
 use super::{
@@ -19,10 +19,11 @@ use super::{
 };
 use crate::codec::{encode_close, encode_ping};
 
-/// What may wait for a client that was given up: the rest of a message that has begun, and its Close.
+/// The most bytes that may wait for a client that was given up: the rest of a message that has begun, and its
+/// Close.
 const LAST_WORDS: usize = 64 << 10;
 
-/// What is behind the lock of a [`Link`](super::Link).
+/// The state of a [`Link`](super::Link), behind its lock.
 pub(super) struct State {
     pub(super) phase: Phase,
     pub(super) io: Option<Box<dyn Io>>,
@@ -31,45 +32,45 @@ pub(super) struct State {
     pub(super) verdict: Option<oneshot::Sender<Verdict>>,
     pub(super) queue: Option<Box<Queue>>,
     pub(super) messages: Option<Box<MessageCount>>,
-    /// How it ended, until the task has told the room.
+    /// How the connection ended. `None` again when the task has told the room.
     pub(super) report: Option<Box<Close>>,
-    /// The task is telling it.
+    /// The task is telling the room how the connection ended.
     telling: bool,
     heard: Second,
-    /// When the client is given up unless it says something; 0 when it need not.
+    /// When the client is given up unless it says something. 0 if there is no such time.
     trial: Second,
-    /// When the message began that has not ended, or 0.
+    /// When the unfinished message began. 0 if there is none.
     pub(super) begun: Second,
-    /// When the phase ends, whatever the client does, or 0.
+    /// When the phase ends, no matter what the client does. 0 if there is no such time.
     deadline: Second,
-    /// When the sweeper comes.
+    /// When the sweeper visits this link.
     pub(super) visit: Second,
-    /// Nothing is read, because the room takes no message.
+    /// Nothing is read, because the room takes no message now.
     pub(super) stalled: bool,
-    /// The client is at fault. Nothing more is read, and the room closes when it has answered what came
-    /// before that.
+    /// The client did something forbidden. Nothing more is read. The room closes the connection after it has
+    /// answered the earlier messages.
     pub(super) condemned: bool,
-    /// What was written may still be in a buffer of the socket.
+    /// Written bytes may still be in a buffer of the socket.
     unflushed: bool,
     /// Nothing can be written any more.
     broken: bool,
     /// The client read too slowly.
     pub(super) behind: bool,
-    /// The client was seen to have too much before it to take a message of its own.
+    /// Too much waited for the client, so no message of it was taken.
     clogged: bool,
-    /// We said that nothing more will be written.
+    /// The write half is shut down.
     shut: bool,
     /// The task has something to do.
     pub(super) wake: bool,
 }
 
-/// Where a socket stands. It never goes back.
+/// The phase of a socket. It only moves forward.
 pub(super) enum Phase {
     /// Messages go both ways.
     Open,
-    /// The server's Close, this one, is queued or sent, and the client's is awaited.
+    /// This Close of the server is queued or sent. The client's Close is still to come.
     Closing(Box<Close>),
-    /// It is over, for the room. The last frames leave, then the client hangs up.
+    /// The connection is over for the room. The last frames are written, then the client hangs up.
     Draining,
     /// The socket is to be dropped.
     Ended,
@@ -121,7 +122,7 @@ impl State {
         }
     }
 
-    /// Whether frames are still taken.
+    /// Whether the link still takes frames.
     pub(super) fn speaks(&self) -> bool {
         matches!(self.phase, Phase::Open) && !self.broken
     }
@@ -129,7 +130,7 @@ impl State {
     /// Queues a frame, unless too much waits for the client.
     pub(super) fn send(&mut self, frame: Bytes, settings: &LinkSettings) {
         if !self.fits(&frame, settings) {
-            // The client may have read meanwhile: only what it did not take counts.
+            // Write first: the client may have read meanwhile, and only what the socket does not take counts.
             self.write(settings);
         }
         if !self.speaks() {
@@ -142,7 +143,7 @@ impl State {
         }
     }
 
-    /// The server closes.
+    /// Closes the connection with the server's Close.
     pub(super) fn close(&mut self, close: Close, settings: &LinkSettings) {
         if !self.speaks() {
             return;
@@ -152,17 +153,17 @@ impl State {
         }
         self.push_close(encode_close(&close), settings);
         self.phase = Phase::Closing(Box::new(close));
-        // The room is no longer interested in what the task waits to tell it.
+        // The task may hold a message for the room. The room takes no more, so the task can go on.
         self.wake = mem::take(&mut self.stalled);
     }
 
-    /// Whether the server's Close is written, or so far begun that it has to be.
+    /// Whether the server's Close is written, or has begun to be.
     pub(super) fn is_close_out(&self) -> bool {
         matches!(self.phase, Phase::Closing(_))
             && self.queue.as_ref().is_none_or(|queue| queue.is_last_begun())
     }
 
-    /// Says a last `frame` and nothing more, and has the room told how it ended.
+    /// Sends a last `frame`, and lets the task tell the room how the connection ended.
     pub(super) fn finish(
         &mut self,
         frame: Option<Bytes>,
@@ -189,16 +190,16 @@ impl State {
         }
     }
 
-    /// Closes without waiting for anything: the client is at fault.
+    /// Closes without waiting for the client's Close, because the client is at fault.
     pub(super) fn fail(&mut self, close: Close, settings: &LinkSettings) {
         let frame = (!self.is_close_out()).then(|| encode_close(&close));
         self.finish(frame, Some(close.unclean()), settings);
     }
 
-    /// The socket is gone, or has to go, without the closing handshake.
-    pub(super) fn lose(&mut self, reason: &'static str) {
+    /// Ends the connection without the closing handshake.
+    pub(super) fn lose(&mut self, reason: CloseReason) {
         let report = match mem::replace(&mut self.phase, Phase::Ended) {
-            Phase::Open => Close::abnormal(reason),
+            Phase::Open => reason.close(),
             Phase::Closing(close) => close.unclean(),
             Phase::Draining | Phase::Ended => return self.wake = true,
         };
@@ -206,9 +207,10 @@ impl State {
         self.wake = true;
     }
 
-    /// Writes as much as the socket takes. When it takes no more, the task goes on.
+    /// Writes as much as the socket takes. The task writes the rest later.
     pub(super) fn write(&mut self, settings: &LinkSettings) {
-        // Who hears the end may count on the room knowing it.
+        // Invariant: the room knows of the end before the client does. So nothing is written until the task
+        // has told the room.
         if self.report.is_some() || self.telling {
             return;
         }
@@ -217,10 +219,11 @@ impl State {
         let mut is_read = false;
         let attempt =
             poll_fn(|cx| poll_write_out(&mut **io, queue, unflushed, &mut is_read, now, cx));
-        // Not counted against the budget of the task that runs: it may write to thousands of sockets.
+        // Not limited by Tokio's budget for the running task, because a room may write to thousands of
+        // sockets in one turn.
         let written = pin!(unconstrained(attempt)).poll(&mut Context::from_waker(task));
         if is_read {
-            // A ping may wait behind much that it reads.
+            // A client that reads is alive. Its ping may wait behind much that it still has to read.
             self.heard(now);
         }
         if self.clogged && self.waiting() <= settings.clogged {
@@ -235,7 +238,7 @@ impl State {
                 }
             }
             Poll::Ready(Err(_)) => {
-                // What the client said before it went, its Close perhaps, can still be read.
+                // Reading goes on: what the client sent before it went may have its Close.
                 (self.queue, self.unflushed, self.broken) = (None, false, true);
                 self.deadline = settings.sweeper.after(settings.linger);
                 self.wake = true;
@@ -248,21 +251,21 @@ impl State {
         self.queue.as_ref().map_or(0, |queue| queue.bytes())
     }
 
-    /// Whether so much waits for the client that no message of its own is taken. When that is over, the
-    /// task is woken.
+    /// Whether too much waits for the client, so that no message of it is taken. The task is woken when that
+    /// ends.
     pub(super) fn is_clogged(&mut self, settings: &LinkSettings) -> bool {
         self.clogged = self.waiting() > settings.clogged;
         self.clogged
     }
 
-    /// What the room has to be told before anything more is written; once. The one before is told.
+    /// Takes the report that the task has to give to the room. Marks an earlier report as given.
     pub(super) fn begin_report(&mut self) -> Option<Box<Close>> {
         let report = self.report.take();
         self.telling = report.is_some();
         report
     }
 
-    /// When everything is said: says so.
+    /// Shuts the write half down when everything is written.
     pub(super) fn shut_down(&mut self, settings: &LinkSettings, cx: &mut Context<'_>) {
         let said = self.queue.is_none() && !self.unflushed && !self.broken;
         if !matches!(self.phase, Phase::Draining) || !said || self.shut {
@@ -272,13 +275,13 @@ impl State {
             && Pin::new(io).poll_shutdown(cx).is_ready()
         {
             self.shut = true;
-            // Who is behind may not have come to its Close yet.
+            // A client that is behind may not have read its Close yet.
             let patience = if self.behind { settings.last_words } else { settings.linger };
             self.deadline = self.deadline.min(settings.sweeper.after(patience));
         }
     }
 
-    /// The client said something.
+    /// Notes that the client said something.
     pub(super) fn heard(&mut self, now: Second) {
         (self.heard, self.trial) = (now, 0);
     }
@@ -288,7 +291,7 @@ impl State {
         self.heard(now);
     }
 
-    /// Pings the client, which has `patience` to say something.
+    /// Pings the client. It is given up if it says nothing for `patience`.
     pub(super) fn ping(&mut self, settings: &LinkSettings, patience: Duration) {
         if !self.speaks() || self.io.is_none() {
             return;
@@ -296,38 +299,38 @@ impl State {
         let until = settings.sweeper.after(patience);
         if self.trial == 0 || until < self.trial {
             self.trial = until;
-            // Without a payload: any sign of life answers it.
+            // No payload is needed: any sign of life counts as an answer.
             self.send(encode_ping(&[]), settings);
         }
     }
 
-    /// Ends what has taken too long.
+    /// Enforces the time limits that are over.
     pub(super) fn enforce(&mut self, settings: &LinkSettings) {
         let now = settings.sweeper.now();
         let is_over = |deadline: Second| deadline > 0 && deadline <= now;
         if is_over(self.deadline) {
-            // The operating system has all that there is to say: the client may still read it.
+            // If everything is with the operating system, the connection is not reset: the client may still
+            // read the last frames.
             if self.behind || self.queue.is_some() {
                 self.reset();
             }
-            return self.lose("the client did not hang up in time");
+            return self.lose(CloseReason::HangsUpTooLate);
         }
         if is_over(self.stall_due(settings)) {
             if let Phase::Open = self.phase {
                 return self.fall_behind(settings);
             }
             self.reset();
-            return self.lose("the client takes nothing");
+            return self.lose(CloseReason::ReadsNothing);
         }
         if !self.listens() {
             return;
         }
         if is_over(self.trial) {
             self.reset();
-            self.lose("the client does not answer");
+            self.lose(CloseReason::NoAnswer);
         } else if is_over(self.message_due(settings)) {
-            let close = Close::new(CloseCode::POLICY, "unfinished message");
-            self.fail(close.expect("a valid code and a short reason"), settings);
+            self.fail(CloseReason::MessageTooSlow.close(), settings);
         } else if self.trial == 0 && is_over(past(self.heard, settings.keep_alive)) {
             self.ping(settings, settings.keep_alive);
         }
@@ -353,8 +356,8 @@ impl State {
         if self.begun > 0 { past(self.begun, settings.message_timeout) } else { NEVER }
     }
 
-    /// When the client has taken nothing for too long. A last frame has its own deadline, but for those
-    /// who were given up.
+    /// When the client is given up because it reads nothing. For last frames the phase has a deadline, so
+    /// this applies only to clients that are behind.
     fn stall_due(&self, settings: &LinkSettings) -> Second {
         match &self.queue {
             Some(queue) if self.behind => past(queue.moved(), settings.last_words),
@@ -365,7 +368,7 @@ impl State {
         }
     }
 
-    /// Whether silence means something.
+    /// Whether a silent client may be gone. Silence means nothing while nothing is read.
     fn listens(&self) -> bool {
         self.speaks() && !self.stalled && !self.condemned
     }
@@ -378,26 +381,25 @@ impl State {
         settings.slow_clients.fetch_add(1, Ordering::Relaxed);
         settings.meter.slow_client();
         self.behind = true;
-        let close = Close::new(CloseCode::TRY_AGAIN, "too far behind");
-        self.fail(close.expect("a valid code and a short reason"), settings);
-        // Its last words have a time of their own.
+        self.fail(CloseReason::TooFarBehind.close(), settings);
+        // The last frames have a time limit of their own.
         if let Some(queue) = &mut self.queue {
             queue.restart(settings.sweeper.now());
         }
     }
 
-    /// Gives the client up because too much waits for all. What it holds is given free at once, if it is
-    /// much: then it is not told why.
+    /// Gives the client up because too much waits for all clients. If much waits for this one, it is dropped
+    /// at once, and the client gets no Close.
     pub(super) fn give_up(&mut self, settings: &LinkSettings) {
         self.fall_behind(settings);
         if self.behind && self.waiting() > LAST_WORDS {
             self.reset();
-            self.lose("too much waits for all clients");
+            self.lose(CloseReason::NoSpace);
             self.queue = None;
         }
     }
 
-    /// One message may be longer than what may wait.
+    /// Whether a frame fits. The first message in the queue may be longer than the limit.
     fn fits(&self, frame: &Bytes, settings: &LinkSettings) -> bool {
         let most = settings.outbound.per_client();
         let fits = |queue: &Queue| queue.cost_behind_first() + frame.len() <= most;
@@ -408,15 +410,15 @@ impl State {
         self.queue.get_or_insert_with(|| Box::new(Queue::new(settings.sweeper.now())))
     }
 
-    /// Queues a Close, which may be kept where what was queued before it is dropped.
+    /// Queues a Close as a piece of its own, so that it stays when earlier frames are dropped.
     fn push_close(&mut self, frame: Bytes, settings: &LinkSettings) {
         let queue = self.queue(settings);
         queue.push_alone(frame, &settings.outbound);
-        // No message comes behind it.
+        // No message may follow a Close, so nothing waits for space any more.
         queue.wake_all();
     }
 
-    /// Has what the operating system holds for the client forgotten with the socket.
+    /// Makes the operating system forget what it holds for the client when the socket is dropped.
     fn reset(&mut self) {
         if let Some(io) = &mut self.io {
             io.reset();
@@ -424,7 +426,7 @@ impl State {
     }
 }
 
-/// Ready when nothing waits any more.
+/// Writes and flushes. Ready when nothing waits any more.
 fn poll_write_out(
     io: &mut dyn Io,
     queue: &mut Option<Box<Queue>>,

@@ -17,18 +17,18 @@ pub(super) type Second = u32;
 /// No visit is due.
 pub(super) const NEVER: Second = Second::MAX;
 
-/// The clock of all links of a runtime, and who looks after them: each link is visited when the first
-/// of its time limits may be over, an idle one about twice a minute.
+/// The clock of all links of a runtime. It visits each link when the first of its time limits may be over. An
+/// idle link is visited about twice a minute.
 pub(crate) struct Sweeper {
     clock: AtomicU32,
     visits: Mutex<Visits>,
 }
 
-/// By time, then by the link's address.
+/// Keyed by time, then by the link's address in memory.
 type Visits = BTreeMap<(Second, usize), Weak<Link>>;
 
 impl Sweeper {
-    /// Starts it. Its task ends when the last handle of the sweeper is dropped.
+    /// Starts the sweeper. Its task ends when the last handle is dropped.
     ///
     /// # Panics
     ///
@@ -44,7 +44,7 @@ impl Sweeper {
         self.clock.load(Ordering::Relaxed)
     }
 
-    /// The first second by whose beginning `duration` has passed since now.
+    /// The first second that begins at least `duration` after now.
     pub(super) fn after(&self, duration: Duration) -> Second {
         past(self.now(), duration)
     }
@@ -87,7 +87,7 @@ impl Sweeper {
     }
 }
 
-/// The first second by whose beginning `duration` has passed since some time in the second `start`.
+/// The first second that begins at least `duration` after any moment in the second `start`.
 pub(super) fn past(start: Second, duration: Duration) -> Second {
     let whole = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
     start.saturating_add(Second::try_from(whole).unwrap_or(NEVER)).saturating_add(1)

@@ -6,7 +6,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use partykit_core::{Close, Connection, Message, runtime::RoomCell};
+use partykit_core::{
+    Close, Connection, Message,
+    runtime::{CloseReason, RoomCell},
+};
 use tracing::debug;
 
 use super::{
@@ -18,11 +21,11 @@ use super::{
 };
 use crate::codec::{Decoder, Incoming, encode_pong};
 
-/// Runs a socket to its end, once the handshake is answered with 101: gives the room what the client
-/// says, and tells it when and how the connection ended.
+/// Runs a socket to its end, after the handshake was answered with 101. Gives the client's messages to the
+/// room, and tells the room how the connection ended.
 ///
-/// `already_read` is what the client sent right behind its handshake. A future that is dropped ends
-/// the socket, with 1006 for the room.
+/// `already_read` is what the client sent right after its handshake. Dropping the future ends the socket; the
+/// room is told 1006.
 pub(crate) fn run(
     io: Box<dyn Io>,
     already_read: Bytes,
@@ -47,20 +50,20 @@ struct SocketTask {
     decoder: Decoder,
     controls: ControlCount,
     aside: Option<Box<Aside>>,
-    /// The client owes the rest of a message.
+    /// The client has begun a message and not ended it.
     unfinished: bool,
-    /// The room knows that it is over.
+    /// The room knows that the connection has ended.
     told: bool,
 }
 
-/// What a socket has that is in need of memory. Most have nothing.
+/// The bytes that a socket keeps in memory between two reads. Most sockets have none.
 #[derive(Default)]
 struct Aside {
     held: Option<Held>,
     charge: Option<Charge>,
 }
 
-/// What has been read and the room could not take yet.
+/// Bytes that were read, and that the room could not take yet.
 struct Held {
     message: Option<Message>,
     rest: Bytes,
@@ -94,7 +97,7 @@ impl Future for SocketTask {
 }
 
 impl SocketTask {
-    /// Takes a step; ready when it has taken one.
+    /// Takes one step. Ready when the step is done.
     fn poll_read(&mut self, clogged: bool, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(held) = self.take_held() {
             return self.poll_held(held, clogged, cx);
@@ -107,7 +110,7 @@ impl SocketTask {
         scratch::with(|buffer| {
             let most = if is_short { FREE } else { buffer.len() };
             match ready!(self.link.poll_read(cx, &mut buffer[..most])) {
-                Ok(0) => self.link.lost("the client hung up without a Close"),
+                Ok(0) => self.link.lost(CloseReason::HungUp),
                 Ok(length) => {
                     self.digest(&buffer[..length], None, clogged);
                     self.adjust();
@@ -116,21 +119,21 @@ impl SocketTask {
                     let (room, connection) = (self.room.address(), self.connection.id());
                     let (party, room) = (room.party(), room.room().as_str());
                     debug!(party, room, connection, "a socket failed: {error}");
-                    self.link.lost("the connection broke");
+                    self.link.lost(CloseReason::Broken);
                 }
             }
             Poll::Ready(())
         })
     }
 
-    /// Goes on where the room had no space, or the client had to read first.
+    /// Goes on with held bytes, when the room has space and the client has read enough.
     fn poll_held(&mut self, mut held: Held, mut clogged: bool, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(message) = held.message.take() {
             let taken = take(&self.link, &self.room, &self.connection, message, &mut clogged);
             if let Err(message) = taken
                 && self.link.stall()
             {
-                // A client that reads again has its task woken by that.
+                // No waker is needed here: when the client reads, `is_clogged` wakes the task.
                 let space = match clogged {
                     true => Poll::Pending,
                     false => self.room.poll_space(&self.connection, &message, cx),
@@ -151,7 +154,7 @@ impl SocketTask {
         self.aside.as_mut()?.held.take()
     }
 
-    /// Counts what is kept here until the next read.
+    /// Counts the memory that the socket keeps until the next read.
     fn adjust(&mut self) {
         let Self { link, decoder, aside, .. } = self;
         let held = aside.as_ref().and_then(|aside| aside.held.as_ref()).map_or(0, Held::memory);
@@ -171,13 +174,13 @@ impl SocketTask {
         charge.is_some_and(|charge| charge.poll_evicted(cx).is_ready())
     }
 
-    /// Others need the space that this client takes.
+    /// Closes the connection, because other clients need its memory.
     fn crowd_out(&mut self) {
         self.forget();
         self.link.crowd_out();
     }
 
-    /// Drops what has been read and is not with the room.
+    /// Drops what was read and not given to the room.
     fn forget(&mut self) {
         let Some(aside) = self.aside.take() else { return };
         self.decoder = Decoder::default();
@@ -190,13 +193,13 @@ impl SocketTask {
         self.forget();
         let read = scratch::with(|buffer| self.link.poll_read(cx, buffer));
         if matches!(ready!(read), Ok(0) | Err(_)) {
-            self.link.lost("the client hung up");
+            self.link.lost(CloseReason::HungUp);
         }
         Poll::Ready(())
     }
 
-    /// Acts on what was read. `owner` is what `input` is a part of, if that can be kept, and how long the
-    /// buffer is that it is in. If `clogged`, no message is taken.
+    /// Handles bytes that were read. `owner` is the buffer that has `input`, if it can be kept, and the
+    /// buffer's length. If `clogged`, no message is taken.
     fn digest(&mut self, mut input: &[u8], owner: Option<(&Bytes, usize)>, mut clogged: bool) {
         let Self { link, room, connection, decoder, controls, .. } = self;
         let settings = link.settings();
@@ -219,7 +222,7 @@ impl SocketTask {
                         && link.stall()
                     {
                         let (rest, buffer) = match owner {
-                            // A buffer that is mostly used up is not kept for its rest.
+                            // The buffer is kept only if at least half of it is still needed.
                             Some((owner, buffer)) if 2 * input.len() >= buffer => {
                                 (owner.slice_ref(input), buffer)
                             }
@@ -242,7 +245,7 @@ impl SocketTask {
             }
             unfinished &= decoder.is_mid_message();
         }
-        // Another message than the one before may have begun, and has its own time.
+        // A new message may have begun. It has its own time limit.
         let owes = decoder.is_mid_message();
         if owes != self.unfinished || owes != unfinished {
             link.set_unfinished(owes);
@@ -275,8 +278,7 @@ impl SocketTask {
 ///
 /// # Errors
 ///
-/// The message, when the room has no space for it, or the client is `clogged`: it has to read first
-/// what waits for it.
+/// Returns the message if the room has no space for it, or if the client is `clogged` and has to read first.
 fn take(
     link: &Link,
     room: &Arc<RoomCell>,
@@ -306,8 +308,8 @@ impl Drop for SocketTask {
         self.link.end();
         self.link.settings().meter.disconnected();
         if !self.told {
-            // Ignored for a connect that was refused: the room never knew it.
-            self.tell(Close::abnormal("the socket was dropped"));
+            // The room ignores this for a refused connect, because it never knew the connection.
+            self.tell(CloseReason::Dropped.close());
         }
     }
 }

@@ -50,9 +50,9 @@ async fn what_a_client_said_before_it_did_wrong_is_answered_first() {
     let wrong = [frame(0x81, b"wait"), frame(0x81, b"hi"), frame(0x83, b""), frame(0x81, b"no")];
     guest.write(&wrong.concat()).await;
     house.shared.gate.add_permits(1);
-    let answer = [&[0x81, 2, b'h', b'i'], &server_close(1002, "unknown opcode")[..]].concat();
+    let answer = [&[0x81, 2, b'h', b'i'], &server_close(1002, "an unknown opcode")[..]].concat();
     assert_eq!(guest.read_to_end().await, answer);
-    assert_eq!(house.closed().await, (1002, "unknown opcode".into(), false));
+    assert_eq!(house.closed().await, (1002, "an unknown opcode".into(), false));
     assert_eq!(*house.shared.handled.lock().unwrap(), 2);
 }
 
@@ -63,9 +63,9 @@ async fn who_does_wrong_waits_for_nobody_else() {
     busy.write(&frame(0x81, b"wait")).await;
     eventually(|| house.room.stats().mailbox == 0 && !house.room.stats().reasons.is_empty()).await;
     guest.write(&frame(0x83, b"")).await;
-    assert_eq!(guest.read_to_end().await, server_close(1002, "unknown opcode"));
+    assert_eq!(guest.read_to_end().await, server_close(1002, "an unknown opcode"));
     house.shared.gate.add_permits(1);
-    assert_eq!(house.closed().await, (1002, "unknown opcode".into(), false));
+    assert_eq!(house.closed().await, (1002, "an unknown opcode".into(), false));
 }
 
 #[tokio::test]

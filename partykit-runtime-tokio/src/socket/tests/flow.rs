@@ -118,7 +118,7 @@ async fn a_slow_client_is_closed_and_the_others_go_on() {
         say(&mut good, "shout").await;
         assert_eq!(hear(&mut good).await, Frame::binary(vec![7; 64 << 10]));
     }
-    assert_eq!(house.closed().await, (1013, "too far behind".into(), false));
+    assert_eq!(house.closed().await, (1013, "the client is too far behind".into(), false));
     assert_eq!(house.settings.slow_clients.load(Ordering::Relaxed), 1);
 
     // It reads what was on its way, then why there is no more.

@@ -148,7 +148,7 @@ async fn a_client_that_takes_next_to_nothing_of_much_is_closed() {
             sleep(Duration::from_millis(10)).await;
         }
     });
-    assert_eq!(house.closed().await, (1013, "too far behind".into(), false));
+    assert_eq!(house.closed().await, (1013, "the client is too far behind".into(), false));
     assert!((15..=17).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     trickle.await.unwrap();
 }
@@ -381,7 +381,7 @@ async fn who_was_given_up_has_some_seconds_for_its_close() {
         assert_eq!(house.closed().await.0, 1013);
         sleep(Duration::from_secs(wait)).await;
         let said = guest.read_to_end().await;
-        assert_eq!(said.ends_with(&server_close(1013, "too far behind")), hears_it);
+        assert_eq!(said.ends_with(&server_close(1013, "the client is too far behind")), hears_it);
         // One message had begun.
         assert!(said.len() < 51_000, "{} bytes", said.len());
     }
@@ -406,5 +406,9 @@ async fn who_was_given_up_and_reads_slowly_reads_its_close() {
     assert_eq!(house.closed().await.0, 1013);
     let mut said = Vec::new();
     io.read_to_end(&mut said).await.unwrap();
-    assert!(said.ends_with(&server_close(1013, "too far behind")), "{} bytes", said.len());
+    assert!(
+        said.ends_with(&server_close(1013, "the client is too far behind")),
+        "{} bytes",
+        said.len()
+    );
 }

@@ -107,7 +107,7 @@ async fn a_message_has_to_end() {
             sleep(Duration::from_secs(3)).await;
         }
     });
-    assert_eq!(house.closed().await, (1008, "unfinished message".into(), false));
+    assert_eq!(house.closed().await, (1008, "the message took too long".into(), false));
     assert!((30..=32).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     guest.task.await.unwrap();
     drop(read);
