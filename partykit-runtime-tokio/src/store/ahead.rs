@@ -40,18 +40,19 @@ impl Ahead {
         self.0 = maker.map(|maker| Next { place, dir, index, maker });
     }
 
-    /// The file, if it was made and is the one that is wanted.
+    /// Returns the file. `None` if it was not made, or if another one is wanted.
     pub(super) fn take(&mut self, index: u64, length: u64) -> Option<Blank> {
         let blank = self.0.take()?.maker.join().ok().flatten();
         blank.filter(|blank| blank.index == index && blank.length == length)
     }
 
-    /// Removes a file that was made and not taken. If it stays, because the process is killed for example, the
-    /// next process that opens the store removes it.
+    /// Removes a file that was made and not taken. If the process is killed before, the next process that
+    /// opens the store removes the file.
     fn end(&mut self) {
         let Some(Next { place, dir, index, maker }) = self.0.take() else { return };
         let is_made = maker.join().is_ok_and(|blank| blank.is_some());
-        // By its path: not of another directory that is in this one's place.
+        // The file is removed by its path. So the path must still name this directory, not another one in its
+        // place.
         if is_made && place.check().is_ok() {
             let _ = fs::remove_file(log::path(&dir, index));
         }

@@ -6,7 +6,8 @@ use std::{
 use partykit_core::{Epoch, RoomAddress};
 use tokio::sync::Notify;
 
-/// Who holds which room. Nothing of it is on disk but the number of lives that the store has had.
+/// Who holds which room. Only the number of times that the store was opened is on disk; the rest is in
+/// memory.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     state: Mutex<State>,
@@ -15,19 +16,19 @@ pub(super) struct Claims {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The number of the last claim, of whichever room.
+    /// The number of the last claim, counted over all rooms.
     last: u64,
     newest: HashMap<RoomAddress, Epoch>,
     /// The rooms whose commits are being written.
     writing: HashSet<RoomAddress>,
 }
 
-/// What becomes of a commit whose turn it is.
+/// Whether a commit may be written now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// It is being written from now on.
+    /// The room is marked as being written.
     Begins,
-    /// Another one of the room is being written.
+    /// Another commit of the room is being written.
     IsLater,
     IsStale,
 }
@@ -35,18 +36,18 @@ pub(super) enum Turn {
 /// How many claims fit into one life of a room.
 const CLAIMS: u32 = 40;
 
-/// A smaller table is not worth the moment in which it becomes smaller still.
+/// A table with fewer entries is not made smaller: that would save less than it costs.
 const WORTH_SHRINKING: usize = 1024;
 
 impl Claims {
-    /// From now on claims are of this life of the store, or a later one.
+    /// Sets the life of the store that new claims belong to.
     pub(super) fn begin_life(&self, incarnation: u64) {
         let mut state = self.state();
         state.last = state.last.max(incarnation << CLAIMS);
     }
 
-    /// Takes a room over. What its former holder has not begun to write is not written any more; what
-    /// it has begun is waited for.
+    /// Takes a room over. Commits of the former holder that are not begun yet are refused. A commit that is
+    /// being written is waited for.
     pub(super) async fn claim(&self, room: &RoomAddress) -> Epoch {
         let epoch = {
             let mut state = self.state();
@@ -102,7 +103,7 @@ impl Claims {
         commits.map(turn).collect()
     }
 
-    /// What was being written is, or it has failed.
+    /// Frees the rooms whose commits were being written: those commits are done, or have failed.
     pub(super) fn end(&self) {
         self.state().writing.clear();
         self.written.notify_waiters();

@@ -1,6 +1,7 @@
-//! Gives the disk back what is deleted, when there is time.
+//! Gives the disk space of deleted rows back, when there is time.
 //!
-//! Merging removes them where rows are written. Without writes nothing is merged, so this starts a merge.
+//! A merge removes deleted rows, but merges happen only where rows are written. So this starts a merge if
+//! there are no writes.
 
 use std::{collections::BTreeSet, mem};
 
@@ -15,13 +16,14 @@ use super::{
     tree::Tree,
 };
 
-/// All files are written again when a fourth of them is deleted rows, and at least so much.
+/// All files are written again when at least a fourth of their bytes, and at least this many bytes, belong to
+/// deleted rows; or when a fourth of their rows, and at least this many rows, are tombstones.
 const SHARE: u64 = 4;
 const WORTH_BYTES: u64 = 1 << 20;
 const WORTH_ROWS: u64 = 10_000;
 
-/// But only if they have no more than this: it takes seconds, and a store that is larger is written to
-/// elsewhere and merged there.
+/// Files with more bytes than this in total are not written again: it would take many seconds, and a store of
+/// that size is merged by its writes.
 const LARGEST: u64 = 512 << 20;
 
 /// Files that were not merged yet are merged when they have this many removed rows.
@@ -33,16 +35,17 @@ const COUNTED: usize = 1 << 20;
 /// A start looks at most at this many rooms that were cleared.
 const FOUND: usize = 1 << 16;
 
-/// What of the files may be deleted.
+/// What may be deleted from the files.
 #[derive(Debug, Default)]
 pub(super) struct ToCollect {
-    /// The rooms that were cleared and not looked at since.
+    /// The rooms that were cleared, and whose files were not looked at since.
     pub(super) rooms: BTreeSet<Vec<u8>>,
-    /// About how many bytes those had that were looked at, and have still, unless files were merged.
+    /// About how many deleted bytes were found in files that also have other rows. A merge may have removed
+    /// some of them.
     counted: u64,
 }
 
-/// Removes what is deleted, if it is worth it.
+/// Removes deleted rows from the files, if there are enough of them.
 pub(super) fn tidy(tree: &Tree, is_ending: &dyn Fn() -> bool) -> Result<(), Fault> {
     let rooms = mem::take(&mut lock(tree.to_collect()).rooms);
     for room in rooms {
@@ -67,8 +70,8 @@ pub(super) fn tidy(tree: &Tree, is_ending: &dyn Fn() -> bool) -> Result<(), Faul
     Ok(())
 }
 
-/// Removes the files that have nothing but earlier generations of a room, and says about how many bytes of
-/// them are in other files.
+/// Removes the files that have nothing but earlier generations of a room. Returns about how many bytes of
+/// earlier generations are left in other files.
 fn collect(tree: &Tree, room: &[u8]) -> Result<u64, Fault> {
     let files = tree.files();
     let value = guarded(|| files.get(&keys::generation_of(room)))?;
@@ -96,7 +99,7 @@ fn size(files: &Files, start: &[u8], end: &[u8]) -> Result<u64, Fault> {
     Ok(size)
 }
 
-/// The rooms that were cleared once: their earlier generations may be there still.
+/// The rooms that were ever cleared. Rows of their earlier generations may still be in the files.
 pub(super) fn find(files: &Files) -> Result<BTreeSet<Vec<u8>>, Fault> {
     use std::ops::Bound::{Excluded, Included};
     let (start, end) = keys::generations();

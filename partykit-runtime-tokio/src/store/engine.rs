@@ -19,24 +19,24 @@ use super::{
     upkeep::Upkeep,
 };
 
-/// An open store, as its one writer has it: the tree, the log in front of it, and what moves rows from
-/// there to the tree's files.
+/// An open store, owned by the one writer: the tree, the log in front of it, and the threads that move rows
+/// from memory to the tree's files.
 #[derive(Debug)]
 pub(super) struct Engine {
-    /// First, as it has to end before the directory is given back.
+    /// The first field, because its thread has to end before the directory is given back.
     ahead: Ahead,
     home: Home,
     tree: Arc<Tree>,
     log: Option<Log>,
     upkeep: Upkeep,
     record: Record,
-    /// Of the last commit.
+    /// The number of the last commit.
     number: u64,
     durability: Durability,
     options: StoreOptions,
 }
 
-/// What became of each commit of a group.
+/// The result of each commit of a group.
 pub(super) type Answers = Vec<Result<(), BackendError>>;
 
 impl Engine {
@@ -74,13 +74,13 @@ impl Engine {
         &self.tree
     }
 
-    /// Writes commits as one, and syncs them if they are to be durable. At most one of them is of any
-    /// one room.
+    /// Writes a group of commits as one record, and syncs it if the store is durable. A room has at most one
+    /// commit in a group.
     ///
     /// # Errors
     ///
-    /// The store has failed and must be opened again. Only then it is known whether it has these commits: all
-    /// of them or none.
+    /// The store has failed and must be opened again. Before that it is unknown whether the commits are
+    /// stored: either all of them are, or none.
     pub(super) fn commit(&mut self, commits: &[Waiting]) -> Result<Answers, Fault> {
         self.record.clear();
         let before = self.tree.snapshot();
@@ -105,7 +105,7 @@ impl Engine {
         Ok(answers)
     }
 
-    /// Makes durable what was written.
+    /// Syncs everything that was written.
     pub(super) fn sync(&mut self) -> Result<(), Fault> {
         self.log.as_mut().map_or(Ok(()), Log::sync).map_err(Fault::io("written"))?;
         self.check()?;
@@ -119,14 +119,14 @@ impl Engine {
         self.log.as_ref().map_or(Ok(()), |log| log.check(&self.home.log()))
     }
 
-    /// Whether a [rest](Engine::rest) is worth it: there is much in memory, or a room was cleared and the
-    /// disk is to have back what it had.
+    /// Whether [`Engine::rest`] has enough to do: there is much in memory, or a room was cleared and its disk
+    /// space can be given back.
     pub(super) fn wants_rest(&self) -> bool {
         let is_much = self.tree.in_memory() >= rig::size(self.options.part()) / 4;
         self.log.is_some() && (is_much || self.tree.cleared() > 0)
     }
 
-    /// When there is nothing to do: has what is in memory written to the tree's files.
+    /// Writes what is in memory to the tree's files. Called when there are no commits.
     pub(super) fn rest(&mut self) -> Result<(), Fault> {
         match self.log.take() {
             Some(log) => self.end_log(log),
@@ -134,12 +134,13 @@ impl Engine {
         }
     }
 
-    /// Whether there is something to [sync](Engine::sync).
+    /// Whether everything that was written is synced.
     pub(super) fn is_synced(&self) -> bool {
         self.log.as_ref().is_none_or(Log::is_synced)
     }
 
-    /// Ends in good order. What is found later must reach to the last commit.
+    /// Closes the store, and notes the number of the last commit. A later start expects to find all commits
+    /// up to it.
     pub(super) fn close(mut self) -> Result<(), Fault> {
         self.sync()?;
         drop(self.upkeep);
@@ -150,11 +151,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Drops the tree and the log, whose state is unknown, and keeps the directory.
+    /// Drops the tree and the log, because their state is unknown. Keeps the directory and its lock.
     pub(super) fn into_home(self) -> Home {
         let Self { ahead, home, tree, upkeep, .. } = self;
         drop(ahead);
-        // What panicked once may do so again when it is dropped; the directory is kept in any case.
+        // The tree may panic again while it is dropped. The directory is kept in any case.
         let _ = caught(|| {
             drop(upkeep);
             Ok(())
@@ -261,7 +262,7 @@ fn recover(
     Ok((tree, upkeep, end.number))
 }
 
-/// Adds what a commit changes to a record, which is to have this number.
+/// Adds the changes of a commit to the record that gets this number.
 fn encode(
     commit: &Waiting,
     number: u64,
@@ -270,7 +271,8 @@ fn encode(
 ) -> Result<(), Fault> {
     let (room, batch) = (&commit.room, &commit.batch);
     let generation = if batch.clear {
-        // One row, however many the room has: those of earlier generations are not looked at any more.
+        // One row clears the room, no matter how many rows it has: rows of earlier generations do not count
+        // any more.
         let generation = keys::Generation(number);
         record.put(&keys::generation(room), &generation.print());
         generation

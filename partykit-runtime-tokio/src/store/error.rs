@@ -54,8 +54,8 @@ pub enum StoreError {
         /// The format that this release reads.
         known: u32,
     },
-    /// The files are not as they were written: rows that rooms were told are stored are lost, or may be
-    /// wrong. Nothing was changed. A copy of the directory from elsewhere is the way out.
+    /// The files are not as they were written, so stored rows are lost or wrong. Opening has changed nothing.
+    /// Restore a backup, or save what can be read with [`salvage`](super::salvage).
     #[error("the store in {} is damaged: {what}", path.display())]
     Damaged {
         /// The directory of the store.
@@ -77,8 +77,7 @@ pub enum StoreError {
         /// What was found instead.
         what: String,
     },
-    /// The engine that keeps the rows has panicked. The store is opened again, which reads from disk what
-    /// it has.
+    /// The engine that keeps the rows has panicked. The store is opened again, with what is on disk.
     #[error("the engine of the store in {} panicked: {what}", path.display())]
     Panicked {
         /// The directory of the store.
@@ -98,7 +97,7 @@ pub enum StoreError {
     Io {
         /// The directory of the store.
         path: PathBuf,
-        /// What was to be done with it: "read", "written", "locked" and so on.
+        /// What could not be done, such as "read", "written" or "locked".
         doing: &'static str,
         /// What the operating system says.
         #[source]
@@ -106,14 +105,14 @@ pub enum StoreError {
     },
 }
 
-/// The sentence: a `main` that returns an error prints this.
+/// Prints the error's text, as `Display` does: a `main` that returns an error prints this.
 impl fmt::Debug for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-/// What went wrong, without where: the directory is added on the way out.
+/// What went wrong. [`StoreError`] adds the directory.
 #[derive(Debug)]
 pub(super) enum Fault {
     Damage(String),
@@ -143,7 +142,7 @@ impl Fault {
         Self::Panic(what.unwrap_or("it did not say why").to_owned())
     }
 
-    /// For `map_err`: what was to be done when the operating system refused.
+    /// For `map_err`: names what could not be done.
     pub(super) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::Io(doing, error)
     }

@@ -1,4 +1,4 @@
-//! What tests make go wrong below the log.
+//! Faults that tests plant below the log.
 
 use std::{
     collections::HashMap,
@@ -24,7 +24,7 @@ struct Counts {
 }
 
 impl Faults {
-    /// Those of the store whose log is in this directory.
+    /// The faults of the store whose log is in this directory.
     pub(super) fn of(log: &Path) -> Self {
         static ALL: LazyLock<Mutex<HashMap<PathBuf, Faults>>> = LazyLock::new(Mutex::default);
         ALL.lock().unwrap().entry(log.to_owned()).or_default().clone()

@@ -9,10 +9,10 @@ use super::memory::Row;
 /// A range of keys.
 pub(super) type Bounds = (Bound<Slice>, Bound<Slice>);
 
-/// The tree's files as they were at one moment. They stay on disk as long as somebody has them.
+/// The tree's files as they were at one moment. They stay on disk as long as this value or a clone exists.
 ///
-/// Nothing here takes a lock that is held while a file is synced. That is why it is a list of its own:
-/// the tree's own list is locked for five syncs or more whenever it changes.
+/// Reading this list waits for no sync. The tree has a list too, but locks it for five syncs or more whenever
+/// it changes; so this is a copy of it.
 #[derive(Default)]
 pub(super) struct Files {
     /// The newest come first. The files of one run follow each other, each with keys of its own.
@@ -37,12 +37,12 @@ impl Files {
         self.tables().count()
     }
 
-    /// How long the files are.
+    /// The bytes of all files.
     pub(super) fn size(&self) -> u64 {
         self.tables().map(|table| table.metadata.file_size).sum()
     }
 
-    /// How many rows the files have, those included that are removed or replaced.
+    /// How many rows the files have. Removed and replaced rows count too.
     pub(super) fn rows(&self) -> u64 {
         self.tables().map(|table| table.metadata.item_count).sum()
     }
@@ -52,13 +52,13 @@ impl Files {
         self.tables().map(|table| table.metadata.tombstone_count).sum()
     }
 
-    /// How many of them are in files that were not merged yet.
+    /// How many of the tombstones are in files that were not merged yet.
     pub(super) fn fresh_tombstones(&self) -> u64 {
         let fresh = self.runs[..self.fresh].iter().flatten();
         fresh.map(|table| table.metadata.tombstone_count).sum()
     }
 
-    /// How long the files are that have nothing but keys of this range.
+    /// The bytes of the files that have only keys of this range.
     pub(super) fn size_within(&self, start: &[u8], end: &[u8]) -> u64 {
         let is_within = |table: &&Table| {
             let range = &table.metadata.key_range;
@@ -121,7 +121,7 @@ impl Files {
 
 /// The rows of a run, one by one. A file has one change of a key at most: see [`Tree`](super::tree::Tree).
 pub(super) struct Cursor {
-    /// Those to be read yet, the next one last.
+    /// The files that are still to be read, the next one last.
     tables: Vec<Table>,
     rows: Option<Box<dyn DoubleEndedIterator<Item = lsm_tree::Result<FileRow>> + Send>>,
     bounds: Bounds,

@@ -17,16 +17,16 @@ const RECENT: usize = 4096;
 /// Where no rows are, so that scans step over the same removed rows only once: those of a queue, or
 /// the wake-ups that have rung. They stay in the tree until its files are merged.
 ///
-/// What must stay true: **a gap since N has no row for anybody who looks at the tree as it was before
-/// change N or any later change.** (A snapshot `at` sees the changes with smaller numbers.) So:
+/// What must stay true: **in a gap since N, no snapshot with `at >= N` has a row.** (A snapshot sees the
+/// changes with numbers smaller than its `at`.) So:
 ///
 /// * A gap is used only by snapshots with `at >= N`.
-/// * A change that puts a row into a gap makes the gap smaller, in [`Gaps::put`], *before* it is made
-///   visible: who sees the row finds no gap over it.
-/// * A reader that has found nothing tells so in [`Gaps::install`] later than it looked. A row may have
-///   been put there meanwhile, by a change with a number of at least its `at`. Each of these is
-///   either among the recent puts, and the gap is cut there; or so long ago that it may be forgotten, and
-///   the gap is not remembered; or not yet made, and [`Gaps::put`] will find the gap.
+/// * A change that puts a row into a gap makes the gap smaller, in [`Gaps::put`], *before* the change is
+///   visible. So a snapshot that sees the row finds no gap over it.
+/// * A reader calls [`Gaps::install`] some time after it has found no row. Meanwhile a change with a number
+///   of at least its `at` may have put a row there. There are three cases. The put is among the recent ones:
+///   the gap is cut there. The put may be forgotten already: the gap is not remembered. The put comes later:
+///   [`Gaps::put`] finds the gap.
 ///
 /// Removing a row makes no gap wrong.
 #[derive(Debug, Default)]
@@ -34,11 +34,11 @@ pub(super) struct Gaps(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// By their beginning. No two overlap.
+    /// The gaps by their first key. They do not overlap.
     gaps: BTreeMap<Slice, Rest>,
-    /// The last puts: the numbers of their changes, which never go down, and their keys.
+    /// The last puts: the numbers of their changes, in rising order, and their keys.
     recent: VecDeque<(u64, Slice)>,
-    /// The puts of changes with smaller numbers may be missing there.
+    /// Puts of changes with smaller numbers may be missing in `recent`.
     forgotten: u64,
 }
 
@@ -61,7 +61,7 @@ pub(super) struct Gap {
 }
 
 impl Gaps {
-    /// Before a put is visible: there is something at this key from now on.
+    /// Notes that there is a row at this key. Must be called before the put is visible.
     pub(super) fn put(&self, number: u64, key: &Slice) {
         let mut state = self.state();
         state.recent.push_back((number, key.clone()));
@@ -73,7 +73,7 @@ impl Gaps {
         state.cut(key);
     }
 
-    /// The gap that a snapshot may skip when it has come to this key.
+    /// The gap around this key that a snapshot may skip.
     pub(super) fn find(&self, key: &Slice, at: u64) -> Option<Gap> {
         let state = self.state();
         let (start, rest) = state.gaps.range::<Slice, _>(..=key).next_back()?;
@@ -81,7 +81,7 @@ impl Gaps {
         is_usable.then(|| Gap { start: start.clone(), end: rest.end.clone(), weight: rest.weight })
     }
 
-    /// A snapshot has found no row here.
+    /// Remembers that a snapshot has found no row in this gap.
     pub(super) fn install(&self, at: u64, gap: Gap) {
         let mut state = self.state();
         if gap.weight < WORTH || at < state.forgotten {
@@ -107,7 +107,7 @@ impl Gaps {
 }
 
 impl State {
-    /// Adds a gap, as one with those that it touches: each of them is one since the latest of their numbers.
+    /// Adds a gap, joined with those that it touches. The joined gap holds since the latest of their numbers.
     fn join(&mut self, at: u64, gap: Gap) {
         let Gap { mut start, mut end, weight } = gap;
         let (mut since, mut joined) = (at, 0_u32);
@@ -145,7 +145,7 @@ impl State {
     }
 }
 
-/// The next key that can be.
+/// The smallest key after this one.
 pub(super) fn behind(key: &[u8]) -> Slice {
     [key, &[0]].concat().into()
 }

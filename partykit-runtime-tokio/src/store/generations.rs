@@ -11,10 +11,10 @@ use lsm_tree::{
 
 use super::{files::Files, guard::lock, keys};
 
-/// Tells the rows of earlier generations, which are deleted, from those that count. It is asked for keys
-/// in their order, so that it looks for the generation of a room once.
+/// Tells deleted rows, which belong to earlier generations, from those that count. The keys have to come in
+/// order, so that the generation of each room is read only once.
 pub(super) struct Generations<G> {
-    /// Gives the value of a room's row of its generation.
+    /// Reads the value of the row that has a room's generation.
     get: G,
     room: Vec<u8>,
     generation: keys::Generation,
@@ -38,11 +38,11 @@ impl<G: FnMut(&[u8]) -> lsm_tree::Result<Option<Slice>>> Generations<G> {
     }
 }
 
-/// Leaves out of merged files what belongs to earlier generations.
+/// Leaves rows of earlier generations out of merged files.
 ///
-/// Only a generation counts that is in the tree's files itself. One that is only in memory may be lost with
-/// the power, if the log need not be synced at once, and then the rows before it have to be there again.
-/// Who looks at the tree as it was before has the files of before.
+/// A generation counts only if it is in the tree's files itself. A generation that is only in memory can be
+/// lost with the power (if the store is not durable), and then the rows before it are needed again. Older
+/// snapshots hold the older files, so nothing is taken from them.
 #[derive(Clone, Default)]
 pub(super) struct Collector(Arc<Mutex<Arc<Files>>>);
 
@@ -73,7 +73,8 @@ where
     G: FnMut(&[u8]) -> lsm_tree::Result<Option<Slice>> + Send,
 {
     fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> lsm_tree::Result<Verdict> {
-        // What older files have of the same key is over too, so nothing has to hide it.
+        // The generation is a part of the key. So what older files have of this key is over too, and no
+        // tombstone is needed.
         Ok(if self.0.is_over(item.key())? { Verdict::Destroy } else { Verdict::Keep })
     }
 }

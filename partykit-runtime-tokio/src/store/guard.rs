@@ -24,8 +24,7 @@ pub(super) fn caught<T>(call: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fa
     done.unwrap_or_else(|payload| Err(Fault::panic(&*payload)))
 }
 
-/// Calls the tree without what it says to the log of its own doings. What goes wrong comes back as an
-/// error.
+/// Calls the tree without its own log lines. What goes wrong comes back as an error.
 pub(super) fn quietly<T>(call: impl FnOnce() -> T) -> T {
     tracing::dispatcher::with_default(&tracing::Dispatch::none(), call)
 }

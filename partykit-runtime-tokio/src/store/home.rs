@@ -21,8 +21,7 @@ pub(super) const LOG: &str = "log";
 pub(super) const TREE: &str = "tree";
 const FIRST_WORDS: &str = "partykit store, format ";
 
-/// The directory of a store, locked: what is in it, and the few facts about it that stand in a file of
-/// their own.
+/// The locked directory of a store, with the few facts that are in its file `store`.
 ///
 /// ```text
 /// store   this record, as text, replaced whole
@@ -33,14 +32,15 @@ const FIRST_WORDS: &str = "partykit store, format ";
 #[derive(Debug)]
 pub(super) struct Home {
     place: Arc<Place>,
-    /// Of the store that is open, and was before.
+    /// Counts over the whole life of the process, also when the store is opened again.
     pub(super) postponed: Arc<Postponed>,
     facts: Facts,
     /// The file `store`, as it was when it was last read or written.
     seen: Identity,
     /// Whether the file `store` may differ from `facts`, because writing it failed.
     is_unsure: bool,
-    /// The number of the last commit that somebody was told is durable. What is read must reach to it.
+    /// The number of the last commit that was confirmed as durable. A store that is opened again must have
+    /// it.
     acknowledged: u64,
 }
 
@@ -49,19 +49,19 @@ pub(super) struct Home {
 pub(super) struct Facts {
     /// How many processes have opened the store, this one included.
     pub(super) incarnation: u64,
-    /// What no value of a user can have: see [`Facts::seed`].
+    /// A random number that no user knows: see [`Facts::seed`].
     pub(super) secret: u64,
     /// Whether the tree was made. From then on it must be there.
     pub(super) has_tree: bool,
-    /// The newest file of the log, 0 before the first. It must be there, unless the tree says that it
-    /// has all that it held.
+    /// The newest file of the log, 0 before the first. The file must be there, unless the tree's mark says
+    /// that the tree has all of it.
     pub(super) newest: u64,
-    /// The number of a commit that was stored. What is found must reach to it.
+    /// The number of a commit that was stored. Opening the store must find all commits up to it.
     pub(super) number: u64,
 }
 
 impl Home {
-    /// Locks the directory and reads what is there. Makes both if there is nothing yet.
+    /// Locks the directory and reads the facts. Makes both if there is nothing yet.
     pub(super) fn open(path: &Path) -> Result<Self, Fault> {
         let path = std::path::absolute(path).map_err(Fault::io("found"))?;
         let place = Arc::new(Place::open(&path)?);
@@ -98,8 +98,8 @@ impl Home {
         Ok(())
     }
 
-    /// Takes over what the disk has, whatever failed before, and makes it durable. Only what this process
-    /// has written can be there.
+    /// Reads after a failure which facts the disk has, and makes them durable. Only facts that this process
+    /// wrote are accepted.
     pub(super) fn reconcile(&mut self) -> Result<(), Fault> {
         self.place.check()?;
         if !rig::is_to_reconcile() {
@@ -119,8 +119,8 @@ impl Home {
         if self.is_unsure { self.write(found) } else { Ok(()) }
     }
 
-    /// Whether the directory and the file `store` are still those that this process has opened and
-    /// written.
+    /// Checks that the directory is still the one that this process has opened, and that the file `store` is
+    /// the one that it has written.
     pub(super) fn check(&self) -> Result<(), Fault> {
         self.place.check()?;
         if self.is_unsure {
@@ -138,17 +138,18 @@ impl Home {
         }
     }
 
-    /// Somebody is told that this commit is durable.
+    /// Notes that this commit is confirmed as durable.
     pub(super) fn acknowledge(&mut self, number: u64) {
         self.acknowledged = self.acknowledged.max(number);
     }
 
-    /// What has to be found in log and tree: the facts on disk, and what was acknowledged since.
+    /// What log and tree must have: the facts on disk, and the commits that were acknowledged since.
     pub(super) fn expected(&self) -> Facts {
         Facts { number: self.facts.number.max(self.acknowledged), ..self.facts }
     }
 
-    /// The tree has all up to this file of the log, which may be newer than what the disk knows of it.
+    /// Notes that the tree has everything up to this file of the log. The facts on disk may name an older
+    /// file.
     pub(super) fn raise_newest(&mut self, file: u64) {
         self.facts.newest = self.facts.newest.max(file);
     }
@@ -214,7 +215,7 @@ impl Facts {
                 facts.number = number;
             }
         }
-        // The checksum is the text's, so what is equal to the text is right.
+        // The text contains its own checksum. So if it prints the same, it is right.
         if facts.print() == text { Ok(facts) } else { Err(is_none()) }
     }
 }
@@ -245,7 +246,8 @@ fn read(home: &Path) -> Result<(Facts, Identity), Fault> {
     Ok((Facts::parse(&text)?, seen))
 }
 
-/// Makes durable which files a directory has. On Windows, directories cannot be synced, and need not.
+/// Makes the list of a directory's files durable. Does nothing on Windows, which cannot sync directories and
+/// does not need it.
 pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }

@@ -1,7 +1,7 @@
 //! How rows of all rooms share one ordered key space.
 //!
-//! The first byte says what a row is. A room's address follows with the length of each of its parts
-//! before it, so that no address is the beginning of another, whatever bytes it has.
+//! The first byte says what a row is. A room's address follows. The length of each part of the address stands
+//! before the part, so no address is the beginning of another.
 
 use std::ops::Bound;
 
@@ -20,7 +20,7 @@ const GENERATION: u8 = b'g';
 const ROW: u8 = b'r';
 /// When a room is to be woken: `t`, the room.
 const TIME: u8 = b't';
-/// The same in order: `w`, the time, the room.
+/// The same, ordered by time: `w`, the time, the room.
 const WAKE: u8 = b'w';
 
 /// Which rows a room has: those whose keys have this number. It is the number of the commit that cleared the
@@ -48,7 +48,7 @@ pub(super) fn generation(room: &RoomAddress) -> Vec<u8> {
     key
 }
 
-/// What all keys of a room's rows begin with. They order by what follows.
+/// What all keys of a room's rows begin with. The row's own key follows.
 pub(super) fn rows(room: &RoomAddress, generation: Generation) -> Vec<u8> {
     let mut key = Vec::with_capacity(64);
     key.push(ROW);
@@ -57,34 +57,34 @@ pub(super) fn rows(room: &RoomAddress, generation: Generation) -> Vec<u8> {
     key
 }
 
-/// What the keys of a party's rows begin with, and those of its rooms' [`time`] rows. What follows is the
-/// id's length, in two bytes, and the id. `None` for a name that is too long for a room.
+/// Two prefixes: of the keys of a party's rows, and of its rooms' [`time`] rows. The length of the room's id
+/// follows, in two bytes, and then the id. `None` for a name that is too long for a party.
 pub(super) fn party(party: &str) -> Option<[Vec<u8>; 2]> {
     let length = u16::try_from(party.len()).ok()?.to_be_bytes();
     let prefixes = [ROW, TIME].map(|kind| [&[kind], &length[..], party.as_bytes()].concat());
     (prefixes[0].len() < MAX).then_some(prefixes)
 }
 
-/// What [`party`]'s prefixes are followed by in the keys of one room.
+/// What follows [`party`]'s prefixes in the keys of one room.
 pub(super) fn id(room: &RoomId) -> Vec<u8> {
     let mut key = Vec::new();
     push_part(&mut key, room);
     key
 }
 
-/// What [`id`] made, read from the beginning of `rest`, and how much of it that was; `None` if it is no such
-/// thing.
+/// Reads what [`id`] made from the beginning of `rest`. Returns the id and its length in bytes. `None` if
+/// `rest` begins with something else.
 pub(super) fn read_id(rest: &[u8]) -> Option<(RoomId, usize)> {
     let (room, behind) = read_part(rest)?;
     Some((RoomId::new(room).ok()?, rest.len() - behind.len()))
 }
 
-/// The row [`generation`] of a room, whose name is as [`split_row`] gives it.
+/// The row [`generation`] of a room. The room's name is as [`split_row`] gives it.
 pub(super) fn generation_of(room: &[u8]) -> Vec<u8> {
     [&[GENERATION], room].concat()
 }
 
-/// The rooms whose generations have a row, from the first to before the last bound.
+/// The range of all rows [`generation`]: its first key, and the key behind its last.
 pub(super) fn generations() -> (Vec<u8>, Vec<u8>) {
     (vec![GENERATION], vec![GENERATION + 1])
 }
@@ -94,7 +94,7 @@ pub(super) fn cleared_room(key: &[u8]) -> Option<&[u8]> {
     key.strip_prefix(&[GENERATION])
 }
 
-/// Where the rows of a room's earlier generations begin, and what is behind them.
+/// The range of the rows of a room's earlier generations: its first key, and the key behind its last.
 pub(super) fn earlier(room: &[u8], generation: Generation) -> (Vec<u8>, Vec<u8>) {
     let from = |generation: u64| [&[ROW], room, &generation.to_be_bytes()].concat();
     (from(0), from(generation.0))
@@ -125,7 +125,7 @@ pub(super) fn wake(at: Timestamp, room: &RoomAddress) -> Vec<u8> {
     key
 }
 
-/// What is before the first wake-up, and what is behind the last one.
+/// The range of all wake-ups: its first key, and the key behind its last.
 pub(super) fn wakes() -> (Vec<u8>, Vec<u8>) {
     (vec![WAKE], vec![WAKE + 1])
 }
@@ -147,7 +147,7 @@ pub(super) fn read_time(value: &[u8]) -> Option<Timestamp> {
 /// A range of the tree's keys.
 pub(super) type Range = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
-/// The range of the tree that is `range` of a room's rows; `None` if no key can lie in it.
+/// The range of the tree for a `range` of a room's rows. `None` if no key can be in it.
 pub(super) fn within(prefix: &[u8], range: &KeyRange) -> Option<Range> {
     // A bound that is longer than any key sorts after its own first bytes and before the next key.
     let join = |key: &Bytes| {
@@ -183,7 +183,8 @@ pub(super) fn within(prefix: &[u8], range: &KeyRange) -> Option<Range> {
     (!is_crossed && prefix.len() <= MAX).then_some((start, end))
 }
 
-/// The first key that does not begin with `prefix`, which begins with one of the bytes above.
+/// The first key behind all that begin with `prefix`. The prefix begins with one of the bytes above, so there
+/// is such a key.
 pub(super) fn behind(prefix: &[u8]) -> Vec<u8> {
     let mut key = prefix.to_vec();
     while key.last() == Some(&u8::MAX) {
@@ -195,7 +196,7 @@ pub(super) fn behind(prefix: &[u8]) -> Vec<u8> {
     key
 }
 
-/// A part that is too long for its length makes a key that is longer than [`MAX`], which is refused.
+/// If a part is too long for its two bytes of length, the key is longer than [`MAX`] and is refused.
 fn push_room(key: &mut Vec<u8>, room: &RoomAddress) {
     push_part(key, room.party());
     push_part(key, room.room());

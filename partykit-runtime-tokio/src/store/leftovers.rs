@@ -2,7 +2,7 @@ use std::{collections::BTreeSet, fs, io, path::Path};
 
 use lsm_tree::{AbstractTree, AnyTree};
 
-/// The files of the tree, as the directory has them.
+/// The numbers of the files in the tree's directory.
 pub(super) fn tables(path: &Path) -> io::Result<BTreeSet<u64>> {
     let mut found = BTreeSet::new();
     for entry in fs::read_dir(path.join("tables"))? {
@@ -11,9 +11,9 @@ pub(super) fn tables(path: &Path) -> io::Result<BTreeSet<u64>> {
     Ok(found)
 }
 
-/// Removes the files that a merge has left when it found no space: those that are not in `before` and not in
-/// the list of files. `false` if the list on disk is not the one in memory: then the files may be needed.
-/// No other thread may make files meanwhile.
+/// Removes the files of a merge that found no space: those that are neither in `before` nor in the list of
+/// files. Returns `false`, and removes nothing, if the list on disk is not the one in memory: then the files
+/// may be needed. No other thread may make files meanwhile.
 pub(super) fn remove(path: &Path, before: &BTreeSet<u64>, tree: &AnyTree) -> io::Result<bool> {
     let version = tree.current_version();
     let on_disk = fs::read(path.join("current"))?;

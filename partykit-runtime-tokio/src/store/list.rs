@@ -4,13 +4,14 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::{error::Fault, home::sync_dir};
 
-/// Makes durable which files the tree has.
+/// Makes the list of the tree's files durable.
 pub(super) fn sync_names(path: &Path) -> io::Result<()> {
     sync_dir(&path.join("tables"))?;
     sync_dir(path)
 }
 
-/// Checks the list of the tree's files, which the tree itself does not: a wrong one would hide rows.
+/// Checks the list of the tree's files. The tree does not check it by itself, and a wrong list would hide
+/// rows.
 pub(super) fn check_list_of_files(path: &Path, must_exist: bool) -> Result<(), Fault> {
     let is_wrong =
         |what: &str| Err(Fault::damage(format!("the file `tree/{what}` is not as it was written")));

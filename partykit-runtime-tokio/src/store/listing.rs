@@ -12,8 +12,8 @@ use super::{
 
 /// The rooms of a party that have rows or a wake-up, in the order of their keys: shorter ids first.
 ///
-/// Two readers go side by side. The one for rows jumps behind a room as soon as it has seen one of its rows,
-/// so that a room costs the same however many it has.
+/// Two readers go side by side, one for rows and one for wake-ups. The one for rows skips the rest of a room
+/// after its first row, so all rooms cost the same.
 pub(super) struct Listing {
     snapshot: Snapshot,
     party: Box<str>,
@@ -24,14 +24,14 @@ pub(super) struct Listing {
 }
 
 struct Side {
-    /// What its keys begin with, the id follows.
+    /// What the keys begin with. The id follows.
     prefix: Vec<u8>,
     rows: Rows,
     /// The next room, after it was read. `Some(None)` if the party has no more rooms.
     head: Option<Option<Head>>,
 }
 
-/// A room, by what its keys have behind the prefix.
+/// A room, and its id as the keys have it.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Head {
     id: Vec<u8>,
@@ -59,7 +59,7 @@ impl Listing {
         Some(Self { party: party.into(), rows, times, limit, found: Vec::new(), snapshot })
     }
 
-    /// Reads one row of the rooms' rows, at most.
+    /// Reads at most one row.
     fn read_rows(&mut self) -> Result<(), Fault> {
         let side = &mut self.rows;
         let key = match side.rows.step()? {
@@ -74,7 +74,7 @@ impl Listing {
         let Some((_, generation)) = keys::split_row(&key) else { return Err(senseless()) };
         let address = RoomAddress::new(&*self.party, head.room.clone());
         let counts = self.snapshot.generation(&address)?;
-        // Rows of before the room was cleared stay until files are merged.
+        // Rows from before the room was cleared stay until files are merged.
         let next = if generation < counts {
             keys::rows(&address, counts)
         } else {
@@ -135,7 +135,7 @@ impl Side {
 
 fn from(snapshot: &Snapshot, prefix: &[u8], start: Vec<u8>) -> Rows {
     let end = keys::behind(prefix);
-    // What is behind the party's last room may be behind the party.
+    // The key behind the party's last room can be behind the party's range.
     let mut start = if start > end { end.clone() } else { start };
     start.truncate(keys::MAX);
     snapshot.range((Bound::Included(start), Bound::Excluded(end)), false)

@@ -19,8 +19,8 @@ const MAGIC: [u8; 8] = *b"PKLOG 2\n";
 
 /// A file of the log, being written.
 ///
-/// It has its whole length from the beginning and is zero behind the last record, so that a record
-/// changes no length, and an end that is missing shows.
+/// The file has its full length from the beginning, and is zero behind the last record. So a record does not
+/// change the length, and a file that was cut short is noticed.
 #[derive(Debug)]
 pub(super) struct Log {
     file: File,
@@ -38,14 +38,14 @@ pub(super) struct Head {
     pub(super) index: u64,
     /// The number of its first record.
     pub(super) first: u64,
-    /// Of the file, in bytes.
+    /// The length of the file in bytes.
     pub(super) length: u64,
     /// Whether each record is synced before the next one is written.
     pub(super) is_durable: bool,
 }
 
-/// A file that was made and has no head yet. It is not part of the log: opening the store takes it for a file
-/// whose making was cut short, and removes it.
+/// A file that was made and has no head yet. It does not belong to the log: opening the store removes such a
+/// file.
 #[derive(Debug)]
 pub(super) struct Blank {
     file: File,
@@ -54,7 +54,7 @@ pub(super) struct Blank {
 }
 
 impl Blank {
-    /// Makes the file, durably. Replaces one of this number.
+    /// Makes the file, durably. Replaces a file with the same number.
     pub(super) fn create(dir: &Path, index: u64, length: u64) -> io::Result<Self> {
         if rig::is_to_sync_directory() {
             create_dir(dir)?;
@@ -77,7 +77,7 @@ impl Log {
     pub(super) fn begin(dir: &Path, blank: Blank, head: Head, seed: u64) -> io::Result<Self> {
         let mut file = blank.file;
         file.write_all(&head.print(seed))?;
-        // The file has its length already, so its data is all there is to sync.
+        // The file has its length already, so only its data has to be synced.
         file.sync_data()?;
         #[cfg(not(test))]
         let _ = dir;
@@ -124,7 +124,7 @@ impl Log {
         if !self.is_synced {
             #[cfg(test)]
             self.faults.before_sync()?;
-            // The length does not change, so the file's own data is all there is to sync.
+            // The length does not change, so only the file's data has to be synced.
             if rig::is_to_sync(&self.file)? {
                 self.file.sync_data()?;
             }
@@ -133,8 +133,8 @@ impl Log {
         Ok(())
     }
 
-    /// Whether the file is still in this directory, and as long as it was made: a file that was removed
-    /// or replaced can be written without an error, and the next process finds nothing of it.
+    /// Checks that the file is still in this directory and has its length. Writing to a file that was removed
+    /// or replaced gives no error, but the next process would not find what was written.
     pub(super) fn check(&self, dir: &Path) -> Result<(), Fault> {
         let (path, name) = (path(dir, self.head.index), format!("log/{:016}", self.head.index));
         let ours = self.file.metadata().map_err(Fault::io("checked"))?;
@@ -204,7 +204,7 @@ pub(super) fn path(dir: &Path, index: u64) -> PathBuf {
     dir.join(format!("{index:016}"))
 }
 
-/// Removes the files of a log whose index is obsolete, the oldest first: what stays has no gap.
+/// Removes the files of a log that are obsolete, the oldest first, so that the remaining files have no gap.
 pub(super) fn remove(dir: &Path, is_obsolete: impl Fn(u64) -> bool) -> io::Result<()> {
     for index in files(dir)?.into_iter().filter(|index| is_obsolete(*index)) {
         fs::remove_file(path(dir, index))?;

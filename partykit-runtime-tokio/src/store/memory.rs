@@ -7,13 +7,13 @@ use std::{
 use crossbeam_skiplist::SkipMap;
 use lsm_tree::Slice;
 
-/// What a row costs beyond its key and value, about.
+/// About how many bytes a row costs beyond its key and value.
 const OVERHEAD: u64 = 64;
 
 /// The latest changes, in order of their keys. One thread writes, any number of threads read, and no thread
 /// waits for another.
 ///
-/// It has each change, under its number: a reader takes the newest one that is old enough.
+/// It keeps every change with its number. A reader takes the newest change that its snapshot sees.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     changes: SkipMap<Key, Option<Slice>>,
@@ -33,7 +33,7 @@ pub(super) enum Row {
     Live(Slice),
     /// It was removed.
     Dead,
-    /// It was changed only after the moment that is asked for.
+    /// It was changed, but only after the moment that is asked for.
     Unseen,
 }
 
@@ -44,7 +44,7 @@ impl Memory {
         self.changes.insert(Key { key, number: Reverse(number) }, value);
     }
 
-    /// About how many bytes it takes.
+    /// About how many bytes this takes in memory.
     pub(super) fn size(&self) -> u64 {
         self.size.load(Ordering::Relaxed)
     }
@@ -81,7 +81,7 @@ impl Memory {
         Some((key, row))
     }
 
-    /// All keys with their newest change and its number. For a memory that is not written any more.
+    /// All keys with their newest change and its number. Only for a memory that is not written any more.
     pub(super) fn newest(&self) -> impl Iterator<Item = (Slice, u64, Option<Slice>)> + '_ {
         let mut last: Option<Slice> = None;
         self.changes.iter().filter_map(move |entry| {

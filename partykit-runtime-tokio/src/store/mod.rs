@@ -1,13 +1,13 @@
-//! Storage on disk: one store for all rooms, [`DiskBackend`], in which commits wait for one another's sync;
-//! and what is done with a store as a whole: [backup](DiskBackend::backup), [`verify`], [`dump`], [`load`] and
+//! Storage on disk. [`DiskBackend`] is one store for all rooms; commits that wait at the same time share one
+//! sync. What is done with a whole store: [backup](DiskBackend::backup), [`verify`], [`dump`], [`load`] and
 //! [`salvage`].
 
-// A commit goes the following way. `DiskBackend` queues it. The `writer`, one thread, takes what
-// waits, checks that each still holds its room, and has the `engine` write all as one `record` of
-// the `log`, sync it once, and change the `tree` in `memory`; then all are answered. When a part of
-// the memory is full, `upkeep`, two other threads, writes it to a file, merges files, and what the log
-// had of them goes. Opening a store is reading the log's last part again, see `replay`. Reads ask a
-// snapshot of the tree, from wherever they are, see `reading` and `rows`.
+// The way of a commit: `DiskBackend` queues it. The `writer`, one thread, takes all commits that wait and
+// checks that each still holds its room. The `engine` writes them as one `record` of the `log`, syncs it
+// once, and changes the `tree` in `memory`. Then all are answered. When a part of the memory is full,
+// `upkeep` (two other threads) writes it to a file and merges files; then the part of the log that is in the
+// files is removed. Opening a store reads the last part of the log again: see `replay`. Reads use a snapshot
+// of the tree and do not go through the writer: see `reading` and `rows`.
 
 mod ahead;
 mod claims;
@@ -86,7 +86,7 @@ use self::{
 
 /// The format of stores that this release writes, and the newest that it reads.
 ///
-/// Count it up with each change of what is on disk: of the home, the log or the keys.
+/// Increase it with each change of what is on disk: the home, the log or the keys.
 const FORMAT: u32 = 2;
 
 /// What a commit waits for.
@@ -99,50 +99,50 @@ const FORMAT: u32 = 2;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Durability {
-    /// Until it is on the disk: what anyone was told outlives a crash of the process, of the machine,
-    /// and a loss of power, as far as the disk keeps what it says it has. The commits of all rooms that
-    /// wait at the same time share one sync.
+    /// It waits until it is on the disk. What a client was told then survives a crash of the process or of
+    /// the machine, and a loss of power, if the disk is honest about what it has stored. The commits of all
+    /// rooms that wait at the same time share one sync.
     #[default]
     Durable,
-    /// Until the operating system has it, which syncs it within a second or two.
+    /// It waits until the operating system has it. A sync follows within a second or two.
     ///
-    /// **What clients were told can be lost.** Nothing is when only the process dies, by a panic or a
-    /// `kill -9`. When the machine does, or its power goes, then up to the last second or two of all
-    /// rooms: they come back as they were at one moment before that, no handler half done. A shutdown in
-    /// good order loses nothing.
+    /// **What clients were told can be lost.** If the machine crashes or its power fails, up to the last two
+    /// seconds of all rooms are lost. All rooms then come back as they were at one moment before, with no
+    /// handler half done. If only the process dies, by a panic or a `kill -9`, nothing is lost. A normal
+    /// shutdown loses nothing.
     Relaxed,
 }
 
 /// Keeps all rows of all rooms in one directory: the [`Backend`] of a self-hosted runtime, and its
 /// default.
 ///
-/// Clones share one store. The directory is made when the store is opened, so that a place that cannot be
-/// used is known at the start. It belongs to one process at a time, whatever is deleted in it: on Unix the
-/// directory itself is locked, elsewhere a file `lock` in it.
+/// Clones share one store. The directory is made when the store is opened, so a place that cannot be used is
+/// noticed at the start. The directory belongs to one process at a time. On Unix the directory itself is
+/// locked, so the lock holds even if files in it are deleted; elsewhere a file `lock` in it is locked.
 ///
 /// A commit is durable when it is answered, unless the store was opened [`Relaxed`](Durability::Relaxed).
 /// Those that wait at the same time are written as one, and synced once.
 ///
 /// When a write fails, because the disk is full for example, all commits that wait fail with it. Then the
-/// store is opened again, to learn what is on disk. If that fails, it is tried again, first after 100 ms, then
-/// less and less often, at last every 5 s. Until it succeeds, everything else is refused with the cause. A panic
-/// of the engine counts as a failed write.
+/// store is opened again, to learn what is on disk. If that fails, it is tried again after 100 ms; the pause
+/// doubles up to 5 s. Until it succeeds, all commits and reads are refused with the cause. A panic of the
+/// engine counts as a failed write.
 ///
 /// When the directory is removed, moved or replaced, or other files are copied over its own, commits and
 /// reads are refused with [`StoreError::Moved`]. That begins before the next commit is answered, or within a
 /// second if there are no commits. Nothing is written to what is there instead, and the directory is not made
-/// again. When it comes back as it was, the store goes on.
+/// again. When the directory is back as it was, the store goes on.
 ///
 /// # What it costs
 ///
-/// A room that is not claimed has no entry in memory. [`StoreOptions`] limit the memory of all rooms together.
-/// Default: up to 32 MiB of changes that are on their way to files (far less without writes), and 4 MiB of
-/// what was read last. The store has three threads, and a fourth one for moments. On disk, each row has the
-/// names of party and room and 8 bytes in front of its key; the log has up to 32 MiB.
+/// A room that is not claimed has no entry in memory. [`StoreOptions`] limit the memory of all rooms
+/// together. Default: up to 32 MiB of changes that are not in files yet (far less without writes), and 4 MiB
+/// of what was read last. The store has three threads, and for short times a fourth one. On disk, each row's
+/// key begins with the names of party and room and 8 more bytes. The log has up to 32 MiB.
 ///
-/// Clearing a room ([`Batch::clear`]) writes one row, however many it has. Only a commit waits for a disk to
-/// sync. A read of what is in memory never does; another one waits for the disk on a thread of
-/// Tokio's pool for what blocks.
+/// Clearing a room ([`Batch::clear`]) writes one row, no matter how many rows the room has. Only a commit
+/// waits for a sync. A read from memory never waits for the disk. Other reads wait for the disk on a thread
+/// of Tokio's blocking pool.
 ///
 /// ```
 /// use partykit_core::{Backend, Batch, RoomAddress, RoomId};
@@ -176,16 +176,16 @@ struct Inner {
 }
 
 impl DiskBackend {
-    /// Opens the store in this directory, or prepares to make it. A relative path begins where the
-    /// process is now.
+    /// Opens the store in this directory, or makes one. A relative path is resolved against the current
+    /// directory.
     ///
-    /// Blocks while it reads the last few MiB that were written, some milliseconds, however much there
-    /// is.
+    /// Blocks for some milliseconds, while it reads the last few MiB that were written. The size of the store
+    /// makes no difference.
     ///
     /// # Errors
     ///
-    /// When the directory is no store of this release, is damaged, in use, or may not be used: see
-    /// [`StoreError`].
+    /// When the directory has no store that this release can read, or is damaged, in use, or not accessible:
+    /// see [`StoreError`].
     pub fn open(path: impl AsRef<Path>, durability: Durability) -> Result<Self, StoreError> {
         Self::open_with(path, durability, StoreOptions::default())
     }
@@ -231,12 +231,12 @@ impl DiskBackend {
         self.0.shared.postponed.stats()
     }
 
-    /// Writes what waits, syncs it, and ends. Whatever is asked of the store then fails. Dropping the
-    /// last clone does the same, but blocks the thread that drops it.
+    /// Writes and syncs the waiting commits, and closes the store. Later calls fail. Dropping the last clone
+    /// closes the store too, but blocks the thread that drops it.
     pub async fn close(&self) {
         self.0.shared.queue.close();
         let mut states = self.0.shared.state.subscribe();
-        // Its sender is `self`, so it lives.
+        // The sender is in `self`, so the channel is open.
         let _ = states.wait_for(|state| matches!(state, State::Closed)).await;
     }
 
@@ -341,8 +341,8 @@ impl Backend for DiskBackend {
         batch: Batch,
     ) -> Result<(), BackendError> {
         let longest = batch.writes.keys().map(Bytes::len).max().unwrap_or(0);
-        // No key of a room is longer than that of its longest row: a wake-up has a time where a row has
-        // its generation.
+        // The key of the longest row is the longest key of the room. A wake-up's key is no longer: it has a
+        // time where a row has its generation.
         if keys::rows(room, Default::default()).len() + longest > keys::MAX {
             return Err(BackendError::Failed(
                 "the names of party, room and row are too long".into(),
@@ -424,9 +424,9 @@ struct Scan {
     snapshot: Snapshot,
     room: RoomAddress,
     range: KeyRange,
-    /// Once it is known where they are.
+    /// `None` until the prefix is known.
     rows: Option<Rows>,
-    /// How much of a key is the room's.
+    /// The length of the prefix in bytes.
     begin: usize,
     reverse: bool,
     limit: usize,
@@ -492,7 +492,7 @@ impl Drop for Inner {
         self.shared.queue.close();
         let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(writer) = writer.take() {
-            // It panics nowhere; if it did, there would be nothing more to do than to end.
+            // An error means that the thread has panicked. There is nothing left to do then.
             let _ = writer.join();
         }
     }

@@ -1,4 +1,4 @@
-/// How much memory a store on disk may use for itself, and how many files it holds open.
+/// How much memory a store on disk may use, and how many files it holds open.
 ///
 /// ```
 /// use partykit_runtime_tokio::StoreOptions;
@@ -13,8 +13,8 @@ pub struct StoreOptions {
     open_files: usize,
 }
 
-/// Into how many parts the memory for changes is divided: one that is written to, and three that are put
-/// aside and wait for their way to a file.
+/// The memory for changes has this many parts: one that is written to, and three that wait to be written to a
+/// file.
 const PARTS: u64 = 4;
 
 impl Default for StoreOptions {
@@ -24,13 +24,12 @@ impl Default for StoreOptions {
 }
 
 impl StoreOptions {
-    /// How many bytes of changes are kept in memory at most before commits wait for the disk. Keys and
-    /// values are counted, and 64 bytes for each. The process needs about one and a half times this number
-    /// under full load, and little of it without writes.
+    /// The most bytes of changes in memory. When they are used up, commits wait for the disk. Keys and values
+    /// count, and 64 bytes for each row. The process needs about one and a half times this number under full
+    /// load, and little of it without writes.
     ///
-    /// More memory means fewer and larger files, so each row is rewritten less often. A quarter of it is
-    /// also how long a file of the log is, and up to four of them are read when a store is opened after a
-    /// crash.
+    /// More memory means fewer and larger files, so each row is rewritten less often. A file of the log has a
+    /// quarter of this length. Up to four such files are read when a store is opened after a crash.
     ///
     /// Default: 32 MiB. Limits: 4 MiB to 4 GiB; other values are taken as the nearest of these.
     #[must_use]
@@ -39,8 +38,9 @@ impl StoreOptions {
         self
     }
 
-    /// How many bytes of the files that were read last are kept in memory. Rooms keep what they use, so
-    /// what is read again soon is small; a server whose rooms read much from the disk wants more.
+    /// How many bytes of recently read files are kept in memory. A room reads its rows once after a start and
+    /// keeps what it needs, so a small cache is enough for most servers. A server whose rooms read much from
+    /// the disk needs more.
     ///
     /// Default: 4 MiB. Limits: 1 MiB to 1 TiB; other values are taken as the nearest of these.
     #[must_use]
@@ -59,13 +59,12 @@ impl StoreOptions {
         self
     }
 
-    /// How many bytes of changes are put aside at a time; and how long a file of the log is, unless one
-    /// record needs more.
+    /// The bytes of changes in one part. Also the length of a file of the log, unless one record needs more.
     pub(super) fn part(&self) -> u64 {
         self.write_memory / PARTS
     }
 
-    /// How many parts may wait for their way to a file before commits wait too.
+    /// How many parts may wait to be written to a file. When there are more, commits wait.
     pub(super) const fn waiting() -> usize {
         PARTS as usize - 1
     }

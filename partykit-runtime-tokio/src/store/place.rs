@@ -9,10 +9,10 @@ use super::{
     home::{LOCK, sync_dir},
 };
 
-/// How often a directory that changes while it is opened is looked at again.
+/// How often opening is tried again when the directory is replaced meanwhile.
 const TRIES: usize = 8;
 
-/// The directory of a store: open, locked, and known again when its path names another one.
+/// The directory of a store, open and locked. It notices when its path names another directory.
 ///
 /// On Unix the directory itself is locked, because a lock on a file ends when the file is deleted. Where a
 /// directory cannot be locked (Windows, some network file systems), the file `lock` in it is.
@@ -23,7 +23,7 @@ pub(super) struct Place {
     _lock: File,
 }
 
-/// What tells one file or directory from another, and whether a file was changed since.
+/// Identifies a file or directory, and tells whether a file was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     node: (u64, u64),
@@ -37,7 +37,7 @@ impl Place {
         for _ in 0..TRIES {
             let lock = lock(path)?;
             let place = Self { path: path.to_owned(), identity: Identity::of(path)?, _lock: lock };
-            // What is locked is what the path names now.
+            // The locked directory is the one that the path names now.
             if place.is_locked()? {
                 return Ok(place);
             }
@@ -93,7 +93,7 @@ impl Identity {
         Self { node: (found.dev(), found.ino()), changed }
     }
 
-    /// Without the numbers of files there is the time of the last change.
+    /// Other systems have no file numbers here, so the time of the last change is used.
     #[cfg(not(unix))]
     pub(super) fn from(found: &Metadata) -> Self {
         let at = found.modified().ok();

@@ -13,11 +13,11 @@ use tracing::warn;
 use super::guard::lock;
 use crate::metrics;
 
-/// How long merging rests when it has found no space, doubled each time.
+/// The first pause after a merge that found no space. It doubles each time.
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// How often the log says so.
+/// The log says so at most once in this time.
 const SAID: Duration = Duration::from_secs(60);
 
 /// How a store on disk is right now.
@@ -42,7 +42,7 @@ pub struct StoreStats {
     pub waits_for_space: bool,
 }
 
-/// Merging that has found no space. Outlives a store that is opened again.
+/// Counts merges that found no space. It is kept when the store is opened again.
 #[derive(Debug, Default)]
 pub(super) struct Postponed {
     count: AtomicU64,
@@ -57,7 +57,7 @@ struct State {
 }
 
 impl Postponed {
-    /// There was no space. Says how long to rest.
+    /// Notes that there was no space. Returns how long to pause.
     pub(super) fn again(&self, path: &Path, error: &io::Error) -> Duration {
         self.count.fetch_add(1, Ordering::Relaxed);
         self.is_waiting.store(true, Ordering::Relaxed);
@@ -77,7 +77,7 @@ impl Postponed {
         rest
     }
 
-    /// It was done.
+    /// Notes that a merge has succeeded.
     pub(super) fn end(&self) {
         self.is_waiting.store(false, Ordering::Relaxed);
         lock(&self.state).rest = None;

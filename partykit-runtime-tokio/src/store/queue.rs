@@ -9,14 +9,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::error::Fault;
 
-/// How many bytes of commits may wait, in all rooms together; others wait to wait. A batch that core
-/// makes has at most 32 MiB.
+/// How many bytes of commits the queue may have, for all rooms together. Further commits wait for a place in
+/// it. A batch from core has at most 32 MiB, so every batch fits.
 const WAITING: u32 = 64 << 20;
 
 /// What a commit counts beyond its keys and values.
 const OVERHEAD: usize = 256;
 
-/// How many commits are written at a time, and about how many bytes. One is written in any case.
+/// How many commits are written at a time, and about how many bytes. At least one commit is written.
 const GROUP: usize = 1024;
 const GROUP_BYTES: usize = 4 << 20;
 
@@ -45,13 +45,13 @@ pub(super) struct Waiting {
     _space: OwnedSemaphorePermit,
 }
 
-/// What there is to do.
+/// What the writer has to do next.
 #[derive(Debug)]
 pub(super) enum Work {
     Commits(Vec<Waiting>),
-    /// The files of the tree could not be written.
+    /// One of the threads of upkeep has failed.
     Fault(Fault),
-    /// Nothing, until the moment that was given.
+    /// There was nothing to do before the given moment.
     Nothing,
     End,
 }
@@ -114,7 +114,7 @@ impl Queue {
         }
     }
 
-    /// Puts commits back to where they came from, the front.
+    /// Puts commits back at the front of the queue.
     pub(super) fn put_back(&self, commits: impl DoubleEndedIterator<Item = Waiting>) {
         let mut state = self.state();
         commits.rev().for_each(|commit| state.waiting.push_front(commit));
@@ -125,7 +125,7 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// Forgets a fault: what had it is gone.
+    /// Forgets a fault of an engine that is closed.
     pub(super) fn clear_fault(&self) {
         self.state().fault = None;
     }

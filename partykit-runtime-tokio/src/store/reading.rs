@@ -7,31 +7,31 @@ use tokio::{runtime::Handle, task::spawn_blocking};
 
 use super::error::Fault;
 
-/// How long a read may keep a thread that others wait for. What takes longer goes on elsewhere.
+/// How long a read may run on a thread of the async runtime. A longer read goes on in the blocking pool.
 const AT_ONCE: Duration = Duration::from_micros(200);
 
-/// A step that takes longer has waited for the disk.
+/// A step that takes longer than this has waited for the disk.
 const SLOW: Duration = Duration::from_millis(1);
 
-/// For how long all reads then begin elsewhere.
+/// For this long after such a step, all reads begin in the blocking pool.
 const ELSEWHERE: Duration = Duration::from_secs(1);
 
-/// A read in steps of some microseconds, unless the disk is asked: each looks at a bounded number of keys,
-/// removed ones included.
+/// A read in small steps. A step looks at a limited number of keys, removed ones included. It takes some
+/// microseconds, unless it waits for the disk.
 pub(super) trait Read: Send + 'static {
     type Rows: Send;
 
-    /// Gives the rows when it has them all.
+    /// Takes a step. Returns the rows when all are found.
     fn step(&mut self) -> Result<Option<Self::Rows>, Fault>;
 }
 
-/// Where reads are done: at once, because a row in memory takes 2 µs and the way to another thread and
-/// back 20 µs; but a read that takes long, or that follows one that waited for the disk, does so on a
-/// thread of Tokio's pool for what blocks.
+/// Decides where reads are done. A row in memory takes 2 µs, and the way to another thread and back takes 20
+/// µs, so a read begins on the caller's thread. A read that takes long, or that follows one that waited for
+/// the disk, runs on a thread of Tokio's blocking pool.
 #[derive(Debug)]
 pub(super) struct Readers {
     since: Instant,
-    /// Until when reads begin elsewhere, in microseconds.
+    /// Until this moment, in microseconds, reads begin in the blocking pool.
     elsewhere: AtomicU64,
 }
 

@@ -1,4 +1,4 @@
-//! What one group of commits is in the log: a head, and the changes.
+//! One group of commits in the log: a head, and the changes.
 //!
 //! ```text
 //! head     24 bytes   length of the changes (u64), number (u64), checksum of these two (7 bytes), MARK
@@ -6,8 +6,8 @@
 //!                     length of the value (u32), the key, the value
 //! ```
 //!
-//! Numbers are little-endian; checksums are XXH3 with a seed, the number of the file, so that what is
-//! left of another file does not pass. In the file a record is cut into [`sectors`], each with a stamp.
+//! Numbers are little-endian. Checksums are XXH3 with a seed for each file, so the remains of another file
+//! are not taken for a record. In the file a record is cut into [`sectors`], each with a stamp.
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -18,22 +18,22 @@ pub(super) const HEAD: usize = 24;
 const REMOVED: u8 = 0;
 const PUT: u8 = 1;
 
-/// A record that is being made. One is enough: it keeps its buffer.
+/// A record that is being made. The same value makes all records, and keeps its buffer.
 #[derive(Debug, Default)]
 pub(super) struct Record {
     bytes: Vec<u8>,
-    /// The same as it lies in the file.
+    /// The record with its stamps, as it is in the file.
     stamped: Vec<u8>,
 }
 
 /// One row that changes: its key, and its value unless it is removed.
 pub(super) type Change<'a> = (&'a [u8], Option<&'a [u8]>);
 
-/// How much of the buffer is kept from one record to the next.
+/// How many bytes of the buffer are kept from one record to the next.
 const KEPT: usize = 1 << 20;
 
 impl Record {
-    /// Without changes.
+    /// Removes all changes.
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(KEPT);
@@ -42,7 +42,7 @@ impl Record {
         self.stamped.shrink_to(KEPT);
     }
 
-    /// A key is shorter than 64 KiB and a value than 4 GiB: the caller has seen to it.
+    /// The caller has checked that the key is shorter than 64 KiB and the value shorter than 4 GiB.
     pub(super) fn put(&mut self, key: &[u8], value: &[u8]) {
         self.push(PUT, key, value);
     }
@@ -70,7 +70,7 @@ impl Record {
         sectors::end(begin, self.bytes.len()) as u64
     }
 
-    /// What is to be written to a file of the log whose last record ends at `at`.
+    /// The bytes to write to a file of the log whose last record ends at `at`.
     pub(super) fn finish(&mut self, number: u64, seed: u64, at: u64) -> &[u8] {
         let length = (self.bytes.len() - HEAD) as u64;
         self.bytes[..8].copy_from_slice(&length.to_le_bytes());
@@ -98,14 +98,14 @@ impl Record {
     }
 }
 
-/// What a head says.
+/// The head of a record.
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) length: u64,
     pub(super) number: u64,
 }
 
-/// Reads a head; `None` if it is not as it was written.
+/// Reads a head. `None` if its checksum is wrong.
 pub(super) fn read_head(bytes: &[u8], seed: u64) -> Option<Head> {
     let (fields, rest) = bytes.split_at_checked(16)?;
     let length = u64::from_le_bytes(*fields.first_chunk()?);
@@ -114,7 +114,7 @@ pub(super) fn read_head(bytes: &[u8], seed: u64) -> Option<Head> {
     is_right.then_some(Head { length, number })
 }
 
-/// The changes of a record that was read; `Err` where they cannot be read.
+/// The changes of a record that was read. An item is `Err` if it cannot be read.
 #[derive(Debug)]
 pub(super) struct Changes<'a>(pub(super) &'a [u8]);
 

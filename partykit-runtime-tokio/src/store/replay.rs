@@ -72,7 +72,8 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// `number` is that of the last record before this file. Returns that of the last record in it.
+    /// `number` is the number of the last record before this file. Returns the number of the last record in
+    /// it.
     fn read(
         &self,
         mut number: u64,
@@ -105,8 +106,7 @@ impl Reader<'_> {
         Ok(number)
     }
 
-    /// The changes of the record that begins here, and where it ends; `None` if it was not written to
-    /// its end.
+    /// The changes of the record that begins here, and where it ends. `None` if the record is unfinished.
     fn record(
         &self,
         at: usize,
@@ -145,8 +145,8 @@ impl Reader<'_> {
         if is_durable && used > end { Err(damaged()) } else { Ok(None) }
     }
 
-    /// Whether all that follows a head that was not written to its end can be of the same record: then no
-    /// record was written behind it.
+    /// Whether all bytes behind an unfinished head can belong to the same record. If so, no record was
+    /// written after it.
     fn has_no_other(&self, at: usize, number: u64, used: usize) -> bool {
         let is_zero = |range: Range<usize>| self.bytes[range].iter().all(|byte| *byte == 0);
         let next = (at / SECTOR + 1) * SECTOR;
@@ -157,7 +157,7 @@ impl Reader<'_> {
             let end = (begin + SECTOR).min(self.bytes.len());
             match used <= end {
                 false => is_zero(begin..end) || is_whole(begin..end),
-                // The last piece, whole; or cut short, and then it has no mark at its end.
+                // The last piece is whole, or it is cut short and has no mark at its end.
                 true => self.bytes[used - 1] != sectors::MARK || is_whole(begin..used),
             }
         };

@@ -1,7 +1,7 @@
-//! What the crash test asks of a store beyond the promises: small files, so that a short life rotates and
-//! merges them many times, and faults that its check has to find.
+//! Hooks for the crash test. Small files, so that a store that lives for half a second rotates and merges
+//! them many times; and planted faults that the test has to find.
 //!
-//! Only with the feature `planted-faults`. Without it, `rig_off.rs` stands here, and does nothing.
+//! Only with the feature `planted-faults`. Without it, `rig_off.rs` takes its place and does nothing.
 
 use std::{
     fmt,
@@ -40,16 +40,16 @@ pub enum Planted {
     NoDirSync,
     /// `delete_all` is forgotten when the log is read again.
     NoClear,
-    /// `delete_all` takes what was written after it, too, when the log is read again.
+    /// `delete_all` also deletes what was written after it, when the log is read again.
     ClearTwice,
     /// A wake-up is left out of the index now and then.
     HiddenWake,
-    /// A snapshot does not keep what it sees.
+    /// A snapshot sees later changes.
     ForgottenPast,
 }
 
 impl Planted {
-    /// All there are.
+    /// All faults.
     pub const ALL: [Self; 10] = [
         Self::NoDeletes,
         Self::EarlyRemove,
@@ -90,7 +90,7 @@ impl FromStr for Planted {
     }
 }
 
-/// For how long a fault leaves the store as it should never be, so that kills find it like that.
+/// How long a fault keeps the store in a wrong state, so that a kill can hit it.
 const WINDOW: Duration = Duration::from_millis(30);
 
 /// The same for a commit that is not synced.
@@ -120,12 +120,12 @@ pub fn shrink(divisor: u32) {
     DIVISOR.store(u64::from(divisor).max(1), Ordering::SeqCst);
 }
 
-/// Lets stores go on with what they believe after a failed operation, instead of reading what it has left.
+/// After a failed operation, stores go on with what they believe, and do not read what is on disk.
 pub fn forget_what_failed() {
     FORGETS.store(true, Ordering::SeqCst);
 }
 
-/// Whether what a failed operation has left is read.
+/// Whether the store reads what a failed operation has left on disk.
 pub(super) fn is_to_reconcile() -> bool {
     !FORGETS.load(Ordering::Relaxed)
 }
@@ -157,7 +157,7 @@ pub(super) fn is_to_sync_directory() -> bool {
     !has(Planted::NoDirSync)
 }
 
-/// Before the rows of the files of the log up to `last` are written to the tree's.
+/// Called before the rows of the log's files up to `last` are written to the tree's files.
 pub(super) fn before_flush(log: &Path, last: u64) -> io::Result<()> {
     if has(Planted::EarlyRemove) {
         log::remove(log, |file| file <= last)?;
@@ -172,7 +172,7 @@ pub(super) fn shows_wake_up() -> bool {
     !has(Planted::HiddenWake) || !COUNT.fetch_add(1, Ordering::Relaxed).is_multiple_of(HIDDEN)
 }
 
-/// Whether a snapshot sees what there is now, instead of what there was at its moment.
+/// Whether a snapshot sees the present, instead of its moment.
 pub(super) fn forgets_past() -> bool {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let forgets = has(Planted::ForgottenPast);
@@ -182,7 +182,7 @@ pub(super) fn forgets_past() -> bool {
     forgets
 }
 
-/// What is made of the commits of the log when it is read again.
+/// Changes the commits of the log when it is read again, if a fault says so.
 #[derive(Debug, Default)]
 pub(super) struct Replayed {
     /// A commit that waits for the next one.
@@ -190,7 +190,7 @@ pub(super) struct Replayed {
     cleared: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// What the keys of a room's rows begin with, and that of its generation.
+/// The first bytes of the keys of a room's rows and of its generation.
 const ROW: &[u8] = b"r";
 const GENERATION: &[u8] = b"g";
 

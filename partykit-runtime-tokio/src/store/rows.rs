@@ -11,24 +11,24 @@ use super::{
     tree::Snapshot,
 };
 
-/// How many keys one step looks at, at most.
+/// One step looks at no more keys than this.
 const STEP: usize = 32;
 
-/// The rows of a range, in order or in reverse order, found in small steps: what memory and files have of
-/// it, merged.
+/// The rows of a range in order or in reverse order, from memory and files together. They are found in small
+/// steps.
 pub(super) struct Rows {
     sources: Vec<Source>,
-    /// What is to be read yet.
+    /// The range that is still to be read.
     bounds: Bounds,
     reverse: bool,
     stretch: Option<Stretch>,
     #[cfg(test)]
     pub(super) looked_at: u64,
-    // What the sources read from goes last.
+    // The last field, because the sources read from it.
     snapshot: Snapshot,
 }
 
-/// What one step has found.
+/// The result of one step.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Row(Slice, Slice),
@@ -37,10 +37,10 @@ pub(super) enum Step {
     End,
 }
 
-/// Where a part of the rows comes from.
+/// One source of rows: a memory or a run of files.
 struct Source {
     from: From,
-    /// Its next row, once it was read: `Some(None)` at the end.
+    /// The next row, once it was read. `Some(None)` at the end.
     head: Option<Option<(Slice, Row)>>,
 }
 
@@ -49,13 +49,13 @@ enum From {
     Files(Cursor),
 }
 
-/// The removed rows that were stepped over since the last row.
+/// The removed rows that were skipped since the last row.
 struct Stretch {
     first: Slice,
     last: Slice,
-    /// How many, those of known gaps included.
+    /// How many removed rows there are, including those in known gaps.
     weight: u32,
-    /// How many that no gap had.
+    /// How many of them are in no known gap.
     unknown: u32,
 }
 
@@ -74,7 +74,7 @@ impl Rows {
         rows
     }
 
-    /// Goes on until there is a row, but not far.
+    /// Looks for the next row, but only at a limited number of keys.
     pub(super) fn step(&mut self) -> Result<Step, Fault> {
         guarded(|| self.merge())
     }
@@ -101,7 +101,7 @@ impl Rows {
         Ok(Step::Nothing)
     }
 
-    /// The next key that any source has, with what the newest of them that knows it says.
+    /// The next key of all sources, with the row of the newest source that has the key.
     fn next(&mut self) -> lsm_tree::Result<Option<(Slice, Row)>> {
         let (at, reverse) = (self.snapshot.at(), self.reverse);
         let mut found: Option<(Slice, Row)> = None;
@@ -133,7 +133,7 @@ impl Rows {
         Ok(Some((key, row)))
     }
 
-    /// What is to be read yet lies behind a key; before it, in reverse.
+    /// Makes the range begin behind a key; in reverse order, end before it.
     fn pass(&mut self, key: Slice) {
         let bound = if self.reverse { &mut self.bounds.1 } else { &mut self.bounds.0 };
         *bound = Bound::Excluded(key);
@@ -190,7 +190,7 @@ impl Rows {
 }
 
 impl Source {
-    /// The next row, if there is one in these bounds, which only get narrower.
+    /// The next row of a source within the bounds. The bounds only get narrower.
     fn head(
         &mut self,
         bounds: &Bounds,

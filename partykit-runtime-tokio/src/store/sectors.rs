@@ -1,5 +1,5 @@
-//! How a record lies in a file of the log, so that of each sector one can say afterwards whether it was
-//! written, never written, or changed later.
+//! The layout of a record in a file of the log. It tells for each sector whether it was written, never
+//! written, or changed later.
 //!
 //! A record is cut where sectors end. Each piece ends with a stamp of 8 bytes: a checksum of 7 bytes,
 //! and [`MARK`]. Bytes that were never written are zero, so a piece whose last byte is zero was not written
@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// What disks write whole, or not at all, in bytes.
+/// A disk writes this many bytes completely or not at all.
 pub(super) const SECTOR: usize = 512;
 
 /// The bytes at the end of each piece.
@@ -19,7 +19,7 @@ pub(super) const STAMP: usize = 8;
 /// The last byte of each piece and of a record's head: several bits, so that no single flip clears it.
 pub(super) const MARK: u8 = 0xDD;
 
-/// What can be said of a piece.
+/// The state of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Piece {
     /// As it was written.
@@ -51,7 +51,7 @@ pub(super) fn pieces(at: usize, length: usize) -> impl Iterator<Item = Range<usi
     })
 }
 
-/// Behind the last byte of such a record.
+/// The first byte behind such a record.
 pub(super) fn end(at: usize, length: usize) -> usize {
     let room = SECTOR - at % SECTOR - STAMP;
     let Some(rest) = length.checked_sub(room).filter(|rest| *rest > 0) else {
@@ -73,7 +73,7 @@ pub(super) fn write(record: &[u8], at: usize, number: u64, seed: u64, out: &mut 
     }
 }
 
-/// What can be said of one piece of the record with this number.
+/// Judges one piece of the record with this number.
 pub(super) fn judge(file: &[u8], piece: Range<usize>, number: u64, seed: u64) -> Piece {
     let begin = piece.start;
     match file.get(piece).and_then(|piece| piece.split_last_chunk::<STAMP>()) {
@@ -84,7 +84,7 @@ pub(super) fn judge(file: &[u8], piece: Range<usize>, number: u64, seed: u64) ->
     }
 }
 
-/// Seven bytes of a checksum and the mark.
+/// Makes a stamp: seven bytes of a checksum, and the mark.
 pub(super) fn seal(checksum: u64) -> [u8; STAMP] {
     let mut stamp = checksum.to_le_bytes();
     stamp[STAMP - 1] = MARK;

@@ -33,21 +33,20 @@ use super::{
     rows::Rows,
 };
 
-/// When this many files have come from memory, they are merged into larger ones.
+/// This many new files are merged into larger ones.
 const FRESH_FILES: u8 = 4;
 
-/// About how long a merged file is.
+/// About how many bytes a merged file has.
 const MERGED_FILE: u64 = 16 << 20;
 
 /// Merges need no older versions: a reader of an older snapshot holds the files of its time.
 const NOW: u64 = u64::MAX;
 
-/// All rows of all rooms, in order: a log-structured merge tree. What was changed last is in memory, and
-/// in the log; the rest is in files that are never changed, only replaced.
+/// All rows of all rooms, in order: a log-structured merge tree. The latest changes are in memory, and in the
+/// log. The rest is in files. A file is never changed, only replaced.
 ///
-/// The files are `lsm-tree`'s; memory and the view of both are ours. It has those too, but locks them
-/// while it syncs, and then everybody waits: who reads, who writes, and all that the thread has to do that
-/// waits.
+/// The files are those of the crate `lsm-tree`. The memory and the view of both are our own: `lsm-tree` locks
+/// its own ones while it syncs, and then readers, writers and everything else on their threads would wait.
 ///
 /// What must stay true:
 ///
@@ -67,36 +66,37 @@ pub(super) struct Tree {
     next: Mutex<u64>,
     /// Never held while anything waits.
     current: Mutex<Current>,
-    /// Held while a file is made of what is in memory, until the list of files has it.
+    /// Held while memory is written to a file, until the list of files has the file.
     flushing: Mutex<()>,
-    /// Held while newer files are shown, so that older ones are never shown after them.
+    /// Held while a newer view is shown, so that an older view never replaces it.
     showing: Mutex<()>,
-    /// What was shown. The threads that keep the files let go of it, as its files may have to be removed.
+    /// Views that were shown before. The threads of upkeep drop them, because dropping the last one may
+    /// remove files.
     past: Mutex<Vec<Arc<View>>>,
     gaps: Gaps,
     collector: Collector,
-    /// How many rooms were cleared since memory was put aside.
+    /// How many rooms were cleared since memory was last put aside.
     cleared: AtomicU64,
     to_collect: Mutex<ToCollect>,
 }
 
 struct Current {
     view: Arc<View>,
-    /// Changes with smaller numbers are seen.
+    /// New snapshots see the changes with smaller numbers.
     visible: u64,
 }
 
-/// What a tree consists of at one moment.
+/// The parts of a tree at one moment.
 #[derive(Clone, Default)]
 pub(super) struct View {
     active: Arc<Memory>,
-    /// What was put aside, the newest first.
+    /// The memories that were put aside, the newest first.
     sealed: Vec<Arc<Memory>>,
     files: Arc<Files>,
 }
 
 impl View {
-    /// The newest comes first.
+    /// All memories, the newest first.
     pub(super) fn memories(&self) -> impl Iterator<Item = &Arc<Memory>> {
         std::iter::once(&self.active).chain(&self.sealed)
     }
@@ -107,7 +107,7 @@ impl View {
 }
 
 impl Tree {
-    /// Opens the tree, or makes it unless it must be there.
+    /// Opens the tree. Makes it if it is not there, unless it must be.
     pub(super) fn open(
         path: &Path,
         must_exist: bool,
@@ -120,8 +120,8 @@ impl Tree {
             .use_cache(Arc::new(Cache::with_capacity_bytes(options.cache_bytes())))
             .use_descriptor_table(Some(Arc::new(DescriptorTable::new(options.open_files()))))
             .with_compaction_filter_factory(Some(Arc::new(collector.clone())))
-            // Indices and filters are read when they are asked, part by part, and stay where all blocks
-            // do: opening reads none of them, and memory does not grow with the files.
+            // Indices and filters are read part by part when they are needed, and share the cache of all
+            // blocks. So opening reads none of them, and memory does not grow with the files.
             .index_block_partitioning_policy(PinningPolicy::all(true))
             .index_block_pinning_policy(PinningPolicy::all(false))
             .filter_block_partitioning_policy(PinningPolicy::all(true))
@@ -161,7 +161,7 @@ impl Tree {
         for (key, value) in changes {
             let key = Slice::from(key);
             if value.is_some() {
-                // Before it is visible, so that no gap hides it.
+                // Invariant: a put is noted before it is visible, so that no gap hides it.
                 self.gaps.put(*next, &key);
                 if keys::cleared_room(&key).is_some() {
                     self.cleared.fetch_add(1, Ordering::Relaxed);
@@ -173,14 +173,14 @@ impl Tree {
         lock(&self.current).visible = *next;
     }
 
-    /// How much is in memory only, apart from what is on its way to a file.
+    /// How many bytes are only in the memory that is written to.
     pub(super) fn in_memory(&self) -> u64 {
         #[cfg(test)]
         self.faults.trip("in_memory");
         lock(&self.current).view.active.size()
     }
 
-    /// How many rooms were cleared by what is in memory only.
+    /// How many rooms were cleared by changes that are only in memory.
     pub(super) fn cleared(&self) -> u64 {
         self.cleared.load(Ordering::Relaxed)
     }
@@ -190,7 +190,7 @@ impl Tree {
         lock(&self.current).view.files.fresh()
     }
 
-    /// How much of the log the tree has, in files and in memory.
+    /// How much of the log the tree has in its files and memory.
     pub(super) fn mark(self: &Arc<Self>) -> Result<Mark, Fault> {
         #[cfg(test)]
         self.faults.trip("mark");
@@ -202,14 +202,14 @@ impl Tree {
         Ok(Mark { number: u64::from_le_bytes(*number), file: u64::from_le_bytes(file) })
     }
 
-    /// Puts aside what is in memory, for [`Tree::flush`]: it is what the log has up to `mark`.
+    /// Puts the current memory aside, for [`Tree::flush`]. The log has its changes up to `mark`.
     pub(super) fn seal(&self, mark: Mark) {
         #[cfg(test)]
         self.faults.trip("seal");
         let value = [mark.number.to_le_bytes(), mark.file.to_le_bytes()].concat();
         self.change([(keys::MARK, Some(&value[..]))].into_iter());
         self.cleared.store(0, Ordering::Relaxed);
-        // No change is made meanwhile.
+        // No change is made while this lock is held.
         let _changing = lock(&self.next);
         self.replace_view(|view| {
             let sealed = mem::take(&mut view.active);
@@ -217,7 +217,7 @@ impl Tree {
         });
     }
 
-    /// Writes what was put aside first to a file, durably. One thread does so.
+    /// Writes the oldest memory that was put aside to a file, durably. Only one thread calls this.
     pub(super) fn flush(&self) -> Result<(), Fault> {
         #[cfg(test)]
         self.faults.trip("flush");
@@ -234,8 +234,9 @@ impl Tree {
             if let Some(room) = keys::cleared_room(&key) {
                 cleared.push(room.to_vec());
             }
-            // A row that came and went since the last file, or that its room has left behind, is not
-            // written. All older changes are in the files, which have no live row that it would hide.
+            // Not written: a row that was put and removed since the last file, and a row of an earlier
+            // generation. This hides nothing wrongly: all older changes are in the files, and they have no
+            // live row with this key.
             let is_needed = match &value {
                 Some(_) => Ok(true),
                 None => files.get(&key).map(|row| row.is_some()),
@@ -263,7 +264,7 @@ impl Tree {
         self.show(Some(memory))
     }
 
-    /// Merges files, if there are too many. Says whether there were.
+    /// Merges files if there are too many. Returns whether there were.
     pub(super) fn merge(&self) -> Result<bool, Fault> {
         #[cfg(test)]
         self.faults.trip("merge");
@@ -283,14 +284,14 @@ impl Tree {
         Ok(has_changed)
     }
 
-    /// Writes all files as one run, without what is removed.
+    /// Writes all files again as one run, without removed rows.
     pub(super) fn rewrite(&self) -> Result<(), Fault> {
         self.merged(|| self.files.major_compact(rig::size(MERGED_FILE), NOW).map(drop))?;
         self.show(None)
     }
 
-    /// Makes larger files of some. If there is no space for them, that is [`Fault::NoSpace`], and the tree is
-    /// as it was.
+    /// Runs a merge. If the disk has no space for it, returns [`Fault::NoSpace`] and leaves the tree as it
+    /// was.
     fn merged(&self, merge: impl FnOnce() -> lsm_tree::Result<()>) -> Result<(), Fault> {
         let path = &self.files.tree_config().path;
         let before = leftovers::tables(path).map_err(Fault::io("read"))?;
@@ -308,13 +309,13 @@ impl Tree {
         result
     }
 
-    /// Removes the files that have nothing but keys of a range.
+    /// Removes the files that have only keys of a range.
     pub(super) fn drop_within(&self, start: &[u8], end: &[u8]) -> Result<(), Fault> {
         quietly(|| guarded(|| self.files.drop_range(start..end)))?;
         self.show(None)
     }
 
-    /// Holds the lock of the list of files meanwhile, as does the code that syncs them.
+    /// Holds the lock of the list of files meanwhile, as the code that syncs files does.
     #[cfg(test)]
     pub(super) fn while_locked(&self, during: impl FnOnce()) {
         let _list = self.files.get_version_history_lock();
@@ -326,7 +327,7 @@ impl Tree {
         lock(&self.current).view.files.clone()
     }
 
-    /// What of the files may be deleted.
+    /// What may be deleted from the files.
     pub(super) fn to_collect(&self) -> &Mutex<ToCollect> {
         &self.to_collect
     }
@@ -345,7 +346,7 @@ impl Tree {
         is_seen
     }
 
-    /// Shows the newest files to all that look from now on, instead of the memory that they came from.
+    /// Lets new snapshots see the newest files, instead of the memory that they came from.
     fn show(&self, written: Option<&Arc<Memory>>) -> Result<(), Fault> {
         #[cfg(test)]
         self.faults.trip("show");
@@ -376,7 +377,7 @@ impl Tree {
 #[derive(Clone)]
 pub(super) struct Snapshot {
     view: Arc<View>,
-    /// The number of the first change that is not seen.
+    /// The number of the first change that the snapshot does not see.
     at: u64,
     tree: Arc<Tree>,
 }
@@ -395,7 +396,7 @@ impl Snapshot {
         }
     }
 
-    /// Which of a room's rows there are.
+    /// The current generation of a room's rows.
     pub(super) fn generation(&self, room: &RoomAddress) -> Result<keys::Generation, Fault> {
         let Some(value) = self.get(&keys::generation(room))? else {
             return Ok(keys::Generation::default());

@@ -24,18 +24,18 @@ use super::{
     tree::Tree,
 };
 
-/// After how long without new files they are put in order.
+/// After this time without new files, deleted rows are removed from the files.
 pub(super) const REST: Duration = Duration::from_secs(1);
 
-/// Commits are slowed down when this many runs of files wait to be merged, and wait at twice as many:
-/// otherwise every read would have to look into all of them.
+/// When this many runs of files wait to be merged, commits are slowed down; at twice this number they wait.
+/// Otherwise every read would have to look into too many runs.
 const TOO_MANY: usize = 12;
 
-/// By how much for each run beyond that.
+/// A commit is delayed by this much for each run above the limit.
 const DELAY: Duration = Duration::from_millis(1);
 
-/// Keeps the tree's files, beside the commits. One thread writes what is in memory to files, and another
-/// one merges files, so that what is in memory never waits for a long merge.
+/// Writes and merges the tree's files, beside the commits. One thread writes memory to files, another one
+/// merges files, so memory never waits for a long merge.
 pub(super) struct Upkeep {
     tree: Arc<Tree>,
     marks: Option<mpsc::Sender<Mark>>,
@@ -53,16 +53,16 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// How many parts of memory are on their way to a file.
+    /// How many parts of memory wait to be written to a file.
     waiting: usize,
-    /// There are files that were not looked at yet.
+    /// New files have come since the last merge began.
     has_news: bool,
     is_merging: bool,
     has_failed: bool,
 }
 
 impl Upkeep {
-    /// `failed` is called at most once, and nothing is done any more then.
+    /// Starts both threads. `failed` is called at most once; after that, nothing is done any more.
     pub(super) fn start(
         tree: Arc<Tree>,
         home: &Home,
@@ -72,7 +72,7 @@ impl Upkeep {
         let (marks, todo) = mpsc::channel();
         let shared = Arc::<Shared>::default();
         lock(&shared.state).has_news = true;
-        // Whatever fails, the other thread must not wait for it.
+        // Either thread may fail, and the other one must not wait for it.
         let failed = Arc::new(Mutex::new(Some(failed)));
         let end = {
             let shared = shared.clone();
@@ -106,17 +106,17 @@ impl Upkeep {
         Ok(upkeep)
     }
 
-    /// Has a sealed part of the tree written, and then the files of the log removed that it makes
-    /// superfluous.
+    /// Writes a sealed part of the tree to a file, then removes the files of the log that are not needed any
+    /// more.
     pub(super) fn flush(&self, mark: Mark) {
         lock(&self.shared.state).waiting += 1;
         if let Some(marks) = &self.marks {
-            // Its thread has failed if it is not there, and has said so.
+            // If the receiver is gone, its thread has failed and has reported the fault.
             let _ = marks.send(mark);
         }
     }
 
-    /// Waits until there is not too much to do, or no hope.
+    /// Waits until the threads have caught up. Returns at once if they have failed.
     pub(super) fn catch_up(&self) {
         let state = lock(&self.shared.state);
         let is_behind = |state: &mut State| {
@@ -131,7 +131,7 @@ impl Upkeep {
         drop(self.shared.changed.wait_while(state, is_behind));
     }
 
-    /// Lets merging gain on the commits if it is behind, little by little rather than all at once.
+    /// Slows commits down a little if merges are behind, so that they need not stop later.
     pub(super) fn slow_down(&self) {
         let excess = self.tree.fresh_files().saturating_sub(TOO_MANY).min(TOO_MANY);
         if excess > 0 && !self.postponed.is_waiting() {
@@ -147,7 +147,7 @@ impl Upkeep {
 }
 
 impl Drop for Upkeep {
-    /// Ends the threads, after what they are just doing.
+    /// Ends the threads after their current work.
     fn drop(&mut self) {
         {
             let _state = lock(&self.shared.state);
@@ -156,14 +156,14 @@ impl Drop for Upkeep {
         self.shared.changed.notify_all();
         self.marks = None;
         for thread in self.threads.drain(..) {
-            // It panics nowhere; if it did, there would be nothing more to do than to end.
+            // An error means that the thread has panicked. There is nothing left to do then.
             let _ = thread.join();
         }
     }
 }
 
 impl Shared {
-    /// Waits, unless it ends.
+    /// Pauses for this time. Returns early if the store is closed.
     fn rest(&self, time: Duration) {
         self.changed.notify_all();
         let state = lock(&self.state);
@@ -187,7 +187,8 @@ fn write(
         if shared.is_ending() {
             break;
         }
-        // The engine writes by path: not into another directory that is in this one's place.
+        // The engine writes by path. So the path must still name this directory, not another one in its
+        // place.
         place.check()?;
         rig::before_flush(log, mark.file).map_err(Fault::io("cleaned up"))?;
         tree.flush()?;

@@ -23,17 +23,18 @@ use super::{
     upkeep::REST,
 };
 
-/// How long what was written may not be synced, if it need not be at once.
+/// A store that is [`Relaxed`](super::Durability::Relaxed) is synced at least once in this time, if something
+/// was written.
 const UNSYNCED: Duration = Duration::from_secs(1);
 
-/// How long a store that has failed rests before the next try to open it; doubled after each.
+/// The pause before a failed store is opened again. It doubles after each try.
 const FIRST_REST: Duration = Duration::from_millis(100);
 const LONGEST_REST: Duration = Duration::from_secs(5);
 
-/// How often the directory is checked while there are no commits. A commit checks before its answer.
+/// The directory is checked this often while there are no commits. A commit checks it before its answer.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What the writer and those who ask it have in common.
+/// What the writer shares with the callers.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) path: PathBuf,
@@ -45,7 +46,7 @@ pub(super) struct Shared {
     pub(super) state: watch::Sender<State>,
 }
 
-/// Whether there is something to read.
+/// Whether the store can be read.
 #[derive(Clone, Debug)]
 pub(super) enum State {
     Open(Arc<Tree>),
@@ -62,20 +63,20 @@ impl Shared {
     }
 }
 
-/// The one who writes: a thread. Everything that changes a file of the store begins here.
+/// The thread that writes. Every change of a file of the store begins here.
 pub(super) struct Writer {
     shared: Arc<Shared>,
     store: Store,
     /// When to sync what was written, to rest, or to try again to open the store.
     until: Option<Instant>,
     last_commit: Instant,
-    /// When to look next whether the directory is still there.
+    /// When to check next whether the directory is still there.
     look: Instant,
 }
 
-/// What the writer has.
+/// The store, as the writer has it.
 enum Store {
-    /// Only while it passes from one to the other.
+    /// Only while the state changes from one to the other.
     Nothing,
     Open(Box<Engine>),
     Failed {
@@ -85,7 +86,7 @@ enum Store {
     },
 }
 
-/// What became of a group of commits.
+/// The result of a group of commits.
 enum Outcome {
     Answers(Answers),
     /// The store has failed before.
@@ -95,7 +96,7 @@ enum Outcome {
 }
 
 impl Writer {
-    /// Opens what is there, or makes it.
+    /// Opens the store, or makes one.
     pub(super) fn open(shared: Arc<Shared>) -> Result<Self, Fault> {
         let mut home = Home::open(&shared.path)?;
         home.postponed = shared.postponed.clone();
@@ -108,7 +109,7 @@ impl Writer {
 
     /// Writes until the queue is closed.
     pub(super) fn run(mut self) {
-        // Whatever ends this thread, no caller may go on waiting for it.
+        // However this thread ends, no caller may go on waiting for it.
         let _end = End(self.shared.clone());
         loop {
             let turn = catch_unwind(AssertUnwindSafe(|| self.turn()));
@@ -127,7 +128,8 @@ impl Writer {
             Store::Open(engine) => caught(|| engine.close()),
             Store::Nothing => Ok(()),
             Store::Failed { home, .. } => {
-                // Before `End` reports `Closed`: after that, the directory may be opened at once.
+                // The lock has to be free before `End` reports `Closed`: a caller may open the directory
+                // right after that.
                 drop(home);
                 Ok(())
             }
@@ -169,13 +171,15 @@ impl Writer {
                 }
             }
         }
-        // One commit of a room at a time, and in order: the later ones go with the next group.
+        // Invariant: a group has at most one commit of a room, and a room's commits keep their order. The
+        // later ones go with the next group.
         self.shared.queue.put_back(later.into_iter());
         self.last_commit = Instant::now();
         let outcome = catch_unwind(AssertUnwindSafe(|| self.write(&group)));
         let outcome = outcome.unwrap_or_else(|payload| Outcome::Failed(Fault::panic(&*payload)));
         if matches!(outcome, Outcome::Failed(_)) {
-            // Before the rooms are free: a new claim must not read until it is known what is on disk.
+            // Invariant: this comes before the rooms are free. A new claim must not read before it is known
+            // what is on disk.
             self.shared.state.send_replace(State::Recovering);
         }
         self.shared.claims.end();
@@ -216,7 +220,8 @@ impl Writer {
     fn begin_life(&mut self, mut home: Home) -> Result<(), Fault> {
         let facts = home.facts();
         let incarnation = facts.incarnation + 1;
-        // On disk before the first claim: an epoch of an earlier process must never be given again.
+        // Invariant: this number is on disk before the first claim, so that no epoch of an earlier process is
+        // given again.
         home.write(Facts { incarnation, ..facts })?;
         self.shared.claims.begin_life(incarnation);
         let engine = self.open_engine(home).map_err(|(_, fault)| fault)?;
@@ -237,7 +242,7 @@ impl Writer {
         self.until = None;
     }
 
-    /// The time `until` is reached: syncs, rests, or tries to open the store again.
+    /// Called when `until` is reached. Syncs, rests, or tries to open the store again.
     fn wake(&mut self) {
         self.until = None;
         match &mut self.store {

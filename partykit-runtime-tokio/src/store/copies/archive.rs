@@ -7,7 +7,7 @@ use std::{
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_128;
 
-/// How long the end of a file of the tree is.
+/// The length in bytes of the trailer of a file of the tree.
 const TRAILER: u64 = 38;
 
 /// The sections of a file of the tree: each has a name, where it begins, and its length.
@@ -15,7 +15,7 @@ const TRAILER: u64 = 38;
 pub(super) struct Sections(Vec<(Bytes, u64, u64)>);
 
 impl Sections {
-    /// `None` if the file's table of contents is not as it was written.
+    /// `None` if the file's table of contents is damaged.
     pub(super) fn read(file: &File) -> io::Result<Option<Self>> {
         let length = file.metadata()?.len();
         let Some(begin) = length.checked_sub(TRAILER) else { return Ok(None) };
@@ -57,7 +57,7 @@ impl Sections {
     }
 }
 
-/// Bytes of a file.
+/// Reads `length` bytes of a file from `at` on.
 pub(super) fn read(file: &File, at: u64, length: u64) -> io::Result<Bytes> {
     let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
     let mut done = 0;
@@ -72,7 +72,7 @@ pub(super) fn read(file: &File, at: u64, length: u64) -> io::Result<Bytes> {
     Ok(bytes.into())
 }
 
-/// A place in a file of its own: several may be read at the same time.
+/// A reading position in a file. A file can have several at the same time.
 #[derive(Clone, Debug)]
 pub(super) struct Cursor {
     file: Arc<File>,
@@ -161,7 +161,7 @@ impl Parts {
         None
     }
 
-    /// As many bytes as a varint in front of them says.
+    /// A string of bytes. A varint in front of it gives its length.
     pub(super) fn string(&mut self) -> Option<Bytes> {
         let length = usize::try_from(self.varint()?).ok()?;
         self.take(length)

@@ -50,17 +50,17 @@ impl BackupOptions {
         Self { verify: true, hard_links: true, progress: Box::new(|_| ()) }
     }
 
-    /// Whether the copy is checked as [`verify`](super::verify) does before it gets its name. That reads
-    /// all of it. Default: yes.
+    /// Whether the copy is checked like [`verify`](super::verify) does, before it gets its name. The check
+    /// reads the whole copy. Default: yes.
     #[must_use]
     pub fn verify(mut self, verify: bool) -> Self {
         self.verify = verify;
         self
     }
 
-    /// Whether files that never change are shared with the store by hard links, where the file system has
-    /// them, instead of being copied. A backup by links takes moments and hardly any space, and it does
-    /// not outlive the disk. Default: yes.
+    /// Whether files that never change are hard links to the store's files instead of copies, if the file
+    /// system allows it. Such a backup is fast and takes almost no space, but it is on the same disk as the
+    /// store. Default: yes.
     #[must_use]
     pub fn hard_links(mut self, hard_links: bool) -> Self {
         self.hard_links = hard_links;
@@ -104,15 +104,16 @@ impl fmt::Debug for BackupOptions {
 pub struct Backup {
     /// The directory.
     pub path: PathBuf,
-    /// The number of the last commit that it has. It has all commits up to this one, and none behind it.
+    /// The number of the last commit in the backup. The backup has all commits up to this one, and no later
+    /// one.
     pub commit: u64,
     /// How many files are shared with the store.
     pub linked: u64,
     /// How many files were copied.
     pub copied: u64,
-    /// How many bytes all files have, the shared ones included.
+    /// The bytes of all files, shared ones included.
     pub bytes: u64,
-    /// What the check found: nothing wrong. `None` if it was not [asked](BackupOptions::verify) for.
+    /// The result of the check, without findings. `None` if [`BackupOptions::verify`] is off.
     pub verification: Option<Verification>,
 }
 
@@ -120,13 +121,12 @@ impl DiskBackend {
     /// Copies the store into a new directory while it is in use.
     ///
     /// The copy is the store at one moment between the call and its end. It has every commit that was
-    /// answered before the call, and each commit whole or not at all. It is a store of its own, which opens
-    /// like any other. It is written under the name of `to` with `.partial` at the end, synced and checked,
-    /// and then gets its name. So a directory that has the name is whole. Commits go on meanwhile, and do
-    /// not wait for the copy.
+    /// answered before the call, and no half commits. It is a complete store and opens like any other. It is
+    /// written under the name of `to` with `.partial` at the end, synced, checked, and then renamed to `to`.
+    /// So a directory with that name is complete. Commits go on meanwhile and do not wait for the copy.
     ///
-    /// Dropping the future ends the work and removes what was made. What a killed process leaves behind has
-    /// the name with `.partial`; the next backup to the same path removes it.
+    /// Dropping the future stops the backup and removes the partial copy. A killed process can leave a
+    /// directory with the name `.partial`; the next backup to the same path removes it.
     ///
     /// ```
     /// # use partykit_core::{Backend, Batch, RoomAddress, RoomId};
@@ -178,7 +178,7 @@ impl DiskBackend {
     }
 }
 
-/// Ends the work when the future is dropped.
+/// Stops the backup when the future is dropped.
 struct Cancel(Arc<AtomicBool>);
 
 impl Drop for Cancel {
@@ -187,8 +187,8 @@ impl Drop for Cancel {
     }
 }
 
-/// How often it is begun again because files of the store went away meanwhile. Each time less is left to
-/// do.
+/// How often a backup starts again because the store removed files meanwhile. Each time there is less left to
+/// copy.
 const TRIES: usize = 200;
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -205,9 +205,9 @@ struct Work {
     bytes: u64,
 }
 
-/// Why a try did not come to its end.
+/// Why a try has failed.
 enum Again {
-    /// A file went away: those who write need it no more.
+    /// The store removed a file that it does not need any more. The next try can succeed.
     Gone(Fault),
     Error(CopyError),
 }
@@ -235,7 +235,8 @@ impl Work {
         Ok(Backup { path, commit, linked, copied, bytes, verification })
     }
 
-    /// Copies all but the file `store`, and then makes that. Gives the number of the last commit.
+    /// Copies everything except the file `store`, then writes that file. Returns the number of the last
+    /// commit.
     fn copy(&mut self, to: &Path) -> Result<u64, CopyError> {
         let make = |path: PathBuf| fs::create_dir(&path).map_err(CopyError::io(&path, "made"));
         let tree = to.join(home::TREE);
@@ -274,8 +275,9 @@ impl Work {
         to: &Path,
         have: &mut HashMap<u64, u128>,
     ) -> Result<(List, Facts), Again> {
-        // In this order: who writes makes it known which file of the log is the newest before it has a
-        // commit, and removes a file of the log when the tree has all that it holds.
+        // The order matters. The writer notes the newest file of the log in the file `store` before that log
+        // file has a commit, and removes a log file only after the tree has all of it. So read the facts
+        // first, then the tree, then the log.
         let facts = view::read_facts(&self.store).map_err(|fault| self.gone(fault))?;
         let list = List::read(&self.store.join(home::TREE)).map_err(|error| match error {
             NoList::Io(error) => self.gone(Fault::Io("read", error)),
@@ -362,7 +364,8 @@ impl Work {
         }
     }
 
-    /// Copies the files of the log that the tree does not have, the newest as far as it is written.
+    /// Copies the files of the log that the tree does not have. The newest one is copied as far as it is
+    /// written.
     fn copy_log(&mut self, facts: &Facts, mark: Mark, to: &Path) -> Result<(), Again> {
         let (from, to) = (self.store.join(home::LOG), to.join(home::LOG));
         log::remove(&to, |_| true).map_err(CopyError::io(&to, "removed")).map_err(Again::Error)?;
@@ -393,7 +396,7 @@ impl Work {
         write().map_err(CopyError::io(path, "written"))
     }
 
-    /// An error that goes away if a file was missing or half written because somebody is at work.
+    /// Decides whether a fault may come from the writer's work on the same files. Then a new try can succeed.
     fn gone(&self, fault: Fault) -> Again {
         match fault {
             Fault::Damage(_) => Again::Gone(fault),
@@ -404,7 +407,7 @@ impl Work {
         }
     }
 
-    /// An error if the caller no longer waits for the copy.
+    /// Fails if the caller has dropped the future.
     fn go_on(&self) -> Result<(), CopyError> {
         if self.cancelled.load(Ordering::Relaxed) {
             let error = io::ErrorKind::Interrupted.into();
@@ -440,7 +443,7 @@ fn write_facts(to: &Path, facts: Facts) -> Result<(), CopyError> {
     write().map_err(CopyError::io(&path, "written"))
 }
 
-/// Makes durable which files there are.
+/// Makes the list of files of a directory durable.
 fn sync(path: &Path) -> Result<(), CopyError> {
     let tree = path.join(home::TREE);
     for path in [tree.join(TABLES), tree, path.join(home::LOG), path.to_owned()] {

@@ -11,7 +11,7 @@ use super::{
     view::View,
 };
 
-/// What a dump has.
+/// What was written to a dump.
 ///
 /// ```
 /// let nothing = partykit_runtime_tokio::store::Dump::default();
@@ -22,16 +22,16 @@ use super::{
 pub struct Dump {
     /// How many rooms.
     pub rooms: u64,
-    /// How many rows, those of the framework included.
+    /// How many rows, including the framework's own rows.
     pub rows: u64,
-    /// How many rooms are to be woken.
+    /// How many rooms have a wake-up.
     pub wake_ups: u64,
-    /// The number of the last commit of the store at that moment.
+    /// The number of the last commit in the dump.
     pub commit: u64,
 }
 
-/// Writes the rooms of a store as text: JSON, one object a line. No process may have the store open. The
-/// store is not changed.
+/// Writes the rooms of a store as text: one JSON object a line. No process may have the store open. The store
+/// is not changed.
 ///
 /// ```text
 /// {"partykit_dump":1,"commit":7}
@@ -42,9 +42,9 @@ pub struct Dump {
 /// ```
 ///
 /// Keys and values are text if they are UTF-8, and base64 if not. Keys that begin with `\u0000` are the
-/// framework's, an alarm for example; `means` says for people what such a row holds, and
-/// [`load`](super::load) does not look at it. The lines of a room follow each other, its `wake_up`, in
-/// milliseconds since 1970, first. The last line has the counts, so that a dump that was cut is noticed.
+/// framework's, for example an alarm; the field `means` explains such a row to people, and
+/// [`load`](super::load) ignores it. The lines of a room are together. Its `wake_up`, in milliseconds since
+/// 1970, comes first. The last line has the counts, so a dump that was cut short is noticed.
 ///
 /// Blocks while it reads and writes. Give it a writer with a buffer.
 ///
@@ -74,8 +74,8 @@ pub struct Dump {
 ///
 /// # Errors
 ///
-/// When there is no store, when it is in use or damaged, or when the writer fails. What was written then
-/// has no last line.
+/// When there is no store, when it is in use or damaged, or when the writer fails. The dump then has no last
+/// line.
 pub fn dump(
     path: impl AsRef<Path>,
     selection: &Selection,
@@ -89,11 +89,10 @@ pub fn dump(
 }
 
 impl DiskBackend {
-    /// The same as [`store::dump`](dump) while the store is in use: all rooms as they are at one moment,
-    /// which lies between the call and its end. Every commit that was answered before the call is in it.
+    /// The same as [`store::dump`](dump), while the store is in use. The dump has all rooms as they are at
+    /// one moment between the call and its end, with every commit that was answered before the call.
     ///
-    /// Gives the writer back. Meanwhile each file of the tree that the dump needs is held open: one for about 16
-    /// MiB of rows.
+    /// Returns the writer. Until then, the files of the tree are held open: one for about 16 MiB of rows.
     ///
     /// ```
     /// # use partykit_runtime_tokio::{DiskBackend, Durability};
@@ -181,7 +180,7 @@ fn write(
                 let (key, value) = (Some(Text::of(&key)), Some(Text::of(&value)));
                 lines.write(&Line { key, value, means, ..line })?;
             }
-            // There is a hole then.
+            // A damaged part is reported as a hole, below.
             Some(Item::Doubtful) => {}
         }
         teller.add(rooms.read() - read);

@@ -15,7 +15,7 @@ use super::super::error::{Fault, StoreError};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CopyError {
-    /// The store itself: it is in use, damaged, of a later format, or cannot be read.
+    /// The store itself is in use, damaged, has a later format, or cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// There is no store in this directory.
@@ -24,19 +24,19 @@ pub enum CopyError {
         /// The directory.
         path: PathBuf,
     },
-    /// The runtime keeps its rooms elsewhere than in a directory of ours.
+    /// The runtime does not use a [`DiskBackend`](super::DiskBackend).
     #[error(
         "this runtime has no store on disk: it was built with `in_memory()` or with a backend of \
          its own"
     )]
     NoStore,
-    /// What is to be made exists already. Nothing was changed.
+    /// The path of the copy exists already. Nothing was changed.
     #[error("{} exists already; name a path that does not exist", path.display())]
     Exists {
         /// The path.
         path: PathBuf,
     },
-    /// The copy would lie inside the store that it is a copy of.
+    /// The path of the copy is inside the store.
     #[error("{} lies inside the store in {}", path.display(), store.display())]
     Inside {
         /// The path.
@@ -44,24 +44,24 @@ pub enum CopyError {
         /// The directory of the store.
         store: PathBuf,
     },
-    /// The operating system refused, for the copy and not for the store.
+    /// The operating system refused to read or write the copy.
     #[error("{} cannot be {doing}: {source}", path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What was to be done with it: "written", "read" and so on.
+        /// What could not be done, such as "written" or "read".
         doing: &'static str,
         /// What the operating system says.
         #[source]
         source: io::Error,
     },
-    /// The copy was made and is not right. It was removed.
+    /// The check has found damage in the finished copy. The copy was removed.
     #[error("the copy is damaged: {what}")]
     Wrong {
         /// What is wrong.
         what: String,
     },
-    /// What was to be loaded is no dump, or has a line that has no sense. Earlier rooms may be loaded:
+    /// The input is no dump, or has a line that cannot be read. Rooms before that line may be loaded already:
     /// see [`load_into`](super::load_into).
     #[error("line {line} of the dump: {what}")]
     Dump {
@@ -70,13 +70,13 @@ pub enum CopyError {
         /// What is wrong.
         what: String,
     },
-    /// The room is there already, and it was not said that it may be replaced.
+    /// The room has rows already, and [`LoadOptions::replace`](super::LoadOptions::replace) is off.
     #[error("{room} has rows already; set LoadOptions::replace to replace them")]
     RoomExists {
         /// The room.
         room: RoomAddress,
     },
-    /// A part of the store is lost that says which rows are the newest, for example the list of the tree's
+    /// The part of the store that tells which rows are the newest is lost, for example the list of the tree's
     /// files.
     #[error(
         "it is not known which rows of the store in {} are the newest: {what}; set \
@@ -92,7 +92,7 @@ pub enum CopyError {
 }
 
 impl CopyError {
-    /// For `map_err`: what was to be done with what when the operating system refused.
+    /// For `map_err`: names the path and what could not be done.
     pub(super) fn io(
         path: impl Into<PathBuf>,
         doing: &'static str,
@@ -102,7 +102,7 @@ impl CopyError {
     }
 }
 
-/// For `map_err`: which store it was.
+/// For `map_err`: adds the path of the store.
 pub(super) fn of_store(path: &std::path::Path) -> impl FnOnce(Fault) -> CopyError {
     let path = path.to_owned();
     move |fault| CopyError::Store(fault.at(path))

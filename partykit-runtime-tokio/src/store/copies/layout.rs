@@ -2,7 +2,7 @@ use partykit_core::{RoomAddress, RoomId, Timestamp};
 
 use super::super::FORMAT;
 
-/// What a key of the tree names. The layout is the one of `keys`, read backwards.
+/// What a key of the tree means. This reads the layout that `keys` writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Key<'a> {
     /// How much of the log the tree's files hold.
@@ -13,7 +13,7 @@ pub(super) enum Key<'a> {
     Row { room: RoomAddress, generation: u64, key: &'a [u8] },
     /// When a room is to be woken.
     Time(RoomAddress),
-    /// The same in the order of time.
+    /// The same, ordered by time.
     Wake(Timestamp, RoomAddress),
 }
 
@@ -24,12 +24,11 @@ pub(super) const ROW: u8 = b'r';
 pub(super) const TIME: u8 = b't';
 pub(super) const WAKE: u8 = b'w';
 
-/// Since this format, the key of a row has the generation of the room between the room and the row's own
-/// key.
+/// Since format 2, a row's key has the room's generation between the room and the row's own key.
 const HAS_GENERATIONS: bool = FORMAT >= 2;
 
 impl<'a> Key<'a> {
-    /// `None` if the key names nothing.
+    /// `None` if the key has no known form.
     pub(super) fn parse(key: &'a [u8]) -> Option<Self> {
         let (kind, rest) = key.split_first()?;
         let whole = |(room, rest): (RoomAddress, &[u8])| rest.is_empty().then_some(room);
@@ -57,12 +56,12 @@ impl<'a> Key<'a> {
     }
 }
 
-/// A number of eight bytes, as the rows of generations and times have it.
+/// A number of eight bytes: the value of a generation or of a time.
 pub(super) fn number(value: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(value.try_into().ok()?))
 }
 
-/// What all keys of one kind of a room begin with.
+/// The prefix of all keys of one kind of a room.
 pub(super) fn prefix(kind: u8, room: &RoomAddress) -> Vec<u8> {
     let mut key = vec![kind];
     for part in [room.party(), room.room()] {
@@ -72,7 +71,7 @@ pub(super) fn prefix(kind: u8, room: &RoomAddress) -> Vec<u8> {
     key
 }
 
-/// A key for people: the room and the row that it names, as far as it names one.
+/// Describes a key for people: its room and its row, as far as they can be read.
 pub(super) fn describe(key: &[u8]) -> String {
     match Key::parse(key) {
         Some(Key::Row { room, key, .. }) => format!("row `{}` of {room}", key.escape_ascii()),

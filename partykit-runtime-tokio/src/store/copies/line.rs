@@ -2,7 +2,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// The version of the form of dumps.
+/// The version of the dump format.
 pub(super) const VERSION: u32 = 1;
 
 /// A line of a dump: the first, the last, a row, or a wake-up.
@@ -21,7 +21,7 @@ pub(super) struct Line {
     pub(super) key: Option<Text>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) value: Option<Text>,
-    /// For people: what a row of the framework says.
+    /// Explains a row of the framework to people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) means: Option<serde_json::Value>,
     /// In milliseconds since 1970.
@@ -31,7 +31,7 @@ pub(super) struct Line {
     pub(super) end: Option<End>,
 }
 
-/// How much was in front of the last line.
+/// The counts in the last line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct End {

@@ -21,7 +21,7 @@ pub(super) const TABLES: &str = "tables";
 #[derive(Clone, Debug)]
 pub(super) struct List {
     pub(super) number: u64,
-    /// What these two files hold.
+    /// The content of these two files.
     pub(super) current: Bytes,
     pub(super) bytes: Bytes,
     /// The files with rows, in runs. A row in an earlier run is newer than one with the same key in a
@@ -35,7 +35,7 @@ pub(super) struct Listed {
     pub(super) id: u64,
     /// The XXH3 of the whole file.
     pub(super) checksum: u128,
-    /// What is added to the numbers of its rows.
+    /// This is added to the numbers of its rows.
     pub(super) added: u64,
 }
 
@@ -62,8 +62,8 @@ impl List {
         }
     }
 
-    /// A list that fits what is in the directory, without the help of the file `current`: all files that
-    /// there are, each as it is listed. `None` if there is no such list.
+    /// Finds a list without the file `current`: one that names exactly the files in the directory, with the
+    /// right checksums. `None` if there is no such list.
     pub(super) fn find(tree: &Path) -> io::Result<Option<Self>> {
         let mut numbers: Vec<u64> = fs::read_dir(tree)?
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_prefix('v')?.parse().ok())
@@ -83,7 +83,8 @@ impl List {
         Ok(None)
     }
 
-    /// All files that there are. The one that was made last comes first, which need not have the newest rows.
+    /// Makes a list of all files in the directory. The file that was made last comes first, but it may not
+    /// have the newest rows.
     pub(super) fn of_all(tree: &Path) -> io::Result<Self> {
         let mut files: Vec<_> = checksums(tree)?.into_iter().collect();
         files.sort_unstable_by_key(|(id, _)| std::cmp::Reverse(*id));

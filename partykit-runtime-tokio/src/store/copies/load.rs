@@ -37,8 +37,8 @@ impl LoadOptions {
         Self::default()
     }
 
-    /// Whether a room that has rows already is replaced by the one of the dump: nothing stays of what it
-    /// had. Default: no, it is an error.
+    /// Whether a room that has rows already is replaced by the room of the dump. All of its rows are removed
+    /// first. Default: no; such a room is an error.
     #[must_use]
     pub fn replace(mut self, replace: bool) -> Self {
         self.replace = replace;
@@ -63,17 +63,17 @@ pub struct Load {
     pub wake_ups: u64,
 }
 
-/// Loads what [`dump`](super::dump) has written into the store in a directory that no process has open.
+/// Loads a [`dump`](super::dump) into the store in a directory. No process may have the store open.
 ///
-/// If the directory does not exist, it is made: under its name with `.partial` at the end, and it gets its
-/// name when all is loaded. If it exists, the same rules hold as for [`load_into`].
+/// If the directory does not exist, it is made under its name with `.partial` at the end, and renamed when
+/// everything is loaded. If it exists, the rules of [`load_into`] hold.
 ///
 /// Blocks while it reads and writes.
 ///
 /// # Errors
 ///
-/// When the store is in use, damaged or cannot be written; when the text is no whole dump; when a room has
-/// rows already: see [`LoadOptions::replace`].
+/// When the store is in use, is damaged or cannot be written; when the input is not a complete dump; when a
+/// room has rows already and [`LoadOptions::replace`] is off.
 pub fn load(
     reader: impl BufRead,
     path: impl AsRef<Path>,
@@ -96,14 +96,14 @@ pub fn load(
     Ok(load)
 }
 
-/// Loads what [`dump`](super::dump) has written into a store that is open.
+/// Loads a [`dump`](super::dump) into an open store.
 ///
-/// Each room is one commit: after an error, each room of the dump is there as a whole or as it was. A
-/// room of more than 32 MiB needs several: if it ends in between, load it again with
+/// Each room is one commit. So after an error, each room is either loaded completely or as it was before. A
+/// room of more than 32 MiB needs several commits: if loading stops in the middle of it, load it again with
 /// [`replace`](LoadOptions::replace).
 ///
-/// Each room is taken over, as if it were opened elsewhere. A server that has it in memory is told so with
-/// its next write, and goes on with what was loaded; until then it shows what it had.
+/// Loading claims each room. If a server has the room in memory, it still shows the old rows. Its next write
+/// fails, and then it starts the room again with the loaded rows.
 ///
 /// Blocks while it reads and writes.
 ///
@@ -119,7 +119,7 @@ pub fn load_into(
     read(reader, &Writer::new(backend, options), &mut progress)
 }
 
-/// How many bytes of rows one commit has at most.
+/// The most bytes of rows in one commit.
 const BATCH: usize = 32 << 20;
 
 /// Writes rooms.
@@ -152,7 +152,7 @@ impl<'a> Writer<'a> {
         Ok(OpenRoom { address, epoch: claim.epoch, batch, size: 0, wake_up: None })
     }
 
-    /// Says whether the row is new in what waits.
+    /// Adds a row to the waiting batch. Returns whether the batch did not have its key yet.
     pub(super) fn row(
         &self,
         room: &mut OpenRoom,
@@ -274,7 +274,7 @@ fn read(
     Ok(load)
 }
 
-/// Waits on this thread, within a runtime or not.
+/// Blocks this thread until the future is done, inside or outside of a runtime.
 pub(super) fn wait<T>(future: impl Future<Output = T>) -> T {
     struct Unpark(Thread);
     impl Wake for Unpark {
@@ -283,8 +283,8 @@ pub(super) fn wait<T>(future: impl Future<Output = T>) -> T {
         }
     }
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    // Without this, Tokio makes a task wait that has been ready often, until the task gives its thread
-    // back, which this one does not.
+    // Tokio makes a task wait after it was ready many times, until the task yields. This one never yields, so
+    // it must not be limited.
     let future = tokio::task::unconstrained(future);
     let (mut future, mut context) = (pin!(future), Context::from_waker(&waker));
     loop {

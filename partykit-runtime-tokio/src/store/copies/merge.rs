@@ -12,8 +12,8 @@ use bytes::Bytes;
 
 use super::table::{self, Blocks, Next, Version};
 
-/// The changes in the log that the tree's files lack: the newest value of each key; `None` if it was
-/// removed.
+/// The changes in the log that the tree's files do not have: the newest value of each key. `None` if the key
+/// was removed.
 pub(super) type Changes = BTreeMap<Bytes, Option<Bytes>>;
 
 /// A file with rows.
@@ -23,19 +23,19 @@ pub(super) struct Table {
     pub(super) added: u64,
     pub(super) path: PathBuf,
     pub(super) is_missing: bool,
-    /// Held open, if it may be removed by those who write.
+    /// Held open if the store is in use and may remove the file.
     held: Option<Arc<File>>,
-    /// Its smallest and greatest key, if the part that says so is whole.
+    /// The smallest and the greatest key. `None` if the part that says so is damaged.
     pub(super) bounds: Option<(Bytes, Bytes)>,
 }
 
 /// Keys whose values are unknown, because a part of a file is broken or missing.
 #[derive(Clone, Debug)]
 pub(super) struct Hole {
-    /// The run. What a later run has for one of these keys may be out of date.
+    /// The number of the run. What a later run has for these keys may be out of date.
     run: usize,
     pub(super) table: u64,
-    /// Where in the file, in bytes; `None` if it is missing.
+    /// The position in the file in bytes. `None` if the file is missing.
     pub(super) at: Option<u64>,
     pub(super) from: Bound<Bytes>,
     pub(super) to: Bound<Bytes>,
@@ -46,11 +46,11 @@ pub(super) struct Hole {
 pub(super) struct Found {
     pub(super) key: Bytes,
     pub(super) value: Bytes,
-    /// Whether it is certain that no newer value of it is lost.
+    /// Whether it is certain that no newer value of this row is lost.
     pub(super) is_certain: bool,
 }
 
-/// All rows of a range of keys, in order: what the log and the files have, as the tree would show it.
+/// All rows of a range of keys, in order, from the log and the files: what the tree would show.
 #[derive(Debug)]
 pub(super) struct Merge<'a> {
     heads: BinaryHeap<Head>,
@@ -65,8 +65,8 @@ pub(super) struct Merge<'a> {
 }
 
 impl<'a> Merge<'a> {
-    /// From `start` on, and before `end` if there is one. With `by_number`, the order of the runs is not
-    /// known, and the numbers of changes have to do.
+    /// Reads from `start` on, and up to `end` if there is one. `by_number` is for runs whose order is not
+    /// known: the numbers of the changes then decide which row is newer.
     pub(super) fn new(
         tables: &'a [Vec<Table>],
         log: &'a Changes,
@@ -116,7 +116,7 @@ impl<'a> Merge<'a> {
         Ok(None)
     }
 
-    /// Puts the next version of a source into the heap. The first one is the log.
+    /// Puts the next version of a source into the heap. Source 0 is the log.
     fn advance(&mut self, source: usize) -> io::Result<()> {
         let version = match source.checked_sub(1) {
             None => self.log.next().map(|(key, value)| Version {
@@ -150,7 +150,7 @@ impl Hole {
         is_behind && is_before
     }
 
-    /// Whether it can have keys from `start` on and before `end`.
+    /// Whether the hole can have keys from `start` on and before `end`.
     pub(super) fn touches(&self, start: &[u8], end: &[u8]) -> bool {
         let ends_before = match &self.to {
             Bound::Included(to) | Bound::Excluded(to) => &to[..] < start,
@@ -232,7 +232,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Behind which key something is broken that comes next.
+    /// The key behind which the next hole begins.
     fn begin_of(&self, table: &Table) -> Bound<Bytes> {
         match (&self.last, &table.bounds) {
             (Some(last), Some((first, _))) if first > last => Bound::Included(first.clone()),
@@ -242,7 +242,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Up to which key a file reaches at most.
+    /// The greatest key that a file can have.
     fn end_of(&self, table: &Table) -> Bound<Bytes> {
         let next = self.tables.iter().find_map(|next| next.bounds.as_ref());
         match (&table.bounds, next) {
@@ -253,11 +253,12 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The next version of a source. The greatest is the one with the smallest key, and of these the newest.
+/// The next version of a source. They are ordered for a max-heap: the smallest key comes out first, and of
+/// equal keys the newest version.
 #[derive(Debug)]
 struct Head {
     key: Bytes,
-    /// What has a smaller one is newer, whatever the numbers say.
+    /// The version with the smaller rank is newer. The numbers do not matter.
     rank: usize,
     number: u64,
     source: usize,
@@ -286,7 +287,7 @@ impl PartialEq for Head {
 impl Eq for Head {}
 
 impl Table {
-    /// Looks at a file. With `hold`, what it has can be read although somebody removes it.
+    /// Finds a file. `hold` keeps it open, so that it can be read after the store has removed it.
     pub(super) fn find(path: &Path, id: u64, added: u64, hold: bool) -> io::Result<Self> {
         let mut table =
             Self { id, added, path: path.to_owned(), is_missing: false, held: None, bounds: None };
@@ -297,7 +298,7 @@ impl Table {
         Ok(table)
     }
 
-    /// `None` if it is missing.
+    /// `None` if the file is missing.
     pub(super) fn open(&self) -> io::Result<Option<Arc<File>>> {
         if let Some(held) = &self.held {
             return Ok(Some(held.clone()));
@@ -308,7 +309,7 @@ impl Table {
         }
     }
 
-    /// Whether it can have this key.
+    /// Whether the file can have this key.
     pub(super) fn can_have(&self, key: &[u8]) -> bool {
         self.bounds.as_ref().is_none_or(|(first, last)| first <= key && key <= last)
     }

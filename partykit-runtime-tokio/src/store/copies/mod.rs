@@ -1,4 +1,4 @@
-//! Copies of a store, and what is done without opening it: [backup](DiskBackend::backup), [`verify`],
+//! Copies of a store, and tools that read its files directly: [backup](DiskBackend::backup), [`verify`],
 //! [`dump`], [`load`] and [`salvage`].
 
 mod archive;
@@ -30,7 +30,7 @@ pub use self::{
     verify::{Verification, verify},
 };
 
-/// How far a copy or a check has come: what the callback of each is given, some times a second at most.
+/// The progress of a copy or a check. Callbacks get it at most some times a second.
 ///
 /// ```no_run
 /// use partykit_runtime_tokio::store;
@@ -43,9 +43,9 @@ pub use self::{
 pub struct Progress {
     /// What is being done.
     pub stage: Stage,
-    /// How many bytes of it are done.
+    /// How many bytes of this stage are done.
     pub done: u64,
-    /// How many bytes there are in all; `None` if that is not known.
+    /// How many bytes this stage has. `None` if that is not known.
     pub total: Option<u64>,
 }
 
@@ -87,9 +87,9 @@ impl fmt::Display for Progress {
     }
 }
 
-/// Something that is wrong in a store.
+/// A damage in a store.
 ///
-/// Prints as a line for people: the file, where in it, and what is wrong.
+/// Prints as one line: the file, the position, and what is wrong.
 ///
 /// ```
 /// use partykit_runtime_tokio::store::{self, Finding};
@@ -101,9 +101,9 @@ impl fmt::Display for Progress {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Finding {
-    /// The file, from the store's directory on.
+    /// The file, as a path inside the store's directory.
     pub file: PathBuf,
-    /// Where in the file, in bytes from its beginning; `None` if it is about the file as a whole.
+    /// The position in the file in bytes. `None` if the whole file is meant.
     pub at: Option<u64>,
     /// What is wrong.
     pub what: String,
@@ -170,14 +170,14 @@ impl Selection {
     }
 }
 
-/// Tells progress now and then.
+/// Reports progress from time to time.
 struct Teller<'a> {
     tell: &'a mut dyn FnMut(Progress),
     progress: Progress,
     told: u64,
 }
 
-/// After how many bytes progress is told again.
+/// Progress is reported after this many bytes.
 const OFTEN: u64 = 4 << 20;
 
 impl<'a> Teller<'a> {

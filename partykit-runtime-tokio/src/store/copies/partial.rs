@@ -15,8 +15,8 @@ use super::{
 /// A file that is locked while its directory is being made.
 const UNFINISHED: &str = "unfinished";
 
-/// A directory that is being made. It has a name of its own until it is whole; dropped before that, it is
-/// removed.
+/// A directory that is being made, under a name of its own. If it is dropped before it is complete, the
+/// directory is removed.
 #[derive(Debug)]
 pub(super) struct Partial {
     path: PathBuf,
@@ -26,7 +26,7 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// Begins to make `to`. What a process that was killed has left of it is removed.
+    /// Begins to make `to`. Removes what a killed process has left of it.
     pub(super) fn make(to: &Path) -> Result<Self, CopyError> {
         let to = std::path::absolute(to).map_err(CopyError::io(to, "found"))?;
         if to.symlink_metadata().is_ok() {
@@ -38,8 +38,8 @@ impl Partial {
         if path.symlink_metadata().is_ok() {
             remove_left_over(&path)?;
         }
-        // Another one may make the same directory at the same time, here or in another process. It is
-        // whose the file is that the path names, and who has it locked.
+        // Two callers may make the same directory at the same time, in this process or in another one. The
+        // directory belongs to the one that has locked the file that the path names now.
         let made = |error: io::Error| match error.kind() {
             io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound if is_there(path.parent()) => {
                 CopyError::Exists { path: path.clone() }
@@ -59,7 +59,8 @@ impl Partial {
         &self.path
     }
 
-    /// Reads the store in it, and says if it is not right. One that was never written is no store yet.
+    /// Verifies the store in this directory. Fails if something is wrong. A directory without a store is
+    /// accepted: nothing was ever written to that store.
     pub(super) fn check(self, progress: &mut dyn FnMut(Progress)) -> Result<Self, CopyError> {
         let view = View::closed(&self.path).map_err(of_store(&self.path))?;
         let found = view.map(|view| verify::check(&view, progress)).transpose()?;
@@ -69,7 +70,7 @@ impl Partial {
         }
     }
 
-    /// Gives it its name, durably. Everything in it is synced already.
+    /// Renames the directory to its final name, durably. Everything in it is synced already.
     pub(super) fn finish(mut self) -> Result<PathBuf, CopyError> {
         if self.to.symlink_metadata().is_ok() {
             return Err(CopyError::Exists { path: self.to.clone() });
@@ -91,21 +92,21 @@ impl Partial {
 impl Drop for Partial {
     fn drop(&mut self) {
         if !self.is_finished {
-            // If it cannot be removed, its name says what it is, and the next one tries again.
+            // If it cannot be removed, its name shows what it is, and the next backup tries again.
             let _ = remove(&self.path);
         }
         let _ = self.lock.unlock();
     }
 }
 
-/// An error if `to` lies inside the store, or where nothing can be made.
+/// Fails if `to` is inside the store, or if its parent does not exist.
 pub(super) fn check_place(store: &Path, to: &Path) -> Result<(), CopyError> {
     let to = std::path::absolute(to).map_err(CopyError::io(to, "found"))?;
     let Some(above) = to.parent().filter(|_| to.file_name().is_some()) else {
         return Err(CopyError::Exists { path: to });
     };
     let above = above.canonicalize().map_err(CopyError::io(above, "used"))?;
-    // A store that was never written may have no directory yet.
+    // The store may have no directory yet, if nothing was ever written to it.
     let store = store.canonicalize().unwrap_or_else(|_| store.to_owned());
     if above.starts_with(&store) {
         return Err(CopyError::Inside { path: to, store });
@@ -137,12 +138,12 @@ fn remove_left_over(path: &Path) -> Result<(), CopyError> {
     match File::open(path.join(UNFINISHED)) {
         Ok(lock) if is_mine(&lock, path)? => remove(path).map_err(failed),
         Ok(_) => Err(exists()),
-        // The process was killed before it made that file; an empty directory is all there is then.
+        // The other process was killed before it made that file. Its directory is empty then.
         Err(_) => fs::remove_dir(path).map_err(|_| exists()),
     }
 }
 
-/// What tells whose the directory is goes last.
+/// Removes the directory. The lock file goes last, because it tells who owns the directory.
 fn remove(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
@@ -153,7 +154,7 @@ fn remove(path: &Path) -> io::Result<()> {
         }
     }
     fs::remove_file(path.join(UNFINISHED))?;
-    // Nothing tells any more whose it is: somebody else may remove it first, and make theirs.
+    // The lock file is gone, so another process may remove this directory first and make its own.
     match fs::remove_dir(path) {
         Err(error)
             if matches!(

@@ -11,7 +11,7 @@ use super::{
 
 /// The rooms of a store, one after another, each with its wake-up and then its rows.
 ///
-/// Three readers go side by side, as generations, rows and times of all rooms have the same order.
+/// Three readers go side by side: generations, rows and times have the same order of rooms.
 #[derive(Debug)]
 pub(super) struct Rooms<'a> {
     generations: Side<'a>,
@@ -20,11 +20,11 @@ pub(super) struct Rooms<'a> {
     room: Option<Room>,
     selection: &'a Selection,
     is_doubtful: bool,
-    /// Whether what is not certain is wanted too.
+    /// Whether uncertain rows are wanted too.
     wants_doubtful: bool,
-    /// Rows that have no sense.
+    /// Rows that cannot be read.
     pub(super) findings: Vec<Finding>,
-    /// How many rows belong to rooms that were cleared since.
+    /// How many rows are deleted, because their room was cleared later.
     pub(super) dead: u64,
 }
 
@@ -40,23 +40,23 @@ pub(super) enum Item {
         key: Bytes,
         value: Bytes,
     },
-    /// The last room has something here that may be out of date, or may have been removed.
+    /// The last room has a row here that may be out of date, or may have been removed.
     Doubtful,
 }
 
 #[derive(Debug)]
 struct Room {
     address: RoomAddress,
-    /// What all its rows begin with.
+    /// The prefix of all of its rows' keys.
     prefix: Vec<u8>,
     generation: u64,
     /// Whether the generation is certain.
     is_certain: bool,
-    /// What is still to be told of it besides rows.
+    /// Whether an [`Item::Doubtful`] has to be returned for the room.
     is_doubtful: bool,
 }
 
-/// A reader, and what it comes to next.
+/// A reader, and its next row.
 #[derive(Debug)]
 struct Side<'a> {
     merge: Merge<'a>,
@@ -84,7 +84,7 @@ impl<'a> Rooms<'a> {
         })
     }
 
-    /// What is not certain comes too, besides being told.
+    /// Sets whether uncertain rows are returned too, besides [`Item::Doubtful`].
     pub(super) fn with_doubtful(mut self, wants_doubtful: bool) -> Self {
         self.wants_doubtful = wants_doubtful;
         self
@@ -112,12 +112,12 @@ impl<'a> Rooms<'a> {
         }
     }
 
-    /// What is broken or missing, of all that was read so far.
+    /// The holes in everything that was read so far.
     pub(super) fn holes(&self) -> impl Iterator<Item = &Hole> {
         [&self.generations, &self.rows, &self.times].into_iter().flat_map(|side| &side.merge.holes)
     }
 
-    /// Whether a part of a room's rows may be missing. Only right when all of them were read.
+    /// Whether a part of a room's rows may be missing. Correct only after all rows of the room were read.
     pub(super) fn is_incomplete(&self, room: &RoomAddress) -> bool {
         let start = layout::prefix(ROW, room);
         let end = behind(&start);
@@ -129,7 +129,7 @@ impl<'a> Rooms<'a> {
         self.rows.merge.read
     }
 
-    /// Goes to the next room; `Some(None)` if the entry found is not a room.
+    /// Goes to the next room. `Some(None)` if the next entry is not a room.
     fn begin(&mut self) -> Result<Option<Option<Item>>, Fault> {
         let address = |side: &Side<'_>| {
             let found = side.next.as_ref()?;
@@ -222,7 +222,7 @@ impl<'a> Rooms<'a> {
             self.findings.push(Finding::new("tree", None, what));
             return None;
         }
-        // Generations only grow.
+        // Generations only grow, so this row is deleted.
         if generation < room.generation {
             self.dead += 1;
             return None;
@@ -252,14 +252,14 @@ impl Side<'_> {
         }
     }
 
-    /// Whether it is certain that there is no such key. What comes next is behind it.
+    /// Whether it is certain that this key does not exist. The reader has passed it.
     fn is_certain(&self, key: &[u8]) -> bool {
         !self.merge.holes.iter().any(|hole| hole.has(key))
     }
 }
 
 impl Hole {
-    /// For people.
+    /// The hole as a line for people.
     pub(super) fn finding(&self) -> Finding {
         use std::ops::Bound;
         let key = |key: &Bound<Bytes>| match key {
@@ -293,7 +293,8 @@ fn range(kind: u8, selection: &Selection) -> (Vec<u8>, Vec<u8>) {
     (start, end)
 }
 
-/// The first key that does not begin with `prefix`, which begins with a letter.
+/// The first key behind all that begin with `prefix`. The prefix begins with a letter, so there is such a
+/// key.
 pub(super) fn behind(prefix: &[u8]) -> Vec<u8> {
     let mut key = prefix.to_vec();
     while key.last() == Some(&u8::MAX) {

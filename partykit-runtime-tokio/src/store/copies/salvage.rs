@@ -31,8 +31,8 @@ impl SalvageOptions {
         Self::default()
     }
 
-    /// Whether rows are saved too that may be out of date, or may have been removed: a newer value of them
-    /// could have been in a part that is lost. Default: no.
+    /// Whether doubtful rows are saved too. A doubtful row may be out of date or removed, because a newer
+    /// value may have been in a lost part. Default: no.
     #[must_use]
     pub fn doubtful(mut self, doubtful: bool) -> Self {
         self.doubtful = doubtful;
@@ -40,7 +40,7 @@ impl SalvageOptions {
     }
 }
 
-/// What is left of a damaged store.
+/// What could be read from a damaged store.
 ///
 /// ```
 /// use partykit_runtime_tokio::store::Salvage;
@@ -52,33 +52,33 @@ impl SalvageOptions {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Salvage {
-    /// How many rooms have something left.
+    /// How many rooms have rows left.
     pub rooms: u64,
     /// How many rows are left.
     pub rows: u64,
-    /// How many rooms are still to be woken.
+    /// How many rooms have a wake-up left.
     pub wake_ups: u64,
-    /// The number of the last commit that is left: rooms are as they were after it.
+    /// The number of the last commit that is left. The rooms are as they were after it.
     pub commit: u64,
-    /// What commits behind it are lost, if there were any, and why; `None` if none is lost.
+    /// Why later commits are lost. `None` if no commit is lost.
     pub lost_commits: Option<String>,
-    /// What is broken or missing: files, where in them, and which keys they had.
+    /// What is damaged or missing: the files, the positions, and the keys that were there.
     pub findings: Vec<Finding>,
-    /// The rooms that lack rows, or may lack some. If doubtful rows were wanted, also the rooms that may have
-    /// outdated rows. A room of which nothing is left is not listed, because its name is lost too.
+    /// The rooms that lack rows, or may lack some. With doubtful rows, also the rooms that may have outdated
+    /// rows. A room that is lost completely is not listed, because its name is lost too.
     pub incomplete: Vec<RoomAddress>,
 }
 
-/// Says what is left of a store that does not open, and saves that into a new directory if it is given one.
-/// The store itself is not changed.
+/// Finds out what is left of a store that does not open, and saves it into a new directory if `into` is
+/// given. The store itself is not changed.
 ///
-/// What is saved is right: rows are as they were after one commit, the [last](Salvage::commit) before the
-/// first that is lost. Rows that lie in a broken part are missing, and so are those of which an older
-/// value is left only, unless [doubtful](SalvageOptions::doubtful) rows are wanted. The rooms that lack
-/// something are [named](Salvage::incomplete).
+/// Saved rows are correct: they are as they were after one commit, the [last](Salvage::commit) one before the
+/// first lost commit. Rows in a damaged part are missing. Rows of which only an older value is left are
+/// missing too, unless [doubtful](SalvageOptions::doubtful) rows are wanted. [`Salvage::incomplete`] lists
+/// the rooms that lack something.
 ///
-/// Blocks while it reads and writes. `into` is written under its name with `.partial` behind it, and gets
-/// its name when it is whole.
+/// Blocks while it reads and writes. `into` is written under its name with `.partial` at the end, and renamed
+/// when it is complete.
 ///
 /// ```no_run
 /// use std::path::Path;
@@ -96,9 +96,9 @@ pub struct Salvage {
 ///
 /// # Errors
 ///
-/// When there is no store, when it is in use or of a later format; when `into` exists, lies inside the
-/// store, or cannot be written; [`CopyError::Doubtful`] when it is not known which rows are the newest, and
-/// doubtful rows are not wanted.
+/// When there is no store, when it is in use or has a later format; when `into` exists, is inside the store,
+/// or cannot be written; [`CopyError::Doubtful`] when it is not known which rows are the newest, and doubtful
+/// rows are not wanted.
 pub fn salvage(
     path: impl AsRef<Path>,
     into: Option<&Path>,

@@ -1,5 +1,5 @@
-//! One file of the tree, read from its beginning to its end, without the tree. The page "The format on
-//! disk" of the guide describes it.
+//! Reads one file of the tree from its beginning to its end, without the tree. The guide's page "The format
+//! on disk" describes the file.
 
 use std::{
     fs::File,
@@ -12,9 +12,9 @@ use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
 
 use super::archive::{self, Cursor, Parts, Sections};
 
-/// How long the head of a block is.
+/// The length of the head of a block in bytes.
 const BLOCK_HEAD: usize = 33;
-/// How long the tail of the content of a block is.
+/// The length of the tail of a block's content in bytes.
 const BLOCK_TAIL: usize = 31;
 const MAGIC: [u8; 4] = *b"LSM\x03";
 
@@ -22,10 +22,10 @@ const DATA: u8 = 0;
 const INDEX: u8 = 1;
 const META: u8 = 3;
 
-/// Behind the last row of a block.
+/// This byte follows the last row of a block.
 const END_OF_ROWS: u8 = 255;
 
-/// How much is read at a time.
+/// How many bytes are read at a time.
 const PART: usize = 1 << 18;
 
 /// One version of a row.
@@ -37,12 +37,12 @@ pub(super) struct Version {
     pub(super) number: u64,
 }
 
-/// A part of a file that is not as it was written.
+/// A damaged part of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Broken {
-    /// In bytes, from the beginning of the file.
+    /// The position in the file in bytes.
     pub(super) at: u64,
-    /// The last key that the part had; `None` if it is not known.
+    /// The last key of the part. `None` if it is not known.
     pub(super) last: Option<Bytes>,
 }
 
@@ -63,7 +63,7 @@ pub(super) struct Blocks {
     file: BufReader<Cursor>,
     at: u64,
     length: u64,
-    /// What is added to the numbers of all rows.
+    /// This is added to the numbers of all rows.
     added: u64,
     is_over: bool,
 }
@@ -75,7 +75,7 @@ impl Blocks {
         Ok(Self { file, at: 0, length, added, is_over: false })
     }
 
-    /// How many bytes lie behind it.
+    /// How many bytes were read or skipped.
     pub(super) fn position(&self) -> u64 {
         self.at
     }
@@ -110,7 +110,7 @@ impl Blocks {
         Ok(())
     }
 
-    /// The kind and the content of the block that begins here; `None` if it is not whole.
+    /// The kind and the content of the block that begins here. `None` if the block is damaged.
     fn block(&mut self) -> io::Result<Option<(u8, Bytes)>> {
         let mut head = [0; BLOCK_HEAD];
         if self.length - self.at < BLOCK_HEAD as u64 {
@@ -128,8 +128,8 @@ impl Blocks {
         Ok(head.is_of(&content).then(|| (head.kind, content.into())))
     }
 
-    /// Goes to the block behind one that is broken. Where that is stands in the file's index: a search
-    /// for what looks like a block could find one that a client has put into a value.
+    /// Goes to the block behind a damaged one. The file's index tells where it is. A search for the beginning
+    /// of a block would not be safe: a client can put bytes that look like one into a value.
     fn skip(&mut self, at: u64) -> io::Result<Next> {
         let index = index(self.file.get_ref().file())?;
         let mut behind = index.iter().flatten().skip_while(|block| block.at < at);
@@ -149,7 +149,7 @@ impl Blocks {
     }
 }
 
-/// The smallest and the greatest key of a file, as it says itself; `None` if that part is not whole.
+/// The smallest and the greatest key of a file, as the file says. `None` if that part is damaged.
 pub(super) fn bounds(file: &File) -> io::Result<Option<(Bytes, Bytes)>> {
     let Some((at, length)) = Sections::read(file)?.and_then(|all| all.get(b"meta")) else {
         return Ok(None);
@@ -186,7 +186,7 @@ struct Place {
     last: Bytes,
 }
 
-/// All blocks with rows; `None` if the part that lists them is not whole.
+/// All blocks with rows. `None` if the part that lists them is damaged.
 fn index(file: &File) -> io::Result<Option<Vec<Place>>> {
     let Some(sections) = Sections::read(file)? else { return Ok(None) };
     let Some((at, length)) = sections.get(b"index").or_else(|| sections.get(b"tli")) else {
@@ -236,15 +236,15 @@ impl Head {
     }
 }
 
-/// The content of a block without its tail; what the tail says: after how many rows a whole key comes,
-/// and how many rows there are.
+/// Reads the tail of a block's content: after how many rows a complete key comes, and how many rows there
+/// are.
 fn tail(content: &Bytes) -> Option<(usize, usize)> {
     let tail = content.get(content.len().checked_sub(BLOCK_TAIL)?..)?;
     let count = u32::from_le_bytes(*tail.last_chunk()?) as usize;
     Some((usize::from(*tail.first()?).max(1), count))
 }
 
-/// The rows of a block whose checksum was right; `None` if its content has another form.
+/// The rows of a block whose checksum is right. `None` if its content has another form.
 fn rows(content: &Bytes, added: u64) -> Option<Vec<Version>> {
     let (interval, count) = tail(content)?;
     let mut parts = Parts(content.clone());
@@ -272,7 +272,7 @@ fn rows(content: &Bytes, added: u64) -> Option<Vec<Version>> {
     }
 }
 
-/// What a block of the index lists.
+/// The places that a block of the index lists.
 fn handles(content: &Bytes) -> Option<Vec<Place>> {
     let (_, count) = tail(content)?;
     let mut parts = Parts(content.clone());

@@ -24,19 +24,19 @@ use super::{
 pub struct Verification {
     /// How many rooms have rows or a wake-up.
     pub rooms: u64,
-    /// How many rows they have, those of the framework included.
+    /// How many rows they have, including the framework's own rows.
     pub rows: u64,
-    /// How many rooms are to be woken.
+    /// How many rooms have a wake-up.
     pub wake_ups: u64,
     /// The bytes of keys and values of all rows.
     pub bytes: u64,
     /// The number of the last commit.
     pub commit: u64,
-    /// How many files of the tree were read, and compared with their checksums.
+    /// How many files of the tree were compared with their checksums.
     pub files: u64,
-    /// How many rows are still there of rooms that were cleared since. They go by themselves.
+    /// How many deleted rows of cleared rooms are still in the files. The store removes them later by itself.
     pub dead_rows: u64,
-    /// What is wrong. A store is whole if there is nothing.
+    /// What is wrong. Empty if the store is whole.
     pub findings: Vec<Finding>,
 }
 
@@ -50,11 +50,11 @@ impl Verification {
 /// Reads a whole store, for example a backup, and lists what is wrong with it. No process may have the store
 /// open. Writes nothing.
 ///
-/// It compares every file of the tree with its checksum, and every record of the log; it reads all
-/// rows of all rooms; it compares the wake-ups of rooms with their index, and the rows with the
-/// generations of their rooms. A flipped bit is found wherever it has a meaning.
+/// It compares every file of the tree with its checksum, and every record of the log; it reads all rows of
+/// all rooms; it compares the wake-ups of rooms with their index, and the rows with the generations of their
+/// rooms. It finds every flipped bit that has a meaning.
 ///
-/// Blocks while it reads: use a thread where that is allowed, such as Tokio's `spawn_blocking`.
+/// Blocks while it reads. In async code, call it in Tokio's `spawn_blocking`.
 ///
 /// ```
 /// # use partykit_core::{Backend, Batch, RoomAddress, RoomId};
@@ -80,7 +80,7 @@ impl Verification {
 ///
 /// # Errors
 ///
-/// When there is no store, when it is in use or of a later format, or cannot be read. Damage is no error
+/// When there is no store, or when it is in use, has a later format or cannot be read. Damage is not an error
 /// but a [finding](Verification::findings).
 pub fn verify(
     path: impl AsRef<Path>,
@@ -140,7 +140,7 @@ fn check_files(
     Ok(())
 }
 
-/// Reads all rows. Gives the sum of all wake-ups.
+/// Reads all rows. Returns the sum of all wake-ups.
 fn check_rooms(
     view: &View,
     found: &mut Verification,
@@ -161,7 +161,7 @@ fn check_rooms(
                 found.rows += 1;
                 found.bytes += (key.len() + value.len()) as u64;
             }
-            // A part of a file is broken or missing: that is told below.
+            // A part of a file is damaged or missing. The holes are reported below.
             Item::Doubtful => {}
         }
         teller.add(rooms.read() - read);
@@ -213,7 +213,7 @@ fn check_generations(view: &View, found: &mut Verification) -> Result<(), Fault>
     Ok(())
 }
 
-/// What is between the kinds of keys.
+/// Reads the ranges between the known kinds of keys, which must be empty.
 fn check_rest(view: &View, found: &mut Verification) -> Result<(), Fault> {
     let kinds = [GENERATION, MARK, ROW, TIME, WAKE];
     let mut start = Vec::new();
@@ -234,7 +234,7 @@ fn senseless(found: &mut Verification, key: &[u8]) {
     found.findings.push(Finding::new("tree", None, what));
 }
 
-/// A set of wake-ups, whatever their order.
+/// A sum over a set of wake-ups. Their order does not matter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Sum {
     count: u64,

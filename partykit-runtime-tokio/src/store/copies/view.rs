@@ -19,12 +19,12 @@ use super::{
     merge::{Changes, Merge, Table},
 };
 
-/// How often a store that is being written is looked at again before what is wrong in it counts: its
-/// files come and go.
+/// How often a store in use is read again before an error counts. Its files come and go, so an error may go
+/// away.
 const TRIES: usize = 100;
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// A store as its files show it at one moment. Nothing is written.
+/// A store at one moment, read from its files. Nothing is written.
 #[derive(Debug)]
 pub(super) struct View {
     pub(super) path: PathBuf,
@@ -33,11 +33,11 @@ pub(super) struct View {
     pub(super) listed: Vec<Listed>,
     pub(super) runs: Vec<Vec<Table>>,
     pub(super) log: Changes,
-    /// The number of the last commit that it has.
+    /// The number of the last commit in the view.
     pub(super) number: u64,
-    /// Why the commits behind that are lost, if there were any.
+    /// Why later commits are lost. `None` if none are.
     pub(super) lost: Option<String>,
-    /// What is wrong, but for the blocks of the tree.
+    /// What is wrong, except in the blocks of the tree.
     pub(super) findings: Vec<Finding>,
     /// Whether it is unknown which rows of the tree are the newest.
     pub(super) is_doubtful: bool,
@@ -47,7 +47,7 @@ pub(super) struct View {
 }
 
 impl View {
-    /// The view of a store that no process has open; `None` if there is no store.
+    /// The view of a store that no process has open. `None` if there is no store.
     pub(super) fn closed(path: &Path) -> Result<Option<Self>, Fault> {
         match fs::read_dir(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -61,7 +61,7 @@ impl View {
         Ok(Some(Self { _lock: lock, ..Self::read(path, false)? }))
     }
 
-    /// Of a store that this process is writing. It has every commit that was answered before.
+    /// The view of a store that this process has open. It has every commit that was answered before the call.
     pub(super) fn live(path: &Path) -> Result<Self, Fault> {
         let mut view = Self::read(path, true);
         for _ in 0..TRIES {
@@ -121,7 +121,7 @@ impl View {
             Err(NoList::Wrong(name)) => {
                 let has_tree = self.facts.is_none_or(|facts| facts.has_tree);
                 if !has_tree && !tree.join(TABLES).try_exists().map_err(Fault::io("read"))? {
-                    // The process ended while it made the tree.
+                    // The last process ended while it made the tree.
                     return Ok(());
                 }
                 self.finding(
@@ -155,12 +155,12 @@ impl View {
         Ok(())
     }
 
-    /// How much of the log the tree has; `None` if that is lost.
+    /// How much of the log the tree has. `None` if that is lost.
     fn read_mark(&mut self) -> Result<Option<Mark>, Fault> {
         if self.is_doubtful {
             return Ok(None);
         }
-        // What is broken there is found again where rows are read.
+        // Damage in these blocks is reported when the rows are read.
         Ok(mark(&self.runs)?.ok())
     }
 
@@ -174,7 +174,7 @@ impl View {
         };
         let Some(begin) = mark.map_or_else(|| first_in_log(&dir, &facts), |mark| Ok(Some(mark)))?
         else {
-            // The tree is all there is, and it does not say how far it reaches.
+            // Only the tree is left, and it does not say up to which commit it reaches.
             self.number = facts.number;
             return Ok(());
         };
@@ -189,7 +189,7 @@ impl View {
         match end {
             Ok(end) => self.number = end.number,
             Err(Fault::Damage(what)) => {
-                // Then it is unknown whether the tree is ahead of what the log still has.
+                // Without the mark it is unknown whether the tree is newer than the rest of the log.
                 self.is_doubtful |= mark.is_none();
                 self.finding(home::LOG, None, what.clone());
                 self.lost = Some(what);
@@ -204,7 +204,7 @@ impl View {
     }
 }
 
-/// The name of a file with rows, from the store's directory on.
+/// The name of a file with rows, as a path inside the store's directory.
 pub(super) fn table_name(id: u64) -> String {
     format!("{}/{TABLES}/{id}", home::TREE)
 }
@@ -219,7 +219,7 @@ pub(super) fn read_facts(path: &Path) -> Result<Facts, Fault> {
     }
 }
 
-/// How much of the log the tree has, as one of its rows says; or why that is unknown.
+/// How much of the log the tree has, read from one of its rows; or why that is unknown.
 pub(super) fn mark(runs: &[Vec<Table>]) -> Result<Result<Mark, Finding>, Fault> {
     let (nothing, key) = (Changes::new(), [layout::MARK]);
     let merge = Merge::new(runs, &nothing, &key, Some(&[layout::MARK + 1]), false);
@@ -241,22 +241,22 @@ pub(super) fn mark(runs: &[Vec<Table>]) -> Result<Result<Mark, Finding>, Fault> 
     }
 }
 
-/// The mark before the first file of the log; `None` if there is no mark. Without a mark the whole log is
-/// read again, which changes nothing in what the tree has already.
+/// A mark that stands before the first file of the log, so that the whole log is read again. `None` if the
+/// log has no file. Reading a commit again changes nothing in a tree that has it already.
 fn first_in_log(dir: &Path, facts: &Facts) -> Result<Option<Mark>, Fault> {
     let files = log::files(dir).map_err(Fault::io("read"))?;
-    // One behind the newest is no part of the log yet.
+    // A file after the newest one does not belong to the log yet.
     let Some(file) = files.first().filter(|file| **file <= facts.newest) else { return Ok(None) };
     let bytes = fs::read(log::path(dir, *file)).map_err(Fault::io("read"))?;
     let head = log::Head::parse(&bytes, facts.seed(*file));
     Ok(Some(match head {
         Some(head) => Mark { number: head.first.saturating_sub(1), file: file - 1 },
-        // Replay finds the same.
+        // The file is damaged. Replay finds the same and reports it.
         None => Mark { number: 0, file: file - 1 },
     }))
 }
 
-/// Keeps those out who would write.
+/// Locks the store against writers.
 fn lock(path: &Path) -> Result<Vec<File>, Fault> {
     let mut locks = Vec::new();
     for name in [path.to_owned(), path.join(home::LOCK)] {
