@@ -26,6 +26,7 @@ struct Introduction;
 struct JsonApi;
 #[doc = include_str!("../docs/src/observability.md")]
 struct Observability;
+#[cfg(feature = "presence")]
 #[doc = include_str!("../docs/src/presence.md")]
 struct Presence;
 #[cfg(feature = "metrics")]

@@ -114,6 +114,8 @@
 //! * `testing`: rooms for tests, and suites for backends
 //! * `metrics`: metrics of the Tokio runtime for the crate `metrics`
 //! * `tls`: the Tokio runtime speaks TLS by itself
+//! * `presence`: who is here
+//! * `yjs`: rooms that are Yjs documents
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -190,6 +192,9 @@ pub mod storage {
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+/// Who is here.
+#[cfg(feature = "presence")]
+pub use partykit_extras::presence;
 /// Rooms that are Yjs documents.
 #[cfg(feature = "yjs")]
 pub use partykit_yjs as yjs;

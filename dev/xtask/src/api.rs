@@ -22,12 +22,13 @@ const LISTS: &str = "dev/api";
 const EXTERNAL: &str = "dev/api/external-types.txt";
 
 /// The libraries, and the features that are documented.
-const LIBRARIES: [(&str, &str); 5] = [
+const LIBRARIES: [(&str, &str); 6] = [
     ("partykit-core", "testing"),
     ("partykit-runtime-tokio", "metrics,tls"),
     ("partykit-runtime-workers", ""),
     ("partykit-yjs", ""),
-    ("partykit", "tokio,workers,metrics,tls,testing,yjs"),
+    ("partykit-extras", "presence"),
+    ("partykit", "tokio,workers,metrics,tls,testing,yjs,presence"),
 ];
 
 /// Come with the compiler, and are not crates of others.

@@ -17,11 +17,12 @@ use crate::{
 };
 
 /// What is published, each behind what it depends on.
-pub(crate) const PUBLISHED: [&str; 6] = [
+pub(crate) const PUBLISHED: [&str; 7] = [
     "partykit-core",
     "partykit-runtime-tokio",
     "partykit-runtime-workers",
     "partykit-yjs",
+    "partykit-extras",
     "partykit",
     "partykit-bundle",
 ];

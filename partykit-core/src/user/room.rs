@@ -3,6 +3,7 @@ use std::{
     future::Future,
     panic::Location,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -178,6 +179,34 @@ impl Room {
         let holder = (name, Location::caller());
         let id = self.inside(|machine| machine.guard_taken(holder));
         KeepAwake::new(self.cell.clone(), id)
+    }
+
+    /// Ends when this time has passed, counted from now: what a task waits with, on every runtime.
+    ///
+    /// It is not stored: a crash forgets it. What has to happen all the same is an
+    /// [alarm](Storage::set_alarm). A task that waits keeps the room awake.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use partykit_core::{Connection, Message, Result, Room, Server, TaskResult};
+    ///
+    /// struct Quiz;
+    ///
+    /// impl Server for Quiz {
+    ///     async fn on_message(&mut self, room: &Room, _: &Connection, _: Message) -> Result {
+    ///         room.spawn("time is up", room.timer(Duration::from_secs(5)));
+    ///         Ok(())
+    ///     }
+    ///
+    ///     async fn on_task(&mut self, room: &Room, _: TaskResult) -> Result {
+    ///         room.broadcast("time is up").send();
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    pub fn timer(&self, time: Duration) -> impl Future<Output = ()> + Send + use<> {
+        let host = self.cell.host();
+        host.sleep_until(host.elapsed().saturating_add(time))
     }
 
     /// The wall clock. The only clock of portable code; tests set it.

@@ -20,6 +20,16 @@ pub(super) const ARROWS: &[(&str, &[&str])] = &[
     ("partykit-runtime-tokio", &["partykit", "partykit-runtime-workers", "wasm-bindgen"]),
     ("partykit-runtime-workers", &["partykit", "partykit-runtime-tokio", "tokio", "mio"]),
     (
+        "partykit-extras",
+        &[
+            "partykit",
+            "partykit-runtime-tokio",
+            "partykit-runtime-workers",
+            "tokio",
+            "wasm-bindgen",
+        ],
+    ),
+    (
         "partykit-yjs",
         &[
             "partykit",

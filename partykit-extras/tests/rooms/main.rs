@@ -1,0 +1,7 @@
+//! Rooms with presence and history, with clients that do what pages do.
+#![allow(missing_docs)]
+
+#[cfg(feature = "presence")]
+mod phoenix;
+#[cfg(feature = "presence")]
+mod presence;
