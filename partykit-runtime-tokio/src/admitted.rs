@@ -15,17 +15,17 @@ use tokio::{
 
 use crate::limits::Place;
 
-/// How long a client may take nothing of an answer. Twice as long as a socket's client may: what waits
-/// for it is one answer and grows no more.
+/// How long a client may read nothing of an answer. This is twice as long as for a WebSocket, because one
+/// answer waits and does not grow.
 pub(crate) const STALL: Duration = Duration::from_secs(30);
 
-/// A client's stream, and its place among the clients of the process for as long as it lives.
+/// A client's stream. It holds the client's place among the clients of the process.
 pub(crate) struct Admitted<I> {
     io: I,
-    /// Has the stream end with a reset.
+    /// Makes the stream end with a reset.
     reset: fn(&I),
     place: Arc<Place>,
-    /// How long it may take nothing, if that is to be looked after.
+    /// How long the client may read nothing. `None` if there is no limit.
     patience: Option<Duration>,
     stall: Option<Pin<Box<Sleep>>>,
 }
@@ -35,30 +35,30 @@ impl<I> Admitted<I> {
         Self { io, reset: |_| (), place, patience: Some(STALL), stall: None }
     }
 
-    /// What to do with a stream whose client is [given up](Place::give_up).
+    /// Sets how to reset a stream whose client is [given up](Place::give_up).
     pub(crate) fn resets(self, reset: fn(&I)) -> Self {
         let mut this = self;
         this.reset = reset;
         this
     }
 
-    /// The stream itself.
+    /// The stream.
     pub(crate) fn io(&self) -> &I {
         &self.io
     }
 
-    /// Where the client is, if that is known.
+    /// The client's address. `None` if it is not known.
     pub(crate) fn address(&self) -> Option<IpAddr> {
         self.place.address()
     }
 
-    /// It became a socket, which looks after its time by itself.
+    /// Stops watching the time: the stream became a WebSocket, which has time limits of its own.
     pub(crate) fn leave_alone(mut self) -> Self {
         (self.patience, self.stall) = (None, None);
         self
     }
 
-    /// Ends the patience with a client that takes nothing.
+    /// Fails when the client has read nothing for too long.
     fn look_after<T>(
         &mut self,
         cx: &mut Context<'_>,

@@ -7,7 +7,7 @@ use std::{
 use partykit_core::{RoomAddress, Timestamp};
 use tokio::{sync::Notify, task::JoinHandle};
 
-/// What rooms tell the task that rings their alarms, see `ringer`.
+/// What rooms tell the task that rings their alarms: see `ringer`.
 pub(crate) struct Alarms {
     told: Mutex<Told>,
     changed: Notify,
@@ -15,14 +15,14 @@ pub(crate) struct Alarms {
 }
 
 struct Told {
-    /// The task looks by itself at this time: it need not be told of later ones.
+    /// The task looks at the store at this time anyway, so rooms need not report later alarms.
     looks_at: Timestamp,
     /// Rooms whose alarms were due when they were set.
     due: HashSet<RoomAddress>,
 }
 
 impl Alarms {
-    /// The time of no alarm.
+    /// Stands for no alarm.
     pub(crate) const NEVER: Timestamp = Timestamp::from_millis(u64::MAX);
 
     pub(crate) fn new() -> Arc<Self> {
@@ -30,7 +30,7 @@ impl Alarms {
         Arc::new(Self { told: Mutex::new(told), changed: Notify::new(), ringer: Mutex::default() })
     }
 
-    /// A room wants to be woken at this time.
+    /// Notes that a room wants to be woken at this time.
     pub(crate) fn set(&self, room: &RoomAddress, at: Timestamp, now: Timestamp) {
         let mut told = lock(&self.told);
         if at <= now {
@@ -44,31 +44,32 @@ impl Alarms {
         self.changed.notify_one();
     }
 
-    /// Ends when a room has told something that the task does not see by itself.
+    /// Waits until a room has reported an alarm that the task would not see in time.
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// The rooms whose alarms were due when they were set, and when the task would have looked. Until
-    /// [`looks_at`](Self::looks_at) it is told of every alarm.
+    /// Takes the rooms whose alarms were due when they were set, and the time at which the task would have
+    /// looked. From now until [`looks_at`](Self::looks_at), rooms report every alarm.
     pub(crate) fn take(&self) -> (HashSet<RoomAddress>, Timestamp) {
         let mut told = lock(&self.told);
         (std::mem::take(&mut told.due), std::mem::replace(&mut told.looks_at, Self::NEVER))
     }
 
-    /// The task looks at this time by itself, or earlier if a room has told it: returns when.
+    /// Notes that the task looks at the store at this time. Returns that time, or an earlier one that a room
+    /// has reported meanwhile.
     pub(crate) fn looks_at(&self, at: Timestamp) -> Timestamp {
         let mut told = lock(&self.told);
         told.looks_at = told.looks_at.min(at);
         told.looks_at
     }
 
-    /// This task rings.
+    /// Sets the task that rings.
     pub(crate) fn rung_by(&self, ringer: JoinHandle<()>) {
         *lock(&self.ringer) = Some(ringer);
     }
 
-    /// Rings no more. Alarms that are not over stay in the store.
+    /// Stops ringing. Alarms that are not over stay in the store.
     pub(crate) fn stop(&self) {
         if let Some(ringer) = lock(&self.ringer).take() {
             ringer.abort();

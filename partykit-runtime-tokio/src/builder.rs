@@ -83,7 +83,7 @@ pub struct Builder {
     client_address: AddressOf,
 }
 
-/// Where rooms store.
+/// Where rooms store their rows.
 enum Storage {
     Disk(PathBuf),
     Given(Arc<dyn Backend>),
@@ -132,7 +132,8 @@ impl Builder {
         self.party_with(name, |_: &RoomId| S::default())
     }
 
-    /// Adds a party whose instances `make` makes, each time one is needed: after every sleep again.
+    /// Adds a party whose instances are made by `make`. It is called each time a room needs an instance, so
+    /// also after every sleep.
     ///
     /// # Panics
     ///
@@ -146,7 +147,7 @@ impl Builder {
         self.party_with_options(name, S::options(), make)
     }
 
-    /// The same with other options than [`Server::options`].
+    /// Like [`Builder::party_with`], with these options instead of [`Server::options`].
     ///
     /// # Panics
     ///
@@ -169,8 +170,8 @@ impl Builder {
         self
     }
 
-    /// Where the URLs of rooms begin: `/<prefix>/<party>/<room>`. Default: `parties`, which PartySocket asks
-    /// for.
+    /// The first part of the URLs of rooms: `/<prefix>/<party>/<room>`. Default: `parties`, as PartySocket
+    /// uses it.
     pub fn prefix(mut self, prefix: impl AsRef<str>) -> Self {
         self.routes.prefix = RoutePrefix::new(prefix);
         self
@@ -185,8 +186,8 @@ impl Builder {
     }
 
     /// A value that hooks and handlers share, such as a pool of database connections: they read it with
-    /// [`Lobby::state`](partykit_core::Lobby::state) and [`Room::state`](partykit_core::Room::state). One of
-    /// each type; the last one counts.
+    /// [`Lobby::state`](partykit_core::Lobby::state) and [`Room::state`](partykit_core::Room::state). There
+    /// is one value of each type. A second one replaces the first.
     ///
     /// ```
     /// use partykit_core::{Admit, Lobby, Reject, Request, Result, Server};
@@ -214,12 +215,11 @@ impl Builder {
         self
     }
 
-    /// What answers a request that is for no room: pages, health checks. Default: 404. The body has been
-    /// read whole, up to 2 MiB. A panic is answered with 500.
+    /// Answers requests that are not for a room, such as pages and health checks. Default: 404. The body is
+    /// read completely before, up to 2 MiB. A panic is answered with 500.
     ///
-    /// The runtime's [`Handle`](crate::Handle) is in the request's extensions, and so is the peer's
-    /// [`SocketAddr`](std::net::SocketAddr) if it has one, which the before-hooks of parties find there
-    /// too.
+    /// The request's extensions have the runtime's [`Handle`](crate::Handle), and the peer's
+    /// [`SocketAddr`](std::net::SocketAddr) if it has one. Before-hooks find both there too.
     ///
     /// ```
     /// use partykit_core::{Request, Response};
@@ -243,12 +243,12 @@ impl Builder {
         self
     }
 
-    /// The directory in which rooms store, see [`DiskBackend`]. It belongs to one process at a time.
-    /// Default: `.partykit` where the process is started.
+    /// The directory of the store, see [`DiskBackend`]. One process at a time may use it. Default:
+    /// `.partykit` in the directory where the process is started.
     ///
-    /// It is made by [`build`](Builder::build), which fails if it cannot be made, written or locked: also
-    /// when no party ever stores anything. Parties that store nothing say
-    /// [`in_memory`](Builder::in_memory), and then run in a read-only place too.
+    /// [`build`](Builder::build) makes the directory. It fails if the directory cannot be made, written or
+    /// locked, even if no party ever stores anything. If no party stores anything, call
+    /// [`in_memory`](Builder::in_memory); then the server also runs in a read-only place.
     ///
     /// ```
     /// use partykit_core::{Body, Request, Response, Result, Room, Server};
@@ -284,15 +284,14 @@ impl Builder {
         self
     }
 
-    /// What a commit to this directory waits for before anyone hears of it. Default:
-    /// [`Durability::Durable`].
+    /// What a commit waits for before any client hears of it. Default: [`Durability::Durable`].
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self
     }
 
-    /// How much memory the store in this directory may use, and how many files it holds open: see
-    /// [`StoreOptions`]. Default: `StoreOptions::default()`.
+    /// How much memory the store may use, and how many files it holds open: see [`StoreOptions`]. Default:
+    /// `StoreOptions::default()`.
     ///
     /// ```
     /// use partykit_runtime_tokio::{Runtime, StoreOptions};
@@ -306,29 +305,28 @@ impl Builder {
         self
     }
 
-    /// Lets rooms store in memory: nothing survives the process, and no directory is made. For tests,
+    /// Keeps all rows in memory. They are lost when the process ends, and no directory is made. For tests,
     /// and for parties that never write.
     pub fn in_memory(self) -> Self {
         self.backend(Arc::new(MemoryBackend::default()))
     }
 
-    /// Where rooms store, if neither on disk nor in memory.
+    /// Stores rows in a backend of your own, instead of on disk or in memory.
     pub fn backend(mut self, backend: Arc<dyn Backend>) -> Self {
         self.storage = Storage::Given(backend);
         self
     }
 
-    /// After how much silence a client is pinged. If as much again brings nothing, the connection ends with
-    /// 1006. Default: 30 s. No room wakes from it.
+    /// How long a client may be silent before it is pinged. If it is silent for the same time again, its
+    /// connection ends with the code 1006. Default: 30 s. A ping wakes no room.
     pub fn keep_alive(mut self, silence: Duration) -> Self {
         self.keep_alive = silence;
         self
     }
 
-    /// The runtime, not serving yet. Its rooms are there already, for its
-    /// [handle](Runtime::handle).
+    /// Makes the runtime, which does not serve yet. Its [handle](Runtime::handle) reaches the rooms already.
     ///
-    /// Opens the [directory](Builder::data) in which rooms store, and makes it if it is not there.
+    /// Opens the [directory](Builder::data) of the store, or makes it.
     ///
     /// # Errors
     ///
@@ -424,7 +422,7 @@ impl fmt::Debug for Builder {
     }
 }
 
-/// An environment variable. Names that can be none have no value.
+/// An environment variable. `None` also for names that no variable can have.
 fn environment(name: &str) -> Option<String> {
     let can_be = !name.is_empty() && !name.contains(['=', '\0']);
     can_be.then(|| std::env::var(name).ok()).flatten()

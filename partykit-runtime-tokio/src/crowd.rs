@@ -4,20 +4,19 @@ use std::{
     net::IpAddr,
 };
 
-/// Members of different weights at different addresses. Knows which address has the most, and which of its
-/// members came first: when there is no more space, that member has to go. A member that takes little is
-/// never chosen, even beside members that take much.
+/// Members with weights, at different addresses. When there is no more space, the oldest member of the
+/// address with the greatest weight has to go. So a member at an address that uses little is never chosen.
 #[derive(Debug)]
 pub(crate) struct Crowd<T> {
     addresses: HashMap<Address, Members<T>>,
-    /// All addresses by what they have. Of equal ones, the last is the one whose first member is oldest.
+    /// All addresses, ordered by weight. Among equal weights, the address with the oldest member is last.
     order: BTreeSet<Rank>,
     weight: usize,
     members: usize,
     last: u64,
 }
 
-/// `None` is all that have no address, as those that come through a Unix socket.
+/// `None` stands for all members without an address, such as those of a Unix socket.
 pub(crate) type Address = Option<IpAddr>;
 
 type Rank = (usize, Reverse<u64>, Address);
@@ -54,7 +53,7 @@ impl<T> Crowd<T> {
         Ticket { address, number }
     }
 
-    /// Changes the weight of a member; `false` if it is not there any more.
+    /// Changes the weight of a member. `false` if the member is gone.
     pub(crate) fn weigh(&mut self, ticket: Ticket, weight: usize) -> bool {
         let before = self.addresses.get(&ticket.address);
         let Some((before, _)) = before.and_then(|members| members.by_age.get(&ticket.number))
@@ -72,7 +71,7 @@ impl<T> Crowd<T> {
         true
     }
 
-    /// `None` if it is not there any more.
+    /// Removes a member. `None` if it is gone already.
     pub(crate) fn leave(&mut self, ticket: Ticket) -> Option<T> {
         let (weight, member) = self.change(ticket.address, |members| {
             let left = members.by_age.remove(&ticket.number)?;
@@ -84,7 +83,7 @@ impl<T> Crowd<T> {
         Some(member)
     }
 
-    /// Removes the oldest member of the address that has the most.
+    /// Removes the oldest member of the address with the greatest weight.
     pub(crate) fn evict(&mut self) -> Option<(Address, T)> {
         let (_, Reverse(number), address) = *self.order.last()?;
         Some((address, self.leave(Ticket { address, number })?))
@@ -110,17 +109,17 @@ impl<T> Crowd<T> {
         self.members
     }
 
-    /// Where they are.
+    /// The addresses of all members.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = Address> {
         self.addresses.keys().copied()
     }
 
-    /// What one address has.
+    /// The weight of one address.
     pub(crate) fn weight_at(&self, address: Address) -> usize {
         self.addresses.get(&address).map_or(0, |members| members.weight)
     }
 
-    /// Changes what an address has, and puts it in order again.
+    /// Changes the members of an address, and moves the address to its new place in the order.
     fn change<R>(&mut self, address: Address, act: impl FnOnce(&mut Members<T>) -> R) -> R {
         let members = self
             .addresses

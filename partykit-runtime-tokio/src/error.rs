@@ -19,7 +19,7 @@ pub enum ServeError {
     /// The address is not valid, is taken, or may not be used.
     #[error("cannot listen on {address}: {source}")]
     Listen {
-        /// Where, as it was given.
+        /// The address, as it was given.
         address: String,
         /// What the operating system says.
         #[source]
@@ -28,12 +28,12 @@ pub enum ServeError {
     /// The operating system does not let the process wait for signals.
     #[error("cannot wait for signals: {0}")]
     Signals(#[source] io::Error),
-    /// The directory in which rooms store cannot be used.
+    /// The directory of the store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// The sentence: a `main` that returns an error prints this.
+/// Prints the error's text, as `Display` does: a `main` that returns an error prints this.
 impl fmt::Debug for ServeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

@@ -1,4 +1,4 @@
-//! A WebSocket that is opened to be told why it may not be.
+//! Opens a WebSocket only to close it with a reason: a page cannot see why a handshake was refused.
 
 use std::time::Duration;
 
@@ -7,20 +7,20 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{codec::encode_close, socket::Io};
 
-/// How long a client has to answer the Close, or to hang up.
+/// How long a client has to hang up after the Close.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How much a client may send meanwhile.
+/// How many bytes a client may send meanwhile.
 const MOST: u64 = 64 << 10;
 
-/// Says why, then waits until the client hangs up: one that reads slowly still has the Close to read, and
-/// a connection that is dropped with something unread is reset.
+/// Sends the Close, then waits until the client hangs up. A slow client may not have read the Close yet, and
+/// a connection that is dropped with unread bytes is reset.
 pub(crate) async fn say(mut io: Box<dyn Io>, close: &Close) {
     let said = async {
         io.write_all(&encode_close(close)).await?;
         io.shutdown().await?;
         tokio::io::copy(&mut (&mut io).take(MOST), &mut tokio::io::sink()).await
     };
-    // Gone or not: there is nothing else to tell.
+    // If this fails, the client is gone, and there is nothing else to do.
     let _ = tokio::time::timeout(PATIENCE, said).await;
 }

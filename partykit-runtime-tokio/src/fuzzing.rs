@@ -10,8 +10,8 @@ use tungstenite::{
 
 use crate::codec::{Decoder, Incoming, Limits};
 
-/// Decodes what a client sends, whole and cut into pieces, and compares both with what tungstenite by
-/// itself makes of it.
+/// Decodes what a client sends, in one piece and in several, and compares both with the result of tungstenite
+/// alone.
 ///
 /// The first bytes are the limits and the length of the pieces, the rest is what the client sends.
 ///
@@ -39,7 +39,7 @@ pub fn frames(bytes: &[u8]) {
         // A limit that tungstenite does not have.
         (Some(CloseReason::TooManyFragments), _) => assert!(expected.starts_with(&events)),
         (None, Ending::Open) | (Some(_), Ending::Wrong) => assert_eq!(events, expected),
-        // Tungstenite shows a code that may not be as a 1002.
+        // Tungstenite shows a forbidden close code as a 1002.
         (Some(reason), Ending::Closed) if reason.code() == CloseCode::PROTOCOL => {
             assert_eq!(events, expected);
         }
@@ -48,7 +48,7 @@ pub fn frames(bytes: &[u8]) {
             assert!(matches!(close, Incoming::Close(_)), "{close:?}");
             assert_eq!(before, expected);
         }
-        // Refused by its header, behind which tungstenite waits for the payload.
+        // The decoder refuses the frame by its header. Tungstenite still waits for the payload.
         (Some(CloseReason::MessageTooLong | CloseReason::ControlTooLong), _) => {
             assert_eq!(events, expected);
         }
@@ -56,7 +56,7 @@ pub fn frames(bytes: &[u8]) {
     }
 }
 
-/// All that is decoded, and what is wrong at its end.
+/// Everything that is decoded, and the error at the end.
 fn decode<'a>(
     pieces: impl IntoIterator<Item = &'a [u8]>,
     limits: &Limits,
@@ -83,7 +83,7 @@ enum Ending {
     Wrong,
 }
 
-/// The same by tungstenite, but for a Close.
+/// The same with tungstenite alone, except for a Close.
 fn reference(stream: &[u8], limits: &Limits) -> (Vec<Incoming>, Ending) {
     let config = WebSocketConfig::default()
         .max_frame_size(Some(limits.max_message.max(125)))
@@ -105,7 +105,7 @@ fn reference(stream: &[u8], limits: &Limits) -> (Vec<Incoming>, Ending) {
     }
 }
 
-/// A client that has said all it says, and hears nothing.
+/// A stream that gives these bytes, and drops what is written to it.
 struct Client<'a>(&'a [u8]);
 
 impl Read for Client<'_> {

@@ -21,7 +21,7 @@ use crate::{
     watch,
 };
 
-/// The way to the rooms of a [`Runtime`](crate::Runtime) from outside of them. Clones are the same.
+/// Reaches the rooms of a [`Runtime`](crate::Runtime) from outside of them. Clones share the runtime.
 ///
 /// ```no_run
 /// use partykit_core::{Body, Request, Result};
@@ -45,14 +45,14 @@ impl Handle {
         Self { host, shutdown }
     }
 
-    /// Sends a request to a room's [`on_request`](partykit_core::Server::on_request), past its
-    /// before-hook, and waits for the answer. Wakes the room. It is in the room's mailbox when this
-    /// returns a future; dropping the future does not take it back.
+    /// Sends a request to a room's [`on_request`](partykit_core::Server::on_request), without its
+    /// before-hook, and waits for the answer. Wakes the room. When this returns the future, the request is in
+    /// the room's mailbox; dropping the future does not take it back.
     ///
     /// # Errors
     ///
-    /// See [`CallError`]. A call from outside never ends with [`CallError::Timeout`]: wrap it in a timeout
-    /// of your own if it needs one.
+    /// See [`CallError`]. There is no time limit here, so it never returns [`CallError::Timeout`]: add a
+    /// timeout of your own if you need one.
     pub fn request(
         &self,
         party: &str,
@@ -63,23 +63,24 @@ impl Handle {
         async move { call?.await }
     }
 
-    /// The same without an answer. At most once: a room that is overloaded or cannot start loses it.
+    /// Sends a request without waiting for the answer. It is delivered at most once: a room that is
+    /// overloaded or cannot start loses it.
     ///
     /// # Errors
     ///
-    /// When there can be no such room.
+    /// When the name of the party or of the room is not valid.
     pub fn tell(&self, party: &str, room: &str, request: Request) -> Result<(), CallError> {
         let to = self.reach(party, room)?;
         self.host.tell(to, request);
         Ok(())
     }
 
-    /// Sends a message to all connections of a room. Wakes no room: the clients of a sleeping room get it,
-    /// and without connections the message is dropped.
+    /// Sends a message to all connections of a room. It does not wake the room: the clients of a sleeping
+    /// room get the message too. Without connections the message is dropped.
     ///
     /// # Errors
     ///
-    /// When there can be no such room.
+    /// When the name of the party or of the room is not valid.
     pub fn broadcast(
         &self,
         party: &str,
@@ -89,11 +90,11 @@ impl Handle {
         self.send(party, room, message.into(), None)
     }
 
-    /// The same to the connections that have a tag; their ids are tags.
+    /// Sends a message to the connections of a room that have a tag. A connection's id is one of its tags.
     ///
     /// # Errors
     ///
-    /// When there can be no such room.
+    /// When the name of the party or of the room is not valid.
     pub fn broadcast_tagged(
         &self,
         party: &str,
@@ -104,7 +105,7 @@ impl Handle {
         self.send(party, room, message.into(), Some(tag))
     }
 
-    /// The state of a room; `None` if it is not in memory. Wakes no room.
+    /// The state of a room. `None` if the room is not in memory. Wakes no room.
     pub fn room_stats(&self, party: &str, room: &str) -> Option<RoomStats> {
         self.find(party, room).map(|cell| cell.stats())
     }
@@ -147,13 +148,12 @@ impl Handle {
         stats
     }
 
-    /// Puts a room to sleep without waiting for its idle time; its connections stay. Waits for what
-    /// passes by itself: running handlers, waiting events, commits. A room that sleeps, or is not in
-    /// memory, is asleep.
+    /// Puts a room to sleep without waiting for its idle time. Its connections stay. Waits for running
+    /// handlers, waiting events and commits. Returns `Ok` if the room sleeps already or is not in memory.
     ///
     /// # Errors
     ///
-    /// The reasons, when something else keeps it awake. Nothing is forced.
+    /// The reasons, if something else keeps the room awake. It is never forced.
     pub async fn evict(&self, party: &str, room: &str) -> Result<(), Vec<AwakeReason>> {
         match self.find(party, room) {
             Some(cell) => cell.hibernate().await,
@@ -161,8 +161,8 @@ impl Handle {
         }
     }
 
-    /// Copies the store of all rooms into a new directory while they go on. See
-    /// [`DiskBackend::backup`], which this is with the defaults.
+    /// Copies the store of all rooms into a new directory while the rooms go on. This is
+    /// [`DiskBackend::backup`] with the default options.
     ///
     /// ```
     /// # use partykit_core::{Request, Response, Result, Room, Server};
@@ -191,13 +191,13 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`CopyError::NoStore`] if the runtime is [in memory](crate::Builder::in_memory) or was given a backend
-    /// of its own; else as [`DiskBackend::backup`].
+    /// [`CopyError::NoStore`] if the runtime is [in memory](crate::Builder::in_memory) or has another
+    /// backend. Otherwise as [`DiskBackend::backup`].
     pub async fn backup(&self, to: impl AsRef<Path>) -> Result<Backup, CopyError> {
         self.backup_with(to, BackupOptions::new()).await
     }
 
-    /// The same with options: progress, hard links, whether the copy is checked.
+    /// Like [`Handle::backup`], with options for progress, hard links and the check.
     ///
     /// # Errors
     ///
@@ -210,11 +210,11 @@ impl Handle {
         self.store()?.backup(to, options).await
     }
 
-    /// Writes rooms as text while they go on. See [`DiskBackend::dump`].
+    /// Writes rooms as text while the rooms go on. See [`DiskBackend::dump`].
     ///
     /// # Errors
     ///
-    /// [`CopyError::NoStore`] as for [`Handle::backup`]; else as [`DiskBackend::dump`].
+    /// [`CopyError::NoStore`] as for [`Handle::backup`]. Otherwise as [`DiskBackend::dump`].
     pub async fn dump<W: Write + Send + 'static>(
         &self,
         selection: Selection,
@@ -228,15 +228,16 @@ impl Handle {
         self.host.store().ok_or(CopyError::NoStore)
     }
 
-    /// Brings the runtime down: no connection is accepted any more, running handlers end and their
-    /// commits too, what they said leaves. A room that is done with that closes its sockets with 1012,
-    /// one after another over [`Builder::shutdown_spread`](crate::Builder::shutdown_spread); PartySocket
-    /// connects again by itself. No room waits for another, none is woken, and no `on_close` runs. What
-    /// clients say meanwhile is not read.
+    /// Shuts the runtime down. No more connections are accepted, and nothing more is read from clients.
+    /// Running handlers end, their commits are stored, and what they sent leaves. Then each room closes its
+    /// sockets with 1012, one after another over
+    /// [`Builder::shutdown_spread`](crate::Builder::shutdown_spread); PartySocket connects again by itself.
+    /// No room waits for another room, no room is woken, and no `on_close` runs.
     ///
     /// A handler that still runs after [`Builder::shutdown_grace`](crate::Builder::shutdown_grace) is
-    /// cancelled and rolled back. Clients have 3 s to answer their Close. So it ends after 9.5 s at the
-    /// latest by default, unless a handler blocks all threads. Any number may wait for it.
+    /// cancelled and rolled back. Clients have 3 s to answer their Close. So by default a shutdown takes at
+    /// most 9.5 s, unless a handler blocks all threads. It may be called several times; all calls wait for
+    /// the same shutdown.
     pub async fn shutdown(&self) {
         self.shutdown.run(&self.host).await;
     }

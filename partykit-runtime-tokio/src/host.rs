@@ -22,18 +22,18 @@ use crate::{
     watch::{self, Work},
 };
 
-/// Both clocks count the same time, but are not read in the same moment: the thread may have to wait
-/// between. A test's time that differs by less is the real one.
+/// The two clocks are not read at the same moment, because the thread may have to wait in between. A
+/// difference below this counts as none.
 const JITTER: Duration = Duration::from_millis(100);
 
-/// What rooms get from Tokio and from the machine below it. One for each runtime.
+/// What rooms get from Tokio and from the operating system. One for each runtime.
 pub(crate) struct TokioHost {
     me: Weak<Self>,
     parties: HashMap<Arc<str>, Party>,
     registry: Registry,
     backend: Arc<dyn Backend>,
     alarms: Arc<Alarms>,
-    /// The backend, if it is ours to close.
+    /// The store on disk, if this runtime has to close it.
     store: Option<DiskBackend>,
     vars: Vars,
     counts: Counts,
@@ -42,7 +42,7 @@ pub(crate) struct TokioHost {
     real_origin: std::time::Instant,
 }
 
-/// What all rooms and sockets have in common.
+/// Counters and limits that all rooms and sockets share.
 pub(crate) struct Counts {
     pub(crate) app_state: AppState,
     pub(crate) outbound: Arc<Outbound>,
@@ -97,22 +97,22 @@ impl TokioHost {
         &self.vars
     }
 
-    /// What the application has given.
+    /// The values of [`Builder::state`](crate::Builder::state).
     pub(crate) fn state(&self) -> &AppState {
         &self.counts.app_state
     }
 
-    /// How the store on disk is.
+    /// The state of the store on disk.
     pub(crate) fn store_stats(&self) -> Option<StoreStats> {
         self.store.as_ref().map(DiskBackend::stats)
     }
 
-    /// The store on disk, if it is ours.
+    /// The store on disk. `None` if the runtime has another backend.
     pub(crate) fn store(&self) -> Option<&DiskBackend> {
         self.store.as_ref()
     }
 
-    /// Ends storage in good order.
+    /// Closes the store.
     pub(crate) async fn close_store(&self) {
         if let Some(store) = &self.store {
             store.close().await;
@@ -143,7 +143,8 @@ impl Host for TokioHost {
 
     /// The wall clock. A test that pauses or moves Tokio's clock moves this one by the same distance.
     fn now(&self) -> Timestamp {
-        // In this order, a thread that is delayed in between reads a time in the past, never one to come.
+        // The order matters: if the thread is delayed in between, the result is a time in the past, never in
+        // the future.
         let (virtual_, wall) = (self.elapsed(), SystemTime::now());
         let real = self.real_origin.elapsed();
         let moved = match virtual_.checked_sub(real) {
@@ -179,7 +180,8 @@ impl Host for TokioHost {
         self.tokio.spawn(watch::over(Work::Other("a task of a room"), task));
     }
 
-    /// As Tokio does it: its sockets and timers are looked at before this thread's busy rooms go on.
+    /// Uses Tokio's own `yield_now`, which looks at sockets and timers before the busy rooms of this thread
+    /// go on.
     fn yield_now(&self) -> BoxFuture<'static, ()> {
         Box::pin(tokio::task::yield_now())
     }
@@ -193,7 +195,7 @@ impl Host for TokioHost {
     }
 
     fn start(&self, room: &Arc<RoomCell>) {
-        // A room only exists in a party that does.
+        // A room exists only in a registered party.
         if let Some(party) = self.party(room.address().party()) {
             party.start(&self.tokio, room.clone());
         }

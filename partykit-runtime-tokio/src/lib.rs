@@ -1,7 +1,8 @@
-//! PartyKit for Rust in one self-hosted binary: a [`Runtime`] listens, gives every room of its parties
-//! sockets, storage and time on Tokio, and lets idle rooms sleep while their sockets stay open.
+//! PartyKit for Rust in one self-hosted binary. A [`Runtime`] listens for clients, gives every room sockets,
+//! storage and time on Tokio, and lets idle rooms sleep while their sockets stay open.
 //!
-//! Depend on the crate `partykit` instead, which re-exports this beside what parties are written with.
+//! Depend on the crate `partykit` instead. It re-exports this crate together with everything that parties are
+//! written with.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![allow(
@@ -54,7 +55,7 @@ pub use listen::{Listener, bind};
 pub use proxies::{ClientAddress, ProxyHeaders};
 pub use runtime::Runtime;
 pub use stats::{PartyStats, RuntimeStats};
-/// For the crash test of this repository: nothing of it is covered by any promise.
+/// For the crash test of this repository. It may change in any release.
 #[cfg(feature = "planted-faults")]
 #[doc(hidden)]
 pub use store::rig;

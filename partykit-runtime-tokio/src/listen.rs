@@ -48,11 +48,11 @@ pub trait Listener: Send + 'static {
     /// A connection.
     type Io: AsyncRead + AsyncWrite + Send + Unpin + 'static;
 
-    /// Waits for the next connection, and says from where it comes if that has an address. No
-    /// connection may be lost when the future is dropped.
+    /// Waits for the next connection. Returns it with the peer's address, if it has one. Dropping the future
+    /// must not lose a connection.
     ///
-    /// Slow work, a handshake for instance, does not belong here but in the first read of the
-    /// connection: it would hold up the next one.
+    /// Do slow work, such as a TLS handshake, in the first read of the connection and not here: it would
+    /// delay the next connection.
     ///
     /// # Errors
     ///
@@ -62,40 +62,39 @@ pub trait Listener: Send + 'static {
     fn accept(&mut self)
     -> impl Future<Output = io::Result<(Self::Io, Option<SocketAddr>)>> + Send;
 
-    /// Has a connection end at once when it is dropped, with a reset of TCP: nothing is left to the
-    /// operating system to be sent later. Called for clients that are given up because they take
-    /// nothing of what they are sent; without it, what they did not take stays in memory for minutes.
-    /// Does nothing unless implemented.
+    /// Makes a connection end with a TCP reset when it is dropped, so that the operating system keeps nothing
+    /// to send later. Called for clients that are given up because they read nothing. Without it, the unread
+    /// bytes stay in memory for minutes. Default: does nothing.
     fn reset(io: &Self::Io) {
         let _ = io;
     }
 
-    /// Whether the way to the client is encrypted, as with TLS: the addresses of requests then begin with
+    /// Whether the connection to the client is encrypted, as with TLS. The URLs of requests then begin with
     /// `https`.
     fn is_encrypted(&self) -> bool {
         false
     }
 
-    /// Where it listens, for the log.
+    /// The address that it listens on, for the log.
     fn address(&self) -> Option<String> {
         None
     }
 }
 
-/// How many bytes of a connection the operating system may hold that are not on their way to the
-/// client. Without such a limit it takes up to 4 MB from us for a client that takes nothing, and for a
-/// slow one it does not tell for minutes that the client has taken anything.
+/// How many unsent bytes of a connection the operating system may hold. Without this limit it takes up to 4
+/// MB for a client that reads nothing. For a slow client, it would then look for minutes as if it read
+/// nothing.
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
 const UNSENT: u32 = 128 << 10;
 
-/// How many connections may wait to be accepted, of which the kernel takes `net.core.somaxconn` at most.
-/// The standard library asks for 128: of the clients that come back at once after a restart, the rest
-/// would have to ask again.
+/// How many connections may wait to be accepted. The kernel allows at most `net.core.somaxconn`. The standard
+/// library asks for 128; when many clients come back after a restart, all further ones would have to try
+/// again.
 const BACKLOG: u32 = 4096;
 
-/// Listens on TCP, for [`Runtime::serve_on`](crate::Runtime::serve_on) or a `TlsListener`. As Tokio's
-/// `TcpListener::bind`, but up to 4,096 connections may wait to be accepted, as far as the operating
-/// system allows (`net.core.somaxconn`), so that a herd of clients gets in at once.
+/// Listens on TCP, for [`Runtime::serve_on`](crate::Runtime::serve_on) or a `TlsListener`. It is like Tokio's
+/// `TcpListener::bind`, but up to 4,096 connections may wait to be accepted, if the operating system allows
+/// it (`net.core.somaxconn`). So many clients can come back at once.
 ///
 /// ```no_run
 /// use partykit_core::{Result, Server};
@@ -114,7 +113,7 @@ const BACKLOG: u32 = 4096;
 ///
 /// # Errors
 ///
-/// [`ServeError::Listen`], when none of the addresses that `addr` means can be used.
+/// [`ServeError::Listen`] when no address of `addr` can be used.
 pub async fn bind(addr: impl ToSocketAddrs + fmt::Debug) -> Result<TcpListener, ServeError> {
     let address = format!("{addr:?}");
     let listening = async {
@@ -132,8 +131,8 @@ pub async fn bind(addr: impl ToSocketAddrs + fmt::Debug) -> Result<TcpListener, 
 
 fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A port whose last connections are still closing can be listened on again at once. On Windows it
-    // would let two processes have it.
+    // A port can be used again at once, while its last connections are closing. Not on Windows, where this
+    // option would let two processes use the port.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
     socket.bind(addr)?;
@@ -145,7 +144,7 @@ impl Listener for TcpListener {
 
     async fn accept(&mut self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
         let (stream, peer) = Self::accept(self).await?;
-        // Without it small frames would wait for the acknowledgement of those before.
+        // Otherwise a small frame would wait until the one before it is acknowledged.
         if let Err(error) = stream.set_nodelay(true) {
             debug!("TCP_NODELAY cannot be set: {error}");
         }
@@ -185,17 +184,16 @@ impl Listener for tokio::net::UnixListener {
 /// How a connection came in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ingress {
-    /// From where.
+    /// The peer's address.
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) is_encrypted: bool,
-    /// Whether what requests carry in their extensions was put there by this program.
+    /// Whether the extensions of requests come from this program, and are kept.
     pub(crate) keeps_extensions: bool,
-    /// Gives back the connection that has become something else than HTTP, and what was read from it
-    /// already.
+    /// Takes the connection out of HTTP after an upgrade, with the bytes that were already read from it.
     pub(crate) release: fn(Upgraded) -> (Box<dyn Io>, Bytes),
 }
 
-/// The connection itself, without what HTTP had wrapped it in: that costs memory.
+/// The connection itself, without the wrappers of HTTP, which need memory.
 pub(crate) fn release<L: Listener>(upgraded: Upgraded) -> (Box<dyn Io>, Bytes) {
     match upgraded.downcast::<TokioIo<Admitted<L::Io>>>() {
         Ok(parts) => {
@@ -206,7 +204,7 @@ pub(crate) fn release<L: Listener>(upgraded: Upgraded) -> (Box<dyn Io>, Bytes) {
     }
 }
 
-/// The listener resets its connections.
+/// Resets connections as their listener does.
 struct By<L>(PhantomData<L>);
 
 impl<L: Listener> Resets<Admitted<L::Io>> for By<L> {

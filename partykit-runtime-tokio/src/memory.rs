@@ -15,33 +15,33 @@ use crate::{
     limits::{Evicted, prefix},
 };
 
-/// How much memory there is for what clients send, unless somebody says otherwise: 256 MiB.
+/// The default of [`Builder::max_inbound_memory`](crate::Builder::max_inbound_memory): 256 MiB.
 pub(crate) const INBOUND: usize = 256 << 20;
 
-/// The memory of the whole process for what clients send. When there is no more, the oldest unfinished part
-/// is given up, of the address that has the most. So a client that sends little always finds some.
+/// The memory of the whole process for what clients send. When it is used up, the oldest unfinished part of
+/// the address that uses most is given up. So a client that sends little always finds space.
 pub(crate) struct Memory {
     limit: usize,
-    /// What waits for rooms. It may have half of all.
+    /// The mailboxes of all rooms. They may use half of the memory.
     mailboxes: Arc<Mailboxes>,
     books: Mutex<Books>,
-    /// Parts have been given up and have not freed their memory yet: no new part should begin.
+    /// Parts were given up and have not freed their memory yet, so no new part should begin.
     short: AtomicBool,
 }
 
 #[derive(Default)]
 struct Books {
-    /// What is still to grow.
+    /// The unfinished parts.
     growing: Crowd<oneshot::Sender<()>>,
-    /// Bytes of what has arrived whole, and is being worked on.
+    /// The bytes of finished parts that are still in use.
     whole: usize,
-    /// Bytes of what has to go, and is not gone yet.
+    /// The bytes of parts that were given up and are not dropped yet.
     leaving: usize,
-    /// Those who want to go on reading when there is space.
+    /// Tasks that go on reading when there is space.
     waiting: Vec<Waker>,
 }
 
-/// What was to be kept has no space.
+/// There is no space for the part.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NoSpace;
 
@@ -59,21 +59,20 @@ impl Memory {
         &self.mailboxes
     }
 
-    /// Something of a client at this address begins to arrive. The second result tells when it is to be
-    /// dropped.
+    /// Begins a part of a client at this address. The second result is ready when the part has to be dropped.
     pub(crate) fn begin(self: &Arc<Self>, address: Option<IpAddr>) -> (Part, Evicted) {
         let (evict, evicted) = oneshot::channel();
         let ticket = self.books().growing.join(address.map(prefix), 0, evict);
         (Part { memory: self.clone(), ticket, bytes: 0 }, Evicted::new(evicted))
     }
 
-    /// Whether what had to go is still there, an eighth of the limit at least. Who has begun something
-    /// should not go on before [`Memory::poll_space`] is ready. Takes no lock.
+    /// Whether parts that were given up still use an eighth of the limit or more. Then a reader of an
+    /// unfinished part should wait for [`Memory::poll_space`]. Takes no lock.
     pub(crate) fn is_short(&self) -> bool {
         self.short.load(Ordering::Relaxed)
     }
 
-    /// Ready when there is space to go on with.
+    /// Ready when there is space.
     pub(crate) fn poll_space(&self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.is_short() {
             return Poll::Ready(());
@@ -88,7 +87,7 @@ impl Memory {
         Poll::Pending
     }
 
-    /// Something that had to go may have gone, or has to go now.
+    /// Gives parts up if the memory is used up, and wakes readers if there is space again.
     fn settle(&self, mut books: MutexGuard<'_, Books>) {
         let short = books.leaving > self.limit / 8;
         self.short.store(short, Ordering::Relaxed);
@@ -102,7 +101,7 @@ impl Memory {
     }
 }
 
-/// Something that arrives.
+/// A part that is arriving.
 pub(crate) struct Part {
     memory: Arc<Memory>,
     ticket: Ticket,
@@ -110,11 +109,11 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// It takes this many bytes in all, or is about to.
+    /// Sets how many bytes the part needs in total.
     ///
     /// # Errors
     ///
-    /// When there is no space for it: it is to be dropped.
+    /// When there is no space for the part. Drop it.
     pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), NoSpace> {
         let mut books = self.memory.books();
         if !books.growing.weigh(self.ticket, bytes) {
@@ -136,11 +135,11 @@ impl Part {
         if stays { Ok(()) } else { Err(NoSpace) }
     }
 
-    /// It has arrived whole, and is not to be dropped any more.
+    /// Marks the part as complete. It is not given up any more.
     ///
     /// # Errors
     ///
-    /// When it had to go before that.
+    /// When the part was given up before.
     pub(crate) fn finish(mut self, bytes: usize) -> Result<Whole, NoSpace> {
         let memory = self.memory.clone();
         let mut books = memory.books();
@@ -166,7 +165,7 @@ impl Drop for Part {
     }
 }
 
-/// Something that has arrived whole, until it is dropped.
+/// A complete part. It counts until it is dropped.
 pub(crate) struct Whole {
     memory: Arc<Memory>,
     bytes: usize,

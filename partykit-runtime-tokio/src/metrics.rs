@@ -1,8 +1,8 @@
 //! What the runtime counts, for the [`metrics`] facade: names, units and meanings.
 //!
-//! Install a recorder **before** the runtime is built: it asks for its counters once. All have the label
-//! `party`; none has one for the room, of which there may be millions. (What one room does is in
-//! [`Handle::room_stats`](crate::Handle::room_stats).)
+//! Install a recorder **before** you build the runtime, which asks for its counters only once. All metrics
+//! have the label `party`. There is no label for the room, because there may be millions of rooms.
+//! ([`Handle::room_stats`](crate::Handle::room_stats) tells what one room does.)
 //!
 //! ```
 //! use partykit_core::Server;
@@ -33,55 +33,55 @@ pub const CONNECTIONS: &str = "partykit_connections";
 pub const ROOMS: &str = "partykit_rooms";
 /// Gauge: rooms with an instance, or about to have one.
 pub const ROOMS_AWAKE: &str = "partykit_rooms_awake";
-/// Counter: instances that were made necessary, by `cause`: `connect`, `message` and so on.
+/// Counter: instances that were made, by `cause`: `connect`, `message` and so on.
 pub const WAKES: &str = "partykit_wakes_total";
 /// Counter: instances that were dropped because their room was idle.
 pub const SLEEPS: &str = "partykit_sleeps_total";
-/// Counter: instances that a failure took.
+/// Counter: instances that were dropped because of a failure.
 pub const RESETS: &str = "partykit_resets_total";
 /// Counter: rooms that could not be claimed, or whose `on_start` failed.
 pub const FAILED_STARTS: &str = "partykit_failed_starts_total";
 /// Histogram, seconds: how long an instance was in memory.
 pub const AWAKE: &str = "partykit_awake_seconds";
-/// Counter: messages from clients, auto-responses left out.
+/// Counter: messages from clients, without those that got an auto-response.
 pub const MESSAGES_RECEIVED: &str = "partykit_messages_received_total";
-/// Counter, bytes: payloads of those.
+/// Counter, bytes: payloads of the messages from clients.
 pub const BYTES_RECEIVED: &str = "partykit_messages_received_bytes_total";
-/// Counter: messages to clients, one for each that gets it, auto-responses left out.
+/// Counter: messages to clients, counted for each client, without auto-responses.
 pub const MESSAGES_SENT: &str = "partykit_messages_sent_total";
-/// Counter, bytes: payloads of those.
+/// Counter, bytes: payloads of the messages to clients.
 pub const BYTES_SENT: &str = "partykit_messages_sent_bytes_total";
 /// Counter: broadcasts.
 pub const BROADCASTS: &str = "partykit_broadcasts_total";
 /// Counter: connections to which broadcasts went.
 pub const BROADCAST_DELIVERIES: &str = "partykit_broadcast_deliveries_total";
-/// Histogram, seconds: how long a `handler` took, `on_message` and so on, with all that it waited for.
+/// Histogram, seconds: how long a `handler` (such as `on_message`) took, with the time that it waited.
 pub const HANDLER: &str = "partykit_handler_seconds";
 /// Counter: handlers that returned an error, panicked or were cancelled, by `handler`.
 pub const HANDLER_FAILURES: &str = "partykit_handler_failures_total";
-/// Counter: what clients sent wrongly, by the `handler` or before-hook that said so with a
-/// [`Reject`](partykit_core::Reject).
+/// Counter: events that a handler or before-hook refused with a [`Reject`](partykit_core::Reject), by
+/// `handler`.
 pub const REJECTED: &str = "partykit_rejected_total";
-/// Histogram, seconds: how long the store took for a room's commit. Its count is that of the commits.
+/// Histogram, seconds: how long the store took for a room's commit. Its count is the number of commits.
 pub const COMMIT: &str = "partykit_commit_seconds";
 /// Counter: commits that failed.
 pub const COMMIT_FAILURES: &str = "partykit_commit_failures_total";
 /// Counter: how often files of the store could not be merged because the disk had no space for it. Without
 /// labels.
 pub const MERGES_POSTPONED: &str = "partykit_merges_postponed_total";
-/// Counter: alarms that rang in vain for the last time.
+/// Counter: alarms whose last retry has failed.
 pub const ALARMS_GIVEN_UP: &str = "partykit_alarms_given_up_total";
-/// Counter: alarms that an attempt to ring them found to have been cut off by the end of the process.
+/// Counter: alarms whose last attempt was cut off because the process ended. Counted at the next attempt.
 pub const ALARMS_DIED: &str = "partykit_alarms_died_total";
 /// Counter: clients that were closed because they read too slowly.
 pub const SLOW_CLIENTS: &str = "partykit_slow_clients_total";
-/// Counter: WebSocket handshakes that were not answered with 101, by `status`. Of known parties only.
+/// Counter: WebSocket handshakes that were not answered with 101, by `status`. Only for registered parties.
 pub const HANDSHAKES_REFUSED: &str = "partykit_handshakes_refused_total";
-/// Counter: events that a room did not take, by `reason`: `overloaded` when its mailbox was full, in which
-/// case a message waits at its socket and comes again; `full`, `unavailable`, `shutting_down`.
+/// Counter: events that a room did not take, by `reason`: `overloaded` (its mailbox is full; a message then
+/// waits in its socket and is tried again), `full`, `unavailable`, `shutting_down`.
 pub const EVENTS_REFUSED: &str = "partykit_events_refused_total";
 
-/// All handlers that are known here; their histograms are asked for once.
+/// All handlers. Their histograms are asked for only once.
 const HANDLERS: [Handler; 8] = [
     Handler::OnAlarm,
     Handler::OnClose,
@@ -93,7 +93,7 @@ const HANDLERS: [Handler; 8] = [
     Handler::OnTask,
 ];
 
-/// The store had no space to merge its files.
+/// Counts that the store had no space to merge its files.
 pub(crate) fn merge_postponed() {
     counter!(MERGES_POSTPONED).increment(1);
 }
@@ -226,7 +226,7 @@ impl Meter {
         }
     }
 
-    /// The runtime is down: its rooms are gone.
+    /// Called when the runtime is down and its rooms are gone.
     pub(crate) fn stopped(&self) {
         self.rooms.set(0);
         self.awake.set(0);

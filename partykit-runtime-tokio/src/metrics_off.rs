@@ -1,4 +1,4 @@
-//! What stands for the metrics without the feature: nothing.
+//! Takes the place of `metrics.rs` without the feature, and does nothing.
 
 use std::sync::Arc;
 

@@ -24,11 +24,11 @@ pub(crate) struct Party {
     past: Mutex<Past>,
 }
 
-/// What rooms did that are not in memory any more.
+/// What the rooms did that are not in memory any more.
 #[derive(Clone, Default)]
 pub(crate) struct Past {
     pub(crate) account: Account,
-    /// Which of them was awake for the longest time.
+    /// The room that was awake for the longest time.
     pub(crate) longest_awake_in: Option<RoomId>,
 }
 
@@ -50,7 +50,7 @@ impl Party {
         &self.options
     }
 
-    /// What its sockets are like.
+    /// The settings of its sockets.
     pub(crate) fn link(&self) -> &Arc<LinkSettings> {
         &self.link
     }
@@ -59,7 +59,7 @@ impl Party {
         &self.link.meter
     }
 
-    /// What its forgotten rooms did.
+    /// What its rooms did that are not in memory any more.
     pub(crate) fn past(&self) -> MutexGuard<'_, Past> {
         self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -74,7 +74,7 @@ impl Party {
         on.spawn(watch::over(Work::Room(room.clone()), self.server.drive(room, ())));
     }
 
-    /// Counts what a before-hook rejected: there is no room that could.
+    /// Counts a request that a before-hook rejected. There is no room that could count it.
     pub(crate) fn rejected(&self, handler: Handler) {
         self.past().account.rejected += 1;
         self.meter().rejected(handler);

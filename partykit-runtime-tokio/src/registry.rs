@@ -1,4 +1,4 @@
-//! Which rooms are in memory. Knows nothing of tokio, so that a model checker can run it.
+//! The rooms that are in memory. It does not use Tokio, so that a model checker can run it.
 
 use std::{
     collections::HashMap,
@@ -15,33 +15,33 @@ use partykit_core::{Refusal, RoomAddress, runtime::RoomCell};
 /// Default of [`Builder::max_rooms`](crate::Builder::max_rooms). An empty room takes less than 1 KiB.
 pub(crate) const MAX_ROOMS: usize = 100_000;
 
-/// How many locks share the rooms: more than there are cores that could wait for one another.
+/// The rooms are divided among this many locks: more than a machine has cores.
 const SHARDS: usize = 64;
 
-/// A shard gives memory back when it has at least this much room and a quarter of it would do.
+/// A shard with at least this capacity gives memory back when it uses less than a quarter of it.
 const WORTH_SHRINKING: usize = 64;
 
-/// The table of rooms in memory. A room that is not in it is nothing but its rows in storage.
+/// The table of rooms in memory. A room that is not in it exists only as rows in storage.
 ///
-/// **No room is ever in memory twice.** What could break it is an input that reaches a cell which the
-/// table has just forgotten, while the next input makes a new cell. Therefore
+/// **No room is ever in memory twice.** The danger: an input reaches a cell that the table has just
+/// forgotten, while the next input makes a new cell. Therefore
 ///
-/// * everything that can bring a vacant cell to life (connect, request, tell) goes in through
-///   [`Registry::enter`], which holds the shard's lock while it does;
+/// * every input that can bring a vacant cell to life (connect, request, tell) goes through
+///   [`Registry::enter`], under the shard's lock;
 /// * [`Registry::forget`] removes a cell under the same lock, and only if it is vacant *then*;
-/// * a vacant cell has no connection, no task and no guard, so a remaining holder of it has no input that
-///   would start its instance.
+/// * a vacant cell has no connection, no task and no guard, so code that still holds it has no input that
+///   could start its instance.
 ///
-/// So a cell outside of the table is vacant, and stays so for ever.
+/// So a cell outside of the table is vacant and stays vacant.
 ///
-/// The order of locks is shard, then cell. A cell calls
-/// [`Host::vacant`](partykit_core::runtime::Host::vacant) without holding its own.
+/// Locks are taken in this order: shard, then cell. A cell does not hold its lock while it calls
+/// [`Host::vacant`](partykit_core::runtime::Host::vacant).
 pub(crate) struct Registry {
     shards: Box<[Mutex<Rooms>]>,
     hasher: RandomState,
     closed: AtomicBool,
     max_rooms: usize,
-    /// Entries, and cells that are about to become one.
+    /// The number of entries, and of cells that are about to become entries.
     rooms: AtomicUsize,
 }
 
@@ -58,13 +58,13 @@ impl Registry {
         }
     }
 
-    /// Gives a room an input, and makes its cell first if it has none; says when it keeps the new cell.
-    /// The closures run under the shard's lock: they must not come back here.
+    /// Gives an input to a room. Makes a cell if the room has none, and reports whether the new cell is kept.
+    /// The closures run under the shard's lock, so they must not call the registry.
     ///
     /// # Errors
     ///
-    /// When the registry is [closed](Registry::close), or a cell would be one too many; the closures are
-    /// dropped unused.
+    /// When the registry is [closed](Registry::close), or a new cell would be over the limit. The closures
+    /// are then not called.
     pub(crate) fn enter<R>(
         &self,
         address: &RoomAddress,
@@ -87,8 +87,8 @@ impl Registry {
         }
         let cell = make();
         let result = input(&cell);
-        // A cell that refused its first input, or is through with it already, never calls `forget`
-        // again: it must not get an entry.
+        // This cell has refused its first input, or is done with it already. It never calls `forget` again,
+        // so it must not get an entry.
         if cell.is_vacant() {
             self.rooms.fetch_sub(1, Ordering::SeqCst);
         } else {
@@ -98,19 +98,20 @@ impl Registry {
         Ok(result)
     }
 
-    /// Whether more than a 64th of all possible rooms are in memory. Rooms that hold nothing then go at
-    /// once, so requests for made-up names alone never fill the table.
+    /// Whether more than a 64th of the allowed rooms are in memory. Vacant rooms are then forgotten at once,
+    /// so that requests for invented names never fill the table.
     pub(crate) fn is_crowded(&self) -> bool {
         self.rooms.load(Ordering::Relaxed) > self.max_rooms / 64
     }
 
-    /// A room that is in memory, for what a room without a cell has no use for: a broadcast, a question.
+    /// A room that is in memory. For inputs that a room without a cell does not need, such as a broadcast or
+    /// a question about its state.
     pub(crate) fn find(&self, address: &RoomAddress) -> Option<Arc<RoomCell>> {
         self.shard(address).get(address).cloned()
     }
 
-    /// Drops the cell from the table if it is vacant. Said when it seemed to be; that may be long ago,
-    /// and another cell may stand in its place. Returns whether it was dropped.
+    /// Removes the cell from the table if it is vacant now. The call may come late: another cell may have
+    /// taken its place. Returns whether the cell was removed.
     pub(crate) fn forget(&self, cell: &Arc<RoomCell>) -> bool {
         let mut rooms = self.shard(cell.address());
         let is_known = rooms.get(cell.address()).is_some_and(|known| Arc::ptr_eq(known, cell));
@@ -127,13 +128,13 @@ impl Registry {
         forgotten.is_some()
     }
 
-    /// All rooms in memory, in no order, shard by shard: not a picture of one moment.
+    /// All rooms in memory, in no order. They are collected shard by shard, so this is not one moment.
     pub(crate) fn all(&self) -> Vec<Arc<RoomCell>> {
         let shards = self.shards.iter().map(lock);
         shards.flat_map(|rooms| rooms.values().cloned().collect::<Vec<_>>()).collect()
     }
 
-    /// Lets no input in any more, and returns the rooms there are. No room can be added after them.
+    /// Refuses all further inputs and returns the rooms in memory. No room can be added later.
     pub(crate) fn close(&self) -> Vec<Arc<RoomCell>> {
         self.closed.store(true, Ordering::SeqCst);
         self.all()
@@ -152,7 +153,7 @@ impl Registry {
     }
 
     fn shard(&self, address: &RoomAddress) -> MutexGuard<'_, Rooms> {
-        // The modulo is below SHARDS, whatever the width of usize.
+        // The remainder is below SHARDS, so the cast loses nothing.
         lock(&self.shards[(self.hasher.hash_one(address) % SHARDS as u64) as usize])
     }
 }
@@ -163,7 +164,7 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// No code under a shard's lock leaves the table half-changed.
+/// A poisoned lock is used all the same: no code under it leaves the table half-changed.
 fn lock(shard: &Mutex<Rooms>) -> MutexGuard<'_, Rooms> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

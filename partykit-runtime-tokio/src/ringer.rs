@@ -1,5 +1,5 @@
-//! Rings the alarms of all rooms: one task for a runtime, which sleeps until the first of them. An alarm
-//! that is not due is nothing but its entry in the store.
+//! Rings the alarms of all rooms. A runtime has one task for this, which sleeps until the first alarm is due.
+//! An alarm that is not due exists only as an entry in the store.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -15,21 +15,22 @@ use tracing::{error, warn};
 
 use crate::{alarms::Alarms, host::TokioHost};
 
-/// How many alarms ring at a time; others that are due wait for one of them.
+/// How many alarms ring at the same time. Further alarms wait.
 const RINGING: usize = 256;
 
 /// How many entries are read at once.
 const PAGE: usize = 64;
 
-/// The wall clock may be set while the task sleeps, and the machine may be suspended: it looks this often.
+/// The task looks at the store at least this often, because the wall clock may be set, or the machine
+/// suspended, while it sleeps.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// How long a room that could not be asked is left alone at first; twice as long each further time.
+/// The first pause before a failed room is asked again. It doubles each time.
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
-/// At most.
+/// The longest pause.
 const BACKOFF: Duration = Duration::from_secs(30);
 
-/// Begins to ring the alarms in the store, when those of these rooms are parked.
+/// First parks the alarms of these rooms, then begins to ring the alarms in the store.
 pub(crate) fn start(host: &Arc<TokioHost>, park: Vec<RoomAddress>) {
     let ringer = Ringer { park, ..Ringer::new(host.alarms(), host) };
     host.alarms().rung_by(host.tokio().spawn(ringer.run()));
@@ -39,23 +40,23 @@ pub(crate) fn start(host: &Arc<TokioHost>, park: Vec<RoomAddress>) {
 struct Ringer {
     alarms: Arc<Alarms>,
     host: Weak<TokioHost>,
-    /// Rooms whose alarms are to be parked before any rings.
+    /// Rooms whose alarms are parked before any alarm rings.
     park: Vec<RoomAddress>,
     rooms: HashMap<RoomAddress, Busy>,
-    /// Ends with a room, and whether all is well there.
+    /// Each ends with its room, and with whether the room could be asked.
     ringing: FuturesUnordered<BoxFuture<'static, (RoomAddress, bool)>>,
-    /// Ends with a room that is to be asked again.
+    /// Each ends with a room that is to be asked again.
     resting: FuturesUnordered<BoxFuture<'static, RoomAddress>>,
-    /// The last entry of the store that was looked at: those before it are over, or in `rooms`.
+    /// The last entry of the store that was read. Earlier entries are over, or in `rooms`.
     after: Option<(Timestamp, RoomAddress)>,
     /// How often the store has failed in a row.
     failures: u32,
 }
 
-/// A room whose alarm rings, or could not ring and will be asked again.
+/// A room whose alarm rings, or that could not be asked and will be asked again.
 #[derive(Default)]
 struct Busy {
-    /// How often it has failed in a row.
+    /// How often the room has failed in a row.
     failures: u32,
     /// Another alarm has become due meanwhile.
     again: bool,
@@ -93,11 +94,11 @@ impl Ringer {
         }
     }
 
-    /// Rings all that is due, as far as there is room for it; says when to look again.
+    /// Rings all alarms that are due, up to the limit. Returns when to look again.
     async fn look(&mut self, host: &Arc<TokioHost>) -> Option<Instant> {
         let (due, first) = self.alarms.take();
         if self.after.as_ref().is_some_and(|(after, _)| first <= *after) {
-            // The clock was set back: what is set for later now stands before what has rung.
+            // The clock was set back, so new alarms may stand before the ones that have rung.
             self.after = None;
         }
         due.into_iter().for_each(|room| self.ring(room));
@@ -188,7 +189,7 @@ impl Ringer {
     }
 }
 
-/// Parks the alarm of a room. Nothing rings before that is stored: the alarm may end the process.
+/// Parks the alarm of a room. No alarm rings before this is stored, because this alarm may end the process.
 async fn park(host: &Weak<TokioHost>, address: RoomAddress) {
     let (party, room) = (address.party(), address.room().as_str());
     for failures in 0_u32.. {

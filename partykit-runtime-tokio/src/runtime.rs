@@ -10,7 +10,7 @@ use crate::{
     signals,
 };
 
-/// Rooms on one machine: listens, and runs the parties that it was built with.
+/// A server for rooms on one machine. It listens for clients and runs the parties that it was built with.
 ///
 /// ```no_run
 /// use partykit_core::{Connection, Message, Options, Result, Room, Server};
@@ -41,7 +41,7 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// A runtime without parties, to be told of some.
+    /// Begins to build a runtime. Add at least one party.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -50,20 +50,19 @@ impl Runtime {
         Self { front: Arc::new(front) }
     }
 
-    /// The way to the rooms from outside of them, for as long as the process likes.
+    /// A handle that reaches the rooms from outside of them. It may be kept as long as needed.
     pub fn handle(&self) -> Handle {
         Handle::new(self.front.host.clone(), self.front.shutdown.clone())
     }
 
-    /// Listens on this address and serves, until the process is told to end: SIGTERM or SIGINT
-    /// [shut down](Handle::shutdown) in good order. A second one ends the process at once, with the exit
-    /// code 130 or 143.
+    /// Listens on this address and serves until the process gets SIGTERM or SIGINT. Then it [shuts
+    /// down](Handle::shutdown). A second signal ends the process at once, with the exit code 130 or 143.
     ///
-    /// A shutdown by a signal that takes longer than
-    /// [it may](Builder::shutdown_grace), because handlers block threads, ends the process with the exit
-    /// code 1.
+    /// If a shutdown by a signal takes [too long](Builder::shutdown_grace) because handlers block threads,
+    /// the process ends with the exit code 1.
     ///
-    /// Returns a [`partykit_core::Result`], so that it can be the last expression of such a `main`.
+    /// Returns a [`partykit_core::Result`], so that it can be the last expression of a `main` that returns
+    /// one.
     ///
     /// # Errors
     ///
@@ -89,14 +88,14 @@ impl Runtime {
         self.serve_until_told(crate::TlsListener::new(listener, config)).await
     }
 
-    /// The runtime as a part of another server, axum's for example: see [`RuntimeService`].
+    /// The runtime as a part of another server, for example axum: see [`RuntimeService`].
     pub fn service(&self) -> RuntimeService {
         RuntimeService::new(self.front.clone())
     }
 
-    /// Serves on a [listener](Listener) until [`Handle::shutdown`]: TCP, a Unix socket, TLS, or one's
-    /// own. Signals are the caller's business. May run more than once at the same time, on several
-    /// listeners; dropped, it only stops to accept.
+    /// Serves on a [listener](Listener) until [`Handle::shutdown`] is called. The listener may be TCP, a Unix
+    /// socket, TLS, or your own. This does not handle signals. It may be called several times, for several
+    /// listeners. Dropping the future only stops accepting.
     ///
     /// ```
     /// use partykit_core::{Body, Request, Response, Result, Room, Server};

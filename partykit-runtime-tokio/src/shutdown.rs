@@ -16,19 +16,19 @@ use crate::host::TokioHost;
 /// How long clients may take to answer their Close, and responses on their way to arrive.
 const CLIENTS: Duration = Duration::from_secs(3);
 
-/// How long a room may take to roll a handler back that was cancelled.
+/// How long a room may take to roll a cancelled handler back.
 const ROLL_BACK: Duration = Duration::from_millis(500);
 
 /// How long the store may take to close.
 const STORE: Duration = Duration::from_millis(1000);
 
-/// How long a shutdown takes at most. Together with [`CLIENTS`], it fits into the 10 s that Docker gives
-/// a container by default.
+/// The time limits of a shutdown. Together with [`CLIENTS`], the defaults fit into the 10 s that Docker gives
+/// a container.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ShutdownTimes {
-    /// For handlers that run, and open responses.
+    /// How long running handlers and open responses may take.
     pub(crate) grace: Duration,
-    /// Over how much time sockets are closed.
+    /// The time over which sockets are closed.
     pub(crate) spread: Duration,
 }
 
@@ -38,7 +38,7 @@ impl Default for ShutdownTimes {
     }
 }
 
-/// Brings a runtime down in good order, once.
+/// Shuts a runtime down, once.
 #[derive(Debug)]
 pub(crate) struct Shutdown {
     stage: watch::Sender<Stage>,
@@ -48,7 +48,7 @@ pub(crate) struct Shutdown {
     times: ShutdownTimes,
 }
 
-/// How far it is.
+/// The stage of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
     Serving,
@@ -56,7 +56,7 @@ pub(crate) enum Stage {
     Stopped,
 }
 
-/// Something that a shutdown waits for, until it is dropped.
+/// A shutdown waits until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Alive(#[allow(dead_code, reason = "held, not read")] watch::Receiver<()>);
 
@@ -80,37 +80,37 @@ impl Shutdown {
         Alive(self.sockets.subscribe())
     }
 
-    /// Whether it has begun.
+    /// Whether the shutdown has begun.
     pub(crate) fn is_under_way(&self) -> bool {
         *self.stage.borrow() >= Stage::Stopping
     }
 
-    /// Ends when the shutdown is at this stage.
+    /// Waits until the shutdown has reached this stage.
     pub(crate) fn reached(&self, stage: Stage) -> impl Future<Output = ()> + Send + use<'_> {
         let mut stages = self.stage.subscribe();
         async move {
-            // The sender is `self`, so it lives.
+            // The sender is in `self`, so the channel is open.
             let _ = stages.wait_for(|now| *now >= stage).await;
         }
     }
 
-    /// How long it takes at the longest.
+    /// The longest time that a shutdown takes.
     pub(crate) fn limit(&self) -> Duration {
         self.closing() + ROLL_BACK + CLIENTS + STORE
     }
 
-    /// When the last socket is told.
+    /// When the last socket is closed.
     fn closing(&self) -> Duration {
         self.times.grace.max(self.times.spread)
     }
 
-    /// Shuts down, or waits for somebody else's shutdown to end. Goes on when this future is dropped.
+    /// Shuts down, or waits for a shutdown that has begun. It goes on when this future is dropped.
     pub(crate) async fn run(self: &Arc<Self>, host: &Arc<TokioHost>) {
         self.begin(host);
         self.reached(Stage::Stopped).await;
     }
 
-    /// Begins it, unless somebody has. From any thread.
+    /// Begins the shutdown, if it has not begun. May be called from any thread.
     pub(crate) fn begin(self: &Arc<Self>, host: &Arc<TokioHost>) {
         let begins = self.stage.send_if_modified(|stage| {
             let begins = *stage == Stage::Serving;
@@ -120,7 +120,8 @@ impl Shutdown {
             begins
         });
         if begins {
-            // Before anything else: even if no thread gets to the rest of it, no room takes anything more.
+            // This comes first. Even if handlers block all threads and the rest never runs, no room takes
+            // another event.
             let rooms = host.registry().close();
             let (shutdown, host) = (self.clone(), host.clone());
             host.tokio().clone().spawn(async move { shutdown.bring_down(&host, rooms).await });
@@ -146,8 +147,8 @@ impl Shutdown {
         debug!("shut down");
     }
 
-    /// Closes the sockets of each room when that room is done: one after another over the spread, so that
-    /// not all clients come back at once. A room that is not done with its handler keeps no other waiting.
+    /// Closes the sockets of each room when the room is done, one after another over the spread, so that not
+    /// all clients come back at once. No room waits for the handler of another room.
     async fn close_rooms(&self, rooms: Vec<Arc<RoomCell>>) {
         let begin = Instant::now();
         let connections: usize = rooms.iter().map(|room| room.connections().len()).sum();
@@ -184,7 +185,7 @@ impl Shutdown {
     }
 }
 
-/// When which socket is closed.
+/// The times at which sockets are closed.
 struct Pace {
     next: Instant,
     step: Duration,
@@ -192,14 +193,14 @@ struct Pace {
 }
 
 impl Pace {
-    /// Tells all clients of a room to come back.
+    /// Closes all clients of a room with 1012, which asks them to come back.
     async fn close(&mut self, room: &RoomCell) {
         let close = CloseReason::Restart.close();
         for socket in room.sockets() {
             sleep_until(self.next.min(self.last)).await;
             socket.close(close.clone());
             socket.flush();
-            // A close that came late does not make the next ones come faster.
+            // A late close does not make the next ones faster.
             self.next = self.next.max(Instant::now()) + self.step;
         }
     }

@@ -1,5 +1,5 @@
-//! What a process does that is told to end. It waits for that in a thread of its own: handlers may block
-//! all of Tokio's.
+//! Shuts down on signals. They are awaited on a thread of their own, because handlers may block all threads
+//! of Tokio.
 
 use std::{io, process, sync::Arc, thread, time::Duration};
 
@@ -15,16 +15,15 @@ use crate::{
     watch,
 };
 
-/// How long a program may take to end when the runtime is down and a thread of it is blocked: then Tokio
+/// How long the program may take to end after a shutdown while a thread is blocked. Without this limit, Tokio
 /// would wait for that thread for ever.
 const LAST: Duration = Duration::from_secs(1);
 
-/// Listens for signals until it is dropped, or until the first signal: from then on to the end of the
-/// process.
+/// Listens for signals until it is dropped. After the first signal, it listens until the process ends.
 pub(crate) struct Listening(#[allow(dead_code, reason = "held, not used")] oneshot::Sender<()>);
 
-/// From now on the signals that ask a process to end, SIGINT and SIGTERM or Ctrl-C, bring the runtime down;
-/// the second one ends the process at once.
+/// From now on, the first SIGINT, SIGTERM or Ctrl-C shuts the runtime down, and the second one ends the
+/// process at once.
 pub(crate) async fn listen(host: Arc<TokioHost>, shutdown: Arc<Shutdown>) -> io::Result<Listening> {
     let (listening, dropped) = oneshot::channel();
     let (ready, is_ready) = oneshot::channel();
@@ -89,7 +88,7 @@ struct Signal {
 impl Signal {
     fn end_at_once(self) -> ! {
         warn!("received a second signal, {}: ending the process at once", self.name);
-        // As a shell says of a process that a signal has ended.
+        // The exit code that shells use for a process that a signal has ended.
         process::exit(128 + self.number)
     }
 }
@@ -105,7 +104,7 @@ struct Signals {
 }
 
 impl Signals {
-    /// From now on the signals do nothing by themselves.
+    /// Catches the signals. From now on they do nothing by themselves.
     #[cfg(unix)]
     fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
@@ -120,7 +119,7 @@ impl Signals {
         Ok(Self {})
     }
 
-    /// The next one.
+    /// The next signal.
     #[cfg(unix)]
     async fn next(&mut self) -> Signal {
         const TERMINATE: Signal = Signal { name: "SIGTERM", number: 15 };

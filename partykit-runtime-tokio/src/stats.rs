@@ -4,7 +4,7 @@ use partykit_core::{Account, RoomId};
 
 use crate::StoreStats;
 
-/// How a runtime is right now.
+/// The state of a runtime.
 ///
 /// ```no_run
 /// # fn show(stats: partykit_runtime_tokio::RuntimeStats) {
@@ -16,18 +16,18 @@ use crate::StoreStats;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RuntimeStats {
-    /// Every party by its name, also one without rooms.
+    /// All parties by name, including those without rooms.
     pub parties: BTreeMap<Arc<str>, PartyStats>,
-    /// How many threads of this process are blocked: a handler or hook has held each for over a second
-    /// without awaiting. The log names it at level `warn`, while it does.
+    /// How many threads of this process are blocked: a handler or hook has run on the thread for over a
+    /// second without awaiting. The log names the handler at level `warn` while it blocks.
     pub blocked_threads: usize,
     /// How many times a thread was blocked, since the start of the process.
     pub blocks: u64,
-    /// The store on disk; `None` if rooms store elsewhere.
+    /// The store on disk. `None` if rooms store elsewhere.
     pub store: Option<StoreStats>,
 }
 
-/// How the rooms of a party are right now.
+/// The state of a party's rooms.
 ///
 /// ```
 /// use partykit_runtime_tokio::{Handle, PartyStats};
@@ -40,33 +40,33 @@ pub struct RuntimeStats {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PartyStats {
-    /// Rooms in memory: awake, or asleep with connections. Others cost nothing and are not known.
+    /// Rooms in memory: awake, or asleep with connections. Other rooms use no memory and do not count.
     pub rooms: usize,
-    /// Those of them without an instance.
+    /// Rooms in memory without an instance.
     pub asleep: usize,
-    /// Those of them with an instance, or about to have one.
+    /// Rooms with an instance, or about to have one.
     pub awake: usize,
-    /// Listed connections of all its rooms.
+    /// Connections of all rooms that are listed: their `on_connect` has succeeded.
     pub connections: usize,
     /// Clients that were closed because they read too slowly, since the start of the process.
     pub slow_clients: u64,
     /// Events that wait for rooms.
     pub mailbox: usize,
-    /// Bytes of memory that they take, their places in the queue included.
+    /// Bytes of memory of these events, with their places in the queue.
     pub mailbox_bytes: usize,
-    /// What rooms said and that waits for their commits.
+    /// Messages and other outputs that wait for a commit of their room.
     pub held: usize,
-    /// Bytes in that.
+    /// Bytes in these outputs.
     pub held_bytes: usize,
-    /// Bytes of memory that are taken by what waits for clients to read it: a broadcast counts once,
-    /// however many it waits for.
+    /// Bytes of memory of what waits to be read by clients. A broadcast counts once, not once for each
+    /// client.
     pub outbound_bytes: usize,
-    /// Bytes that wait for clients to read them, counted for each client.
+    /// Bytes that wait to be read by clients, counted for each client.
     pub undelivered_bytes: usize,
-    /// The sum over all rooms since the start of the process, also those that are not in memory any
-    /// more: time, wakes by cause, what it was awake for. Its
-    /// [longest time awake](Account::longest_awake) is the longest of all rooms.
+    /// The sum over all rooms since the start of the process, including rooms that are not in memory any
+    /// more: times, wakes by cause, reasons to stay awake. [`Account::longest_awake`] is the longest time of
+    /// a single room.
     pub account: Account,
-    /// The room that had it.
+    /// The room with the longest time awake.
     pub longest_awake_in: Option<RoomId>,
 }

@@ -16,8 +16,8 @@ use crate::Listener;
 
 /// Speaks TLS on the connections of another listener.
 ///
-/// The handshake takes place in the connection's own task, within the 10 s that a client has for the head
-/// of its first request. So a slow client delays only itself. Connections end with a `close_notify`.
+/// The handshake runs in the connection's own task, so a slow client delays only itself. It has to end within
+/// the 10 s that a client has for its first request. Connections end with a `close_notify`.
 ///
 /// ```no_run
 /// use std::sync::Arc;
@@ -48,25 +48,25 @@ pub struct TlsListener<L> {
 }
 
 impl<L: Listener> TlsListener<L> {
-    /// TLS as `config` has it.
+    /// Speaks TLS with this configuration.
     ///
-    /// The runtime speaks HTTP/1.1 and nothing else. If the ALPN protocols of `config` offer more, `h2`
-    /// for example, they are corrected, and the log says so at level `warn`: a client that chose `h2`
-    /// would get no answer that it understands.
+    /// The runtime speaks only HTTP/1.1. If the ALPN protocols of `config` offer more, for example `h2`, they
+    /// are replaced, and the log says so at level `warn`: a client that chose `h2` would not understand the
+    /// answer.
     ///
-    /// **Certificates are exchanged** without a restart by rustls itself: build `config` with a
-    /// [`ResolvesServerCert`](crate::rustls::server::ResolvesServerCert), which is asked at each
-    /// handshake, and gets the name that the client has asked for (SNI). Connections that are open stay
-    /// as they are. The guide's page "Within other servers, TLS, other listeners" has an example.
+    /// **To change certificates without a restart**, build `config` with a
+    /// [`ResolvesServerCert`](crate::rustls::server::ResolvesServerCert). Rustls asks it at each handshake,
+    /// with the name that the client asked for (SNI). Open connections keep their certificate. The guide's
+    /// page "Within other servers, TLS, other listeners" has an example.
     pub fn new(listener: L, config: impl Into<Arc<ServerConfig>>) -> Self {
         Self { listener, acceptor: TlsAcceptor::from(http1_only(config.into())) }
     }
 }
 
-/// Offers no protocol that this server does not speak.
+/// Removes ALPN protocols that this server does not speak.
 fn http1_only(mut config: Arc<ServerConfig>) -> Arc<ServerConfig> {
     let offers_others = config.alpn_protocols.iter().any(|protocol| {
-        // HTTP/1.0 is understood, too, and what answers ACME's challenges is not HTTP at all.
+        // HTTP/1.0 works too. `acme-tls/1` is for ACME's challenges and needs no HTTP.
         ![&b"http/1.1"[..], b"http/1.0", b"acme-tls/1"].contains(&&**protocol)
     });
     let lacks_ours =
@@ -84,7 +84,7 @@ fn http1_only(mut config: Arc<ServerConfig>) -> Arc<ServerConfig> {
     config
 }
 
-/// The only protocol that is spoken here, as ALPN names it.
+/// The name of HTTP/1.1 in ALPN.
 const HTTP_1: &[u8] = b"http/1.1";
 
 impl<L: Listener> Listener for TlsListener<L> {
@@ -149,10 +149,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin> TlsStream<I> {
     ) -> Poll<io::Result<Pin<&mut tokio_rustls::server::TlsStream<I>>>> {
         if let State::Handshake(handshake) = &mut self.0 {
             let ended = ready!(Pin::new(&mut **handshake).poll(cx));
-            // A handshake that has ended may not be asked again, failed or not.
+            // A finished handshake must not be polled again. Failed, until the stream is set below.
             self.0 = State::Failed;
             let mut stream = Box::new(ended?);
-            // A client that takes nothing leaves this much in it, encrypted.
+            // At most this many encrypted bytes wait for a client that reads nothing.
             stream.get_mut().1.set_buffer_limit(Some(UNSENT));
             self.0 = State::Open(stream);
         }
@@ -205,7 +205,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<I> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.0 {
             State::Open(stream) => Pin::new(stream).poll_shutdown(cx),
-            // Without keys there is no way to say goodbye.
+            // Before the handshake there are no keys for a `close_notify`.
             State::Handshake(_) | State::Failed => Poll::Ready(Ok(())),
         }
     }

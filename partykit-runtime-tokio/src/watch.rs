@@ -1,7 +1,7 @@
-//! Finds code of the application that blocks a thread, while it does.
+//! Finds code of the application that blocks a thread, while it blocks.
 //!
-//! What blocks all of Tokio's threads stops everything that runs on them: other rooms, health checks, the
-//! clock. So the watch has a thread of its own.
+//! If all of Tokio's threads are blocked, everything on them stops: other rooms, health checks, timers. So
+//! the watch has a thread of its own.
 
 use std::{
     collections::HashMap,
@@ -21,13 +21,13 @@ use partykit_core::runtime::RoomCell;
 use pin_project_lite::pin_project;
 use tracing::{info, warn};
 
-/// How often threads are looked at.
+/// The threads are looked at this often.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// A thread that has been with the same poll for so long is blocked.
+/// A thread that is in the same poll for this long is blocked.
 const BLOCKED: Duration = Duration::from_secs(1);
 
-/// How often it is said of the same one.
+/// The log repeats a blocked thread this often.
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// All threads on which something was polled.
@@ -63,7 +63,7 @@ pub(crate) enum Work {
 }
 
 pin_project! {
-    /// A future that is looked after while it is polled.
+    /// A future that is watched while it is polled.
     pub(crate) struct Watched<F> {
         work: Work,
         #[pin]
@@ -71,7 +71,7 @@ pin_project! {
     }
 }
 
-/// Looks after the threads that poll this future.
+/// Watches the threads that poll this future.
 pub(crate) fn over<F: Future>(work: Work, future: F) -> Watched<F> {
     Watched { work, future }
 }
@@ -93,7 +93,7 @@ impl Polled {
     fn begin(work: &Work) -> Self {
         let begun = THREAD.try_with(|thread| {
             let mut polling = lock(thread);
-            // One within another is a part of that.
+            // A watched future inside of another one counts as a part of it.
             let begins = polling.work.is_none();
             if begins {
                 polling.count += 1;
@@ -108,18 +108,18 @@ impl Polled {
 impl Drop for Polled {
     fn drop(&mut self) {
         if self.0 {
-            // The work is dropped when the lock is not held any more.
+            // The work is dropped after the lock is free.
             let _work = THREAD.try_with(|thread| lock(thread).work.take());
         }
     }
 }
 
-/// How many threads are blocked now, and how many times one was, in this process.
+/// How many threads are blocked now, and how many times a thread was blocked in this process.
 pub(crate) fn blocked() -> (usize, u64) {
     (lock(&NOW).len(), BLOCKS.load(Ordering::Relaxed))
 }
 
-/// What blocks threads now, for the log.
+/// The names of what blocks threads now, for the log.
 pub(crate) fn blocking() -> Vec<String> {
     lock(&NOW).values().map(Work::name).collect()
 }
@@ -128,7 +128,7 @@ pub(crate) fn blocking() -> Vec<String> {
 static NOW: Mutex<std::collections::BTreeMap<usize, Work>> =
     Mutex::new(std::collections::BTreeMap::new());
 
-/// Begins to look after threads, once in a process.
+/// Starts the watch, once in a process.
 pub(crate) fn start() {
     static START: Once = Once::new();
     START.call_once(|| {
@@ -147,7 +147,7 @@ pub(crate) fn start() {
     });
 }
 
-/// What is known of threads since the last look.
+/// What the last look has seen.
 #[derive(Default)]
 struct Watch {
     known: HashMap<usize, Known>,
@@ -229,7 +229,7 @@ impl Work {
         }
     }
 
-    /// Room and handler, or the hook.
+    /// The room and handler, or the hook.
     fn name(&self) -> String {
         match self {
             Self::Room(cell) => {

@@ -7,17 +7,17 @@ use crate::Builder;
 const PARK: &str = "PARTYKIT_PARK_ALARMS";
 
 impl Builder {
-    /// Parks the alarm of a room before any alarm rings: it is kept, and does not ring until somebody
-    /// sets an alarm, see [`Handle::park_alarm`](crate::Handle::park_alarm). For an alarm that ends the
-    /// process whenever it rings. No room is started for it.
+    /// Parks the alarm of a room before any alarm rings. A parked alarm is kept and does not ring until a new
+    /// alarm is set: see [`Handle::park_alarm`](crate::Handle::park_alarm). This is for an alarm that ends
+    /// the process whenever it rings. The room is not started.
     ///
-    /// The variable `PARTYKIT_PARK_ALARMS`, of the environment or a [`var`](Builder::var), does the same
-    /// without a new build: `main/lobby games/3%2F4`, rooms written as in their URLs, with white space
-    /// between them. What is no room there is logged at `error` and left out.
+    /// The environment variable `PARTYKIT_PARK_ALARMS`, or a [`var`](Builder::var) of this name, does the
+    /// same without a new build. It lists rooms as in their URLs, separated by white space: `main/lobby
+    /// games/3%2F4`. Words that are not rooms are logged at `error` and ignored.
     ///
     /// # Panics
     ///
-    /// When the room's id is not one.
+    /// When `room` is not a valid room id.
     ///
     /// ```
     /// use partykit_runtime_tokio::Runtime;
@@ -33,7 +33,7 @@ impl Builder {
     }
 }
 
-/// All rooms whose alarms are to be parked: those that the builder was told, and those of the variable.
+/// All rooms whose alarms are to be parked: those given to the builder, and those of the variable.
 pub(super) fn to_park(mut rooms: Vec<RoomAddress>, vars: &Vars) -> Vec<RoomAddress> {
     let named = vars(PARK).unwrap_or_default();
     let prefix = RoutePrefix::new("parties");

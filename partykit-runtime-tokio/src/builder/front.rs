@@ -1,4 +1,4 @@
-//! Who may talk to the runtime, and who stands in front of it: pages, hosts, proxies.
+//! Options about pages, host names and proxies.
 
 use std::time::Duration;
 
@@ -6,10 +6,9 @@ use super::Builder;
 use crate::ProxyHeaders;
 
 impl Builder {
-    /// Lets pages of these origins talk to rooms: they may open WebSockets, and read the answers to
-    /// requests (CORS). Pages of the host that is asked always may, and so may clients that send no
-    /// `Origin`, as anything but a browser does. All other pages get 403 when they connect, and the log
-    /// names them.
+    /// Lets pages of these origins talk to rooms: they may open WebSockets and read the answers to requests
+    /// (CORS). Two kinds of clients may always do so: pages of the server's own host, and clients that send
+    /// no `Origin` (no browser). All other pages get 403 when they connect, and the log names them.
     ///
     /// | origin | which pages |
     /// |---|---|
@@ -23,13 +22,13 @@ impl Builder {
     /// `https://localhost`, with the preferences `scheme` and `hostname` (Android) or `scheme` (iOS) in its
     /// `config.xml`; list that origin. A sandboxed frame gets its own with `allow-same-origin`.
     ///
-    /// A server that is asked over TLS for certain, its own or a [trusted
-    /// proxy's](Builder::trusted_proxies), does not count a page of `http://` among its own: anybody on
-    /// the network could have written that page.
+    /// If a request certainly came over TLS (the server's own, or that of a [trusted
+    /// proxy](Builder::trusted_proxies)), a page of `http://` does not count as the server's own: an attacker
+    /// in the network could have written that page.
     ///
     /// # Panics
     ///
-    /// When one of them is not such an origin.
+    /// When one of them is not a valid origin.
     #[track_caller]
     pub fn allow_origins<O: AsRef<str>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
         for origin in origins {
@@ -40,21 +39,21 @@ impl Builder {
         self
     }
 
-    /// Lets every page talk to rooms, with the cookies that its visitors have here. For parties that
-    /// authenticate by other means, or not at all.
+    /// Lets every page talk to rooms, with the cookies that its visitors have here. Only for parties that do
+    /// not authenticate by cookies.
     pub fn allow_any_origin(mut self) -> Self {
         self.routes.origins.allow_any();
         self
     }
 
-    /// The names of this server, as browsers have them in their address line: `app.example`,
-    /// `app.example:8080`, `*.rooms.example`. Default: none, and the server answers for every host.
+    /// The host names of this server, as they are in a browser's address line: `app.example`,
+    /// `app.example:8080`, `*.rooms.example`. Default: no names; the server answers for every host.
     ///
-    /// * Pages of these hosts are its own, whatever `Host` a proxy in front of it sends on. A name
-    ///   without a port means the ports 80 (`http`) and 443 (`https`).
-    /// * A request for another host gets 421, and the log names it. So a page cannot reach a server in
-    ///   its visitor's network by making its own name point there (DNS rebinding). Ports do not count
-    ///   for this, and addresses (`127.0.0.1:1999`) and `localhost` are always answered for.
+    /// * Pages of these hosts are the server's own, no matter which `Host` a proxy sends. A name without a
+    ///   port means the ports 80 (`http`) and 443 (`https`).
+    /// * A request for another host gets 421, and the log names the host. So a page cannot reach a server in
+    ///   its visitor's network with a name that points there (DNS rebinding). The port does not matter for
+    ///   this. Addresses (`127.0.0.1:1999`) and `localhost` are always accepted.
     ///
     /// ```
     /// use partykit_runtime_tokio::Runtime;
@@ -65,7 +64,7 @@ impl Builder {
     ///
     /// # Panics
     ///
-    /// When one of them is not a host.
+    /// When one of them is not a valid host.
     #[track_caller]
     pub fn hosts<H: AsRef<str>>(mut self, hosts: impl IntoIterator<Item = H>) -> Self {
         for host in hosts {
@@ -76,11 +75,11 @@ impl Builder {
         self
     }
 
-    /// Reverse proxies whose headers are believed: addresses (`127.0.0.1`), networks (`10.0.0.0/8`,
-    /// `fd00::/8`), and `unix:` for everybody who connects over a Unix socket. Default: none, and the
-    /// headers of everybody are ignored.
+    /// The reverse proxies whose headers are trusted: addresses (`127.0.0.1`), networks (`10.0.0.0/8`,
+    /// `fd00::/8`), and `unix:` for all connections over a Unix socket. Default: no proxies; such headers are
+    /// ignored.
     ///
-    /// From a request of one of them is taken
+    /// These headers of their requests are read:
     ///
     /// | header | what it decides |
     /// |---|---|
@@ -88,8 +87,8 @@ impl Builder {
     /// | `X-Forwarded-Proto` | whether the client has spoken TLS: the scheme of the request's address, and whose pages are the server's own |
     /// | `X-Forwarded-Host` | whom the client has asked for: the host of the request's address, and whose pages are the server's own |
     ///
-    /// or the same from `Forwarded`, see [`Builder::proxy_headers`]. A proxy that is listed here has to
-    /// set `X-Forwarded-For` or to append to it: what it only passes on, its clients can make up.
+    /// [`Builder::proxy_headers`] chooses `Forwarded` instead. A proxy that is listed here must set
+    /// `X-Forwarded-For` or append to it. If it only passes the header on, its clients can send any address.
     ///
     /// # Panics
     ///
@@ -111,19 +110,18 @@ impl Builder {
         self
     }
 
-    /// Over how much time a [shutdown](crate::Handle::shutdown) closes the sockets, so that not all
-    /// clients come back at once. Default: 5 s.
+    /// A [shutdown](crate::Handle::shutdown) closes the sockets over this time, so that not all clients come
+    /// back at the same moment. Default: 5 s.
     pub fn shutdown_spread(mut self, spread: Duration) -> Self {
         self.shutdown.spread = spread;
         self
     }
 
-    /// How long handlers that run when a [shutdown](crate::Handle::shutdown) begins may take to end; then
-    /// they are cancelled, and what they did is rolled back. Default: 5 s.
+    /// How long running handlers may take to end after a [shutdown](crate::Handle::shutdown) has begun. Then
+    /// they are cancelled and rolled back. Default: 5 s.
     ///
-    /// With 4.5 s for what follows, a shutdown takes at most the longer of this and
-    /// [`Builder::shutdown_spread`] plus 4.5 s: by default less than the 10 s after which Docker kills a
-    /// container.
+    /// A shutdown takes at most the longer one of this time and [`Builder::shutdown_spread`], plus 4.5 s. By
+    /// default this is less than the 10 s after which Docker kills a container.
     pub fn shutdown_grace(mut self, grace: Duration) -> Self {
         self.shutdown.grace = grace;
         self

@@ -12,15 +12,15 @@ use super::{encode::MAX_CONTROL, violation::violation, window::Window};
 /// What one client may send.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// The longest message in bytes, fragments taken together. 1 MiB, as Durable Objects had it.
+    /// The longest message in bytes, all fragments together. Default: 1 MiB, as Durable Objects had it.
     pub(crate) max_message: usize,
-    /// The most fragments of one message: empty ones never reach `max_message`.
+    /// The most fragments of one message. Without this limit, empty fragments could go on for ever.
     pub(crate) max_fragments: u32,
 }
 
 impl Limits {
-    /// The limits that go with a longest message. It may come in pieces of 64 bytes; that is 16,384
-    /// of them for the default of 1 MiB, the limit of the `ws` package of npm, and never fewer.
+    /// The limits for a longest message. A message may come in fragments of 64 bytes, which makes 16,384
+    /// fragments for 1 MiB (the limit of the npm package `ws`). At least 16,384 fragments are always allowed.
     pub(crate) fn new(max_message: usize) -> Self {
         let pieces = u32::try_from(max_message / 64).unwrap_or(u32::MAX);
         Self { max_message, max_fragments: pieces.max(16_384) }
@@ -36,21 +36,21 @@ impl Default for Limits {
 /// Something a client said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Incoming {
-    /// A whole message, whatever number of fragments it came in.
+    /// A whole message, from one or more fragments.
     Message(Message),
     /// A Ping; a Pong with the same payload is due.
     Ping(Bytes),
     /// A Pong.
     Pong(Bytes),
-    /// A Close, the last thing a client says; [`close_reply`](super::close_reply) is due. Without a
+    /// A Close, the last thing that a client sends; [`close_reply`](super::close_reply) is due. Without a
     /// code it is [`Close::no_status`].
     Close(Close),
 }
 
-/// What one connection remembers between two reads of its socket: the part of a frame that has
-/// arrived, and the fragments of an unfinished message. Mostly neither exists.
+/// What one connection keeps between two reads of its socket: the part of a frame that has arrived, and the
+/// fragments of an unfinished message. Usually there is neither.
 ///
-/// Memory is taken for bytes that are here, never for bytes that are announced.
+/// Memory is used only for bytes that have arrived, never for bytes that a frame announces.
 #[derive(Default)]
 pub(crate) struct Decoder {
     frame: Option<Box<PartialFrame>>,
@@ -59,10 +59,9 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    /// The next thing the client said, taken off the front of `input`; `None` when `input` is used up
-    /// and the rest has to come from the socket first.
+    /// Takes the next thing that the client sent from the front of `input`. `None` when `input` is used up.
     ///
-    /// After an [`Incoming::Close`] or a violation the decoder swallows everything and yields nothing.
+    /// After an [`Incoming::Close`] or an error, the decoder drops all further input.
     ///
     /// # Errors
     ///
@@ -90,7 +89,7 @@ impl Decoder {
         self.frame.is_some() || self.message.is_some()
     }
 
-    /// The bytes of memory that the two take. What tungstenite has of a message is not more than this.
+    /// The bytes of memory that the decoder uses. For tungstenite's part this is an upper bound.
     pub(crate) fn memory(&self) -> usize {
         let frame = self.frame.as_ref().map_or(0, |frame| frame.bytes.capacity());
         let message = self.message.as_ref().map_or(0, |message| message.memory());
@@ -138,8 +137,8 @@ impl Decoder {
         Ok(None)
     }
 
-    /// The header of the frame that `bytes` begins with, if all of it is here. A frame that is too
-    /// long is refused now, before any of its payload is kept.
+    /// The header of the frame at the beginning of `bytes`. `None` if it has not arrived completely. A frame
+    /// that is too long is refused here, before any of its payload is kept.
     fn parse_head(&self, bytes: &[u8], limits: &Limits) -> Result<Option<Head>, CloseReason> {
         let mut cursor = Cursor::new(bytes);
         let Some((header, length)) = FrameHeader::parse(&mut cursor).map_err(violation)? else {
@@ -163,7 +162,7 @@ impl Decoder {
         Ok(Some(Head { opcode: header.opcode, is_final: header.is_final, prefix, frame }))
     }
 
-    /// Has tungstenite read one whole frame. `None` for a fragment that does not end its message.
+    /// Lets tungstenite read one whole frame. `None` for a fragment that does not end its message.
     fn read_frame(
         &mut self,
         head: Head,
@@ -193,7 +192,7 @@ impl Decoder {
     }
 }
 
-/// A frame with its header, where it arrived or put together from parts.
+/// A frame with its header: borrowed from the input, or put together from parts.
 type WholeFrame<'a> = (Head, Cow<'a, [u8]>);
 
 /// What the decoder needs of a frame's header. Lengths are in bytes.
@@ -214,8 +213,8 @@ struct PartialFrame {
 }
 
 impl PartialFrame {
-    /// Moves over what `input` has of a frame of `length` bytes. The buffer doubles when it is full, so
-    /// that each byte is copied a constant number of times, but never outgrows the frame.
+    /// Moves the bytes of a frame of `length` bytes out of `input`. A full buffer doubles, so that each byte
+    /// is copied only a few times, but it never becomes larger than the frame.
     fn fill(&mut self, length: usize, input: &mut &[u8]) {
         let part = take(input, input.len().min(length - self.bytes.len()));
         let filled = self.bytes.len() + part.len();
@@ -243,7 +242,8 @@ impl PartialMessage {
         Box::new(Self { window: Window::new(Self::STEP, limits), length: 0, fragments: 0 })
     }
 
-    /// Its buffer doubles when it is full. Tungstenite has two more for what it reads and answers.
+    /// The buffer of tungstenite doubles when it is full. It has two more buffers, for what it reads and
+    /// answers.
     fn memory(&self) -> usize {
         size_of::<Self>() + 2 * self.length + 2 * Self::STEP
     }

@@ -8,13 +8,13 @@ use tungstenite::protocol::frame::{
 /// The payload of a control frame has at most 125 bytes (RFC 6455, 5.5).
 pub(super) const MAX_CONTROL: usize = 125;
 
-/// One unfragmented frame with the message. Encode once, send the same bytes to everybody.
+/// One frame with the whole message. The same bytes are sent to all clients.
 pub(crate) fn encode_message(message: &Message) -> Bytes {
     let data = if message.is_text() { Data::Text } else { Data::Binary };
     encode(OpCode::Data(data), &[message.as_bytes()])
 }
 
-/// A Close frame. A code that never stands on the wire (1005, 1006) gives one without a payload.
+/// A Close frame. For a code that is never sent (1005, 1006), it has no payload.
 pub(crate) fn encode_close(close: &Close) -> Bytes {
     let opcode = OpCode::Control(Control::Close);
     if close.code().is_sendable() {
@@ -25,7 +25,7 @@ pub(crate) fn encode_close(close: &Close) -> Bytes {
     }
 }
 
-/// The answer to a Close that arrived: its code and reason again, or none if it had none.
+/// The answer to a client's Close: the same code and reason, or no code if it had none.
 pub(crate) fn close_reply(close: &Close) -> Bytes {
     encode_close(close)
 }
@@ -44,14 +44,14 @@ pub(crate) fn encode_ping(payload: &[u8]) -> Bytes {
 ///
 /// # Panics
 ///
-/// When `payload` is longer than 125 bytes; that of an [`Incoming::Ping`](super::Incoming::Ping)
-/// never is.
+/// When `payload` is longer than 125 bytes. The payload of an [`Incoming::Ping`](super::Incoming::Ping) is
+/// never longer.
 pub(crate) fn encode_pong(payload: &[u8]) -> Bytes {
     assert!(payload.len() <= MAX_CONTROL, "a pong of {} bytes", payload.len());
     encode(OpCode::Control(Control::Pong), &[payload])
 }
 
-/// A final, unmasked frame in a buffer of exactly its size.
+/// A final frame without a mask, in a buffer of exactly its size.
 fn encode(opcode: OpCode, payload: &[&[u8]]) -> Bytes {
     let header = FrameHeader { opcode, ..FrameHeader::default() };
     let length = payload.iter().map(|part| part.len()).sum::<usize>();

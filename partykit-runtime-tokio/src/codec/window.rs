@@ -9,14 +9,14 @@ use tungstenite::{
 
 use super::{Incoming, Limits, encode::MAX_CONTROL, violation::violation};
 
-/// A `tungstenite` with nothing behind it, which is shown one whole frame at a time. It judges the
-/// frame, takes the mask off, and assembles the fragments of a message.
+/// A `tungstenite` without a stream, which reads one whole frame at a time. It checks the frame, removes the
+/// mask, and assembles the fragments of a message.
 pub(super) struct Window(WebSocketContext);
 
 impl Window {
     /// A window with a buffer for a frame of `length` bytes, header included.
     pub(super) fn new(length: usize, limits: &Limits) -> Self {
-        /// What tungstenite wants to have free before it reads a header.
+        /// Tungstenite needs this many free bytes before it reads a header.
         const LONGEST_HEADER: usize = 14;
 
         let config = WebSocketConfig::default()
@@ -26,8 +26,8 @@ impl Window {
         Self(WebSocketContext::new(Role::Server, Some(config)))
     }
 
-    /// A window for a Close frame. It believes that it has sent its own, and so shows the peer's code
-    /// as it is; otherwise a code that is not allowed comes out as a 1002 which the peer never sent.
+    /// A window for a Close frame. It believes that it has sent its own Close, so that it shows the peer's
+    /// code unchanged. Otherwise tungstenite would show a forbidden code as a 1002 that the peer never sent.
     pub(super) fn closing(length: usize, limits: &Limits) -> Result<Self, CloseReason> {
         let mut window = Self::new(length, limits);
         window.0.close(&mut OneFrame { prefix: &[], payload: &[] }, None).map_err(violation)?;
@@ -66,10 +66,10 @@ impl Window {
     }
 }
 
-/// One whole frame as the stream that tungstenite reads. The header comes by itself: given more,
-/// tungstenite moves the payload into a buffer of twice its size. What it writes is its own answer
-/// to a Ping or Close and goes nowhere. At its end it would block, which tungstenite hands out as an
-/// `Error::Io` and survives.
+/// One whole frame, as the stream that tungstenite reads. The header is read alone: if tungstenite got more,
+/// it would move the payload into a buffer of twice the size. Tungstenite's own answers to a Ping or Close
+/// are dropped. At the end of the frame the stream would block; tungstenite reports that as an `Error::Io`
+/// and can go on.
 struct OneFrame<'a> {
     prefix: &'a [u8],
     payload: &'a [u8],
@@ -95,9 +95,8 @@ impl Write for OneFrame<'_> {
     }
 }
 
-/// The payload in a buffer that it does not waste. A short one is copied into one of its own size; a
-/// long one stays in a buffer with its header, or is moved out of one that is larger by more than an eighth,
-/// as that of a message of many fragments.
+/// Moves the payload into a buffer of the right size. A short payload is copied. A long one stays where it
+/// is, unless its buffer is larger by more than an eighth, as it is after many fragments.
 fn detach(payload: Bytes) -> Bytes {
     const SHORT: usize = 4096;
 

@@ -19,25 +19,25 @@ use partykit_core::{
 
 use crate::{ClientAddress, limits::Place, listen::Ingress, proxies::Proxies};
 
-/// A request that has come in, its head made fit for users: an absolute URL, no internal headers, and
-/// no extensions but the peer's address and those of this program.
+/// A request that has come in. Its head is ready for the application: the URL is absolute, internal headers
+/// are removed, and the extensions have only the peer's address and what this program put there.
 pub(crate) struct Arrival {
     pub(crate) head: Parts,
     pub(crate) body: ArrivalBody,
-    /// Whom the client wanted to talk to. Only HTTP/1.0 may leave it out.
+    /// The host that the client asked for. Only HTTP/1.0 may leave it out.
     pub(crate) host: Option<Authority>,
     /// The host that the peer of the connection asked for. Behind a proxy it can differ from the host that the
     /// client asked for.
     pub(crate) peer_host: Option<Authority>,
-    /// Whether the client has spoken TLS for certain.
+    /// Whether it is certain that the client used TLS.
     pub(crate) is_encrypted: bool,
     pub(crate) upgrade: OnUpgrade,
     pub(crate) ingress: Ingress,
-    /// The client's place, if it is this runtime's to give.
+    /// The client's place. `None` if another server accepted the connection.
     pub(crate) place: Option<Arc<Place>>,
 }
 
-/// The body of a request, from whichever server.
+/// The body of a request, from this server or from another one.
 pub(crate) type ArrivalBody = UnsyncBoxBody<Bytes, BrokenBody>;
 
 /// The body of a request broke off.
@@ -57,7 +57,7 @@ where
 impl Arrival {
     /// # Errors
     ///
-    /// When it is unclear to whom the client wanted to talk, or it is not us.
+    /// When it is unclear which host the client asked for, or when it is not this server.
     pub(crate) fn new(
         mut request: http::Request<ArrivalBody>,
         ingress: Ingress,
@@ -91,7 +91,7 @@ impl Arrival {
         Ok(Self { head, body, host, peer_host, is_encrypted, upgrade, ingress, place })
     }
 
-    /// What decides whom it is for.
+    /// What routing needs to know of the request.
     pub(super) fn asked(&self) -> Asked<'_> {
         let (host, peer_host) = (self.host.as_ref(), self.peer_host.as_ref());
         Asked { head: &self.head, host, peer_host, is_encrypted: self.is_encrypted }
@@ -119,8 +119,8 @@ fn host(head: &Parts) -> Result<Option<Authority>, BadHost> {
     }
 }
 
-/// The whole address. It says `http` behind a proxy that ends TLS and is not trusted, too: what such a
-/// proxy tells in headers, anybody could.
+/// The absolute URL. Its scheme is `http` also behind a proxy that ends TLS and is not trusted, because any
+/// client can send the headers of such a proxy.
 fn absolute(scheme: Scheme, host: &Authority, uri: &Uri) -> Uri {
     let path = uri.path_and_query().cloned();
     let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));

@@ -14,21 +14,21 @@ use crate::{
 /// How long a client may take for a request's body.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The first bytes of a body that space is made for.
+/// The first size of the buffer for a body, in bytes.
 const FIRST: usize = 1024;
 
-/// Where bodies are read into, and who has what of it.
+/// The memory that bodies are read into.
 pub(crate) struct Reading<'a> {
     /// The most bytes that a body may have.
     pub(crate) limit: usize,
     pub(crate) memory: &'a Arc<Memory>,
-    /// Where the client is, if it is known.
+    /// The client's address. `None` if it is not known.
     pub(crate) client: Option<IpAddr>,
-    /// Its place, which it may lose while its body is awaited.
+    /// The client's place. The client may lose it while its body is awaited.
     pub(crate) place: Option<&'a Arc<Place>>,
 }
 
-/// The body of a request, and its part of the memory: to be held until the request is answered.
+/// The body of a request, and its part of the memory. Hold it until the request is answered.
 #[derive(Default)]
 pub(crate) struct Read {
     pub(crate) bytes: Bytes,
@@ -36,13 +36,12 @@ pub(crate) struct Read {
 }
 
 /// Reads the whole body of a request before any room knows of the request, so a slow client delays only
-/// itself. The body is read into one buffer, whatever pieces it comes in. It takes no more memory than the
-/// bytes that have arrived.
+/// itself. The body is read into one buffer, which is not larger than what has arrived.
 ///
 /// # Errors
 ///
-/// When the body is over the limit (without reading it if its head says so), takes too long or breaks off, or
-/// when there is no space for it.
+/// When the body is over the limit (if its head says so, nothing is read), takes too long or breaks off, or
+/// when there is no memory for it.
 pub(crate) async fn read<B>(body: B, reading: Reading<'_>) -> Result<Read, Refused>
 where
     B: http_body::Body<Data = Bytes>,
@@ -56,7 +55,7 @@ where
     if announced.lower() > limit as u64 {
         return Err(Refused::BodyTooLong);
     }
-    // Space for more than was announced, or is allowed, is never made.
+    // The buffer never becomes larger than the announced length, or than the limit.
     let most = usize::try_from(announced.upper().unwrap_or(u64::MAX)).unwrap_or(limit).min(limit);
     let (mut part, evicted) = memory.begin(client);
     let listening = place.map(Place::listen);

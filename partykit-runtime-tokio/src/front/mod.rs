@@ -1,5 +1,5 @@
-//! Where requests come in, from sockets or from another server. Whom each is for, and what it is answered
-//! before a room hears of it, is [`partykit_core::runtime::front`]'s to say.
+//! Where requests come in, from sockets or from another server. [`partykit_core::runtime::front`] decides
+//! which room a request is for, and makes all answers that do not come from a room.
 
 mod arrival;
 mod body;
@@ -41,7 +41,7 @@ use crate::{
     watch::{self, Work},
 };
 
-/// What answers a request that is for no room.
+/// Answers requests that are not for a room.
 pub(crate) type Fallback = Arc<dyn Fn(Request) -> BoxFuture<'static, Response> + Send + Sync>;
 
 /// Where requests come in.
@@ -55,13 +55,13 @@ pub(crate) struct Front {
     pub(crate) clients: Arc<Clients>,
     pub(crate) room_rate: RoomRate,
     pub(crate) memory: Arc<Memory>,
-    /// For answers that wait for their clients.
+    /// The memory for answers that wait for their clients.
     pub(crate) answers: Arc<Memory>,
 }
 
 impl Front {
-    /// In a box, whose type says that it may run on any thread: the compiler cannot find that out by
-    /// itself where servers of all kinds call this.
+    /// The future is boxed, so that its type says that it is `Send`. The compiler cannot prove that by itself
+    /// for the generic servers that call this.
     fn answer(
         self: Arc<Self>,
         request: http::Request<ArrivalBody>,
@@ -100,15 +100,16 @@ impl Front {
         if let Some(party) = party.filter(|_| wants_socket) {
             party.meter().handshake_refused(response.status());
         }
-        // A late client's place is for the next one. And what is in front of a client that wanted a socket
-        // may believe in a tunnel by now, and send anything.
+        // The connection is closed in two cases. A client of the reserve has to leave its place to the next
+        // one. And a proxy in front of a refused WebSocket may believe that it is a tunnel now, and send
+        // anything.
         if is_late || (wants_socket && visit.address().is_some()) {
             close_after(response.headers_mut());
         }
         response
     }
 
-    /// To a room.
+    /// Passes a request to its room.
     async fn enter(
         self: &Arc<Self>,
         party: &Party,
@@ -133,11 +134,11 @@ impl Front {
         }
     }
 
-    /// Whether the client has a place for more than a question about the server, now that it is known
-    /// where it is.
+    /// Whether the client has a place for a request to a room, now that its address is known. A client of the
+    /// reserve has not.
     fn has_place(&self, arrival: &Arrival) -> bool {
         let Some(place) = &arrival.place else { return true };
-        // A proxy that does not say for whom it speaks is no client.
+        // A trusted proxy that does not name its client does not count for its own address.
         let client = self.room_rate.client(&arrival.head);
         let client = client.filter(|client| !self.proxies.trusts(Some(*client)));
         !place.is_late() && client.is_none_or(|client| place.move_to(client).is_ok())
@@ -156,7 +157,7 @@ impl Front {
     }
 }
 
-/// Ends the connection with this answer. What a header says of an upgrade stays beside it.
+/// Ends the connection after this answer. An `Upgrade` in the header stays.
 fn close_after(headers: &mut HeaderMap) {
     let close =
         if headers.contains_key(http::header::UPGRADE) { "Upgrade, close" } else { "close" };

@@ -1,4 +1,4 @@
-//! The log of what was turned away, and what to configure if it should not have been.
+//! Logs refused requests, and says what to configure if they should be accepted.
 
 use std::{
     collections::HashMap,
@@ -16,10 +16,10 @@ use tracing::{debug, info, warn};
 
 use super::close_after;
 
-/// How often a kind of refusal is logged, however many there are.
+/// A kind of refusal is logged at most once in this time.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// How often a page's origin is named.
+/// The log names a page's origin at most once in this time.
 const ORIGIN_EVERY: Duration = Duration::from_secs(3600);
 
 /// How many origins and hosts are remembered.
@@ -28,7 +28,7 @@ const REMEMBERED: usize = 64;
 /// How many characters of a client's text are logged.
 const EXCERPT: usize = 256;
 
-/// Logs refusals, each kind every ten seconds at most.
+/// Logs refusals, each kind at most every ten seconds.
 #[derive(Default)]
 pub(crate) struct Refusals {
     kinds: Mutex<HashMap<&'static str, Kind>>,
@@ -38,11 +38,11 @@ pub(crate) struct Refusals {
 #[derive(Default)]
 struct Kind {
     last: Option<Instant>,
-    /// How many were not logged since.
+    /// How many refusals were not logged since then.
     others: u64,
 }
 
-/// Whom a request was for, for the log.
+/// The party and room of a request, for the log.
 #[derive(Clone, Copy)]
 struct For<'a> {
     party: &'a str,
@@ -51,8 +51,8 @@ struct For<'a> {
 }
 
 impl Refusals {
-    /// The answer to a refused request, which is logged. Most close the connection: a proxy that believes in
-    /// a tunnel by now would send anything on it.
+    /// Logs a refused request and returns the answer. Most answers close the connection: a proxy that
+    /// believes that it is a tunnel now could send anything on it.
     pub(super) fn answer(
         &self,
         refused: Refused,
@@ -76,7 +76,7 @@ impl Refusals {
         response
     }
 
-    /// The process has all the clients that it may have.
+    /// Logs that the process has as many clients as it may have.
     pub(super) fn log_crowded(&self) {
         if let Some(others) = self.turn("crowded") {
             warn!(
@@ -155,7 +155,7 @@ impl Refusals {
                     info!(party, room, hook, status, others, "a hook refused a client");
                 }
             }
-            // Both are logged where they happen.
+            // These two are logged where they happen.
             Refused::Failed(_) | Refused::Rejected(_) => {}
             _ => {
                 let status = refused.status().as_u16();
@@ -183,7 +183,7 @@ impl Refusals {
         }
     }
 
-    /// How many of this kind were not logged, if this one is to be.
+    /// Returns how many of this kind were not logged, if this one is to be logged. `None` if not.
     fn turn(&self, kind: &'static str) -> Option<u64> {
         let mut kinds = lock(&self.kinds);
         let kind = kinds.entry(kind).or_default();
@@ -195,7 +195,7 @@ impl Refusals {
         Some(std::mem::take(&mut kind.others))
     }
 
-    /// The same, where each name has its own turn as long as there are few.
+    /// The same for each name by itself, as long as there are few names.
     fn turn_of(&self, kind: &'static str, name: &str) -> Option<u64> {
         let mut named = lock(&self.named);
         let name = format!("{kind} {name}");

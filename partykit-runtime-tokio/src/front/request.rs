@@ -15,7 +15,7 @@ use super::{
 use crate::{Handle, party::Party};
 
 impl Front {
-    /// A plain request to a room. Its body counts as memory until it is answered.
+    /// Passes a plain request to a room. Its body counts as memory until it is answered.
     pub(super) async fn request(
         &self,
         party: &Party,
@@ -35,7 +35,7 @@ impl Front {
         front::fit(&*self.host, "on_request", is_head, answer)
     }
 
-    /// A request that is for no room.
+    /// Passes a request that is not for a room to the fallback.
     pub(super) async fn fall_back(&self, arrival: Arrival) -> Result<Response, Refused> {
         let Some(fallback) = &self.fallback else { return Err(Refused::NotFound) };
         let is_head = arrival.head.method == Method::HEAD;

@@ -24,11 +24,11 @@ const MAX_HEADERS: usize = 100;
 /// How many bytes the head of a request may have.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// How long to wait when no connection can be accepted, because there are no descriptors left for
-/// example. The ones there are may end meanwhile.
+/// The pause when no connection can be accepted, for example because no descriptors are left. Other
+/// connections may end meanwhile.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Takes connections in until the runtime shuts down.
+/// Accepts connections until the runtime shuts down.
 pub(crate) async fn accept<L: Listener>(front: &Arc<Front>, mut listener: L) {
     let is_encrypted = listener.is_encrypted();
     let mut stopping = pin!(front.shutdown.reached(Stage::Stopping));
@@ -59,13 +59,13 @@ pub(crate) async fn accept<L: Listener>(front: &Arc<Front>, mut listener: L) {
     }
 }
 
-/// One connection, until it ends or becomes a WebSocket.
+/// Serves one connection until it ends or becomes a WebSocket.
 async fn serve<I>(front: Arc<Front>, io: I, reset: fn(&I), ingress: Ingress, _alive: Alive)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let peer = ingress.peer.map(|peer| peer.ip());
-    // A trusted proxy says in its request for whom it speaks.
+    // A trusted proxy names its client only in the request, so its own address does not count.
     let address = peer.filter(|_| !front.proxies.trusts(peer));
     let (io, place) = match front.clients.admit(io, address) {
         Ok((io, place)) => (io.resets(reset), place),
@@ -99,7 +99,7 @@ where
 
     let mut connection = pin!(connection);
     let ended = tokio::select! {
-        // First the connection: while it runs, it may begin an answer that can be lost.
+        // The connection is polled first: it may begin an answer, which `lost` then watches.
         biased;
         ended = connection.as_mut() => ended,
         () = unread.lost() => {

@@ -14,13 +14,13 @@ use tower_service::Service;
 use super::{Front, arrival::boxed};
 use crate::listen::{Ingress, release_wrapped};
 
-/// A [`Runtime`](crate::Runtime) as a part of another server: made by
-/// [`Runtime::service`](crate::Runtime::service), clones are the same.
+/// A [`Runtime`](crate::Runtime) as a part of another server, made by
+/// [`Runtime::service`](crate::Runtime::service). Clones share the runtime.
 ///
 /// # In axum
 ///
-/// A room's address has to arrive whole. `fallback_service` and `route_service` leave it so; `nest_service`
-/// takes its prefix away, and then the runtime has to be built with what is left:
+/// The runtime needs the complete path of a room's URL. `fallback_service` and `route_service` pass it on.
+/// `nest_service` removes its prefix, so build the runtime with the rest of the path as its prefix:
 ///
 /// ```
 /// use axum::{Router, routing::get};
@@ -49,16 +49,16 @@ use crate::listen::{Ingress, release_wrapped};
 ///
 /// # What the server around it has to do
 ///
-/// * To serve HTTP/1.1 with upgrades, as `axum::serve` does; a WebSocket cannot come over HTTP/2.
-/// * To bound the time and the size of a request's head, and to set `TCP_NODELAY`.
-/// * To call [`Handle::shutdown`](crate::Handle::shutdown) beside its own graceful shutdown: WebSockets
-///   are the runtime's, the server around it knows nothing of them.
+/// * It has to serve HTTP/1.1 with upgrades, as `axum::serve` does. WebSockets over HTTP/2 do not work.
+/// * It has to limit the time and the size of a request's head, and to set `TCP_NODELAY`.
+/// * It has to call [`Handle::shutdown`](crate::Handle::shutdown) beside its own graceful shutdown, because
+///   it does not know the WebSockets of the runtime.
 ///
-/// The request's extensions reach the before-hooks and handlers: a layer may put who is asking there. A
-/// [`SocketAddr`](std::net::SocketAddr) among them counts as the client's address.
+/// Before-hooks and handlers see the request's extensions, so a layer can put the user there. A
+/// [`SocketAddr`](std::net::SocketAddr) in them counts as the client's address.
 ///
-/// A connection costs more memory than with [`Runtime::serve`](crate::Runtime::serve): the other
-/// server's wrapping stays around it.
+/// A connection needs more memory than with [`Runtime::serve`](crate::Runtime::serve), because it keeps the
+/// other server's buffers.
 #[derive(Clone)]
 pub struct RuntimeService {
     front: Arc<Front>,
@@ -70,7 +70,7 @@ impl RuntimeService {
         Self { front, is_encrypted: false }
     }
 
-    /// Says that the server around it speaks TLS: the addresses of requests begin with `https`.
+    /// Says that the server around it speaks TLS, so that the URLs of requests begin with `https`.
     #[must_use]
     pub fn encrypted(self) -> Self {
         Self { is_encrypted: true, ..self }

@@ -14,19 +14,20 @@ use crate::{
     memory::{Memory, NoSpace, Part},
 };
 
-/// Answers that are shorter do not count.
+/// Shorter answers do not count.
 const SHORT: usize = 4 << 10;
 
 /// The answer that the client of one connection has not read yet.
 ///
-/// Answers wait in memory until they are read, at most [`STALL`](crate::admitted::STALL) long for a client
-/// that takes nothing, and for ever for one that takes a byte now and then. All of them share a memory. When
-/// there is no more of it, the oldest one goes, of the address that has the most, and its connection with it.
+/// Answers wait in memory until they are read. A client that reads nothing is given up after
+/// [`STALL`](crate::admitted::STALL), but one that reads a byte now and then can take for ever. So all
+/// answers share a limited memory. When it is used up, the oldest answer of the address that uses most is
+/// dropped with its connection.
 #[derive(Default)]
 pub(crate) struct Unread(Mutex<Option<Evicted>>);
 
 impl Unread {
-    /// Counts an answer for as long as any of it waits.
+    /// Counts an answer as long as a part of it waits.
     pub(crate) fn count(
         &self,
         response: Response,
@@ -46,7 +47,7 @@ impl Unread {
         Response::from_parts(head, counted.into())
     }
 
-    /// Ends when the answer has to go.
+    /// Waits until the answer has to be dropped.
     pub(crate) async fn lost(&self) {
         poll_fn(|cx| match &mut *self.evicted() {
             Some(evicted) => evicted.poll(cx),
@@ -72,7 +73,7 @@ impl AsRef<[u8]> for Counted {
     }
 }
 
-/// The answer is longer than all answers together may be, or its address has the most.
+/// The answer instead of one that is too long, or whose address uses most.
 fn no_space() -> Response {
     let mut response = Refused::NoSpace.into_response();
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

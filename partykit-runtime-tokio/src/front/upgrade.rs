@@ -26,7 +26,7 @@ use crate::{
 };
 
 impl Front {
-    /// Asks the hook, then the room, and turns the connection into a socket of the room.
+    /// Asks the hook and then the room, and makes the connection a WebSocket of the room.
     pub(super) async fn connect(
         &self,
         party: &Party,
@@ -69,7 +69,7 @@ impl Front {
             let what = "the room never answered the handshake";
             return Err(Refused::failed(&*self.host, what, None));
         };
-        // Connections that end with their next answer cannot become anything else.
+        // During a shutdown, connections end with their next answer and cannot become WebSockets.
         if self.shutdown.is_under_way() {
             return Err(Refusal::ShuttingDown.into());
         }
@@ -83,7 +83,7 @@ impl Front {
     }
 }
 
-/// Waits for the 101 to leave, then says this Close and nothing else.
+/// Waits until the 101 is sent, then sends only this Close.
 async fn turn_away(upgrade: OnUpgrade, ingress: Ingress, close: Close, alive: Alive) {
     if let Ok(upgraded) = upgrade.await {
         let (io, _) = (ingress.release)(upgraded);
@@ -92,8 +92,8 @@ async fn turn_away(upgrade: OnUpgrade, ingress: Ingress, close: Close, alive: Al
     drop(alive);
 }
 
-/// Waits for the 101 to leave, then runs the socket in a task that holds nothing else: it lives as
-/// long as the client stays.
+/// Waits until the 101 is sent, then runs the socket in a task of its own. The task lives as long as the
+/// client stays, so it holds nothing of the request.
 async fn become_socket(
     upgrade: OnUpgrade,
     ingress: Ingress,
@@ -122,8 +122,8 @@ fn switching(accept: HeaderValue, protocol: Option<HeaderValue>) -> Response {
     response
 }
 
-/// A connection that its room knows of, and that has no socket yet. Dropped, as when the client hangs
-/// up, the room is told.
+/// A connection that its room knows, and that has no socket yet. If it is dropped, for example because the
+/// client hangs up, the room is told.
 struct Pending(Option<(Arc<RoomCell>, Connection)>);
 
 impl Drop for Pending {

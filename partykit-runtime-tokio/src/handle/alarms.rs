@@ -5,11 +5,11 @@ use partykit_core::{
 
 use super::Handle;
 
-/// What an operator does with a room's alarm. None of it starts the room or runs any of its code, so it
-/// also works for a room that ends the process. (While the process ends at every start, name the room in
-/// [`Builder::park_alarm`](crate::Builder::park_alarm) or in `PARTYKIT_PARK_ALARMS`.)
+/// What an operator does with a room's alarm. These methods do not start the room and run none of its code,
+/// so they also work for a room whose alarm ends the process. (If the process ends at every start, name the
+/// room in [`Builder::park_alarm`](crate::Builder::park_alarm) or in `PARTYKIT_PARK_ALARMS`.)
 impl Handle {
-    /// A room's alarm as it is stored. `None` if it has none.
+    /// A room's alarm as it is stored. `None` if the room has no alarm.
     ///
     /// ```no_run
     /// use partykit_core::Result;
@@ -26,7 +26,7 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// When there can be no such room, or the store fails.
+    /// When the name of the party or of the room is not valid, or the store fails.
     pub async fn alarm(&self, party: &str, room: &str) -> Result<Option<AlarmState>, CallError> {
         let room = self.reach(party, room)?;
         Ok(read_alarm(&**self.host.backend(), &room).await?)
@@ -38,12 +38,12 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// When there can be no such room, or it could not be stored.
+    /// When the name of the party or of the room is not valid, or the store fails.
     pub async fn park_alarm(&self, party: &str, room: &str) -> Result<(), CallError> {
         self.order(party, room, |cell| cell.park_alarm()).await
     }
 
-    /// Sets a room's alarm, in the place of the one there was, parked or not. It counts from zero.
+    /// Sets a room's alarm. It replaces the old one, parked or not, and its counts begin at zero.
     ///
     /// # Errors
     ///

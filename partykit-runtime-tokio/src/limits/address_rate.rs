@@ -14,13 +14,13 @@ use crate::{clock::TokioClock, limits::prefix};
 /// After this many calls, addresses that have been quiet are forgotten.
 const SPRING_CLEAN: u32 = 1024;
 
-/// How many addresses are told apart. Each takes some 64 bytes, and one network of IPv6 has billions of
-/// addresses.
+/// At most this many addresses are counted one by one. Each needs some 64 bytes, and one IPv6 network has
+/// billions of addresses.
 const MOST: usize = 65_536;
 const DOUBLE: usize = 2 * MOST;
 
-/// How often something may happen at the wish of each address. All clients of an IPv6 network of 64 bits
-/// are one.
+/// Limits how often each address may cause something. All clients in the same 64 bits of IPv6 are one
+/// address.
 pub(crate) struct AddressRate {
     limiter: Limiter,
     asked: AtomicU32,
@@ -34,11 +34,11 @@ impl AddressRate {
         Self { limiter, asked: AtomicU32::new(0) }
     }
 
-    /// Counts one.
+    /// Counts one event of an address.
     ///
     /// # Errors
     ///
-    /// How long to wait, when it is one too many.
+    /// How long to wait, when the event is over the limit.
     pub(crate) fn count(&self, address: IpAddr) -> Result<(), Duration> {
         if self.asked.fetch_add(1, Ordering::Relaxed) % SPRING_CLEAN == SPRING_CLEAN - 1 {
             self.limiter.retain_recent();
@@ -48,8 +48,9 @@ impl AddressRate {
         self.limiter.check_key(&self.key(address)).map_err(wait)
     }
 
-    /// What counts as one address. Of further ones than are told apart, it is the network that a provider
-    /// gets: 32 bits of IPv6, 16 of IPv4; and when there are as many of those, it is all.
+    /// What counts as one address. When there are too many addresses, whole networks of providers count as
+    /// one: 32 bits of IPv6, 16 bits of IPv4. When there are too many of these, all further ones count
+    /// together.
     fn key(&self, address: IpAddr) -> IpAddr {
         match (self.limiter.len(), prefix(address)) {
             (..MOST, address) => address,

@@ -1,4 +1,4 @@
-//! What clients may take of the machine: places, new rooms, messages.
+//! Limits on clients: places, new rooms, messages.
 
 mod address_rate;
 mod clients;

@@ -7,10 +7,10 @@ use partykit_core::runtime::front::Refused;
 use super::AddressRate;
 use crate::ClientAddress;
 
-/// Tells at which address a client is, from the head of its request.
+/// Returns the client's address from the head of its request.
 pub(crate) type AddressOf = Arc<dyn Fn(&Parts) -> Option<IpAddr> + Send + Sync>;
 
-/// How many rooms an address may bring into memory.
+/// Limits how many rooms an address may bring into memory.
 pub(crate) struct RoomRate {
     limit: Option<AddressRate>,
     address: AddressOf,
@@ -27,7 +27,7 @@ impl RoomRate {
         (self.address)(head)
     }
 
-    /// Where the client is, if this limit wants to know.
+    /// The client's address, if this limit is on.
     pub(crate) fn address(&self, head: &Parts) -> Option<IpAddr> {
         self.limit.is_some().then(|| self.client(head)).flatten()
     }
@@ -36,14 +36,14 @@ impl RoomRate {
     ///
     /// # Errors
     ///
-    /// When it is one too many.
+    /// When the room is over the limit.
     pub(crate) fn count(&self, address: Option<IpAddr>) -> Result<(), Refused> {
         let (Some(limit), Some(address)) = (&self.limit, address) else { return Ok(()) };
         limit.count(address).map_err(|wait| Refused::TooManyNewRooms(address, wait))
     }
 }
 
-/// The other end of the connection, or what a trusted proxy says.
+/// The address of the peer, or the one that a trusted proxy names.
 pub(crate) fn known(head: &Parts) -> Option<IpAddr> {
     head.extensions.get::<ClientAddress>().map(|ClientAddress(address)| *address)
 }

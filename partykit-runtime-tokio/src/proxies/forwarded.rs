@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, header::FORWARDED};
 
-/// What one proxy says of whom it was asked by.
+/// What one proxy says about its client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Element {
-    /// Where that was; `None` if it does not tell.
+    /// The client's address. `None` if the proxy does not name it.
     pub(super) address: Option<IpAddr>,
     pub(super) proto: Option<String>,
     pub(super) host: Option<String>,
@@ -42,7 +42,7 @@ fn element(text: &str) -> Element {
     element
 }
 
-/// Splits where the separator stands outside of quotes.
+/// Splits at separators outside of quotes.
 fn split(text: &str, separator: char) -> Vec<&str> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(|c| {

@@ -1,4 +1,4 @@
-//! What reverse proxies in front of the runtime tell about clients, and which of them are believed.
+//! What trusted reverse proxies say about clients.
 
 mod forwarded;
 
@@ -10,12 +10,11 @@ use partykit_core::runtime::parse_host;
 
 use self::forwarded::Element;
 
-/// Where the client of a request is: in the request's extensions, for before-hooks, handlers and the
+/// The address of a request's client. It is in the request's extensions, for before-hooks, handlers and the
 /// fallback.
 ///
-/// The other end of the connection, or what a proxy said of it that the runtime
-/// [trusts](crate::Builder::trusted_proxies). Without one if neither is known, as for a Unix socket whose
-/// proxy is not trusted.
+/// It is the peer's address, or the address that a [trusted proxy](crate::Builder::trusted_proxies) names. It
+/// is missing if neither is known, for example for a Unix socket whose proxy is not trusted.
 ///
 /// ```
 /// use partykit_core::Request;
@@ -31,8 +30,8 @@ use self::forwarded::Element;
 #[allow(clippy::exhaustive_structs, reason = "it is an address and nothing else")]
 pub struct ClientAddress(pub IpAddr);
 
-/// In which headers trusted proxies tell about clients. Only these are read: what a proxy does not set
-/// itself, it may pass on from anybody.
+/// The headers of trusted proxies that are read. The others are ignored, because a proxy may pass a header on
+/// that it does not set itself.
 ///
 /// ```
 /// use partykit_runtime_tokio::{ProxyHeaders, Runtime};
@@ -52,27 +51,27 @@ pub enum ProxyHeaders {
     Forwarded,
 }
 
-/// The proxies that are believed.
+/// The trusted proxies.
 #[derive(Debug, Default)]
 pub(crate) struct Proxies {
     networks: Vec<IpNet>,
-    /// Every client that connects over a Unix socket.
+    /// Whether all connections over a Unix socket are trusted.
     unix: bool,
     pub(crate) headers: ProxyHeaders,
 }
 
-/// What is known of a client through a proxy.
+/// What a proxy says about its client.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Told {
-    /// Where it is.
+    /// The client's address.
     pub(crate) client: Option<IpAddr>,
-    /// Whether it has spoken TLS.
+    /// Whether the client used TLS.
     pub(crate) is_encrypted: Option<bool>,
-    /// Whom it asked for.
+    /// The host that the client asked for.
     pub(crate) host: Option<Authority>,
 }
 
-/// The host that a trusted proxy names cannot be one.
+/// A trusted proxy names a host that is not valid.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct BadHost;
 
@@ -92,7 +91,7 @@ impl Proxies {
         Ok(())
     }
 
-    /// Whether what this peer tells is believed. `None` is the peer of a Unix socket.
+    /// Whether this peer is trusted. `None` is the peer of a Unix socket.
     pub(crate) fn trusts(&self, peer: Option<IpAddr>) -> bool {
         match peer.map(|peer| peer.to_canonical()) {
             Some(peer) => self.networks.iter().any(|network| network.contains(&peer)),
@@ -100,11 +99,11 @@ impl Proxies {
         }
     }
 
-    /// What the peer of a request tells about its client, if it is believed.
+    /// What the peer of a request says about its client, if the peer is trusted.
     ///
     /// # Errors
     ///
-    /// When the host that it names cannot be one.
+    /// When the host that it names is not valid.
     pub(crate) fn read(
         &self,
         head: &Parts,
@@ -120,7 +119,7 @@ impl Proxies {
         };
         let client = self.client(peer, hops.iter().rev().map(|hop| hop.address));
         let said = match self.headers {
-            // These lists need not be as long as the one of addresses: the nearest proxy counts.
+            // These lists can be shorter than the list of addresses. The nearest proxy counts.
             ProxyHeaders::XForwarded => Element {
                 proto: last(&head.headers, "x-forwarded-proto"),
                 host: last(&head.headers, "x-forwarded-host"),
@@ -149,8 +148,8 @@ impl Proxies {
         address.is_some_and(|address| self.trusts(Some(address)))
     }
 
-    /// Goes back from the peer, proxy by proxy, as long as each is trusted: what is in front of the last
-    /// of them anybody may have made up.
+    /// Goes back from the peer, proxy by proxy, while each one is trusted. Earlier entries can be made up by
+    /// any client.
     fn client(
         &self,
         peer: Option<IpAddr>,

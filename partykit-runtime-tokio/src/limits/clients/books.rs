@@ -5,17 +5,17 @@ use tokio::sync::oneshot;
 use super::place::Evicted;
 use crate::crowd::{Crowd, Ticket};
 
-/// Who has a place.
+/// Which clients have a place.
 #[derive(Default)]
 pub(super) struct Books {
-    /// Clients that have a place, and how many of them each address has.
+    /// The clients that have a place, and how many of them each address has.
     pub(super) clients: usize,
     pub(super) addresses: HashMap<IpAddr, usize>,
-    /// Those of them whose request is awaited.
+    /// Those of them that have not sent a whole request yet.
     pub(super) unheard: Crowd<Unheard>,
-    /// Those of them that came when their address had its share.
+    /// Those of them that came when their address had its share already.
     pub(super) lent: Crowd<Evict>,
-    /// Clients that have a place of the reserve, and those of them whose request is awaited.
+    /// The clients in the reserve, and those of them that have not sent a whole request yet.
     pub(super) late: usize,
     pub(super) late_unheard: Crowd<Evict>,
 }
@@ -51,7 +51,7 @@ impl Books {
         }
     }
 
-    /// Takes the place of a client that has not said what it wants. Whether there was one.
+    /// Takes the place of a client that has not sent its request. Returns whether there was such a client.
     pub(super) fn evict_one(&mut self) -> bool {
         let Some((address, unheard)) = self.unheard.evict() else { return false };
         self.evict(address, unheard);
@@ -66,13 +66,13 @@ impl Books {
     }
 
     fn evict(&mut self, address: Option<IpAddr>, Unheard { evict, loan }: Unheard) {
-        // Its place must not be called back once more.
+        // Its place must not be called back a second time.
         loan.and_then(|loan| self.lent.leave(loan));
         self.leave(address);
         let _ = evict.send(());
     }
 
-    /// The same among those of the reserve.
+    /// The same in the reserve.
     pub(super) fn evict_late(&mut self) -> bool {
         let Some((_, evict)) = self.late_unheard.evict() else { return false };
         self.late -= 1;
@@ -80,13 +80,13 @@ impl Books {
         true
     }
 
-    /// A place that somebody else may need.
+    /// Lends a place that another address may need later.
     pub(super) fn lend(&mut self, address: Option<IpAddr>) -> Loan {
         let (evict, evicted) = oneshot::channel();
         Loan { ticket: self.lent.join(address, 1, evict), evicted: Evicted::new(evicted) }
     }
 
-    /// Takes a place that was lent, at the address that still has more than its share. Whether there was one.
+    /// Takes a lent place back from the address that has most above its share. Returns whether there was one.
     pub(super) fn call_back(&mut self, share: usize) -> bool {
         let mut borrowers = self.lent.addresses();
         let Some(address) = borrowers.find(|address| self.at(*address) > share) else {
@@ -100,14 +100,14 @@ impl Books {
     }
 }
 
-/// A client whose request is awaited.
+/// A client that has not sent its whole request yet.
 pub(super) struct Unheard {
     pub(super) evict: Evict,
-    /// Its place may be lent, too.
+    /// Set if its place is lent, too.
     pub(super) loan: Option<Ticket>,
 }
 
-/// A place that is called back when somebody else needs it.
+/// A place that is called back when another address needs it.
 pub(super) struct Loan {
     pub(super) ticket: Ticket,
     pub(super) evicted: Evicted,

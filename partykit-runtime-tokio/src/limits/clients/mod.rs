@@ -26,25 +26,25 @@ use crate::admitted::Admitted;
 /// How many refused clients get an answer at the same time. Others are closed without one.
 const TOLD: usize = 64;
 
-/// How many places are kept for requests that are for no room, such as those of a health check.
+/// How many places are kept for requests that are not for a room, such as a health check.
 const RESERVE: usize = 64;
 
 /// The limits of [`Clients`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClientLimits {
-    /// Clients of the process, sockets and plain HTTP together.
+    /// The most clients of the process, WebSockets and plain HTTP together.
     pub(crate) connections: usize,
-    /// Those of them at one address. `None` is three quarters, and more while others do not need them.
+    /// The most of them at one address. `None`: three quarters, and more while other addresses do not need
+    /// the places.
     pub(crate) connections_per_address: Option<usize>,
-    /// Clients whose request has not arrived whole, and those of them at one address; `None` is three
+    /// The most clients that have not sent a whole request, in total and at one address. `None`: three
     /// quarters of the connections.
     pub(crate) beginnings: Option<(usize, usize)>,
-    /// How long a client may take until its first request has arrived whole; also how long for each
-    /// further one.
+    /// How long a client may take to send a whole request head, the first one or a later one.
     pub(crate) patience: Duration,
 }
 
-/// What one client too many is told. It did not get to say anything.
+/// The answer to a client for which there is no place. It is sent before the client's request is read.
 fn full() -> Vec<u8> {
     let (head, body) = Refused::TooManyClients.into_response().into_parts();
     let body = body.bytes().cloned().unwrap_or_default();
@@ -60,8 +60,8 @@ fn full() -> Vec<u8> {
 }
 
 impl Default for ClientLimits {
-    /// 10 s, and seven eighths of the descriptors that the process may have: the rest is for storage, and
-    /// for what else the program does.
+    /// 10 s, and seven eighths of the descriptors that the process may have. The rest is for storage and the
+    /// rest of the program.
     fn default() -> Self {
         let connections = descriptors().map_or(usize::MAX, |limit| limit - limit / 8);
         Self {
@@ -73,20 +73,20 @@ impl Default for ClientLimits {
     }
 }
 
-/// Lets clients in, at once or not at all: no client waits for others to be done.
+/// Gives places to clients. A client gets a place at once or not at all: it never waits for others.
 ///
-/// * A client that has not said yet what it wants is easily made, so it holds its place only until another
-///   needs it: when there is no more space, the oldest of those goes, of the address that has the most of
-///   them. A decent client is done with its request long before as many others have come at its address.
-/// * An address has a share of the places. What it has beyond that is lent: when there is no more space, a
-///   client at another address gets it. So a proxy that is not known as one has all places while no client
-///   comes from elsewhere, and an attacker keeps no more than its share.
-/// * A client whose address is not known, because a proxy has not said yet for whom it speaks, counts for no
-///   address until it [moves](Place::move_to) to its own.
+/// * Connections without a request are easy to make, so they hold their place only until another client needs
+///   it. When there is no more space, the oldest of them at the address with the most of them is closed. A
+///   normal client has sent its request long before that.
+/// * An address has a share of the places. Places above the share are lent: when there is no more space, a
+///   client at another address gets them. So an unknown proxy can have all places while no other client
+///   comes, and an attacker can hold only its share.
+/// * A client behind a trusted proxy counts for no address until the proxy has named it; then it
+///   [moves](Place::move_to) to its own address.
 pub(crate) struct Clients {
     connections: usize,
     per_address: usize,
-    /// Whether an address may have more while others do not need it.
+    /// Whether an address may have more than its share while others do not need the places.
     lends: bool,
     beginnings: usize,
     beginnings_per_address: usize,
@@ -119,12 +119,12 @@ impl Clients {
         self.patience
     }
 
-    /// A client, unless there are too many; and the place that it has for as long as it lives. `None` is a
-    /// client whose address is not known, or not yet.
+    /// Gives a client a place, which is free again when the result is dropped. The address is `None` if it is
+    /// not known, or not yet.
     ///
     /// # Errors
     ///
-    /// `io` comes back, to be [refused](Clients::refuse).
+    /// Returns `io` when there is no place, to be [refused](Clients::refuse).
     pub(crate) fn admit<I>(
         self: &Arc<Self>,
         io: I,
@@ -149,7 +149,7 @@ impl Clients {
         Ok((Admitted::new(io, place.clone()), place))
     }
 
-    /// Whether there is a place for a client at this address, if need be that of another.
+    /// Whether there is a place for a client at this address. It may take the place of another client.
     fn make_space(&self, books: &mut Books, address: Option<IpAddr>) -> bool {
         let has_share = books.has_share(address, self.per_address);
         let is_full = books.clients >= self.connections;
@@ -167,7 +167,8 @@ impl Clients {
         let tell = async {
             io.write_all(&full()).await?;
             io.shutdown().await?;
-            // To hang up on what it has sent would reset the connection, and it would not read this.
+            // Read what the client has sent: closing with unread bytes would reset the connection, and the
+            // client could not read the answer.
             let mut unread = [0; 1024];
             while io.read(&mut unread).await? > 0 {}
             Ok::<_, io::Error>(())
@@ -180,8 +181,8 @@ impl Clients {
     }
 }
 
-/// What counts as one address: of IPv6 the first 64 bits, because one client has all addresses of such a
-/// network.
+/// What counts as one address. For IPv6 it is the first 64 bits, because one client has all addresses of such
+/// a network.
 pub(crate) fn prefix(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -191,7 +192,7 @@ pub(crate) fn prefix(address: IpAddr) -> IpAddr {
     }
 }
 
-/// How many descriptors the process may have, if there is a limit.
+/// How many descriptors the process may have. `None` if there is no limit.
 #[cfg(unix)]
 fn descriptors() -> Option<usize> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current?;

@@ -18,28 +18,28 @@ use super::{
 };
 use crate::crowd::Ticket;
 
-/// The place of one client among all.
+/// The place of one client.
 pub(crate) struct Place {
     clients: Arc<Clients>,
     is_late: bool,
-    /// There may be a loan in the state.
+    /// Whether the state may have a loan. Saves the lock for most places.
     is_lent: AtomicBool,
-    /// Its client takes nothing, and what waits for it has to go.
+    /// The client reads nothing, and what waits for it has to be dropped.
     is_given_up: AtomicBool,
     state: Mutex<State>,
 }
 
 struct State {
     address: Option<IpAddr>,
-    /// It is among those whose request is awaited.
+    /// Set while the client has not sent its whole request.
     ticket: Option<Ticket>,
-    /// It is more than the share of its address. In a box, as nearly all have none.
+    /// Set if the place is above the share of its address. Boxed, because almost no place has one.
     loan: Option<Box<Loan>>,
-    /// Another has the place.
+    /// Another client has the place.
     is_gone: bool,
 }
 
-/// There are as many clients at an address as there may be.
+/// The address has as many clients as it may have.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooMany;
 
@@ -48,7 +48,7 @@ impl Place {
         Self::with(clients, address, loan, false)
     }
 
-    /// One of the reserve.
+    /// A place in the reserve.
     pub(super) fn late(clients: Arc<Clients>, address: Option<IpAddr>) -> Self {
         Self::with(clients, address, None, true)
     }
@@ -65,13 +65,13 @@ impl Place {
         Self { clients, is_late, is_lent, is_given_up, state: Mutex::new(state) }
     }
 
-    /// Whether it is one of the reserve: rooms are for others.
+    /// Whether the place is in the reserve. Its client cannot reach rooms.
     pub(crate) fn is_late(&self) -> bool {
         self.is_late
     }
 
-    /// The client is to say something, a request or its body. Until the first result is dropped, its
-    /// place may be taken away, which the second one tells.
+    /// Begins to wait for the client's request or body. Until the first result is dropped, the place can be
+    /// taken away; then the second result is ready.
     pub(crate) fn listen(self: &Arc<Self>) -> (Listening, Evicted) {
         let (evict, evicted) = oneshot::channel();
         let listening = (Listening(self.clone()), Evicted(evicted));
@@ -95,16 +95,16 @@ impl Place {
         listening
     }
 
-    /// Where the client is, if that is known.
+    /// The client's address. `None` if it is not known.
     pub(crate) fn address(&self) -> Option<IpAddr> {
         self.state().address
     }
 
-    /// It is known now at which address the client is.
+    /// Counts the client at its address, which is known now.
     ///
     /// # Errors
     ///
-    /// When there are as many clients as there may be.
+    /// When the address has as many clients as it may have.
     pub(crate) fn move_to(&self, address: IpAddr) -> Result<(), TooMany> {
         let address = Some(prefix(address));
         let (mut state, mut books) = (self.state(), self.clients.books());
@@ -112,7 +112,7 @@ impl Place {
             return Ok(());
         }
         let has_share = books.has_share(address, self.clients.per_address);
-        // It may have got its own place by having another called back: that must not go on in a circle.
+        // The client may have got its own place by calling another one back. This must not go on in a circle.
         let is_full = books.clients >= self.clients.connections;
         if !has_share && (is_full || !self.clients.lends) {
             return Err(TooMany);
@@ -142,7 +142,7 @@ impl Place {
         if state.is_gone { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Has the connection end with a reset, if it can: nothing is left to the operating system.
+    /// Makes the connection end with a reset, if possible, so that the operating system keeps nothing for it.
     pub(crate) fn give_up(&self) {
         self.is_given_up.store(true, Ordering::Relaxed);
     }
@@ -151,7 +151,7 @@ impl Place {
         self.is_given_up.load(Ordering::Relaxed)
     }
 
-    /// Nothing is awaited of the client any more.
+    /// Notes that the request or body has arrived.
     fn heard(&self, state: &mut State, books: &mut Books) {
         let Some(ticket) = state.ticket.take() else { return };
         state.is_gone |= match self.is_late {
@@ -160,7 +160,8 @@ impl Place {
         };
     }
 
-    /// Gives back all but the place itself, unless another has that.
+    /// Gives the loan and the ticket back, but not the place itself. Does nothing if another client has the
+    /// place.
     fn give_back(&self, state: &mut State, books: &mut Books) {
         self.heard(state, books);
         if let Some(loan) = state.loan.take() {
@@ -185,7 +186,7 @@ impl Drop for Place {
     }
 }
 
-/// Something is awaited of a client, until this is dropped.
+/// While this exists, a request or body of the client is awaited.
 pub(crate) struct Listening(Arc<Place>);
 
 impl Drop for Listening {
@@ -203,9 +204,9 @@ impl Evicted {
         Self(told)
     }
 
-    /// Ready when it has.
+    /// Ready when that has happened.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // Who has been told, or never will be, may not be asked again.
+        // A oneshot receiver must not be polled again after it has ended.
         if self.0.is_terminated() {
             return Poll::Pending;
         }
@@ -215,7 +216,7 @@ impl Evicted {
         }
     }
 
-    /// Ends when it has.
+    /// Waits until that has happened.
     pub(crate) async fn wait(self) {
         if self.0.await.is_err() {
             std::future::pending::<()>().await;
