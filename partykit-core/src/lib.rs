@@ -49,12 +49,10 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 
 pub use connection::{Connection, StateError};
-pub use engine::{
-    call_error::CallError,
-    cell::{RoomPhase, RoomStats},
-};
+pub use engine::call_error::CallError;
 pub use machine::{
-    Account, AwakeReason, HandlerError, LongestAwake, StartReason, TimeAwake, WakeCause,
+    Account, AwakeReason, HandlerError, LongestAwake, RoomPhase, RoomStats, StartReason, TimeAwake,
+    WakeCause,
 };
 pub use storage::{
     Backend, BackendError, Batch, Claim, Epoch, KeyRange, List, MemoryBackend, StorageError, WakeUp,

@@ -6,6 +6,7 @@ mod owner;
 mod slots;
 pub(crate) mod socket;
 mod state_error;
+pub(crate) mod tags;
 
 use std::{
     fmt,
@@ -25,6 +26,7 @@ use self::{
     outgoing::Outgoing,
     slots::{Part, Slots},
     socket::Socket,
+    tags::Tags,
 };
 use crate::{Close, CloseCode, InvalidClose, JsonError, Message, Reject, Text, value::limits};
 
@@ -60,7 +62,7 @@ struct Inner {
     key: u64,
     id: Box<str>,
     uri: Box<str>,
-    tags: OnceLock<Box<[Box<str>]>>,
+    tags: OnceLock<Tags>,
     /// The state as JSON; what a running handler has set is still with its turn.
     state: Mutex<Option<Bytes>>,
     room: Weak<dyn Owner>,
@@ -94,7 +96,7 @@ impl Connection {
     ) -> Self {
         let Attachment { order, id, uri, tags, state } = attachment;
         let connection = Self::new(order, &id, &uri, room, socket);
-        connection.set_tags(tags.into_iter().map(Into::into).collect());
+        connection.set_tags(Tags::known(tags));
         drop(connection.commit_state(state.map(Into::into)));
         connection
     }
@@ -160,7 +162,7 @@ impl Connection {
 
     /// The id, then the tags that [`connection_tags`](crate::Server::connection_tags) gave.
     pub fn tags(&self) -> impl ExactSizeIterator<Item = &str> {
-        let tags: &[Box<str>] = self.0.tags.get().map_or(&[], |tags| tags);
+        let tags = self.0.tags.get().map_or(&[][..], Tags::as_slice);
         (0..tags.len() + 1).map(move |n| if n == 0 { self.id() } else { &*tags[n - 1] })
     }
 
@@ -357,7 +359,7 @@ impl Connection {
         self.0.key
     }
 
-    pub(crate) fn set_tags(&self, tags: Box<[Box<str>]>) {
+    pub(crate) fn set_tags(&self, tags: Tags) {
         // Only the connect's turn sets them, once.
         let _ = self.0.tags.set(tags);
     }

@@ -20,7 +20,7 @@ pub(crate) async fn ring(room: &Room) -> Result<Option<Alarm>, StorageError> {
     }
     let wall = room.now();
     let now = room.cell().host().elapsed();
-    Ok(room.inside(|machine| machine.ring(now, wall)))
+    Ok(room.inside(|turn| turn.ring(now, wall)))
 }
 
 /// Stores that the room's alarm begins to ring, and when it rings again if the process ends meanwhile.
@@ -31,13 +31,13 @@ pub(crate) async fn ring(room: &Room) -> Result<Option<Alarm>, StorageError> {
 pub(crate) async fn begin(room: &Room) -> Result<bool, StorageError> {
     let cell = room.cell();
     let Some(row) = stored(room).await? else {
-        room.inside(|machine| machine.no_alarm());
+        room.inside(|turn| turn.no_alarm());
         return Ok(false);
     };
     let (wall, started) = (room.now(), cell.host().started());
     let spread = spread(cell.address());
     let age = cell.host().elapsed().saturating_sub(started);
-    let beginning = room.inside(|machine| machine.begin_alarm(age, wall, row, spread));
+    let beginning = room.inside(|turn| turn.begin_alarm(age, wall, row, spread));
     let Some(Beginning { rings, number, died }) = beginning else { return Ok(false) };
     if let Some((deaths, next)) = died {
         say_died(cell, deaths, rings, next.since(wall));
@@ -49,7 +49,7 @@ pub(crate) async fn begin(room: &Room) -> Result<bool, StorageError> {
 /// The row as it is stored, or as the writes that are on their way make it.
 async fn stored(room: &Room) -> Result<Option<AlarmRow>, BackendError> {
     let cell = room.cell();
-    let row = match room.inside(|machine| machine.lookup(&AlarmRow::KEY)) {
+    let row = match room.inside(|turn| turn.lookup(&AlarmRow::KEY)) {
         Some(pending) => pending,
         None => {
             let found = cell.host().backend().read(cell.address(), &[AlarmRow::KEY]).await?;
@@ -84,10 +84,8 @@ pub(crate) async fn carry_out(room: &Room, order: AlarmOrder) -> Result<(), Stor
         (AlarmOrder::Set(at), _) => Some(AlarmRow::new(at)),
         (_, None) => return Ok(()),
         (AlarmOrder::Delete, _) => None,
-        (AlarmOrder::Park, Some(row)) => {
-            Some(room.inside(|machine| machine.known_alarm(row)).parked())
-        }
+        (AlarmOrder::Park, Some(row)) => Some(room.inside(|turn| turn.known_alarm(row)).parked()),
     };
-    room.inside(|machine| machine.write_alarm(next));
+    room.inside(|turn| turn.write_alarm(next));
     Ok(())
 }

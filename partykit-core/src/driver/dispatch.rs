@@ -1,6 +1,7 @@
 use super::alarm;
 use crate::{
     Result, Room, Server,
+    connection::tags::Tags,
     machine::{Answer, Errand, Event, Job},
 };
 
@@ -9,7 +10,7 @@ use crate::{
 /// An alarm's attempt is stored here, so that a start which kills the process counts for it too, and
 /// what an operator wants done with an alarm is done without starting the room.
 pub(crate) async fn errand(room: &Room) -> Result<bool> {
-    match room.inside(|machine| machine.errand()) {
+    match room.inside(|turn| turn.errand()) {
         None => return Ok(true),
         Some(Errand::Order(order)) => {
             alarm::carry_out(room, order).await?;
@@ -19,7 +20,7 @@ pub(crate) async fn errand(room: &Room) -> Result<bool> {
     }
     let rings = alarm::begin(room).await?;
     if rings {
-        room.inside(|machine| machine.errand_done());
+        room.inside(|turn| turn.errand_done());
     }
     Ok(rings)
 }
@@ -43,7 +44,8 @@ pub(crate) async fn turn<S: Server>(server: &mut S, room: &Room, job: Job) -> Re
         Event::Close { connection, close } => server.on_close(room, &connection, close).await?,
         Event::Connect { connection, request, .. } => {
             let tags = server.connection_tags(room, connection.id(), &request)?;
-            room.cell().list(&connection, tags)?;
+            let tags = Tags::new(connection.id(), tags)?;
+            room.inside(|turn| turn.list(&connection, tags))?;
             server.on_connect(room, &connection, &request).await?;
         }
         Event::Error(error) => server.on_error(room, error).await?,
@@ -52,7 +54,7 @@ pub(crate) async fn turn<S: Server>(server: &mut S, room: &Room, job: Job) -> Re
         Event::Request { request, .. } => {
             return server.on_request(room, *request).await.map(Answer::Response);
         }
-        Event::Task(result) => server.on_task(room, result).await?,
+        Event::Task { result, .. } => server.on_task(room, result).await?,
     }
     Ok(Answer::Done)
 }

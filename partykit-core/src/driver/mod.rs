@@ -25,7 +25,7 @@ use crate::{
         pump::{Pump, Step},
         scope,
     },
-    machine::{Answer, CancelReason, Event, Fact, Failed, Job, Machine},
+    machine::{Answer, CancelReason, Event, Fact, Failed, Job},
     value::{
         failure::{Failure, panic_message},
         limits,
@@ -72,14 +72,13 @@ async fn run<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send)
     let cell = Driving::new(cell);
     let mut pump = Pump::new(&cell);
     let mut instance = None;
-    if size_of::<S>() == 0 || cell.inside(cell.in_turn(), |machine| machine.options().hibernates())
-    {
-        cell.inside(cell.in_turn(), Machine::set_stateless);
+    if size_of::<S>() == 0 {
+        cell.report(|machine, _| machine.set_stateless());
     }
     let mut slice = Slice::default();
     loop {
         match poll_fn(|cx| pump.poll(cx)).await {
-            Step::Run(job) => {
+            Step::Run(turn, job) => {
                 // Events that arrive together are handled together, and what the room says to one
                 // client in answer to all of them leaves in one write.
                 if mem::take(&mut pump.rested) {
@@ -88,7 +87,8 @@ async fn run<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send)
                 }
                 let Some(job) = postpone(&cell, &mut pump, job).await else { continue };
                 let begun = slice.begin_turn(&**cell.host()).await;
-                let result = run_turn(&cell, &mut pump, &mut instance, &make, job, begun).await;
+                let room = Room::new(&cell, turn);
+                let result = run_turn(&room, &mut pump, &mut instance, &make, job, begun).await;
                 let crowded = cell.host().is_crowded();
                 cell.report(|machine, now| {
                     machine.set_crowded(crowded);
@@ -134,14 +134,14 @@ async fn postpone(cell: &Driving, pump: &mut Pump<'_>, job: Job) -> Option<Job> 
 
 /// One turn, while commits, timers and other outputs go on beside it.
 async fn run_turn<S: Server>(
-    cell: &Driving,
+    room: &Room,
     pump: &mut Pump<'_>,
     instance: &mut Option<S>,
     make: &(impl Fn(&RoomId) -> S + Send),
     job: Job,
     begun: Duration,
 ) -> Result<Answer, Failed> {
-    let handler = job.handler();
+    let (cell, turn, handler) = (room.cell(), room.turn(), job.handler());
     let (connection, arrived) = match &job {
         Job::Handle(Event::Connect { connection, arrived, .. }) => {
             (Some(connection.clone()), Some(*arrived))
@@ -154,33 +154,30 @@ async fn run_turn<S: Server>(
         cell.observe(Fact::Handled { handler, took, failed });
         took
     };
-    let room = Room::new(cell);
-    let turn_id = room.turn();
     if matches!(job, Job::Start) {
         let cause = room.wake_cause().map(tracing::field::display);
         debug!(reason = ?room.start_reason(), cause, "the room wakes");
     }
-    let mut future = pin!(Some(perform(instance, make, &room, job)));
+    let mut future = pin!(Some(perform(instance, make, room, job)));
     let ended = poll_fn(|cx| {
         let handler = future.as_mut().as_pin_mut();
         let Some(handler) = handler else {
             return Poll::Ready(Err(CancelReason::Timeout(Duration::ZERO)));
         };
-        if let Poll::Ready(result) = scope::enter(&***cell, turn_id, || handler.poll(cx)) {
+        if let Poll::Ready(result) = scope::enter(&**cell, turn, || handler.poll(cx)) {
             return Poll::Ready(Ok(result));
         }
         match ready!(pump.poll(cx)) {
             Step::Cancel(reason) => Poll::Ready(Err(reason)),
             // The machine gives nothing else out while a turn runs.
-            Step::Run(_) | Step::DropInstance(_) | Step::Rest => Poll::Pending,
+            Step::Run(..) | Step::DropInstance(_) | Step::Rest => Poll::Pending,
         }
     })
     .await;
     // Drops what the handler held, as a part of its turn: it may still say something.
     let dropped =
-        scope::enter(&***cell, turn_id, || catch_unwind(AssertUnwindSafe(|| future.set(None))));
-    let (limit, overflow) = cell
-        .inside(cell.in_turn(), |machine| (machine.options().handler_timeout, machine.overflow()));
+        scope::enter(&**cell, turn, || catch_unwind(AssertUnwindSafe(|| future.set(None))));
+    let (limit, overflow) = room.inside(|turn| (turn.options().handler_timeout, turn.overflow()));
     let failure = match (ended, dropped) {
         (_, Err(payload)) => Failure::Panic(panic_message(payload)),
         (Err(CancelReason::CommitFailed(id)), Ok(())) => {
@@ -194,7 +191,7 @@ async fn run_turn<S: Server>(
             Failure::SaidTooMuch { bytes, limit }
         }
         (Ok(Ok(Answer::NotNow)), Ok(())) => return Ok(Answer::NotNow),
-        (Ok(Ok(_)), Ok(())) if cell.inside(cell.in_turn(), |machine| machine.is_misused()) => {
+        (Ok(Ok(_)), Ok(())) if room.inside(|turn| turn.is_misused()) => {
             Failure::Error(StorageError::TransactionEnded.into())
         }
         (Ok(Ok(answer)), Ok(())) => {
@@ -202,14 +199,14 @@ async fn run_turn<S: Server>(
             let now = begun + took;
             if took > limit {
                 warn!(%handler, "a handler ran for {took:?} without an await, so it could not be cancelled");
-                cell.inside(cell.in_turn(), Machine::overran);
+                room.inside(|turn| turn.overran());
             } else if arrived.is_some_and(|arrived| now.saturating_sub(arrived) > SLOW_CONNECT) {
                 warn!(
                     connection = connection.as_ref().map(Connection::id),
                     "a connect took over {SLOW_CONNECT:?}: PartySocket gives up by then and connects again"
                 );
             }
-            return Ok(keep_awake_while_open(cell, answer));
+            return Ok(keep_awake_while_open(room, answer));
         }
         (Ok(Err(failure)), Ok(())) => failure.judged(handler),
         (Err(CancelReason::Timeout(limit)), Ok(())) => Failure::Timeout(limit),
@@ -268,10 +265,10 @@ async fn perform<S: Server>(
 }
 
 /// A response that streams keeps the room awake until its body ends, or is dropped.
-fn keep_awake_while_open(cell: &Driving, answer: Answer) -> Answer {
+fn keep_awake_while_open(room: &Room, answer: Answer) -> Answer {
     match answer {
         Answer::Response(response) if response.body().is_stream() => {
-            let open = OpenBody::new(cell);
+            let open = OpenBody::new(room);
             Answer::Response(response.map(|body| body.hold(open)))
         }
         answer => answer,
@@ -282,9 +279,10 @@ fn keep_awake_while_open(cell: &Driving, answer: Answer) -> Answer {
 struct OpenBody(Arc<RoomCell>);
 
 impl OpenBody {
-    fn new(cell: &Driving) -> Self {
-        cell.inside(cell.in_turn(), Machine::body_opened);
-        Self(Arc::clone(cell))
+    fn new(room: &Room) -> Self {
+        let now = room.cell().host().elapsed();
+        room.inside(|turn| turn.open_body(now));
+        Self(Arc::clone(room.cell()))
     }
 }
 

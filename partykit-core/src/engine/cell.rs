@@ -8,7 +8,6 @@ mod stats;
 
 pub(crate) use doors::{Driving, InTurn};
 pub use resume::Resumed;
-pub use stats::{RoomPhase, RoomStats};
 
 use self::space::Space;
 
@@ -34,7 +33,7 @@ use crate::{
     RoomAddress,
     connection::{Owner, outgoing::Outgoing, socket::Socket},
     machine::{Answer, Event, Fact, Machine},
-    value::{chain::Chain, limits},
+    value::chain::Chain,
 };
 
 /// All of a room that outlives its instance: its machine, and who is to be woken when something
@@ -76,10 +75,8 @@ struct State {
 impl RoomCell {
     /// A room that sleeps and has no connection.
     pub fn new(address: RoomAddress, options: Options, host: Arc<dyn Host>) -> Arc<Self> {
-        let mut machine = Machine::new(options, host.elapsed());
-        machine.share_mailboxes(host.mailboxes());
         let state = State {
-            machine,
+            machine: Machine::new(options, host.mailboxes(), host.elapsed()),
             next_connection: 0,
             space: None,
             watchers: Vec::new(),
@@ -224,7 +221,7 @@ impl RoomCell {
     /// Sends a message to all connections, or to those with a tag, without waking the room.
     pub fn broadcast(self: &Arc<Self>, message: Message, tag: Option<&str>) {
         self.enter(|state, _| {
-            state.machine.broadcast(None, tag, Vec::new(), Arc::new(Outgoing::new(message)));
+            state.machine.broadcast(tag, Arc::new(Outgoing::new(message)));
         });
     }
 
@@ -290,30 +287,6 @@ impl RoomCell {
         ErrorId::from_bytes(id)
     }
 
-    /// Checks and sets the tags of a connection, and lists it.
-    pub(crate) fn list(&self, connection: &Connection, tags: Vec<String>) -> Result<(), TagError> {
-        let mut own: Vec<Box<str>> = Vec::new();
-        for tag in tags {
-            match tag.len() {
-                0 => return Err(TagError::Empty),
-                len if len > limits::TAG => return Err(TagError::TooLong(len)),
-                _ if tag == connection.id() || own.iter().any(|known| **known == *tag) => {}
-                _ => own.push(tag.into()),
-            }
-        }
-        if own.len() + 1 > limits::TAGS {
-            return Err(TagError::TooMany(own.len() + 1));
-        }
-        connection.set_tags(own.into());
-        let mut cell = self.lock();
-        let total = cell.machine.roster().attached() + connection.fixed_size();
-        if total > limits::ATTACHMENTS {
-            return Err(TagError::RoomTooLarge(total));
-        }
-        cell.machine.list(connection);
-        Ok(())
-    }
-
     /// Wakes `waker` at the next change that somebody may wait for.
     pub(crate) fn watch(&self, waker: &Waker) {
         self.lock().watchers.push(waker.clone());
@@ -327,14 +300,10 @@ impl RoomCell {
     /// A value of a task arrives, see [`RoomCell::message`].
     pub(crate) fn task_says(
         self: &Arc<Self>,
-        task: u64,
         ticket: u64,
         event: Event,
     ) -> Result<(), (Refusal, Event)> {
-        self.enter(|state, now| match state.machine.has_task(task) {
-            true => state.push_in_turn(now, ticket, event),
-            false => state.machine.task_says(now, task, event),
-        })
+        self.enter(|state, now| state.push_in_turn(now, ticket, event))
     }
 
     /// [`RoomCell::poll_space`] for `size` bytes of anybody.
@@ -363,7 +332,8 @@ impl RoomCell {
     pub(crate) fn task_ended(self: &Arc<Self>, id: u64, event: Event) {
         self.enter(|state, now| {
             state.tasks.remove(&id);
-            state.machine.task_ended(now, id, event);
+            // The last event of a task always enters.
+            drop(state.machine.push(now, event));
         });
     }
 
@@ -400,8 +370,8 @@ impl State {
         event: Event,
     ) -> Result<(), (Refusal, Event)> {
         if let Some(space) = &mut self.space
-            && space.has_to_queue(who, &self.machine)
-            && self.machine.takes_events(now)
+            && space.has_to_queue(who, self.machine.intake())
+            && self.machine.intake().takes_events(now)
         {
             return Err((Refusal::Overloaded, event));
         }
@@ -422,9 +392,9 @@ impl State {
         let mut wakers = Vec::new();
         let space = self.space.get_or_insert_default();
         if !space.is_promised(who) {
-            space.wait(who, size, cx.waker(), &self.machine);
+            space.wait(who, size, cx.waker(), self.machine.intake());
             // Space may have come up since the event was refused.
-            space.wake(&self.machine, &mut wakers);
+            space.wake(self.machine.intake(), &mut wakers);
         }
         let is_ready = space.is_promised(who);
         (if is_ready { Poll::Ready(()) } else { Poll::Pending }, wakers)
@@ -440,7 +410,7 @@ impl State {
     fn wakers(&mut self) -> Vec<Waker> {
         let mut wakers = mem::take(&mut self.watchers);
         if let Some(space) = &mut self.space {
-            space.wake(&self.machine, &mut wakers);
+            space.wake(self.machine.intake(), &mut wakers);
         }
         wakers
     }
@@ -450,17 +420,4 @@ impl fmt::Debug for RoomCell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RoomCell").field("address", &self.address).finish_non_exhaustive()
     }
-}
-
-/// Tags over the limits.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum TagError {
-    #[error("a tag is empty")]
-    Empty,
-    #[error("a tag has {0} bytes; at most {max} fit", max = limits::TAG)]
-    TooLong(usize),
-    #[error("the connection has {0} tags, its id included; at most {max} fit", max = limits::TAGS)]
-    TooMany(usize),
-    #[error("the attachments of the room's connections would have {0} bytes; at most {max} fit", max = limits::ATTACHMENTS)]
-    RoomTooLarge(usize),
 }

@@ -16,7 +16,7 @@ use super::cell::Driving;
 use crate::{
     BackendError, Claim, Connection, WakeUp,
     connection::outgoing::Outgoing,
-    machine::{CancelReason, Effect, Fact, Failed, Job, Output, Targets},
+    machine::{CancelReason, Effect, Fact, Failed, Job, Output, Targets, TurnId},
     value::{
         failure::{Failure, panic_message},
         limits,
@@ -49,7 +49,7 @@ pub(crate) enum Step {
     Cancel(CancelReason),
     DropInstance(Fact),
     Rest,
-    Run(Job),
+    Run(TurnId, Job),
 }
 
 impl<'a> Pump<'a> {
@@ -106,9 +106,8 @@ impl<'a> Pump<'a> {
                         async move { cell.host().backend().claim(cell.address()).await },
                     ));
             }
-            Output::Commit(batch) => {
+            Output::Commit(batch, epoch) => {
                 let cell = Arc::clone(self.cell);
-                let epoch = cell.inside(self.cell.in_turn(), |machine| machine.epoch());
                 self.wake_up = batch.wake_up;
                 self.committing = cell.host().elapsed();
                 self.commit = Some(Box::pin(async move {
@@ -132,11 +131,12 @@ impl<'a> Pump<'a> {
             Output::Effect(effect) => self.leave(effect),
             Output::Fact(fact) => self.note(fact),
             Output::Flush => self.flush(),
+            Output::Probe(connection) => connection.socket().probe(),
             Output::Refuse(connection, close) => {
                 self.send_frames();
                 connection.socket().refuse(close);
             }
-            Output::Run(job) => return Some(Step::Run(job)),
+            Output::Run(turn, job) => return Some(Step::Run(turn, job)),
         }
         None
     }
@@ -158,12 +158,6 @@ impl<'a> Pump<'a> {
                 self.send_frames();
                 connection.socket().accept();
                 connection.socket().attach(&connection);
-                let older = self.cell.inside(self.cell.in_turn(), |machine| {
-                    machine.roster().before(&connection).cloned()
-                });
-                if let Some(older) = older {
-                    older.socket().probe();
-                }
             }
             Effect::Close(connection, close) | Effect::HangUp(connection, close) => {
                 self.send_frames();

@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 
-use crate::machine::{TransactionId, TurnId};
+use crate::machine::{Scope, TransactionId, TurnId};
 
 thread_local! {
     static CURRENT: Cell<Option<Current>> = const { Cell::new(None) };
@@ -13,15 +13,13 @@ thread_local! {
 struct Current {
     /// The address of the room's cell.
     room: usize,
-    turn: TurnId,
-    /// The innermost transaction inside of which this code is polled; 0 for none.
-    transaction: TransactionId,
+    scope: Scope,
 }
 
 /// Runs `f` as a part of a turn.
 pub(crate) fn enter<T, R>(room: &T, turn: TurnId, f: impl FnOnce() -> R) -> R {
-    let _restore =
-        Restore(CURRENT.replace(Some(Current { room: address(room), turn, transaction: 0 })));
+    let scope = Scope { turn, transaction: 0 };
+    let _restore = Restore(CURRENT.replace(Some(Current { room: address(room), scope })));
     f()
 }
 
@@ -31,10 +29,10 @@ pub(crate) fn enter_transaction<T, R>(
     transaction: TransactionId,
     f: impl FnOnce() -> R,
 ) -> R {
-    let outer = CURRENT.get();
-    let _restore = Restore(outer);
-    if let Some(current) = outer.filter(|current| current.room == address(room)) {
-        CURRENT.set(Some(Current { transaction, ..current }));
+    let _restore = Restore(CURRENT.get());
+    if let Some(scope) = current(room) {
+        let scope = Scope { transaction, ..scope };
+        CURRENT.set(Some(Current { room: address(room), scope }));
     }
     f()
 }
@@ -48,18 +46,9 @@ impl Drop for Restore {
     }
 }
 
-/// The turn of this room that runs on this thread, if one does.
-pub(crate) fn current<T>(room: &T) -> Option<TurnId> {
-    here(room).map(|current| current.turn)
-}
-
-/// The transaction of this room whose code runs on this thread; 0 for none.
-pub(crate) fn transaction<T>(room: &T) -> TransactionId {
-    here(room).map_or(0, |current| current.transaction)
-}
-
-fn here<T>(room: &T) -> Option<Current> {
-    CURRENT.get().filter(|current| current.room == address(room))
+/// Whose code of this room runs on this thread, if any does.
+pub(crate) fn current<T>(room: &T) -> Option<Scope> {
+    CURRENT.get().filter(|current| current.room == address(room)).map(|current| current.scope)
 }
 
 fn address<T>(room: &T) -> usize {

@@ -50,8 +50,6 @@ pub struct Account {
 /// For how long an instance was in memory while there was a reason of each kind. More than one may
 /// hold at a time, so that the sum may be more than [`Account::resident`].
 ///
-/// Tasks, guards and response bodies count from the beginning of the handler in which they began.
-///
 /// ```no_run
 /// # fn show(stats: partykit_core::RoomStats) {
 /// let awake = &stats.account.awake;
@@ -245,11 +243,6 @@ impl Accountant {
         }
     }
 
-    /// The time up to which everything is booked.
-    pub(crate) fn now(&self) -> Duration {
-        self.settled
-    }
-
     /// Books the time since the last call, and what holds from now on.
     pub(crate) fn settle(&mut self, now: Duration, condition: Condition) {
         let passed = now.saturating_sub(self.settled);
@@ -262,6 +255,10 @@ impl Accountant {
         self.woken = now;
         self.account.last_wake = Some((cause, now.saturating_sub(self.born)));
         self.account.count(cause, 1);
+    }
+
+    pub(crate) fn last_wake(&self) -> Option<WakeCause> {
+        self.account.last_wake.map(|(cause, _)| cause)
     }
 
     /// The instance is dropped; `holder` held it for the longest time. Returns how long it was there.

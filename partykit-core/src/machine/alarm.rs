@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Answer, Effect, Event, Fact, Machine, Output, gate::Author, turn::Turn};
+use super::{
+    Answer, Effect, Event, Fact, Machine, Output, TransactionId, TurnMut, gate::Author, turn::Turn,
+};
 use crate::{Alarm, Batch, Handler, Timestamp, storage::AlarmRow, value::alarm::AlarmOrder};
 
 /// The alarm whose handler runs.
@@ -33,53 +35,40 @@ pub(crate) struct Beginning {
     pub(crate) died: Option<(u32, Timestamp)>,
 }
 
-impl Machine {
-    /// Sets or replaces the alarm.
-    pub(crate) fn set_alarm(&mut self, at: Timestamp) {
-        self.write_alarm(Some(AlarmRow::new(at)));
-    }
-
-    pub(crate) fn delete_alarm(&mut self) {
-        self.write_alarm(None);
-    }
-
+/// What its handler, and the driver on behalf of the room, do with the alarm.
+impl TurnMut<'_> {
+    /// Sets or replaces the alarm (`Some`), or deletes it.
     pub(crate) fn write_alarm(&mut self, row: Option<AlarmRow>) {
-        if let Some(turn) = &mut self.turn {
-            turn.misused |= !turn.overlay.is_open(self.transaction);
-            self.gate.write();
-            turn.overlay.merge(self.transaction, self.gate.written(), AlarmRow::batch(row));
+        if let Some(turn) = &mut self.machine.turn {
+            turn.misused |= !turn.overlay.is_open(self.scope.transaction);
+            self.machine.gate.write();
+            turn.overlay.merge(
+                self.scope.transaction,
+                self.machine.gate.written(),
+                AlarmRow::batch(row),
+            );
         }
     }
 
-    /// What the pending writes say of the alarm's row; `None` when the store has to be asked. There is
-    /// none while its own handler runs, unless that has set one. Before that, an attempt is not seen.
+    /// See [`Machine::alarm`].
     pub(crate) fn lookup_alarm(&self) -> Option<Option<Bytes>> {
-        let turn = self.turn.as_ref();
-        let own: Vec<&Batch> =
-            turn.iter().flat_map(|turn| turn.overlay.seen_from(self.transaction)).collect();
-        let own = crate::storage::lookup(&own, &AlarmRow::KEY);
-        match self.attempts.open() {
-            _ if own.is_some() => own,
-            _ if turn.is_some_and(|turn| turn.ringing.is_some()) => Some(None),
-            Some(attempt) if attempt.ahead => Some(Some(attempt.original.encode())),
-            _ => self.lookup(&AlarmRow::KEY),
-        }
+        self.machine.alarm(self.scope.transaction)
     }
 
     /// What has to be done before the start that is about to run: what it is for says so.
     pub(crate) fn errand(&mut self) -> Option<Errand> {
-        let errand = match self.mailbox.front()? {
+        let errand = match self.machine.mailbox.front()? {
             Event::Alarm { .. } => Errand::Alarm,
             Event::Order { order, .. } => Errand::Order(*order),
             _ => return None,
         };
-        self.turn.as_mut()?.errand = Some(errand);
+        self.machine.turn.as_mut()?.errand = Some(errand);
         Some(errand)
     }
 
     /// The errand is done, and the room starts.
     pub(crate) fn errand_done(&mut self) {
-        self.turn.iter_mut().for_each(|turn| turn.errand = None);
+        self.machine.turn.iter_mut().for_each(|turn| turn.errand = None);
     }
 
     /// The row that was read for the alarm that may be due, in a process of this age. If it is due, an
@@ -91,12 +80,14 @@ impl Machine {
         mut row: AlarmRow,
         spread: u64,
     ) -> Option<Beginning> {
-        let ahead = self.turn.as_ref()?.errand.is_some();
-        if self.lookup(&AlarmRow::KEY).is_none() {
-            self.attempts.stored(Some(row));
+        let is_stored = self.lookup(&AlarmRow::KEY).is_none();
+        let machine = &mut *self.machine;
+        let ahead = machine.turn.as_ref()?.errand.is_some();
+        if is_stored {
+            machine.attempts.stored(Some(row));
         }
         let mut is_due = row.rings() <= wall;
-        if let Some(attempt) = self.attempts.of(row) {
+        if let Some(attempt) = machine.attempts.of(row) {
             if attempt.ahead {
                 return Some(Beginning { rings: true, number: 0, died: None });
             }
@@ -104,8 +95,8 @@ impl Machine {
             (row, is_due) = (attempt.original, true);
         }
         // No failure of the turn takes back what is written here.
-        self.gate.write();
-        let number = self.gate.written();
+        machine.gate.write();
+        let number = machine.gate.written();
         let mut beginning = Beginning { rings: false, number, died: None };
         let batch = if row.is_parked() || !is_due {
             // Somebody woke the room too early, and may have forgotten the time by that.
@@ -123,22 +114,22 @@ impl Machine {
                 false => row.postponed(wall + rest),
             };
             beginning.died = died.then(|| (row.alarm().deaths, next.rings()));
-            self.attempts.end(&self.gate);
+            machine.attempts.end(&machine.gate);
             if beginning.rings {
-                self.attempts.begin(row, next, ahead, &self.gate);
+                machine.attempts.begin(row, next, ahead, &machine.gate);
             }
             AlarmRow::batch(Some(next))
         };
-        let turn = self.turn.as_mut()?;
+        let turn = machine.turn.as_mut()?;
         turn.base = number;
-        self.gate.add(batch, turn.author());
-        self.begin_commit();
+        machine.gate.add(batch, turn.author());
+        machine.begin_commit();
         Some(beginning)
     }
 
     /// The attempt is stored: its handler begins.
     pub(crate) fn ring(&mut self, now: Duration, wall: Timestamp) -> Option<Alarm> {
-        let (turn, attempt) = (self.turn.as_mut()?, self.attempts.ring()?);
+        let (turn, attempt) = (self.machine.turn.as_mut()?, self.machine.attempts.ring()?);
         let (row, begun) = (attempt.original, attempt.begun);
         turn.ringing = Some(Ringing { row, begun, wall, now });
         if !turn.called_off {
@@ -148,6 +139,39 @@ impl Machine {
         Some(row.alarm())
     }
 
+    /// There is no alarm: in the store, or because of a write that is on its way to it. A failed commit
+    /// can bring back the attempt that such a write has ended.
+    pub(crate) fn no_alarm(&mut self) {
+        if self.lookup(&AlarmRow::KEY).is_none() {
+            self.machine.attempts.stored(None);
+        }
+    }
+
+    /// What is known of a row that was read: an attempt that this process has made is no death.
+    pub(crate) fn known_alarm(&self, row: AlarmRow) -> AlarmRow {
+        self.machine.attempts.of(row).map_or(row, |attempt| attempt.original)
+    }
+}
+
+/// What is known of it, and what becomes of it when a handler has ended.
+impl Machine {
+    /// What the pending writes say of the alarm's row, to code inside a transaction; `None` when the store
+    /// has to be asked. There is no alarm while its own handler runs, unless that has set one. Before
+    /// that, an attempt is not seen.
+    pub(super) fn alarm(&self, transaction: TransactionId) -> Option<Option<Bytes>> {
+        let turn = self.turn.as_ref();
+        let own: Vec<&Batch> =
+            turn.iter().flat_map(|turn| turn.overlay.seen_from(transaction)).collect();
+        let own = crate::storage::lookup(&own, &AlarmRow::KEY);
+        match self.attempts.open() {
+            _ if own.is_some() => own,
+            // "Alarms": while its handler runs, no alarm is set.
+            _ if turn.is_some_and(|turn| turn.ringing.is_some()) => Some(None),
+            Some(attempt) if attempt.ahead => Some(Some(attempt.original.encode())),
+            _ => crate::storage::lookup(&self.layers(transaction), &AlarmRow::KEY),
+        }
+    }
+
     /// The handler of an alarm succeeded: unless it has set another, there is none any more.
     pub(super) fn silence(&mut self, turn: &mut Turn) {
         let rang = turn.ringing.take().is_some();
@@ -155,7 +179,9 @@ impl Machine {
             self.gate.write();
             turn.overlay.merge(0, self.gate.written(), AlarmRow::batch(None));
         }
-        self.end_attempt_of(turn);
+        if turn.ends_attempt() {
+            self.attempts.end(&self.gate);
+        }
     }
 
     /// The handler of an alarm failed: it rings again later, or never. The caller learns that from the
@@ -202,39 +228,15 @@ impl Machine {
             self.begin_commit();
         }
     }
-
-    /// What the running handler has written is about to be committed; if the alarm is among it, an
-    /// attempt is over with that.
-    pub(super) fn end_attempt(&mut self) {
-        if let Some(turn) = self.turn.take() {
-            self.end_attempt_of(&turn);
-            self.turn = Some(turn);
-        }
-    }
-
-    fn end_attempt_of(&mut self, turn: &Turn) {
-        let own = turn.overlay.own();
-        let writes = own.clear || own.writes.contains_key(&AlarmRow::KEY);
-        if writes && turn.ringing.is_none() {
-            self.attempts.end(&self.gate);
-        }
-    }
-
-    /// There is no alarm: in the store, or because of a write that is on its way to it. A failed commit
-    /// can bring back the attempt that such a write has ended.
-    pub(crate) fn no_alarm(&mut self) {
-        if self.lookup(&AlarmRow::KEY).is_none() {
-            self.attempts.stored(None);
-        }
-    }
-
-    /// What is known of a row that was read: an attempt that this process has made is no death.
-    pub(crate) fn known_alarm(&self, row: AlarmRow) -> AlarmRow {
-        self.attempts.of(row).map_or(row, |attempt| attempt.original)
-    }
 }
 
 impl Turn {
+    /// Whether the alarm is among what it has written: an attempt that went before is over with that.
+    pub(super) fn ends_attempt(&self) -> bool {
+        let own = self.overlay.own();
+        self.ringing.is_none() && (own.clear || own.writes.contains_key(&AlarmRow::KEY))
+    }
+
     /// A part of what the handler did is committed before it ends. An alarm that it has set by then
     /// stands in the place of the one that rings; but if it has deleted the row, that is not over yet.
     pub(super) fn keep_alarm(&mut self, number: u64) {

@@ -41,7 +41,10 @@ pub(crate) enum Event {
         chain: Chain,
         reply: Option<Reply>,
     },
-    Task(TaskResult),
+    Task {
+        id: u64,
+        result: TaskResult,
+    },
 }
 
 impl Event {
@@ -76,7 +79,7 @@ impl Event {
             Self::Error(_) => Handler::OnError,
             Self::Message { .. } => Handler::OnMessage,
             Self::Request { .. } => Handler::OnRequest,
-            Self::Task(_) => Handler::OnTask,
+            Self::Task { .. } => Handler::OnTask,
         }
     }
 
@@ -109,7 +112,7 @@ impl Event {
             Self::Error(_) => WakeCause::Error,
             Self::Message { .. } => WakeCause::Message,
             Self::Request { .. } => WakeCause::Request,
-            Self::Task(_) => WakeCause::Task,
+            Self::Task { .. } => WakeCause::Task,
         }
     }
 }

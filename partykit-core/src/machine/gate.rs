@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     effect::Effect,
-    ids::{TransactionId, TurnId},
+    ids::{Scope, TransactionId, TurnId},
     roster::Roster,
 };
 use crate::{Batch, Connection, Handler};
@@ -32,10 +32,8 @@ pub(crate) struct Gate {
 #[derive(Debug)]
 struct Held {
     number: u64,
-    /// The turn that said it; `None` for what was said outside of any.
-    turn: Option<TurnId>,
-    /// The transaction of the turn that said it; 0 for none.
-    transaction: TransactionId,
+    /// Whose code said it; `None` for what no handler said.
+    by: Option<Scope>,
     effect: Effect,
 }
 
@@ -75,18 +73,13 @@ impl Gate {
         self.written += 1;
     }
 
-    /// Takes an effect, said by a turn in one of its transactions; returns it when it may leave at once.
-    pub(crate) fn hold(
-        &mut self,
-        turn: Option<TurnId>,
-        transaction: TransactionId,
-        effect: Effect,
-    ) -> Option<Effect> {
+    /// Takes an effect, and who said it; returns it when it may leave at once.
+    pub(crate) fn hold(&mut self, by: Option<Scope>, effect: Effect) -> Option<Effect> {
         if self.held.is_empty() && self.passes(self.written) {
             return Some(effect);
         }
         self.held_bytes += effect.cost();
-        self.held.push_back(Held { number: self.written, turn, transaction, effect });
+        self.held.push_back(Held { number: self.written, by, effect });
         None
     }
 
@@ -111,7 +104,7 @@ impl Gate {
     ) -> Vec<Effect> {
         let mut taken_back = Vec::new();
         for mut held in std::mem::take(&mut self.held) {
-            if held.turn == Some(turn) && is(held.transaction, held.number) {
+            if held.by.is_some_and(|by| by.turn == turn && is(by.transaction, held.number)) {
                 self.held_bytes -= held.effect.cost();
                 taken_back.push(held.effect);
             } else {

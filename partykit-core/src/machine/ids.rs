@@ -5,3 +5,10 @@ pub(crate) type TurnId = u64;
 
 /// Numbers the transactions of a turn. 0 is the turn itself.
 pub(crate) type TransactionId = u64;
+
+/// Whose code acts: that of a turn, inside one of its transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scope {
+    pub(crate) turn: TurnId,
+    pub(crate) transaction: TransactionId,
+}

@@ -3,7 +3,7 @@
 //!
 //! This file has what goes in, and what can be asked. Every transition between sleeping, waking and
 //! awake, and the fate of every event, stands in [`transitions`]; what a handler does while it runs, in
-//! [`turn`].
+//! [`turn_mut`]; the way of what is said, in [`speech`].
 
 mod account;
 mod alarm;
@@ -16,6 +16,7 @@ mod fact;
 mod gate;
 mod handler_error;
 mod ids;
+mod intake;
 mod mailbox;
 mod mailboxes;
 mod output;
@@ -23,11 +24,15 @@ mod overlay;
 #[cfg(test)]
 mod properties;
 mod roster;
+mod speech;
 mod start_reason;
+mod states;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod transitions;
 mod turn;
+mod turn_mut;
 mod wake_cause;
 
 use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
@@ -38,31 +43,29 @@ pub use fact::Fact;
 pub use handler_error::HandlerError;
 pub use mailboxes::Mailboxes;
 pub use start_reason::StartReason;
+pub use stats::{RoomPhase, RoomStats};
 pub use wake_cause::WakeCause;
 
 pub(crate) use alarm::{Beginning, Errand};
 pub(crate) use answer::{Answer, Reply};
 pub(crate) use effect::{Effect, Targets};
 pub(crate) use event::Event;
-pub(crate) use ids::{TransactionId, TurnId};
+pub(crate) use ids::{Scope, TransactionId, TurnId};
+pub(crate) use intake::Intake;
 pub(crate) use output::{CancelReason, Discard, Failed, Job, Output};
 pub(crate) use roster::Roster;
+pub(crate) use turn_mut::TurnMut;
 
 use self::{
-    account::Accountant,
-    attempts::Attempts,
-    awake::Holders,
-    gate::Gate,
-    mailbox::{Bounds, Mailbox},
-    roster::Status,
-    turn::Turn,
+    account::Accountant, attempts::Attempts, awake::Holders, gate::Gate, mailbox::Mailbox,
+    roster::Status, turn::Turn,
 };
-use crate::{Claim, Close, Connection, Epoch, Handler, Options, Refusal, value::limits};
+use crate::{Claim, Close, Connection, Epoch, Handler, Options, Refusal};
 
 /// One room.
 pub(crate) struct Machine {
     options: Options,
-    phase: Phase,
+    phase: RoomPhase,
     roster: Roster,
     mailbox: Mailbox,
     /// Connections to be closed when what they said is handled.
@@ -74,8 +77,6 @@ pub(crate) struct Machine {
     accountant: Accountant,
     turn: Option<Turn>,
     last_turn: TurnId,
-    /// The transaction of the running handler whose code it is that calls; 0 for none.
-    transaction: TransactionId,
     /// The attempts to ring the alarm, until the store says how they ended.
     attempts: Attempts,
     epoch: Option<Epoch>,
@@ -91,7 +92,7 @@ pub(crate) struct Machine {
     blank_at: Option<u64>,
     /// Somebody was connected since the claim.
     visited: bool,
-    /// The instance is no loss: it has no fields, or those that `on_start` rebuilds.
+    /// The instance has no fields.
     stateless: bool,
     /// The runtime has very many rooms: those that hold nothing are to go.
     crowded: bool,
@@ -104,22 +105,16 @@ pub(crate) struct Machine {
     bytes_unflushed: usize,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// No instance.
-    Asleep,
-    /// The room is being claimed, or `on_start` runs.
-    Waking,
-    Awake,
-}
-
 impl Machine {
-    pub(crate) fn new(options: Options, now: Duration) -> Self {
+    /// A room that sleeps. `all` are the mailboxes of all rooms, if they share a limit.
+    pub(crate) fn new(options: Options, all: Option<Arc<Mailboxes>>, now: Duration) -> Self {
+        let mut mailbox = Mailbox::default();
+        mailbox.share(all);
         Self {
             options,
-            phase: Phase::Asleep,
+            phase: RoomPhase::Asleep,
             roster: Roster::default(),
-            mailbox: Mailbox::default(),
+            mailbox,
             condemned: Vec::new(),
             clogged: Vec::new(),
             gate: Gate::default(),
@@ -127,7 +122,6 @@ impl Machine {
             accountant: Accountant::new(now),
             turn: None,
             last_turn: 0,
-            transaction: 0,
             attempts: Attempts::default(),
             epoch: None,
             start_reason: StartReason::First,
@@ -149,6 +143,19 @@ impl Machine {
 
     /// Something happens. What the room cannot take comes back, with the reason.
     pub(crate) fn push(&mut self, now: Duration, event: Event) -> Result<(), (Refusal, Event)> {
+        match &event {
+            Event::Task { id, result } if result.last => {
+                let id = *id;
+                self.task_ended(now, id, event);
+                return Ok(());
+            }
+            // A cancelled task has nothing to say any more.
+            Event::Task { id, .. } if !self.holders.has_task(*id) => {
+                self.discard(Discard::Event(event));
+                return Ok(());
+            }
+            _ => {}
+        }
         if let Err(refusal) = self.admits(now, &event) {
             return Err((refusal, event));
         }
@@ -248,7 +255,7 @@ impl Machine {
             Ok(claim) if self.draining => {
                 self.epoch = Some(claim.epoch);
                 self.turn = None;
-                self.drop_instance(|_| Fact::StartFailed);
+                self.drop_instance(now, |_| Fact::StartFailed);
                 self.advance(now);
             }
             Ok(claim) => {
@@ -271,12 +278,12 @@ impl Machine {
         self.settle(now);
         // What is still open was not awaited, so its end is unknown.
         if let Some(inside) = self.turn.as_ref().and_then(|turn| turn.overlay.inside(0)) {
-            self.end_transaction(inside, false);
+            self.end_transaction(now, inside, false);
         }
         let Some(turn) = self.turn.take() else { return };
         self.idle_since = now;
         match result {
-            Ok(answer) => self.finish(turn, answer),
+            Ok(answer) => self.finish(now, turn, answer),
             Err(failed) => self.fail(now, turn, failed),
         }
         self.begin_commit();
@@ -294,27 +301,13 @@ impl Machine {
                 self.begin_commit();
                 self.release();
             }
-            Err(failed) => self.commit_failed(failed),
+            Err(failed) => self.commit_failed(now, failed),
         }
         self.advance(now);
     }
 
-    /// A value of a task arrives; those of a cancelled task do not.
-    pub(crate) fn task_says(
-        &mut self,
-        now: Duration,
-        id: u64,
-        event: Event,
-    ) -> Result<(), (Refusal, Event)> {
-        if !self.holders.has_task(id) {
-            self.discard(Discard::Event(event));
-            return Ok(());
-        }
-        self.push(now, event)
-    }
-
-    /// A task has ended, with its last event.
-    pub(crate) fn task_ended(&mut self, now: Duration, id: u64, event: Event) {
+    /// A task has ended, with its last event. That always enters the mailbox.
+    fn task_ended(&mut self, now: Duration, id: u64, event: Event) {
         self.idle_since = now;
         if self.holders.end_task(now, id) && !self.draining {
             self.mailbox.push(event);
@@ -324,23 +317,11 @@ impl Machine {
         self.advance(now);
     }
 
-    pub(crate) fn guard_taken(&mut self, holder: awake::Holder) -> u64 {
-        let now = self.accountant.now();
-        let id = self.holders.add_guard(now, holder);
-        self.settle(now);
-        id
-    }
-
     pub(crate) fn guard_dropped(&mut self, now: Duration, id: u64) {
         if self.holders.end_guard(now, id) {
             self.idle_since = now;
             self.advance(now);
         }
-    }
-
-    pub(crate) fn body_opened(&mut self) {
-        self.holders.open_body();
-        self.settle(self.accountant.now());
     }
 
     pub(crate) fn body_ended(&mut self, now: Duration) {
@@ -368,22 +349,17 @@ impl Machine {
         if !reasons.is_empty() {
             return Err(reasons);
         }
-        if self.phase == Phase::Awake {
+        if self.phase == RoomPhase::Awake {
             self.sleep(now);
         }
         Ok(())
-    }
-
-    /// Whose code calls from now on: a transaction of the running handler, or 0.
-    pub(crate) fn act_in(&mut self, transaction: TransactionId) {
-        self.transaction = transaction;
     }
 
     /// The next thing to do.
     pub(crate) fn poll(&mut self) -> Option<Output> {
         let output = self.outputs.pop_front();
         if output.is_none() && self.unflushed {
-            self.flushes();
+            self.flushed();
             return Some(Output::Flush);
         }
         output
@@ -394,10 +370,10 @@ impl Machine {
         match &self.turn {
             Some(turn) if turn.cancelled || !turn.begun => None,
             Some(turn) => Some(turn.deadline),
-            None if self.phase == Phase::Awake && self.reasons().is_empty() => {
+            None if self.phase == RoomPhase::Awake && self.reasons().is_empty() => {
                 Some(self.idle_since.saturating_add(self.idle_time()))
             }
-            None if self.phase == Phase::Asleep => self.remembered_until,
+            None if self.phase == RoomPhase::Asleep => self.remembered_until,
             None => None,
         }
     }
@@ -416,7 +392,7 @@ impl Machine {
         }
         if !self.draining {
             reasons.extend(self.holders.reasons());
-            if !self.options.hibernate && self.phase == Phase::Awake && self.roster.len() > 0 {
+            if !self.options.hibernate && self.phase == RoomPhase::Awake && self.roster.len() > 0 {
                 reasons.push(AwakeReason::Connections(self.roster.len()));
             }
         }
@@ -444,7 +420,7 @@ impl Machine {
 
     /// Asleep, and nothing is to be done.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.phase == Phase::Asleep
+        self.phase == RoomPhase::Asleep
             && self.turn.is_none()
             && self.mailbox.is_empty()
             && self.gate.pending().next().is_none()
@@ -457,86 +433,16 @@ impl Machine {
         self.turn.as_ref().map(|turn| turn.handler)
     }
 
-    /// How many events wait.
-    pub(crate) fn waiting(&self) -> usize {
-        self.mailbox.len()
-    }
-
-    /// What waits.
-    pub(crate) fn depths(&self) -> Depths {
-        Depths {
-            mailbox: self.waiting(),
-            mailbox_bytes: self.mailbox.bytes(),
-            held: self.gate.held(),
-            held_bytes: self.gate.held_bytes(),
-        }
-    }
-
-    pub(crate) fn phase(&self) -> Phase {
-        self.phase
-    }
-
-    pub(crate) fn epoch(&self) -> Option<Epoch> {
-        self.epoch
-    }
-
     /// Gives the claim back: the next start claims again.
     pub(crate) fn release_claim(&mut self) -> Option<Epoch> {
         self.epoch.take()
-    }
-
-    pub(crate) fn start_reason(&self) -> StartReason {
-        self.start_reason
-    }
-
-    pub(crate) fn options(&self) -> &Options {
-        &self.options
     }
 
     pub(crate) fn roster(&mut self) -> &mut Roster {
         &mut self.roster
     }
 
-    /// Whether a message of `size` bytes has space beside others that are still to come. A room that goes
-    /// down takes no more, so that its sockets are not read.
-    pub(crate) fn has_space_beside(&self, events: usize, bytes: usize, size: usize) -> bool {
-        let bounds = Bounds::messages(&self.options);
-        !self.draining
-            && !self.has_to_wait(events, bytes, size)
-            && self.mailbox.has_space_beside(bounds, (events, bytes), size)
-    }
-
-    /// See [`Host::mailboxes`](crate::runtime::Host::mailboxes).
-    pub(crate) fn share_mailboxes(&mut self, all: Option<Arc<Mailboxes>>) {
-        self.mailbox.share(all);
-    }
-
-    /// Whether a message of `size` bytes has space beside those that wait of the same connection.
-    pub(crate) fn has_space_of(&self, connection: u64, size: usize) -> bool {
-        self.mailbox.has_space_of(connection, Bounds::one_connection(&self.options), size)
-    }
-
-    /// Whether what waits of a connection is at most half of what may.
-    pub(crate) fn is_half_free(&self, connection: u64) -> bool {
-        self.mailbox.is_half_free(connection, Bounds::one_connection(&self.options))
-    }
-
-    /// The connection whose message is handled now.
-    pub(crate) fn sender(&self) -> Option<u64> {
-        let turn = self.turn.as_ref().filter(|turn| turn.handler == Handler::OnMessage)?;
-        turn.connection.as_ref().map(Connection::key)
-    }
-
-    /// Whether events are refused only for want of space.
-    pub(crate) fn takes_events(&self, now: Duration) -> bool {
-        !self.draining && now >= self.refused_until
-    }
-
-    pub(crate) fn has_task(&self, id: u64) -> bool {
-        self.holders.has_task(id)
-    }
-
-    /// The server has no fields, or its `on_start` makes them what they were.
+    /// The server has no fields, so its instance is no loss.
     pub(crate) fn set_stateless(&mut self) {
         self.stateless = true;
     }
@@ -546,45 +452,10 @@ impl Machine {
         self.crowded = crowded;
     }
 
-    /// How long the room stays awake after the last thing that happened. A room that has no connection and
-    /// has never stored anything need not stay.
-    pub(crate) fn idle_time(&self) -> Duration {
-        let is_blank = self.roster.len() == 0 && self.blank_at == Some(self.gate.written());
-        match is_blank {
-            true if self.crowded => Duration::ZERO,
-            true if self.stateless && !self.visited => {
-                self.options.hibernate_after.min(limits::BLANK_IDLE)
-            }
-            _ => self.options.hibernate_after,
-        }
-    }
-
-    pub(crate) fn idle_since(&self) -> Duration {
-        self.idle_since
-    }
-
-    /// A handler ran longer than it may, and could not be cancelled.
-    pub(crate) fn overran(&mut self) {
-        self.accountant.overran();
-    }
-
     /// The runtime closed a connection whose client read too slowly.
     pub(crate) fn slow_client(&mut self) {
         self.accountant.slow_client();
     }
-
-    pub(crate) fn account(&self, now: Duration) -> Account {
-        self.accountant.account(now, self.holders.longest(now))
-    }
-}
-
-/// How much waits in a room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Depths {
-    pub(crate) mailbox: usize,
-    pub(crate) mailbox_bytes: usize,
-    pub(crate) held: usize,
-    pub(crate) held_bytes: usize,
 }
 
 impl fmt::Debug for Machine {

@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{answer::Answer, effect::Effect, event::Event, fact::Fact};
-use crate::{Batch, Close, Connection, ErrorId, Handler, value::failure::Failure};
+use super::{answer::Answer, effect::Effect, event::Event, fact::Fact, ids::TurnId};
+use crate::{Batch, Close, Connection, Epoch, ErrorId, Handler, value::failure::Failure};
 
 /// What the machine wants done. The driver does it in this order.
 #[derive(Debug)]
@@ -15,8 +15,8 @@ pub(crate) enum Output {
     CancelTasks(Vec<u64>),
     /// Claim the room, then report it.
     Claim,
-    /// Commit the batch, then report it.
-    Commit(Arc<Batch>),
+    /// Commit the batch under this claim, then report it. Without a claim it has failed.
+    Commit(Arc<Batch>, Option<Epoch>),
     /// Drop this outside of all locks: it holds users' values.
     Discard(Discard),
     /// Drop the instance, for this reason.
@@ -25,9 +25,12 @@ pub(crate) enum Output {
     /// Tell the runtime.
     Fact(Fact),
     Flush,
+    /// Have the socket find out whether its client is still there.
+    Probe(Connection),
     /// Tell a connecting socket that it may not come in.
     Refuse(Connection, Close),
-    Run(Job),
+    /// Run this as the turn of this number.
+    Run(TurnId, Job),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

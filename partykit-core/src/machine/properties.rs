@@ -6,6 +6,7 @@
 
 mod alarms;
 mod checks;
+mod handler;
 mod model;
 mod op;
 mod outputs;

@@ -48,13 +48,13 @@ enum Keys {
 
 impl Roster {
     /// Takes a connection in that is not listed yet.
-    pub(crate) fn insert(&mut self, connection: Connection) {
+    pub(super) fn insert(&mut self, connection: Connection) {
         self.entries
             .insert(connection.key(), Entry { connection, status: Status::Connecting, size: 0 });
     }
 
     /// Lists a connection whose tags are known now.
-    pub(crate) fn list(&mut self, connection: &Connection) {
+    pub(super) fn list(&mut self, connection: &Connection) {
         for hash in self.hashes(connection) {
             match self.index.entry(hash) {
                 std::collections::hash_map::Entry::Vacant(slot) => {
@@ -77,7 +77,7 @@ impl Roster {
     }
 
     /// Counts what a connection has attached, after that has changed.
-    pub(crate) fn measure(&mut self, connection: &Connection) {
+    pub(super) fn measure(&mut self, connection: &Connection) {
         let Some(entry) = self.entries.get_mut(&connection.key()) else { return };
         let size = connection.fixed_size() + connection.committed_state().map_or(0, |s| s.len());
         // At most 16,320 bytes.
@@ -86,12 +86,12 @@ impl Roster {
         entry.size = size;
     }
 
-    pub(crate) fn attached(&self) -> usize {
+    pub(super) fn attached(&self) -> usize {
         self.attached
     }
 
     /// Changes where a connection stands; returns whether the room knows it.
-    pub(crate) fn set_status(&mut self, connection: &Connection, status: Status) -> bool {
+    pub(super) fn set_status(&mut self, connection: &Connection, status: Status) -> bool {
         let Some(entry) = self.entries.get_mut(&connection.key()) else { return false };
         let (was, is) = (entry.status == Status::Open, status == Status::Open);
         entry.status = status;
@@ -102,7 +102,7 @@ impl Roster {
         true
     }
 
-    pub(crate) fn status(&self, connection: &Connection) -> Option<Status> {
+    pub(super) fn status(&self, connection: &Connection) -> Option<Status> {
         self.entries.get(&connection.key()).map(|entry| entry.status)
     }
 
@@ -111,7 +111,7 @@ impl Roster {
     }
 
     /// Forgets a connection; returns where it stood.
-    pub(crate) fn remove(&mut self, connection: &Connection) -> Option<Status> {
+    pub(super) fn remove(&mut self, connection: &Connection) -> Option<Status> {
         let status = self.status(connection)?;
         self.set_status(connection, Status::Closing);
         let entry = self.entries.remove(&connection.key());
@@ -133,7 +133,7 @@ impl Roster {
     }
 
     /// Connections of any status: what the limit counts, and what keeps the room from being vacant.
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
@@ -183,13 +183,13 @@ impl Roster {
     }
 
     /// The newest listed connection with the same id that came before this one.
-    pub(crate) fn before(&self, connection: &Connection) -> Option<&Connection> {
+    pub(super) fn before(&self, connection: &Connection) -> Option<&Connection> {
         let older = |c: &&Connection| c.id() == connection.id() && c.key() < connection.key();
         self.tagged(connection.id()).rev().find(older)
     }
 
     /// Frees what can be made again.
-    pub(crate) fn shrink(&mut self) {
+    pub(super) fn shrink(&mut self) {
         self.snapshot = None;
     }
 

@@ -29,7 +29,7 @@ fn a_write_of_no_rows_holds_nothing_back() {
     let mut room = Bench::new();
     let ada = room.join("ada");
     let _ = room.message(&ada, "hello");
-    assert!(room.machine.write(Vec::new()).is_ok());
+    assert!(room.turn().write(Vec::new()).is_ok());
     room.send(&ada, "hi");
     room.done();
     assert_eq!(room.trace(), ["on_message ada hello", "ada <- hi", "flush"]);
@@ -57,7 +57,7 @@ fn a_task_of_the_handler_that_a_shutdown_lets_end_does_not_start() {
     let _ = room.tell();
     room.spawn();
     room.machine.drain(room.now, Duration::MAX);
-    assert_eq!(room.machine.reserve_task(("late", Location::caller())), None);
+    assert_eq!(room.turn().reserve_task(SECOND, ("late", Location::caller())), None);
     room.done();
     assert_eq!(room.trace(), ["on_request", "cancel 1 tasks", "drop"]);
 }
@@ -95,7 +95,7 @@ fn after_a_failed_claim_the_room_claims_anew() {
     assert_eq!(room.machine.hibernate(room.now), Ok(()));
     let _ = room.tell();
     room.start_fails();
-    assert_eq!(room.machine.epoch(), None);
+    assert_eq!(room.machine.epoch, None);
     let _ = room.tell();
     assert_eq!(room.trace().last().map(String::as_str), Some("claim"));
 }
@@ -135,15 +135,14 @@ fn what_a_cancelled_handler_says_while_it_is_dropped_follows_a_void_write() {
     room.put("b");
     room.commit_fails();
     room.send(&ada, "b is written");
-    let turn = room.machine.current_turn();
-    room.machine.close(turn, &ada, Close::normal());
-    assert!(room.machine.sync().is_ok());
+    room.turn().close(&ada, Close::normal());
+    assert!(room.turn().sync().is_ok());
     room.cancelled();
     let trace = room.trace();
     assert_eq!(trace[..3], ["on_message ada 1", "commit 1", "on_message ada 2"]);
     assert_eq!(trace[3..], ["cancel: commit", "drop", "claim"]);
     assert!(room.message(&ada, "3").is_ok());
-    assert_eq!(room.machine.waiting(), 3, "the close is undone, so the message counts");
+    assert_eq!(room.machine.mailbox.len(), 3, "the close is undone, so the message counts");
 }
 
 #[test]
@@ -203,8 +202,7 @@ fn a_rollback_does_not_bring_back_who_left_while_connecting() {
     room.trace();
     let transaction = room.begin();
     room.put("a");
-    let turn = room.machine.current_turn();
-    room.machine.close(turn, &ada, Close::normal());
+    room.turn().close(&ada, Close::normal());
     room.leave(&ada);
     room.undo(transaction);
     assert_eq!(room.machine.roster().count(), 0);
@@ -227,7 +225,7 @@ fn clients_that_leave_while_a_room_cannot_start_do_not_start_it() {
     assert!(matches!(room.tell(), Err(Refusal::Unavailable(_))));
     room.leave(&ada);
     room.leave(&grace);
-    assert_eq!((room.machine.phase(), room.machine.waiting()), (Phase::Asleep, 0));
+    assert_eq!((room.machine.phase, room.machine.mailbox.len()), (RoomPhase::Asleep, 0));
     assert!(!room.machine.is_vacant(), "two on_close are owed");
     room.pass(SECOND);
     assert!(room.tell().is_ok());
@@ -295,10 +293,10 @@ fn an_err_after_a_write_or_a_state_takes_the_instance() {
     type Act = fn(&mut Bench, &Connection);
     let acts: [Act; 3] = [
         |room, _| room.put("a"),
-        |room, ada| room.machine.set_state(ada, Some(Bytes::from_static(b"1"))),
+        |room, ada| assert!(room.turn().set_state(ada, Some(Bytes::from_static(b"1"))).is_ok()),
         |room, _| {
             room.put("a");
-            assert!(room.machine.sync().is_ok());
+            assert!(room.turn().sync().is_ok());
         },
     ];
     for act in acts {
@@ -337,7 +335,7 @@ fn after_three_failed_starts_the_room_refuses_for_1_2_4_up_to_30_seconds() {
     room.done();
     room.done();
     room.pass(10 * SECOND);
-    assert_eq!(room.machine.phase(), Phase::Asleep);
+    assert_eq!(room.machine.phase, RoomPhase::Asleep);
     // One success, and the count begins anew.
     for _ in 0..2 {
         assert!(room.tell().is_ok());
@@ -364,7 +362,7 @@ fn a_failed_start_fails_its_own_event_and_keeps_the_closes() {
     assert_eq!(room.trace(), ["drop"], "the close waits for the next start");
     let _ = room.message(&grace, "lost");
     room.err();
-    assert_eq!(room.machine.account(room.now).dropped_messages, 1);
+    assert_eq!(room.machine.stats(room.now).account.dropped_messages, 1);
     let _ = room.message(&grace, "heard");
     room.trace();
     room.done();
@@ -387,6 +385,7 @@ fn why_a_room_wakes_and_why_it_starts() {
     room.machine.claimed(room.now, Ok(Claim { epoch: Epoch(2), empty: false }));
     assert_eq!(room.trace(), ["on_start Restart"]);
     room.done();
+    room.trace();
     room.done();
     room.trace();
     room.pass(10 * SECOND);
@@ -404,7 +403,7 @@ fn why_a_room_wakes_and_why_it_starts() {
     room.pass(10 * SECOND);
     room.leave(&ada);
 
-    let account = room.machine.account(room.now);
+    let account = room.machine.stats(room.now).account;
     let causes = [
         (WakeCause::Request, 1),
         (WakeCause::Connect, 1),
@@ -431,13 +430,13 @@ fn a_room_is_resident_with_an_instance_and_active_while_something_runs() {
     room.done();
     room.trace();
     room.pass(SECOND);
-    let account = room.machine.account(room.now);
+    let account = room.machine.stats(room.now).account;
     assert_eq!((account.resident, account.active), (4 * SECOND, 4 * SECOND), "a commit is active");
     room.committed();
     room.pass(9 * SECOND);
     room.pass(SECOND);
     room.pass(5 * SECOND);
-    let account = room.machine.account(room.now);
+    let account = room.machine.stats(room.now).account;
     assert_eq!(account.life, 20 * SECOND);
     assert_eq!((account.resident, account.active), (14 * SECOND, 4 * SECOND));
 }
@@ -457,10 +456,10 @@ fn a_full_mailbox_gives_the_event_back_and_takes_closes_all_the_same() {
     assert_eq!(message.as_text(), Some("too much"));
     assert_eq!(room.tell(), Ok(()), "a place is kept for requests");
     assert_eq!(room.tell(), Err(Refusal::Overloaded));
-    assert!(!room.machine.has_space_beside(0, 0, 0));
+    assert!(!room.machine.intake().has_space_beside(0, 0, 0));
     room.leave(&ada);
-    assert_eq!(room.machine.waiting(), 4);
-    assert_eq!(room.machine.account(room.now).dropped_messages, 0);
+    assert_eq!(room.machine.mailbox.len(), 4);
+    assert_eq!(room.machine.stats(room.now).account.dropped_messages, 0);
 }
 
 #[test]
@@ -480,8 +479,8 @@ fn a_mailbox_is_full_by_bytes_too_and_one_event_always_fits() {
         assert_eq!(say(&mut room, who, length), Ok(()));
         assert_eq!(say(&mut room, who, 1_000), Err(Refusal::Overloaded), "a quarter each");
     }
-    let depths = room.machine.depths();
-    assert!((18_000..20_000).contains(&depths.mailbox_bytes), "{depths:?}");
+    let bytes = room.machine.mailbox.bytes();
+    assert!((18_000..20_000).contains(&bytes), "{bytes}");
 }
 
 #[test]
@@ -539,7 +538,7 @@ fn a_failed_commit_undoes_states_of_several_batches_newest_first() {
     let mut room = Bench::new();
     let ada = room.join("ada");
     let set = |room: &mut Bench, state: &'static str| {
-        room.machine.set_state(&ada, Some(Bytes::from(state)));
+        assert!(room.turn().set_state(&ada, Some(Bytes::from(state))).is_ok());
     };
     (0..4).for_each(|_| assert!(room.message(&ada, "x").is_ok()));
     set(&mut room, "durable");
@@ -562,10 +561,9 @@ fn a_close_that_is_taken_back_leaves_the_connection_open() {
     let mut room = Bench::new();
     let (ada, grace) = (room.join("ada"), room.join("grace"));
     let _ = room.message(&ada, "1");
-    let turn = room.machine.current_turn();
-    room.machine.close(turn, &ada, Close::normal());
+    room.turn().close(&ada, Close::normal());
     room.put("a");
-    room.machine.close(turn, &grace, Close::normal());
+    room.turn().close(&grace, Close::normal());
     assert_eq!(room.machine.roster().count(), 0);
     room.panic();
     let trace = room.trace();

@@ -4,8 +4,8 @@ use std::{mem, time::Duration};
 
 use super::{
     Answer, CancelReason, Discard, Effect, Event, Failed, HandlerError, Job, Machine, Output,
-    Phase, StartReason, account::Condition, alarm::Errand, fact::Fact, ids::TurnId,
-    mailbox::Bounds, roster::Status, turn::Turn,
+    RoomPhase, StartReason, account::Condition, alarm::Errand, fact::Fact, roster::Status,
+    turn::Turn,
 };
 use crate::{
     Close, Connection, ErrorId, Handler, Refusal,
@@ -19,47 +19,6 @@ const TURNS_PER_FLUSH: u32 = 256;
 const BYTES_PER_FLUSH: usize = 1 << 20;
 
 impl Machine {
-    pub(super) fn admits(&mut self, now: Duration, event: &Event) -> Result<(), Refusal> {
-        if !self.takes_events(now) {
-            if matches!(event, Event::Message { .. }) && !self.draining {
-                self.accountant.dropped_message();
-            }
-            return Err(match self.draining {
-                true => Refusal::ShuttingDown,
-                false => Refusal::Unavailable(self.refused_until - now),
-            });
-        }
-        if matches!(event, Event::Connect { .. })
-            && self.roster.len() >= self.options.max_connections
-        {
-            return Err(Refusal::Full);
-        }
-        let size = event.size();
-        let fits = match event {
-            Event::Alarm { .. } | Event::Order { .. } => true,
-            Event::Connect { .. } => {
-                let bounds = Bounds::connects(&self.options);
-                self.mailbox.has_space_to_connect(bounds, size) && !self.has_to_wait(0, 0, size)
-            }
-            Event::Request { .. } => {
-                let bounds = Bounds::requests(&self.options);
-                self.mailbox.has_space_beside(bounds, (0, 0), size) && !self.has_to_wait(0, 0, size)
-            }
-            Event::Message { sender, .. } => {
-                self.has_space_beside(0, 0, size) && self.has_space_of(sender.key(), size)
-            }
-            _ => self.has_space_beside(0, 0, size),
-        };
-        if fits { Ok(()) } else { Err(Refusal::Overloaded) }
-    }
-
-    /// Whether all rooms together have no space for `size` bytes more in this one's mailbox, beside what
-    /// was promised.
-    pub(super) fn has_to_wait(&self, events: usize, bytes: usize, size: usize) -> bool {
-        let next = self.turn.is_none() && self.mailbox.is_empty() && events == 0;
-        self.mailbox.has_to_wait(bytes, size, next)
-    }
-
     /// The server goes down: what runs may end within `grace`, nothing else begins.
     pub(crate) fn drain(&mut self, now: Duration, grace: Duration) {
         if self.draining {
@@ -77,7 +36,7 @@ impl Machine {
         while let Some(event) = self.mailbox.pop() {
             self.fail_event(event, Refusal::ShuttingDown);
         }
-        self.cancel_tasks();
+        self.cancel_tasks(now);
         self.drain_alarm();
         self.advance(now);
     }
@@ -87,9 +46,9 @@ impl Machine {
         self.close_condemned();
         if self.turn.is_none() {
             match self.phase {
-                Phase::Asleep => self.wake(now),
-                Phase::Waking => {}
-                Phase::Awake => self.run_next(now),
+                RoomPhase::Asleep => self.wake(now),
+                RoomPhase::Waking => {}
+                RoomPhase::Awake => self.run_next(now),
             }
         }
         self.settle(now);
@@ -99,7 +58,7 @@ impl Machine {
     pub(super) fn settle(&mut self, now: Duration) {
         let (handler, task) = (self.turn.is_some(), self.holders.tasks() > 0);
         let condition = Condition {
-            resident: self.phase != Phase::Asleep,
+            resident: self.phase != RoomPhase::Asleep,
             active: handler || task || self.gate.is_committing(),
             handler,
             commit: self.gate.pending().next().is_some() || self.gate.held() > 0,
@@ -139,7 +98,7 @@ impl Machine {
         self.accountant.woke(now, cause);
         self.holders.awake(now);
         self.outputs.push_back(Output::Fact(Fact::Woke(cause)));
-        self.phase = Phase::Waking;
+        self.phase = RoomPhase::Waking;
         self.begin_turn(Handler::OnStart, None, deadline, limit);
         // A new claim would fence off the commit that is in flight.
         let commits = self.gate.pending().next().is_some();
@@ -157,7 +116,7 @@ impl Machine {
             _ => StartReason::Wake,
         };
         self.turn.iter_mut().for_each(|turn| turn.begun = true);
-        self.outputs.push_back(Output::Run(Job::Start));
+        self.outputs.push_back(Output::Run(self.last_turn, Job::Start));
     }
 
     fn run_next(&mut self, now: Duration) {
@@ -173,7 +132,7 @@ impl Machine {
         };
         self.turns_unflushed += u32::from(self.unflushed);
         if self.turns_unflushed >= TURNS_PER_FLUSH || self.bytes_unflushed >= BYTES_PER_FLUSH {
-            self.flushes();
+            self.flushed();
             self.outputs.push_back(Output::Flush);
         }
         self.run(now, event);
@@ -193,7 +152,7 @@ impl Machine {
         if let Event::Request { chain, .. } = &mut event {
             turn.chain = mem::take(chain);
         }
-        self.outputs.push_back(Output::Run(Job::Handle(event)));
+        self.outputs.push_back(Output::Run(self.last_turn, Job::Handle(event)));
     }
 
     fn begin_turn(
@@ -211,16 +170,10 @@ impl Machine {
     }
 
     /// A handler succeeded: what it did holds.
-    pub(super) fn finish(&mut self, mut turn: Turn, answer: Answer) {
+    pub(super) fn finish(&mut self, now: Duration, mut turn: Turn, answer: Answer) {
         self.silence(&mut turn);
         let (overlay, states) = turn.overlay.take();
-        if !overlay.is_empty() {
-            self.gate.add(overlay, turn.author());
-        }
-        for (connection, state) in states {
-            let before = self.replace_state(&connection, state);
-            self.gate.remember(&connection, before);
-        }
+        self.keep(overlay, states, turn.author());
         if self.draining {
             // Nothing rings any more.
             self.restore_alarm(turn.author());
@@ -229,10 +182,10 @@ impl Machine {
             if let Some(reply) = self.take_errand(&turn).and_then(|mut event| event.take_reply()) {
                 self.emit(None, Effect::Respond(reply, Ok(Answer::Done)));
             }
-            return self.drop_instance(|awake| Fact::Slept { awake });
+            return self.drop_instance(now, |awake| Fact::Slept { awake });
         }
         if turn.handler == Handler::OnStart {
-            self.phase = Phase::Awake;
+            self.phase = RoomPhase::Awake;
             self.start_failures = 0;
             self.remembered_until = None;
             self.mailbox.unkeep();
@@ -274,7 +227,7 @@ impl Machine {
             Failure::Error(_) => turn.has_written(),
             _ => true,
         };
-        self.take_back(&mut turn);
+        self.take_back(now, &mut turn);
         self.retry_alarm(now, &mut turn);
         let refusal = Refusal::Failed(failed.id);
         if turn.handler == Handler::OnConnect
@@ -300,21 +253,21 @@ impl Machine {
             if let Some(event) = self.take_errand(&turn) {
                 self.fail_event(event, refusal);
             }
-            self.drop_instance(|_| Fact::StartFailed);
+            self.drop_instance(now, |_| Fact::StartFailed);
             return self.discard(Discard::Failed(failed));
         }
         if turn.handler == Handler::OnStart {
             match failed.failure {
                 // An earlier handler's commit, not the start, has failed: the next start is for the
                 // same event, and for the on_error that is before it now.
-                Failure::Commit(_) if !turn.synced => self.reset(),
+                Failure::Commit(_) if !turn.synced => self.reset(now),
                 _ => self.start_failed(now, failed.id),
             }
             self.discard(Discard::Failed(failed));
             return;
         }
         if resets {
-            self.reset();
+            self.reset(now);
         }
         let is_rejected = matches!(failed.failure, Failure::Rejected(_));
         if is_rejected {
@@ -342,7 +295,7 @@ impl Machine {
 
     /// `on_start` failed, and with it the event that started the room.
     fn start_failed(&mut self, now: Duration, id: ErrorId) {
-        self.drop_instance(|_| Fact::StartFailed);
+        self.drop_instance(now, |_| Fact::StartFailed);
         self.start_failures += 1;
         if let Some(event) = self.mailbox.pop() {
             self.fail_event(event, Refusal::Failed(id));
@@ -360,13 +313,13 @@ impl Machine {
         self.remembered_until = Some(now + (2 * refused).max(limits::START_BACKOFF_FIRST));
     }
 
-    pub(super) fn commit_failed(&mut self, failed: Failed) {
+    pub(super) fn commit_failed(&mut self, now: Duration, failed: Failed) {
         let (void, restored, author) = self.gate.failed(&mut self.roster);
         self.attempts.commit_failed();
         self.outputs.extend(restored.into_iter().map(Output::Attach));
         self.epoch = None;
         for effect in void {
-            self.void(effect, failed.id);
+            self.void(now, effect, failed.id);
         }
         if let Some((handler, connection)) = author
             && !self.draining
@@ -387,12 +340,12 @@ impl Machine {
                     self.outputs.push_back(Output::Cancel(CancelReason::CommitFailed(failed.id)));
                 }
             }
-            None => self.reset(),
+            None => self.reset(now),
         }
     }
 
     /// Ends an effect whose commit failed: no client may see it.
-    fn void(&mut self, effect: Effect, id: ErrorId) {
+    fn void(&mut self, now: Duration, effect: Effect, id: ErrorId) {
         match effect {
             Effect::Accept(connection) => {
                 self.roster.remove(&connection);
@@ -410,24 +363,8 @@ impl Machine {
                 self.outputs.push_back(Output::Effect(refused));
             }
             effect @ Effect::HangUp(..) => self.leave(effect),
-            effect => self.undo(effect),
+            effect => self.undo(now, effect),
         }
-    }
-
-    /// Ends an effect that was taken back before it left.
-    pub(super) fn undo(&mut self, effect: Effect) {
-        match &effect {
-            Effect::Close(connection, _)
-                if self.roster.status(connection) == Some(Status::Closing) =>
-            {
-                self.roster.set_status(connection, Status::Open);
-            }
-            Effect::Spawn { id, .. } => {
-                self.holders.end_task(self.accountant.now(), *id);
-            }
-            _ => {}
-        }
-        self.discard(Discard::Effect(effect));
     }
 
     /// Ends an event that no handler will see.
@@ -458,12 +395,12 @@ impl Machine {
     }
 
     /// A failure takes the instance; the sockets stay.
-    pub(super) fn reset(&mut self) {
-        if self.phase != Phase::Asleep {
+    fn reset(&mut self, now: Duration) {
+        if self.phase != RoomPhase::Asleep {
             self.accountant.reset();
         }
-        self.cancel_tasks();
-        self.drop_instance(|awake| Fact::Reset { awake });
+        self.cancel_tasks(now);
+        self.drop_instance(now, |awake| Fact::Reset { awake });
     }
 
     pub(super) fn sleep(&mut self, now: Duration) {
@@ -471,70 +408,29 @@ impl Machine {
         self.accountant.slept();
         self.roster.shrink();
         self.mailbox.shrink();
-        self.drop_instance(|awake| Fact::Slept { awake });
+        self.drop_instance(now, |awake| Fact::Slept { awake });
         self.settle(now);
     }
 
     /// Drops the instance, if there is one; `fact` says why it does, and how long it was there.
-    pub(super) fn drop_instance(&mut self, fact: impl FnOnce(Duration) -> Fact) {
-        if self.phase != Phase::Asleep {
-            self.phase = Phase::Asleep;
-            let awake = self.accountant.ended(self.holders.longest(self.accountant.now()));
+    pub(super) fn drop_instance(&mut self, now: Duration, fact: impl FnOnce(Duration) -> Fact) {
+        if self.phase != RoomPhase::Asleep {
+            self.phase = RoomPhase::Asleep;
+            let awake = self.accountant.ended(self.holders.longest(now));
             self.outputs.push_back(Output::DropInstance(fact(awake)));
         }
     }
 
-    pub(super) fn cancel_tasks(&mut self) {
-        let tasks = self.holders.cancel_tasks(self.accountant.now());
+    fn cancel_tasks(&mut self, now: Duration) {
+        let tasks = self.holders.cancel_tasks(now);
         if !tasks.is_empty() {
             self.outputs.push_back(Output::CancelTasks(tasks));
         }
     }
 
-    /// Lets an effect leave, now or when the writes before it are durable.
-    pub(super) fn emit(&mut self, turn: Option<TurnId>, effect: Effect) {
-        let within = if turn.is_some() { self.transaction } else { 0 };
-        if let Some(effect) = self.gate.hold(turn, within, effect) {
-            self.leave(effect);
-        }
-    }
-
-    pub(super) fn release(&mut self) {
-        while let Some(effect) = self.gate.release() {
-            self.leave(effect);
-        }
-        if self.gate.held() == 0
-            && let Some(turn) = &mut self.turn
-        {
-            turn.said += mem::take(&mut turn.held);
-        }
-    }
-
-    /// What was said leaves.
-    pub(super) fn flushes(&mut self) {
-        (self.unflushed, self.turns_unflushed, self.bytes_unflushed) = (false, 0, 0);
-        if let Some(turn) = &mut self.turn {
-            turn.said = 0;
-        }
-    }
-
-    fn leave(&mut self, effect: Effect) {
-        if let Effect::Spawn { id, .. } = &effect
-            && !self.holders.has_task(*id)
-        {
-            // It was cancelled while it waited for its commit.
-            return self.discard(Discard::Effect(effect));
-        }
-        if let Effect::Frame { .. } | Effect::Close(..) | Effect::HangUp(..) = &effect {
-            self.unflushed = true;
-            self.bytes_unflushed += effect.cost();
-        }
-        self.outputs.push_back(Output::Effect(effect));
-    }
-
     pub(super) fn begin_commit(&mut self) {
         if let Some(batch) = self.gate.begin_commit() {
-            self.outputs.push_back(Output::Commit(batch));
+            self.outputs.push_back(Output::Commit(batch, self.epoch));
         }
     }
 

@@ -67,7 +67,7 @@ impl Storage<'_> {
                 continue;
             }
             // Code that runs beside this may have appended while it waited. From here on no other code runs.
-            let pending = self.room.inside(|machine| machine.lookup(&counter)).flatten();
+            let pending = self.room.inside(|turn| turn.lookup(&counter)).flatten();
             let next = pending.or(next).map(|next| from_json::<u64>(prefix, &next)).transpose()?;
             let next = next.unwrap_or(0);
             let key = format!("{prefix}{next:0DIGITS$}");

@@ -48,9 +48,7 @@ impl<'a> Broadcast<'a> {
     /// Sends it to all connections that are listed now. After a write of the handler, or of an earlier one
     /// that is not durable yet, it leaves when that write is durable.
     pub fn send(self) {
-        let (turn, frame) = (self.room.turn(), Arc::new(Outgoing::new(self.message)));
-        self.room.inside(|machine| {
-            machine.broadcast(Some(turn), self.tag.as_deref(), self.except, frame);
-        });
+        let frame = Arc::new(Outgoing::new(self.message));
+        self.room.inside(|turn| turn.broadcast(self.tag.as_deref(), self.except, frame));
     }
 }

@@ -67,9 +67,9 @@ impl RoomRef<'_> {
     pub async fn request(&self, request: Request) -> Result<Response, CallError> {
         let cell = self.room.cell();
         let to = self.reach()?;
-        let (uncommitted, written, chain, limit) = self.room.inside(|machine| {
-            let limit = machine.options().call_timeout;
-            (machine.has_uncommitted(), machine.written(), machine.chain(), limit)
+        let (uncommitted, written, chain, limit) = self.room.inside(|turn| {
+            let limit = turn.options().call_timeout;
+            (turn.has_uncommitted(), turn.written(), turn.chain(), limit)
         });
         if uncommitted {
             return Err(CallError::UncommittedWrites(to));
@@ -96,8 +96,8 @@ impl RoomRef<'_> {
     ///
     /// When there can be no such room.
     pub fn tell(&self, request: Request) -> Result<(), CallError> {
-        let (to, turn) = (self.reach()?, self.room.turn());
-        self.room.inside(|machine| machine.tell(turn, to, request));
+        let to = self.reach()?;
+        self.room.inside(|turn| turn.tell(to, request));
         Ok(())
     }
 

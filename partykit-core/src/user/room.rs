@@ -12,7 +12,7 @@ use crate::{
     Broadcast, Connection, Emitter, JsonError, KeepAwake, Message, NoState, PartyRef, RoomAddress,
     RoomId, StartReason, Storage, Timestamp, WakeCause,
     engine::cell::{Driving, InTurn, RoomCell},
-    machine::{Machine, TurnId},
+    machine::{TurnId, TurnMut},
     user::task,
     value::app_state::AppState,
 };
@@ -43,10 +43,8 @@ pub struct Room {
 
 impl Room {
     /// The room for the handler that begins.
-    pub(crate) fn new(driving: &Driving) -> Self {
-        let (cell, in_turn) = (Arc::clone(driving), driving.begin_turn());
-        let turn = cell.inside(&in_turn, |machine| machine.current_turn()).unwrap_or_default();
-        Self { cell, turn, in_turn }
+    pub(crate) fn new(driving: &Driving, turn: TurnId) -> Self {
+        Self { cell: Arc::clone(driving), turn, in_turn: driving.begin_turn(turn) }
     }
 
     /// The room's id, as its URL has it after percent-decoding.
@@ -61,7 +59,7 @@ impl Room {
 
     /// Why this instance was made.
     pub fn start_reason(&self) -> StartReason {
-        self.inside(|machine| machine.start_reason())
+        self.inside(|turn| turn.start_reason())
     }
 
     /// The listed connections, in the order in which they came: all that are open, the one that is
@@ -69,25 +67,24 @@ impl Room {
     ///
     /// For their number use [`Room::count`], to send to them [`Room::broadcast`]: both are cheaper.
     pub fn connections(&self) -> impl ExactSizeIterator<Item = Connection> + Send + use<> {
-        Listed { all: self.inside(|machine| machine.roster().all()), next: 0 }
+        Listed { all: self.inside(|turn| turn.roster().all()), next: 0 }
     }
 
     /// The listed connections with this tag, in the order in which they came. A snapshot.
     pub fn tagged(&self, tag: &str) -> impl ExactSizeIterator<Item = Connection> + Send + use<> {
-        let tagged: Arc<[_]> =
-            self.inside(|machine| machine.roster().tagged(tag).cloned().collect());
+        let tagged: Arc<[_]> = self.inside(|turn| turn.roster().tagged(tag).cloned().collect());
         Listed { all: tagged, next: 0 }
     }
 
     /// The listed connection with this id; the newest, if a client has reconnected and its old socket
     /// is still here.
     pub fn connection(&self, id: &str) -> Option<Connection> {
-        self.inside(|machine| machine.roster().by_id(id).cloned())
+        self.inside(|turn| turn.roster().by_id(id).cloned())
     }
 
     /// How many connections are listed.
     pub fn count(&self) -> usize {
-        self.inside(|machine| machine.roster().count())
+        self.inside(|turn| turn.roster().count())
     }
 
     /// The states of all listed connections that have one, in the order in which they came: who is here.
@@ -177,7 +174,8 @@ impl Room {
     #[track_caller]
     pub fn keep_awake(&self, name: &'static str) -> KeepAwake {
         let holder = (name, Location::caller());
-        let id = self.inside(|machine| machine.guard_taken(holder));
+        let now = self.cell.host().elapsed();
+        let id = self.inside(|turn| turn.keep_awake(now, holder));
         KeepAwake::new(self.cell.clone(), id)
     }
 
@@ -250,17 +248,19 @@ impl Room {
     }
 
     pub(crate) fn wake_cause(&self) -> Option<WakeCause> {
-        let now = self.cell.host().elapsed();
-        self.inside(|machine| machine.account(now).last_wake).map(|(cause, _)| cause)
+        self.inside(|turn| turn.wake_cause())
     }
 
     pub(crate) fn cell(&self) -> &Arc<RoomCell> {
         &self.cell
     }
 
-    /// Does something to the machine as a part of this handler.
-    pub(crate) fn inside<R>(&self, act: impl FnOnce(&mut Machine) -> R) -> R {
-        self.cell.inside(&self.in_turn, act)
+    /// Does something as a part of this handler.
+    pub(crate) fn inside<R>(&self, act: impl FnOnce(&mut TurnMut<'_>) -> R) -> R {
+        match self.cell.inside(&self.in_turn, act) {
+            Some(result) => result,
+            None => unreachable!("a room is lent to a handler, which ends before its turn does"),
+        }
     }
 
     pub(crate) fn turn(&self) -> TurnId {
@@ -273,15 +273,11 @@ impl Room {
         location: &'static Location<'static>,
         work: impl FnOnce(Emitter) -> F,
     ) {
-        let cell = self.cell.clone();
-        self.inside(|machine| machine.reserve_task((name, location))).map_or_else(
-            || (),
-            |id| {
-                let task =
-                    task::run(cell.clone(), id, name, work(Emitter::new(cell.clone(), id, name)));
-                self.inside(|machine| machine.spawn(id, Box::pin(task)));
-            },
-        );
+        let (cell, now) = (&self.cell, self.cell.host().elapsed());
+        let Some(id) = self.inside(|turn| turn.reserve_task(now, (name, location))) else { return };
+        let work = work(Emitter::new(cell.clone(), id, name));
+        let task = Box::pin(task::run(cell.clone(), id, name, work));
+        self.inside(|turn| turn.spawn(id, task));
     }
 }
 

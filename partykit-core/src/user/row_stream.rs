@@ -120,7 +120,7 @@ impl<'a> Pages<'a> {
         };
         let (reverse, ask) = (self.list.is_reverse(), self.left.min(self.rows));
         let cell = self.room.cell();
-        let diff = self.room.inside(|machine| machine.diff(&range));
+        let diff = self.room.inside(|turn| turn.diff(&range));
         let rows =
             diff.scan(&**cell.host().backend(), cell.address(), &range, reverse, ask).await?;
         self.is_last = rows.len() < ask;

@@ -104,7 +104,7 @@ impl<'a> Storage<'a> {
     pub(super) async fn read(&self, rows: &[Bytes]) -> Result<Vec<Option<Bytes>>, StorageError> {
         let cell = self.room.cell();
         let mut values: Vec<Option<Option<Bytes>>> =
-            self.room.inside(|machine| rows.iter().map(|key| machine.lookup(key)).collect());
+            self.room.inside(|turn| rows.iter().map(|key| turn.lookup(key)).collect());
         let unknown = || values.iter().zip(rows).filter(|(value, _)| value.is_none());
         let ask: Vec<Bytes> = unknown().map(|(_, key)| key.clone()).collect();
         if !ask.is_empty() {
@@ -194,7 +194,7 @@ impl<'a> Storage<'a> {
 
     /// Deletes all that the room stores, its alarm included.
     pub fn delete_all(&self) {
-        self.room.inside(|machine| machine.clear());
+        self.room.inside(|turn| turn.clear());
     }
 
     /// Rows in key order, as [`List`] says.
@@ -225,7 +225,7 @@ impl<'a> Storage<'a> {
         let cell = self.room.cell();
         loop {
             let syncs = self.syncs();
-            let diff = self.room.inside(|machine| machine.diff(&range));
+            let diff = self.room.inside(|turn| turn.diff(&range));
             let rows = list.read(diff, &**cell.host().backend(), cell.address()).await?;
             if self.syncs() == syncs {
                 return Ok(rows);
@@ -277,7 +277,7 @@ impl<'a> Storage<'a> {
         if at.as_millis() > limits::ALARM {
             return Err(StorageError::AlarmTooLate(at));
         }
-        self.room.inside(|machine| machine.set_alarm(at));
+        self.room.inside(|turn| turn.write_alarm(Some(AlarmRow::new(at))));
         Ok(())
     }
 
@@ -312,7 +312,7 @@ impl<'a> Storage<'a> {
 
     /// Deletes the room's alarm. Without an alarm this does nothing.
     pub fn delete_alarm(&self) {
-        self.room.inside(|machine| machine.delete_alarm());
+        self.room.inside(|turn| turn.write_alarm(None));
     }
 
     /// Commits what the handler has written so far, and waits until it is durable. What was said so far
@@ -328,7 +328,7 @@ impl<'a> Storage<'a> {
         let cell = self.room.cell();
         let number = poll_fn(|cx| {
             cell.watch(cx.waker());
-            match self.room.inside(|machine| machine.sync()) {
+            match self.room.inside(|turn| turn.sync()) {
                 Ok(None) => Poll::Pending,
                 Ok(Some(number)) => Poll::Ready(Ok(number)),
                 Err(error) => Poll::Ready(Err(error)),
@@ -382,12 +382,12 @@ impl<'a> Storage<'a> {
     /// How often the handler has synced. A read during which that changes, in code that runs beside the
     /// read, may have seen the store before and after: it is done again.
     pub(super) fn syncs(&self) -> u64 {
-        self.room.inside(|machine| machine.syncs())
+        self.room.inside(|turn| turn.syncs())
     }
 
     pub(crate) async fn alarm_row(&self) -> Result<Option<AlarmRow>, StorageError> {
         let cell = self.room.cell();
-        let row = match self.room.inside(|machine| machine.lookup_alarm()) {
+        let row = match self.room.inside(|turn| turn.lookup_alarm()) {
             Some(pending) => pending,
             None => {
                 let found = cell.host().backend().read(cell.address(), &[AlarmRow::KEY]).await?;
@@ -399,7 +399,7 @@ impl<'a> Storage<'a> {
 
     pub(super) fn write(&self, rows: Vec<(Bytes, Option<Bytes>)>) -> Result<(), StorageError> {
         check_count(rows.len())?;
-        self.room.inside(|machine| machine.write(rows))
+        self.room.inside(|turn| turn.write(rows))
     }
 }
 
@@ -417,11 +417,7 @@ pub(crate) async fn durable(room: &Room, number: u64) {
     poll_fn(|cx| {
         let cell = room.cell();
         cell.watch(cx.waker());
-        if room.inside(|machine| machine.is_durable(number)) {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
+        if room.inside(|turn| turn.is_durable(number)) { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
 }
@@ -438,7 +434,7 @@ impl<'a> Transaction<'a> {
     /// Begins one, when no other is open beside it.
     async fn begin(room: &'a Room) -> Self {
         let id = poll_fn(|cx| {
-            let begun = room.inside(|machine| machine.begin_transaction());
+            let begun = room.inside(|turn| turn.begin_transaction());
             if begun.is_none() {
                 room.cell().watch(cx.waker());
             }
@@ -461,7 +457,8 @@ impl<'a> Transaction<'a> {
 
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
-        self.room.inside(|machine| machine.end_transaction(self.id, self.keep));
+        let now = self.room.cell().host().elapsed();
+        self.room.inside(|turn| turn.end_transaction(now, self.id, self.keep));
         // A task that waits to begin another transaction may go on.
         self.room.cell().notify();
     }

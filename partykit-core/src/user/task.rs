@@ -41,11 +41,11 @@ impl Emitter {
     /// Gives the room a value, as an event of its own. Waits while the room's mailbox is full.
     pub async fn emit<T: Send + 'static>(&self, value: T) {
         let result = TaskResult { name: self.name, value: Ok(Box::new(value)), last: false };
-        let mut event = Some(Event::Task(result));
+        let mut event = Some(Event::Task { id: self.id, result });
         let waits = Waits { cell: &self.cell, ticket: self.cell.ticket() };
         poll_fn(|cx| {
             while let Some(next) = event.take() {
-                match self.cell.task_says(self.id, waits.ticket, next) {
+                match self.cell.task_says(waits.ticket, next) {
                     Err((Refusal::Overloaded, next)) => {
                         let size = next.size();
                         event = Some(next);
@@ -136,5 +136,6 @@ pub(crate) async fn run<T: Send + 'static>(
         let error = message.as_str();
         tracing::error!(party, room, task = name, error, "a task panicked");
     }
-    cell.task_ended(id, Event::Task(TaskResult { name, value, last: true }));
+    let result = TaskResult { name, value, last: true };
+    cell.task_ended(id, Event::Task { id, result });
 }

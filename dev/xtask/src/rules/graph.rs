@@ -16,9 +16,15 @@ const CIRCLE: usize = 5;
 /// Arrows from a folder to a higher one, at most.
 const UPWARD: usize = 0;
 /// Functions of `Machine` that others call, at most.
-const ENTRIES: usize = 88;
-/// Functions that lead others to the machine, at most: `inside`, `outside`, and the driver's `report`.
-const DOORS: usize = 3;
+const ENTRIES: usize = 36;
+/// What borrows the machine and shows a part of it.
+const VIEWS: [&str; 2] = ["TurnMut", "Intake"];
+/// Functions of the views that others call, at most.
+const VIEWED: usize = 43;
+/// Functions of the cell that lead others to the machine, at most: `inside` and `outside`.
+const DOORS: usize = 2;
+/// The same of its `Driving`, which only the driver has: `report`.
+const DRIVER_DOORS: usize = 1;
 
 /// Which file knows which, by the paths of modules: `machine::gate`.
 #[derive(Debug, Default)]
@@ -26,8 +32,12 @@ pub(super) struct Graph {
     arrows: BTreeMap<String, BTreeSet<String>>,
     /// Functions of `Machine` that others call.
     entries: usize,
+    /// The same of its views.
+    viewed: usize,
     /// Functions of the cell that lead others into its lock.
     doors: Vec<String>,
+    /// Those that lead the driver there.
+    driver_doors: Vec<String>,
 }
 
 /// What a file names: absolute paths of modules and items, and the names that it exports again.
@@ -54,9 +64,15 @@ pub(super) fn check(files: &[File]) -> Vec<Violation> {
         let what = format!("the machine has {} entry points, over {ENTRIES}", graph.entries);
         violations.push(Violation::new(SOURCES, 0, what));
     }
-    if graph.doors.len() > DOORS {
-        let what = format!("{} doors lead to the machine: {:?}", graph.doors.len(), graph.doors);
+    if graph.viewed > VIEWED {
+        let what = format!("its views have {} functions, over {VIEWED}", graph.viewed);
         violations.push(Violation::new(SOURCES, 0, what));
+    }
+    for (doors, most) in [(&graph.doors, DOORS), (&graph.driver_doors, DRIVER_DOORS)] {
+        if doors.len() > most {
+            let what = format!("{} doors lead to the machine: {doors:?}", doors.len());
+            violations.push(Violation::new(SOURCES, 0, what));
+        }
     }
     violations
 }
@@ -74,13 +90,13 @@ impl Graph {
         }
         for (path, text) in &sources {
             if path.starts_with("machine") {
-                graph.entries += functions(text, "impl Machine {").len();
+                graph.entries += functions(text, "Machine").len();
+                let viewed = VIEWS.iter().map(|view| functions(text, view).len());
+                graph.viewed += viewed.sum::<usize>();
             }
             if path.starts_with("engine::cell") {
-                let leads_in =
-                    |head: &&str| head.contains("pub(crate) fn ") && head.contains("FnOnce(&mut ");
-                let heads = text.split("\n    }\n").filter(leads_in);
-                graph.doors.extend(heads.filter_map(name).map(ToOwned::to_owned));
+                graph.doors.extend(doors(text, "RoomCell"));
+                graph.driver_doors.extend(doors(text, "Driving"));
             }
         }
         graph
@@ -127,15 +143,21 @@ impl Graph {
             "{} files, {arrows} arrows\nlargest circle: {} files (at most {CIRCLE}): {}\n\
              arrows to a higher folder: {} (at most {UPWARD})\n    {}\n\
              entry points of the machine: {} (at most {ENTRIES})\n\
-             doors of the cell: {} (at most {DOORS}): {}",
+             functions of its views ({}): {} (at most {VIEWED})\n\
+             doors of the cell: {} (at most {DOORS}): {}\n\
+             doors of its driver: {} (at most {DRIVER_DOORS}): {}",
             self.arrows.len(),
             circle.len(),
             circle.join(", "),
             upward.len(),
             upward.join("\n    "),
             self.entries,
+            VIEWS.join(", "),
+            self.viewed,
             self.doors.len(),
             self.doors.join(", "),
+            self.driver_doors.len(),
+            self.driver_doors.join(", "),
         )
     }
 }
@@ -247,10 +269,24 @@ fn flatten(statement: &str) -> Vec<String> {
     paths
 }
 
-/// The functions of a block that the whole crate may call.
-fn functions<'a>(text: &'a str, block: &str) -> Vec<&'a str> {
-    let blocks = text.split(block).skip(1).map(|rest| rest.split("\n}\n").next().unwrap_or(rest));
-    blocks.flat_map(|block| block.split("\n    pub(crate) ").skip(1)).filter_map(name).collect()
+/// The blocks of what a type does by itself, with or without a lifetime.
+fn blocks<'a>(text: &'a str, of: &str) -> Vec<&'a str> {
+    let heads = [format!("impl {of} {{"), format!("impl {of}<'_> {{")];
+    let blocks = heads.iter().flat_map(|head| text.split(head.as_str()).skip(1));
+    blocks.map(|rest| rest.split("\n}\n").next().unwrap_or(rest)).collect()
+}
+
+/// The functions of a type that the whole crate may call.
+fn functions<'a>(text: &'a str, of: &str) -> Vec<&'a str> {
+    let public = |block: &'a str| block.split("\n    pub(crate) ").skip(1);
+    blocks(text, of).into_iter().flat_map(public).filter_map(name).collect()
+}
+
+/// Those that give others the state behind the lock.
+fn doors(text: &str, of: &str) -> Vec<String> {
+    let leads_in = |head: &&str| head.contains("pub(crate) fn ") && head.contains("FnOnce(&mut ");
+    let heads = blocks(text, of).into_iter().flat_map(|block| block.split("\n    }\n"));
+    heads.filter(leads_in).filter_map(name).map(ToOwned::to_owned).collect()
 }
 
 fn name(text: &str) -> Option<&str> {
@@ -312,10 +348,15 @@ mod tests {
         let door =
             "    pub(crate) fn outside<R>(&self, f: impl FnOnce(&mut Machine) -> R) {\n    }\n";
         let own = "    fn enter<R>(&self, f: impl FnOnce(&mut State) -> R) {\n    }\n";
+        let view = "impl TurnMut<'_> {\n    pub(crate) fn say(&mut self) {\n    }\n}\n";
         let cell = |doors| format!("impl RoomCell {{\n{own}{}}}\n", door.repeat(doors));
-        let files = |doors| [file("machine/mod.rs", machine), file("engine/cell.rs", &cell(doors))];
+        let files = |doors| {
+            let cell = file("engine/cell.rs", &cell(doors));
+            [file("machine/mod.rs", machine), file("machine/turn_mut.rs", view), cell]
+        };
         let graph = Graph::new(&files(1));
-        assert_eq!((graph.entries, graph.doors.as_slice()), (1, &["outside".to_owned()][..]));
+        assert_eq!((graph.entries, graph.viewed), (1, 1));
+        assert_eq!(graph.doors, ["outside"]);
         assert_eq!(check(&files(DOORS)).len(), 0);
         assert_eq!(check(&files(DOORS + 1)).len(), 1);
     }

@@ -1,35 +1,39 @@
 //! The two ways to a room's machine, and the driver's own.
 //!
-//! What differs is who looks afterwards what is to be done. After [`outside`](RoomCell::outside) the
-//! door does: it starts or wakes the driver. After [`inside`](RoomCell::inside) the driver does, as it
-//! is the driver that polls this code; [`InTurn`] is the proof of it. Only the driver can
-//! [`report`](Driving::report).
+//! They differ in what can be done, and in who looks afterwards whether there is work.
+//! [`outside`](RoomCell::outside) leads to the machine, and starts or wakes the driver. [`inside`](
+//! RoomCell::inside) leads to the turn that runs: the driver polls this code, so the driver looks.
+//! [`InTurn`] is the proof. Only the driver can [`report`](Driving::report).
 
 use std::{mem, ops::Deref, sync::Arc, task::Waker, time::Duration};
 
 use super::RoomCell;
 use crate::{
     engine::scope,
-    machine::{Machine, Output, TurnId},
+    machine::{Machine, Output, Scope, TurnId, TurnMut},
 };
 
-/// The proof that the driver of a room runs this code: as a part of a handler, or by itself.
+/// The proof that this code is a part of a turn, which the driver of the room polls.
 #[derive(Debug)]
-pub(crate) struct InTurn(());
+pub(crate) struct InTurn(TurnId);
 
 impl RoomCell {
-    /// The proof and the turn, if a turn of this room runs on this thread.
-    pub(super) fn in_turn(&self) -> Option<(InTurn, TurnId)> {
-        scope::current(self).map(|turn| (InTurn(()), turn))
+    /// The proof, if a turn of this room runs on this thread.
+    pub(super) fn in_turn(&self) -> Option<InTurn> {
+        scope::current(self).map(|scope| InTurn(scope.turn))
     }
 
-    /// Does something to the machine as a part of the running turn, in the transaction whose code runs
-    /// on this thread. The driver looks afterwards.
-    pub(crate) fn inside<R>(&self, _: &InTurn, act: impl FnOnce(&mut Machine) -> R) -> R {
-        let transaction = scope::transaction(self);
+    /// Does something as a part of the running turn, in the transaction whose code runs on this thread.
+    /// The driver looks afterwards. `None` if the turn is over.
+    pub(crate) fn inside<R>(
+        &self,
+        in_turn: &InTurn,
+        act: impl FnOnce(&mut TurnMut<'_>) -> R,
+    ) -> Option<R> {
+        let transaction = scope::current(self).map_or(0, |scope| scope.transaction);
         let mut state = self.lock();
-        state.machine.act_in(transaction);
-        act(&mut state.machine)
+        let mut turn = state.machine.turn(Scope { turn: in_turn.0, transaction })?;
+        Some(act(&mut turn))
     }
 
     /// Does something to the machine from anywhere, with the time. Starts or wakes the driver if
@@ -48,30 +52,23 @@ impl RoomCell {
 /// A room that its driver runs. There is one for each run of [`drive`](crate::runtime::drive).
 pub(crate) struct Driving {
     cell: Arc<RoomCell>,
-    in_turn: InTurn,
 }
 
 impl Driving {
     pub(crate) fn new(cell: Arc<RoomCell>) -> Self {
-        Self { cell, in_turn: InTurn(()) }
-    }
-
-    /// The proof for what the driver does by itself between two steps.
-    pub(crate) fn in_turn(&self) -> &InTurn {
-        &self.in_turn
+        Self { cell }
     }
 
     /// The proof for the handler that begins.
-    pub(crate) fn begin_turn(&self) -> InTurn {
-        InTurn(())
+    pub(crate) fn begin_turn(&self, turn: TurnId) -> InTurn {
+        InTurn(turn)
     }
 
     /// Tells the machine what the driver has waited for, with the time. The driver looks afterwards;
     /// all that watch the room are woken.
     pub(crate) fn report<R>(&self, report: impl FnOnce(&mut Machine, Duration) -> R) -> R {
-        let (now, transaction) = (self.host().elapsed(), scope::transaction(&*self.cell));
+        let now = self.host().elapsed();
         let mut state = self.cell.lock();
-        state.machine.act_in(transaction);
         let result = report(&mut state.machine, now);
         let wakers = state.wakers();
         drop(state);
@@ -92,7 +89,7 @@ impl Driving {
             while let Some(output) = state.machine.poll() {
                 state.flushing |= matches!(output, Output::Flush);
                 let stop =
-                    matches!(output, Output::Run(_) | Output::Cancel(_) | Output::DropInstance(_));
+                    matches!(output, Output::Run(..) | Output::Cancel(_) | Output::DropInstance(_));
                 into.push(output);
                 if stop {
                     break;

@@ -1,4 +1,5 @@
-//! What the connections of a room ask it for.
+//! What the connections of a room ask it for. The handler that runs may use one, and others at the same
+//! time.
 
 use std::{
     sync::Arc,
@@ -11,26 +12,21 @@ use super::RoomCell;
 use crate::{
     Close, Connection, StateError,
     connection::{Owner, outgoing::Outgoing},
-    machine::{Machine, TurnId},
 };
-
-impl RoomCell {
-    /// A connection may be used by the handler that runs, and by others at the same time.
-    fn act<R>(self: &Arc<Self>, act: impl FnOnce(&mut Machine, Option<TurnId>) -> R) -> R {
-        match self.in_turn() {
-            Some((in_turn, turn)) => self.inside(&in_turn, |machine| act(machine, Some(turn))),
-            None => self.outside(|machine, _| act(machine, None)),
-        }
-    }
-}
 
 impl Owner for RoomCell {
     fn send(self: Arc<Self>, connection: &Connection, frame: Arc<Outgoing>) {
-        self.act(|machine, turn| machine.send(turn, connection, frame));
+        match self.in_turn() {
+            Some(in_turn) => _ = self.inside(&in_turn, |turn| turn.send(connection, frame)),
+            None => self.outside(|machine, _| machine.send(connection, frame)),
+        }
     }
 
     fn close(self: Arc<Self>, connection: &Connection, close: Close) {
-        self.act(|machine, turn| machine.close(turn, connection, close));
+        match self.in_turn() {
+            Some(in_turn) => _ = self.inside(&in_turn, |turn| turn.close(connection, close)),
+            None => self.outside(|machine, _| machine.close(connection, close)),
+        }
     }
 
     fn set_state(
@@ -38,22 +34,17 @@ impl Owner for RoomCell {
         connection: &Connection,
         state: Option<Bytes>,
     ) -> Result<(), StateError> {
-        let size = state.as_ref().map_or(0, Bytes::len);
-        self.act(|machine, turn| {
-            if let Some(total) = machine.overfills(connection, size) {
-                return Err(StateError::RoomTooLarge(total));
+        match self.in_turn() {
+            Some(in_turn) => {
+                self.inside(&in_turn, |turn| turn.set_state(connection, state)).unwrap_or(Ok(()))
             }
-            match turn.filter(|turn| machine.is_turn(*turn)) {
-                Some(_) => machine.set_state(connection, state),
-                None => drop(machine.replace_state(connection, state)),
-            }
-            Ok(())
-        })
+            None => self.outside(|machine, _| machine.set_state(connection, state)),
+        }
     }
 
     fn pending_state(&self, connection: &Connection) -> Option<Option<Bytes>> {
-        let (in_turn, _) = self.in_turn()?;
-        self.inside(&in_turn, |machine| machine.pending_state(connection))
+        let in_turn = self.in_turn()?;
+        self.inside(&in_turn, |turn| turn.pending_state(connection)).flatten()
     }
 
     fn lists(&self, connection: &Connection) -> bool {

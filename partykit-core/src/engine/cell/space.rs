@@ -3,7 +3,7 @@ use std::{
     task::Waker,
 };
 
-use crate::machine::Machine;
+use crate::machine::Intake;
 
 /// Who waits for space in the mailbox: sockets with a message, and tasks with a value.
 ///
@@ -43,23 +43,23 @@ impl Space {
 
     /// Whether somebody has to wait behind others before it may even ask for space. Uses up what was
     /// promised to it.
-    pub(super) fn has_to_queue(&mut self, who: u64, machine: &Machine) -> bool {
+    pub(super) fn has_to_queue(&mut self, who: u64, intake: Intake<'_>) -> bool {
         if self.redeem(who) {
             return false;
         }
         let itself = self.waiting.get(&who).is_some_and(|waiter| waiter.queued);
         self.queued > usize::from(itself)
-            || !machine.has_space_beside(self.promised.len(), self.promised_bytes, 0)
+            || !intake.has_space_beside(self.promised.len(), self.promised_bytes, 0)
     }
 
     /// Waits for space for `size` bytes.
-    pub(super) fn wait(&mut self, who: u64, size: usize, waker: &Waker, machine: &Machine) {
+    pub(super) fn wait(&mut self, who: u64, size: usize, waker: &Waker, intake: Intake<'_>) {
         self.redeem(who);
         let waiter = self.waiting.entry(who);
         let waiter = waiter.or_insert_with(|| Waiter { waker: waker.clone(), size, queued: false });
         waiter.waker.clone_from(waker);
         waiter.size = size;
-        if who >= TASKS || machine.has_space_of(who, size) {
+        if who >= TASKS || intake.has_space_of(who, size) {
             self.enqueue(who);
         }
     }
@@ -82,13 +82,11 @@ impl Space {
     }
 
     /// Adds the wakers of all that may go on now.
-    pub(super) fn wake(&mut self, machine: &Machine, wakers: &mut Vec<Waker>) {
-        if let Some(sender) = machine.sender()
-            && machine.is_half_free(sender)
-        {
+    pub(super) fn wake(&mut self, intake: Intake<'_>, wakers: &mut Vec<Waker>) {
+        if let Some(sender) = intake.half_free_sender() {
             self.enqueue(sender);
         }
-        if machine.waiting() == 0 && self.queued < self.waiting.len() {
+        if intake.is_empty() && self.queued < self.waiting.len() {
             // What they had here was dropped, and not handled.
             let mut rest: Vec<u64> = self.waiting.keys().copied().collect();
             rest.sort_unstable();
@@ -97,7 +95,7 @@ impl Space {
         while let Some(who) = self.queue.front().copied() {
             if let Some(Waiter { size, queued: true, .. }) = self.waiting.get(&who) {
                 let size = *size;
-                if !machine.has_space_beside(self.promised.len(), self.promised_bytes, size) {
+                if !intake.has_space_beside(self.promised.len(), self.promised_bytes, size) {
                     return;
                 }
                 wakers.extend(self.waiting.remove(&who).map(|waiter| waiter.waker));

@@ -54,12 +54,12 @@ impl World {
     pub(super) fn set_alarm(&mut self, millis: u16) {
         let at = Timestamp::from_millis(self.wall().as_millis() + u64::from(millis) - 1000);
         self.model.write_alarm(Some(AlarmRow::new(at)));
-        self.machine.set_alarm(at);
+        self.turn().write_alarm(Some(AlarmRow::new(at)));
     }
 
     pub(super) fn delete_alarm(&mut self) {
         self.model.write_alarm(None);
-        self.machine.delete_alarm();
+        self.turn().write_alarm(None);
     }
 
     /// Asks the room whether its alarm is due, unless it is being asked.
@@ -85,18 +85,18 @@ impl World {
     pub(super) fn begin_alarm(&mut self) {
         let starts = self.model.turn.as_ref().is_some_and(|turn| turn.job == JobKind::Start);
         let ought = self.model.view().get(&AlarmRow::KEY).map(|row| decode(row));
-        let is = self.machine.lookup(&AlarmRow::KEY);
+        let is = self.turn().lookup(&AlarmRow::KEY);
         let is = is.unwrap_or_else(|| self.store.get(&AlarmRow::KEY).cloned());
         let is = is.map(|row| decode(&row));
         let same = is == ought;
         self.model.check(Property::Alarms, same, format!("rings {is:?} and not {ought:?}"));
         let Some(row) = is else {
             self.waits = Some(Waits { number: 0, rings: false, starts });
-            return self.machine.no_alarm();
+            return self.turn().no_alarm();
         };
         let ahead = if self.fault == Fault::EarlyRing { 3600 } else { 0 };
         let (age, wall) = (self.now - self.started, self.wall());
-        let began = self.machine.begin_alarm(age, wall + Duration::from_secs(ahead), row, SPREAD);
+        let began = self.turn().begin_alarm(age, wall + Duration::from_secs(ahead), row, SPREAD);
         let rings = began.is_some_and(|began| began.rings);
         let ought = self.model.begin_alarm(row, wall, age, starts);
         let right = rings == ought;
@@ -108,7 +108,7 @@ impl World {
     /// Goes on with what waited for the store; whether something did.
     pub(super) fn go_on(&mut self) -> bool {
         let early = self.fault == Fault::EarlyHandler;
-        let ready = |waits: &mut Waits| early || self.machine.is_durable(waits.number);
+        let ready = |waits: &mut Waits| early || self.machine.gate.is_durable(waits.number);
         let Some(Waits { rings, starts, .. }) = self.waits.take_if(ready) else { return false };
         if rings {
             let stored = self.store.get(&AlarmRow::KEY).map(|row| decode(row));
@@ -127,7 +127,7 @@ impl World {
             self.model.check(Property::Alarms, pauses && (later || long), what);
         }
         match (starts, rings) {
-            (true, true) => self.machine.errand_done(),
+            (true, true) => self.turn().errand_done(),
             (true, false) => {
                 let asked = self.asked();
                 self.model.not_now(asked);
@@ -135,7 +135,8 @@ impl World {
                 self.machine.turn_ended(self.now, Ok(Answer::NotNow));
             }
             (false, true) => {
-                let told = self.machine.ring(self.now, self.wall());
+                let (now, wall) = (self.now, self.wall());
+                let told = self.turn().ring(now, wall);
                 self.model.ringing(told);
             }
             (false, false) => self.finish(Ending::Done),
@@ -180,10 +181,11 @@ impl World {
     }
 
     pub(super) fn check_alarm(&mut self) {
+        let transaction = self.innermost();
         let read = |pending: Option<Option<bytes::Bytes>>, store: &Rows| {
             pending.unwrap_or_else(|| store.get(&AlarmRow::KEY).cloned())
         };
-        let (is, ought) = (read(self.machine.lookup_alarm(), &self.store), self.model.alarm());
+        let (is, ought) = (read(self.machine.alarm(transaction), &self.store), self.model.alarm());
         let same = is == ought || self.model.turn.as_ref().is_some_and(|turn| turn.void);
         let what = format!("the room's alarm is {is:?} and not {ought:?}");
         self.model.check(Property::Alarms, same, what);

@@ -9,7 +9,7 @@ use super::{
     op::Op,
     world::World,
 };
-use crate::machine::Phase;
+use crate::machine::RoomPhase;
 
 impl World {
     pub(super) fn check(&mut self) {
@@ -25,7 +25,7 @@ impl World {
         }
         self.check_reads();
         self.check_alarm();
-        let awake = self.machine.phase() == Phase::Awake;
+        let awake = self.machine.phase == RoomPhase::Awake;
         let idle = self.idle();
         let reasons = self.machine.reasons();
         if reasons.is_empty() != idle {
@@ -39,7 +39,7 @@ impl World {
         if self.running.is_some() {
             self.model.check(Property::Deadlines, deadline.is_some(), "a handler has no deadline");
         }
-        let waiting = self.machine.waiting();
+        let waiting = self.machine.mailbox.len();
         let waits = awake || self.running.is_some() || self.claiming || waiting == 0;
         self.model.check(Property::Sleep, waits, "it sleeps, and events wait");
         let works = self.running.is_some() || self.claiming || self.commit.is_some();
@@ -60,11 +60,11 @@ impl World {
             return;
         }
         let view = self.model.view();
-        let keys: BTreeSet<&Bytes> = view.keys().chain(self.store.keys()).collect();
+        let keys: BTreeSet<Bytes> = view.keys().chain(self.store.keys()).cloned().collect();
         for key in keys {
-            let pending = self.machine.lookup(key);
-            let is = pending.unwrap_or_else(|| self.store.get(key).cloned());
-            let ought = view.get(key).cloned();
+            let pending = self.turn().lookup(&key);
+            let is = pending.unwrap_or_else(|| self.store.get(&key).cloned());
+            let ought = view.get(&key).cloned();
             if is != ought {
                 let what = format!("{key:?} reads {is:?} and not {ought:?}");
                 self.model.violations.push((Property::Reads, what));
@@ -105,12 +105,12 @@ impl World {
     }
 
     pub(super) fn idle(&self) -> bool {
-        let awake = self.machine.phase() == Phase::Awake;
+        let awake = self.machine.phase == RoomPhase::Awake;
         let here = |client: &Client| !client.ended && !client.refused;
         let connections = !self.options.hibernate && awake && self.model.clients.iter().any(here);
         self.running.is_none()
             && !self.claiming
-            && self.machine.waiting() == 0
+            && self.machine.mailbox.is_empty()
             && self.commit.is_none()
             && self.model.pending.is_empty()
             && self.model.held().next().is_none()

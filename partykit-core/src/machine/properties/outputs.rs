@@ -6,7 +6,8 @@ use super::{
 };
 use crate::{
     Epoch,
-    machine::{Answer, Effect, Event, Job, Output},
+    connection::tags::Tags,
+    machine::{Answer, Effect, Event, Job, Output, TurnId},
 };
 
 impl World {
@@ -39,9 +40,8 @@ impl World {
                 self.model.check(Property::Commits, alone, "claimed beside a claim or a commit");
                 self.claiming = true;
             }
-            Output::Commit(batch) => {
+            Output::Commit(batch, epoch) => {
                 self.model.check(Property::Commits, self.commit.is_none(), "two commits at once");
-                let epoch = self.machine.epoch();
                 let newest = epoch == Some(Epoch(self.epoch));
                 self.model.check(Property::Commits, newest, "a commit under an old claim");
                 self.commit = epoch.map(|epoch| (batch, epoch));
@@ -53,12 +53,16 @@ impl World {
                     self.model.check(Property::Commits, same, what);
                 }
             }
-            Output::Attach(_) | Output::Discard(_) | Output::Fact(_) | Output::Flush => {}
+            Output::Attach(_)
+            | Output::Discard(_)
+            | Output::Fact(_)
+            | Output::Flush
+            | Output::Probe(_) => {}
             Output::DropInstance(_) => {
                 let ends = self.running.is_none();
                 self.model.check(Property::OneHandler, ends, "the instance of a running handler");
                 self.instance = false;
-                if self.machine.account(self.now).sleeps > self.sleeps {
+                if self.machine.stats(self.now).account.sleeps > self.sleeps {
                     self.sleeps += 1;
                     let idle = self.idle();
                     self.model.check(Property::Sleep, idle, "it sleeps, and something is pending");
@@ -76,7 +80,7 @@ impl World {
                 let once = client.answers == 1;
                 self.model.check(Property::Answers, once, "a handshake is answered twice");
             }
-            Output::Run(job) => self.run(&job),
+            Output::Run(turn, job) => self.run(turn, &job),
         }
     }
 
@@ -141,7 +145,7 @@ impl World {
         }
     }
 
-    fn run(&mut self, job: &Job) {
+    fn run(&mut self, turn: TurnId, job: &Job) {
         let free = self.running.is_none() && !self.claiming;
         self.model.check(Property::OneHandler, free, "two handlers at once");
         self.model.check(Property::Drain, !self.drained, "a handler begins after the shutdown");
@@ -151,9 +155,6 @@ impl World {
             self.instance != starts,
             format!("{} on an instance that started: {}", job.handler(), self.instance),
         );
-        let Some(turn) = self.machine.current_turn() else {
-            return self.model.broken(Property::OneHandler, "a handler without a turn");
-        };
         self.running = Some(turn);
         let kind = match job {
             Job::Handle(Event::Connect { connection, request, .. }) => {
@@ -184,13 +185,13 @@ impl World {
             (kind, job)
         {
             let tags = if self.model.clients[client].tagged { vec!["tag".into()] } else { vec![] };
-            connection.set_tags(tags.into());
-            self.machine.list(connection);
+            let listed = self.turn().list(connection, Tags::known(tags));
+            assert!(listed.is_ok(), "it is small");
             self.model.clients[client].listed = true;
         }
         match job {
             Job::Handle(Event::Alarm { .. }) => self.begin_alarm(),
-            Job::Start if self.machine.errand().is_some() => self.begin_alarm(),
+            Job::Start if self.turn().errand().is_some() => self.begin_alarm(),
             _ => {}
         }
     }

@@ -19,12 +19,12 @@ impl World {
             Fault::RejectedFails => Failure::Error("planned".into()),
             _ => Failure::Rejected(Reject::bad_request(text)),
         };
-        let before = self.machine.account(self.now);
+        let before = self.machine.stats(self.now).account;
         let tasks = self.model.reject(self.wall());
         self.tasks.retain(|id, _| !tasks.contains(id));
         (self.running, self.waits) = (None, None);
         self.machine.turn_ended(self.now, Err(Failed { failure, id: ErrorId::planned(0) }));
-        let after = self.machine.account(self.now);
+        let after = self.machine.stats(self.now).account;
         let stays = after.resets == before.resets || void;
         self.model.check(Property::Rejected, stays, "a client's fault takes the instance");
         let counted = after.rejected == before.rejected + 1;

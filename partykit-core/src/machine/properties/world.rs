@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    panic::Location,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -13,15 +12,15 @@ use futures_channel::oneshot;
 
 use super::{
     alarms::Waits,
-    model::{Client, JobKind, Model, Property, Request, Rows, Segment, What, apply},
+    model::{Client, Model, Property, Request, Rows, Segment, What, apply},
     op::{Ending, Fate, Op, Setup},
 };
 use crate::{
-    Batch, Body, Claim, Close, Connection, Epoch, ErrorId, Message, Options, Refusal, Response,
-    RoomAddress, RoomId, TaskResult, Timestamp,
+    Batch, Body, Claim, Close, Connection, Epoch, ErrorId, Message, Options, Refusal, TaskResult,
+    Timestamp,
     connection::{Owner, outgoing::Outgoing, socket::Socket},
     engine::cell::RoomCell,
-    machine::{Answer, CancelReason, Effect, Event, Failed, Machine, Phase, TransactionId},
+    machine::{Answer, Effect, Event, Failed, Machine, RoomPhase, TransactionId},
     value::chain::Chain,
     value::failure::Failure,
 };
@@ -78,7 +77,7 @@ pub(super) struct World {
     /// When the process began that runs now.
     pub(super) started: Duration,
     /// The open ones, the innermost last.
-    transactions: Vec<TransactionId>,
+    pub(super) transactions: Vec<TransactionId>,
     pub(super) tasks: BTreeMap<u64, Task>,
     pub(super) guards: Vec<Option<u64>>,
     pub(super) bodies: usize,
@@ -164,7 +163,7 @@ impl World {
             self.everybody_leaves();
         }
         self.pass(self.options.hibernate_after);
-        let asleep = self.machine.phase() == Phase::Asleep;
+        let asleep = self.machine.phase == RoomPhase::Asleep;
         self.model.check(Property::Sleep, asleep, "nothing is left to do, and it does not sleep");
         self.everybody_leaves();
         self.pass(self.options.hibernate_after);
@@ -193,7 +192,7 @@ impl World {
             Op::OutsideClose(n) => self.close(None, n),
             Op::Hibernate => {
                 let slept = self.machine.hibernate(self.now).is_ok();
-                let asleep = self.machine.phase() == Phase::Asleep;
+                let asleep = self.machine.phase == RoomPhase::Asleep;
                 self.model.check(Property::Sleep, !slept || asleep, "said to sleep, and does not");
             }
             Op::Drain => {
@@ -207,13 +206,14 @@ impl World {
             Op::Claim { ok } => self.end_claim(ok),
             Op::TaskSays(n) => {
                 if let Some(id) = self.running_task(n) {
-                    let _ = self.machine.task_says(self.now, id, task_event(false));
+                    let _ = self.machine.push(self.now, task_event(id, false));
                 }
             }
             Op::TaskEnds(n) => {
                 if let Some(id) = self.running_task(n) {
                     self.tasks.remove(&id);
-                    self.machine.task_ended(self.now, id, task_event(true));
+                    let taken = self.machine.push(self.now, task_event(id, true));
+                    assert!(taken.is_ok(), "the last event always enters");
                 }
             }
             Op::DropGuard(n) if !self.guards.is_empty() => {
@@ -232,59 +232,6 @@ impl World {
                 self.pass(deadline.saturating_sub(self.now));
             }
             Op::Tick => self.machine.tick(self.now),
-            _ => {}
-        }
-    }
-
-    fn handler_does(&mut self, op: &Op) {
-        match *op {
-            Op::Put(key) => self.write(false, Some((key, true))),
-            Op::Delete(key) => self.write(false, Some((key, false))),
-            Op::Clear => self.write(true, None),
-            Op::SetAlarm(millis) => self.set_alarm(millis),
-            Op::DeleteAlarm => self.delete_alarm(),
-            Op::WriteNothing => assert!(self.machine.write(Vec::new()).is_ok(), "it is small"),
-            Op::Send(n) => self.send(self.running, n),
-            Op::Broadcast { tagged, except } => {
-                let except = except.and_then(|n| self.client(n));
-                self.broadcast(self.running, tagged, except);
-            }
-            Op::Close(n) => self.close(self.running, n),
-            Op::SetState(n) => {
-                if let Some(client) = self.client(n) {
-                    let state = Some(Bytes::from(self.model.next_said().to_string()));
-                    self.model.set_state(client, state.clone());
-                    self.machine.set_state(&self.model.clients[client].connection, state);
-                }
-            }
-            Op::Begin => {
-                self.model.begin_transaction();
-                let begun = self.machine.begin_transaction();
-                self.transactions.push(begun.expect("it is inside of the innermost"));
-                self.act_in_innermost();
-            }
-            Op::End { keep } => self.end_transaction(keep),
-            Op::Sync => {
-                let nested = self.model.transactions() > 0;
-                if !nested {
-                    self.model.sync();
-                }
-                let synced = matches!(self.machine.sync(), Ok(Some(_)));
-                self.model.check(Property::Commits, synced != nested, "sync in a transaction");
-            }
-            Op::Spawn => {
-                if let Some(id) = self.machine.reserve_task(("task", Location::caller())) {
-                    self.tasks.insert(id, Task::Announced);
-                    self.model.spawn(id);
-                    self.machine.spawn(id, Box::pin(std::future::ready(())));
-                }
-            }
-            Op::Tell => self.tell(),
-            Op::TakeGuard if self.fault == Fault::HiddenGuard => self.guards.push(None),
-            Op::TakeGuard => {
-                self.guards.push(Some(self.machine.guard_taken(("guard", Location::caller()))));
-            }
-            Op::Finish(ending) => self.finish(ending),
             _ => {}
         }
     }
@@ -370,124 +317,6 @@ impl World {
         self.transactions.clear();
         self.tasks.clear();
         self.guards.clear();
-    }
-
-    // What the handler does.
-
-    fn write(&mut self, clear: bool, key: Option<(u8, bool)>) {
-        let key = key.map(|(key, put)| (Bytes::from(vec![b'k', key]), put));
-        let Some(batch) = self.model.write(clear, key) else { return };
-        if clear {
-            self.machine.clear();
-        }
-        let written = self.machine.write(batch.writes.into_iter().collect());
-        assert!(written.is_ok(), "it is small");
-    }
-
-    fn send(&mut self, turn: Option<u64>, n: u8) {
-        let Some(client) = self.client(n) else { return };
-        let number = self.model.next_said();
-        if self.model.is_open(client) {
-            self.model.say(turn, What::Frame(number, client));
-        }
-        self.machine.send(turn, &self.model.clients[client].connection, frame(number));
-    }
-
-    fn broadcast(&mut self, turn: Option<u64>, tagged: bool, except: Option<usize>) {
-        let number = self.model.next_said();
-        for client in self.model.receivers(tagged, except) {
-            self.model.say(turn, What::Frame(number, client));
-        }
-        let except = except.map(|client| self.model.clients[client].connection.clone());
-        let tag = tagged.then_some("tag");
-        self.machine.broadcast(turn, tag, except.into_iter().collect(), frame(number));
-    }
-
-    fn close(&mut self, turn: Option<u64>, n: u8) {
-        let Some(client) = self.client(n) else { return };
-        let number = self.model.next_said();
-        if self.model.is_open(client) {
-            self.model.say(turn, What::Close(number, client));
-        }
-        let close = Close::new(4000, number.to_string()).expect("a close");
-        self.machine.close(turn, &self.model.clients[client].connection, close);
-    }
-
-    fn tell(&mut self) {
-        let Some(turn) = self.running else { return };
-        let number = self.model.next_said();
-        self.model.say(Some(turn), What::Tell(number));
-        let to = RoomAddress::new("main", RoomId::new("other").expect("a room id"));
-        self.machine.tell(turn, to, http::Request::new(Body::from(number.to_string())));
-    }
-
-    fn end_transaction(&mut self, keep: bool) {
-        let tasks = self.model.end_transaction(keep);
-        self.tasks.retain(|id, _| !tasks.contains(id));
-        if let Some(id) = self.transactions.pop() {
-            self.machine.end_transaction(id, keep);
-        }
-        self.act_in_innermost();
-    }
-
-    fn act_in_innermost(&mut self) {
-        self.machine.act_in(self.transactions.last().copied().unwrap_or(0));
-    }
-
-    pub(super) fn finish(&mut self, ending: Ending) {
-        let done = matches!(ending, Ending::Done | Ending::Streaming);
-        while self.model.transactions() > 0 {
-            self.end_transaction(done);
-        }
-        let job = self.model.turn.as_ref().map(|turn| turn.job);
-        let is_clients = !matches!(job, Some(JobKind::Start | JobKind::Alarm(_)));
-        if ending == Ending::Reject && is_clients {
-            return self.reject();
-        }
-        if !done {
-            let failure = match ending {
-                Ending::Panic => Failure::Panic("planned".to_owned()),
-                _ => Failure::Error("planned".into()),
-            };
-            return self.fail(failure);
-        }
-        let answer = match job {
-            Some(JobKind::Request(number)) => {
-                if ending == Ending::Streaming {
-                    self.bodies += 1;
-                    self.machine.body_opened();
-                }
-                Answer::Response(Response::new(Body::from(number.to_string())))
-            }
-            _ => Answer::Done,
-        };
-        self.model.finish();
-        self.running = None;
-        self.instance = true;
-        self.machine.turn_ended(self.now, Ok(answer));
-    }
-
-    fn fail(&mut self, failure: Failure) {
-        let tasks = self.model.fail(self.wall());
-        self.tasks.retain(|id, _| !tasks.contains(id));
-        (self.running, self.waits) = (None, None);
-        self.machine.turn_ended(self.now, Err(Failed { failure, id: ErrorId::planned(0) }));
-    }
-
-    /// The driver drops the handler's future; what it held is dropped with it, and may say something.
-    pub(super) fn cancel(&mut self, reason: CancelReason) {
-        let Some(turn) = self.running else { return };
-        while self.model.transactions() > 0 {
-            self.end_transaction(false);
-        }
-        if self.waits.is_none() {
-            self.broadcast(Some(turn), false, None);
-        }
-        self.fail(match reason {
-            CancelReason::CommitFailed(_) => Failure::Commit("planned".to_owned()),
-            CancelReason::SaidTooMuch { bytes, limit } => Failure::SaidTooMuch { bytes, limit },
-            CancelReason::Timeout(limit) => Failure::Timeout(limit),
-        });
     }
 
     // What the room waits for.
@@ -582,17 +411,13 @@ impl World {
 }
 
 fn machine(options: &Options, now: Duration, fault: Fault) -> Machine {
-    let mut machine = Machine::new(options.clone(), now);
+    let mut machine = Machine::new(options.clone(), None, now);
     machine.gate.switched_off = fault == Fault::OpenGate;
     machine
 }
 
-fn frame(number: u64) -> Arc<Outgoing> {
-    Arc::new(Outgoing::new(Message::from(number.to_string())))
-}
-
-fn task_event(last: bool) -> Event {
-    Event::Task(TaskResult::planned("task", last))
+fn task_event(id: u64, last: bool) -> Event {
+    Event::Task { id, result: TaskResult::planned("task", last) }
 }
 
 pub(super) fn number_of(connection: &Connection) -> usize {

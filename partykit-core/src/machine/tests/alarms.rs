@@ -29,12 +29,12 @@ fn ask_asleep(room: &mut Bench) -> Answered {
     let (reply, answer) = oneshot::channel();
     assert!(room.push(Event::Alarm { reply: Some(reply) }).is_ok());
     room.claim();
-    assert_eq!(room.machine.errand(), Some(Errand::Alarm));
+    assert_eq!(room.turn().errand(), Some(Errand::Alarm));
     answer
 }
 
 fn begin(room: &mut Bench, age: Duration, wall: Timestamp, row: AlarmRow) -> Beginning {
-    room.machine.begin_alarm(age, wall, row, 0).expect("a turn")
+    room.turn().begin_alarm(age, wall, row, 0).expect("a turn")
 }
 
 /// The alarm's row and wake-up in the newest batch that is not stored.
@@ -65,10 +65,10 @@ fn an_attempt_and_a_later_time_are_stored_before_the_handler_begins() {
     assert!(stored.unwrap().has_begun());
     assert_eq!(wake_up, Some(WakeUp::At(stored.unwrap().rings())));
     assert!(stored.unwrap().rings() >= WALL + 2 * SECOND, "not at once");
-    assert!(!room.machine.is_durable(began.number), "its handler waits for that");
+    assert!(!room.turn().is_durable(began.number), "its handler waits for that");
     room.committed();
-    assert!(room.machine.is_durable(began.number));
-    assert!(room.machine.ring(room.now, WALL).is_some());
+    assert!(room.turn().is_durable(began.number));
+    assert!(room.ring(WALL).is_some());
     room.done();
     assert_eq!(room.trace(), ["commit 1"]);
     assert_eq!(written(&room), (None, Some(WakeUp::Never)));
@@ -87,7 +87,7 @@ fn the_last_ring_in_vain_is_told() {
         assert!(begin(&mut room, OLD, row.rings(), row).rings);
         room.trace();
         room.committed();
-        let alarm = room.machine.ring(room.now, row.rings()).expect("an attempt");
+        let alarm = room.ring(row.rings()).expect("an attempt");
         assert_eq!((alarm.scheduled, alarm.retries, alarm.deaths), (WALL, rings, 0));
         rings += 1;
         room.err();
@@ -136,7 +136,7 @@ fn one_whose_attempt_could_not_be_stored_is_asked_for_again() {
     assert!(began.rings && began.died.is_none());
     room.trace();
     room.committed();
-    assert_eq!(room.machine.ring(room.now, WALL).map(|alarm| alarm.deaths), Some(0));
+    assert_eq!(room.ring(WALL).map(|alarm| alarm.deaths), Some(0));
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn one_that_died_long_before_rings_at_its_time() {
     assert_eq!(began.died.map(|(deaths, _)| deaths), Some(1));
     room.trace();
     room.committed();
-    assert_eq!(room.machine.ring(room.now, WALL).map(|alarm| alarm.deaths), Some(1));
+    assert_eq!(room.ring(WALL).map(|alarm| alarm.deaths), Some(1));
 }
 
 #[test]
@@ -189,16 +189,16 @@ fn a_sleeping_room_stores_the_attempt_before_it_starts_and_once() {
     assert_eq!(room.trace(), ["commit 1"]);
     let begun = written(&room).0.unwrap();
     room.committed();
-    assert!(room.machine.is_durable(began.number));
-    room.machine.errand_done();
-    let seen = room.machine.lookup_alarm().expect("it is known").expect("an alarm");
+    assert!(room.turn().is_durable(began.number));
+    room.turn().errand_done();
+    let seen = room.turn().lookup_alarm().expect("it is known").expect("an alarm");
     assert_eq!(AlarmRow::decode(&seen).unwrap(), row, "what on_start sees of it");
     room.done();
     assert_eq!(room.trace(), ["on_alarm"]);
     let again = begin(&mut room, OLD, WALL, begun);
-    assert!(again.rings && again.died.is_none() && room.machine.is_durable(again.number));
+    assert!(again.rings && again.died.is_none() && room.turn().is_durable(again.number));
     assert!(room.trace().is_empty(), "no second commit");
-    assert!(room.machine.ring(room.now, WALL).is_some());
+    assert!(room.ring(WALL).is_some());
     room.done();
     room.committed();
     room.trace();
@@ -225,7 +225,7 @@ fn a_start_that_fails_gives_the_attempt_back() {
     assert!(begin(&mut room, OLD, WALL, row).rings);
     room.trace();
     room.committed();
-    room.machine.errand_done();
+    room.turn().errand_done();
     room.err();
     assert!(refused(&mut answer).is_some() || room.trace().iter().any(|it| it.contains("respond")));
     assert_eq!(written(&room), (Some(row), Some(WakeUp::At(WALL))));
@@ -239,7 +239,7 @@ fn a_handler_that_the_shutdown_ends_is_no_failure_and_no_death() {
     assert!(begin(&mut room, OLD, WALL, row).rings);
     room.trace();
     room.committed();
-    assert!(room.machine.ring(room.now, WALL).is_some());
+    assert!(room.ring(WALL).is_some());
     room.put("half");
     room.machine.drain(room.now, 5 * SECOND);
     room.pass(4 * SECOND);
@@ -260,7 +260,7 @@ fn a_shutdown_between_the_start_and_the_handler_gives_the_attempt_back() {
     assert!(begin(&mut room, OLD, WALL, row).rings);
     room.trace();
     room.committed();
-    room.machine.errand_done();
+    room.turn().errand_done();
     room.machine.drain(room.now, SECOND);
     room.trace();
     room.done();
@@ -276,9 +276,9 @@ fn an_order_is_carried_out_without_a_start() {
     let (reply, mut answer) = oneshot::channel();
     assert!(room.push(Event::Order { order: AlarmOrder::Park, reply: Some(reply) }).is_ok());
     room.claim();
-    assert_eq!(room.machine.errand(), Some(Errand::Order(AlarmOrder::Park)));
+    assert_eq!(room.turn().errand(), Some(Errand::Order(AlarmOrder::Park)));
     let row = AlarmRow::new(WALL).begins(WALL, 0);
-    room.machine.write_alarm(Some(row.parked()));
+    room.turn().write_alarm(Some(row.parked()));
     room.machine.turn_ended(room.now, Ok(Answer::NotNow));
     assert_eq!(written(&room), (Some(row.parked()), Some(WakeUp::Never)));
     assert!(!is_answered(&mut answer));

@@ -10,11 +10,12 @@ use bytes::Bytes;
 use futures_channel::oneshot;
 
 use crate::{
-    Body, Claim, Close, Connection, Epoch, ErrorId, Message, Options, Refusal,
-    connection::{Owner, outgoing::Outgoing, socket::Socket},
+    Alarm, Body, Claim, Close, Connection, Epoch, ErrorId, Message, Options, Refusal, Timestamp,
+    connection::{Owner, outgoing::Outgoing, socket::Socket, tags::Tags},
     engine::cell::RoomCell,
     machine::{
-        Answer, CancelReason, Effect, Event, Fact, Failed, Job, Machine, Output, TransactionId,
+        Answer, CancelReason, Effect, Event, Fact, Failed, Job, Machine, Output, Scope,
+        TransactionId, TurnMut,
     },
     value::chain::Chain,
     value::failure::Failure,
@@ -29,6 +30,8 @@ pub(super) struct Bench {
     pub(super) facts: Vec<Fact>,
     connections: u64,
     epoch: u64,
+    /// The transaction whose code runs; 0 for none.
+    transaction: TransactionId,
 }
 
 pub(super) type Answered = oneshot::Receiver<Result<Answer, Refusal>>;
@@ -39,8 +42,20 @@ impl Bench {
     }
 
     pub(super) fn with(options: Options) -> Self {
-        let (now, connections, epoch) = (Duration::ZERO, 0, 0);
-        Self { machine: Machine::new(options, now), now, facts: Vec::new(), connections, epoch }
+        let now = Duration::ZERO;
+        Self {
+            machine: Machine::new(options, None, now),
+            now,
+            facts: Vec::new(),
+            connections: 0,
+            epoch: 0,
+            transaction: 0,
+        }
+    }
+
+    /// The handler that runs.
+    pub(super) fn turn(&mut self) -> TurnMut<'_> {
+        turn(&mut self.machine, self.transaction)
     }
 
     /// What comes out, in words.
@@ -55,19 +70,19 @@ impl Bench {
                 Output::Cancel(CancelReason::Timeout(limit)) => format!("cancel: {limit:?}"),
                 Output::CancelTasks(tasks) => format!("cancel {} tasks", tasks.len()),
                 Output::Claim => "claim".to_owned(),
-                Output::Commit(batch) => format!("commit {}", batch.writes.len()),
+                Output::Commit(batch, _) => format!("commit {}", batch.writes.len()),
                 Output::Fact(fact) => {
                     self.facts.push(fact);
                     continue;
                 }
-                Output::Attach(_) | Output::Discard(_) => continue,
+                Output::Attach(_) | Output::Discard(_) | Output::Probe(_) => continue,
                 Output::DropInstance(_) => "drop".to_owned(),
                 Output::Effect(effect) => say(effect),
                 Output::Flush => "flush".to_owned(),
                 Output::Refuse(connection, close) => {
                     format!("refuse {} {}", connection.id(), close.code())
                 }
-                Output::Run(job) => run(&mut self.machine, job),
+                Output::Run(_, job) => run(&mut self.machine, job),
             });
         }
         trace
@@ -89,6 +104,7 @@ impl Bench {
         if self.trace().contains(&"claim".to_owned()) {
             self.claim();
             self.done();
+            self.trace();
         }
         self.done();
         self.trace();
@@ -177,36 +193,41 @@ impl Bench {
 
     pub(super) fn put(&mut self, key: &'static str) {
         let row = (Bytes::from(key), Some(Bytes::new()));
-        assert!(self.machine.write(vec![row]).is_ok());
+        assert!(self.turn().write(vec![row]).is_ok());
+    }
+
+    /// The handler of the alarm begins.
+    pub(super) fn ring(&mut self, wall: Timestamp) -> Option<Alarm> {
+        let now = self.now;
+        self.turn().ring(now, wall)
     }
 
     /// The handler begins a transaction; what it does next belongs to that.
     pub(super) fn begin(&mut self) -> TransactionId {
-        let transaction = self.machine.begin_transaction().expect("no other is open");
-        self.machine.act_in(transaction);
-        transaction
+        self.transaction = self.turn().begin_transaction().expect("no other is open");
+        self.transaction
     }
 
     pub(super) fn undo(&mut self, transaction: TransactionId) {
-        self.machine.end_transaction(transaction, false);
-        self.machine.act_in(0);
+        let now = self.now;
+        self.turn().end_transaction(now, transaction, false);
+        self.transaction = 0;
     }
 
     /// The handler says something.
     pub(super) fn send(&mut self, to: &Connection, text: &'static str) {
-        let turn = self.machine.current_turn();
-        assert!(turn.is_some(), "a handler runs");
-        self.machine.send(turn, to, Arc::new(Outgoing::new(text.into())));
+        self.turn().send(to, Arc::new(Outgoing::new(text.into())));
     }
 
     /// Somebody else says something.
     pub(super) fn send_outside(&mut self, to: &Connection, text: &'static str) {
-        self.machine.send(None, to, Arc::new(Outgoing::new(text.into())));
+        self.machine.send(to, Arc::new(Outgoing::new(text.into())));
     }
 
     pub(super) fn spawn(&mut self) -> u64 {
-        let id = self.machine.reserve_task(("task", Location::caller())).expect("a turn");
-        self.machine.spawn(id, Box::pin(std::future::ready(())));
+        let (now, holder) = (self.now, ("task", Location::caller()));
+        let id = self.turn().reserve_task(now, holder).expect("it does not shut down");
+        self.turn().spawn(id, Box::pin(std::future::ready(())));
         id
     }
 
@@ -224,6 +245,11 @@ impl Socket for NoSocket {
     fn send(&self, _: &Outgoing) {}
     fn close(&self, _: Close) {}
     fn flush(&self) {}
+}
+
+fn turn(machine: &mut Machine, transaction: TransactionId) -> TurnMut<'_> {
+    let turn = machine.last_turn;
+    machine.turn(Scope { turn, transaction }).expect("a handler runs")
 }
 
 fn failed(failure: Failure) -> Failed {
@@ -258,9 +284,9 @@ fn say(effect: Effect) -> String {
 fn run(machine: &mut Machine, job: Job) -> String {
     let name = job.handler().name();
     match job {
-        Job::Start => format!("{name} {:?}", machine.start_reason()),
+        Job::Start => format!("{name} {:?}", machine.start_reason),
         Job::Handle(Event::Connect { connection, .. }) => {
-            machine.list(&connection);
+            assert!(turn(machine, 0).list(&connection, Tags::default()).is_ok());
             format!("{name} {}", connection.id())
         }
         Job::Handle(Event::Close { connection, .. }) => format!("{name} {}", connection.id()),

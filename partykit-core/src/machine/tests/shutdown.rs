@@ -23,8 +23,8 @@ fn messages_that_a_shutdown_loses_are_counted() {
     room.machine.drain(room.now, Duration::MAX);
     // This one stays with the socket, which is not read any more.
     assert_eq!(room.message(&ada, "3"), Err(Refusal::ShuttingDown));
-    assert!(!room.machine.has_space_beside(0, 0, 1));
-    assert_eq!(room.machine.account(room.now).dropped_messages, 1);
+    assert!(!room.machine.intake().has_space_beside(0, 0, 1));
+    assert_eq!(room.machine.stats(room.now).account.dropped_messages, 1);
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn a_shutdown_gives_a_handler_its_grace_and_no_more() {
     room.pass(SECOND);
     assert_eq!(room.trace(), ["cancel: 6s"]);
     room.cancelled();
-    assert_eq!(room.machine.phase(), Phase::Asleep);
+    assert_eq!(room.machine.phase, RoomPhase::Asleep);
     assert_eq!(room.machine.deadline(), None);
 }
 

@@ -1,0 +1,194 @@
+//! What is said: by handlers and by others, until it leaves.
+
+use std::{mem, sync::Arc};
+
+use super::{
+    CancelReason, Discard, Effect, Machine, Output, Targets, ids::Scope, roster::Status, turn::Turn,
+};
+use crate::{Close, Connection, Handler, connection::outgoing::Outgoing};
+
+/// What those say who are no handlers: anybody who holds a connection, and the runtime.
+impl Machine {
+    pub(crate) fn send(&mut self, to: &Connection, frame: Arc<Outgoing>) {
+        self.send_by(None, to, frame);
+    }
+
+    /// Sends to all listed connections, or to those of a tag.
+    pub(crate) fn broadcast(&mut self, tag: Option<&str>, frame: Arc<Outgoing>) {
+        self.broadcast_by(None, tag, Vec::new(), frame);
+    }
+
+    pub(crate) fn close(&mut self, connection: &Connection, close: Close) {
+        self.close_by(None, connection, close);
+    }
+
+    /// The bytes of messages to a connection that wait for the handler to await something or to end.
+    pub(crate) fn unsent_to(&self, connection: &Connection) -> usize {
+        let effects = self.outputs.iter().filter_map(|output| match output {
+            Output::Effect(Effect::Frame { to, frame }) => Some((to, frame)),
+            _ => None,
+        });
+        let own = effects.filter(|(to, _)| to.iter().any(|one| one == connection));
+        own.map(|(_, frame)| frame.message().len()).sum()
+    }
+}
+
+/// The way of what is said: `say`, then the gate, then out.
+impl Machine {
+    pub(super) fn send_by(&mut self, by: Option<Scope>, to: &Connection, frame: Arc<Outgoing>) {
+        if self.roster.status(to) == Some(Status::Open) {
+            self.say(by, Effect::Frame { to: Targets::One(to.clone()), frame });
+        }
+    }
+
+    pub(super) fn broadcast_by(
+        &mut self,
+        by: Option<Scope>,
+        tag: Option<&str>,
+        except: Vec<Connection>,
+        frame: Arc<Outgoing>,
+    ) {
+        let all = match tag {
+            None => self.roster.all(),
+            Some(tag) => self.roster.tagged(tag).cloned().collect(),
+        };
+        if !all.is_empty() {
+            self.say(by, Effect::Frame { to: Targets::Many { all, except }, frame });
+        }
+    }
+
+    pub(super) fn close_by(&mut self, by: Option<Scope>, connection: &Connection, close: Close) {
+        if self.roster.status(connection) == Some(Status::Open) {
+            self.roster.set_status(connection, Status::Closing);
+            self.say(by, Effect::Close(connection.clone(), close));
+        }
+    }
+
+    /// Emits an effect, unless it is for the connection that is connecting: its own come after the
+    /// handshake's answer.
+    pub(super) fn say(&mut self, by: Option<Scope>, mut effect: Effect) {
+        let cost = effect.cost();
+        if by.is_some() && !self.may_say(cost) {
+            return self.unsay(effect);
+        }
+        // No transaction of the handler takes back what others say: that is before every write.
+        let (within, written) = by.map_or((0, 0), |scope| (scope.transaction, self.gate.written()));
+        if let Some(Turn {
+            connection: Some(new),
+            deferred,
+            deferred_cost,
+            handler: Handler::OnConnect,
+            ..
+        }) = &mut self.turn
+        {
+            match &mut effect {
+                Effect::Frame { to: Targets::One(to), .. } | Effect::Close(to, _) if to == new => {
+                    deferred.push((within, written, effect));
+                    *deferred_cost += cost;
+                    return;
+                }
+                Effect::Frame { to: Targets::Many { all, except }, frame }
+                    if all.contains(new) && !except.contains(new) =>
+                {
+                    let to = Targets::One(new.clone());
+                    deferred.push((within, written, Effect::Frame { to, frame: frame.clone() }));
+                    *deferred_cost += cost;
+                    except.push(new.clone());
+                }
+                _ => {}
+            }
+        }
+        let held = self.gate.held();
+        self.emit(by, effect);
+        if by.is_some()
+            && let Some(turn) = &mut self.turn
+        {
+            let waits = if self.gate.held() > held { &mut turn.held } else { &mut turn.said };
+            *waits += cost;
+        }
+    }
+
+    /// Whether the running handler may say something that takes this much memory. When it may not, it
+    /// is cancelled, and fails even if it is about to succeed.
+    fn may_say(&mut self, cost: usize) -> bool {
+        let Some(turn) = &mut self.turn else { return true };
+        if turn.void || turn.overflow.is_some() {
+            return false;
+        }
+        let limit = self.options.said_bytes;
+        let bytes = turn.said + turn.held + turn.deferred_cost + cost;
+        if bytes <= limit {
+            return true;
+        }
+        turn.overflow = Some(bytes);
+        if !turn.cancelled {
+            turn.cancelled = true;
+            self.outputs.push_back(Output::Cancel(CancelReason::SaidTooMuch { bytes, limit }));
+        }
+        false
+    }
+
+    /// Lets an effect leave, now or when the writes before it are durable.
+    pub(super) fn emit(&mut self, by: Option<Scope>, effect: Effect) {
+        if let Some(effect) = self.gate.hold(by, effect) {
+            self.leave(effect);
+        }
+    }
+
+    /// Lets everything leave whose writes are durable.
+    pub(super) fn release(&mut self) {
+        while let Some(effect) = self.gate.release() {
+            self.leave(effect);
+        }
+        if self.gate.held() == 0
+            && let Some(turn) = &mut self.turn
+        {
+            turn.said += mem::take(&mut turn.held);
+        }
+    }
+
+    pub(super) fn leave(&mut self, effect: Effect) {
+        if let Effect::Spawn { id, .. } = &effect
+            && !self.holders.has_task(*id)
+        {
+            // It was cancelled while it waited for its commit.
+            return self.discard(Discard::Effect(effect));
+        }
+        if let Effect::Frame { .. } | Effect::Close(..) | Effect::HangUp(..) = &effect {
+            self.unflushed = true;
+            self.bytes_unflushed += effect.cost();
+        }
+        // "Connecting": an older socket of the same id may be dead, so it is pinged.
+        let older = match &effect {
+            Effect::Accept(connection) => self.roster.before(connection).cloned(),
+            _ => None,
+        };
+        self.outputs.push_back(Output::Effect(effect));
+        self.outputs.extend(older.map(Output::Probe));
+    }
+
+    /// What was said is flushed.
+    pub(super) fn flushed(&mut self) {
+        (self.unflushed, self.turns_unflushed, self.bytes_unflushed) = (false, 0, 0);
+        if let Some(turn) = &mut self.turn {
+            turn.said = 0;
+        }
+    }
+
+    /// Ends an effect that was taken back before it left.
+    pub(super) fn undo(&mut self, now: std::time::Duration, effect: Effect) {
+        if let Effect::Spawn { id, .. } = &effect {
+            self.holders.end_task(now, *id);
+        }
+        self.unsay(effect);
+    }
+
+    fn unsay(&mut self, effect: Effect) {
+        if let Effect::Close(connection, _) = &effect
+            && self.roster.status(connection) == Some(Status::Closing)
+        {
+            self.roster.set_status(connection, Status::Open);
+        }
+        self.discard(Discard::Effect(effect));
+    }
+}

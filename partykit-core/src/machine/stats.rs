@@ -1,0 +1,95 @@
+use std::time::Duration;
+
+use super::{Account, AwakeReason, Machine};
+use crate::value::limits;
+
+/// How a room is right now.
+///
+/// ```no_run
+/// # fn show(stats: partykit_core::RoomStats) {
+/// println!("{:?} with {} connections", stats.phase, stats.connections);
+/// println!("slept {:.1} % of its life", 100.0 * stats.account.resident_saved());
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RoomStats {
+    /// Asleep, waking or awake.
+    pub phase: RoomPhase,
+    /// Listed connections.
+    pub connections: usize,
+    /// Events that wait.
+    pub mailbox: usize,
+    /// Bytes of memory that they take, their places in the queue included.
+    pub mailbox_bytes: usize,
+    /// What the room said and that waits for a commit: frames, closes, responses and the like.
+    pub held: usize,
+    /// Bytes of memory that it takes, 128 of them for each beside what it carries.
+    pub held_bytes: usize,
+    /// Bytes that wait at the sockets for clients to take them, counted for each client: a broadcast
+    /// that waits for ten clients counts ten times, though it is in memory once.
+    pub undelivered_bytes: usize,
+    /// Why it does not sleep, other than that its idle time is not over.
+    pub reasons: Vec<AwakeReason>,
+    /// When it will sleep if nothing happens.
+    pub sleeps_in: Option<Duration>,
+    /// How it has spent its life.
+    pub account: Account,
+}
+
+/// Whether a room has an instance.
+///
+/// ```
+/// use partykit_core::{RoomPhase, RoomStats};
+///
+/// fn is_in_memory(stats: &RoomStats) -> bool {
+///     stats.phase != RoomPhase::Asleep
+/// }
+/// # let _ = is_in_memory;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_enums, reason = "these are the states of the machine")]
+pub enum RoomPhase {
+    /// No instance is in memory.
+    Asleep,
+    /// `on_start` runs.
+    Waking,
+    /// An instance is in memory.
+    Awake,
+}
+
+impl Machine {
+    /// The room as it is now, but for what waits at its sockets.
+    pub(crate) fn stats(&self, now: Duration) -> RoomStats {
+        let reasons = self.reasons();
+        let idles = self.phase == RoomPhase::Awake && reasons.is_empty();
+        let until = self.idle_since.saturating_add(self.idle_time());
+        RoomStats {
+            phase: self.phase,
+            connections: self.roster.count(),
+            mailbox: self.mailbox.len(),
+            mailbox_bytes: self.mailbox.bytes(),
+            held: self.gate.held(),
+            held_bytes: self.gate.held_bytes(),
+            undelivered_bytes: 0,
+            sleeps_in: idles.then(|| until.saturating_sub(now)),
+            reasons,
+            account: self.accountant.account(now, self.holders.longest(now)),
+        }
+    }
+
+    /// How long the room stays awake after the last thing that happened. A room that has no connection and
+    /// has never stored anything need not stay.
+    pub(super) fn idle_time(&self) -> Duration {
+        let is_blank = self.roster.len() == 0 && self.blank_at == Some(self.gate.written());
+        // "Sleep is invisible": what hibernates loses nothing that its `on_start` does not rebuild.
+        let is_no_loss = self.stateless || self.options.hibernate;
+        match is_blank {
+            true if self.crowded => Duration::ZERO,
+            true if is_no_loss && !self.visited => {
+                self.options.hibernate_after.min(limits::BLANK_IDLE)
+            }
+            _ => self.options.hibernate_after,
+        }
+    }
+}
