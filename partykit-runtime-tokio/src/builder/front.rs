@@ -10,6 +10,9 @@ impl Builder {
     /// (CORS). Two kinds of clients may always do so: pages of the server's own host, and clients that send
     /// no `Origin` (no browser). All other pages get 403 when they connect, and the log names them.
     ///
+    /// In a debug build, pages of `localhost` and of loopback addresses also may, whatever their port, if
+    /// they ask for this server by such a name. In a release build they have to be listed.
+    ///
     /// | origin | which pages |
     /// |---|---|
     /// | `https://example.com`, `http://localhost:5173` | those of this scheme, host and port |

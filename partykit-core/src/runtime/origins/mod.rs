@@ -14,7 +14,7 @@ use http::{
     uri::Authority,
 };
 
-use self::pattern::{HostPattern, Origin, OriginPattern};
+use self::pattern::{HostPattern, Origin, OriginPattern, is_local};
 use crate::{Body, Response};
 
 /// How long a browser may remember a preflight's answer, in seconds: a day, as PartyServer says.
@@ -23,6 +23,9 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("86400");
 /// Which pages of the web may talk to rooms. One list for plain requests, where it is told to the
 /// browser (CORS), and for WebSockets, where browsers do not ask and the server has to refuse. Without any,
 /// the pages of the host that is asked may.
+///
+/// In a debug build, a server that is asked as `localhost` or by a loopback address also lets in all pages
+/// that come from there, whatever their port: a page under development has a server of its own.
 ///
 /// ```
 /// use http::{HeaderMap, header::ORIGIN};
@@ -35,9 +38,11 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("86400");
 /// assert_eq!(origins.judge(&headers, parse_host("rooms.com").as_ref(), true), Visitor::Foreign);
 /// # Ok::<(), partykit_core::BoxError>(())
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Origins {
     any: bool,
+    /// Of this machine to this machine. No page that came over the network has such an origin.
+    local: bool,
     listed: Vec<OriginPattern>,
     hosts: Vec<HostPattern>,
 }
@@ -59,6 +64,13 @@ pub enum Visitor {
     Allowed(HeaderValue),
     /// A page that may not.
     Foreign,
+}
+
+impl Default for Origins {
+    fn default() -> Self {
+        let local = cfg!(debug_assertions);
+        Self { any: false, local, listed: Vec::new(), hosts: Vec::new() }
+    }
 }
 
 impl Origins {
@@ -125,8 +137,11 @@ impl Origins {
         let is_known = origin.is_some_and(|origin| {
             let is_own = || host.is_some_and(|host| origin.is_on(host));
             let is_ours = || self.hosts.iter().any(|own| own.has(&origin));
+            let is_near = || {
+                self.local && origin.is_local() && host.is_some_and(|host| is_local(host.host()))
+            };
             self.listed.iter().any(|listed| listed.matches(&origin))
-                || (origin.is_of_web(is_encrypted) && (is_own() || is_ours()))
+                || (origin.is_of_web(is_encrypted) && (is_own() || is_ours() || is_near()))
         });
         if self.any || is_known { Visitor::Allowed(value.clone()) } else { Visitor::Foreign }
     }
@@ -177,6 +192,36 @@ mod tests {
 
     fn is_allowed(origins: &Origins, origin: &str, host: &str) -> bool {
         matches!(visitor(origins, origin, host), Visitor::Allowed(_))
+    }
+
+    #[test]
+    fn pages_of_this_machine_come_to_this_machine_in_debug_builds_only() {
+        let [debug, release] = [true, false].map(|local| Origins { local, ..Origins::default() });
+        for (origin, host, allowed) in [
+            ("http://localhost:5173", "localhost:1999", true),
+            ("https://localhost:5173", "localhost:1999", true),
+            ("http://LOCALHOST:5173", "127.0.0.1:1999", true),
+            ("http://127.0.0.1:5173", "localhost:1999", true),
+            ("http://127.9.9.9:5173", "LocalHost:1999", true),
+            ("http://[::1]:5173", "localhost", true),
+            ("http://localhost:5173", "[::1]:1999", true),
+            ("http://localhost:5173", "rooms.com", false),
+            ("http://localhost:5173", "192.168.0.2:1999", false),
+            ("http://192.168.0.2:5173", "localhost:1999", false),
+            ("http://rooms.com", "localhost:1999", false),
+            ("http://localhost.rooms.com", "localhost:1999", false),
+            ("http://rooms.localhost:5173", "localhost:1999", false),
+            ("http://127.0.0.1.rooms.com", "localhost:1999", false),
+            ("http://[::2]:5173", "localhost:1999", false),
+            ("http://0.0.0.0:5173", "localhost:1999", false),
+            ("capacitor://localhost", "localhost:1999", false),
+            ("null", "localhost:1999", false),
+            ("file://", "localhost:1999", false),
+        ] {
+            assert_eq!(is_allowed(&debug, origin, host), allowed, "{origin} at {host}");
+            assert!(!is_allowed(&release, origin, host), "{origin} at {host}");
+        }
+        assert_eq!(Origins::default().local, cfg!(debug_assertions));
     }
 
     #[test]

@@ -69,6 +69,11 @@ impl Origin {
         }
     }
 
+    /// Whether this is a page of this machine.
+    pub(super) fn is_local(&self) -> bool {
+        matches!(self, Self::Hosted { name, .. } if is_local(name))
+    }
+
     /// Whether this is a page of the host that a request was sent to.
     pub(super) fn is_on(&self, host: &Authority) -> bool {
         let Self::Hosted { scheme, name, port } = self else { return false };
@@ -167,6 +172,13 @@ pub fn parse_host(text: &str) -> Option<Authority> {
     let authority: Authority = text.parse().ok()?;
     let has_odd_port = authority.port().is_none() && text.rsplit(']').next()?.contains(':');
     (!text.contains('@') && !authority.host().is_empty() && !has_odd_port).then_some(authority)
+}
+
+/// Whether a host is this machine, and cannot be another one.
+pub(super) fn is_local(name: &str) -> bool {
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    name.eq_ignore_ascii_case("localhost")
+        || address.unwrap_or(name).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn bare(text: &str) -> Option<&'static str> {
