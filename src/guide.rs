@@ -20,6 +20,9 @@ struct FirstRoom;
 struct FromPartykit;
 #[doc = include_str!("../docs/src/hibernation.md")]
 struct Hibernation;
+#[cfg(feature = "history")]
+#[doc = include_str!("../docs/src/history.md")]
+struct History;
 #[doc = include_str!("../docs/src/introduction.md")]
 struct Introduction;
 #[doc = include_str!("../docs/src/json-api.md")]

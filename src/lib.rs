@@ -115,6 +115,7 @@
 //! * `metrics`: metrics of the Tokio runtime for the crate `metrics`
 //! * `tls`: the Tokio runtime speaks TLS by itself
 //! * `presence`: who is here
+//! * `history`: messages with positions, for clients that come back
 //! * `yjs`: rooms that are Yjs documents
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -192,6 +193,9 @@ pub mod storage {
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+/// Messages with positions: a client that comes back gets what it has missed.
+#[cfg(feature = "history")]
+pub use partykit_extras::history;
 /// Who is here.
 #[cfg(feature = "presence")]
 pub use partykit_extras::presence;

@@ -27,8 +27,8 @@ const LIBRARIES: [(&str, &str); 6] = [
     ("partykit-runtime-tokio", "metrics,tls"),
     ("partykit-runtime-workers", ""),
     ("partykit-yjs", ""),
-    ("partykit-extras", "presence"),
-    ("partykit", "tokio,workers,metrics,tls,testing,yjs,presence"),
+    ("partykit-extras", "presence,history"),
+    ("partykit", "tokio,workers,metrics,tls,testing,yjs,presence,history"),
 ];
 
 /// Come with the compiler, and are not crates of others.

@@ -113,12 +113,10 @@ impl Here {
         Self { user: user.to_owned(), meta, base, number: 1, told: 0 }
     }
 
-    /// Shows something else. It gets another ref unless the last one was never told.
+    /// Shows something else, which has a ref of its own.
     pub(super) fn show(&mut self, meta: String) {
         self.meta = meta;
-        if self.number == self.told {
-            self.number += 1;
-        }
+        self.number += 1;
     }
 
     pub(super) fn join(&self, metas: &mut Metas) {

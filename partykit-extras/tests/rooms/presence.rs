@@ -438,6 +438,56 @@ fn names_and_metas_cannot_break_out() {
     });
 }
 
+/// One that has logged out and stayed hears of those who leave later, also if the handler of that fails.
+#[test]
+fn one_that_has_logged_out_goes_on_watching() {
+    block_on(async {
+        for code in [1000, 4001] {
+            let mut world = world();
+            world.connect("ada", "").await;
+            world.connect("bob", "").await;
+            world.room.advance(A_WHILE).await;
+            world.act(&Act::Leave { who: 0 }).await;
+            world.room.advance(A_WHILE).await;
+            world.hear();
+            assert_eq!(world.clients[0].list.list(), List::from([("bob".to_owned(), vec![0])]));
+            world.clients[1].connection.close(code, "").await.unwrap();
+            world.room.advance(A_WHILE).await;
+            world.hear();
+            assert_eq!(world.clients[0].list.list(), List::new(), "{code}");
+        }
+    });
+}
+
+/// What a handler changes in which changes are told is told by the next.
+#[test]
+fn a_change_beside_a_tick_is_told() {
+    #[derive(Default)]
+    struct Counting(Presence);
+
+    impl Server for Counting {
+        async fn on_connect(&mut self, room: &Room, new: &Connection, _: &Request) -> Result {
+            Ok(self.0.join(room, new, new.id(), &Meta { n: 0 })?)
+        }
+
+        async fn on_task(&mut self, room: &Room, result: TaskResult) -> Result {
+            self.0.tick(room, &result)?;
+            for connection in room.connections() {
+                let n = self.0.meta::<Meta>(&connection)?.map_or(0, |meta| meta.n);
+                self.0.update(room, &connection, &Meta { n: (n + 1).min(3) })?;
+            }
+            Ok(())
+        }
+    }
+
+    block_on(async {
+        let room = TestRoom::<Counting>::new();
+        let ada = room.connect("ada").await;
+        room.advance(Duration::from_secs(1)).await;
+        assert_eq!(ada.received().len(), 4);
+    });
+}
+
 /// Long metas of many who leave at once do not fit into one slot: then it is told at once.
 #[test]
 fn many_that_leave_at_once_are_all_told() {
