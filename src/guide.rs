@@ -41,6 +41,8 @@ struct Protocol;
 struct Proxies;
 #[doc = include_str!("../docs/src/rules.md")]
 struct Rules;
+#[doc = include_str!("../docs/src/small.md")]
+struct Small;
 #[doc = include_str!("../docs/src/state.md")]
 struct State;
 #[doc = include_str!("../docs/src/storage.md")]

@@ -193,7 +193,7 @@ fn wasm(root: &Path) -> Outcome {
     };
     check("-p partykit-core -p partykit-runtime-workers")?;
     check("-p partykit-conformance --lib --no-default-features")?;
-    passed(check("-p board -p echo -p editor -p relay --lib --no-default-features"))
+    passed(check("-p board -p echo -p editor -p relay -p small --lib --no-default-features"))
 }
 
 fn node(root: &Path) -> Outcome {

@@ -11,6 +11,7 @@ mod lexer;
 mod limits;
 mod links;
 mod relay;
+mod small;
 mod sources;
 mod tables;
 mod words;
@@ -68,6 +69,10 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Violation>, Failure> {
         violations.extend(front::check(file));
     }
     violations.extend(relay::check(required(&files, relay::PATH)?)?);
+    for (path, limit) in small::SERVERS {
+        let page = required(&files, small::PAGE)?;
+        violations.extend(small::check(required(&files, path)?, limit, page)?);
+    }
     violations.extend(sources::forbids_unsafe(required(&files, "partykit-core/src/lib.rs")?)?);
     if let Some(summary) = files.iter().find(|file| file.path == book::SUMMARY) {
         let pages = files.iter().map(|file| file.path.as_str());
