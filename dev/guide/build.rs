@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                     Stmt::Item(item) => Some(item),
                     _ => None,
                 });
-                found.page(&name.replace('-', "_"), items.collect())?;
+                found.page(&name.replace('-', "_"), items.collect());
             }
         }
     }
@@ -46,39 +46,35 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// The servers so far.
 #[derive(Default)]
 struct Found {
-    /// By page, what stands in it.
-    pages: BTreeMap<String, Vec<Vec<Item>>>,
+    /// By page, the blocks that have servers.
+    pages: BTreeMap<String, Vec<Block>>,
     /// By the name of the test, the path of the type.
     servers: BTreeMap<String, String>,
-    /// By the path of the type, its `impl`, to recognise a server that is shown twice.
-    impls: BTreeMap<String, String>,
+    /// The `impl`s of each page: one may show a server twice.
+    shown: BTreeSet<(String, String)>,
     /// The `impl`s of libraries that are examples: a page that shows one needs no story of its own.
     libraries: BTreeSet<String>,
 }
 
 impl Found {
-    fn page(&mut self, page: &str, items: Vec<Item>) -> Result<(), String> {
-        let mut is_new = false;
+    fn page(&mut self, page: &str, items: Vec<Item>) {
+        let mut named = Vec::new();
         for (server, text) in servers(&items) {
-            if self.libraries.contains(&text) {
+            if self.libraries.contains(&text) || !self.shown.insert((page.to_owned(), text)) {
                 continue;
             }
-            let path = format!("partykit_guide::{page}::{server}");
-            match self.impls.insert(path.clone(), text.clone()) {
-                Some(shown) if shown != text => {
-                    return Err(format!("{page} has two servers called {server}"));
-                }
-                Some(_) => {}
-                None => {
-                    is_new = true;
-                    self.servers.insert(format!("{page}_{}", server.to_lowercase()), path);
-                }
-            }
+            let known = |name: &String| self.servers.contains_key(&test_name(page, name));
+            // The second server of a name is `Chat2`.
+            let mut names = (2..).map(|number| format!("{server}{number}"));
+            let name = Some(server.clone()).into_iter().chain(&mut names).find(|name| !known(name));
+            let name = name.unwrap_or_default();
+            let path = format!("partykit_guide::{page}::{name}");
+            self.servers.insert(test_name(page, &name), path);
+            named.push((server, name));
         }
-        if is_new {
-            self.pages.entry(page.to_owned()).or_default().push(items);
+        if !named.is_empty() {
+            self.pages.entry(page.to_owned()).or_default().push(Block { items, named });
         }
-        Ok(())
     }
 
     /// An example that is a library is tried as it is; of one that is only a binary, its file is a page.
@@ -86,11 +82,12 @@ impl Found {
         let inside = source.strip_prefix(examples).map_err(|e| e.to_string())?;
         let name = inside.iter().next().unwrap_or_default().to_string_lossy().replace('-', "_");
         if !examples.join(&*name).join("src/lib.rs").exists() {
-            return self.page(&format!("example_{name}"), items);
+            self.page(&format!("example_{name}"), items);
+            return Ok(());
         }
         for (server, text) in servers(&items) {
             self.libraries.insert(text);
-            let test = format!("example_{name}_{}", server.to_lowercase());
+            let test = test_name(&format!("example_{name}"), &server);
             self.servers.insert(test, format!("{name}::{server}"));
         }
         Ok(())
@@ -99,15 +96,18 @@ impl Found {
     fn code(self) -> String {
         let pages = self.pages.into_iter().map(|(page, blocks)| {
             let page = format_ident!("{page}");
-            let blocks = blocks.into_iter().enumerate().map(|(number, items)| {
+            let blocks = blocks.into_iter().enumerate().map(|(number, Block { items, named })| {
                 let block = format_ident!("block_{number}");
-                let names = servers(&items).into_iter().map(|(name, _)| format_ident!("{name}"));
-                let names: Vec<_> = names.collect();
+                let named = named.iter().map(|(server, name)| {
+                    let (server, name) = (format_ident!("{server}"), format_ident!("{name}"));
+                    quote! { pub use #block::#server as #name; }
+                });
+                let named: Vec<_> = named.collect();
                 let items = items.into_iter().filter(is_kept).map(|mut item| {
                     Public.visit_item_mut(&mut item);
                     item
                 });
-                quote! { pub mod #block { #(#items)* } pub use #block::*; #(pub use #block::#names;)* }
+                quote! { pub mod #block { #(#items)* } pub use #block::*; #(#named)* }
             });
             quote! { pub mod #page { #(#blocks)* } }
         });
@@ -119,6 +119,17 @@ impl Found {
              ($with:ident) => {{ $with! {{\n{servers}    }} }};\n}}\n"
         )
     }
+}
+
+/// What one block of a page has.
+struct Block {
+    items: Vec<Item>,
+    /// The servers that are new in it: their types, and the names by which the tests know them.
+    named: Vec<(String, String)>,
+}
+
+fn test_name(page: &str, server: &str) -> String {
+    format!("{page}_{}", server.to_lowercase())
 }
 
 /// The servers of a block that have a function of their own, and the text of each. One without has no fields

@@ -46,6 +46,21 @@ story!(
 );
 
 story!(
+    presence::Lounge2,
+    [
+        Step::connect("1").query("name=Ada"),
+        Step::connect("2").query("name=Ada"),
+        Step::connect("3"),
+        Step::say("1", r#"{"is_typing": true}"#),
+        Step::say("2", "{").may_fail(),
+        Step::advance(Duration::from_millis(50)),
+        Step::close("1", 1000),
+        Step::vanish("3"),
+        Step::connect("4").query("name=Bob"),
+    ]
+);
+
+story!(
     alarms::Auction,
     [
         Step::connect("ada"),
