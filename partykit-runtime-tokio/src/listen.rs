@@ -94,7 +94,7 @@ const BACKLOG: u32 = 4096;
 
 /// Listens on TCP, for [`Runtime::serve_on`](crate::Runtime::serve_on) or a `TlsListener`. It is like Tokio's
 /// `TcpListener::bind`, but up to 4,096 connections may wait to be accepted, if the operating system allows
-/// it (`net.core.somaxconn`). So many clients can come back at once.
+/// it (`net.core.somaxconn`). So thousands of clients can come back at the same moment.
 ///
 /// ```no_run
 /// use partykit_core::{Result, Server};

@@ -1,9 +1,8 @@
 //! What every storage [`Backend`] has to do: its [contract](Backend#contract), line by line.
 //!
-//! [`all`] runs every case on a store of its own. The cases take their rooms by names that differ
-//! from case to case, so that they also run on one shared store, if no room of those names was
-//! claimed in it before. [`persistence`] and [`random_failures`] stand apart, as they need more than
-//! a store.
+//! [`all`] runs each case on a store of its own. Each case uses other room names, so the cases also run on
+//! one shared store that never had these rooms. [`persistence`] and [`random_failures`] are not in [`all`],
+//! because they need more than a store.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -32,8 +31,8 @@ pub use wake_ups::{wake_up_pages, wake_ups};
 
 use crate::Backend;
 
-/// Runs every case that needs no more than a store, each on a fresh one from `open`. See the
-/// [module](self) for an example.
+/// Runs all cases that need only a store, each on a new store from `open`. See the [module](self) for an
+/// example.
 ///
 /// # Panics
 ///

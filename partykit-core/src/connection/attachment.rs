@@ -3,15 +3,16 @@ use serde::{Deserialize, Serialize};
 use super::slots::MARK;
 use crate::{Connection, value::limits};
 
-/// The format of [`Attachment::encode`]; its first byte. The newest, and that of a connection without slots.
+/// The first byte of [`Attachment::encode`]: the newest version, and the version of a connection without
+/// slots.
 const VERSION: u8 = 2;
 const WITHOUT_SLOTS: u8 = 1;
 
-/// All of a connection that outlives an instance of its room, as bytes: what a runtime keeps with a
-/// socket that it does not hold itself, such as a Durable Object's attachment.
+/// Everything of a connection that survives its room's instance. A runtime keeps it, as bytes, with a socket
+/// that another program holds: on Workers it is the attachment of the Durable Object's socket.
 ///
-/// An encoded attachment of a connection has at most 16,384 bytes: id, uri, tags and state have at most
-/// 16,320, which a [`Connection`] enforces, and the encoding adds less than 64.
+/// An encoded attachment has at most 16,384 bytes: a [`Connection`] allows 16,320 bytes for id, uri, tags and
+/// state, and the encoding adds less than 64.
 ///
 /// ```
 /// use partykit_core::runtime::Attachment;
@@ -38,7 +39,7 @@ pub struct Attachment {
     pub uri: String,
     /// The tags beside the id.
     pub tags: Vec<String>,
-    /// The state, as JSON; or, if libraries keep something with the connection, a 0 and all of it.
+    /// The state as JSON. If libraries keep slots with the connection: a 0, then state and slots.
     pub state: Option<Vec<u8>>,
 }
 
@@ -57,13 +58,13 @@ impl Attachment {
     /// The bytes: a version, then [postcard](https://postcard.jamesmunns.com/wire-format) of the fields
     /// in their order.
     pub fn encode(&self) -> Vec<u8> {
-        // Strings, byte strings and options of them have no form that postcard refuses.
+        // Postcard can encode all strings, byte strings and options of them, so this never fails.
         let has_slots = self.state.as_ref().is_some_and(|state| state.first() == Some(&MARK));
         let version = if has_slots { VERSION } else { WITHOUT_SLOTS };
         postcard::to_extend(self, vec![version]).unwrap_or_default()
     }
 
-    /// Reads what [`encode`](Attachment::encode) made. What comes back keeps all limits.
+    /// Reads what [`encode`](Attachment::encode) made, and checks all limits.
     ///
     /// # Errors
     ///
@@ -92,7 +93,7 @@ impl Attachment {
     }
 }
 
-/// Bytes that are no [`Attachment`].
+/// Why bytes could not be read as an [`Attachment`].
 ///
 /// ```
 /// use partykit_core::runtime::{Attachment, AttachmentError};
@@ -102,13 +103,13 @@ impl Attachment {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttachmentError {
-    /// They are cut short, or something else altogether.
+    /// The bytes are cut short, or are something else.
     #[error("the bytes are not an attachment")]
     Malformed,
-    /// Something in it is longer than a connection's may be.
+    /// A part is over a limit of connections.
     #[error("the attachment exceeds a limit of connections")]
     OverLimit,
-    /// They were written in a format of this version, which this library does not know.
+    /// The bytes have this version, which this library does not know.
     #[error("the attachment has version {0}, this library reads {VERSION}")]
     Version(u8),
 }

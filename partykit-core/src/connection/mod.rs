@@ -32,11 +32,12 @@ use crate::{Close, CloseCode, InvalidClose, JsonError, Message, Reject, Text, va
 
 /// One WebSocket of a room.
 ///
-/// Cheap to clone. A clone may be kept and used anywhere: in a field, in a task, on another thread.
-/// Inside a handler, what it does belongs to the handler's transaction; outside, it stands for itself.
+/// Cheap to clone. A clone may be kept and used anywhere: in a field, in a task, on another thread. What it
+/// does inside of a handler belongs to the handler's transaction. Outside of a handler, it has no
+/// transaction.
 ///
-/// Two connections are equal when they are the same socket, not when they have the same id: a client
-/// that reconnects comes back with its id while the old socket may still be here.
+/// Two connections are equal when they are the same socket. The same id is not enough: a client that
+/// reconnects brings its id again, while the old socket may still be here.
 ///
 /// ```
 /// use partykit_core::{Connection, Message, Result, Room, Server};
@@ -63,7 +64,7 @@ struct Inner {
     id: Box<str>,
     uri: Box<str>,
     tags: OnceLock<Tags>,
-    /// The state as JSON; what a running handler has set is still with its turn.
+    /// The committed state as JSON. A state that a running handler has set is in its turn.
     state: Mutex<Option<Bytes>>,
     room: Weak<dyn Owner>,
     socket: Arc<dyn Socket>,
@@ -101,23 +102,22 @@ impl Connection {
         connection
     }
 
-    /// The id: what the client chose (PartySocket's `_pk`), or a fresh one. It identifies, it does not
-    /// authenticate.
+    /// The id that the client chose (PartySocket's `_pk`), or a new one. The client chooses freely, so an id
+    /// proves nothing about the user.
     pub fn id(&self) -> &str {
         &self.0.id
     }
 
-    /// The address of the upgrade request, query included, up to 1,024 bytes: of a longer one, the path
-    /// and as many whole parameters of the query as fit.
+    /// The address of the upgrade request with its query, up to 1,024 bytes. If it is longer, the path and as
+    /// many whole parameters of the query as fit.
     ///
-    /// It is kept as long as the socket, and clients choose it, so it is bounded. `on_connect` gets the
-    /// whole address with its request; what is needed later belongs into the [state](Self::set_state).
+    /// It has a limit because clients choose it and it is kept as long as the socket. `on_connect` gets the
+    /// whole address with its request. Put what you need later into the [state](Self::set_state).
     pub fn uri(&self) -> &str {
         &self.0.uri
     }
 
-    /// The query of the address that it connected with, as a type of yours: as much as [`Connection::uri`]
-    /// keeps.
+    /// Reads the query of [`Connection::uri`] into a type of yours.
     ///
     /// ```
     /// use partykit_core::{Connection, Reject, Request, Result, Room, Server};
@@ -151,7 +151,8 @@ impl Connection {
         Reject::read_query(self.query_text())
     }
 
-    /// The first value of a parameter of the query, percent-decoded (`+` is a space), or `None`.
+    /// The first value of a query parameter, percent-decoded (`+` is a space). `None` if there is no such
+    /// parameter.
     pub fn query(&self, name: &str) -> Option<String> {
         crate::value::route::query_value(self.query_text()?, name)
     }
@@ -171,8 +172,8 @@ impl Connection {
         self.tags().any(|own| own == tag)
     }
 
-    /// The state that was set last, or `None`; also `None` if that was an `Option` without a value. It lives as long as the socket, through any sleep of
-    /// the room.
+    /// The state that was set last. `None` if no state was set, or if it was an `Option` without a value. It
+    /// is kept as long as the socket, also while the room sleeps.
     ///
     /// # Errors
     ///
@@ -184,13 +185,13 @@ impl Connection {
         read.transpose().map(Option::flatten).map_err(JsonError::new)
     }
 
-    /// Sets the state, as JSON. Rolled back with the handler that set it.
+    /// Sets the state, as JSON. If the handler fails, the old state comes back.
     ///
     /// # Errors
     ///
-    /// When `state` cannot be represented as JSON, or id, uri, tags, state and slots together would have
-    /// more than 16,320 bytes (what fits into a Durable Object's attachment), or those of all connections
-    /// of the room more than 64 MiB.
+    /// When `state` has no JSON form; when id, uri, tags, state and slots together would have more than
+    /// 16,320 bytes (this fits into a Durable Object's attachment); or when those of all connections of the
+    /// room would have more than 64 MiB.
     pub fn set_state<T: Serialize + ?Sized>(&self, state: &T) -> Result<(), StateError> {
         let json = serde_json::to_vec(state).map_err(JsonError::new)?;
         self.keep(&Part::State(Some(&json)))
@@ -202,8 +203,8 @@ impl Connection {
         let _ = self.keep(&Part::State(None));
     }
 
-    /// What a library keeps with the connection under this name, or `None`. Lives and is rolled back as
-    /// the [state](Connection::state), which is the application's.
+    /// The value that a library keeps with the connection under this name. `None` if there is no such value.
+    /// It is kept and rolled back like the [state](Connection::state), which belongs to the application.
     ///
     /// ```
     /// use partykit_core::{Connection, Message, Result, Room, Server};
@@ -221,15 +222,15 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// When what is kept is not of this shape.
+    /// When the value is not of this shape.
     pub fn slot<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, JsonError> {
         let kept = self.kept();
         let json = Slots::read(kept.as_ref()).get(name);
         json.map(serde_json::from_slice).transpose().map_err(JsonError::new)
     }
 
-    /// Keeps a value with the connection under a name, as JSON: for libraries, so that they and the
-    /// application do not overwrite one another. Takes the name of your crate.
+    /// Keeps a value with the connection under a name, as JSON. This is for libraries, so that they and the
+    /// application do not overwrite each other's state. Use the name of your crate.
     ///
     /// # Errors
     ///
@@ -239,7 +240,7 @@ impl Connection {
         self.keep(&Part::Slot(name, Some(&json)))
     }
 
-    /// Forgets what is kept under a name.
+    /// Removes the value that is kept under a name.
     pub fn clear_slot(&self, name: &str) {
         // Less is never too large.
         let _ = self.keep(&Part::Slot(name, None));
@@ -247,11 +248,11 @@ impl Connection {
 
     /// Sends a message. To a connection that is closed or closing it does nothing.
     ///
-    /// After a write of the handler, or of an earlier one that is not durable yet, the message waits
+    /// If the handler, or an earlier one, has written something that is not durable yet, the message waits
     /// until it is.
     ///
-    /// A client that reads gets all of it, however slow it is. One that does not read is closed by the
-    /// runtime after a while. A handler may say [64 MiB](crate::Options::max_held) at once. For more, see
+    /// A client that reads gets every message, even if it is slow. The runtime closes a client that does not
+    /// read. A handler may send [64 MiB](crate::Options::max_held) at once. To send more, see
     /// [`Connection::drained`].
     pub fn send(&self, message: impl Into<Message>) {
         if let Some(room) = self.room() {
@@ -259,7 +260,7 @@ impl Connection {
         }
     }
 
-    /// Sends a value as JSON, in a text message. As [`Connection::send`] otherwise.
+    /// Like [`Connection::send`], with a value as JSON in a text message.
     ///
     /// # Errors
     ///
@@ -269,15 +270,15 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether the connection is listed in its room: it is open, or it is the one that is connecting. Not
+    /// Whether the connection is listed in its room: it is open, or it is the one that is connecting. `false`
     /// when it has ended or was closed.
     pub fn is_open(&self) -> bool {
         self.room().is_some_and(|room| room.lists(self))
     }
 
-    /// How many bytes wait for the client: at its socket, and of what the running handler has said
-    /// since its last `await`. What waits for a commit does not count. Neither does what the operating
-    /// system and the network hold.
+    /// How many bytes wait for the client: in its socket's queue, and what the running handler has sent since
+    /// its last `await`. What waits for a commit does not count, and neither do the buffers of the operating
+    /// system and the network.
     ///
     /// On Workers only the second part is known: the platform does not tell how much waits at a socket.
     pub fn buffered(&self) -> usize {
@@ -285,13 +286,13 @@ impl Connection {
         unsent + self.socket().queued()
     }
 
-    /// Waits until at most `at_most` bytes wait for the client, as [`Connection::buffered`] counts them,
-    /// or until the connection is closed. For those who send more than should wait in memory.
+    /// Waits until at most `at_most` bytes wait for the client (see [`Connection::buffered`]), or until the
+    /// connection is closed. Use it to send more than should wait in memory.
     ///
-    /// What waits for a commit is not waited for: in a handler that has written,
-    /// [`Storage::sync`](crate::Storage::sync) first. In `on_connect`, what is said to the connection that
-    /// is connecting leaves only after the handler. While a handler waits, its time limit goes on and
-    /// the room takes no other event. A task does not hold the room up:
+    /// It does not wait for commits: in a handler that has written, call
+    /// [`Storage::sync`](crate::Storage::sync) before. In `on_connect`, messages to the new connection leave
+    /// only after the handler. While a handler waits, its time limit goes on and the room takes no other
+    /// event. A task does not hold the room up:
     ///
     /// ```
     /// use partykit_core::{Connection, Message, Result, Room, Server};
@@ -312,8 +313,8 @@ impl Connection {
     /// }
     /// ```
     ///
-    /// On Workers it waits until the platform has what was said, and no longer: the platform does not
-    /// tell how much waits at a socket.
+    /// On Workers it waits only until the platform has the messages, because the platform does not tell how
+    /// much waits at a socket.
     pub fn drained(&self, at_most: usize) -> impl Future<Output = ()> + Send + use<> {
         let connection = self.clone();
         poll_fn(move |cx| {
@@ -324,8 +325,8 @@ impl Connection {
         })
     }
 
-    /// Closes the connection, behind what was sent to it. From now on it is not listed and takes no
-    /// message; `on_close` runs when the client has answered, or is given up.
+    /// Closes the connection after the messages that were sent to it. From now on it is not listed and takes
+    /// no message. `on_close` runs when the client has answered or is given up.
     ///
     /// # Errors
     ///
@@ -342,7 +343,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Closes the connection without a code: the client sees 1005. As [`Connection::close`] otherwise.
+    /// Like [`Connection::close`], without a code: the client sees 1005.
     pub fn close_without_code(&self) {
         if let Some(room) = self.room() {
             room.close(self, Close::no_status());
@@ -360,7 +361,7 @@ impl Connection {
     }
 
     pub(crate) fn set_tags(&self, tags: Tags) {
-        // Only the connect's turn sets them, once.
+        // The turn of the connect sets them, and only once, so this never fails.
         let _ = self.0.tags.set(tags);
     }
 
@@ -368,13 +369,13 @@ impl Connection {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Sets the committed state and returns the one before.
+    /// Sets the committed state and returns the former one.
     pub(crate) fn commit_state(&self, state: Option<Bytes>) -> Option<Bytes> {
         let mut slot = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut slot, state)
     }
 
-    /// What id, uri and tags take of the attachment.
+    /// The bytes that id, uri and tags use of the attachment.
     pub(crate) fn fixed_size(&self) -> usize {
         self.uri().len() + self.tags().map(str::len).sum::<usize>()
     }
@@ -433,7 +434,7 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// What is kept of an address.
+/// The part of an address that is kept.
 fn kept(uri: &str) -> &str {
     if uri.len() <= limits::URI {
         return uri;
@@ -441,7 +442,7 @@ fn kept(uri: &str) -> &str {
     let end = (0..=limits::URI).rev().find(|at| uri.is_char_boundary(*at)).unwrap_or(0);
     let part = &uri[..end];
     let query = part.find('?');
-    // A parameter is whole if the next one begins behind it.
+    // The last parameter is whole only if another one begins right after it.
     let whole = match query {
         Some(_) if uri[part.len()..].starts_with('&') => part.len(),
         Some(question) => part.rfind('&').unwrap_or(question),

@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use crate::Message;
 
-/// A message on its way to any number of sockets, with room for its encoded form: whichever socket is
-/// first encodes, the others share.
+/// A message on its way to sockets, with its encoded form: the first socket encodes it, and all others share
+/// the result.
 ///
 /// ```
 /// use bytes::Bytes;

@@ -20,7 +20,7 @@ pub(crate) trait Owner: Send + Sync {
         state: Option<Bytes>,
     ) -> Result<(), StateError>;
 
-    /// The state that the handler which calls has set, if it has set one.
+    /// The state that the calling handler has set. `None` if it has set no state.
     fn pending_state(&self, connection: &Connection) -> Option<Option<Bytes>>;
 
     /// Whether it is among [`Room::connections`](crate::Room::connections).
@@ -29,6 +29,6 @@ pub(crate) trait Owner: Send + Sync {
     /// The bytes of messages to it that wait for the running handler to await something or to end.
     fn unsent_to(&self, connection: &Connection) -> usize;
 
-    /// Ready when all has left the room that was said in it, but what waits for a commit.
+    /// Ready when all outputs have left the room, except those that wait for a commit.
     fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<()>;
 }

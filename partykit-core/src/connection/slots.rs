@@ -1,5 +1,5 @@
-//! A connection's state beside the slots of libraries, as one value: the machine commits and rolls back the
-//! whole.
+//! A connection's state and the slots of libraries, as one value. The machine commits it and rolls it back as
+//! a whole.
 //!
 //! Without slots it is the state's JSON, which never begins with a 0. With slots it is a 0, then
 //! [postcard](https://postcard.jamesmunns.com/wire-format) of [`Slots`].
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// What a value with slots begins with.
 pub(super) const MARK: u8 = 0;
 
-/// What is to be set, as JSON, or to be forgotten.
+/// A part to set, as JSON, or to remove.
 pub(super) enum Part<'a> {
     State(Option<&'a [u8]>),
     Slot(&'a str, Option<&'a [u8]>),
@@ -28,7 +28,7 @@ pub(super) struct Slots<'a> {
 }
 
 impl<'a> Slots<'a> {
-    /// Reads a value. What is not one is as good as none.
+    /// Reads a value. Bytes that are not a value count as no value.
     pub(super) fn read(value: Option<&'a Bytes>) -> Self {
         match value.map(|value| &**value) {
             None => Self::default(),

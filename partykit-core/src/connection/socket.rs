@@ -28,7 +28,7 @@ pub trait Socket: Send + Sync + 'static {
     /// `on_connect` succeeded and its writes are durable: answer the handshake.
     fn accept(&self);
 
-    /// The connect failed: answer the handshake, send this Close and nothing else.
+    /// The connect failed: answer the handshake with 101, and send only this Close.
     fn refuse(&self, close: Close);
 
     /// The attachment has changed: on accept, when a state is committed, and when a failed commit restores
@@ -38,33 +38,31 @@ pub trait Socket: Send + Sync + 'static {
         let _ = connection;
     }
 
-    /// Queues a message. It may leave at once, and has to after [`Socket::flush`]. A socket that is
-    /// closed, or too far behind, drops it.
+    /// Queues a message. It may leave at once; after [`Socket::flush`] it must leave. A socket that is closed
+    /// or too far behind drops it.
     fn send(&self, message: &Outgoing);
 
     /// Queues a Close behind what is queued. When the socket has ended, the runtime says so with
     /// [`RoomCell::closed`](crate::runtime::RoomCell::closed).
     fn close(&self, close: Close);
 
-    /// Another connection of the room has come with this one's id: its client may have lost this socket
-    /// and come back. Finds out soon whether anybody is at the other end. Does nothing unless
-    /// implemented.
+    /// A new connection of the room has the same id: the client may have lost this socket and come back.
+    /// Check soon whether the client is still there. Default: does nothing.
     fn probe(&self) {}
 
-    /// How many bytes wait for the client to take them. 0 unless implemented.
+    /// How many bytes wait to be read by the client. Default: 0.
     fn queued(&self) -> usize {
         0
     }
 
-    /// Ready when at most `at_most` bytes wait for the client, or the socket takes no more messages.
-    /// While it is not, `cx` is woken when it may have become so. Called from anywhere. Always ready
-    /// unless implemented.
+    /// Ready when at most `at_most` bytes wait for the client, or when the socket takes no more messages.
+    /// Otherwise it wakes `cx` when this may have changed. Called from any thread. Default: always ready.
     fn poll_drained(&self, at_most: usize, cx: &mut Context<'_>) -> Poll<()> {
         let _ = (at_most, cx);
         Poll::Ready(())
     }
 
-    /// Lets what is queued leave. Called once for each socket after a turn, so that what a room said to
-    /// one client in it leaves in one write.
+    /// Sends the queued messages. Called once for each socket after a turn, so that all messages of a turn to
+    /// one client leave in one write.
     fn flush(&self);
 }

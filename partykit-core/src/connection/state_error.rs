@@ -16,7 +16,7 @@ use crate::{JsonError, value::limits};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StateError {
-    /// It has no JSON form.
+    /// The state has no JSON form.
     #[error("the connection's state cannot be read or written as JSON: {0}")]
     Json(#[from] JsonError),
     /// Ids, uris, tags and states of all connections of the room would have this many bytes.

@@ -14,21 +14,21 @@ use crate::{
 pub(crate) struct AlarmRow {
     /// When it was to ring, in milliseconds.
     scheduled: u64,
-    /// When it rings next: later than that while it is retried, and while it rings.
+    /// When it rings next. This is later than `scheduled` while it is retried or rings.
     rings: u64,
     /// How often its handler has failed.
     failures: u32,
     /// How often the process has ended while it rang.
     deaths: u32,
-    /// It began to ring, and nothing is stored of how that ended. A process that finds this when it
-    /// looks for the first time knows that the one before it has died.
+    /// It has begun to ring, and no end of that is stored. If a new process finds this, the last process has
+    /// died while it rang.
     begun: bool,
     /// An operator has stopped it.
     parked: bool,
 }
 
 impl AlarmRow {
-    /// Where it is stored: the key of a framework's row.
+    /// The key of the framework's row that has it.
     pub(crate) const KEY: Bytes = Bytes::from_static(b"\x00alarm");
 
     pub(crate) fn new(at: Timestamp) -> Self {
@@ -62,7 +62,7 @@ impl AlarmRow {
         self.begun
     }
 
-    /// The same alarm, when it is known that the process ended while it rang.
+    /// The same alarm, after the process has ended while it rang.
     pub(crate) fn died(&self) -> Self {
         Self { deaths: self.deaths.saturating_add(1), begun: false, ..*self }
     }
@@ -72,16 +72,16 @@ impl AlarmRow {
         Self { rings: rings.as_millis(), ..*self }
     }
 
-    /// The same alarm when it begins to ring at `wall`. If nothing more is stored of it, it rings again
-    /// after a pause.
+    /// The same alarm when it begins to ring at `wall`. If the process dies before anything else is stored,
+    /// it rings again after a pause.
     pub(crate) fn begins(&self, wall: Timestamp, spread: u64) -> Self {
         let rings = wall + self.died().pause(spread);
         Self { begun: true, ..self.postponed(rings) }
     }
 
-    /// How long it is left alone after its last death: 2 s, doubling up to 5 minutes, and by the spread
-    /// up to half as long again. Alarms that have died together come back one after another: one that
-    /// kills the process would kill the others with it each time.
+    /// The pause after a death: 2 s, which doubles up to 5 minutes, plus up to half of it, depending on the
+    /// spread. So alarms that died together do not ring together again: an alarm that kills the process would
+    /// take the others with it each time.
     pub(crate) fn pause(&self, spread: u64) -> Duration {
         let doubled = 1_u32.checked_shl(self.deaths.saturating_sub(1)).unwrap_or(u32::MAX);
         let pause = limits::ALARM_DEATH_FIRST.saturating_mul(doubled).min(limits::ALARM_DEATH);
@@ -89,7 +89,7 @@ impl AlarmRow {
         pause + pause / 2048 * share
     }
 
-    /// The same alarm after its handler failed at `now`; `None` when it has been retried enough.
+    /// The same alarm after its handler has failed at `now`. `None` after the last retry.
     pub(crate) fn retried(&self, now: Timestamp) -> Option<Self> {
         let failures = self.failures.saturating_add(1);
         let backoff = 1_u32
@@ -99,13 +99,13 @@ impl AlarmRow {
         (failures <= limits::ALARM_RETRIES).then_some(next)
     }
 
-    /// The same alarm, which rings no more until somebody sets another.
+    /// The same alarm, which does not ring any more until a new one is set.
     pub(crate) fn parked(&self) -> Self {
         let died = if self.begun { self.died() } else { *self };
         Self { parked: true, ..died }
     }
 
-    /// What stores it, with when it wakes its room; `None` removes it.
+    /// The batch that stores it and its wake-up. `None` removes both.
     pub(crate) fn batch(row: Option<Self>) -> Batch {
         let wake_up = match row {
             Some(row) if !row.parked => WakeUp::At(row.rings()),
@@ -116,7 +116,7 @@ impl AlarmRow {
     }
 
     pub(crate) fn encode(&self) -> Bytes {
-        // Numbers have no form that postcard refuses.
+        // Postcard can encode all numbers, so this never fails.
         postcard::to_extend(self, Vec::new()).unwrap_or_default().into()
     }
 
@@ -126,7 +126,7 @@ impl AlarmRow {
     }
 }
 
-/// A number for each room, the same ones in every process: FNV-1a of its address.
+/// A number for each room, the same in every process: FNV-1a of its address.
 pub(crate) fn spread(room: &RoomAddress) -> u64 {
     let bytes = room.party().bytes().chain([b'/']).chain(room.room().as_str().bytes());
     bytes.fold(0xCBF2_9CE4_8422_2325, |hash, byte| {

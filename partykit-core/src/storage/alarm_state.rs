@@ -1,9 +1,9 @@
-//! What operators see of a room's alarm.
+//! A room's alarm as operators see it.
 
 use super::{Backend, BackendError, alarm_row::AlarmRow};
 use crate::{RoomAddress, Timestamp};
 
-/// A room's alarm as it is stored: what operators see of it.
+/// A room's alarm as it is stored, for operators.
 ///
 /// ```
 /// use partykit_core::runtime::AlarmState;
@@ -21,18 +21,18 @@ use crate::{RoomAddress, Timestamp};
 pub struct AlarmState {
     /// When it was to ring.
     pub scheduled: Timestamp,
-    /// When it rings next. `None` if it is parked. While it rings: when it rings again if the process
-    /// ends before its handler does.
+    /// When it rings next. `None` if it is parked. While it rings, this is when it would ring again if the
+    /// process ended now.
     pub rings: Option<Timestamp>,
     /// How often its handler has failed.
     pub retries: u32,
     /// How often the process has ended while its handler ran.
     pub deaths: u32,
-    /// Its handler runs, or the process has ended in it and the next attempt has not begun.
+    /// Its handler runs; or the process has ended while it ran, and the next attempt has not begun.
     pub ringing: bool,
 }
 
-/// Reads a room's alarm from its store. `None` if it has none. Starts nothing and changes nothing.
+/// Reads a room's alarm from its store. `None` if the room has no alarm. Starts nothing and changes nothing.
 ///
 /// # Errors
 ///
@@ -55,8 +55,7 @@ pub async fn read_alarm(
     Ok(found.map(|row| AlarmRow::decode(&row)).transpose()?.map(|row| row.state()))
 }
 
-/// What a row of the framework holds, as JSON for people to read; `None` if the row is a user's, or has no
-/// such form.
+/// The content of a row of the framework, as JSON for people. `None` if it is a user's row or cannot be read.
 pub fn describe_row(key: &[u8], value: &[u8]) -> Option<String> {
     if key != AlarmRow::KEY {
         return None;

@@ -5,41 +5,40 @@ use bytes::Bytes;
 
 use crate::{BoxError, RoomAddress, RoomId, Timestamp};
 
-/// Where rooms keep what they store: a minimal, dyn-safe key-value store.
+/// Stores the rows of rooms: a minimal, dyn-safe key-value store.
 ///
-/// Users see [`Storage`](crate::Storage); this is what stands behind it. Keys and values are bytes,
-/// and a backend attaches no meaning to either: core puts users' keys and its own rows into one key
-/// space of a room, told apart by their first byte, and enforces all limits.
+/// Users see [`Storage`](crate::Storage), which uses a backend. Keys and values are bytes without a meaning
+/// for the backend. Core puts users' rows and its own rows into one key space for each room; the first byte
+/// of a key tells them apart. Core enforces all limits.
 ///
 /// # Contract
 ///
-/// The conformance suite, `partykit_core::conformance::storage` (feature `testing`), tests every line
-/// of it. [`MemoryBackend`](crate::MemoryBackend) is the reference.
+/// The conformance suite, `partykit_core::conformance::storage` (feature `testing`), tests each of these
+/// lines. [`MemoryBackend`](crate::MemoryBackend) is the reference.
 ///
 /// 1. **Rooms are separate.** No call for one room reads or changes a row of another.
-/// 2. **Order.** Keys order as byte strings: `[] < [0x00] < [0x00, 0x00] < .. < [0xFF, 0xFF]`. Every
-///    byte string is a key, the empty one included.
-/// 3. **A commit is atomic and durable.** When [`commit`](Backend::commit) returns `Ok`, the whole
-///    batch is stored as durably as this backend ever stores, and later reads and scans see it. When
-///    it returns `Err`, the batch is stored whole or not at all, and the caller has to
-///    [`claim`](Backend::claim) before it reads again.
+/// 2. **Order.** Keys are ordered as byte strings: `[] < [0x00] < [0x00, 0x00] < .. < [0xFF, 0xFF]`. Every
+///    byte string is a key, also the empty one.
+/// 3. **A commit is atomic and durable.** When [`commit`](Backend::commit) returns `Ok`, the whole batch is
+///    stored as durably as this backend can, and later reads and scans see it. When it returns `Err`, the
+///    batch is stored completely or not at all, and the caller has to [`claim`](Backend::claim) before it
+///    reads again.
 /// 4. **Fencing.** A commit carries the epoch of its claim. After a newer claim of the same room, a
 ///    commit with the older epoch changes nothing and fails with [`BackendError::StaleEpoch`].
 ///    The same holds after the claim was [released](Backend::release).
-/// 5. **Reads see every finished commit**, and may or may not see one that is in flight. (Core does
-///    not ask: it looks into its own pending batches first.)
-/// 6. **Cancellation.** A dropped future leaves the store as if its call had either not been made or
-///    been completed.
-/// 7. **Nothing for nothing.** A claim stores nothing; a room without rows and without a claim costs
-///    nothing.
-/// 8. **Wake-ups.** A batch may say when its room is to be woken, as a part of the same atom: a room
-///    has one such time or none, a later one replaces it, [`clear`](Batch::clear) removes it. It is
-///    as durable as a row, and it is no row: [`Claim::empty`] does not count it, no scan finds it.
-///    [`wake_ups`](Backend::wake_ups) gives the rooms in the order of their times, and costs what it
-///    gives, however many rooms there are.
-/// 9. **Lists of rooms.** [`rooms`](Backend::rooms) gives those rooms of a party that have a row or a
-///    wake-up, and no others. It claims nothing, and costs what it gives, however many rows these rooms
-///    have. A backend that cannot know its rooms answers [`BackendError::Unsupported`].
+/// 5. **Reads see every finished commit.** They may or may not see a commit in flight. (Core does not depend
+///    on it: it looks into its own pending batches first.)
+/// 6. **Cancellation.** After a future is dropped, the store is as if the call was never made, or as if it
+///    was completed.
+/// 7. **Nothing for nothing.** A claim stores nothing. A room without rows and without a claim costs nothing.
+/// 8. **Wake-ups.** A batch may say when its room is to be woken. This is a part of the same atomic commit. A
+///    room has at most one such time; a new one replaces it, and [`clear`](Batch::clear) removes it. It is as
+///    durable as a row, but it is not a row: [`Claim::empty`] does not count it, and no scan finds it.
+///    [`wake_ups`](Backend::wake_ups) returns rooms in the order of their times. Its cost depends on what it
+///    returns, not on the number of rooms.
+/// 9. **Lists of rooms.** [`rooms`](Backend::rooms) returns the rooms of a party that have a row or a
+///    wake-up, and no others. It claims no room. Its cost depends on what it returns, not on the number of
+///    rows. A backend that does not know its rooms returns [`BackendError::Unsupported`].
 ///
 /// ```
 /// use partykit_core::{Backend, BackendError, Batch, MemoryBackend, RoomAddress, RoomId};
@@ -61,21 +60,21 @@ use crate::{BoxError, RoomAddress, RoomId, Timestamp};
 /// ```
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
-    /// Takes the room over: from now on commits with earlier epochs fail. Never waits for a disk to
-    /// sync.
+    /// Takes the room over: from now on, commits with earlier epochs fail. It must not wait for a sync of the
+    /// disk.
     async fn claim(&self, room: &RoomAddress) -> Result<Claim, BackendError>;
 
-    /// The values of `keys`, in their order; `None` for a key that is not there.
+    /// The values of `keys`, in their order. `None` for a key that does not exist.
     async fn read(
         &self,
         room: &RoomAddress,
         keys: &[Bytes],
     ) -> Result<Vec<Option<Bytes>>, BackendError>;
 
-    /// The first `limit` rows of `range` in key order, or in reverse key order when `reverse`: fewer
-    /// only when the range holds no more.
+    /// The first `limit` rows of `range` in key order, or in reverse key order if `reverse`. It returns fewer
+    /// rows only if the range has no more.
     ///
-    /// A range that holds no key (its end before its start) gives no rows and is no error.
+    /// A range whose end is before its start has no rows. It is not an error.
     async fn scan(
         &self,
         room: &RoomAddress,
@@ -92,8 +91,8 @@ pub trait Backend: Send + Sync + 'static {
         batch: Batch,
     ) -> Result<(), BackendError>;
 
-    /// The first `limit` rooms that want to be woken, earliest first, with their times; with `after`,
-    /// the first ones after that entry. Rooms of the same time come in an order that does not change.
+    /// The first `limit` rooms that want to be woken, with their times, earliest first. With `after`, the
+    /// first ones after that entry. The order of rooms with the same time does not change.
     ///
     /// `after` need not be an entry any more.
     async fn wake_ups(
@@ -102,11 +101,11 @@ pub trait Backend: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<(Timestamp, RoomAddress)>, BackendError>;
 
-    /// The first `limit` rooms of a party that have a row or a wake-up; with `after`, the first ones
-    /// after that room. No room is claimed or woken for it.
+    /// The first `limit` rooms of a party that have a row or a wake-up. With `after`, the first ones after
+    /// that room. It claims and wakes no room.
     ///
     /// Shorter ids come first, and ids of the same length in the order of their bytes: `room-9` before
-    /// `room-10`. `after` need not have rows, now or ever.
+    /// `room-10`. `after` need not be a room with rows.
     ///
     /// ```
     /// use partykit_core::{Backend, BackendError, RoomId};
@@ -132,8 +131,8 @@ pub trait Backend: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<RoomId>, BackendError>;
 
-    /// Gives a claim back, because the room sleeps and has no connection. A claim that is not the newest
-    /// has nothing to give back: nothing happens then.
+    /// Gives a claim back, because the room sleeps and has no connection. Does nothing if the claim is not
+    /// the newest one.
     fn release(&self, room: &RoomAddress, epoch: Epoch);
 }
 
@@ -150,7 +149,7 @@ pub trait Backend: Send + Sync + 'static {
 pub struct Claim {
     /// The number to commit with.
     pub epoch: Epoch,
-    /// Whether the room had no row at all when it was claimed.
+    /// Whether the room had no row when it was claimed.
     pub empty: bool,
 }
 
@@ -164,7 +163,7 @@ pub struct Claim {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
 
-/// A range of keys, bounded or not at either end.
+/// A range of keys. Each end may be unbounded.
 ///
 /// ```
 /// use std::ops::Bound;
@@ -175,8 +174,7 @@ pub struct Epoch(pub u64);
 /// ```
 pub type KeyRange = (Bound<Bytes>, Bound<Bytes>);
 
-/// Whether no key can lie in `range`, its end being before its start. (`BTreeMap::range` panics on
-/// such a one.)
+/// Whether the end of `range` is before its start, so that it has no key. (`BTreeMap::range` panics then.)
 pub(crate) fn is_crossed(range: &KeyRange) -> bool {
     match range {
         (Bound::Included(start), Bound::Included(end)) => start > end,
@@ -190,8 +188,8 @@ pub(crate) fn is_crossed(range: &KeyRange) -> bool {
 
 /// What one commit changes.
 ///
-/// Applied in this order: if [`clear`](Batch::clear) is set, every row of the room goes, and its
-/// wake-up; then each of [`writes`](Batch::writes) is put (`Some`) or deleted (`None`), and the
+/// It is applied in this order: if [`clear`](Batch::clear) is set, all rows of the room and its wake-up are
+/// removed. Then each of the [`writes`](Batch::writes) is put (`Some`) or deleted (`None`), and the
 /// [`wake_up`](Batch::wake_up) is set.
 ///
 /// ```
@@ -206,11 +204,11 @@ pub(crate) fn is_crossed(range: &KeyRange) -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "backends outside this crate take it apart")]
 pub struct Batch {
-    /// Remove every row of the room first, and its wake-up.
+    /// Whether all rows of the room and its wake-up are removed first.
     pub clear: bool,
     /// The rows to put or delete.
     pub writes: BTreeMap<Bytes, Option<Bytes>>,
-    /// When the room is to be woken; `None` leaves that as it was.
+    /// When the room is to be woken. `None` does not change it.
     pub wake_up: Option<WakeUp>,
 }
 
@@ -239,7 +237,7 @@ impl Batch {
         !self.clear && self.writes.is_empty() && self.wake_up.is_none()
     }
 
-    /// Makes this batch what applying it and then `next` would do.
+    /// Merges `next` into this batch. The result does what applying this batch and then `next` would do.
     pub fn merge(&mut self, next: Self) {
         if next.clear {
             *self = next;
@@ -267,13 +265,13 @@ impl Batch {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackendError {
-    /// The room was claimed again since: by another process, or by a later life of this room.
+    /// The room was claimed again later, by another process or by a later life of this room.
     #[error("the room was claimed again; the earlier claim (epoch {}) cannot commit any more", .0.0)]
     StaleEpoch(Epoch),
     /// The store failed.
     #[error("the store failed: {0}")]
     Failed(#[source] BoxError),
-    /// The store can do without this call, and cannot answer it. Holds why.
+    /// The store does not support this call. The text says why.
     #[error("this store cannot do that: {0}")]
     Unsupported(&'static str),
 }

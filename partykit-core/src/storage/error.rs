@@ -17,7 +17,7 @@ use crate::{JsonError, Timestamp, value::limits};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
-    /// An alarm cannot be set for so late a moment.
+    /// An alarm cannot be set for this late moment.
     #[error("an alarm rings at most {max} ms after the Unix epoch, not at {0}", max = limits::ALARM)]
     AlarmTooLate(Timestamp),
     /// The store failed.

@@ -1,6 +1,5 @@
-//! What a handler reads while some of what was written is not in the store yet: its own overlay, the
-//! batch that waits, the batch in flight, and below them the store. Layers are always given newest
-//! first.
+//! Reads while some writes are not in the store yet. A handler sees its own overlay, the waiting batch, the
+//! batch in flight, and below them the store. Layers are always given newest first.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -12,12 +11,12 @@ use bytes::Bytes;
 use super::backend::{Backend, BackendError, Batch, KeyRange, is_crossed};
 use crate::RoomAddress;
 
-/// The most rows that one call asks of a backend. A page is the unit of what is loaded in vain: the
-/// rows that a pending delete hides.
+/// The most rows that one call asks of a backend. Rows that a pending delete hides are loaded in vain, so a
+/// page is small.
 const PAGE: usize = 256;
 
-/// What the layers say about `key`: `None` when they say nothing and the store has to be asked,
-/// `Some(None)` when it is deleted.
+/// Looks `key` up in the layers. `None` if no layer has it, so that the store has to be asked. `Some(None)`
+/// if it is deleted.
 pub(crate) fn lookup(layers: &[&Batch], key: &[u8]) -> Option<Option<Bytes>> {
     layers.iter().find_map(|layer| match layer.writes.get(key) {
         Some(write) => Some(write.clone()),
@@ -25,12 +24,12 @@ pub(crate) fn lookup(layers: &[&Batch], key: &[u8]) -> Option<Option<Bytes>> {
     })
 }
 
-/// What the layers change within a range of keys. It is owned, and stays right while the batches it
-/// was made from reach the store: to apply them twice is to apply them once.
+/// The changes of the layers within a range of keys. It stays right while the batches that it was made from
+/// reach the store, because applying a batch twice changes nothing more.
 #[derive(Debug)]
 pub(crate) struct Diff {
     writes: BTreeMap<Bytes, Option<Bytes>>,
-    /// Whether nothing of the store shows through.
+    /// Whether a clear hides all rows of the store.
     cleared: bool,
 }
 
@@ -41,13 +40,14 @@ impl Diff {
             return diff;
         }
         for layer in layers {
-            // The newest layer comes first, so the first write of a key counts.
+            // Invariant: the newest layer comes first, so the first write of a key counts.
             for (key, write) in layer.writes.range(range.clone()) {
                 if let Entry::Vacant(entry) = diff.writes.entry(key.clone()) {
                     entry.insert(write.clone());
                 }
             }
-            // A batch clears before it writes: its own writes stay, older layers and the store do not show.
+            // Invariant: a batch clears before it writes. So its own writes count, and older layers and the
+            // store are hidden.
             if layer.clear {
                 diff.cleared = true;
                 break;
@@ -56,8 +56,8 @@ impl Diff {
         diff
     }
 
-    /// The first `limit` rows of `range` as they will be once the layers are in the store, in key
-    /// order or in reverse. `range` has to be the one that the diff was made over.
+    /// The first `limit` rows of `range`, in key order or in reverse, as they will be when the layers are in
+    /// the store. `range` has to be the range of the diff.
     pub(crate) async fn scan(
         self,
         backend: &dyn Backend,
@@ -98,7 +98,7 @@ impl Diff {
     }
 }
 
-/// Zips the store's rows, as they come, with the pending writes.
+/// Merges the store's rows, as they come, with the pending writes.
 struct Merge {
     writes: BTreeMap<Bytes, Option<Bytes>>,
     deletes: usize,
@@ -117,8 +117,7 @@ impl Merge {
         self.merged.len() == self.limit
     }
 
-    /// How many of the store's rows could still be of use: those that fit, and those that a delete
-    /// may hide.
+    /// How many more rows of the store may be needed: those up to the limit, and as many as deletes may hide.
     fn room_left(&self) -> usize {
         (self.limit - self.merged.len()).saturating_add(self.deletes)
     }

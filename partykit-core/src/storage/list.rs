@@ -55,7 +55,7 @@ impl List {
         Self { end: Some(key.into()), ..self }
     }
 
-    /// The last key first. The bounds stay the same: `start` is the least key, `end` is above the
+    /// The last key first. The bounds keep their meaning: `start` is the smallest key, `end` is above the
     /// greatest.
     pub fn reverse(self) -> Self {
         Self { reverse: true, ..self }
@@ -66,7 +66,7 @@ impl List {
         Self { limit: Some(rows), ..self }
     }
 
-    /// The rows of a store that nothing is pending over.
+    /// The rows of a store without pending writes.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) async fn stored(
         &self,
@@ -76,7 +76,7 @@ impl List {
         self.read(Diff::over(&[], &self.range()?), backend, room).await
     }
 
-    /// The rows as they will be once what is pending is stored too.
+    /// The rows as they will be when the pending writes are stored.
     pub(crate) async fn read(
         &self,
         diff: Diff,

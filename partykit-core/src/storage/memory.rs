@@ -14,10 +14,9 @@ use crate::{RoomAddress, RoomId, Timestamp};
 /// Keeps all rows in memory: the reference [`Backend`], for tests and for rooms that need not outlive
 /// the process.
 ///
-/// Clones share one store. Nothing in it ever waits or fails, except that a commit with a stale epoch
-/// is refused.
+/// Clones share one store. It never waits, and it fails only for a commit with a stale epoch.
 ///
-/// A room costs its rows, and one entry while it is claimed.
+/// A room needs memory for its rows, and for one entry while it is claimed.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -42,7 +41,7 @@ pub struct MemoryBackend(Arc<Mutex<Store>>);
 
 #[derive(Default)]
 struct Store {
-    /// The number of the last claim, of whichever room.
+    /// The number of the last claim, counted over all rooms.
     last: u64,
     /// The newest claim of every room that has one.
     claims: HashMap<RoomAddress, Epoch>,
@@ -52,7 +51,8 @@ struct Store {
     wake_ups: HashMap<RoomAddress, Timestamp>,
     /// The same, in order.
     by_time: BTreeSet<(Timestamp, RoomAddress)>,
-    /// By party, the rooms that have rows or want to be woken: the lengths of their ids and these.
+    /// For each party, the rooms that have rows or want to be woken, ordered by the length of the id and then
+    /// by the id.
     by_party: BTreeMap<Box<str>, BTreeSet<(usize, RoomId)>>,
 }
 
@@ -64,7 +64,7 @@ impl MemoryBackend {
         rows.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
-    /// No code under this lock leaves the store half-changed, so that a poisoned one is whole.
+    /// A poisoned lock is used all the same: no code under it leaves the store half-changed.
     fn store(&self) -> MutexGuard<'_, Store> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,4 +1,4 @@
-//! What a room stores, and the contract with those who keep it.
+//! What a room stores, and the contract of backends.
 
 mod alarm_row;
 mod alarm_state;

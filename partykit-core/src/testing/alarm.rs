@@ -1,7 +1,7 @@
 use crate::{Batch, Timestamp, storage::AlarmRow};
 
-/// What a handler's commit has in it that sets the room's alarm: to put alarms into a
-/// [`Backend`](crate::Backend) without running any room.
+/// The batch of a handler that sets the room's alarm. It puts alarms into a [`Backend`](crate::Backend)
+/// without running a room.
 ///
 /// ```
 /// use partykit_core::{

@@ -14,7 +14,7 @@ use crate::{
     runtime::{AppState, Chain, Host, RoomCell, drive},
 };
 
-/// Makes a [`TestRoom`] with other surroundings.
+/// Builds a [`TestRoom`] with other settings.
 ///
 /// ```
 /// use std::{sync::Arc, time::Duration};
@@ -75,13 +75,13 @@ impl<S: Server> TestRoomBuilder<S> {
         Self { room: id.to_owned(), ..self }
     }
 
-    /// Other options than the server's own.
+    /// Changes the server's options.
     #[must_use]
     pub fn options(self, change: impl FnOnce(Options) -> Options) -> Self {
         Self { options: change(self.options), ..self }
     }
 
-    /// Where the room stores.
+    /// The backend in which the room stores.
     #[must_use]
     pub fn backend(self, backend: Arc<dyn Backend>) -> Self {
         Self { backend, ..self }
@@ -94,14 +94,13 @@ impl<S: Server> TestRoomBuilder<S> {
         self
     }
 
-    /// What the application gives its runtime: see [`Lobby::state`](crate::Lobby::state) and
-    /// [`Room::state`](crate::Room::state).
+    /// A value for [`Lobby::state`](crate::Lobby::state) and [`Room::state`](crate::Room::state).
     #[must_use]
     pub fn state<T: Send + Sync + 'static>(self, value: T) -> Self {
         Self { app_state: self.app_state.with(value), ..self }
     }
 
-    /// The before-hooks do not run: for tests of handlers alone. Props are given with
+    /// Runs no before-hooks, for tests of handlers alone. Give props with
     /// [`Admission::props`](crate::Admission::props).
     #[must_use]
     pub fn without_hooks(self) -> Self {
@@ -120,7 +119,7 @@ impl<S: Server> TestRoomBuilder<S> {
         Self { callee: Some(Box::new(answer)), ..self }
     }
 
-    /// What [`Room::random`](crate::Room::random) gives depends on this and nothing else.
+    /// Sets the seed of [`Room::random`](crate::Room::random). The same seed gives the same bytes.
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
         Self { seed, ..self }
@@ -130,7 +129,7 @@ impl<S: Server> TestRoomBuilder<S> {
     ///
     /// # Panics
     ///
-    /// When the room's id is not one.
+    /// When the room's id is not valid.
     pub fn build(self) -> TestRoom<S> {
         let make = Arc::new(self.make);
         let run = Box::new(move |cell| {

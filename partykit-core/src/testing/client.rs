@@ -71,19 +71,19 @@ impl TestConnection {
         &self.connection
     }
 
-    /// Says something, and lets the room do what it does then.
+    /// Sends a message, and lets the room handle it.
     ///
     /// # Panics
     ///
-    /// When the room's mailbox is full: a client cannot get further than this either.
+    /// When the room's mailbox is full. A real client would have to wait here.
     pub async fn send(&self, message: impl Into<Message>) {
         self.push(message);
         self.host.settle().await;
     }
 
-    /// Says something, and lets nothing happen yet. One that is faster than
-    /// [`Options::max_message_rate`](crate::Options::max_message_rate) allows closes the connection with
-    /// 1008, unread.
+    /// Sends a message, and lets nothing happen yet. A message over
+    /// [`Options::max_message_rate`](crate::Options::max_message_rate) is dropped and closes the connection
+    /// with 1008.
     ///
     /// # Panics
     ///
@@ -112,13 +112,13 @@ impl TestConnection {
         Ok(())
     }
 
-    /// Ends the connection without a Close: the client is gone.
+    /// Ends the connection without a Close, like a client that is gone.
     pub async fn vanish(&self) {
         self.end(Close::abnormal("the client is gone")).await;
     }
 
-    /// Stops to read: what the room sends from now on waits, and
-    /// [`Connection::buffered`] counts it. No client is ever closed here for that.
+    /// Stops reading: what the room sends from now on waits, and [`Connection::buffered`] counts it. A test's
+    /// client is never closed for this.
     ///
     /// ```
     /// use partykit_core::{Connection, Message, Result, Room, Server, testing::TestRoom};
@@ -146,19 +146,19 @@ impl TestConnection {
         self.socket.state().reads = false;
     }
 
-    /// Reads this many messages of those that wait since [`TestConnection::stop_reading`]. If there are
-    /// fewer, reads on as before. Then lets the room do what it does.
+    /// Reads this many messages that wait since [`TestConnection::stop_reading`]. If there are fewer, the
+    /// client reads normally again. Then lets the room go on.
     pub async fn read(&self, messages: usize) {
         self.socket.read(messages);
         self.host.settle().await;
     }
 
-    /// What has arrived since the last time somebody asked.
+    /// The messages that have arrived since the last call.
     pub fn received(&self) -> Vec<Message> {
         mem::take(&mut self.socket.state().received)
     }
 
-    /// The Close that the server sent, if it did.
+    /// The Close that the server sent. `None` if it sent no Close.
     pub fn closed(&self) -> Option<Close> {
         self.socket.state().closed.clone()
     }
@@ -200,9 +200,9 @@ impl fmt::Debug for TestConnection {
 
 /// Counts a client's messages, as [`Options::max_message_rate`](crate::Options::max_message_rate) says.
 struct Pace {
-    /// Messages a second, and messages at once.
+    /// Messages per second, and burst.
     rate: (NonZeroU32, NonZeroU32),
-    /// When the burst would be whole again.
+    /// When the full burst is available again.
     full_at: Duration,
 }
 
@@ -239,13 +239,13 @@ pub enum NotConnected {
     /// The room takes no connection.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The before-hook has rejected what the client sent. The client sees a socket that is opened and closed
-    /// with [`Reject::close`].
+    /// The before-hook has rejected the client. The client sees a WebSocket that is opened and closed with
+    /// [`Reject::close`].
     #[error("on_before_connect rejected: {}, {}", .0.status(), .0.text())]
     Rejected(Reject),
 }
 
-/// Notes what a room does to a socket.
+/// A socket that records what a room does with it.
 #[derive(Default)]
 pub(super) struct TestSocket(Mutex<SocketState>);
 

@@ -14,18 +14,17 @@ use crate::{
     value::splitmix::SplitMix64,
 };
 
-/// A [`Backend`] that keeps the contract in the least convenient way: late, and sometimes not at all.
-/// For tests.
+/// A [`Backend`] for tests, with delays and failures that the contract allows.
 ///
-/// Delays and failures follow from the seed and from the order in which calls are first polled, so
-/// that a single-threaded test repeats exactly. A delay is a number of polls, as there is no clock
-/// here: that many times a call's future wakes itself and is not ready. Some of them come before
-/// the inner call and some after it, so that dropping a slow commit may or may not undo it.
+/// Delays and failures depend on the seed and on the order in which calls are first polled, so a
+/// single-threaded test repeats exactly. There is no clock here, so a delay is a number of polls: the future
+/// wakes itself this many times before it is ready. Some of these polls come before the inner call and some
+/// after it, so a dropped slow commit may or may not be applied.
 ///
-/// A failing commit fails with [`BackendError::Failed`] either before it was applied or after: the
-/// contract leaves both open.
+/// A failing commit returns [`BackendError::Failed`], and may have been applied or not, as the contract
+/// allows.
 ///
-/// Clones share the inner backend, the random numbers and the controls: keep one to steer with.
+/// Clones share the inner backend, the random numbers and the controls. Keep a clone to control it.
 ///
 /// ```
 /// use partykit_core::{Backend, Batch, MemoryBackend, RoomAddress, RoomId, testing::FaultyBackend};
@@ -74,7 +73,7 @@ enum Failure {
     After,
 }
 
-/// What is to happen to one call.
+/// What happens to one call.
 struct Plan {
     polls_before: u32,
     polls_after: u32,
@@ -156,8 +155,8 @@ impl<B> FaultyBackend<B> {
         self.faults().next_read = Some(Failure::Before);
     }
 
-    /// Holds commits from now on: they stay in flight, not yet applied, until
-    /// [`release_commits`](Self::release_commits). To drop a held one is not to have made it.
+    /// Holds commits from now on: they stay in flight and are not applied until
+    /// [`release_commits`](Self::release_commits). A held commit that is dropped is never applied.
     ///
     /// ```
     /// use futures_util::FutureExt;
@@ -196,7 +195,7 @@ impl<B> FaultyBackend<B> {
         faults.held.iter().flatten().filter(|commit| !commit.is_canceled()).count()
     }
 
-    /// How many wake-ups [`Backend::wake_ups`] has given out in all calls: what a runtime has read.
+    /// How many wake-ups all calls of [`Backend::wake_ups`] have returned: what a runtime has read.
     ///
     /// ```
     /// use partykit_core::{Backend, MemoryBackend, testing::FaultyBackend};
@@ -209,7 +208,7 @@ impl<B> FaultyBackend<B> {
         self.faults().wake_ups
     }
 
-    /// The backend that it wraps, to look past the faults. See [`FaultyBackend`] for an example.
+    /// The inner backend, to look at rows without faults. See [`FaultyBackend`] for an example.
     pub fn inner(&self) -> &B {
         &self.0.inner
     }
@@ -241,7 +240,7 @@ impl<B> FaultyBackend<B> {
             released
         });
         if let Some(released) = released {
-            // The sender never sends: being dropped is the signal.
+            // Nothing is sent. The dropped sender is the signal.
             let _ = released.await;
         }
     }
@@ -254,7 +253,7 @@ impl Faults {
         self.plan(forced, probability)
     }
 
-    /// Draws from numbers of its own: how often somebody looks for alarms shifts nothing else.
+    /// Uses random numbers of its own, so that the number of these calls does not change other faults.
     fn plan_wake_ups(&mut self) -> bool {
         self.random_wake_ups.chance(self.fail_reads)
     }
@@ -265,7 +264,7 @@ impl Faults {
         self.plan(forced, probability)
     }
 
-    /// Draws equally many numbers whatever comes out, so that a forced failure shifts nothing.
+    /// Always draws the same number of random numbers, so that a forced failure does not change later faults.
     fn plan(&mut self, forced: Option<Failure>, probability: f64) -> Plan {
         let fails = self.random.chance(probability);
         let drawn = if self.random.chance(0.5) { Failure::Before } else { Failure::After };
@@ -363,7 +362,7 @@ impl<B: fmt::Debug> fmt::Debug for FaultyBackend<B> {
     }
 }
 
-/// Is ready at the poll after `count` others.
+/// Ready after `count` polls.
 async fn polls(mut count: u32) {
     std::future::poll_fn(|cx| {
         if count == 0 {

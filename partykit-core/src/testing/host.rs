@@ -26,7 +26,7 @@ pub(super) type Drive = Box<dyn Fn(Arc<RoomCell>) -> BoxFuture<'static, ()> + Se
 pub(super) type Callee =
     Box<dyn Fn(&RoomAddress, Request, Chain) -> Result<Response, CallError> + Send + Sync>;
 
-/// Where the virtual wall clock begins: the first moment of 2024.
+/// The start of the virtual wall clock: the first moment of 2024.
 const EPOCH: Timestamp = Timestamp::from_millis(1_704_067_200_000);
 
 /// The runtime of one [`TestRoom`](super::TestRoom).
@@ -48,19 +48,19 @@ struct State {
     random: SplitMix64,
     timers: BTreeMap<(Duration, u64), Waker>,
     next_timer: u64,
-    /// Started since somebody polled.
+    /// Futures that were started since the last poll.
     incoming: Vec<BoxFuture<'static, ()>>,
-    /// What handlers failed with since somebody asked.
+    /// The failures of handlers since the last call.
     errors: Vec<String>,
     /// What the room told other rooms.
     told: Vec<(RoomAddress, Request)>,
     /// When the store is to be asked whether the alarm is due.
     ask_at: Option<Timestamp>,
-    /// How often the alarm could not ring since it last could.
+    /// How often in a row the alarm could not ring.
     rung_in_vain: u32,
-    /// The room has been told that its alarm may be due, and has not answered yet.
+    /// The room was told that its alarm may be due, and has not answered yet.
     ringing: bool,
-    /// When the process began that runs now.
+    /// When the current process began.
     started: Duration,
 }
 
@@ -81,7 +81,7 @@ impl TestHost {
             incoming: Vec::new(),
             errors: Vec::new(),
             told: Vec::new(),
-            // An earlier process may have left one.
+            // An earlier process may have left an alarm.
             ask_at: Some(EPOCH),
             rung_in_vain: 0,
             ringing: false,
@@ -91,12 +91,12 @@ impl TestHost {
         Arc::new(Self { drive, callee, vars, app_state, backend, state: Mutex::new(state), tasks })
     }
 
-    /// Runs everything as far as it goes without time or the outside world.
+    /// Runs everything until it waits for time or for something outside.
     pub(super) async fn settle(&self) {
         poll_fn(|cx| {
             let taken = lock(&self.tasks).take();
             let Some(mut tasks) = taken else {
-                // Another `settle` polls them, further up this thread's stack or on another thread.
+                // Another `settle` polls them: one that called this code, or one on another thread.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             };
@@ -115,7 +115,7 @@ impl TestHost {
         .await;
     }
 
-    /// Drops every driver and task where it stands.
+    /// Drops all drivers and tasks in the middle of their work.
     pub(super) fn crash(&self) {
         let tasks = lock(&self.tasks).replace(FuturesUnordered::new());
         let incoming = mem::take(&mut self.state().incoming);
@@ -126,8 +126,8 @@ impl TestHost {
         state.started = state.elapsed;
     }
 
-    /// Moves the clock to the next timer or alarm that is due by `until`, or to `until`; whether there was
-    /// one.
+    /// Moves the clock to the next timer or alarm that is due by `until`. If there is none, moves it to
+    /// `until` and returns `false`.
     pub(super) fn pass(&self, until: Duration) -> bool {
         let mut state = self.state();
         let timer = state.timers.first_key_value().map(|((at, _), _)| *at);
@@ -142,7 +142,7 @@ impl TestHost {
         due.is_some()
     }
 
-    /// Rings the alarm of `room` if it is due; whether it was.
+    /// Rings the alarm of `room` if it is due. Returns whether it was due.
     pub(super) async fn ring(self: &Arc<Self>, room: &Arc<RoomCell>) -> bool {
         let now = self.now();
         {
@@ -320,7 +320,7 @@ impl Drop for Timer {
     }
 }
 
-/// Notes that something can go on, and passes it on.
+/// A waker that notes that a future can go on.
 struct Alarm {
     rung: AtomicBool,
     outer: Waker,

@@ -1,7 +1,7 @@
 //! Rooms for tests: a virtual clock, connections without sockets, and sleep, crash and time on command.
 //!
-//! [`TestRoom`] runs a real room, the one that every runtime runs, without a runtime. It needs no
-//! executor of its own: await it under any.
+//! [`TestRoom`] runs a real room, with the same code as in every runtime, but without a runtime. It works
+//! under any executor.
 //!
 //! ```
 //! use partykit_core::{Connection, Message, Options, Result, Room, Server, testing::TestRoom};

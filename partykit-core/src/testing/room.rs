@@ -21,8 +21,8 @@ use crate::{
 
 /// One room of a server, for tests. See the [module](super).
 ///
-/// Its methods return when all has happened that happens without time passing; time passes with
-/// [`advance`](TestRoom::advance). A handler that waits for the outside world is waited for with
+/// Its methods return when nothing more can happen without time. Time passes only with
+/// [`advance`](TestRoom::advance). To wait for a handler that waits for something outside, call
 /// [`idle`](TestRoom::idle).
 ///
 /// ```
@@ -55,12 +55,12 @@ pub struct TestRoom<S> {
 }
 
 impl<S: Server + Default> TestRoom<S> {
-    /// A new room of a party `main`, with an empty storage in memory.
+    /// A new room of the party `main`, with an empty store in memory.
     pub fn new() -> Self {
         Self::builder().build()
     }
 
-    /// A room with other surroundings.
+    /// Builds a room with other settings.
     pub fn builder() -> TestRoomBuilder<S> {
         TestRoomBuilder::new(|_| S::default())
     }
@@ -81,8 +81,7 @@ impl<S: Server> TestRoom<S> {
         self.connect_with(id, get(&path)).await
     }
 
-    /// Connects a client with a request of its own: with a query, headers, and the sub-protocols that it
-    /// offers.
+    /// Connects a client with your own request: with a query, headers, or sub-protocols.
     ///
     /// ```
     /// use partykit_core::{
@@ -124,13 +123,13 @@ impl<S: Server> TestRoom<S> {
         }
     }
 
-    /// Connects a client, or not.
+    /// Tries to connect a client.
     ///
     /// # Errors
     ///
-    /// When `on_before_connect` does not let the client in, or the room refuses before it even tries. A
-    /// client whose `on_connect` fails is connected, and closed: see [`TestConnection::closed`] and
-    /// [`TestRoom::errors`].
+    /// When `on_before_connect` does not let the client in, or when the room refuses it without running
+    /// `on_connect`. A client whose `on_connect` fails is connected and then closed: see
+    /// [`TestConnection::closed`] and [`TestRoom::errors`].
     pub async fn try_connect(
         &self,
         id: &str,
@@ -149,11 +148,11 @@ impl<S: Server> TestRoom<S> {
         Ok(connection?.speaking(protocol))
     }
 
-    /// Begins to connect a client, and lets nothing happen yet. The hooks do not run.
+    /// Begins to connect a client, without its before-hook, and lets nothing happen yet.
     ///
     /// # Errors
     ///
-    /// When the room refuses before it even tries.
+    /// When the room refuses the client without running `on_connect`.
     pub fn begin_connect(&self, id: &str, request: Request) -> Result<TestConnection, Refusal> {
         let uri = request.uri().clone();
         self.begin(id, &uri, request)
@@ -171,7 +170,7 @@ impl<S: Server> TestRoom<S> {
         Ok(TestConnection::new(connection, socket, self.host.clone(), cell, rate))
     }
 
-    /// Runs a before-hook, if they run in this room.
+    /// Runs a before-hook, unless the room was built without hooks.
     async fn admit(&self, handler: Handler, request: Request) -> Result<Admission, NotConnected> {
         if !self.hooks {
             return Ok(Admission::new(request));
@@ -192,8 +191,8 @@ impl<S: Server> TestRoom<S> {
         }
     }
 
-    /// What handlers and hooks failed with since the last time somebody asked: `on_message failed: no such
-    /// column`. Clients never see these texts. A [`Reject`](crate::Reject) is no failure.
+    /// The failures of handlers and hooks since the last call, such as `on_message failed: no such column`.
+    /// Clients never see these texts. A [`Reject`](crate::Reject) is not a failure.
     ///
     /// ```
     /// use partykit_core::{Connection, Message, Result, Room, Server, testing::TestRoom};
@@ -222,7 +221,7 @@ impl<S: Server> TestRoom<S> {
     ///
     /// # Errors
     ///
-    /// When the hook fails, or the room gives no answer. [`TestRoom::errors`] tells why.
+    /// When the hook fails, or the room gives no answer. [`TestRoom::errors`] says why.
     pub async fn request(&self, request: Request) -> Result<Response, Refusal> {
         let request = match self.admit(Handler::OnBeforeRequest, request).await {
             Ok(admission) => admission.into_request(),
@@ -239,7 +238,7 @@ impl<S: Server> TestRoom<S> {
         answer.await
     }
 
-    /// Sends a GET request and gives the body as text.
+    /// Sends a GET request and returns the body as text.
     ///
     /// # Errors
     ///
@@ -300,8 +299,8 @@ impl<S: Server> TestRoom<S> {
         Ok(())
     }
 
-    /// Ends the server's process: the instance, all connections and all that is not durable are gone.
-    /// The next event meets a room that only has its storage.
+    /// Ends the server's process: the instance, all connections and everything that is not durable are lost.
+    /// At the next event, the room has only its storage.
     pub async fn crash(&self) {
         self.host.crash();
         let cell = RoomCell::new(self.address.clone(), self.options.clone(), self.dyn_host());
@@ -309,8 +308,7 @@ impl<S: Server> TestRoom<S> {
         self.settle().await;
     }
 
-    /// Lets time pass: timers and the room's alarm ring in their order, and what they cause happens at
-    /// their time.
+    /// Lets time pass. Timers and the room's alarm ring in their order, each at its time.
     pub async fn advance(&self, time: Duration) {
         let until = self.host.elapsed() + time;
         self.settle().await;
@@ -320,7 +318,7 @@ impl<S: Server> TestRoom<S> {
         self.settle().await;
     }
 
-    /// Lets everything happen that happens without time passing.
+    /// Lets everything happen that needs no time.
     pub async fn settle(&self) {
         loop {
             self.host.settle().await;
@@ -331,7 +329,7 @@ impl<S: Server> TestRoom<S> {
         }
     }
 
-    /// Waits until no handler runs, also for one that waits for the outside world.
+    /// Waits until no handler runs, also if a handler waits for something outside.
     pub async fn idle(&self) {
         loop {
             self.settle().await;
@@ -351,7 +349,7 @@ impl<S: Server> TestRoom<S> {
         }
     }
 
-    /// How the room is.
+    /// The state of the room.
     pub fn stats(&self) -> RoomStats {
         self.cell().stats()
     }
@@ -388,7 +386,7 @@ impl<S: Server> TestRoom<S> {
         found.into_iter().find(|(_, room)| *room == self.address).map(|(at, _)| at)
     }
 
-    /// What the room told other rooms since the last time somebody asked.
+    /// What the room told other rooms since the last call.
     pub fn told(&self) -> Vec<(RoomAddress, Request)> {
         self.host.take_told()
     }
@@ -417,7 +415,7 @@ impl<S: Server + Default> Default for TestRoom<S> {
     }
 }
 
-/// Ends the server: its tasks hold the room, and it holds them.
+/// Ends the server. Otherwise the room and its tasks would keep each other in memory.
 impl<S> Drop for TestRoom<S> {
     fn drop(&mut self) {
         self.host.crash();
@@ -430,7 +428,7 @@ impl<S> fmt::Debug for TestRoom<S> {
     }
 }
 
-/// The values of a header that is a list.
+/// The items of a header that is a list.
 fn header_values(request: &Request, name: &str) -> Vec<String> {
     let values =
         request.headers().get_all(name).into_iter().filter_map(|value| value.to_str().ok());

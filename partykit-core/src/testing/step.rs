@@ -75,7 +75,7 @@ impl Step {
         Self::new(What::Request { method, path: path.to_owned(), body: body.into() })
     }
 
-    /// A client says something.
+    /// A client sends a message.
     pub fn say(id: &str, message: impl Into<Message>) -> Self {
         Self::new(What::Say { id: id.to_owned(), message: message.into() })
     }
@@ -85,17 +85,17 @@ impl Step {
         Self::new(What::Vanish { id: id.to_owned() })
     }
 
-    /// The query of a connect, without the `?`: `name=Ada&token=s3cret`. For other steps it says nothing.
+    /// Sets the query of a connect, without the `?`: `name=Ada&token=s3cret`. Other steps ignore it.
     #[must_use]
     pub fn query(self, query: &str) -> Self {
         Self { query: query.to_owned(), ..self }
     }
 
-    /// A header of a connect or a request. For other steps it says nothing.
+    /// Adds a header to a connect or a request. Other steps ignore it.
     ///
     /// # Panics
     ///
-    /// When it cannot be a header.
+    /// When the name or the value is not valid in a header.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         let name: HeaderName = name.parse().expect("a header's name");
@@ -103,7 +103,7 @@ impl Step {
         self
     }
 
-    /// Props of a connect or a request, as if a before-hook had given them. For other steps it says nothing.
+    /// Adds props to a connect or a request, as if a before-hook had given them. Other steps ignore them.
     ///
     /// # Errors
     ///
@@ -114,14 +114,14 @@ impl Step {
         Ok(Self { props, ..self })
     }
 
-    /// The step may be refused, closed or dropped, or its handler may fail: then only what can be seen of
-    /// that is compared.
+    /// Allows the step to be refused, closed or dropped, and its handler to fail. The visible results are
+    /// still compared.
     #[must_use]
     pub fn may_fail(self) -> Self {
         Self { may_fail: true, ..self }
     }
 
-    /// Whose step it is.
+    /// The client that takes the step.
     pub(super) fn client(&self) -> Option<&str> {
         match &self.what {
             What::Close { id, .. } | What::Say { id, .. } | What::Vanish { id } => Some(id),

@@ -12,13 +12,12 @@ use crate::Server;
 /// The longest story, in steps.
 const LONGEST: usize = 40;
 
-/// Checks with random stories that sleep is invisible: finds the forgotten field that no story of yours
-/// needs. `alphabet` is all that may happen; the stories are up to 40 steps of it in any order. The same
-/// `seed` tells the same stories.
+/// Checks with random stories that sleep is invisible. So it also finds a forgotten field that your own
+/// stories do not need. A story is up to 40 steps from `alphabet`, in any order. The same `seed` gives the
+/// same stories.
 ///
-/// A step that is not possible where it falls, such as a word of somebody who is not connected, does
-/// nothing; each [may fail](Step::may_fail). Give the alphabet the steps that matter more than once if they
-/// are to come more often.
+/// A step that is not possible does nothing, for example a message of a client that is not connected. Each
+/// step [may fail](Step::may_fail). A step that is in the alphabet twice comes twice as often.
 ///
 /// ```
 /// use partykit_core::{Connection, Message, Result, Room, Server};
@@ -54,11 +53,11 @@ const LONGEST: usize = 40;
 ///
 /// # Errors
 ///
-/// The shortest story that was found in which sleep shows.
+/// The shortest story that was found in which sleep is visible.
 ///
 /// # Panics
 ///
-/// When `alphabet` is empty, or when the room could not sleep because it keeps itself awake.
+/// When `alphabet` is empty, or when the room does not sleep because it keeps itself awake.
 pub async fn transparency_random<S: Server>(
     rooms: impl Fn() -> TestRoomBuilder<S>,
     alphabet: &[Step],
@@ -93,7 +92,7 @@ pub async fn transparency_random<S: Server>(
     Ok(())
 }
 
-/// Leaves out every step that it goes without: proptest tries each of them once, and stops early.
+/// Leaves out every step that is not needed. Proptest alone stops too early.
 async fn shorten<S: Server>(rooms: &impl Fn() -> TestRoomBuilder<S>, mut story: Story) -> Story {
     story.steps.truncate(story.difference.step + 1);
     let mut at = story.steps.len();
@@ -110,7 +109,7 @@ async fn shorten<S: Server>(rooms: &impl Fn() -> TestRoomBuilder<S>, mut story: 
     story
 }
 
-/// A story in which sleep shows, found by [`transparency_random`].
+/// A story in which sleep is visible, found by [`transparency_random`].
 ///
 /// ```
 /// use partykit_core::testing::Story;
@@ -123,11 +122,11 @@ async fn shorten<S: Server>(rooms: &impl Fn() -> TestRoomBuilder<S>, mut story: 
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Story {
-    /// How many stories were told until it was found.
+    /// How many stories were tried until this one was found.
     pub number: usize,
-    /// What happens in it, shrunk to what is needed.
+    /// The steps of the story, without those that are not needed.
     pub steps: Vec<Step>,
-    /// Where sleep shows.
+    /// The difference that sleep makes.
     pub difference: Difference,
 }
 

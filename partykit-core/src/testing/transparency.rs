@@ -9,12 +9,12 @@ use crate::{AwakeReason, List, Server};
 const WAITS: u32 = 60;
 const WAIT: Duration = Duration::from_secs(1);
 
-/// Checks that sleep is invisible: runs the same steps in a room that never sleeps and in one that
-/// sleeps after every step, and compares what comes out after each: frames, closes, answers and what
-/// is stored, alarms included.
+/// Checks that sleep is invisible. It runs the same steps in a room that never sleeps and in a room that
+/// sleeps after every step. After each step it compares frames, closes, answers and what is stored, including
+/// alarms.
 ///
-/// It holds for every server whose `on_start` rebuilds its fields from storage and connections and
-/// says nothing. A server that keeps something in a field only is found out:
+/// It succeeds for every server whose `on_start` rebuilds its fields from storage and connections and sends
+/// nothing. It finds a server that keeps something only in a field:
 ///
 /// ```
 /// use partykit_core::{Connection, Message, Result, Room, Server};
@@ -41,9 +41,9 @@ const WAIT: Duration = Duration::from_secs(1);
 /// # });
 /// ```
 ///
-/// A step that is refused, closed or dropped, or whose handler fails, would check nothing. So it is an error
-/// too, unless it [may fail](Step::may_fail). [`transparency_random`](super::transparency_random) makes up
-/// stories by itself.
+/// A step that is refused, closed or dropped, or whose handler fails, checks nothing. So it is an error too,
+/// unless it [may fail](Step::may_fail). [`transparency_random`](super::transparency_random) makes random
+/// stories.
 ///
 /// # Errors
 ///
@@ -51,7 +51,7 @@ const WAIT: Duration = Duration::from_secs(1);
 ///
 /// # Panics
 ///
-/// When a step is of somebody who has never connected, or when the room could not sleep because it keeps
+/// When a step is of a client that has never connected, or when the room does not sleep because it keeps
 /// itself awake. A task may do that for a minute: so much time passes in both rooms, if it has to.
 pub async fn transparency<S: Server>(
     rooms: impl Fn() -> TestRoomBuilder<S>,
@@ -60,7 +60,7 @@ pub async fn transparency<S: Server>(
     tell(&rooms, steps, true).await
 }
 
-/// Tells a story to both rooms. If `strict`, every step has to happen.
+/// Runs a story in both rooms. If `strict`, every step has to happen.
 pub(super) async fn tell<S: Server>(
     rooms: &impl Fn() -> TestRoomBuilder<S>,
     steps: &[Step],
@@ -99,7 +99,7 @@ pub(super) async fn tell<S: Server>(
     Ok(())
 }
 
-/// Where sleep shows.
+/// A difference between a room that sleeps and one that does not.
 ///
 /// ```
 /// use partykit_core::testing::Difference;
@@ -112,14 +112,14 @@ pub(super) async fn tell<S: Server>(
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Difference {
-    /// After which step, counted from 0.
+    /// The step after which the rooms differ, counted from 0.
     pub step: usize,
-    /// Why the step did not happen, if that is it: `ada connects: on_before_connect answered 401`. Then the
-    /// two rooms do not differ.
+    /// Why the step did not happen: `ada connects: on_before_connect answered 401`. `None` if it happened and
+    /// the rooms differ.
     pub failed: Option<String>,
-    /// What came out of the room that never slept, a line for each thing.
+    /// The outputs of the room that never slept, one line each.
     pub awake: Vec<String>,
-    /// What came out of the room that slept after every step.
+    /// The outputs of the room that slept after every step.
     pub asleep: Vec<String>,
 }
 
@@ -160,7 +160,8 @@ impl<S: Server> Run<S> {
         })
     }
 
-    /// Takes a step; returns everything that can be seen after it, and why it did not happen if it did not.
+    /// Takes a step. Returns everything that can be seen after it, and why it did not happen (`None` if it
+    /// did).
     async fn take(&mut self, step: &Step) -> (Vec<String>, Option<String>) {
         let mut seen = Vec::new();
         let mut failed = None;
@@ -244,7 +245,7 @@ impl<S: Server> Run<S> {
     }
 }
 
-/// What a client sees of it; error ids differ from run to run.
+/// What a client sees, without error ids, which differ in each run.
 fn kind(why: &NotConnected) -> String {
     match why {
         NotConnected::Answered(response) => response.status().to_string(),

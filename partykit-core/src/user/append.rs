@@ -6,7 +6,7 @@ use crate::{
     storage::row::{from_json, next_key, to_json},
 };
 
-/// The digits of the number behind the prefix: enough for the largest whole number that JavaScript has.
+/// The digits of the number after the prefix: enough for JavaScript's largest safe integer.
 const DIGITS: usize = 16;
 
 impl Storage<'_> {
@@ -14,10 +14,10 @@ impl Storage<'_> {
     /// number of 16 digits, so that [`List::prefix`] gives the values in the order in which they were
     /// appended.
     ///
-    /// No key comes twice, however many values are appended in a millisecond, also when the newest rows
-    /// were deleted, and after a sleep or a restart. The next number is stored beside the rows, hidden from
-    /// [`list`](Storage::list); [`delete_all`](Storage::delete_all) forgets it. Each prefix counts for
-    /// itself.
+    /// No key is used twice, even if many values are appended in a millisecond, if the newest rows were
+    /// deleted, or after a sleep or restart. The next number is stored beside the rows;
+    /// [`list`](Storage::list) does not show it, and [`delete_all`](Storage::delete_all) removes it. Each
+    /// prefix has its own numbers.
     ///
     /// ```
     /// use partykit_core::{Connection, List, Message, Request, Result, Room, Server};
@@ -44,8 +44,8 @@ impl Storage<'_> {
     ///
     /// # Errors
     ///
-    /// As for [`put`](Storage::put), and when the store fails. Nothing is written then. The prefix and the
-    /// number are a key together, so the prefix has at most 2,032 bytes.
+    /// As for [`put`](Storage::put), and when the store fails. Nothing is written then. The prefix may have
+    /// at most 2,032 bytes, because the number belongs to the key.
     pub async fn append<T: Serialize + ?Sized>(
         &self,
         prefix: &str,
@@ -57,7 +57,7 @@ impl Storage<'_> {
             let syncs = self.syncs();
             let mut next = self.read(std::slice::from_ref(&counter)).await?.pop().flatten();
             if next.is_none() {
-                // There may be rows from before, of somebody who counted on their own.
+                // There may be older rows, from a server that numbered its keys itself.
                 let last = List::new().prefix(prefix).reverse().limit(1);
                 let last = self.list_bytes(last).await?.pop();
                 let last = last.and_then(|(key, _)| number(&key, prefix));
@@ -66,7 +66,8 @@ impl Storage<'_> {
             if self.syncs() != syncs {
                 continue;
             }
-            // Code that runs beside this may have appended while it waited. From here on no other code runs.
+            // Other code of the handler may have appended while this waited. From here on, no other code runs
+            // in between.
             let pending = self.room.inside(|turn| turn.lookup(&counter)).flatten();
             let next = pending.or(next).map(|next| from_json::<u64>(prefix, &next)).transpose()?;
             let next = next.unwrap_or(0);

@@ -4,7 +4,7 @@ use crate::{Connection, Message, Room, connection::outgoing::Outgoing};
 
 /// A message to many connections, made with [`Room::broadcast`] and sent with [`Broadcast::send`].
 ///
-/// It is encoded once, however many receive it.
+/// It is encoded once for all connections.
 ///
 /// ```
 /// # use partykit_core::{Connection, Room};
@@ -27,26 +27,26 @@ impl<'a> Broadcast<'a> {
         Self { room, message, tag: None, except: Vec::new() }
     }
 
-    /// Not to this connection. It goes by the socket, not by the id. May be said several times.
+    /// Leaves this connection out. The socket counts, not the id. It may be called several times.
     pub fn except(mut self, connection: &Connection) -> Self {
         self.except.push(connection.clone());
         self
     }
 
-    /// Not to these connections.
+    /// Leaves these connections out.
     pub fn except_all<'c>(mut self, connections: impl IntoIterator<Item = &'c Connection>) -> Self {
         self.except.extend(connections.into_iter().cloned());
         self
     }
 
-    /// Only to the connections with this tag. The last tag said counts.
+    /// Sends only to the connections with this tag. The last call counts.
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.tag = Some(tag.into());
         self
     }
 
-    /// Sends it to all connections that are listed now. After a write of the handler, or of an earlier one
-    /// that is not durable yet, it leaves when that write is durable.
+    /// Sends the message to all connections that are listed now. If the handler, or an earlier one, has
+    /// written something that is not durable yet, the message waits until it is.
     pub fn send(self) {
         let frame = Arc::new(Outgoing::new(self.message));
         self.room.inside(|turn| turn.broadcast(self.tag.as_deref(), self.except, frame));

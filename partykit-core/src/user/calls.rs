@@ -4,7 +4,7 @@ use futures_util::future::{Either, select};
 
 use crate::{CallError, InvalidRoomId, Request, Response, Room, RoomAddress, RoomId};
 
-/// A party, seen from a room: the way to its rooms. Made with [`Room::party`].
+/// Another party, to reach its rooms. Made with [`Room::party`].
 ///
 /// ```
 /// use partykit_core::{Body, Connection, Message, Request, Result, Room, Server};
@@ -31,7 +31,7 @@ impl<'a> PartyRef<'a> {
         Self { room, name }
     }
 
-    /// One of its rooms. Whether the id can be one shows when it is used.
+    /// One of the party's rooms. The id is checked when the result is used.
     pub fn room(&self, id: &str) -> RoomRef<'a> {
         let address = RoomId::new(id).map(|id| RoomAddress::new(self.name.clone(), id));
         RoomRef { room: self.room, address }
@@ -56,10 +56,10 @@ pub struct RoomRef<'a> {
 }
 
 impl RoomRef<'_> {
-    /// Sends a request to the room's [`on_request`](crate::Server::on_request) and waits for the
-    /// answer. Leaves when the writes of earlier handlers are durable.
+    /// Sends a request to the room's [`on_request`](crate::Server::on_request) and waits for the answer. The
+    /// request leaves when the writes of earlier handlers are durable.
     ///
-    /// At most once: an error may mean that the request never arrived, or that only its answer did not.
+    /// It is delivered at most once. After an error, the request may have arrived or not.
     ///
     /// # Errors
     ///
@@ -87,14 +87,14 @@ impl RoomRef<'_> {
         }
     }
 
-    /// Sends a request to the room's [`on_request`](crate::Server::on_request) and does not wait: what
-    /// the room answers is dropped. It leaves as a message does, in order and behind the gate.
+    /// Sends a request to the room's [`on_request`](crate::Server::on_request) and does not wait. The answer
+    /// is dropped. The request leaves like a message: in order, and after the writes before it are durable.
     ///
-    /// At most once. The caller does not learn whether it arrived.
+    /// It is delivered at most once. The caller does not learn whether it arrived.
     ///
     /// # Errors
     ///
-    /// When there can be no such room.
+    /// When the room's id is not valid.
     pub fn tell(&self, request: Request) -> Result<(), CallError> {
         let to = self.reach()?;
         self.room.inside(|turn| turn.tell(to, request));

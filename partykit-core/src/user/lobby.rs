@@ -7,7 +7,7 @@ use crate::{
     value::{app_state::AppState, http::Props},
 };
 
-/// Looks up a named value of the surroundings: an environment variable, a secret.
+/// Looks up a named value of the runtime: an environment variable or a secret.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -18,8 +18,8 @@ use crate::{
 /// ```
 pub type Vars = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
-/// What a before-hook sees: which room is asked for, and the runtime's named values. No room exists
-/// yet, and asking does not wake one.
+/// What a before-hook sees: the name of the room, and the values of the runtime. The room is not started for
+/// it.
 ///
 /// ```
 /// use partykit_core::{Lobby, RoomAddress, RoomId};
@@ -38,7 +38,7 @@ pub struct Lobby {
 }
 
 impl Lobby {
-    /// A lobby in front of the room at `address`. For runtimes and tests.
+    /// A lobby for the room at `address`. For runtimes and tests.
     pub fn new(
         address: RoomAddress,
         vars: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
@@ -46,12 +46,12 @@ impl Lobby {
         Self::with_vars(address, Arc::new(vars))
     }
 
-    /// The same, with vars that are already shared. For runtimes.
+    /// Like [`Lobby::new`], with vars that are already shared. For runtimes.
     pub fn with_vars(address: RoomAddress, vars: Vars) -> Self {
         Self { address, vars, state: AppState::default() }
     }
 
-    /// The same, with what the application has given the runtime. For runtimes and tests.
+    /// Adds the application's values. For runtimes and tests.
     #[must_use]
     pub fn with_state(self, state: AppState) -> Self {
         Self { state, ..self }
@@ -72,8 +72,8 @@ impl Lobby {
         (self.vars)(name)
     }
 
-    /// A value that the application has given the runtime with `Builder::state`: a pool of database
-    /// connections, for example.
+    /// A value that the application gave to the runtime with `Builder::state`, for example a pool of database
+    /// connections.
     ///
     /// ```
     /// use std::{collections::HashMap, sync::RwLock};
@@ -95,7 +95,7 @@ impl Lobby {
     ///
     /// # Errors
     ///
-    /// When the application has given none of this type.
+    /// When the application gave no value of this type.
     pub fn state<T: Send + Sync + 'static>(&self) -> Result<&T, NoState> {
         self.state.get()
     }
@@ -107,7 +107,7 @@ impl fmt::Debug for Lobby {
     }
 }
 
-/// A before-hook's answer: let the request through to the room, or respond in its place.
+/// The result of a before-hook: let the request through to the room, or answer it.
 ///
 /// ```
 /// use partykit_core::{Admission, Admit, Lobby, Request, RequestExt, Result};
@@ -125,18 +125,18 @@ impl fmt::Debug for Lobby {
 #[derive(Debug)]
 #[allow(clippy::exhaustive_enums, clippy::large_enum_variant, reason = "through, or not")]
 pub enum Admit {
-    /// To the room, with this request.
+    /// Passes this request to the room.
     Continue(Admission),
-    /// Not to the room: a request gets the status and the text. A WebSocket is opened, and closed at once
-    /// with the close code and the text: a page cannot see the status of a WebSocket that is refused. A
-    /// hook that returns a [`Reject`] as its `Err` says the same.
+    /// Refuses. A request gets the status and the text. A WebSocket is opened and closed at once with the
+    /// close code and the text, because a page cannot see the status of a refused WebSocket. A hook can also
+    /// return a [`Reject`] as its `Err`.
     Reject(Reject),
-    /// Not to the room: this is the answer, also to a WebSocket's request.
+    /// Answers with this response, also a WebSocket request.
     Respond(Response),
 }
 
 impl Admit {
-    /// An answer with this status and an empty body. For one with a body, see [`Admit::Respond`].
+    /// Answers with this status and an empty body. For a body, use [`Admit::Respond`].
     pub fn refuse(status: http::StatusCode) -> Self {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = status;
@@ -156,7 +156,7 @@ impl From<Reject> for Admit {
     }
 }
 
-/// What a before-hook answers: an error that is a [`Reject`] is an answer like any other.
+/// The answer of a before-hook. A [`Reject`] as its error counts as an answer.
 pub(crate) fn hook_answer(result: Result<Admit>) -> Result<Admit> {
     result.or_else(|error| Reject::find(&*error).map(Admit::Reject).ok_or(error))
 }
@@ -173,7 +173,7 @@ impl From<Response> for Admit {
     }
 }
 
-/// A request on its way to a room, with what the before-hook adds to it.
+/// A request for a room, with what the before-hook adds to it.
 ///
 /// ```
 /// use partykit_core::{Admission, Body, Request, RequestExt};
@@ -190,7 +190,7 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Lets `request` through, changed or not. The room it goes to stays the one that was asked for.
+    /// Lets `request` through. The hook may change the request, but not the room that it goes to.
     pub fn new(request: Request) -> Self {
         Self { request, protocol: None }
     }
@@ -199,15 +199,15 @@ impl Admission {
     ///
     /// # Errors
     ///
-    /// When `props` cannot be represented as JSON.
+    /// When `props` have no JSON form.
     pub fn props<T: Serialize + ?Sized>(mut self, props: &T) -> Result<Self, JsonError> {
         let json = serde_json::to_vec(props).map_err(JsonError::new)?;
         self.request.extensions_mut().insert(Props(json.into()));
         Ok(self)
     }
 
-    /// Chooses one of the WebSocket sub-protocols that the client offered. The handshake's answer
-    /// names it. A protocol that was not offered is a server error: browsers refuse such an answer.
+    /// Chooses one of the WebSocket sub-protocols that the client offered. A protocol that was not offered is
+    /// a server error, because browsers would refuse the answer.
     #[must_use]
     pub fn protocol(mut self, protocol: impl Into<String>) -> Self {
         self.protocol = Some(protocol.into());

@@ -17,10 +17,10 @@ use crate::{
     value::app_state::AppState,
 };
 
-/// A room, as its handlers see it: who is here, what is stored, and the ways to speak.
+/// A room as its handlers see it: its connections, its storage, and how to send.
 ///
-/// It is borrowed for one handler and not `Clone`: what it does belongs to that handler's transaction.
-/// For work that outlives the handler there is [`Room::spawn`].
+/// It is borrowed for one handler and is not `Clone`, because everything that it does belongs to the
+/// handler's transaction. For work that goes on after the handler, use [`Room::spawn`].
 ///
 /// ```
 /// use partykit_core::{Close, Connection, Message, Request, Result, Room, Server};
@@ -62,22 +62,23 @@ impl Room {
         self.inside(|turn| turn.start_reason())
     }
 
-    /// The listed connections, in the order in which they came: all that are open, the one that is
-    /// connecting included, one that has ended or was closed not. A snapshot.
+    /// A snapshot of the listed connections, in the order in which they came: all open connections, and the
+    /// one that is connecting. A connection that has ended or was closed is not listed.
     ///
-    /// For their number use [`Room::count`], to send to them [`Room::broadcast`]: both are cheaper.
+    /// [`Room::count`] and [`Room::broadcast`] are cheaper, if you need only the number, or want to send to
+    /// all.
     pub fn connections(&self) -> impl ExactSizeIterator<Item = Connection> + Send + use<> {
         Listed { all: self.inside(|turn| turn.roster().all()), next: 0 }
     }
 
-    /// The listed connections with this tag, in the order in which they came. A snapshot.
+    /// A snapshot of the listed connections with this tag, in the order in which they came.
     pub fn tagged(&self, tag: &str) -> impl ExactSizeIterator<Item = Connection> + Send + use<> {
         let tagged: Arc<[_]> = self.inside(|turn| turn.roster().tagged(tag).cloned().collect());
         Listed { all: tagged, next: 0 }
     }
 
-    /// The listed connection with this id; the newest, if a client has reconnected and its old socket
-    /// is still here.
+    /// The listed connection with this id. If a client has reconnected while its old socket is still here,
+    /// the newest one. `None` if there is no such connection.
     pub fn connection(&self, id: &str) -> Option<Connection> {
         self.inside(|turn| turn.roster().by_id(id).cloned())
     }
@@ -87,7 +88,7 @@ impl Room {
         self.inside(|turn| turn.roster().count())
     }
 
-    /// The states of all listed connections that have one, in the order in which they came: who is here.
+    /// The states of all listed connections that have a state, in the order in which they came.
     ///
     /// ```
     /// use partykit_core::{Close, Connection, Message, Request, Result, Room, Server};
@@ -116,7 +117,7 @@ impl Room {
         self.connections().filter_map(|connection| connection.state().transpose()).collect()
     }
 
-    /// The same as [`Room::broadcast`] with a value as JSON, in a text message.
+    /// Like [`Room::broadcast`], with a value as JSON in a text message.
     ///
     /// # Errors
     ///
@@ -134,7 +135,7 @@ impl Room {
         Broadcast::new(self, message.into())
     }
 
-    /// What the room stores.
+    /// The room's storage.
     pub fn storage(&self) -> Storage<'_> {
         Storage::new(self)
     }
@@ -147,8 +148,8 @@ impl Room {
     /// Starts a task beside the room when this handler has committed. Its value comes back to
     /// [`on_task`](crate::Server::on_task).
     ///
-    /// The task has no `Room` and no storage. It keeps the room awake, is cancelled when a failure
-    /// takes the instance, and is lost in a crash. `name` tells tasks apart.
+    /// The task has no `Room` and no storage. It keeps the room awake. It is cancelled when a failure drops
+    /// the instance, and is lost in a crash. `name` tells tasks apart.
     #[track_caller]
     pub fn spawn<T: Send + 'static>(
         &self,
@@ -158,8 +159,9 @@ impl Room {
         self.spawn_task(name, Location::caller(), |_| work);
     }
 
-    /// The same for a task that says more than one thing: each value that it gives to its [`Emitter`]
-    /// comes to [`on_task`](crate::Server::on_task) as an event, then the one that it returns.
+    /// Like [`Room::spawn`], for a task with several values: each value that it gives to its [`Emitter`]
+    /// comes to [`on_task`](crate::Server::on_task) as an event of its own, and then the value that it
+    /// returns.
     #[track_caller]
     pub fn spawn_streaming<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
         &self,
@@ -169,8 +171,8 @@ impl Room {
         self.spawn_task(name, Location::caller(), work);
     }
 
-    /// Keeps the room awake until the guard is dropped. `name` and the place of the call show up in the
-    /// room's stats.
+    /// Keeps the room awake until the guard is dropped. The room's stats show `name` and the place of the
+    /// call.
     #[track_caller]
     pub fn keep_awake(&self, name: &'static str) -> KeepAwake {
         let holder = (name, Location::caller());
@@ -207,12 +209,12 @@ impl Room {
         host.sleep_until(host.elapsed().saturating_add(time))
     }
 
-    /// The wall clock. The only clock of portable code; tests set it.
+    /// The time of the wall clock. Portable code has no other clock. Tests set it.
     pub fn now(&self) -> Timestamp {
         self.cell.host().now()
     }
 
-    /// Random bytes, good enough for ids that must not be guessed.
+    /// Random bytes, strong enough for ids that must not be guessed.
     ///
     /// ```
     /// # use partykit_core::Room;
@@ -231,12 +233,12 @@ impl Room {
         self.cell.host().var(name)
     }
 
-    /// A value that the application has given the runtime with `Builder::state`: a pool of database
-    /// connections, for example. All rooms share it.
+    /// A value that the application gave to the runtime with `Builder::state`, for example a pool of database
+    /// connections. All rooms share it.
     ///
     /// # Errors
     ///
-    /// When the application has given none of this type.
+    /// When the application gave no value of this type.
     pub fn state<T: Send + Sync + 'static>(&self) -> Result<&T, NoState> {
         static NONE: OnceLock<AppState> = OnceLock::new();
         let state = self.cell.host().app_state();

@@ -7,15 +7,15 @@ use futures_util::{StreamExt, stream};
 use super::room::Room;
 use crate::{KeyRange, List, StorageError, storage::row::named};
 
-/// How many bytes of rows are loaded at once, if they are more than one row.
+/// How many bytes of rows are loaded at once. A single row may be larger.
 const BYTES: usize = 1 << 20;
 /// How many rows are loaded at once at most.
 const ROWS: usize = 256;
 /// How many rows are loaded first, while their size is still unknown.
 const FIRST_ROWS: usize = 8;
 
-/// Rows that are loaded while they are asked for: what [`Storage::stream`](crate::Storage::stream)
-/// gives. Also a [`Stream`].
+/// Rows that are loaded while they are read, from [`Storage::stream`](crate::Storage::stream). It is also a
+/// [`Stream`].
 ///
 /// ```
 /// use partykit_core::{List, Result, Room};
@@ -55,11 +55,11 @@ impl<'a, T: 'a> RowStream<'a, T> {
             let value = value(&key, bytes)?;
             Ok((key, value))
         });
-        // Who asks after the end is told of the end.
+        // Fused, so that a call after the end returns the end again.
         Self { rows: Box::pin(rows.fuse()) }
     }
 
-    /// The next row; `None` after the last one.
+    /// The next row. `None` after the last one.
     ///
     /// # Errors
     ///
@@ -86,11 +86,11 @@ impl<T> fmt::Debug for RowStream<'_, T> {
     }
 }
 
-/// Loads a page after the other.
+/// Loads one page after the other.
 struct Pages<'a> {
     room: &'a Room,
     list: List,
-    /// What is left to load; `None` before the first page.
+    /// The range that is left to load. `None` before the first page.
     range: Option<KeyRange>,
     left: usize,
     /// How many rows to load next.

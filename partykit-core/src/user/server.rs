@@ -5,17 +5,16 @@ use crate::{
     Response, Result, Room, TaskResult,
 };
 
-/// What a room does when somebody connects, speaks, leaves or sends an HTTP request.
+/// What a room does when a client connects, sends a message, leaves or makes an HTTP request.
 ///
-/// Each room has an instance of its own while it is awake. Its handlers run strictly one after
-/// another, in the order in which things happened, and each is a transaction: what it wrote to
-/// [storage](Room::storage) is committed when it returns, and what it said after a write leaves when
-/// that write is durable.
+/// Each room has an instance of its own while it is awake. Its handlers run strictly one after another, in
+/// the order of the events. Each handler is a transaction: its writes to [storage](Room::storage) are
+/// committed when it returns, and what it sent after a write leaves when that write is durable.
 ///
-/// When the server [hibernates](Options::hibernate), the instance of an idle room is dropped while
-/// its connections stay open; the next event makes a new one, runs [`on_start`](Server::on_start) and
-/// then its handler. So fields are a cache: what has to outlive a sleep belongs into storage or into a
-/// [connection's state](Connection::set_state).
+/// When the server [hibernates](Options::hibernate), the instance of an idle room is dropped while its
+/// connections stay open. The next event makes a new instance, runs [`on_start`](Server::on_start) and then
+/// the handler of the event. So fields are only a cache: put what has to survive a sleep into storage or into
+/// a [connection's state](Connection::set_state).
 ///
 /// ```
 /// use partykit_core::{Connection, Message, Options, Result, Room, Server};
@@ -35,17 +34,16 @@ use crate::{
 /// }
 /// ```
 pub trait Server: Sized + Send + 'static {
-    /// How the rooms of this server live, and their limits.
+    /// The options and limits of this server's rooms.
     fn options() -> Options {
         Options::new()
     }
 
-    /// Looks at a WebSocket request before any room sees it: no room exists yet, none is woken.
-    /// Here is the place to authenticate, to choose a sub-protocol and to give the room
-    /// [props](crate::Admission::props).
+    /// Checks a WebSocket request before the room sees it. The room is not woken. Authenticate here, choose a
+    /// sub-protocol, and give the room [props](crate::Admission::props).
     ///
-    /// A [`Reject`](crate::Reject), returned as `Err` or in [`Admit::Reject`](crate::Admit::Reject), closes
-    /// the client with its close code and text. Any other `Err` is answered with 500 and an error id.
+    /// A [`Reject`](crate::Reject), as `Err` or in [`Admit::Reject`](crate::Admit::Reject), closes the
+    /// connection with its close code and text. Any other `Err` is answered with 500 and an error id.
     fn on_before_connect(
         request: Request,
         lobby: &Lobby,
@@ -54,7 +52,8 @@ pub trait Server: Sized + Send + 'static {
         future::ready(Ok(request.into()))
     }
 
-    /// The same for a plain HTTP request. A [`Reject`](crate::Reject) is answered with its status and text.
+    /// Checks a plain HTTP request before the room sees it. A [`Reject`](crate::Reject) is answered with its
+    /// status and text.
     fn on_before_request(
         request: Request,
         lobby: &Lobby,
@@ -63,31 +62,31 @@ pub trait Server: Sized + Send + 'static {
         future::ready(Ok(request.into()))
     }
 
-    /// Tags of a new connection, beside its id, which is always the first one. They are fixed for its
-    /// life; [`Room::tagged`] and [`Broadcast::tag`](crate::Broadcast::tag) select by them.
+    /// The tags of a new connection, beside its id, which is always the first tag. They never change.
+    /// [`Room::tagged`] and [`Broadcast::tag`](crate::Broadcast::tag) select by them.
     ///
-    /// Runs before [`on_connect`](Server::on_connect), as a part of it: an `Err`, or tags over the
-    /// limits (9 beside the id, 1 to 256 bytes each), fail the connect.
+    /// Runs before [`on_connect`](Server::on_connect), as a part of it. The connect fails on an `Err`, or if
+    /// the tags are over the limits (9 beside the id, 1 to 256 bytes each).
     fn connection_tags(&mut self, room: &Room, id: &str, request: &Request) -> Result<Vec<String>> {
         let _ = (room, id, request);
         Ok(Vec::new())
     }
 
-    /// Runs before anything else in the life of an instance, once: after the first event of a room,
-    /// and again after each sleep, restart or failure. [`Room::start_reason`] tells which.
+    /// Runs once at the beginning of each instance: at the first event of a room, and again after each sleep,
+    /// restart or failure. [`Room::start_reason`] tells which of these it is.
     ///
-    /// A transaction of its own. If it fails, the event that started the room fails with it, and the
-    /// next event tries again.
+    /// It is a transaction of its own. If it fails, the event that started the room fails too, and the next
+    /// event tries again.
     fn on_start(&mut self, room: &Room) -> impl Future<Output = Result> + Send {
         let _ = room;
         future::ready(Ok(()))
     }
 
-    /// Somebody connects. The connection is listed already; its handshake is answered when this
-    /// returns and its writes are durable, and what was sent to it follows at once.
+    /// A client connects. The connection is listed already. Its handshake is answered when this has returned
+    /// and its writes are durable. What was sent to the connection follows at once.
     ///
-    /// If it fails, the client gets a Close with 1011 and an error id, and was never here. If it returns a
-    /// [`Reject`](crate::Reject), the Close has that one's code and text.
+    /// If it fails, the client gets a Close with 1011 and an error id, and there is no `on_close`. If it
+    /// returns a [`Reject`](crate::Reject), the Close has its code and text.
     fn on_connect(
         &mut self,
         room: &Room,
@@ -98,7 +97,7 @@ pub trait Server: Sized + Send + 'static {
         future::ready(Ok(()))
     }
 
-    /// A connection says something.
+    /// A client sends a message.
     ///
     /// A [`Reject`](crate::Reject) drops the message without an answer, and the room goes on.
     fn on_message(
@@ -111,9 +110,8 @@ pub trait Server: Sized + Send + 'static {
         future::ready(Ok(()))
     }
 
-    /// A connection has ended: it is not listed any more. Runs once for every connection whose
-    /// `on_connect` succeeded, except after a crash or a shutdown of the server: reconcile in
-    /// [`on_start`](Server::on_start).
+    /// A connection has ended and is not listed any more. Runs once for every connection whose `on_connect`
+    /// succeeded, except when the server crashes or shuts down: clean up in [`on_start`](Server::on_start).
     fn on_close(
         &mut self,
         room: &Room,
@@ -124,8 +122,8 @@ pub trait Server: Sized + Send + 'static {
         future::ready(Ok(()))
     }
 
-    /// A handler has failed. An event of its own: it comes after the rollback, and if the failure
-    /// took the instance, it runs on a new one. Its own failure is only logged.
+    /// A handler has failed. This is an event of its own, after the rollback. If the failure has dropped the
+    /// instance, it runs on a new one. If `on_error` itself fails, that is only logged.
     fn on_error(
         &mut self,
         room: &Room,
@@ -135,7 +133,7 @@ pub trait Server: Sized + Send + 'static {
         future::ready(Ok(()))
     }
 
-    /// A plain HTTP request, or a [call](Room::party) from another room. 404 unless implemented.
+    /// Answers a plain HTTP request, or a [call](Room::party) from another room. Default: 404.
     fn on_request(
         &mut self,
         room: &Room,
@@ -147,13 +145,13 @@ pub trait Server: Sized + Send + 'static {
         future::ready(Ok(response))
     }
 
-    /// The room's [alarm](crate::Storage::set_alarm) rings, even if no client is connected or the server was
-    /// down in between. While this runs, no alarm is set; it may set the next one.
+    /// The room's [alarm](crate::Storage::set_alarm) rings, also if no client is connected or the server was
+    /// down. While this runs, no alarm is set; the handler may set the next one.
     ///
-    /// At least once: an alarm is gone when this handler has succeeded and its writes are durable. When
-    /// it fails, the alarm rings again: 6 times at most, after 2 s and then twice as long each time. When
-    /// the process ends in it, it rings again too, however often that happens, after pauses of 2 s to 5
-    /// minutes. An alarm that is set meanwhile, by any handler, takes its place.
+    /// An alarm rings at least once. It is removed when this handler has succeeded and its writes are
+    /// durable. If the handler fails, the alarm rings again, at most 6 times: after 2 s, and then after twice
+    /// the time of the last pause. If the process ends while it runs, the alarm also rings again, without a
+    /// limit, after pauses of 2 s to 5 minutes. An alarm that any handler sets meanwhile replaces it.
     fn on_alarm(&mut self, room: &Room, alarm: Alarm) -> impl Future<Output = Result> + Send {
         let _ = (room, alarm);
         future::ready(Ok(()))

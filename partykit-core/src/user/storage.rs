@@ -15,15 +15,14 @@ use crate::{
     value::limits,
 };
 
-/// What a room stores: rows of a key and a value, in key order.
+/// A room's storage: rows with a key and a value, in key order.
 ///
-/// Every method sees what the handler has written so far. Writes are synchronous: they go into the
-/// handler's transaction, which is committed when the handler succeeds and forgotten when it fails.
-/// Only reads and [`sync`](Storage::sync) wait.
+/// Every method sees what the handler has written before. Writes are synchronous: they go into the handler's
+/// transaction, which is committed when the handler succeeds and dropped when it fails. Only reads and
+/// [`sync`](Storage::sync) are async.
 ///
-/// Keys are text of 1 to 2,048 bytes; a key and its value have at most 2,000,000 bytes together; a call
-/// takes at most 128 keys; a handler writes at most 32 MiB. Values are JSON, or bytes with the
-/// `_bytes` methods.
+/// A key is text of 1 to 2,048 bytes. A key and its value have at most 2,000,000 bytes together. A call takes
+/// at most 128 keys. A handler writes at most 32 MiB. Values are JSON, or bytes with the `_bytes` methods.
 ///
 /// ```
 /// use partykit_core::{Connection, List, Message, Result, Room, Server};
@@ -52,20 +51,20 @@ impl<'a> Storage<'a> {
         Self { room }
     }
 
-    /// The value of a key, or `None`.
+    /// The value of a key. `None` if there is no such key.
     ///
     /// # Errors
     ///
-    /// When the key is not one, the value is not of this shape, or the store fails.
+    /// When the key is not valid, the value is not of this shape, or the store fails.
     pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StorageError> {
         self.get_bytes(key).await?.map(|value| from_json(key, &value)).transpose()
     }
 
-    /// The value of a key as bytes, or `None`.
+    /// The value of a key as bytes. `None` if there is no such key.
     ///
     /// # Errors
     ///
-    /// When the key is not one, or the store fails.
+    /// When the key is not valid, or the store fails.
     pub async fn get_bytes(&self, key: &str) -> Result<Option<Bytes>, StorageError> {
         Ok(self.get_many_bytes(&[key]).await?.pop().flatten())
     }
@@ -169,11 +168,11 @@ impl<'a> Storage<'a> {
         self.write(rows.collect::<Result<_, StorageError>>()?)
     }
 
-    /// Deletes a key. It is no error if it is not there.
+    /// Deletes a key. Does nothing if there is no such key.
     ///
     /// # Errors
     ///
-    /// When the key is not one, or the handler has written too much.
+    /// When the key is not valid, or the handler has written too much.
     pub fn delete(&self, key: &str) -> Result<(), StorageError> {
         self.delete_many([key])
     }
@@ -192,7 +191,7 @@ impl<'a> Storage<'a> {
         self.write(rows.collect::<Result<_, StorageError>>()?)
     }
 
-    /// Deletes all that the room stores, its alarm included.
+    /// Deletes everything that the room stores, including its alarm.
     pub fn delete_all(&self) {
         self.room.inside(|turn| turn.clear());
     }
@@ -233,11 +232,10 @@ impl<'a> Storage<'a> {
         }
     }
 
-    /// Rows in key order, as [`List`] says, loaded while they are asked for: for ranges that are too
-    /// large for [`list`](Storage::list). About 1 MiB is in memory at a time, or one row if that is
-    /// larger.
+    /// Rows in key order, as [`List`] says, loaded while they are read. This is for ranges that are too large
+    /// for [`list`](Storage::list). About 1 MiB is in memory at a time, or one row if it is larger.
     ///
-    /// What is written meanwhile to keys that were not loaded yet is seen.
+    /// It sees later writes to keys that are not loaded yet.
     ///
     /// ```
     /// use partykit_core::{Body, List, Request, Response, Result, Room, Server};
@@ -259,15 +257,15 @@ impl<'a> Storage<'a> {
         RowStream::new(self.room, list, |key, value| from_json(key, &value))
     }
 
-    /// Rows in key order, as [`List`] says, with bytes as values, loaded while they are asked for.
+    /// Like [`stream`](Storage::stream), with bytes as values.
     pub fn stream_bytes(&self, list: List) -> RowStream<'a, Bytes> {
         RowStream::new(self.room, list, |_, value| Ok(value))
     }
 
-    /// Sets the room's one alarm, or replaces it: at this moment, or as soon as possible after it,
-    /// [`on_alarm`](crate::Server::on_alarm) runs. A moment that has passed is as good as now.
+    /// Sets or replaces the room's alarm: [`on_alarm`](crate::Server::on_alarm) runs at this moment, or as
+    /// soon as possible after it. A room has one alarm. A moment in the past means now.
     ///
-    /// A write like any other: it is committed with the handler, and forgotten when that fails.
+    /// This is a write like any other: it is committed with the handler, and dropped if the handler fails.
     ///
     /// # Errors
     ///
@@ -281,7 +279,7 @@ impl<'a> Storage<'a> {
         Ok(())
     }
 
-    /// Sets the alarm to this time from now. As [`set_alarm`](Storage::set_alarm) otherwise.
+    /// Like [`set_alarm`](Storage::set_alarm), for a moment this long from now.
     ///
     /// ```
     /// use std::time::Duration;
@@ -300,8 +298,8 @@ impl<'a> Storage<'a> {
         self.set_alarm(self.room.now() + time)
     }
 
-    /// When the room's alarm rings next, if there is one. While its handler runs there is none, unless
-    /// that has set one.
+    /// When the room's alarm rings next. `None` if there is no alarm: also while `on_alarm` runs, unless it
+    /// has set one.
     ///
     /// # Errors
     ///
@@ -315,15 +313,15 @@ impl<'a> Storage<'a> {
         self.room.inside(|turn| turn.write_alarm(None));
     }
 
-    /// Commits what the handler has written so far, and waits until it is durable. What was said so far
-    /// leaves, too. A failure of the handler later on does not undo it.
+    /// Commits what the handler has written so far, and waits until it is durable. What the handler has sent
+    /// so far leaves too. A later failure of the handler does not undo this.
     ///
-    /// For a handler that goes on for long after a write, or calls another room.
+    /// Use it in a handler that goes on for a long time after a write, or that calls another room.
     ///
     /// # Errors
     ///
-    /// Inside of a [`transaction`](Storage::transaction). When the commit fails the handler does not
-    /// come back from here: it is cancelled, as every handler then is.
+    /// When it is called inside of a [`transaction`](Storage::transaction). If the commit fails, this does
+    /// not return: the handler is cancelled.
     pub async fn sync(&self) -> Result<(), StorageError> {
         let cell = self.room.cell();
         let number = poll_fn(|cx| {
@@ -338,14 +336,13 @@ impl<'a> Storage<'a> {
         Ok(())
     }
 
-    /// Does something that may fail: on `Err`, everything that was written in it, and what was said
-    /// after such a write, is as if it had not been; the handler goes on.
+    /// Runs code that may fail. If it returns an `Err`, its writes are undone, and what it sent after a write
+    /// is dropped. The handler goes on.
     ///
-    /// Transactions may nest. Code belongs to the transaction inside of which it is polled, whichever
-    /// `Storage` it uses. One that is begun beside another, as with `join!`, waits until that has ended.
-    /// What other code of the handler writes meanwhile is the handler's, and is not undone. Dropping the
-    /// future half-way undoes what was written in it, and nothing else. A transaction costs what it
-    /// writes.
+    /// Transactions may nest. Code belongs to the transaction inside of which it is polled, no matter which
+    /// `Storage` it uses. A transaction that is begun beside another one, for example with `join!`, waits
+    /// until the other one has ended. Other code of the handler is not undone. Dropping the future undoes the
+    /// transaction. A transaction costs as much as what it writes.
     ///
     /// ```
     /// use partykit_core::{BoxError, Connection, Message, Result, Room, Server};
@@ -368,7 +365,7 @@ impl<'a> Storage<'a> {
     ///
     /// # Errors
     ///
-    /// Those of `work`.
+    /// The error of `work`.
     pub async fn transaction<T, E, F: Future<Output = Result<T, E>>>(
         self,
         work: impl FnOnce(Self) -> F,
@@ -379,8 +376,8 @@ impl<'a> Storage<'a> {
         result
     }
 
-    /// How often the handler has synced. A read during which that changes, in code that runs beside the
-    /// read, may have seen the store before and after: it is done again.
+    /// How often the handler has synced. If this changes during a read, because other code of the handler has
+    /// synced meanwhile, the read may have mixed two states. It is then done again.
     pub(super) fn syncs(&self) -> u64 {
         self.room.inside(|turn| turn.syncs())
     }
@@ -403,7 +400,7 @@ impl<'a> Storage<'a> {
     }
 }
 
-/// The row of a user's key and value, which are not too large.
+/// The row for a user's key and value. Fails if they are too large.
 pub(super) fn checked(key: &str, value: Bytes) -> Result<(Bytes, Option<Bytes>), StorageError> {
     let size = key.len() + value.len();
     if size > limits::ROW {
@@ -412,7 +409,7 @@ pub(super) fn checked(key: &str, value: Bytes) -> Result<(Bytes, Option<Bytes>),
     Ok((row_key(key)?, Some(value)))
 }
 
-/// Waits until the write of this number is durable. If it never will be, the handler is cancelled.
+/// Waits until the write with this number is durable. If the commit fails, the handler is cancelled.
 pub(crate) async fn durable(room: &Room, number: u64) {
     poll_fn(|cx| {
         let cell = room.cell();
@@ -422,8 +419,7 @@ pub(crate) async fn durable(room: &Room, number: u64) {
     .await;
 }
 
-/// A transaction that is open. It is undone unless it is told to keep what it did; also when it is
-/// dropped half-way.
+/// An open transaction. It is undone when it is dropped, unless it was kept.
 struct Transaction<'a> {
     room: &'a Room,
     id: TransactionId,
@@ -431,7 +427,7 @@ struct Transaction<'a> {
 }
 
 impl<'a> Transaction<'a> {
-    /// Begins one, when no other is open beside it.
+    /// Begins a transaction, after waiting for those that are open beside it.
     async fn begin(room: &'a Room) -> Self {
         let id = poll_fn(|cx| {
             let begun = room.inside(|turn| turn.begin_transaction());
@@ -443,7 +439,7 @@ impl<'a> Transaction<'a> {
         Self { room, id: id.await, keep: false }
     }
 
-    /// Everything in it is done, and dropped, as a part of the transaction.
+    /// Runs and drops the work as a part of the transaction.
     async fn run<F: Future>(&self, work: impl FnOnce() -> F) -> F::Output {
         let mut part = Part { of: self, future: None };
         part.future = Some(part.enter(|| Box::pin(work())));
@@ -459,7 +455,7 @@ impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         let now = self.room.cell().host().elapsed();
         self.room.inside(|turn| turn.end_transaction(now, self.id, self.keep));
-        // A task that waits to begin another transaction may go on.
+        // Other code that waits to begin a transaction may go on.
         self.room.cell().notify();
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     Refusal, TaskResult, engine::cell::RoomCell, machine::Event, value::failure::panic_message,
 };
 
-/// The way of a running task to its room, see [`Room::spawn_streaming`](crate::Room::spawn_streaming).
+/// Sends values of a running task to its room: see [`Room::spawn_streaming`](crate::Room::spawn_streaming).
 ///
 /// ```
 /// use partykit_core::Room;
@@ -38,7 +38,7 @@ impl Emitter {
         Self { cell, id, name }
     }
 
-    /// Gives the room a value, as an event of its own. Waits while the room's mailbox is full.
+    /// Sends a value to the room, as an event of its own. Waits while the room's mailbox is full.
     pub async fn emit<T: Send + 'static>(&self, value: T) {
         let result = TaskResult { name: self.name, value: Ok(Box::new(value)), last: false };
         let mut event = Some(Event::Task { id: self.id, result });
@@ -78,7 +78,7 @@ impl fmt::Debug for Emitter {
     }
 }
 
-/// Keeps a room awake while it lives. Made with [`Room::keep_awake`](crate::Room::keep_awake).
+/// A guard that keeps a room awake. Made with [`Room::keep_awake`](crate::Room::keep_awake).
 ///
 /// ```
 /// use partykit_core::{Connection, KeepAwake, Message, Result, Room, Server};
@@ -102,7 +102,7 @@ pub struct KeepAwake {
 }
 
 impl KeepAwake {
-    /// The guard of this number.
+    /// The guard with this number.
     pub(crate) fn new(cell: Arc<RoomCell>, id: u64) -> Self {
         Self { cell, id }
     }

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-/// The id of a room: 1 to 1,024 bytes of UTF-8, as its URL named it after percent-decoding.
+/// The id of a room: 1 to 1,024 bytes of UTF-8, percent-decoded from its URL.
 ///
 /// ```
 /// use partykit_core::RoomId;
@@ -17,7 +17,7 @@ impl RoomId {
     /// The longest id in bytes.
     pub const MAX_LEN: usize = 1024;
 
-    /// Checks and takes an id.
+    /// Makes an id.
     ///
     /// # Errors
     ///

@@ -35,7 +35,7 @@ pub struct Alarm {
     pub deaths: u32,
 }
 
-/// What an operator wants done with a room's alarm.
+/// What an operator wants to do with a room's alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AlarmOrder {
     Delete,

@@ -23,7 +23,7 @@ use std::{
 pub struct AppState(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
 
 impl AppState {
-    /// The same with this value too. It replaces one of the same type.
+    /// Adds a value. It replaces an earlier value of the same type.
     #[must_use]
     pub fn with<T: Send + Sync + 'static>(mut self, value: T) -> Self {
         self.0.insert(TypeId::of::<T>(), Arc::new(value));

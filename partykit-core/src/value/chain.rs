@@ -21,12 +21,12 @@ struct Link {
 }
 
 impl Chain {
-    /// The chain of an event that no room caused.
+    /// An empty chain: the event does not come from a room.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same chain with one more room that waits. For runtimes whose calls leave the process.
+    /// Adds a room that waits. For runtimes whose calls leave the process.
     #[must_use]
     pub fn then(&self, room: RoomAddress) -> Self {
         Self(Some(Arc::new(Link { room, before: self.clone() })))

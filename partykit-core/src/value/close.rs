@@ -2,11 +2,11 @@ use std::fmt;
 
 use crate::Text;
 
-/// Why a connection ended, or why it is to end: a WebSocket close code and a reason.
+/// A WebSocket close code and a reason: why a connection has ended, or is to end.
 ///
-/// Two kinds of it exist. One that a server *sends* is made with [`Close::new`] and holds a code that
-/// may stand on the wire. One that [`Server::on_close`](crate::Server::on_close) *sees* may also hold
-/// [`CloseCode::NO_STATUS`] (the peer's Close had no code) or [`CloseCode::ABNORMAL`] (no Close came).
+/// There are two kinds. A server *sends* a close that is made with [`Close::new`]; its code may be sent.
+/// [`Server::on_close`](crate::Server::on_close) *sees* a close that may also have the code
+/// [`CloseCode::NO_STATUS`] (the client's Close had no code) or [`CloseCode::ABNORMAL`] (no Close came).
 ///
 /// ```
 /// use partykit_core::{Close, CloseCode};
@@ -59,7 +59,7 @@ impl Close {
         Self { code: CloseCode::ABNORMAL, reason: reason.into(), clean: false }
     }
 
-    /// The same close, marked as one whose closing handshake was not completed.
+    /// The same close, marked as not clean: the closing handshake was not completed.
     #[must_use]
     pub fn unclean(self) -> Self {
         Self { clean: false, ..self }
@@ -130,13 +130,13 @@ pub struct CloseCode(u16);
 impl CloseCode {
     /// 1000: done.
     pub const NORMAL: Self = Self(1000);
-    /// 1001: the server goes down or the page was left.
+    /// 1001: the server shuts down, or the user has left the page.
     pub const AWAY: Self = Self(1001);
     /// 1002: the peer broke the protocol.
     pub const PROTOCOL: Self = Self(1002);
-    /// 1005, never on the wire: the peer's Close had no code.
+    /// 1005, never sent: the peer's Close had no code.
     pub const NO_STATUS: Self = Self(1005);
-    /// 1006, never on the wire: the connection ended without a Close.
+    /// 1006, never sent: the connection ended without a Close.
     pub const ABNORMAL: Self = Self(1006);
     /// 1007: a payload was not what its frame said, such as text that is not UTF-8.
     pub const INVALID_PAYLOAD: Self = Self(1007);
@@ -151,7 +151,7 @@ impl CloseCode {
     /// 1013: try again later; the server or this connection is overloaded.
     pub const TRY_AGAIN: Self = Self(1013);
 
-    /// Whether this code may stand in a Close frame: 1000 to 1003, 1007 to 1014 and 3000 to 4999.
+    /// Whether this code may be sent: 1000 to 1003, 1007 to 1014 and 3000 to 4999.
     pub fn is_sendable(self) -> bool {
         matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)
     }

@@ -4,7 +4,7 @@ use crate::{RouteError, value::route};
 
 /// The id of a connection: 1 to 256 bytes of UTF-8, chosen by the client or made by the runtime.
 ///
-/// It need not be unique: a client that reconnects brings the id it had.
+/// It may not be unique: a client that reconnects brings its id again.
 ///
 /// ```
 /// use partykit_core::ConnectionId;
@@ -18,10 +18,10 @@ use crate::{RouteError, value::route};
 pub struct ConnectionId(Arc<str>);
 
 impl ConnectionId {
-    /// The longest id in bytes: an id is its connection's first tag, and this is the longest tag.
+    /// The longest id in bytes. An id is the first tag of its connection, and this is the longest tag.
     pub const MAX_LEN: usize = 256;
 
-    /// Checks and takes an id.
+    /// Makes an id.
     ///
     /// # Errors
     ///
@@ -33,8 +33,8 @@ impl ConnectionId {
         }
     }
 
-    /// The id that a client asks for: the first `_pk` of its URL's query, percent-decoded (`+` is a
-    /// space). `None` when there is none; the runtime makes one then.
+    /// The id that a client asks for: the first `_pk` in the query of its URL, percent-decoded (`+` is a
+    /// space). `None` if there is no `_pk`; then the runtime makes an id.
     ///
     /// ```
     /// use partykit_core::ConnectionId;
@@ -48,7 +48,7 @@ impl ConnectionId {
     ///
     /// # Errors
     ///
-    /// When the id is empty, too long, badly percent-encoded or not UTF-8. All of these are a 400.
+    /// When the id is empty, too long, badly percent-encoded or not UTF-8. The answer is 400 then.
     pub fn from_query(query: Option<&str>) -> Result<Option<Self>, RouteError> {
         let is_id = |pair: &&str| route::query_value(pair, "_pk").is_some();
         let Some(pair) = query.and_then(|query| query.split('&').find(is_id)) else {

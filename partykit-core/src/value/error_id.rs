@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// Names one failure in the log and towards the client, who learns nothing else about it.
+/// The id of one failure. It is in the log, and it is all that the client learns about the failure.
 ///
 /// Prints as 16 hexadecimal digits.
 ///
@@ -35,7 +35,7 @@ impl fmt::Display for ErrorId {
     }
 }
 
-/// Reads what it prints as.
+/// Reads the printed form.
 impl std::str::FromStr for ErrorId {
     type Err = std::num::ParseIntError;
 

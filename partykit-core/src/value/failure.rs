@@ -21,9 +21,9 @@ pub enum FailureKind {
     Error,
     /// It panicked.
     Panic,
-    /// It said more than may wait in a room, see [`Options::max_held`](crate::Options::max_held).
+    /// It sent more than may wait in a room: see [`Options::max_held`](crate::Options::max_held).
     SaidTooMuch,
-    /// It ran into [`Options::handler_timeout`](crate::Options::handler_timeout) or
+    /// It took longer than [`Options::handler_timeout`](crate::Options::handler_timeout) or
     /// [`Options::connect_timeout`](crate::Options::connect_timeout).
     Timeout,
 }
@@ -44,7 +44,8 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// Whose fault it is: in a handler of something that a client did, a [`Reject`] is the client's.
+    /// Decides whose fault it is. A [`Reject`] is the client's fault if the handler is for something that a
+    /// client did.
     pub(crate) fn judged(self, handler: Handler) -> Self {
         let is_clients = matches!(
             handler,
@@ -58,7 +59,7 @@ impl Failure {
         }
     }
 
-    /// What happened, in words of ours alone.
+    /// What happened, without text of the application or of clients.
     pub(crate) fn what(&self) -> String {
         match self {
             Self::Error(_) => "failed".to_owned(),
@@ -73,8 +74,8 @@ impl Failure {
         }
     }
 
-    /// What the application or the backend says of it. It may hold what a client sent, line breaks too:
-    /// in the log it is a field of its own, which every subscriber quotes, and not a part of the message.
+    /// The text of the application or the backend. It may contain what a client sent, also line breaks. So in
+    /// the log it is a field of its own, which subscribers quote, and not a part of the message.
     pub(crate) fn detail(&self) -> Option<String> {
         match self {
             Self::Error(error) => Some(error.to_string()),

@@ -36,8 +36,8 @@ pub type Response = http::Response<Body>;
 
 /// The body of a request or a response: bytes at hand, or a stream of them.
 ///
-/// A runtime reads a request's body before the room sees the request, so that it is always at hand
-/// there ([`Body::bytes`]). A response may stream; while its stream is open, the room stays awake.
+/// A runtime reads the whole body of a request before the room sees it, so handlers always have the bytes
+/// ([`Body::bytes`]). A response may be a stream. The room stays awake while the stream is open.
 ///
 /// ```
 /// use partykit_core::Body;
@@ -53,8 +53,8 @@ type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, BoxError>> + Send>>;
 
 enum Inner {
     Full(Bytes),
-    /// The lock is never taken, only looked through: it makes the body `Sync`, as a request that is
-    /// borrowed across an await has to be.
+    /// The lock is never taken. It makes the body `Sync`, which is needed to borrow a request across an
+    /// await.
     Stream(Mutex<Pieces>),
 }
 
@@ -65,7 +65,7 @@ impl Default for Inner {
 }
 
 impl Body {
-    /// A body without a byte.
+    /// An empty body.
     pub fn empty() -> Self {
         Self::default()
     }
@@ -75,7 +75,7 @@ impl Body {
         Self(Inner::Stream(Mutex::new(Box::pin(pieces))))
     }
 
-    /// The whole body, or `None` when it is a stream.
+    /// The whole body. `None` if it is a stream.
     pub fn bytes(&self) -> Option<&Bytes> {
         match &self.0 {
             Inner::Full(bytes) => Some(bytes),
@@ -172,7 +172,7 @@ impl From<()> for Body {
     }
 }
 
-/// What handlers ask of a [`Request`] beyond the `http` crate's own methods.
+/// Methods of a [`Request`], beside those of the `http` crate.
 ///
 /// ```
 /// use partykit_core::{Body, Request, RequestExt};
@@ -199,8 +199,8 @@ pub trait RequestExt {
     /// The first value of a query parameter, percent-decoded (`+` is a space).
     fn query(&self, name: &str) -> Option<String>;
 
-    /// The props that a before-hook gave with [`Admission::props`](crate::Admission::props), or
-    /// `None` when it gave none. Clients cannot forge them: they never travel in a header.
+    /// The props that a before-hook gave with [`Admission::props`](crate::Admission::props). `None` if it
+    /// gave no props. Clients cannot forge them, because they are not in a header.
     ///
     /// # Errors
     ///
@@ -211,9 +211,9 @@ pub trait RequestExt {
     ///
     /// # Errors
     ///
-    /// A [`Reject`]: 415 when the `Content-Type` says that the body is something else, as
-    /// `application/x-www-form-urlencoded` does; 400 when the body is not JSON of this shape. A request
-    /// without a `Content-Type`, or with `text/plain` (what `fetch` says of a string), is read.
+    /// A [`Reject`]: 415 if the `Content-Type` names another format, such as
+    /// `application/x-www-form-urlencoded`; 400 if the body is not JSON of this shape. A body without a
+    /// `Content-Type`, or with `text/plain` (what `fetch` sends for a string), is read as JSON.
     fn json<T: DeserializeOwned>(&self) -> Result<T, Reject>;
 
     /// Reads the body as text.
@@ -223,7 +223,7 @@ pub trait RequestExt {
     /// A [`Reject`] (400) when the body is not UTF-8.
     fn text(&self) -> Result<&str, Reject>;
 
-    /// The query as a type of yours. A field may be a `Vec`: it gets all values of its name.
+    /// Reads the query into a type of yours. A field that is a `Vec` gets all values of its name.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
-/// JSON that could not be read, or a value that has no JSON form.
+/// Why JSON could not be read, or why a value has no JSON form.
 ///
-/// It is the error of values of the server's own: connection states, props, messages that are sent.
-/// What a client sent is read with [`Message::json`](crate::Message::json) and
-/// [`RequestExt::json`](crate::RequestExt::json), whose error is a [`Reject`](crate::Reject).
+/// This error is about the server's own values: connection states, props, and messages to send.
+/// [`Message::json`](crate::Message::json) and [`RequestExt::json`](crate::RequestExt::json) read what a
+/// client sent; their error is a [`Reject`](crate::Reject).
 ///
 /// ```
 /// use std::collections::HashMap;

@@ -8,8 +8,8 @@ use crate::{JsonError, OrReject, Reject};
 
 /// One WebSocket message: text or binary.
 ///
-/// Cloning is cheap: the payload is shared, never copied. That is what lets a broadcast reach ten
-/// thousand connections with one allocation.
+/// Cloning is cheap: clones share the payload. So a broadcast to ten thousand connections needs one
+/// allocation.
 ///
 /// ```
 /// use partykit_core::Message;
@@ -35,8 +35,7 @@ impl Message {
     ///
     /// # Errors
     ///
-    /// When `value` cannot be represented as JSON: its `Serialize` fails, or a map has keys that are
-    /// not strings.
+    /// When `value` has no JSON form: its `Serialize` fails, or a map has keys that are not strings.
     pub fn from_json<T: Serialize + ?Sized>(value: &T) -> Result<Self, JsonError> {
         serde_json::to_string(value).map(Self::from).map_err(JsonError::new)
     }
@@ -45,8 +44,8 @@ impl Message {
     ///
     /// # Errors
     ///
-    /// A [`Reject`] (400) when the payload is not JSON, or not JSON of this shape: that is the client's
-    /// fault. Returned from `on_message` by `?`, it drops the message.
+    /// A [`Reject`] (400) when the payload is not JSON of this shape, because this is the client's fault. If
+    /// `on_message` returns it with `?`, the message is dropped.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Reject> {
         Reject::read_json("the message", self.as_bytes())
     }

@@ -1,4 +1,4 @@
-//! Plain values: what is passed around, and knows nothing of rooms that run.
+//! Plain values. They know nothing of running rooms.
 
 pub(crate) mod address;
 pub(crate) mod alarm;

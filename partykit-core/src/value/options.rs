@@ -2,8 +2,8 @@ use std::{num::NonZeroU32, time::Duration};
 
 use crate::Text;
 
-/// How the rooms of a party live, and their limits. The defaults are Durable Objects' numbers where
-/// those have one.
+/// The options and limits of a party's rooms. The defaults are the limits of Durable Objects, where those
+/// have one.
 ///
 /// ```
 /// use std::time::Duration;
@@ -24,7 +24,7 @@ pub struct Options {
     pub(crate) mailbox_events: usize,
     pub(crate) mailbox_bytes: usize,
     pub(crate) held_bytes: usize,
-    /// What one handler may say: the same, but in tests of the machine.
+    /// What one handler may send. It is equal to `held_bytes`, except in tests of the machine.
     pub(crate) said_bytes: usize,
     pub(crate) handler_timeout: Duration,
     pub(crate) connect_timeout: Duration,
@@ -55,7 +55,7 @@ impl Default for Options {
 impl Options {
     /// The largest message that can be allowed, in bytes: 32 MiB, as on Cloudflare.
     pub const MAX_MESSAGE: usize = 32 << 20;
-    /// The longest text of an auto-response pair, in bytes, each: 2,048, as on Cloudflare.
+    /// The longest text of an auto-response, in bytes: 2,048 each, as on Cloudflare.
     pub const MAX_AUTO_RESPONSE: usize = 2048;
 
     /// The defaults: a server that does not hibernate.
@@ -64,8 +64,8 @@ impl Options {
     }
 
     /// Whether an idle room's instance is dropped from memory while its connections stay open. Default:
-    /// `false`, as in PartyKit: such a server stays in memory while it has connections, and is dropped after
-    /// [`Options::hibernate_after`] when it has none.
+    /// `false`, as in PartyKit. Then the instance stays in memory while the room has connections. It is
+    /// dropped when there was no connection for [`Options::hibernate_after`].
     #[must_use]
     pub fn hibernate(self, hibernate: bool) -> Self {
         Self { hibernate, ..self }
@@ -73,20 +73,21 @@ impl Options {
 
     /// How long a room stays awake after the last thing that happened in it. Default: 10 s.
     ///
-    /// A room that holds nothing goes sooner: it has no connection, has never stored anything, and no task or
-    /// guard keeps it awake. Any client can bring such a room into memory with a name. It goes
+    /// A room that holds nothing is dropped sooner, because any client can bring such a room into memory with
+    /// an invented name. It has no connection, has never stored anything, and no task or guard keeps it
+    /// awake. It is dropped
     ///
-    /// * 2 s after a request, if it had no connection since it woke, and the party
+    /// * 2 s after a request, if it had no connection since it woke, and if the party
     ///   [hibernates](Options::hibernate) or its server has no fields;
-    /// * at once in any case, while very many rooms are in memory (on Tokio a 64th of all that there may
-    ///   be, 1,562 by default).
+    /// * at once, while very many rooms are in memory (on Tokio a 64th of the allowed number, 1,562 by
+    ///   default).
     #[must_use]
     pub fn hibernate_after(self, idle: Duration) -> Self {
         Self { hibernate_after: idle, ..self }
     }
 
-    /// A text that the runtime answers by itself, without waking the room, each time a client sends
-    /// exactly `request`: an application's ping. The handlers never see it.
+    /// A ping of the application: each time a client sends exactly the text `request`, the runtime answers
+    /// with `response` by itself. The room is not woken, and handlers never see the message.
     ///
     /// # Panics
     ///
@@ -99,23 +100,23 @@ impl Options {
         Self { auto_response: Some(pair), ..self }
     }
 
-    /// How many connections a room holds; one more is refused with 503. Default: 32,768.
+    /// How many connections a room may have. A further one is refused with 503. Default: 32,768.
     #[must_use]
     pub fn max_connections(self, connections: usize) -> Self {
         Self { max_connections: connections, ..self }
     }
 
-    /// The longest message a client may send, in bytes; a longer one closes its connection with 1009.
+    /// The longest message that a client may send, in bytes. A longer one closes its connection with 1009.
     /// Default: 1 MiB. At most [`Options::MAX_MESSAGE`].
     #[must_use]
     pub fn max_message(self, bytes: usize) -> Self {
         Self { max_message: bytes.min(Self::MAX_MESSAGE), ..self }
     }
 
-    /// How fast a client may send messages: `per_second` in a second, and up to `burst` at once after a silence. The
-    /// next one closes its connection with 1008, unread. Texts of the
-    /// [auto-response](Options::auto_response) count. Default: no limit, because a room that cannot follow
-    /// slows its clients down anyway, see [`Options::mailbox`].
+    /// How many messages a client may send: `per_second` in a second, and up to `burst` at once after a
+    /// pause. The next message is dropped and closes the connection with 1008. Texts of the
+    /// [auto-response](Options::auto_response) count. Default: no limit, because a busy room slows its
+    /// clients down anyway: see [`Options::mailbox`].
     ///
     /// ```
     /// use partykit_core::Options;
@@ -135,40 +136,39 @@ impl Options {
         Self { message_rate: rate, ..self }
     }
 
-    /// The longest body of an HTTP request, in bytes; a longer one is answered with 413. Default: 2 MiB.
+    /// The longest body of an HTTP request, in bytes. A longer one is answered with 413. Default: 2 MiB.
     #[must_use]
     pub fn max_request_body(self, bytes: usize) -> Self {
         Self { max_request_body: bytes, ..self }
     }
 
-    /// How many messages may wait for the room, and how many bytes of memory they may take, their own and
-    /// what the queue needs for them. Default: 1,024 messages and 16 MiB. One message always fits,
-    /// however large it is.
+    /// How many messages may wait for the room, and how many bytes of memory they and the queue may use.
+    /// Default: 1,024 messages and 16 MiB. An empty mailbox always takes one message.
     ///
-    /// * **Messages.** When one of the limits is reached, the room's sockets are not read until there is
-    ///   space, and go on in the order in which they began to wait.
+    /// * **Messages.** When a limit is reached, the room's sockets are not read until there is space. They go
+    ///   on in the order in which they began to wait.
     /// * **One connection** has at most an eighth of the messages (16 if that is more) and a quarter of
     ///   the bytes. Beyond that only its own socket is not read.
-    /// * **Requests**, calls and tells have an eighth more of both, which messages cannot take. Beyond it
-    ///   they get 503, a caller `Overloaded`.
-    /// * **Connects** take nothing of that. As many may wait as there may be
-    ///   [connections](Options::max_connections), so all clients of a room can come back at one moment, and
-    ///   their heads may take four times the bytes (64 MiB by default). Beyond it they get 503. A connect that
-    ///   waits longer than [`Options::connect_timeout`] is closed with 1011.
-    /// * Closes and alarms always enter.
+    /// * **Requests**, calls and tells have an eighth more of both limits, which messages cannot use. Above
+    ///   that they get 503; a calling room gets `Overloaded`.
+    /// * **Connects** have limits of their own, so that all clients of a room can come back at once: as many
+    ///   may wait as the room may have [connections](Options::max_connections), and their requests may use
+    ///   four times the bytes (64 MiB by default). Above that they get 503. A connect that waits longer than
+    ///   [`Options::connect_timeout`] is closed with 1011.
+    /// * **Closes and alarms** always enter.
     #[must_use]
     pub fn mailbox(self, events: usize, bytes: usize) -> Self {
         Self { mailbox_events: events.max(1), mailbox_bytes: bytes.max(1), ..self }
     }
 
-    /// How many bytes of memory may be taken by what waits to leave the room, 128 of them for each
-    /// message beside the message itself. Default: 64 MiB.
+    /// How many bytes of outputs may wait to leave the room. Each message counts 128 bytes more than its
+    /// length. Default: 64 MiB.
     ///
-    /// A handler that says more fails with [`FailureKind::SaidTooMuch`](crate::FailureKind), and is
-    /// rolled back. What it said before its last `await` does not count any more, but what waits for a
-    /// commit does. A handler that has more to say to a client waits in between: see
-    /// [`Connection::drained`](crate::Connection::drained). While more than this waits for commits, the
-    /// room takes no further event.
+    /// A handler that sends more fails with [`FailureKind::SaidTooMuch`](crate::FailureKind) and is rolled
+    /// back. What it sent before its last `await` does not count any more, unless it waits for a commit. A
+    /// handler that has more to send can wait in between: see
+    /// [`Connection::drained`](crate::Connection::drained). While more than this waits for commits, the room
+    /// takes no further event.
     #[must_use]
     pub fn max_held(self, bytes: usize) -> Self {
         Self { held_bytes: bytes, said_bytes: bytes, ..self }
@@ -180,8 +180,8 @@ impl Options {
         Self { handler_timeout: limit, ..self }
     }
 
-    /// How long a connect may take, from its arrival to the end of `on_connect`, `on_start` of a sleeping
-    /// room included. Default: 10 s. PartySocket gives up after 4 s.
+    /// How long a connect may take, from its arrival to the end of `on_connect`, including the `on_start` of
+    /// a sleeping room. Default: 10 s. PartySocket gives up after 4 s.
     #[must_use]
     pub fn connect_timeout(self, limit: Duration) -> Self {
         Self { connect_timeout: limit, ..self }
@@ -198,7 +198,7 @@ impl Options {
         self.hibernate
     }
 
-    /// The pair of [`Options::auto_response`]: what is answered, and with what. For runtimes.
+    /// The texts of [`Options::auto_response`]: the request and the response. For runtimes.
     pub fn auto_response_pair(&self) -> Option<(&Text, &Text)> {
         self.auto_response.as_ref().map(|(request, response)| (request, response))
     }
@@ -208,7 +208,7 @@ impl Options {
         self.max_message
     }
 
-    /// The limit of [`Options::max_message_rate`]: per second, and at once. For runtimes.
+    /// The limits of [`Options::max_message_rate`]: messages per second, and burst. For runtimes.
     pub fn message_rate_limit(&self) -> Option<(NonZeroU32, NonZeroU32)> {
         self.message_rate
     }

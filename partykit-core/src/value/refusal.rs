@@ -25,10 +25,10 @@ pub enum Refusal {
     /// Too many events wait for the room already.
     #[error("the room is overloaded")]
     Overloaded,
-    /// The room failed to start several times in a row; it may be asked again after this time.
+    /// The room failed to start several times in a row. It can be tried again after this time.
     #[error("the room cannot start, try again in {0:?}")]
     Unavailable(Duration),
-    /// The room is not in memory, and the server has as many there as it may have.
+    /// The room is not in memory, and the server has as many rooms in memory as it may have.
     #[error("the server has reached its limit of rooms")]
     TooManyRooms,
     /// The server is shutting down.
@@ -37,7 +37,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The HTTP status that says so: 500 for [`Refusal::Failed`], 503 for the others.
+    /// The HTTP status of the answer: 500 for [`Refusal::Failed`], 503 for the others.
     pub fn status(&self) -> http::StatusCode {
         match self {
             Self::Failed(_) => http::StatusCode::INTERNAL_SERVER_ERROR,

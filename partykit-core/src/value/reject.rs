@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{Close, CloseCode, Response, value::respond::line};
 
-/// A client asked for something that it cannot have: the answer for it, as an error for `?`.
+/// The answer to a client that sent something wrong, as an error for `?`.
 ///
 /// What a client sent wrongly is not a failure of the server. A handler that returns a `Reject` is rolled
 /// back like one that fails, but the room's instance stays, `on_error` does not run, and the log has one
@@ -21,8 +21,8 @@ use crate::{Close, CloseCode, Response, value::respond::line};
 /// In `on_start`, `on_alarm`, `on_task` and `on_error` there is no client, so a `Reject` is an error like
 /// any other.
 ///
-/// The close code is 4000 and the status, so 4400 for a bad request and 4401 for somebody who is not logged
-/// in. A page cannot see the status of a refused WebSocket, but it can see a close code.
+/// The close code is 4000 plus the status: 4400 for a bad request, 4401 for a user who is not logged in. A
+/// page cannot see the status of a refused WebSocket, but it can see a close code.
 ///
 /// Reading what a client sent gives this error already: [`Message::json`](crate::Message::json),
 /// [`RequestExt::json`](crate::RequestExt::json), [`RequestExt::query_as`](crate::RequestExt::query_as),
@@ -64,9 +64,9 @@ struct Rejection {
 }
 
 impl Reject {
-    /// Any status from 400 to 599, and a text for the client. Another status counts as 400.
+    /// A status from 400 to 599, and a text for the client. Any other status becomes 400.
     ///
-    /// The text is for people, in one line: keep it short. A Close holds 123 bytes of it.
+    /// The text is one short line for people. A Close has space for 123 bytes of it.
     pub fn new(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Self {
         let is_error = (400..600).contains(&status.as_u16());
         let status = if is_error { status } else { StatusCode::BAD_REQUEST };
@@ -94,12 +94,12 @@ impl Reject {
         Self::new(StatusCode::NOT_FOUND, text)
     }
 
-    /// 409: not in the state that the room is in.
+    /// 409: this does not fit the current state of the room.
     pub fn conflict(text: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::CONFLICT, text)
     }
 
-    /// Another close code than 4000 and the status. One that may not be sent changes nothing, see
+    /// Sets another close code than 4000 plus the status. A code that may not be sent is ignored: see
     /// [`CloseCode::is_sendable`].
     #[must_use]
     pub fn close_code(mut self, code: impl Into<CloseCode>) -> Self {
@@ -130,7 +130,7 @@ impl Reject {
         Close::fixed(self.0.code, shorten(&self.0.text, Close::MAX_REASON))
     }
 
-    /// The one that `error` is, or that it was made of.
+    /// The `Reject` in an error: the error itself, or one of its sources.
     ///
     /// ```
     /// use partykit_core::{BoxError, Reject};
@@ -153,7 +153,7 @@ impl Reject {
         None
     }
 
-    /// Reads JSON of a client's; `what` it is ("the message").
+    /// Reads JSON that a client sent. `what` names it for the error: "the message".
     pub(crate) fn read_json<T: DeserializeOwned>(what: &str, json: &[u8]) -> Result<T, Self> {
         serde_json::from_slice(json).map_err(|error| match error.is_data() {
             true => Self::unreadable(what, "does not fit", error),
@@ -161,20 +161,20 @@ impl Reject {
         })
     }
 
-    /// Reads a query of a client's.
+    /// Reads a query that a client sent.
     pub(crate) fn read_query<T: DeserializeOwned>(query: Option<&str>) -> Result<T, Self> {
         serde_html_form::from_str(query.unwrap_or_default())
             .map_err(|error| Self::unreadable("the query", "does not fit", error))
     }
 
-    /// The text of the error may hold what the client sent, and any length of it.
+    /// Makes the answer from an error whose text may contain what the client sent, at any length.
     fn unreadable(what: &str, problem: &str, error: impl fmt::Display) -> Self {
         let text = format!("{what} {problem}: {error}").replace(char::is_control, " ");
         Self::bad_request(shorten(&text, MAX_TEXT).to_owned())
     }
 }
 
-/// How many bytes an error of this library's says of what a client sent.
+/// The longest text, in bytes, that this library makes of a client's input.
 const MAX_TEXT: usize = 200;
 
 /// As much of `text` as fits into `max` bytes.
@@ -199,8 +199,8 @@ impl fmt::Debug for Reject {
     }
 }
 
-/// Its source is what [`Reject::find`] looks for: an error that is made of this one and passes on its source
-/// alone, as transparent ones do, still has it.
+/// Its source is a copy of itself, for [`Reject::find`]: a `#[error(transparent)]` error around it passes on
+/// only the source.
 impl Error for Reject {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&*self.0)
@@ -235,7 +235,7 @@ impl From<String> for Reject {
     }
 }
 
-/// Says of an error, or of a `None`, that it is the client's fault.
+/// Turns an error or a `None` into a [`Reject`]: the client's fault.
 ///
 /// ```
 /// use partykit_core::{OrReject, Reject};
@@ -250,7 +250,7 @@ impl From<String> for Reject {
 /// assert_eq!(first(&[]).unwrap_err().status(), 404);
 /// ```
 pub trait OrReject<T> {
-    /// The value, or this answer for the client. A text alone is a bad request (400).
+    /// Returns the value, or this answer for the client. A text alone becomes a bad request (400).
     ///
     /// # Errors
     ///

@@ -3,7 +3,7 @@ use serde::Serialize;
 
 use crate::{Body, JsonError, Response};
 
-/// Makes answers in one line. Bring it into scope, then `Response` has these functions.
+/// Makes responses in one line. Import this trait, and [`Response`](crate::Response) has these functions.
 ///
 /// ```
 /// use partykit_core::{Response, ResponseExt};
@@ -31,7 +31,7 @@ pub trait ResponseExt: Sized {
     /// 200 with a plain text.
     fn text(text: impl Into<String>) -> Self;
 
-    /// 200 with a page of HTML. What stands in it is not escaped.
+    /// 200 with a page of HTML. Nothing in it is escaped.
     fn html(html: impl Into<String>) -> Self;
 
     /// This status, without a body.
@@ -41,7 +41,7 @@ pub trait ResponseExt: Sized {
     ///
     /// # Errors
     ///
-    /// When `to` cannot stand in a header.
+    /// When `to` is not valid in a header.
     fn redirect(to: &str) -> Result<Self, header::InvalidHeaderValue>;
 
     /// The builder of the `http` crate.

@@ -5,21 +5,21 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 
 use crate::{InvalidConnectionId, InvalidRoomId, RoomAddress, RoomId};
 
-/// Where the URLs of rooms begin unless told otherwise.
+/// The default prefix of the URLs of rooms.
 const DEFAULT_PREFIX: &str = "parties";
 
 /// The party of the short form.
 const DEFAULT_PARTY: &str = "main";
 
-/// Where the URLs of rooms begin: `/parties/:party/:room[/more]` has the prefix `parties`.
+/// The first part of the URLs of rooms: `/parties/:party/:room[/more]` has the prefix `parties`.
 ///
-/// A prefix has any number of segments; slashes at its ends mean nothing. The default is what
-/// PartySocket asks for unless told otherwise, `parties`.
+/// A prefix has any number of segments. Slashes at its ends are ignored. Default: `parties`, as in
+/// PartySocket.
 ///
 /// # The short form
 ///
-/// With the default prefix, `/party/:room[/more]` means the room of the party `main`. Old clients ask for
-/// it: PartyKit's, and PartySocket before 1.0.2 when it is told of no party.
+/// With the default prefix, `/party/:room[/more]` means the room of the party `main`. Old clients use it:
+/// PartyKit's, and PartySocket before 1.0.2 without the option `party`.
 ///
 /// ```
 /// use partykit_core::RoutePrefix;
@@ -39,22 +39,21 @@ const DEFAULT_PARTY: &str = "main";
 pub struct RoutePrefix(Vec<String>);
 
 impl RoutePrefix {
-    /// A prefix of one or more segments. Without any, rooms stand at the root: `/:party/:room`. The
-    /// text is taken as it is, not percent-decoded.
+    /// A prefix of one or more segments. An empty prefix puts rooms at the root: `/:party/:room`. The text is
+    /// not percent-decoded.
     pub fn new(prefix: impl AsRef<str>) -> Self {
         Self(prefix.as_ref().split('/').filter(|it| !it.is_empty()).map(Into::into).collect())
     }
 
-    /// The room that a URL's path means; `None` when the path is not below the prefix, so that it names no
-    /// room.
+    /// The room of a URL's path. `None` if the path does not begin with the prefix.
     ///
-    /// Party and room are percent-decoded. (PartyServer leaves them encoded. Here a room has one
-    /// name, however a client spells it.) Empty segments are skipped up to the room, as PartyServer
-    /// does: `/parties//chat/lobby` means the same as without the double slash.
+    /// Party and room are percent-decoded, so different spellings mean the same room. (PartyServer leaves
+    /// them encoded.) Empty segments before the room are skipped, as in PartyServer: `/parties//chat/lobby`
+    /// is the same as `/parties/chat/lobby`.
     ///
     /// # Errors
     ///
-    /// When the path is below the prefix but names no room, or not one that can be.
+    /// When the path begins with the prefix but does not name a valid room.
     pub fn parse(&self, path: &str) -> Result<Option<Route>, RouteError> {
         let mut rest = path;
         if self.is_short(path) {
@@ -71,8 +70,7 @@ impl RoutePrefix {
         route(party, rest).map(Some)
     }
 
-    /// Whether a path has the short form, `/party/:room`, so that only the party `main` can be meant. A
-    /// runtime without such a party has no use for it.
+    /// Whether a path has the short form `/party/:room`, which always means the party `main`.
     pub fn is_short(&self, mut path: &str) -> bool {
         let is_party = |segment: &str| decode(segment).is_ok_and(|segment| segment == "party");
         self.0 == [DEFAULT_PREFIX]
@@ -80,11 +78,10 @@ impl RoutePrefix {
             && next_segment(&mut path).is_some()
     }
 
-    /// The path of a URL that [`parse`](Self::parse) reads back as `route`, percent-encoded where
-    /// it has to be.
+    /// The path of a room's URL, percent-encoded where needed. [`parse`](Self::parse) reads it back.
     ///
-    /// No spelling gets a room named `.` or `..` through a browser, which resolves such segments
-    /// before it sends them.
+    /// A browser can never reach a room named `.` or `..`, because it resolves such segments before it sends
+    /// them.
     ///
     /// ```
     /// use partykit_core::{RoomAddress, RoomId, Route, RoutePrefix};
@@ -114,14 +111,14 @@ impl Default for RoutePrefix {
     }
 }
 
-/// The route to the room that `rest` begins with.
+/// The route to the room at the beginning of `rest`.
 fn route(party: Cow<'_, str>, mut rest: &str) -> Result<Route, RouteError> {
     let room = decode(next_segment(&mut rest).ok_or(RouteError::MissingRoom)?)?;
     let address = RoomAddress::new(party, RoomId::new(room)?);
     Ok(Route::new(address).with_rest(rest.strip_prefix('/').unwrap_or(rest)))
 }
 
-/// What a URL's path says: a room, and what comes after it.
+/// The content of a room's URL path: the room, and the rest of the path.
 ///
 /// ```
 /// use partykit_core::{RoomAddress, RoomId, Route, RoutePrefix};
@@ -140,13 +137,13 @@ pub struct Route {
 }
 
 impl Route {
-    /// The route to a room, with nothing after it. See [`Route`] for an example.
+    /// The route to a room, without a rest. See [`Route`] for an example.
     pub fn new(address: RoomAddress) -> Self {
         Self { address, rest: String::new() }
     }
 
-    /// With this path after the room, given without the slash between them. What is
-    /// percent-encoded stays so; what cannot stand in a path becomes so.
+    /// Adds a rest, given without the slash in front. Percent-encoded parts stay as they are. Characters that
+    /// are not valid in a path are percent-encoded.
     ///
     /// ```
     /// use partykit_core::{RoomAddress, RoomId, Route};
@@ -161,7 +158,7 @@ impl Route {
         self
     }
 
-    /// The name of the party, percent-decoded. No party need be registered under it.
+    /// The name of the party, percent-decoded. There may be no such party.
     pub fn party(&self) -> &str {
         self.address.party()
     }
@@ -176,14 +173,14 @@ impl Route {
         &self.address
     }
 
-    /// The path after the room, without the slash between them, as the URL has it: still
-    /// percent-encoded. Empty when there is none. (PartySocket calls it `path`.)
+    /// The path after the room, without the slash in front, still percent-encoded. Often empty. (PartySocket
+    /// calls it `path`.)
     pub fn rest(&self) -> &str {
         &self.rest
     }
 }
 
-/// Why a URL that should lead to a room leads to none.
+/// Why a URL below the prefix does not lead to a room.
 ///
 /// ```
 /// use partykit_core::RoutePrefix;
@@ -198,7 +195,7 @@ pub enum RouteError {
     /// A `%` without two hexadecimal digits, or bytes that are not UTF-8.
     #[error("the URL has bad percent-encoding")]
     Encoding,
-    /// The client asked for a connection id that cannot be.
+    /// The client asked for a connection id that is not valid.
     #[error(transparent)]
     InvalidConnectionId(#[from] InvalidConnectionId),
     /// The room's id is too long.
@@ -224,14 +221,14 @@ impl RouteError {
     }
 }
 
-/// The first value of a query parameter, decoded as browsers do: `+` is a space, and what is badly
-/// encoded stays as it is or becomes U+FFFD.
+/// The first value of a query parameter, decoded as browsers do it: `+` is a space, and bad encoding stays as
+/// it is or becomes U+FFFD.
 pub(crate) fn query_value(query: &str, name: &str) -> Option<String> {
     let mut pairs = form_urlencoded::parse(query.as_bytes());
     pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
-/// Percent-decodes, and refuses what is badly encoded.
+/// Percent-decodes. Fails if the encoding is bad.
 pub(crate) fn decode(text: &str) -> Result<Cow<'_, str>, RouteError> {
     let is_hex = |digit: Option<&u8>| digit.is_some_and(u8::is_ascii_hexdigit);
     let bytes = text.as_bytes();
@@ -242,7 +239,7 @@ pub(crate) fn decode(text: &str) -> Result<Cow<'_, str>, RouteError> {
     percent_decode_str(text).decode_utf8().map_err(|_| RouteError::Encoding)
 }
 
-/// Takes the next segment that is not empty from a path, and leaves what comes after it.
+/// Takes the next segment that is not empty off the front of a path.
 fn next_segment<'a>(path: &mut &'a str) -> Option<&'a str> {
     let trimmed = path.trim_start_matches('/');
     let (segment, rest) = trimmed.split_at(trimmed.find('/').unwrap_or(trimmed.len()));
@@ -250,7 +247,7 @@ fn next_segment<'a>(path: &mut &'a str) -> Option<&'a str> {
     (!segment.is_empty()).then_some(segment)
 }
 
-/// What the WHATWG URL standard encodes in a path. `%` is not among it: what is encoded stays so.
+/// What the WHATWG URL standard encodes in a path. `%` is not in it, so encoded parts stay as they are.
 const PATH: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -263,8 +260,8 @@ const PATH: &AsciiSet = &CONTROLS
     .add(b'{')
     .add(b'}');
 
-/// What has to be encoded within a segment: also what would end it, what says that something is
-/// encoded, and what browsers take for a slash.
+/// What has to be encoded inside of a segment: also `/`, which would end it, `%`, and `\`, which browsers
+/// take for a slash.
 const SEGMENT: &AsciiSet = &PATH.add(b'/').add(b'%').add(b'\\');
 
 #[cfg(test)]

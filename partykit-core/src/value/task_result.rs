@@ -1,6 +1,6 @@
 use std::{any::Any, fmt};
 
-/// What a task has to say: the value that it returned, or one that it emitted on the way.
+/// A value of a task: the one that it returned, or one that it emitted before.
 ///
 /// ```
 /// use partykit_core::{Connection, Message, Result, Room, Server, TaskResult};
@@ -37,12 +37,12 @@ impl TaskResult {
         Self { name, value: Ok(Box::new(())), last }
     }
 
-    /// What [`Room::spawn`](crate::Room::spawn) was told.
+    /// The name that [`Room::spawn`](crate::Room::spawn) was given.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Whether the task has ended; otherwise more comes.
+    /// Whether the task has ended. If `false`, more results follow.
     pub fn is_last(&self) -> bool {
         self.last
     }
@@ -70,7 +70,7 @@ impl fmt::Debug for TaskResult {
     }
 }
 
-/// A task that has no value of the type asked for.
+/// Why a task has no value of this type.
 ///
 /// ```
 /// use partykit_core::{TaskError, TaskResult};

@@ -235,8 +235,8 @@ pub async fn cancellation<B: Backend + ?Sized>(backend: &B) {
     }
 }
 
-/// Lines 3 and 4, across the end of a process: `open` opens one and the same store, which its former
-/// user has dropped, and finds the rows; and claims go on to grow.
+/// Lines 3 and 4, across the end of a process: `open` opens the same store again after it was dropped. The
+/// rows are there, and epochs go on growing.
 ///
 /// ```
 /// use std::sync::Arc;

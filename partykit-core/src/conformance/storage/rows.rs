@@ -8,7 +8,7 @@ use super::holder::{
 };
 use crate::{Backend, Batch, Epoch, KeyRange, RoomAddress};
 
-/// Line 1: no call for one room reads or changes a row of another, however alike their names are.
+/// Line 1: no call for one room reads or changes a row of another room, even if their names are similar.
 ///
 /// ```
 /// use partykit_core::{MemoryBackend, conformance::storage};
@@ -103,7 +103,7 @@ pub async fn order<B: Backend + ?Sized>(backend: &B) {
     }
 }
 
-/// `read` answers in the order it was asked, and any bytes are a value.
+/// `read` answers in the order of its keys, and any bytes can be a value.
 ///
 /// ```
 /// use partykit_core::{MemoryBackend, conformance::storage};
@@ -192,7 +192,7 @@ pub async fn ranges<B: Backend + ?Sized>(backend: &B) {
     }
 }
 
-/// Line 3, as far as it can be seen without a failure: the whole batch, its `clear` first.
+/// Line 3 without failures: the whole batch is applied, its `clear` first.
 ///
 /// ```
 /// use partykit_core::{MemoryBackend, conformance::storage};
