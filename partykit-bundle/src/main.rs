@@ -3,7 +3,7 @@
 //! | file | is |
 //! |---|---|
 //! | `index.js` | the Worker: the fetch handler and a class for each Durable Object, [by hand](WORKER) |
-//! | `bindings.js`, `snippets/` | the way to the wasm and back, by wasm-bindgen |
+//! | `bindings.js`, `snippets/` | the calls between JavaScript and wasm, made by wasm-bindgen |
 //! | `index_bg.wasm` | the party and the runtime |
 //!
 //! The directory is emptied first. `npx wrangler dev` and `npx wrangler deploy` take `index.js` as `main`.
@@ -13,10 +13,11 @@ use std::{env, fs, path::Path, process::ExitCode};
 use anyhow::{Context as _, Result, bail, ensure};
 use wasm_bindgen_cli_support::Bindgen;
 
-/// What is the same in every Worker.
+/// The part that is the same in every Worker.
 const WORKER: &str = include_str!("worker.js");
 
-/// Tells the Worker whether the instance is beyond use. Stands in `bindings.js`, where what it reads is.
+/// Tells the Worker whether the wasm instance can still be used. It is in `bindings.js`, because it reads a
+/// variable there.
 const TERMINATED: &str = "
 export function __terminated() {
     return getInt32ArrayMemory0()[wasm.__instance_terminated.value / 4] !== 0;
@@ -50,7 +51,7 @@ fn run() -> Result<()> {
     Ok(())
 }
 
-/// Without names of functions: they are a fifth of the file.
+/// Runs wasm-bindgen. The names of functions are removed: they are a fifth of the file.
 fn bind(input: &Path, directory: &Path) -> Result<()> {
     Bindgen::new()
         .input_path(input)
@@ -65,7 +66,7 @@ fn bind(input: &Path, directory: &Path) -> Result<()> {
         .with_context(|| format!("cannot bind {}: does it export a party?", input.display()))
 }
 
-/// A Worker gets a compiled module by a plain import; importing its source phase, it does not know.
+/// Replaces the source phase import of the wasm by a plain import, the only one that Workers support.
 fn at_once(bindings: &str) -> Result<String> {
     const SOURCE_PHASE: &str = "import source wasmModule from";
     ensure!(bindings.contains(SOURCE_PHASE), "wasm-bindgen imports no wasm");
@@ -88,7 +89,7 @@ fn worker(bindings: &str) -> Result<String> {
     Ok(worker)
 }
 
-/// The classes that can be asked: those with a `fetch`. Libraries export others.
+/// The classes of Durable Objects: those with a `fetch`. Libraries may export other classes.
 fn durable_objects(bindings: &str) -> Vec<&str> {
     let mut classes = Vec::new();
     let mut class = None;

@@ -15,15 +15,14 @@ use crate::{
     settled::Settled,
 };
 
-/// What a room stores, in the SQLite database of its object: one table, made when it is written to for
-/// the first time.
+/// Stores a room in the SQLite database of its object. It has one table, which is made at the first write.
 ///
-/// All of it is synchronous underneath, and the platform holds back what leaves the object until it is
-/// on disk. A batch is one transaction, rows and alarm together.
+/// The platform's calls are synchronous. It holds back everything that leaves the object until the writes
+/// before are on disk. A batch is one transaction of rows and alarm.
 pub(crate) struct ObjectBackend {
     storage: SendWrapper<Storage>,
     address: RoomAddress,
-    /// The claim that counts; 0 for none.
+    /// The current claim. 0 if there is none.
     epoch: SendWrapper<Cell<u64>>,
     has_table: SendWrapper<Cell<bool>>,
 }
@@ -71,7 +70,7 @@ impl ObjectBackend {
                 None => sql.exec("DELETE FROM partykit WHERE k = ?", &Array::of1(&key))?,
             };
         }
-        // What they promise is kept, or the transaction fails as a whole.
+        // The promises of these calls need not be awaited: if one fails, the whole transaction fails.
         match batch.wake_up {
             Some(WakeUp::At(at)) => drop(self.storage.set_alarm(millis(at))?),
             Some(WakeUp::Never) => drop(self.storage.delete_alarm()?),
@@ -155,7 +154,7 @@ impl Backend for ObjectBackend {
         if epoch.0 != self.epoch.get() {
             return Err(BackendError::StaleEpoch(epoch));
         }
-        // A panic in there leaves the transaction undone, and nothing else of this is touched.
+        // A panic in the transaction undoes it. It touches nothing else of this value.
         let work = AssertUnwindSafe((self, &batch));
         let applied = self.storage.transaction_sync(&mut || {
             let work = &work;
@@ -166,7 +165,7 @@ impl Backend for ObjectBackend {
         Ok(())
     }
 
-    /// Of this room alone: an object knows no other.
+    /// Only the wake-up of this room: an object does not know other rooms.
     async fn wake_ups(
         &self,
         after: Option<&(Timestamp, RoomAddress)>,
@@ -208,7 +207,7 @@ fn column(row: &JsValue, n: u32) -> Bytes {
     Uint8Array::new(&column).to_vec().into()
 }
 
-/// The platform takes no time at or before the epoch.
+/// The platform refuses times at or before the epoch.
 fn millis(at: Timestamp) -> f64 {
     at.as_millis().clamp(1, 8_640_000_000_000_000) as f64
 }

@@ -2,10 +2,9 @@ use std::{cell::Cell, time::Duration};
 
 use partykit_core::Timestamp;
 
-/// The platform's clock. It stands still while code runs, and moves when something arrives: so it is read
-/// once for each call of the platform.
+/// The platform's clock. It stands still while code runs, so it is read once for each call of the platform.
 pub(crate) struct Clock {
-    /// The latest time that was seen, in milliseconds: the wall clock may be set back, this is not.
+    /// The latest time that was read, in milliseconds. It never goes back, even if the wall clock does.
     latest: Cell<u64>,
 }
 
@@ -27,11 +26,11 @@ impl Clock {
 }
 
 thread_local! {
-    /// The wall clock of the current call of the platform, if somebody has read it.
+    /// The wall clock of the current call of the platform. `None` until it is read.
     static WALL: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// Something has arrived: the clock may have moved. Each call of the platform begins with this.
+/// Begins a call of the platform: the clock may have moved.
 pub(crate) fn arrive() {
     WALL.set(None);
 }

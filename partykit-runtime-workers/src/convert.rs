@@ -1,4 +1,4 @@
-//! Between HTTP as the platform has it and as handlers see it.
+//! Converts HTTP between the platform's form and the form that handlers see.
 
 use std::{future::poll_fn, pin::Pin};
 
@@ -21,7 +21,7 @@ use crate::{
     tasks::Tasks,
 };
 
-/// The head of a request that came in, made fit for users: no internal headers.
+/// The head of an incoming request, without internal headers.
 pub(crate) fn head(request: &JsRequest) -> Result<Parts, BoxError> {
     let (method, uri, headers): (String, String, Vec<(String, String)>) =
         serde_json::from_str(&js::head(request).map_err(thrown)?)?;
@@ -53,7 +53,7 @@ pub(crate) async fn read(body: JsValue, limit: usize) -> Result<Bytes, Refused> 
     Ok(whole.freeze())
 }
 
-/// All of a body that a user made.
+/// Reads all of a body that the application made.
 pub(crate) async fn collect(mut body: Body) -> Result<Bytes, BoxError> {
     if let Some(bytes) = body.bytes() {
         return Ok(bytes.clone());
@@ -102,13 +102,13 @@ pub(crate) async fn response(response: JsResponse) -> Result<Response, BoxError>
     Ok(ours)
 }
 
-/// An answer of ours, for the platform. A body that streams goes on after this has returned.
+/// Converts a response for the platform. A streamed body goes on after this has returned.
 pub(crate) fn to_js(tasks: &Tasks, response: Response) -> Result<JsResponse, JsValue> {
     let (mut head, body) = response.into_parts();
-    // The length of a body at hand is what it is.
+    // The platform sets the length of a body that is complete.
     head.headers.remove(header::CONTENT_LENGTH);
     let status = head.status.as_u16();
-    // The bytes are what `Content-Encoding` says: the platform is not to encode them again.
+    // The bytes are already encoded as `Content-Encoding` says, so the platform must not encode them again.
     let init = Init { status, headers: pairs(&head.headers), encode_body: "manual" };
     let init = serde_json::to_string(&init).map_err(|error| error.to_string())?;
     if matches!(status, 101 | 204 | 205 | 304) {
@@ -129,7 +129,7 @@ pub(crate) fn thrown(error: JsValue) -> BoxError {
     js::describe(&error).into()
 }
 
-/// How the platform is told of a response.
+/// The options of the platform's `Response`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Init {
@@ -148,7 +148,7 @@ async fn next_piece(reader: &JsReader) -> Result<Option<Bytes>, JsValue> {
     Ok(Some(piece.map(|piece| piece.to_vec().into()).unwrap_or_default()))
 }
 
-/// Writes a stream as fast as the client reads it; dropped when the client is gone.
+/// Writes a stream as fast as the client reads it. Drops the stream when the client is gone.
 async fn write_out(mut body: Body, writer: JsWriter) {
     let written = async {
         while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
@@ -162,7 +162,7 @@ async fn write_out(mut body: Body, writer: JsWriter) {
         Err(error) => writer.abort(&error),
     };
     if let Ok(ended) = ended {
-        // Whether the client hears of it makes no difference any more.
+        // The result does not matter any more.
         let _ = Settled::of(&ended).await;
     }
 }

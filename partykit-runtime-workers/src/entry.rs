@@ -29,8 +29,7 @@ use crate::{
     timers::pause,
 };
 
-/// Answers a request that comes in from outside: what the `fetch` does that [`export!`](crate::export)
-/// makes.
+/// Answers a request from outside. The `fetch` handler of [`export!`](crate::export) calls this.
 pub fn fetch(parties: &'static Parties, request: JsValue, env: JsValue) -> Promise {
     clock::arrive();
     let env = Env::new(env);
@@ -51,8 +50,8 @@ pub fn fetch(parties: &'static Parties, request: JsValue, env: JsValue) -> Promi
     response
 }
 
-/// Where requests come in. Whom each is for is [`partykit_core::runtime::front`]'s to say. There may be any
-/// number, anywhere.
+/// Where requests come in. [`partykit_core::runtime::front`] decides which room a request is for. Many
+/// entries may run at the same time, on different machines.
 struct Entry {
     parties: &'static Parties,
     env: Env,
@@ -89,7 +88,7 @@ impl Entry {
             }
         };
         let mut response = match answer {
-            // As it is: the room has made it fit for this client.
+            // Passed on unchanged: the room has set all headers for this client.
             Ok(Answer::Rooms(response)) => return Ok(response),
             Ok(Answer::Ours(response)) => response,
             Err(refused) => {
@@ -126,7 +125,7 @@ impl Entry {
         self.send(party, route, &envelope, &Bytes::new()).await
     }
 
-    /// A plain request to a room.
+    /// Passes a plain request to a room.
     async fn request(
         &self,
         party: &Party,
@@ -161,7 +160,7 @@ impl Entry {
         })
     }
 
-    /// A request that is for no room.
+    /// Passes a request that is not for a room to the fallback.
     async fn fall_back(&self, head: Parts, body: JsValue) -> Result<Response, Refused> {
         let fallback = self.parties.settings.fallback.as_ref().ok_or(Refused::NotFound)?;
         let is_head = head.method == Method::HEAD;

@@ -5,10 +5,10 @@ use wasm_bindgen::{JsCast, JsValue};
 
 use crate::js;
 
-/// The bindings of the Worker: what `wrangler.jsonc` gives it, beside vars and secrets.
+/// The bindings, vars and secrets of the Worker, as `wrangler.jsonc` names them.
 ///
-/// A factory of [`export!`](crate::export) gets it, and may keep it in the server. It may be sent
-/// anywhere, as servers have to be; there is only one thread.
+/// A factory of [`export!`](crate::export) gets it and may keep it in the server. It is `Send`, because
+/// servers have to be; Workers have only one thread.
 ///
 /// ```
 /// use partykit_core::Server;
@@ -45,10 +45,10 @@ impl Env {
         js::get(&self.0, name).as_string()
     }
 
-    /// A binding as a type; `None` when there is none of this name. The type is not checked: a method that
+    /// A binding, as this type. `None` if there is no such binding. The type is not checked: a method that
     /// the binding does not have throws.
     ///
-    /// What it gives is not `Send`: use it inside of [`local`](crate::local).
+    /// The result is not `Send`: use it inside of [`local`](crate::local).
     pub fn binding<T: JsCast>(&self, name: &str) -> Option<T> {
         let binding = js::get(&self.0, name);
         (!binding.is_undefined() && !binding.is_null()).then(|| binding.unchecked_into())

@@ -8,7 +8,7 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// The header in which an [`Envelope`] travels. Entries strip it from what comes from outside.
+/// The header that carries an [`Envelope`]. Entries remove it from requests from outside.
 pub(crate) const ENVELOPE: &str = "x-partykit-envelope";
 
 /// Says in the answer to a call that the room did not answer, and why.
@@ -17,9 +17,9 @@ pub(crate) const REFUSAL: &str = "x-partykit-refusal";
 /// A header's value is printable ASCII.
 const UNSAFE: &AsciiSet = &CONTROLS.add(b'%');
 
-/// What is asked of a room's object: all of a request but its body, as exact as it came, and what the
-/// entry adds to it. The request that carries it is only its vehicle: the platform allows no body in a
-/// GET, and changes headers.
+/// A request for a room's object: everything except the body, exactly as it came, and what the entry adds. It
+/// travels in one header of another request, because the platform allows no body in a GET and changes
+/// headers.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Envelope {
     pub(crate) kind: Asked,
@@ -37,11 +37,11 @@ pub(crate) struct Envelope {
 /// What is wanted.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) enum Asked {
-    /// A connection, with this id, of a client that asked for this address.
+    /// A WebSocket with this id, for a client that asked for this address.
     Connect { id: String, address: String, protocol: Option<String> },
     /// An answer.
     Request,
-    /// An answer, or why there is none.
+    /// An answer for another room, or the reason why there is no answer.
     Call,
     /// Nothing.
     Tell,
@@ -55,20 +55,20 @@ impl Envelope {
             method: request.method().to_string(),
             uri: request.uri().to_string(),
             headers: pairs(request.headers()),
-            // They were JSON a moment ago.
+            // The props were JSON a moment ago, so this does not fail.
             props: request.props::<Box<RawValue>>().ok().flatten(),
             page: None,
             chain: chain.collect(),
         }
     }
 
-    /// For a client whose page is this one.
+    /// Adds the origin of the visitor's page.
     pub(crate) fn for_page_of(self, visitor: &Visitor) -> Self {
         let Visitor::Allowed(origin) = visitor else { return self };
         Self { page: Some(latin1(origin.as_bytes())), ..self }
     }
 
-    /// Whose page may read the answer, as far as that makes a difference for the answer.
+    /// The visitor, as far as the answer's headers depend on it.
     pub(crate) fn visitor(&self) -> Visitor {
         let origin = self.page.as_deref().and_then(|page| header_value(page).ok());
         origin.map_or(Visitor::Unknown, Visitor::Allowed)
@@ -76,7 +76,7 @@ impl Envelope {
 
     /// The value of the header.
     pub(crate) fn encode(&self) -> String {
-        // Texts and lists of them have no form that JSON refuses.
+        // JSON can encode all texts and lists of texts, so this does not fail.
         let json = serde_json::to_string(self).unwrap_or_default();
         utf8_percent_encode(&json, UNSAFE).to_string()
     }
@@ -110,8 +110,8 @@ impl Envelope {
     }
 }
 
-/// The headers of an answer to a call. They travel beside those of the platform's response, which would
-/// act on them: it would decode a body, for example.
+/// The headers of an answer to a call. They travel in one header of the platform's response. Otherwise the
+/// platform would act on them, for example decode a body.
 #[derive(Debug, Deserialize, Serialize)]
 struct Reply {
     headers: Vec<(String, String)>,
@@ -121,7 +121,7 @@ struct Reply {
 /// Packs the headers of an answer to a call into one.
 pub(crate) fn pack(response: &mut Response) {
     let reply = Reply { headers: pairs(response.headers()), streams: response.body().is_stream() };
-    // Texts have no form that JSON refuses, and what is escaped is printable.
+    // JSON can encode all texts, and the escaped result is printable, so this does not fail.
     let json = serde_json::to_string(&reply).unwrap_or_default();
     let packed = HeaderValue::try_from(utf8_percent_encode(&json, UNSAFE).to_string());
     response.headers_mut().clear();
@@ -157,7 +157,7 @@ pub(crate) fn latin1(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(*byte)).collect()
 }
 
-/// The reverse of [`latin1`]. What has other characters than bytes is taken as UTF-8.
+/// The reverse of [`latin1`]. Text with characters above one byte is taken as UTF-8.
 pub(crate) fn header_value(text: &str) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
     let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(c).ok()).collect();
     HeaderValue::from_bytes(&bytes.unwrap_or_else(|| text.as_bytes().to_vec()))

@@ -1,5 +1,6 @@
-/// Makes a Worker of parties: the class of a Durable Object for each, and the entry that finds the room
-/// of a request. Stands once, in the crate that is built for Workers (`crate-type = ["cdylib", "rlib"]`).
+/// Makes a Worker of parties: a Durable Object class for each party, and the `fetch` handler that finds the
+/// room of a request. Use it once, in the crate that is built for Workers (`crate-type = ["cdylib",
+/// "rlib"]`).
 ///
 /// ```
 /// # mod worker {
@@ -13,16 +14,16 @@
 /// # }
 /// ```
 ///
-/// The class has the name of the server, and so has the binding to it; in `wrangler.jsonc`:
+/// The class and its binding have the name of the server type. In `wrangler.jsonc`:
 ///
 /// ```json
 /// "durable_objects": { "bindings": [{ "name": "Relay", "class_name": "Relay" }] },
 /// "migrations": [{ "tag": "v1", "new_sqlite_classes": ["Relay"] }]
 /// ```
 ///
-/// A class can have another name, which a server with parameters needs; a factory makes instances of what
-/// has no default, or of what wants the Worker's [`Env`](crate::Env); and [`Settings`](crate::Settings)
-/// come last:
+/// A class can have another name; a server with type parameters needs one. A factory makes instances of a
+/// server without `Default`, or of one that needs the Worker's [`Env`](crate::Env).
+/// [`Settings`](crate::Settings) come last:
 ///
 /// ```
 /// # mod worker {
@@ -112,7 +113,7 @@ macro_rules! __party {
 macro_rules! __class {
     ($class:ident) => {
         const _: () = {
-            // What is derived names this by its bare name.
+            // The derived code uses this bare name.
             #[allow(unused_imports)]
             use $crate::__private::wasm_bindgen;
             use $crate::__private::{JsValue, Object, Promise};

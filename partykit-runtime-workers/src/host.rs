@@ -19,7 +19,7 @@ use crate::{
     timers::Timers,
 };
 
-/// What a room gets from the platform. One for each object, as each is a room.
+/// What a room gets from the platform. There is one for each object.
 pub(crate) struct ObjectHost {
     parties: &'static Parties,
     party: Arc<Party>,
@@ -62,7 +62,7 @@ impl ObjectHost {
         &self.parties.settings.routes.origins
     }
 
-    /// What runs in the object.
+    /// The tasks of the object.
     pub(crate) fn tasks(&self) -> &Tasks {
         &self.tasks
     }
@@ -98,7 +98,7 @@ impl Host for ObjectHost {
         Box::pin(SendWrapper::new(self.timers.sleep_until(at)))
     }
 
-    /// The room's tasks keep its object, see [`Object`](crate::Object).
+    /// The room's tasks keep the object in memory: see [`Object`](crate::Object).
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         self.tasks.spawn(task);
     }
@@ -135,7 +135,7 @@ impl Host for ObjectHost {
             stub.tell(request).await;
             Ok(JsValue::UNDEFINED)
         });
-        // Otherwise it is only told if the object stays for other reasons.
+        // Otherwise the tell is lost if nothing else keeps the object in memory.
         let _ = self.ctx.wait_until(&told);
     }
 

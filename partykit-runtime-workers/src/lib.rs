@@ -1,12 +1,12 @@
-//! PartyKit for Rust on Cloudflare Workers: one Durable Object for each room, sleeping with the
-//! platform's own WebSocket hibernation.
+//! PartyKit for Rust on Cloudflare Workers: each room is a Durable Object, which sleeps with the platform's
+//! WebSocket hibernation.
 //!
 //! Depend on the crate `partykit` with its feature `workers`, which re-exports this one as
 //! `partykit::workers`. [`export!`] makes a Worker of parties; the same parties run, unchanged, on the
 //! Tokio runtime.
 //!
-//! The crate compiles for every target, so that a project can be checked as a whole; it does something on
-//! `wasm32-unknown-unknown` only.
+//! The crate compiles for every target, so that a whole project can be checked, but it works only on
+//! `wasm32-unknown-unknown`.
 #![deny(unsafe_code)]
 
 mod backend;

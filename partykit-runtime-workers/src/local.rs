@@ -2,8 +2,8 @@ use std::future::Future;
 
 use send_wrapper::SendWrapper;
 
-/// Makes a future that may be awaited in a handler of one that holds values of JavaScript, which handlers
-/// otherwise may not: they have to be `Send`, because the same server runs on threads elsewhere.
+/// Lets a handler await a future that holds JavaScript values. Handlers have to be `Send`, because the same
+/// server runs on threads elsewhere, and JavaScript values are not. This makes the future `Send`.
 ///
 /// ```
 /// use partykit_core::{Connection, Message, Result, Room, Server};
@@ -28,8 +28,7 @@ use send_wrapper::SendWrapper;
 ///
 /// # Panics
 ///
-/// The future, when it is polled on another thread than the one that called this: there is no other on
-/// Workers.
+/// The future panics when it is polled on another thread. Workers have only one thread.
 pub fn local<T>(future: impl Future<Output = T>) -> impl Future<Output = T> + Send {
     SendWrapper::new(future)
 }

@@ -18,17 +18,17 @@ use tracing::{
 
 use crate::{Env, js};
 
-/// The var with the lowest level that is logged: `debug` tells what woke a room. Default: `info`.
+/// The var that sets the lowest level to log. `debug` tells what woke a room. Default: `info`.
 const LEVEL: &str = "PARTYKIT_LOG";
 
-/// Writes the log, and panics, to the platform's console. What the program has set up for itself stays.
+/// Writes the log and panics to the platform's console, unless the program has set up a subscriber itself.
 pub(crate) fn init(env: &Env) {
     static INIT: Once = Once::new();
     INIT.call_once(|| {
         let level = env.var(LEVEL).and_then(|level| level.parse().ok());
         let console =
             Console { level: level.unwrap_or(LevelFilter::INFO), last: AtomicU64::new(0) };
-        // Somebody else writes the log then.
+        // If this fails, the program has its own subscriber.
         let _ = subscriber::set_global_default(console);
         panic::set_hook(Box::new(|panic| js::console("error", &panic.to_string())));
     });

@@ -36,13 +36,13 @@ use crate::{
     tasks::Tasks,
 };
 
-/// So long a room that has a reason to stay in memory is kept there by one timer; then by the next.
+/// A room with a reason to stay in memory is kept there by timers of this length, one after another.
 const HOLD: Duration = Duration::from_secs(30);
 
 /// When an alarm that could not ring is tried again.
 const ALARM_AGAIN: Duration = Duration::from_secs(5);
 
-/// A Durable Object that is a room: what its class, made by [`export!`](crate::export), has inside.
+/// A room as a Durable Object: the inside of the class that [`export!`](crate::export) makes.
 pub struct Object(Rc<Inner>);
 
 struct Inner {
@@ -50,12 +50,12 @@ struct Inner {
     cell: Arc<RoomCell>,
     host: Arc<ObjectHost>,
     frames: Rc<Frames>,
-    /// By their order, which each one's socket knows.
+    /// The connections, by the number that each socket is marked with.
     connections: RefCell<HashMap<u32, Open>>,
     message_limit: usize,
     /// Pending while the room does something.
     working: RefCell<Option<Promise>>,
-    /// Something but the work keeps the room in memory.
+    /// A timer keeps the room in memory while it does nothing.
     holds: Cell<bool>,
 }
 
@@ -67,7 +67,7 @@ struct Open {
 }
 
 impl Object {
-    /// The room of an object, with the connections that the platform has kept.
+    /// Makes the room of an object, with the connections that the platform has kept.
     pub fn new(
         parties: &'static Parties,
         class: &'static str,
@@ -80,7 +80,7 @@ impl Object {
         let ctx: State = ctx.unchecked_into();
         let party = parties.of_class(class).ok_or("no party has this class")?;
         let id = ctx.id()?;
-        // Only an object that is not reached through an entry has no name.
+        // An object has no name only if it is not reached through an entry.
         let name = js::get(&id, "name").as_string().unwrap_or_else(|| "unnamed".to_owned());
         let room = RoomId::new(&name).map_err(|error| error.to_string())?;
         let address = RoomAddress::new(party.name(), room);
@@ -125,8 +125,8 @@ impl Object {
         Ok(Self(Rc::new(inner)))
     }
 
-    /// A request of an entry or of another room. Gives a response, or a promise of one: most rooms answer
-    /// at once.
+    /// Handles a request from an entry or from another room. Returns a response, or a promise of one. Most
+    /// rooms answer at once.
     pub fn fetch(&self, request: JsValue) -> JsValue {
         clock::arrive();
         let _call = self.tasks().enter();
@@ -147,7 +147,7 @@ impl Object {
             };
             Ok(response.into())
         });
-        // What it waits for then wakes the promise's: that polls it again.
+        // The waker of this poll is dropped. The promise polls the future again with its own.
         match response.as_mut().now_or_never() {
             Some(Ok(response)) => response,
             Some(Err(error)) => Promise::reject(&error).into(),
@@ -155,7 +155,7 @@ impl Object {
         }
     }
 
-    /// A connection says something.
+    /// Handles a message of a client.
     pub fn message(&self, ws: &JsValue, message: &JsValue) -> JsValue {
         clock::arrive();
         let _call = self.tasks().enter();
@@ -168,14 +168,15 @@ impl Object {
             inner.hang_up(&open, CloseReason::MessageTooLong.close());
             return inner.work();
         };
-        // There is no way to let the platform wait, and to drop the message would be to lie.
+        // The platform cannot be made to wait, and a dropped message would be lost silently. So the
+        // connection is closed.
         if inner.cell.message(&open.connection, message).is_err() {
             inner.hang_up(&open, CloseReason::Overloaded.close());
         }
         inner.work()
     }
 
-    /// A connection has ended.
+    /// Handles the end of a connection.
     pub fn close(
         &self,
         ws: &JsValue,
@@ -193,21 +194,21 @@ impl Object {
             inner.cell.closed(&open.connection, closed_with(code, &reason, clean));
             open.socket.detach();
         }
-        // The platform leaves the answer to us, and clients wait for it.
+        // The platform does not answer a Close by itself, and clients wait for the answer.
         let answered = match code {
             1005 => ws.close_without_code(),
             // The client is gone.
             1006 if !clean => Ok(()),
-            // The platform would say what may not be said.
+            // The platform would send a code that may not be sent.
             _ if Close::new(code, "").is_err() => ws.close(CloseCode::PROTOCOL.into(), ""),
             _ => ws.close(code, &reason),
         };
-        // We may have closed before.
+        // The answer fails if the server has closed before.
         drop(answered);
         inner.work()
     }
 
-    /// A connection has ended badly: nothing more comes of it.
+    /// Handles a connection that has failed.
     pub fn error(&self, ws: &JsValue, error: &JsValue) -> JsValue {
         clock::arrive();
         let _call = self.tasks().enter();
@@ -219,14 +220,14 @@ impl Object {
         inner.work()
     }
 
-    /// The platform's alarm rings: the room's may be due. It is tried for as long as it takes, where the
-    /// platform would give up.
+    /// Handles the platform's alarm: the room's alarm may be due. If it cannot ring, it is tried again
+    /// without a limit; the platform alone would give up.
     pub fn alarm(&self) -> Promise {
         clock::arrive();
         let _call = self.tasks().enter();
         let inner = self.0.clone();
         let rung = inner.cell.alarm();
-        // The platform does not wait for it: what this returns is pending for as long.
+        // The promise of the work is not needed: the one below is pending at least as long.
         drop(inner.work());
         self.tasks().promise(async move {
             if rung.await.is_err() {
@@ -245,7 +246,7 @@ impl Object {
     }
 }
 
-/// A class of JavaScript only ever sees whole states of it: no method leaves one half-changed.
+/// No method leaves a half-changed state behind when it panics.
 impl UnwindSafe for Object {}
 impl RefUnwindSafe for Object {}
 
@@ -267,7 +268,7 @@ const OPEN: u16 = 1;
 impl Inner {
     async fn answer(self: &Rc<Self>, request: JsRequest) -> Result<JsResponse, BoxError> {
         let Some(header) = js::header(&request, ENVELOPE).map_err(thrown)? else {
-            // Another Worker that has a binding to this class.
+            // Another Worker with a binding to this class has sent it.
             return self.to_js(Refused::NotByEntry.into_response());
         };
         let envelope = Envelope::decode(&header)?;
@@ -304,7 +305,7 @@ impl Inner {
             (Ok(response), _) => self.outward(&envelope, response),
             (Err(refusal), _) => self.outward(&envelope, refusal.response()),
         };
-        // A body that streams keeps the room.
+        // A streamed body keeps the room in memory.
         self.keep_working();
         response
     }
@@ -341,7 +342,8 @@ impl Inner {
             Ok(connection) => connection,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        // A frame may arrive as soon as the platform has the socket, which is before the verdict is here.
+        // The connection is added first: a frame may arrive as soon as the platform has the socket, before
+        // the verdict is here.
         self.add(Open { connection: connection.clone(), socket: socket.clone() });
         self.log("a connection comes");
         self.keep_working();
@@ -374,13 +376,14 @@ impl Inner {
         Some(removed)
     }
 
-    /// Says what has happened, and how many connections there are now.
+    /// Logs an event and the number of connections.
     fn log(&self, event: &'static str) {
         let (party, room) = (self.cell.address().party(), self.cell.address().room().as_str());
         debug!(party, room, connections = self.connections.borrow().len(), "{event}");
     }
 
-    /// Closes a connection whose client did what is not allowed, when the room has answered what was.
+    /// Closes a connection whose client did something forbidden, after the room has answered its earlier
+    /// messages.
     fn hang_up(self: &Rc<Self>, open: &Open, close: Close) {
         let (me, it) = (Rc::downgrade(self), open.clone());
         open.socket.condemn(move |close| {
@@ -393,9 +396,9 @@ impl Inner {
         self.cell.hang_up(&open.connection, close);
     }
 
-    /// Does what there is to do. Gives a promise that is pending while the room still does something: the
-    /// platform keeps the object as long as one is that a handler has returned. Mostly there is nothing
-    /// left to wait for, and it gives `undefined`.
+    /// Runs the room's tasks. Returns a promise that is pending while the room still works, because the
+    /// platform keeps an object in memory while a promise of a handler is pending. Usually nothing is left to
+    /// wait for, and it returns `undefined`.
     fn work(self: &Rc<Self>) -> JsValue {
         self.host.tasks().run();
         if let Some(working) = &*self.working.borrow() {
@@ -419,17 +422,17 @@ impl Inner {
         working.into()
     }
 
-    /// The same for an answer that must not wait for it.
+    /// Keeps the object while the room works, for an answer that must not wait for that.
     fn keep_working(self: &Rc<Self>) {
         let working = self.work();
         if working.is_undefined() {
             return;
         }
-        // It fails for a value that is no promise.
+        // It fails only for a value that is not a promise.
         let _ = self.ctx.wait_until(working.unchecked_ref());
     }
 
-    /// The room is done with all that has happened.
+    /// Called when the room has nothing left to do.
     fn rest(self: &Rc<Self>, reasons: &[AwakeReason]) {
         self.frames.clear();
         if !reasons.is_empty() {
@@ -439,8 +442,8 @@ impl Inner {
         }
     }
 
-    /// Keeps the object while the room has a reason to stay awake although nothing happens: a task, a
-    /// guard, an open body, or connections of a server that does not hibernate.
+    /// Keeps the object in memory while the room has a reason to stay awake: a task, a guard, an open body,
+    /// or connections of a server that does not hibernate.
     fn hold(self: &Rc<Self>) {
         if self.holds.replace(true) {
             return;
@@ -464,8 +467,9 @@ impl Inner {
     }
 }
 
-/// What the platform has kept with a socket; `None` when the room knows that it has ended. What cannot
-/// be read was written by another version of this library: its client has to come back.
+/// The attachment that the platform has kept with a socket. `None` if the room knows that the connection has
+/// ended. An attachment that cannot be read was written by another version of this library: its client is
+/// closed with 1012 and comes back.
 fn attachment(ws: &JsWebSocket) -> Option<Attachment> {
     let bytes = js::attached(ws).ok()??;
     let attachment = Attachment::decode(&bytes);
@@ -487,17 +491,17 @@ fn order(ws: &JsWebSocket) -> Option<u32> {
     (order >= 0.0).then_some(order as u32)
 }
 
-/// A message that came in, unless it is longer than it may be.
+/// An incoming message. `None` if it is too long.
 fn read(message: &JsValue, limit: usize) -> Option<Message> {
     let units = u32::try_from(limit).unwrap_or(u32::MAX);
-    // Every unit of UTF-16 is at least one byte.
+    // Each UTF-16 unit is at least one byte, so this limit is never too low.
     if let Some(text) = js::text(message, units) {
         return (text.len() <= limit).then(|| text.into());
     }
     js::bytes(message, units).map(Message::from)
 }
 
-/// What the room is told of how a connection ended.
+/// How a connection ended, for the room.
 fn closed_with(code: u16, reason: &str, clean: bool) -> Close {
     let close = match code {
         1005 => Close::no_status(),

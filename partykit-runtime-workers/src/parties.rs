@@ -4,7 +4,7 @@ use partykit_core::{Options, RoomId, Server, runtime::front::AnyServer};
 
 use crate::{Env, Settings};
 
-/// All that one Worker serves. Made by [`export!`](crate::export).
+/// Everything that one Worker serves. Made by [`export!`](crate::export).
 #[derive(Debug)]
 pub struct Parties {
     pub(crate) settings: Settings,
@@ -21,7 +21,7 @@ pub struct Party {
 }
 
 impl Parties {
-    /// With these parties; the first of a name counts.
+    /// Serves these parties. If two have the same name, the first one counts.
     pub fn new(settings: Settings, parties: Vec<Party>) -> Self {
         Self { settings, parties: parties.into_iter().map(Arc::new).collect() }
     }
@@ -36,18 +36,18 @@ impl Parties {
 }
 
 impl Party {
-    /// A party whose instances are the default.
+    /// A party whose instances are made by `Default`.
     pub fn new<S: Server + Default>(name: &'static str, class: &'static str) -> Self {
         Self::with(name, class, |_: &RoomId, _: &Env| S::default())
     }
 
-    /// A party whose instances `make` makes.
+    /// A party whose instances are made by `make`.
     pub fn with<S: Server>(
         name: &'static str,
         class: &'static str,
         make: fn(&RoomId, &Env) -> S,
     ) -> Self {
-        // When an idle room leaves memory is the platform's decision.
+        // The platform decides when an idle room leaves memory.
         let options = S::options().hibernate_after(Duration::MAX);
         Self { name, class, options, server: AnyServer::new(make) }
     }

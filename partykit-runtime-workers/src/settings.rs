@@ -5,7 +5,7 @@ use partykit_core::{Request, Response, RoutePrefix, runtime::front::Routes};
 
 use crate::Env;
 
-/// What a Worker does beside its parties: the last part of [`export!`](crate::export).
+/// The settings of a Worker: the last part of [`export!`](crate::export).
 ///
 /// ```
 /// use partykit_core::Response;
@@ -25,7 +25,7 @@ pub struct Settings {
     pub(crate) location_hint: Option<String>,
 }
 
-/// What answers a request that is for no room.
+/// Answers requests that are not for a room.
 pub(crate) type Fallback = Arc<dyn Fn(Request, Env) -> BoxFuture<'static, Response> + Send + Sync>;
 
 impl Settings {
@@ -34,22 +34,22 @@ impl Settings {
         Self::default()
     }
 
-    /// Where the URLs of rooms begin: `/<prefix>/<party>/<room>`. Default: `parties`, which PartySocket asks
-    /// for.
+    /// The first part of the URLs of rooms: `/<prefix>/<party>/<room>`. Default: `parties`, as PartySocket
+    /// uses it.
     #[must_use]
     pub fn prefix(mut self, prefix: impl AsRef<str>) -> Self {
         self.routes.prefix = RoutePrefix::new(prefix);
         self
     }
 
-    /// Lets pages of these origins, `https://example.com` or `http://localhost:5173`, talk to rooms:
-    /// they may open WebSockets, and read the answers to requests (CORS). Pages of the same host always may,
-    /// and so may clients that send no `Origin`. All other pages get 403 when they connect. List pages of
+    /// Lets pages of these origins, such as `https://example.com` or `http://localhost:5173`, talk to rooms:
+    /// they may open WebSockets and read the answers to requests (CORS). Pages of the same host, and clients
+    /// that send no `Origin`, may always do so. All other pages get 403 when they connect. List pages of
     /// `localhost` for development: a Worker is built as a release.
     ///
-    /// An origin is a scheme, a host and at most a port. `https://*.example.com` stands for all names
-    /// that end in `.example.com`. `null` stands for all pages without an origin of their own, sandboxed
-    /// frames of any site among them. An invalid origin lets no page in, and the log says so.
+    /// An origin is a scheme, a host and perhaps a port. `https://*.example.com` stands for all hosts that
+    /// end in `.example.com`. `null` stands for all pages without an origin of their own, including sandboxed
+    /// frames of any site. An invalid origin lets no page in, and is logged.
     #[must_use]
     pub fn allow_origins<O: AsRef<str>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
         for origin in origins {
@@ -67,8 +67,8 @@ impl Settings {
         self
     }
 
-    /// What answers a request that is for no room. Default: 404. The body has been read, up to 2 MiB.
-    /// See [`Settings`] for an example.
+    /// Answers requests that are not for a room. Default: 404. The body is read before, up to 2 MiB. See
+    /// [`Settings`] for an example.
     #[must_use]
     pub fn fallback<F>(self, fallback: impl Fn(Request, Env) -> F + Send + Sync + 'static) -> Self
     where
@@ -78,14 +78,15 @@ impl Settings {
         Self { fallback: Some(fallback), ..self }
     }
 
-    /// Where the rooms' data may be: `eu` or `fedramp`. A room in a jurisdiction is not the room of the same
-    /// name outside of it, so a change of this setting begins with empty rooms.
+    /// The jurisdiction in which the rooms' data is kept: `eu` or `fedramp`. Default: none. A room in a
+    /// jurisdiction is another room than the one with the same name outside of it. So after a change of this
+    /// setting, all rooms are empty.
     #[must_use]
     pub fn jurisdiction(self, name: impl Into<String>) -> Self {
         Self { jurisdiction: Some(name.into()), ..self }
     }
 
-    /// Near which place a room is made at its first request, such as `weur` or `apac`. Default: near the
+    /// The region in which a room is made at its first request, such as `weur` or `apac`. Default: near the
     /// first client.
     #[must_use]
     pub fn location_hint(self, hint: impl Into<String>) -> Self {

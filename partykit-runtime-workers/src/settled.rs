@@ -15,8 +15,8 @@ use crate::{
     tasks::{Tasks, WeakTasks},
 };
 
-/// Waits for a promise that was made in the own context: the platform calls back there, so that the tasks
-/// run at once. (What is awaited otherwise wakes them by a promise more.)
+/// Waits for a promise of the same context. The platform calls back in that context, so the tasks run at
+/// once. (Other futures need one more promise to wake the tasks.)
 pub(crate) struct Settled {
     key: u32,
     slot: Rc<Slot>,
@@ -29,10 +29,11 @@ struct Slot {
 }
 
 thread_local! {
-    /// What is waited for.
+    /// The promises that are waited for.
     static SLOTS: RefCell<(u32, BTreeMap<u32, Rc<Slot>>)> = RefCell::default();
 
-    /// What the platform calls. One for all: each closure made for JavaScript is garbage there later.
+    /// The function that the platform calls. One serves all promises, because each closure for JavaScript is
+    /// garbage later.
     static SETTLED: Closure<dyn FnMut(u32, bool, JsValue)> = Closure::new(settled);
 }
 
@@ -72,7 +73,7 @@ impl Drop for Settled {
 
 fn settled(key: u32, is_kept: bool, value: JsValue) {
     clock::arrive();
-    // No slot: the future that waited was dropped.
+    // Without a slot, the waiting future was dropped.
     let Some(slot) = SLOTS.with(|slots| slots.borrow_mut().1.remove(&key)) else { return };
     slot.outcome.set(Some(if is_kept { Ok(value) } else { Err(value) }));
     if let Some((waker, tasks)) = slot.waiting.take() {

@@ -14,10 +14,10 @@ use wasm_bindgen::JsValue;
 
 use crate::js::{self, JsWebSocket, State};
 
-/// The server's end of a WebSocket that the platform keeps, also while the room sleeps.
+/// The server's end of a WebSocket. The platform keeps it, also while the room sleeps.
 ///
-/// With it, the platform keeps the connection's attachment: as long as there is one, the room has yet to
-/// be told that the connection has ended.
+/// The platform keeps the connection's attachment with it. While there is an attachment, the room does not
+/// know yet that the connection has ended.
 pub(crate) struct ObjectSocket(SendWrapper<Inner>);
 
 struct Inner {
@@ -25,9 +25,9 @@ struct Inner {
     ws: JsWebSocket,
     frames: Rc<Frames>,
     verdict: Cell<Option<oneshot::Sender<Verdict>>>,
-    /// The platform keeps it.
+    /// Whether the platform keeps it.
     kept: Cell<bool>,
-    /// What is to be done when the room has closed it because of what its client did.
+    /// What to do when the room has closed the connection because the client did something forbidden.
     condemned: RefCell<Option<Condemned>>,
     is_condemned: Cell<bool>,
 }
@@ -43,7 +43,7 @@ pub(crate) enum Verdict {
 }
 
 impl ObjectSocket {
-    /// The end of a fresh pair; the verdict comes when the room has decided.
+    /// The server's end of a new pair. The receiver gets the room's verdict.
     pub(crate) fn new(
         ctx: State,
         ws: JsWebSocket,
@@ -53,7 +53,7 @@ impl ObjectSocket {
         (Self::with(ctx, ws, frames, Some(verdict)), decided)
     }
 
-    /// One that the platform has kept.
+    /// A socket that the platform has kept.
     pub(crate) fn kept(ctx: State, ws: JsWebSocket, frames: Rc<Frames>) -> Self {
         Self::with(ctx, ws, frames, None)
     }
@@ -62,8 +62,8 @@ impl ObjectSocket {
         &self.0.ws
     }
 
-    /// The client did what is not allowed: nothing more is heard of it. `closed` is called when the room
-    /// has closed it.
+    /// Stops listening to a client that did something forbidden. `closed` is called when the room has closed
+    /// the connection.
     pub(crate) fn condemn(&self, closed: impl FnOnce(Close) + 'static) {
         self.0.is_condemned.set(true);
         *self.0.condemned.borrow_mut() = Some(Box::new(closed));
@@ -73,10 +73,10 @@ impl ObjectSocket {
         self.0.is_condemned.get()
     }
 
-    /// The room knows that it has ended.
+    /// Notes that the room knows of the end.
     pub(crate) fn detach(&self) {
         self.0.kept.set(false);
-        // It is gone, or going: only a room that wakes before that reads this.
+        // If this fails, the socket is gone already.
         let _ = self.0.ws.serialize_attachment(&JsValue::NULL);
     }
 
@@ -100,12 +100,12 @@ impl ObjectSocket {
 
     fn decide(&self, verdict: Verdict) {
         if let Some(decided) = self.0.verdict.take() {
-            // The receiver is gone when the object is being reset.
+            // The receiver is gone if the object is being reset.
             let _ = decided.send(verdict);
         }
     }
 
-    /// Hands the socket to the platform.
+    /// Gives the socket to the platform.
     fn keep(&self) -> bool {
         let kept = self.0.ctx.accept_web_socket(&self.0.ws);
         kept.inspect_err(|error| {
@@ -141,7 +141,7 @@ impl Socket for ObjectSocket {
     }
 
     fn send(&self, message: &Outgoing) {
-        // One that is closed takes nothing more.
+        // A closed socket takes nothing more.
         let _ = self.0.frames.send(&self.0.ws, message.message());
     }
 
@@ -156,13 +156,14 @@ impl Socket for ObjectSocket {
     fn flush(&self) {}
 }
 
-/// The message that was sent last: one that goes to many is converted once.
+/// The last message that was sent, so that a broadcast is converted only once.
 #[derive(Default)]
 pub(crate) struct Frames(RefCell<Option<Last>>);
 
 struct Last {
     message: Message,
-    /// As the platform takes it. `None` for a text until it is sent for the second time: most go to one.
+    /// The message in the platform's form. `None` for a text that was sent only once: most messages go to one
+    /// client.
     converted: Option<JsValue>,
 }
 
@@ -191,19 +192,19 @@ impl Frames {
         }
     }
 
-    /// Frees it.
+    /// Frees the last message.
     pub(crate) fn clear(&self) {
         self.0.take();
     }
 }
 
-/// Whether both share one payload.
+/// Whether both messages share one payload.
 fn is_same(one: &Message, other: &Message) -> bool {
     std::ptr::eq(one.as_bytes(), other.as_bytes()) && one.is_text() == other.is_text()
 }
 
 /// Sends a Close, unless that was done before.
 pub(crate) fn close_with(ws: &JsWebSocket, close: &Close) {
-    // A socket that is gone needs none.
+    // If this fails, the socket is gone and needs no Close.
     let _ = ws.close(close.code().into(), close.reason());
 }

@@ -20,10 +20,10 @@ use crate::{
 /// How often a room is asked before it counts as lost.
 const TRIES: u32 = 3;
 
-/// How long to wait before the second time; longer by as much before each further one.
+/// The pause before the second try. Each further pause is longer by this much.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// The way to the room of an address.
+/// Reaches the room of an address.
 pub(crate) struct Stub<'a> {
     pub(crate) env: &'a Env,
     pub(crate) settings: &'a Settings,
@@ -72,10 +72,10 @@ impl Stub<'_> {
         }
     }
 
-    /// Each time with a stub of its own: one that has failed may fail for ever.
+    /// Makes a new stub for each try, because a stub that has failed may fail for ever.
     fn fetch(&self, envelope: &Envelope, header: &str, body: &Bytes) -> Result<Promise, JsValue> {
         let class = self.party.class();
-        // The address is for the platform's logs: what counts is in the envelope.
+        // The URL is only for the platform's logs. The room reads the envelope.
         let uri = envelope.uri.parse::<http::Uri>();
         let path = uri.as_ref().map_or("/", |uri| uri.path());
         let sent = js::ask(
@@ -92,7 +92,7 @@ impl Stub<'_> {
         sent.ok_or_else(|| format!("the Worker has no binding {class:?}").into())
     }
 
-    /// Asks the room on behalf of another.
+    /// Calls the room for another room.
     pub(crate) async fn call(
         &self,
         request: Request,
@@ -124,7 +124,7 @@ impl Stub<'_> {
         }
     }
 
-    /// Tells the room, whatever becomes of it.
+    /// Tells the room something, without waiting for an answer.
     pub(crate) async fn tell(&self, request: Request) {
         let envelope = Envelope::new(Asked::Tell, &request, &Chain::new());
         let sent = match convert::collect(request.into_body()).await {

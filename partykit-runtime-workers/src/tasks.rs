@@ -15,22 +15,22 @@ use wasm_bindgen::{JsValue, prelude::Closure};
 
 use crate::{clock, js::Deferred};
 
-/// How many times a call of the platform polls what is ready. The rest gets its turn in a moment.
+/// A call of the platform polls at most this many ready tasks. The rest follows a moment later.
 const POLLS: u32 = 256;
 
 /// The futures of one context of the platform: of one object, or of one request to the entry.
 ///
-/// The platform's values (sockets, storage, requests) can only be used while their own context runs, and
-/// one Wasm instance serves many contexts. So each context polls its own futures and no others: within the
-/// platform's calls ([`Tasks::enter`]), and when they are woken, wherever that is done from.
+/// The platform's values (sockets, storage, requests) can be used only while their own context runs, and one
+/// Wasm instance serves many contexts. So each context polls only its own futures: inside of the platform's
+/// calls ([`Tasks::enter`]), and when they are woken from any context.
 #[derive(Clone)]
 pub(crate) struct Tasks(Rc<Inner>);
 
 struct Inner {
     running: RefCell<FuturesUnordered<LocalBoxFuture<'static, ()>>>,
-    /// Spawned, and not yet polled.
+    /// Futures that were spawned and not polled yet.
     fresh: RefCell<Vec<LocalBoxFuture<'static, ()>>>,
-    /// Nothing runs any more.
+    /// Set when the context has ended.
     ended: Cell<bool>,
     bell: Arc<Bell>,
 }
@@ -40,12 +40,12 @@ struct Bell(SendWrapper<Door>);
 
 struct Door {
     tasks: Weak<Inner>,
-    /// Something is to be polled.
+    /// Something has to be polled.
     rung: Cell<bool>,
-    /// A call of the platform is in there, and polls before it returns.
+    /// A call of the platform is running. It polls before it returns.
     is_entered: Cell<bool>,
-    /// A promise that was made in the context, and on which [`pass`] waits: the platform runs what waits
-    /// for a promise in the context that made it, also if another one resolves it.
+    /// A promise of this context on which [`pass`] waits. The platform runs callbacks of a promise in the
+    /// context that made it, even if another context resolves it.
     open: RefCell<Option<Deferred>>,
 }
 
@@ -67,14 +67,14 @@ impl Tasks {
         }))
     }
 
-    /// The platform has called: what is woken until this is dropped is polled by [`Tasks::run`], or at the
-    /// end. So what happens within an event takes no detour over a promise.
+    /// Begins a call of the platform. Futures that are woken until the result is dropped are polled by
+    /// [`Tasks::run`], or at the end. So they need no promise.
     pub(crate) fn enter(&self) -> Entered<'_> {
         let is_inner = self.0.bell.0.is_entered.replace(true);
         Entered { tasks: self, is_inner }
     }
 
-    /// Runs a future that has nothing to say. Called in the own context.
+    /// Runs a future without a result. Call it in the own context.
     pub(crate) fn spawn(&self, future: impl Future<Output = ()> + 'static) {
         if self.0.ended.get() {
             return;
@@ -86,8 +86,8 @@ impl Tasks {
         self.0.bell.ring();
     }
 
-    /// Runs a future whose end somebody waits for. If it panics, and panics unwind, the promise is
-    /// rejected: what the future shares with others is behind locks and cells that it leaves whole.
+    /// Runs a future, and returns a promise of its result. If it panics, and panics unwind, the promise is
+    /// rejected. The future shares data with others only through locks and cells, which a panic leaves whole.
     pub(crate) fn promise(
         &self,
         future: impl Future<Output = Result<JsValue, JsValue>> + 'static,
@@ -105,14 +105,14 @@ impl Tasks {
         promise
     }
 
-    /// Polls what is ready, and what becomes ready by that. Called in the own context.
+    /// Polls all ready futures, also those that become ready meanwhile. Call it in the own context.
     pub(crate) fn run(&self) {
         let inner = &self.0;
         let door = &inner.bell.0;
         if !door.rung.get() {
             return;
         }
-        // Within a poll there is nothing to do: who polls goes on.
+        // Called from inside of a poll: the outer call goes on polling.
         let Ok(mut running) = inner.running.try_borrow_mut() else { return };
         let _entered = self.enter();
         let waker = Waker::from(inner.bell.clone());
@@ -128,7 +128,7 @@ impl Tasks {
             if !has_ended && !door.rung.get() && inner.fresh.borrow().is_empty() {
                 break;
             }
-            // Should the last poll have been the last allowed one, the rest is woken.
+            // If the limit of polls is reached, the rest is woken.
             door.rung.set(true);
         }
         let has_ended = inner.ended.get();
@@ -137,17 +137,18 @@ impl Tasks {
         drop(gone);
     }
 
-    /// Those that poll the future which calls this.
+    /// The tasks whose future calls this.
     pub(crate) fn current() -> WeakTasks {
         WeakTasks(CURRENT.with_borrow(Weak::clone))
     }
 
-    /// Drops all futures, and takes no more: the context is gone.
+    /// Drops all futures and takes no more, because the context is gone.
     pub(crate) fn end(&self) {
         self.0.ended.set(true);
         let fresh = self.0.fresh.take();
-        // Outside of the borrow: what is dropped may want to spawn something. Within a poll, the future
-        // that is being polled stays until it is pending, and is not polled again.
+        // The futures are dropped outside of the borrow, because they may spawn something when they are
+        // dropped. If this is called inside of a poll, the polled future stays until it is pending, and is
+        // not polled again.
         let running =
             self.0.running.try_borrow_mut().map(|mut running| std::mem::take(&mut *running));
         drop((fresh, running));
@@ -171,11 +172,11 @@ impl Tasks {
 
 /// A call of the platform.
 ///
-/// Tasks that become ready meanwhile start no call of their own: this one polls them when it ends. If a
-/// future panics, the others may still be ready.
+/// Tasks that become ready meanwhile start no call of their own: this one polls them at its end. That also
+/// holds if a future panics.
 pub(crate) struct Entered<'a> {
     tasks: &'a Tasks,
-    /// Another call is around this one, and does the rest.
+    /// Whether it is inside of another call, which polls the rest.
     is_inner: bool,
 }
 
@@ -209,14 +210,14 @@ impl WeakTasks {
 }
 
 thread_local! {
-    /// Those that poll.
+    /// The tasks that are polling now.
     static CURRENT: RefCell<Weak<Inner>> = const { RefCell::new(Weak::new()) };
 
-    /// Those whose door was opened and not yet passed: the platform is about to call them.
+    /// The tasks that the platform is about to call.
     static CALLED: RefCell<(u32, BTreeMap<u32, Rc<Inner>>)> = RefCell::default();
 
-    /// What the platform calls then, with the key of those in there. One for all: each closure that is
-    /// made for JavaScript is garbage there later.
+    /// The function that the platform calls for them, with their key. One serves all, because each closure
+    /// for JavaScript is garbage later.
     static RUN: Closure<dyn FnMut(JsValue)> = Closure::new(pass);
 }
 
@@ -241,7 +242,7 @@ impl Bell {
 
 impl Door {
     fn open(&self) {
-        // A room that is gone is not called, and one that is called is held until then: otherwise the
+        // Tasks that are gone are not called. Tasks that will be called are kept until then: otherwise the
         // platform would report an error.
         let Some(tasks) = self.tasks.upgrade() else { return };
         let open = self.open.borrow_mut().take();

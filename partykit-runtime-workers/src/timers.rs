@@ -16,8 +16,8 @@ use crate::{
     js,
 };
 
-/// The timers of one room, behind one of the platform's. That one runs only while the room
-/// [works](Timers::work): a pending timer would keep an idle object in memory, and awake on the bill.
+/// The timers of one room, which share one timer of the platform. It runs only while the room
+/// [works](Timers::work): a pending timer would keep an idle object in memory, and that costs money.
 pub(crate) struct Timers {
     clock: Clock,
     waiting: RefCell<BTreeMap<(Duration, u64), Waker>>,
@@ -30,7 +30,7 @@ pub(crate) struct Timers {
 impl Timers {
     pub(crate) fn new() -> Rc<Self> {
         Rc::new_cyclic(|me: &Weak<Self>| {
-            // A waker that panics has been taken out before.
+            // The waker was taken out before it is called, so a panic in it leaves the timers whole.
             let me = AssertUnwindSafe(me.clone());
             Self {
                 clock: Clock::new(),
@@ -52,14 +52,14 @@ impl Timers {
         &self.clock
     }
 
-    /// Whether the room works from now on: then time passes for it.
+    /// Sets whether the room works. Its timers run only while it works.
     pub(crate) fn work(&self, works: bool) {
         if self.works.replace(works) != works {
             self.arm();
         }
     }
 
-    /// Ends when the clock shows `at` or later, in a room that works.
+    /// Waits until the clock shows `at` or later, while the room works.
     pub(crate) fn sleep_until(self: &Rc<Self>, at: Duration) -> Sleep {
         self.next.set(self.next.get() + 1);
         Sleep { timers: self.clone(), key: (at, self.next.get()) }
@@ -77,7 +77,7 @@ impl Timers {
         self.arm();
     }
 
-    /// Has the platform call when the first timer is due, if it does not already.
+    /// Sets the platform's timer to the first timer, if it is not set already.
     fn arm(&self) {
         let first = self.waiting.borrow().first_key_value().map(|((at, _), _)| *at);
         let wanted = first.filter(|at| self.works.get() && *at < Duration::MAX);
@@ -86,7 +86,7 @@ impl Timers {
             return;
         }
         if let Some((_, timer)) = armed.take() {
-            // A timer that has rung is no timer any more.
+            // If this fails, the timer has rung already.
             let _ = js::clear_timeout(&timer);
         }
         if let Some(at) = wanted {
@@ -106,7 +106,7 @@ impl Drop for Timers {
     }
 }
 
-/// Ends after `time`, whatever else there is.
+/// Waits for `time`, also in a room that does not work.
 pub(crate) async fn pause(time: Duration) {
     let timers = Timers::new();
     timers.work(true);

@@ -13,28 +13,28 @@ use crate::{
     scan::Update,
 };
 
-/// The document is written as a snapshot when it has this many changes since the last one, ..
+/// The document is stored as a snapshot when it has this many changes since the last snapshot.
 const CHANGES: u32 = 500;
-/// .. or when they have more bytes than this and than the snapshot. Whether the document is in memory does
-/// not matter, so that a sleep changes nothing of what is stored.
+/// It is also stored as a snapshot when these changes have more bytes than this and than the snapshot. This
+/// does not depend on what is in memory, so a sleep does not change what is stored.
 const CHANGE_BYTES: u64 = 64 << 10;
 /// The most nested types in a document. yrs deletes them with a call on the stack for each level, and a
 /// client may put each into the one before.
 pub(crate) const TYPES: u32 = 1 << 18;
-/// Stack for one level, with room to spare.
+/// The stack for one level, with a reserve.
 const STACK: usize = 2 << 10;
 /// This many levels fit into any thread's stack.
 const SHALLOW: u32 = 256;
 
 /// The document of a room, as far as it is in memory.
 pub(crate) struct Book {
-    /// Taken while somebody works with it, and given back when that is stored.
+    /// `None` while the document is in use. It is put back when the work is stored.
     doc: Option<Doc>,
     weight: Option<Weight>,
     /// Changes that cannot be read. A snapshot does not have them, so it leaves their rows aside.
     bad: Vec<(String, Bytes)>,
     max: u64,
-    /// Something was stored since somebody asked.
+    /// Whether something was stored since the last question.
     is_changed: bool,
 }
 
@@ -43,7 +43,7 @@ impl Book {
         Self { doc: None, weight: None, bad: Vec::new(), max: max as u64, is_changed: false }
     }
 
-    /// What is in memory may not be what is stored: it is read again.
+    /// Drops the document in memory, because it may differ from what is stored. It is read again.
     pub(crate) fn forget(&mut self) {
         *self = Self { max: self.max, ..Self::new(0) };
     }
@@ -64,8 +64,8 @@ impl Book {
         Ok(self.weight.unwrap_or_default())
     }
 
-    /// Gives the document to `work`, with the stack that it may need. What `work` has done to the document
-    /// is to be stored, or the document is not kept.
+    /// Gives the document to `work`, with enough stack. The caller has to store what `work` changes;
+    /// otherwise the document in memory is dropped.
     pub(crate) async fn with<T>(
         &mut self,
         room: &Room,
@@ -77,7 +77,7 @@ impl Book {
         Ok(done)
     }
 
-    /// Takes the document; give it back when what was done with it is stored.
+    /// Takes the document. Put it back when the changes are stored.
     async fn load(&mut self, room: &Room) -> Result<Doc, DocumentError> {
         if let Some(doc) = self.doc.take() {
             return Ok(doc);
@@ -87,12 +87,12 @@ impl Book {
         loop {
             let doc = new_doc(room);
             if !snapshot.is_empty() && !on_stack(types, || apply(&doc, &snapshot)) {
-                // An empty document in its place would soon be the snapshot.
+                // An empty document instead would soon be stored as the snapshot.
                 return Err(DocumentError::Unreadable);
             }
             let bad = on_stack(types, || changes.iter().position(|(_, row)| !apply(&doc, row)));
             let Some(at) = bad else { return Ok(doc) };
-            // Without it, the others can be read.
+            // Without this change, the others can be read.
             let (key, row) = changes.remove(at);
             let (party, id) = (room.address().party(), room.id());
             tracing::error!(
@@ -110,7 +110,7 @@ impl Book {
         self.with(room, |doc| Ok(doc.transact().state_vector().encode_v1())).await
     }
 
-    /// What a client with this state vector does not have.
+    /// The update that a client with this state vector lacks.
     pub(crate) async fn missing(
         &mut self,
         room: &Room,
@@ -134,7 +134,7 @@ impl Book {
         self.store(room, update).await
     }
 
-    /// Takes an update of which some or all is known: what is new is stored and returned.
+    /// Takes an update that may be known in part. Stores and returns the new part.
     pub(crate) async fn merge(
         &mut self,
         room: &Room,
@@ -153,7 +153,7 @@ impl Book {
         });
         let (news, is_waiting) = merged.flatten().ok_or(DocumentError::NoUpdate)?;
         self.doc = Some(doc);
-        // A part of it waits for what was said before, and does not show yet.
+        // A part of the update waits for an earlier one that has not arrived, so `news` does not have it.
         let news = if is_waiting { update.bytes.to_vec() } else { news };
         let new = Update::new(&news).ok_or(DocumentError::TooDeep)?;
         if new.is_empty() {
@@ -174,7 +174,7 @@ impl Book {
         let bytes = weight.bytes() + update.bytes.len() as u64;
         let is_full = bytes > self.max || weight.types().saturating_add(update.types) > TYPES;
         if is_full || update.bytes.len() > PIECE {
-            // What was deleted does not come with a snapshot: it may still fit.
+            // A snapshot does not have deleted content, so the document may still fit.
             self.apply(room, update).await?;
             return self.compact(room).await;
         }
@@ -184,7 +184,7 @@ impl Book {
             || weight.change_bytes > CHANGE_BYTES.max(weight.snapshot_bytes)
         {
             match self.compact(room).await {
-                // The changes fit, and their snapshot by a little does not: they stay as they are.
+                // The changes fit, but their snapshot is slightly too large. So the changes stay.
                 Err(DocumentError::TooLarge { .. }) => {}
                 done => done?,
             }
@@ -192,7 +192,8 @@ impl Book {
         Ok(())
     }
 
-    /// The last client has gone: the next one reads a snapshot, if reading the changes takes longer.
+    /// Called when the last client has gone. Stores a snapshot if reading the changes would take longer for
+    /// the next client.
     pub(crate) async fn tidy(&mut self, room: &Room) -> Result<(), DocumentError> {
         let weight = self.weight(room).await?;
         if weight.changes >= 50 || weight.change_bytes > 4096.max(weight.snapshot_bytes / 4) {
@@ -229,28 +230,28 @@ impl Book {
 }
 
 fn new_doc(room: &Room) -> Doc {
-    // Not yrs's own number, which a test cannot repeat. 53 bits: a number of JavaScript.
+    // The room's random number, because a test can repeat it. 53 bits, so that JavaScript can hold it.
     let client = u64::from_le_bytes(room.random()) >> 11;
     let options = Options {
-        // As Yjs counts.
+        // Yjs counts in UTF-16 units.
         offset_kind: OffsetKind::Utf16,
         ..Options::with_client_id(ClientID::new(client))
     };
     Doc::with_options(options)
 }
 
-/// Whether the update could be applied. If not, the document is not to be used any more.
+/// Applies an update. Returns whether it worked. If not, the document must not be used any more.
 fn apply(doc: &Doc, update: &[u8]) -> bool {
     let Ok(update) = yrs::Update::decode_v1(update) else { return false };
     caught(|| doc.transact_mut().apply_update(update).is_ok()).unwrap_or(false)
 }
 
-/// yrs has panicked at updates that no client of Yjs makes.
+/// Calls yrs, which may panic at forged updates.
 fn caught<T>(call: impl FnOnce() -> T) -> Option<T> {
     std::panic::catch_unwind(AssertUnwindSafe(call)).ok()
 }
 
-/// Runs it where that many types, each in the one before, find their stack.
+/// Runs `call` with enough stack for this many nested types.
 fn on_stack<T>(types: u32, call: impl FnOnce() -> T) -> T {
     if types <= SHALLOW {
         return call();

@@ -1,11 +1,10 @@
-//! Who is where: the awareness of y-protocols.
+//! The awareness of y-protocols: users and their cursors.
 //!
-//! What a connection has said stands in its slot, which lives as long as the socket and through any sleep
-//! of the room. So the list is made from the connections that there are, and no one stays in it who left
-//! while the room slept.
+//! The state of a connection is in its slot, which is kept as long as the socket, also while the room sleeps.
+//! So the list is made from the open connections, and a user who has left is not in it.
 //!
-//! Clients repeat whatever they hear. What repeats what is known is dropped, or each move would come back
-//! from everybody to everybody.
+//! Clients repeat everything that they receive. Repetitions are dropped. Otherwise each move would come back
+//! from all clients to all clients.
 
 use std::collections::HashMap;
 
@@ -16,21 +15,21 @@ use crate::wire::{self, Entry};
 
 /// The name of our slot.
 const SLOT: &str = "yjs";
-/// How many clients of Yjs one connection may speak for: tabs of one browser share what they know.
+/// How many Yjs clients one connection may speak for. Tabs of one browser share their states.
 const CLIENTS: usize = 32;
 /// The longest state, in bytes.
 const STATE: usize = 64 << 10;
-/// How many that have left are remembered in a slot.
+/// How many clients that have left are remembered in a slot.
 const GONE: usize = 32;
 
 /// What is kept with a connection.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Slot {
-    /// The client that the connection spoke for first: the one of its own document.
+    /// The client that the connection spoke for first. It is the connection's own.
     own: Option<u64>,
     here: Vec<Here>,
-    /// Clients that left, with the clock of their last state, so that a repetition of it that is still on
-    /// its way does not bring them back.
+    /// Clients that have left, with the clock of their last state. A late repetition of that state does not
+    /// bring them back.
     gone: Vec<(u64, u32)>,
 }
 
@@ -38,11 +37,11 @@ struct Slot {
 struct Here {
     client: u64,
     clock: u32,
-    /// `None` if it is too long for the slot: then it is in memory only.
+    /// `None` if it is too long for the slot. Then it is only in memory.
     state: Option<String>,
 }
 
-/// All that the slots say, put together.
+/// The states of all slots together.
 #[derive(Default)]
 pub(crate) struct Crowd {
     known: Option<HashMap<u64, Known>>,
@@ -56,13 +55,13 @@ enum Known {
 }
 
 impl Crowd {
-    /// What is in memory may not be what the slots say.
+    /// Drops what is in memory, because it may differ from the slots.
     pub(crate) fn forget(&mut self) {
         *self = Self::default();
     }
 
-    /// A client says where it and others are. What is news goes to all, also to who said it: y-websocket
-    /// counts on an answer to tell whether its connection is alive.
+    /// Handles the states that a client sends, its own and others'. New states go to all clients, also to the
+    /// sender: y-websocket needs an answer to know that its connection is alive.
     pub(crate) fn hear(
         &mut self,
         room: &Room,
@@ -73,7 +72,7 @@ impl Crowd {
         let own = match read(sender).own {
             Some(own) => own,
             None => {
-                // Providers say where they are themselves before they have heard of others.
+                // A provider sends its own state first, before it has heard of others.
                 change(sender, |slot| slot.own = Some(first.client))?;
                 first.client
             }
@@ -94,8 +93,8 @@ impl Crowd {
                     if entry.clock <= *clock && !is_leaving && !is_filling {
                         continue;
                     }
-                    // Who comes back has a new connection, and the old one may still be here. Others that
-                    // speak for it only repeat it.
+                    // A client that comes back has a new connection, while the old one may still be here.
+                    // Other connections that speak for it only repeat its state.
                     if own == entry.client { sender.clone() } else { owner.clone() }
                 }
                 Some(Known::Gone { clock }) if entry.clock <= *clock => continue,
@@ -125,7 +124,7 @@ impl Crowd {
         Ok(())
     }
 
-    /// Tells a connection where the others are.
+    /// Sends the states of all clients to a connection.
     pub(crate) fn tell(&mut self, room: &Room, connection: &Connection) {
         let mut entries = Vec::new();
         for other in room.connections().filter(|other| other != connection) {
@@ -147,10 +146,10 @@ impl Crowd {
         }
     }
 
-    /// A connection has ended: those it spoke for have left.
+    /// Removes the clients of a connection that has ended.
     pub(crate) fn leave(&mut self, room: &Room, connection: &Connection) -> Result<(), StateError> {
         let slot = read(connection);
-        // With the clock as it was: who comes back counts on from there.
+        // The clock stays the same: a client that comes back counts on from there.
         let left = slot.here.iter().map(|here| Entry {
             client: here.client,
             clock: here.clock,
@@ -159,7 +158,7 @@ impl Crowd {
         let left: Vec<_> = left.collect();
         let mut gone = slot.gone;
         gone.extend(left.iter().map(|entry| (entry.client, entry.clock)));
-        // Any connection keeps what is remembered; if none is left, no client can repeat anything.
+        // Any other connection can remember them. If there is none, no client can repeat anything.
         if let Some(heir) = room.connections().next().filter(|_| !gone.is_empty()) {
             change(&heir, |slot| {
                 slot.gone.extend(gone);
@@ -193,7 +192,7 @@ impl Crowd {
         slot.trim();
         match save(owner, &slot) {
             Err(StateError::TooLarge(_)) => {
-                // The longest first: those of others in the slot may be short.
+                // The longest state leaves the slot first.
                 slot.here.iter_mut().filter(|here| here.client == client).for_each(|here| {
                     if let Some(state) = here.state.take() {
                         self.long.insert(client, (clock, state));
@@ -232,7 +231,7 @@ impl Slot {
         self.here.iter().any(|here| here.client == client && here.state.is_none())
     }
 
-    /// The oldest are forgotten first.
+    /// Forgets the oldest ones.
     fn trim(&mut self) {
         let surplus = self.gone.len().saturating_sub(GONE);
         self.gone.drain(..surplus);

@@ -13,11 +13,11 @@ use crate::{
     wire,
 };
 
-/// A room's Yjs document, as the server sees it: loaded from storage when it is first asked for, and
-/// forgotten with the instance.
+/// A room's Yjs document, as the server sees it. It is loaded from storage at the first use, and dropped with
+/// the instance.
 ///
-/// What the server changes is stored and sent to all clients like a change of theirs, in the transaction
-/// of the handler.
+/// A change of the server is stored and sent to all clients like a change of a client. It belongs to the
+/// handler's transaction.
 ///
 /// ```
 /// use partykit_core::{Body, Request, Response, Result, Room};
@@ -102,7 +102,7 @@ impl Document<'_> {
         .await
     }
 
-    /// Changes the document: all in `change` is one update, stored and sent to all clients.
+    /// Changes the document. Everything in `change` is one update, which is stored and sent to all clients.
     ///
     /// # Errors
     ///
@@ -118,7 +118,8 @@ impl Document<'_> {
             Ok((value, edit.finish()))
         });
         let (value, bytes) = edited.await?;
-        // Only a value of the server's own can be nested too deeply. The document has it: forget it.
+        // Only a value of the server itself can be nested too deeply. The document in memory has it already,
+        // so drop the document.
         let Some(update) = Update::new(&bytes) else {
             self.book.forget();
             return Err(DocumentError::TooDeep);
@@ -154,7 +155,7 @@ impl Document<'_> {
         Ok(())
     }
 
-    /// How many bytes are stored of it.
+    /// The stored bytes of the document.
     ///
     /// # Errors
     ///
@@ -209,7 +210,8 @@ pub enum DocumentError {
     },
 }
 
-/// A value as JSON. Clients decide how deep it is, and what is made of JSON calls itself for each level.
+/// A value as JSON. Its depth is limited, because clients choose it, and reading JSON needs stack for each
+/// level.
 fn json(any: &Any, depth: u32) -> Result<serde_json::Value, DocumentError> {
     if depth > DEPTH {
         return Err(DocumentError::TooDeep);
@@ -227,7 +229,7 @@ fn json(any: &Any, depth: u32) -> Result<serde_json::Value, DocumentError> {
     })
 }
 
-/// What a value of the user's is in a document.
+/// Converts a value of the application for a document.
 pub(crate) fn any<T: Serialize + ?Sized>(value: &T) -> Result<Any, serde_json::Error> {
     serde_json::from_value(serde_json::to_value(value)?)
 }

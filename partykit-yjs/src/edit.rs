@@ -6,7 +6,7 @@ use yrs::{Array, GetString, Map, Text, TransactionMut, WriteTxn};
 
 use crate::document::any;
 
-/// What the server does to a document in one change, see [`Document::change`](crate::Document::change).
+/// A change of a document by the server: see [`Document::change`](crate::Document::change).
 ///
 /// Positions and lengths count as JavaScript counts: in UTF-16 code units.
 ///
@@ -71,8 +71,7 @@ impl<'a> Edit<'a> {
         Ok(())
     }
 
-    /// Makes a text this. What is equal at its beginning and at its end stays as it is, so that cursors
-    /// there do.
+    /// Replaces a text. The equal parts at its beginning and end stay, and so do the cursors in them.
     pub fn set_text(&mut self, name: &str, content: &str) {
         let old = self.text(name);
         let equal = |(a, b): &(char, char)| a == b;

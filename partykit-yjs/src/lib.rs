@@ -14,9 +14,9 @@
 //! ```
 //!
 //! * Every change is stored before another client hears of it.
-//! * A room sleeps while its clients are there and do not type. The first change after that is stored and
-//!   passed on without the document being read.
-//! * A change goes to each other client once. Cursors do too, and live as long as their connections.
+//! * A room sleeps while its clients are connected and do not type. The next change is stored and passed on
+//!   without reading the document.
+//! * A change goes to each other client once. So do cursors, which stay as long as their connections.
 //! * A client that sends something that is not Yjs changes nothing, and does not stop the others.
 //!
 //! Clients are `y-partyserver/provider`, and `y-websocket` with the room's address.
@@ -38,8 +38,8 @@ pub use server::{YServer, Yjs};
 
 use partykit_core::Message;
 
-/// A message that `y-partyserver/provider` gives to its `custom-message` event: what
-/// `provider.sendMessage` is in the other direction.
+/// A message for the `custom-message` event of `y-partyserver/provider`. It is the reverse of
+/// `provider.sendMessage`.
 ///
 /// ```
 /// let message = partykit_yjs::custom_message("saved");

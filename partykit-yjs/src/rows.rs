@@ -7,9 +7,9 @@
 //! | `yjs:u:0000000000000000`, .. | a change: a header of 16 bytes, then an update of Yjs's first format |
 //! | `yjs:bad:` and a change's key | an update that could not be read when the snapshot was made |
 //!
-//! The header says what all changes up to this one weigh: how many they are (4), their bytes (8) and their
-//! nested types (4), little-endian. So the last row is all that a room which was just woken has to read
-//! before it appends the next.
+//! The header has the sums over all changes up to this one: their number (4), their bytes (8) and their
+//! nested types (4), little-endian. So a room that has just woken reads only the last row before it appends
+//! the next one.
 
 use bytes::Bytes;
 use partykit_core::{List, Room, StorageError};
@@ -19,14 +19,14 @@ const SNAPSHOT: &str = "yjs:s:";
 const CHANGE: &str = "yjs:u:";
 const BAD: &str = "yjs:bad:";
 
-/// Of the snapshot, and of a change that is a row by itself.
+/// The most bytes of a piece of the snapshot, and of a change.
 pub(crate) const PIECE: usize = 1 << 20;
 const HEADER: usize = 16;
 
 /// How many keys are deleted in one call.
 const KEYS: usize = 128;
 
-/// What is stored, by weight.
+/// The sums over what is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Weight {
     /// The number of the next change.
@@ -92,7 +92,7 @@ impl Weight {
         Ok(())
     }
 
-    /// Stores the whole document in the place of all there is.
+    /// Stores the whole document as a snapshot, and removes everything else.
     pub(crate) fn replace(
         &mut self,
         room: &Room,
@@ -134,7 +134,8 @@ pub(crate) async fn read(room: &Room) -> Result<(Vec<u8>, Vec<(String, Bytes)>),
     Ok((snapshot, changes))
 }
 
-/// Keeps changes that cannot be read, under other keys: a snapshot takes the place of the others.
+/// Keeps changes that cannot be read, under other keys. The snapshot replaces only the changes that can be
+/// read.
 pub(crate) fn set_aside(room: &Room, bad: &[(String, Bytes)]) -> Result<(), StorageError> {
     for (key, row) in bad {
         room.storage().put_bytes(&format!("{BAD}{key}"), row.clone())?;

@@ -1,9 +1,9 @@
-//! Looks at an update before it is decoded.
+//! Checks an update before it is decoded.
 //!
-//! `yrs` reserves memory for as many things as the bytes say that there are, and calls itself for each
-//! array in an array. So a few bytes could take hundreds of megabytes, and a message of a megabyte the
-//! whole stack, which ends the process. What passes here has no count that its bytes cannot hold, and
-//! nothing nested deeper than [`DEPTH`].
+//! `yrs` reserves memory for the number of items that an update announces, and recurses for each nested
+//! array. So a few bytes could use hundreds of megabytes, and a message of a megabyte could use up the stack,
+//! which ends the process. An update that passes here has no count that its bytes cannot hold, and nothing is
+//! nested deeper than [`DEPTH`].
 
 use yrs::{
     encoding::read::{Cursor, Error, Read},
@@ -13,7 +13,7 @@ use yrs::{
 /// How deep values may be nested in one another: as deep as serde_json reads.
 pub(crate) const DEPTH: u32 = 128;
 
-/// An update in Yjs's first format that is safe to decode: all of it, and nothing behind it.
+/// An update in Yjs's first format that is safe to decode. It is complete, and no bytes follow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Update<'a> {
     pub(crate) bytes: &'a [u8],
@@ -33,7 +33,7 @@ impl<'a> Update<'a> {
         self.bytes == [0, 0]
     }
 
-    /// `None` if a part of it, such as a text, is not what it has to be.
+    /// `None` if a part of it is not valid, such as a text.
     pub(crate) fn decode(self) -> Option<yrs::Update> {
         yrs::Update::decode_v1(self.bytes).ok()
     }
@@ -145,7 +145,7 @@ impl Scan<'_> {
         }
     }
 
-    /// How many entries follow. An error if they cannot fit into the rest, at `each` bytes or more apiece.
+    /// How many entries follow. Fails if the rest is too short for entries of at least `each` bytes.
     fn count(&mut self, each: usize) -> Scanned<usize> {
         let count = usize::try_from(self.cursor.read_var::<u64>()?).unwrap_or(usize::MAX);
         if count <= self.left() / each { Ok(count) } else { Err(Error::EndOfBuffer(count)) }
@@ -156,7 +156,7 @@ impl Scan<'_> {
         self.number().map(drop)
     }
 
-    /// Text or bytes. Whether a text is UTF-8 is looked at when it is decoded.
+    /// Skips text or bytes. Decoding checks later whether a text is UTF-8.
     fn string(&mut self) -> Scanned {
         let length = self.count(1)?;
         self.cursor.next += length;

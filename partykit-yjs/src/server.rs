@@ -18,8 +18,8 @@ const MAX_DOCUMENT: usize = 24 << 20;
 
 /// A server of rooms that are Yjs documents. [`Yjs<S>`](Yjs) is the [`Server`] made of it.
 ///
-/// All methods have defaults. Those with the name of one of [`Server`]'s run when that does, and may fail
-/// like it.
+/// All methods have defaults. A method with the same name as one of [`Server`] runs at the same time and may
+/// fail in the same way.
 ///
 /// ```
 /// use partykit_core::{Connection, Room};
@@ -35,8 +35,8 @@ const MAX_DOCUMENT: usize = 24 << 20;
 /// }
 /// ```
 pub trait YServer: Sized + Send + 'static {
-    /// How the rooms live, and their limits. Default: they hibernate, and a message may have as many bytes
-    /// as possible, since a client that was away says all that it has changed in one.
+    /// The options and limits of the rooms. Default: they hibernate, and messages may have the greatest
+    /// possible length, because a client that was away sends all of its changes in one message.
     fn options() -> Options {
         Options::new().hibernate(true).max_message(Options::MAX_MESSAGE)
     }
@@ -54,16 +54,16 @@ pub trait YServer: Sized + Send + 'static {
         None
     }
 
-    /// What a document begins with that was never stored: an update of Yjs's first format, as
-    /// `Y.encodeStateAsUpdate` gives it. `None` for an empty document.
+    /// The first content of a document that was never stored: an update of Yjs's first format, as
+    /// `Y.encodeStateAsUpdate` makes it. `None` for an empty document.
     fn on_load(&mut self, room: &Room) -> impl Future<Output = Result<Option<Vec<u8>>>> + Send {
         let _ = room;
         std::future::ready(Ok(None))
     }
 
-    /// The document was changed a while ago, by a client or by the server, see [`save_after`](YServer::save_after): for a search index,
-    /// a webhook, a copy elsewhere. The document itself is stored already. An alarm: if it fails, it runs
-    /// again.
+    /// Runs some time ([`save_after`](YServer::save_after)) after a client or the server has changed the
+    /// document, for example to update a search index, call a webhook or copy the document. The document
+    /// itself is stored already. It runs as an alarm, so it runs again if it fails.
     fn on_save(
         &mut self,
         room: &Room,
@@ -73,8 +73,8 @@ pub trait YServer: Sized + Send + 'static {
         std::future::ready(Ok(()))
     }
 
-    /// Whether a connection may look and not write. What it writes is dropped without a word, as in
-    /// y-partyserver. Its cursor is shown all the same.
+    /// Whether a connection may only read. Its changes are dropped without an answer, as in y-partyserver.
+    /// Its cursor is still shown.
     fn is_read_only(&self, room: &Room, connection: &Connection) -> bool {
         let _ = (room, connection);
         false
@@ -143,7 +143,7 @@ pub trait YServer: Sized + Send + 'static {
         std::future::ready(Ok(()))
     }
 
-    /// See [`Server::on_request`]. 404 by default.
+    /// See [`Server::on_request`]. Default: 404.
     fn on_request(
         &mut self,
         room: &Room,
@@ -189,7 +189,7 @@ pub trait YServer: Sized + Send + 'static {
     }
 }
 
-/// The plain server: rooms that are documents, and no more.
+/// Rooms that are documents and nothing more.
 ///
 /// ```
 /// use partykit_core::{Server, testing::TestRoom};
@@ -204,14 +204,15 @@ impl YServer for () {}
 /// A [`Server`] whose rooms are Yjs documents: what `y-partyserver` is for PartyServer. Clients are
 /// `y-partyserver/provider` and `y-websocket`.
 ///
-/// A [`YServer`] says what the rooms do beside that.
+/// A [`YServer`] adds what the rooms do beside that.
 pub struct Yjs<S = ()> {
     server: S,
     book: Book,
     crowd: Crowd,
-    /// A handler runs. If it still does when the next one begins, it has failed or was called off.
+    /// Set while a handler runs. If it is still set when the next handler begins, the last one has failed or
+    /// was cancelled.
     is_open: bool,
-    /// The alarm for `on_save` is set; `None` while that is not known.
+    /// Whether the alarm for `on_save` is set. `None` if that is not known.
     is_saving: Option<bool>,
 }
 
@@ -230,7 +231,7 @@ impl<S: YServer> Yjs<S> {
         }
     }
 
-    /// A handler has succeeded. What it has changed is saved a while later.
+    /// Called when a handler has succeeded. Sets the alarm if the document has changed.
     async fn end<T>(&mut self, room: &Room, done: T) -> Result<T> {
         if self.book.take_changed() {
             self.save_later(room).await?;
@@ -239,14 +240,14 @@ impl<S: YServer> Yjs<S> {
         Ok(done)
     }
 
-    /// Gives a document that was never stored what it begins with.
+    /// Gives a document that was never stored its first content.
     async fn seed(&mut self, room: &Room) -> Result {
         if self.book.weight(room).await?.is_empty()
             && let Some(update) = self.server.on_load(room).await?
         {
             let update = Update::new(&update).ok_or(DocumentError::NoUpdate)?;
             self.book.merge(room, update).await?;
-            // That was no change of a client or of the server.
+            // The first content does not count as a change.
             self.book.take_changed();
         }
         Ok(())
@@ -345,7 +346,7 @@ impl<S: YServer> Server for Yjs<S> {
                 return self.end(room, ()).await;
             }
         };
-        // In the first two cases nothing was written. What is in memory goes with the next handler.
+        // In the first two cases nothing was written. The document in memory is dropped at the next handler.
         match heard.map_err(|error| error.downcast::<DocumentError>()) {
             Err(Ok(error))
                 if matches!(*error, DocumentError::NoUpdate | DocumentError::TooDeep) =>
@@ -388,7 +389,7 @@ impl<S: YServer> Server for Yjs<S> {
         let document = Document { room, book: &mut self.book };
         if S::save_after().is_some() {
             self.server.on_save(room, document).await?;
-            // What `on_save` changes is not to be saved, or it would never end.
+            // A change by `on_save` does not set the alarm again: otherwise it would never end.
             self.book.take_changed();
         } else {
             self.server.on_alarm(room, document, alarm).await?;

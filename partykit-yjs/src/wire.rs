@@ -1,5 +1,5 @@
-//! Frames of y-protocols, as y-partyserver, y-websocket and their kin send them: one in each binary
-//! message.
+//! Frames of y-protocols, as y-partyserver, y-websocket and similar providers send them: one frame in each
+//! binary message.
 
 use yrs::encoding::{
     read::{Cursor, Read},
@@ -8,7 +8,7 @@ use yrs::encoding::{
 
 use crate::scan::{Update, is_state_vector};
 
-/// What text messages that are not of the protocol begin with, in y-partyserver.
+/// In y-partyserver, custom text messages begin with this.
 pub(crate) const CUSTOM: &str = "__YPS:";
 
 const SYNC: u8 = 0;
@@ -20,24 +20,24 @@ const STEP_1: u8 = 0;
 const STEP_2: u8 = 1;
 const UPDATE: u8 = 2;
 
-/// What a client says.
+/// A frame of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Frame<'a> {
-    /// It has this, as a state vector, and wants the rest.
+    /// The client's state vector. It wants what it lacks.
     Step1(&'a [u8]),
-    /// What we did not have, as far as it knows.
+    /// What the server lacks, as far as the client knows.
     Step2(Update<'a>),
-    /// It has changed something.
+    /// A change of the client.
     Update(Update<'a>),
-    /// Who is where.
+    /// States of users.
     Awareness(Vec<Entry>),
-    /// Whether it may come in, which a client has no reason to say.
+    /// An answer to an authentication. Only servers send it.
     Auth,
-    /// It wants to know who is where.
+    /// The client asks for the states of all users.
     Query,
 }
 
-/// One client's state, as others are to see it. A client of Yjs is a document in a tab, not a connection.
+/// The state of one Yjs client. A Yjs client is a document in a browser tab, not a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) client: u64,
@@ -47,7 +47,7 @@ pub(crate) struct Entry {
     pub(crate) state: Option<String>,
 }
 
-/// Bytes that are no frame, with what is wrong with them.
+/// Why bytes are not a frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Malformed(pub(crate) &'static str);
 
@@ -125,7 +125,7 @@ fn entries(bytes: &[u8]) -> Result<Vec<Entry>, Malformed> {
     let mut cursor = Cursor::new(bytes);
     let short = |_| Malformed("an awareness frame cut short");
     let count: u32 = cursor.read_var().map_err(short)?;
-    // Not reserved: the count is the client's. The loop ends with the bytes.
+    // Nothing is reserved, because the client chooses the count. The loop ends with the bytes.
     let mut entries = Vec::new();
     for _ in 0..count {
         let client = cursor.read_var().map_err(short)?;

@@ -18,7 +18,7 @@ impl Server for Chat {
     }
 }
 
-/// A route of axum's own, which knows the rooms from outside and wakes none.
+/// A route of axum. It looks at rooms from outside and wakes no room.
 async fn who_is_here(State(rooms): State<Handle>) -> String {
     let lobby = rooms.room_stats("chat", "lobby");
     format!("{} in the lobby\n", lobby.map_or(0, |lobby| lobby.connections))
@@ -35,7 +35,7 @@ async fn main() -> Result {
 
     let listener = TcpListener::bind("127.0.0.1:1999").await?;
     println!("listening on http://{}", listener.local_addr()?);
-    // WebSockets are the runtime's: axum's graceful shutdown does not know of them.
+    // Axum's graceful shutdown does not know the runtime's WebSockets, so shut the runtime down too.
     let told = async move {
         if tokio::signal::ctrl_c().await.is_ok() {
             rooms.shutdown().await;

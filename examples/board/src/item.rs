@@ -1,4 +1,4 @@
-//! An item, and its parts: each can only be made if it is within its limits.
+//! An item and its parts. Each part can only be made within its limits.
 
 use partykit::Room;
 use serde::{Deserialize, Serialize};
@@ -45,9 +45,9 @@ pub enum Color {
     Gray,
 }
 
-/// Names an item: 12 hexadecimal digits of the milliseconds since 1970 when it was made, then 8 of
-/// chance. So ids are in the order of age, and a client can choose one without asking, draw the card at
-/// once, and say "create" again when it does not know whether the first time was heard.
+/// The id of an item: 12 hexadecimal digits for the milliseconds since 1970, then 8 random digits. So ids are
+/// ordered by age. A client can choose an id itself, draw the card at once, and repeat "create" if it does
+/// not know whether the first one arrived.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct ItemId(String);
@@ -97,9 +97,9 @@ impl TryFrom<String> for Text {
     }
 }
 
-/// Where in its column an item is: the greatest is on top. The digits after the point of a fraction in
-/// base 36, the last one not `0`: so there is always a place between two others, and moving a card
-/// changes this card only.
+/// The place of an item in its column. The greatest place is on top. It is the digits of a fraction in base
+/// 36, and the last digit is not `0`. So there is always a place between two others, and moving a card
+/// changes only this card.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Place(String);
@@ -107,7 +107,7 @@ pub struct Place(String);
 impl Place {
     const MAX: usize = 200;
 
-    /// The place of a new item: above all that are older.
+    /// The place of a new item: above all older items.
     pub fn above_older(id: &ItemId) -> Self {
         Self(format!("{}i", id.as_str()))
     }
@@ -128,17 +128,17 @@ impl TryFrom<String> for Place {
     }
 }
 
-/// Why something is no part of an item.
+/// Why a value is not a part of an item.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Invalid {
-    /// It is no [`ItemId`].
+    /// It is not an [`ItemId`].
     #[error("an id has 20 hexadecimal digits")]
     Id,
-    /// It is no [`Place`].
+    /// It is not a [`Place`].
     #[error("a place has 1 to {max} of the digits 0-9 and a-z, the last one not 0", max = Place::MAX)]
     Place,
-    /// It is no [`Text`], but has this many bytes.
+    /// It is not a [`Text`]. Has its length in bytes.
     #[error("a text has 1 to {max} bytes that are not only white space, not {0}", max = Text::MAX)]
     Text(usize),
 }

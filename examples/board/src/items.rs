@@ -19,7 +19,7 @@ impl<'a> Items<'a> {
         Self(room.storage())
     }
 
-    /// The newest items, or the newest of those older than `before`; [`MAX_PAGE`] at most.
+    /// The newest items, or the newest items older than `before`. At most [`MAX_PAGE`].
     ///
     /// # Errors
     ///
@@ -30,7 +30,7 @@ impl<'a> Items<'a> {
         limit: Option<usize>,
     ) -> Result<Page, StorageError> {
         let limit = limit.unwrap_or(30).clamp(1, MAX_PAGE);
-        // One more than is wanted: it says whether there are more.
+        // One more row than needed, to know whether there are more.
         let mut list = List::new().prefix("item:").reverse().limit(limit + 1);
         if let Some(before) = before {
             list = list.end(key(before));
@@ -50,8 +50,8 @@ impl<'a> Items<'a> {
         self.0.get(&key(id)).await
     }
 
-    /// Makes a change, and says what to tell everybody. Any change may be asked for again, and is then
-    /// as if it had been asked for once.
+    /// Makes a change, and returns the event for all clients. A client may ask for the same change again: it
+    /// is then made only once.
     ///
     /// # Errors
     ///
@@ -73,7 +73,7 @@ impl<'a> Items<'a> {
         if total >= MAX_ITEMS {
             return Ok(Err(Refused::Full));
         }
-        // Two rows, and one transaction: no one ever sees one without the other.
+        // Two rows in one transaction: both are stored, or none.
         self.0.put(&key(&item.id), &item)?;
         self.0.put("count", &(total + 1))?;
         Ok(Ok(Event::Item { item, total: total + 1 }))

@@ -1,7 +1,7 @@
-//! A shared board of cards. One row for each item, read when it is needed; a change is a transaction,
-//! and a client that hears "saved" can rely on it: it is said after the commit.
+//! A shared board of cards. Each item is one row, which is read when it is needed. A change is a transaction.
+//! "Saved" is sent after the commit, so a client can rely on it.
 //!
-//! Read [`Items`] first: that is the store. [`Ask`] and [`Event`] are what travels.
+//! Read [`Items`] first: the store. [`Ask`] and [`Event`] are the messages.
 
 mod item;
 mod items;
@@ -18,7 +18,7 @@ pub use protocol::{Ask, Change, Event};
 
 use partykit::{Close, Connection, Message, Options, Request, Response, Result, Room, Server};
 
-/// The board's server. It has no fields: all that it knows is in storage, and is read on demand.
+/// The board's server. It has no fields: everything is in storage and is read when needed.
 #[derive(Debug, Default)]
 pub struct Board;
 
@@ -32,8 +32,8 @@ impl Server for Board {
         announce(room)
     }
 
-    /// What a client asks wrongly is answered, and changes nothing. An `Err` of this function is a
-    /// failure of ours: then all that it wrote is undone, and nothing that it said after that leaves.
+    /// A wrong request of a client gets an answer and changes nothing. An `Err` of this function is a failure
+    /// of the server: then all its writes are undone, and nothing that it sent after a write leaves.
     async fn on_message(&mut self, room: &Room, sender: &Connection, message: Message) -> Result {
         let items = Items::of(room);
         match message.json() {
@@ -43,7 +43,7 @@ impl Server for Board {
             }
             Ok(Ask::Change { op, change }) => match items.apply(change).await? {
                 Ok(event) => {
-                    // Both wait for the commit, as does everything that is said after a write.
+                    // Both messages wait for the commit, like everything that is sent after a write.
                     room.broadcast_json(&event)?.send();
                     sender.send_json(&Event::Saved { op })?;
                 }
@@ -63,7 +63,7 @@ impl Server for Board {
     }
 }
 
-/// Tells everybody how many are here.
+/// Tells all clients how many are here.
 fn announce(room: &Room) -> Result {
     room.broadcast_json(&Event::People { count: room.count() })?.send();
     Ok(())

@@ -1,5 +1,5 @@
-//! Serves the board, with its page: `cargo run -p board [ADDRESS]`. What it stores is in the directory
-//! that `PARTYKIT_DATA` names, else in `./.partykit`.
+//! Serves the board, with its page: `cargo run -p board [ADDRESS]`. It stores in the directory of the
+//! variable `PARTYKIT_DATA`. Default: `./.partykit`.
 
 mod page;
 

@@ -23,7 +23,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/partysocket/ws.js", SCRIPT, include_str!("page/partysocket/ws.js")),
 ];
 
-/// Answers what is for no room.
+/// Answers requests that are not for a room.
 pub(crate) fn answer(request: &Request) -> Response {
     let path = request.uri().path();
     let found = FILES.iter().find(|(name, ..)| *name == path && request.method() == Method::GET);

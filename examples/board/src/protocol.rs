@@ -10,16 +10,16 @@ use crate::{Changes, Item, ItemId, Page};
 #[serde(tag = "type", rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Ask {
-    /// Give me items: the newest, or those next older than one that I have.
+    /// Asks for items: the newest ones, or those just older than one that the client has.
     Page {
-        /// The oldest that I have.
+        /// The oldest item that the client has.
         #[serde(default)]
         before: Option<ItemId>,
-        /// This many, instead of 30.
+        /// How many. Default: 30.
         #[serde(default)]
         limit: Option<usize>,
     },
-    /// Change something, and tell me when it is saved.
+    /// Asks for a change. The client is told when it is saved.
     Change {
         /// The client's own number of this change.
         op: u64,
@@ -44,21 +44,21 @@ pub enum Change {
 #[serde(tag = "type", rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Event {
-    /// To everybody: an item is gone.
+    /// To all clients: an item was deleted.
     Deleted {
         /// Which.
         id: ItemId,
         /// How many items the board has now.
         total: u64,
     },
-    /// To everybody: an item is new, or is now like this.
+    /// To all clients: an item is new or has changed.
     Item {
         /// The item.
         item: Item,
         /// How many items the board has now.
         total: u64,
     },
-    /// To the one who asked for it.
+    /// To the client that asked.
     Page {
         /// What was asked for.
         before: Option<ItemId>,
@@ -71,14 +71,14 @@ pub enum Event {
         /// How many.
         count: usize,
     },
-    /// To the one who asked: it was not done, and nothing has changed.
+    /// To the client that asked: nothing was changed.
     Refused {
         /// The number of the change, if it had one.
         op: Option<u64>,
         /// What was wrong.
         reason: String,
     },
-    /// To the one who asked: this change is on disk, and everybody has been told.
+    /// To the client that asked: this change is on disk, and all clients are told.
     Saved {
         /// The number of the change.
         op: u64,

@@ -1,4 +1,4 @@
-//! An echo: every client hears what it says. The WebSocket conformance suite is run against it
+//! An echo: every client gets its own messages back. The WebSocket conformance suite is run against it
 //! (`cargo xtask autobahn`).
 
 use partykit::{Connection, Message, Options, Result, Room, Server};

@@ -1,5 +1,5 @@
-//! A text that many write at once. The page is CodeMirror over Yjs, with everybody's cursors; the server
-//! is a few lines, since a document is all that its rooms are.
+//! A text that many people write at once. The page is CodeMirror over Yjs, with all cursors. The server has
+//! only a few lines, because its rooms are only documents.
 
 #[cfg(feature = "workers")]
 mod page;
@@ -19,7 +19,7 @@ pub type Documents = Yjs<Editor>;
 pub struct Editor;
 
 impl YServer for Editor {
-    /// The text, for those without an editor: `curl localhost:1999/parties/main/notes`.
+    /// The text, without an editor: `curl localhost:1999/parties/main/notes`.
     async fn on_request(
         &mut self,
         _: &Room,

@@ -1,5 +1,5 @@
-//! Serves the editor, with its page: `cargo run -p editor [ADDRESS]`. What it stores is in the directory
-//! that `PARTYKIT_DATA` names, else in `./.partykit`.
+//! Serves the editor, with its page: `cargo run -p editor [ADDRESS]`. It stores in the directory of the
+//! variable `PARTYKIT_DATA`. Default: `./.partykit`.
 
 mod page;
 
@@ -19,8 +19,8 @@ async fn main() -> Result {
     documents.fallback(answer).serve(address).await
 }
 
-/// Answers what is for no room: the page, and `POST /sleep?room=notes`, which need not wait for the room
-/// to be idle.
+/// Answers requests that are not for a room: the page, and `POST /sleep?room=notes`, which puts a room to
+/// sleep at once.
 async fn answer(request: Request) -> Response {
     let handle = request.extensions().get::<Handle>();
     let (Some(handle), Some(room), &Method::POST) =

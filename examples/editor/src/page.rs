@@ -20,7 +20,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/licences.txt", "text/plain; charset=utf-8", include_str!("page/licences.txt")),
 ];
 
-/// Answers what is for no room.
+/// Answers requests that are not for a room.
 pub(crate) fn answer(request: &Request) -> Response {
     let path = request.uri().path();
     let found = FILES.iter().find(|(name, ..)| *name == path && request.method() == Method::GET);

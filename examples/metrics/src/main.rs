@@ -25,7 +25,7 @@ impl Server for Chat {
 
 #[tokio::main]
 async fn main() -> Result {
-    // Before the runtime is built: it asks the recorder for its counters once.
+    // Installed before the runtime is built, which asks the recorder for its counters only once.
     let prometheus = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?
         .install_recorder()?;

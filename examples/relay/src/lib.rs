@@ -29,7 +29,7 @@ impl Server for Relay {
     }
 }
 
-/// Tells everybody how many are here.
+/// Tells all clients how many are here.
 fn announce(room: &Room) -> Result {
     let (count, mode) = (room.count(), if room.count() > 1 { "multi" } else { "solo" });
     room.broadcast(format!(r#"{{"type":"connections","count":{count},"mode":"{mode}"}}"#)).send();

@@ -1,4 +1,4 @@
-//! The page at `/`, and what it asks the runtime: outside of `/parties`, so that looking wakes no room.
+//! The page at `/`, and its questions to the runtime. They are not below `/parties`, so they wake no room.
 
 use partykit::{
     Request, RequestExt, Response, ResponseExt,
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::page;
 
-/// Answers what is for no room.
+/// Answers requests that are not for a room.
 pub(crate) async fn answer(request: Request) -> Response {
     let room = request.query("room").unwrap_or_else(|| "lobby".to_owned());
     let Some(handle) = request.extensions().get::<Handle>() else {

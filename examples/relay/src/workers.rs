@@ -16,11 +16,11 @@ partykit::workers::export! {
     Settings::new().fallback(async |request, _env| answer(&request))
 }
 
-/// Answers what is for no room.
+/// Answers requests that are not for a room.
 fn answer(request: &Request) -> Response {
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/") => Response::html(page::html()),
-        // A room wakes when it is asked, so there is no answer about a sleeping one.
+        // On Workers, a question would wake the room, so there is no answer about a sleeping room.
         (&Method::GET, "/stats") => {
             let unknown = r#"{"phase":"unknown","connections":0}"#;
             let json = Response::builder().header("content-type", "application/json");

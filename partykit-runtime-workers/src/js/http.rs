@@ -117,7 +117,7 @@ extern "C" {
 }
 
 impl JsReader {
-    /// A reader of a body; `None` when there is none.
+    /// A reader of a body. `None` if there is no body.
     pub(crate) fn of(body: JsValue) -> Result<Option<Self>, JsValue> {
         if body.is_null() || body.is_undefined() {
             return Ok(None);

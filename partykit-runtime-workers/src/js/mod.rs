@@ -1,5 +1,5 @@
-//! The platform's JavaScript, as far as it is used. Everything that can throw is declared with `catch`:
-//! an exception that passes through Wasm would take every room of the isolate with it.
+//! The JavaScript functions of the platform that are used here. Everything that can throw is declared with
+//! `catch`: an exception that passes through Wasm would end every room of the isolate.
 
 mod http;
 mod object;
@@ -25,7 +25,7 @@ pub(crate) fn get(object: &JsValue, name: &str) -> JsValue {
     Reflect::get(object, &name.into()).unwrap_or(JsValue::UNDEFINED)
 }
 
-/// What an exception says, for the log.
+/// The text of an exception, for the log.
 pub(crate) fn describe(error: &JsValue) -> String {
     let text = |name| get(error, name).as_string();
     match (text("name"), text("message")) {

@@ -24,11 +24,11 @@ extern "C" {
         body: &[u8],
     ) -> Result<Option<Promise>, JsValue>;
 
-    /// Keeps bytes with a socket, which also a room that sleeps does not lose.
+    /// Keeps bytes with a socket, also while the room sleeps.
     #[wasm_bindgen(catch)]
     pub(crate) fn attach(socket: &JsWebSocket, bytes: &[u8]) -> Result<(), JsValue>;
 
-    /// What was kept. `None` if nothing was.
+    /// The bytes that were kept with a socket. `None` if there are none.
     #[wasm_bindgen(catch)]
     pub(crate) fn attached(socket: &JsWebSocket) -> Result<Option<Vec<u8>>, JsValue>;
 }
@@ -84,7 +84,7 @@ extern "C" {
     #[derive(Clone)]
     pub(crate) type JsWebSocket;
 
-    /// Makes a socket that no object holds work.
+    /// Starts a socket that is not given to an object.
     #[wasm_bindgen(method, catch)]
     pub(crate) fn accept(this: &JsWebSocket) -> Result<(), JsValue>;
 
@@ -95,12 +95,12 @@ extern "C" {
     #[wasm_bindgen(method, js_name = send, catch)]
     pub(crate) fn send_text(this: &JsWebSocket, text: &str) -> Result<(), JsValue>;
 
-    /// What [`set_order`](JsWebSocket::set_order) has set; NaN without.
+    /// The number that [`set_order`](JsWebSocket::set_order) has set. NaN if it was not set.
     #[wasm_bindgen(method, getter, js_name = partykitOrder)]
     pub(crate) fn order(this: &JsWebSocket) -> f64;
 
-    /// Which connection's it is: the platform hands over the same object each time, as long as the room
-    /// has it.
+    /// Marks the socket with its connection's number. The platform passes the same JavaScript object each
+    /// time, while the room is in memory.
     #[wasm_bindgen(method, setter, js_name = partykitOrder)]
     pub(crate) fn set_order(this: &JsWebSocket, order: u32);
 
@@ -126,7 +126,7 @@ extern "C" {
     #[wasm_bindgen(method, getter, catch)]
     pub(crate) fn sql(this: &Storage) -> Result<Sql, JsValue>;
 
-    /// Runs `work`; what it throws undoes all that it did.
+    /// Runs `work` in a transaction. If it throws, the transaction is undone.
     #[wasm_bindgen(method, js_name = transactionSync, catch)]
     pub(crate) fn transaction_sync(
         this: &Storage,
@@ -179,7 +179,7 @@ impl Sql {
 pub(crate) fn console(level: &str, line: &str) {
     CONSOLE.with(|console| {
         if let Ok(write) = super::get(console, level).dyn_into::<Function>() {
-            // There is nowhere to say that nothing can be said.
+            // If the log cannot be written, there is no other place to report it.
             let _ = write.call1(console, &line.into());
         }
     });

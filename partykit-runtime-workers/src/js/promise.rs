@@ -5,7 +5,7 @@ use wasm_bindgen::prelude::*;
 extern "C" {
     fn deferred() -> Deferred;
 
-    /// Calls `settled` with the key, whether the promise is kept, and its value or error.
+    /// Calls `settled` with the key, whether the promise was fulfilled, and its value or error.
     pub(crate) fn wait(promise: &Promise, settled: &Function, key: u32);
 }
 
@@ -30,7 +30,7 @@ impl Deferred {
     }
 
     pub(crate) fn resolve(&self, value: &JsValue) {
-        // The functions of a promise throw nothing.
+        // The resolve function of a promise does not throw.
         let _ = self.resolve_with(value);
     }
 

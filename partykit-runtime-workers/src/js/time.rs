@@ -21,7 +21,8 @@ extern "C" {
 pub(crate) fn fill_random(bytes: &mut [u8]) {
     for chunk in bytes.chunks_mut(RANDOM_BYTES) {
         if get_random_values(chunk).is_err() {
-            // Outside of a request the platform gives none, and nothing of ours runs there.
+            // The platform gives no random bytes outside of a request, where nothing of this crate needs
+            // them.
             chunk.fill_with(|| (js_sys::Math::random() * 256.0) as u8);
         }
     }
