@@ -15,12 +15,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures_executor::block_on;
 use partykit_core::{
-    Backend, BackendError, Batch, Body, Claim, Connection, Epoch, KeyRange, List, MemoryBackend,
-    Message, Options, Request, Response, Result, Room, RoomAddress, RoomId, Server, Timestamp,
-    testing::{FaultyBackend, TestConnection, TestRoom},
+    Backend, BackendError, Batch, Body, Connection, Epoch, List, MemoryBackend, Message, Options,
+    Request, Response, Result, Room, RoomAddress, RoomId, Server,
+    testing::{FaultyBackend, TestConnection, TestRoom, WrappedBackend},
 };
 use proptest::{
     prelude::*,
@@ -348,30 +347,14 @@ impl Store {
 }
 
 #[async_trait]
-impl Backend for Store {
-    async fn claim(&self, room: &RoomAddress) -> Result<Claim, BackendError> {
-        self.inner.claim(room).await
+impl WrappedBackend for Store {
+    type Inner = MemoryBackend;
+
+    fn inner(&self) -> &MemoryBackend {
+        &self.inner
     }
 
-    async fn read(
-        &self,
-        room: &RoomAddress,
-        keys: &[Bytes],
-    ) -> Result<Vec<Option<Bytes>>, BackendError> {
-        self.inner.read(room, keys).await
-    }
-
-    async fn scan(
-        &self,
-        room: &RoomAddress,
-        range: &KeyRange,
-        reverse: bool,
-        limit: usize,
-    ) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
-        self.inner.scan(room, range, reverse, limit).await
-    }
-
-    async fn commit(
+    async fn committing(
         &self,
         room: &RoomAddress,
         epoch: Epoch,
@@ -391,27 +374,6 @@ impl Backend for Store {
             let _ = released.await;
         }
         Ok(())
-    }
-
-    async fn wake_ups(
-        &self,
-        after: Option<&(Timestamp, RoomAddress)>,
-        limit: usize,
-    ) -> Result<Vec<(Timestamp, RoomAddress)>, BackendError> {
-        self.inner.wake_ups(after, limit).await
-    }
-
-    async fn rooms(
-        &self,
-        party: &str,
-        after: Option<&RoomId>,
-        limit: usize,
-    ) -> Result<Vec<RoomId>, BackendError> {
-        self.inner.rooms(party, after, limit).await
-    }
-
-    fn release(&self, room: &RoomAddress, epoch: Epoch) {
-        self.inner.release(room, epoch);
     }
 }
 

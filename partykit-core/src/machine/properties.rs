@@ -1,16 +1,20 @@
 //! What a room promises, tried with many thousands of random stories.
 //!
-//! [`op`] says what may happen, [`world`] makes it happen to a [`Machine`](super::Machine), [`outputs`]
-//! does what the machine wants done, and [`model`] says what ought to come of it. Each promise is a test of its own; each of the last tests
-//! does something wrong on purpose and sees that it is noticed.
+//! [`op`] says what may happen, [`world`] makes it happen to a [`Machine`](super::Machine), [`handler`] is
+//! the handler that runs, [`outputs`] does what the machine wants done, and [`model`] says what ought to
+//! come of it. Each [`Property`] is a test of its own. Each of the last tests does something wrong on
+//! purpose and sees that it is noticed.
 
 mod alarms;
 mod checks;
+mod client;
 mod handler;
 mod model;
 mod op;
 mod outputs;
+mod property;
 mod rejected;
+mod rows;
 mod stories;
 mod world;
 
@@ -20,8 +24,8 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, Test
 use proptest_state_machine::ReferenceStateMachine;
 
 use self::{
-    model::Property,
     op::Steps,
+    property::Property,
     world::{Fault, World},
 };
 

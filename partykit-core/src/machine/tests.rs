@@ -63,6 +63,22 @@ fn a_task_of_the_handler_that_a_shutdown_lets_end_does_not_start() {
 }
 
 #[test]
+fn a_task_and_a_guard_count_from_when_they_began_and_not_from_the_handler() {
+    let mut room = Bench::new();
+    room.wake();
+    let _ = room.tell();
+    room.trace();
+    room.now += 3 * SECOND;
+    let (now, holder) = (room.now, ("guard", Location::caller()));
+    let guard = room.turn().keep_awake(now, holder);
+    room.spawn();
+    room.now += 2 * SECOND;
+    room.machine.guard_dropped(room.now, guard);
+    let awake = room.machine.stats(room.now).account.awake;
+    assert_eq!((awake.guard, awake.task, awake.handler), (2 * SECOND, 2 * SECOND, 5 * SECOND));
+}
+
+#[test]
 fn a_start_that_waited_long_for_its_claim_still_has_a_deadline() {
     let mut room = Bench::new();
     let _ = room.connect("ada");

@@ -175,7 +175,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Claim, Epoch, MemoryBackend, RoomId, Timestamp};
+    use crate::{MemoryBackend, RoomId, testing::WrappedBackend};
 
     type Rows = BTreeMap<Bytes, Bytes>;
 
@@ -273,20 +273,14 @@ mod tests {
     struct Asked(MemoryBackend, Mutex<Vec<usize>>);
 
     #[async_trait]
-    impl Backend for Asked {
-        async fn claim(&self, room: &RoomAddress) -> Result<Claim, BackendError> {
-            self.0.claim(room).await
+    impl WrappedBackend for Asked {
+        type Inner = MemoryBackend;
+
+        fn inner(&self) -> &MemoryBackend {
+            &self.0
         }
 
-        async fn read(
-            &self,
-            room: &RoomAddress,
-            keys: &[Bytes],
-        ) -> Result<Vec<Option<Bytes>>, BackendError> {
-            self.0.read(room, keys).await
-        }
-
-        async fn scan(
+        async fn scanning(
             &self,
             room: &RoomAddress,
             range: &KeyRange,
@@ -295,36 +289,6 @@ mod tests {
         ) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
             self.1.lock().unwrap().push(limit);
             self.0.scan(room, range, reverse, limit).await
-        }
-
-        async fn commit(
-            &self,
-            room: &RoomAddress,
-            epoch: Epoch,
-            batch: Batch,
-        ) -> Result<(), BackendError> {
-            self.0.commit(room, epoch, batch).await
-        }
-
-        async fn wake_ups(
-            &self,
-            after: Option<&(Timestamp, RoomAddress)>,
-            limit: usize,
-        ) -> Result<Vec<(Timestamp, RoomAddress)>, BackendError> {
-            self.0.wake_ups(after, limit).await
-        }
-
-        async fn rooms(
-            &self,
-            party: &str,
-            after: Option<&RoomId>,
-            limit: usize,
-        ) -> Result<Vec<RoomId>, BackendError> {
-            self.0.rooms(party, after, limit).await
-        }
-
-        fn release(&self, room: &RoomAddress, epoch: Epoch) {
-            self.0.release(room, epoch);
         }
     }
 

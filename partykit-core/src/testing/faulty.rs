@@ -6,12 +6,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures_channel::oneshot;
 
+use super::WrappedBackend;
 use crate::{
-    Backend, BackendError, Batch, Claim, Epoch, KeyRange, RoomAddress, RoomId, Timestamp,
-    value::splitmix::SplitMix64,
+    Backend, BackendError, Batch, Epoch, RoomAddress, Timestamp, value::splitmix::SplitMix64,
 };
 
 /// A [`Backend`] for tests, with delays and failures that the contract allows.
@@ -217,21 +216,6 @@ impl<B> FaultyBackend<B> {
         self.0.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn read_through<T>(
-        &self,
-        read: impl Future<Output = Result<T, BackendError>>,
-    ) -> Result<T, BackendError> {
-        let plan = self.faults().plan_read();
-        polls(plan.polls_before).await;
-        let read = match plan.failure {
-            Some(Failure::Before) => Err(injected("read")),
-            Some(Failure::After) => read.await.and(Err(injected("read"))),
-            None => read.await,
-        };
-        polls(plan.polls_after).await;
-        read
-    }
-
     async fn released(&self) {
         let released = self.faults().held.as_mut().map(|held| {
             let (release, released) = oneshot::channel();
@@ -280,30 +264,30 @@ impl Faults {
 }
 
 #[async_trait]
-impl<B: Backend> Backend for FaultyBackend<B> {
-    async fn claim(&self, room: &RoomAddress) -> Result<Claim, BackendError> {
-        self.read_through(self.inner().claim(room)).await
+impl<B: Backend> WrappedBackend for FaultyBackend<B> {
+    type Inner = B;
+
+    fn inner(&self) -> &B {
+        &self.0.inner
     }
 
-    async fn read(
+    async fn reading<T: Send>(
         &self,
-        room: &RoomAddress,
-        keys: &[Bytes],
-    ) -> Result<Vec<Option<Bytes>>, BackendError> {
-        self.read_through(self.inner().read(room, keys)).await
+        _: Option<&RoomAddress>,
+        read: impl Future<Output = Result<T, BackendError>> + Send,
+    ) -> Result<T, BackendError> {
+        let plan = self.faults().plan_read();
+        polls(plan.polls_before).await;
+        let read = match plan.failure {
+            Some(Failure::Before) => Err(injected("read")),
+            Some(Failure::After) => read.await.and(Err(injected("read"))),
+            None => read.await,
+        };
+        polls(plan.polls_after).await;
+        read
     }
 
-    async fn scan(
-        &self,
-        room: &RoomAddress,
-        range: &KeyRange,
-        reverse: bool,
-        limit: usize,
-    ) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
-        self.read_through(self.inner().scan(room, range, reverse, limit)).await
-    }
-
-    async fn commit(
+    async fn committing(
         &self,
         room: &RoomAddress,
         epoch: Epoch,
@@ -323,7 +307,7 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         }
     }
 
-    async fn wake_ups(
+    async fn waking(
         &self,
         after: Option<&(Timestamp, RoomAddress)>,
         limit: usize,
@@ -334,19 +318,6 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         let found = self.inner().wake_ups(after, limit).await?;
         self.faults().wake_ups += found.len();
         Ok(found)
-    }
-
-    async fn rooms(
-        &self,
-        party: &str,
-        after: Option<&RoomId>,
-        limit: usize,
-    ) -> Result<Vec<RoomId>, BackendError> {
-        self.read_through(self.inner().rooms(party, after, limit)).await
-    }
-
-    fn release(&self, room: &RoomAddress, epoch: Epoch) {
-        self.inner().release(room, epoch);
     }
 }
 

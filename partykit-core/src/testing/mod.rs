@@ -41,6 +41,7 @@ mod room;
 mod step;
 mod stories;
 mod transparency;
+mod wrapped;
 
 pub use alarm::alarm_batch;
 pub use builder::TestRoomBuilder;
@@ -50,3 +51,4 @@ pub use room::TestRoom;
 pub use step::Step;
 pub use stories::{Story, transparency_random};
 pub use transparency::{Difference, transparency};
+pub use wrapped::WrappedBackend;

@@ -8,8 +8,8 @@ use std::sync::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use partykit_core::{
-    Backend, BackendError, Batch, Claim, Epoch, KeyRange, MemoryBackend, RoomAddress, RoomId,
-    Timestamp,
+    Backend, BackendError, Batch, Epoch, KeyRange, MemoryBackend, RoomAddress,
+    testing::WrappedBackend,
 };
 
 /// A store in memory that notes what it is asked.
@@ -34,20 +34,14 @@ impl Watched {
 }
 
 #[async_trait]
-impl Backend for Watched {
-    async fn claim(&self, room: &RoomAddress) -> Result<Claim, BackendError> {
-        self.inner.claim(room).await
+impl WrappedBackend for Watched {
+    type Inner = MemoryBackend;
+
+    fn inner(&self) -> &MemoryBackend {
+        &self.inner
     }
 
-    async fn read(
-        &self,
-        room: &RoomAddress,
-        keys: &[Bytes],
-    ) -> Result<Vec<Option<Bytes>>, BackendError> {
-        self.inner.read(room, keys).await
-    }
-
-    async fn scan(
+    async fn scanning(
         &self,
         room: &RoomAddress,
         range: &KeyRange,
@@ -58,7 +52,7 @@ impl Backend for Watched {
         self.inner.scan(room, range, reverse, limit).await
     }
 
-    async fn commit(
+    async fn committing(
         &self,
         room: &RoomAddress,
         epoch: Epoch,
@@ -66,26 +60,5 @@ impl Backend for Watched {
     ) -> Result<(), BackendError> {
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.inner.commit(room, epoch, batch).await
-    }
-
-    async fn wake_ups(
-        &self,
-        after: Option<&(Timestamp, RoomAddress)>,
-        limit: usize,
-    ) -> Result<Vec<(Timestamp, RoomAddress)>, BackendError> {
-        self.inner.wake_ups(after, limit).await
-    }
-
-    async fn rooms(
-        &self,
-        party: &str,
-        after: Option<&RoomId>,
-        limit: usize,
-    ) -> Result<Vec<RoomId>, BackendError> {
-        self.inner.rooms(party, after, limit).await
-    }
-
-    fn release(&self, room: &RoomAddress, epoch: Epoch) {
-        self.inner.release(room, epoch);
     }
 }

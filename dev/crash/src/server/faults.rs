@@ -9,12 +9,11 @@ use std::{
 use async_trait::async_trait;
 use partykit::storage::rig::Planted;
 use partykit::{
-    RoomAddress, RoomId, Timestamp,
-    storage::{Backend, BackendError, Batch, Claim, Epoch, KeyRange, WakeUp},
+    RoomAddress,
+    storage::{Backend, BackendError, Batch, Epoch, WakeUp},
+    testing::WrappedBackend,
 };
 use tokio::{sync::OwnedMutexGuard, time::sleep};
-
-use super::Bytes;
 
 /// What a store may get wrong, for the checker to find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,33 +90,26 @@ impl Faulty {
 }
 
 #[async_trait]
-impl Backend for Faulty {
-    async fn claim(&self, room: &RoomAddress) -> Result<Claim, BackendError> {
-        let _turn = self.turn(room).await;
-        self.inner.claim(room).await
+impl WrappedBackend for Faulty {
+    type Inner = dyn Backend;
+
+    fn inner(&self) -> &dyn Backend {
+        &*self.inner
     }
 
-    async fn read(
+    async fn reading<T: Send>(
         &self,
-        room: &RoomAddress,
-        keys: &[Bytes],
-    ) -> Result<Vec<Option<Bytes>>, BackendError> {
-        let _turn = self.turn(room).await;
-        self.inner.read(room, keys).await
+        room: Option<&RoomAddress>,
+        read: impl Future<Output = Result<T, BackendError>> + Send,
+    ) -> Result<T, BackendError> {
+        let _turn = match room {
+            Some(room) => Some(self.turn(room).await),
+            None => None,
+        };
+        read.await
     }
 
-    async fn scan(
-        &self,
-        room: &RoomAddress,
-        range: &KeyRange,
-        reverse: bool,
-        limit: usize,
-    ) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
-        let _turn = self.turn(room).await;
-        self.inner.scan(room, range, reverse, limit).await
-    }
-
-    async fn commit(
+    async fn committing(
         &self,
         room: &RoomAddress,
         epoch: Epoch,
@@ -158,27 +150,6 @@ impl Backend for Faulty {
                 Ok(())
             }
         }
-    }
-
-    async fn wake_ups(
-        &self,
-        after: Option<&(Timestamp, RoomAddress)>,
-        limit: usize,
-    ) -> Result<Vec<(Timestamp, RoomAddress)>, BackendError> {
-        self.inner.wake_ups(after, limit).await
-    }
-
-    async fn rooms(
-        &self,
-        party: &str,
-        after: Option<&RoomId>,
-        limit: usize,
-    ) -> Result<Vec<RoomId>, BackendError> {
-        self.inner.rooms(party, after, limit).await
-    }
-
-    fn release(&self, room: &RoomAddress, epoch: Epoch) {
-        self.inner.release(room, epoch);
     }
 }
 

@@ -11,7 +11,6 @@ use std::{
     sync::Arc,
 };
 
-use hyper::body::Bytes;
 use partykit::{
     Result, Runtime,
     storage::{Backend, DiskBackend, Durability, rig},

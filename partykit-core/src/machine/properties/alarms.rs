@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use super::{
-    model::{JobKind, Model, Property, Request, Rows, Segment, Turn, What},
+    client::Request,
+    model::{JobKind, Model, Turn, What},
     op::{Ending, Op},
+    property::Property,
+    rows::{Rows, Segment},
     world::{Fault, World},
 };
 use crate::{

@@ -4,11 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::{
-    model::{Client, Property},
-    op::Op,
-    world::World,
-};
+use super::{client::Client, op::Op, property::Property, world::World};
 use crate::machine::RoomPhase;
 
 impl World {

@@ -5,8 +5,9 @@ use std::{panic::Location, sync::Arc};
 use bytes::Bytes;
 
 use super::{
-    model::{JobKind, Property, What},
+    model::{JobKind, What},
     op::{Ending, Op},
+    property::Property,
     world::{Fault, Task, World},
 };
 use crate::{

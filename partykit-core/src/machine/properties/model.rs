@@ -1,57 +1,14 @@
 //! What ought to be, kept beside the machine: each write, word and state, and what became of it.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 
-use super::alarms::{Attempted, Ringing};
-use crate::{Batch, Connection, Timestamp};
-
-/// The rows of a store.
-pub(super) type Rows = BTreeMap<Bytes, Bytes>;
-
-/// The row with the number of the last write. Every write changes it: it tells how far a store has come.
-pub(super) const LAST: &[u8] = b"last";
-
-/// What is said of a room that breaks its promises.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Property {
-    /// What a connection gets is in the order in which it was said; nothing comes twice.
-    Order,
-    /// Whatever leaves, the writes before it are readable in the store at that moment.
-    Gate,
-    /// The store holds what a prefix of the successful handlers wrote, whole batches only.
-    Storage,
-    /// What a handler says after a write that is taken back never leaves; all else does, at once when
-    /// it waits for nothing.
-    Rollback,
-    /// Handlers run one after another, on an instance that has started.
-    OneHandler,
-    /// Events are handled in the order in which they came.
-    Arrival,
-    /// The room is awake for a reason, says so, and sleeps without one.
-    Sleep,
-    /// Every request gets one answer, every handshake too.
-    Answers,
-    /// `on_close` runs once for every connection that came in and has ended.
-    Closes,
-    /// One commit at a time, under the newest claim.
-    Commits,
-    /// A state is what the last successful handler made it.
-    States,
-    /// A handler reads its own writes and those of all successful ones.
-    Reads,
-    /// A task runs from its handler's commit until it ends or is cancelled.
-    Tasks,
-    /// An alarm rings when it is due and not before, and is stored until its handler has succeeded.
-    Alarms,
-    /// No handler can run for ever.
-    Deadlines,
-    /// A room that shuts down begins nothing.
-    Drain,
-    /// A client's fault undoes what its handler did, and takes no instance.
-    Rejected,
-}
+use super::{
+    alarms::{Attempted, Ringing},
+    client::{Client, Request},
+    property::Property,
+    rows::{LAST, Rows, Segment, apply, last_write},
+};
+use crate::{Batch, Timestamp};
 
 #[derive(Default)]
 pub(super) struct Model {
@@ -74,12 +31,6 @@ pub(super) struct Model {
     pub(super) requests: Vec<Request>,
     last_write: u64,
     last_said: u64,
-}
-
-/// What became durable together: a handler's writes, or those up to a `sync`.
-pub(super) struct Segment {
-    pub(super) last: u64,
-    writes: Vec<(u64, Batch)>,
 }
 
 /// The handler that runs.
@@ -142,32 +93,6 @@ pub(super) enum Spoken {
     Released,
     /// Taken back.
     Void,
-}
-
-pub(super) struct Client {
-    pub(super) connection: Connection,
-    pub(super) tagged: bool,
-    /// Its `on_connect` succeeded, and the commit of it has not failed.
-    pub(super) in_room: bool,
-    pub(super) listed: bool,
-    /// The socket has ended.
-    pub(super) ended: bool,
-    /// Accepted, refused, or neither yet.
-    pub(super) answers: u32,
-    pub(super) refused: bool,
-    pub(super) closing: Option<u64>,
-    pub(super) on_close: u32,
-    /// Lost in a crash or a shutdown: nothing is owed to it.
-    pub(super) lost: bool,
-    states: Vec<(u64, Option<Bytes>)>,
-    got: u64,
-}
-
-pub(super) struct Request {
-    pub(super) answer: Option<super::world::Answered>,
-    pub(super) done: bool,
-    /// It asks whether the alarm is due.
-    pub(super) alarm: bool,
 }
 
 impl Model {
@@ -534,67 +459,4 @@ impl Turn {
         self.writes.iter().for_each(|(_, batch)| merged.merge(batch.clone()));
         merged
     }
-}
-
-impl Segment {
-    /// What these segments change together.
-    pub(super) fn merged(segments: &[Self]) -> Batch {
-        let mut merged = Batch::default();
-        let writes = segments.iter().flat_map(|segment| &segment.writes);
-        writes.for_each(|(_, batch)| merged.merge(batch.clone()));
-        merged
-    }
-
-    /// What the room itself writes.
-    pub(super) fn new(number: u64, batch: Batch) -> Self {
-        Self { last: number, writes: vec![(number, batch)] }
-    }
-
-    /// What the store holds once this segment and those before it are in it.
-    pub(super) fn fold(rows: &Rows, segments: &[Self]) -> Rows {
-        let mut rows = rows.clone();
-        let writes = segments.iter().flat_map(|segment| &segment.writes);
-        writes.for_each(|(_, batch)| apply(&mut rows, batch));
-        rows
-    }
-}
-
-impl Client {
-    pub(super) fn new(connection: Connection, tagged: bool) -> Self {
-        Self {
-            connection,
-            tagged,
-            in_room: false,
-            listed: false,
-            ended: false,
-            answers: 0,
-            refused: false,
-            closing: None,
-            on_close: 0,
-            lost: false,
-            states: vec![(0, None)],
-            got: 0,
-        }
-    }
-}
-
-pub(super) fn apply(rows: &mut Rows, batch: &Batch) {
-    if batch.clear {
-        rows.clear();
-    }
-    for (key, write) in &batch.writes {
-        match write {
-            Some(value) => rows.insert(key.clone(), value.clone()),
-            None => rows.remove(key),
-        };
-    }
-}
-
-/// The number of the last write that these rows hold.
-pub(super) fn last_write(rows: &Rows) -> u64 {
-    rows.get(LAST).map_or(0, |value| parse(value))
-}
-
-pub(super) fn parse(number: &[u8]) -> u64 {
-    std::str::from_utf8(number).ok().and_then(|text| text.parse().ok()).expect("a number")
 }

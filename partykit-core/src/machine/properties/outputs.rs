@@ -1,7 +1,10 @@
 //! What comes out of the machine, done as the driver does it.
 
 use super::{
-    model::{JobKind, Property, Request, Segment, What, parse},
+    client::Request,
+    model::{JobKind, What},
+    property::Property,
+    rows::{Segment, parse},
     world::{Fault, Task, World, number_of},
 };
 use crate::{

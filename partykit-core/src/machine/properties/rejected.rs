@@ -1,7 +1,8 @@
 //! Handlers that reject what a client sent.
 
 use super::{
-    model::{JobKind, Model, Property, What},
+    model::{JobKind, Model, What},
+    property::Property,
     world::{Fault, World},
 };
 use crate::{ErrorId, Reject, Timestamp, machine::Failed, value::failure::Failure};

@@ -12,8 +12,11 @@ use futures_channel::oneshot;
 
 use super::{
     alarms::Waits,
-    model::{Client, Model, Property, Request, Rows, Segment, What, apply},
+    client::{Client, Request},
+    model::{Model, What},
     op::{Ending, Fate, Op, Setup},
+    property::Property,
+    rows::{Rows, Segment, apply},
 };
 use crate::{
     Batch, Body, Claim, Close, Connection, Epoch, ErrorId, Message, Options, Refusal, TaskResult,
