@@ -148,7 +148,7 @@ pub mod error {
 
 /// What the methods of [`Room`] return.
 pub mod room {
-    pub use partykit_core::{Broadcast, PartyRef, RoomRef};
+    pub use partykit_core::{Broadcast, Clock, PartyRef, RoomRef};
 }
 
 /// What a runtime needs to run rooms. You need nothing of it to write a [`Server`].
@@ -171,10 +171,11 @@ pub mod server {
 /// How rooms are, and how they have spent their lives.
 pub mod stats {
     pub use partykit_core::{
-        Account, AwakeReason, LongestAwake, RoomPhase, RoomStats, TimeAwake, WakeCause,
+        Account, AwakeReason, ConnectionListing, LongestAwake, RoomPhase, RoomStats, TimeAwake,
+        WakeCause,
     };
     #[cfg(all(feature = "tokio", not(target_family = "wasm")))]
-    pub use partykit_runtime_tokio::{PartyStats, RuntimeStats};
+    pub use partykit_runtime_tokio::{PartyStats, RoomListing, RuntimeStats};
 }
 
 /// What is behind a room's [`Storage`]: the contract of backends, the one in memory, and, with the feature

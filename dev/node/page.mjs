@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from "node:util";
 
 import { chromium } from "playwright-core";
 
+import { flat } from "./server.mjs";
 import { until } from "./until.mjs";
 
 /** Nothing but the page: no sandbox (it needs privileges), no services of the browser's own. */
@@ -103,7 +104,7 @@ export class RelayPage extends Page {
     this.page.on("response", look);
     await until(`${count} polls`, () => seen.length >= count, { seen: () => seen.length });
     this.page.off("response", look);
-    return Promise.all(seen.slice(0, count).map((response) => response.json()));
+    return Promise.all(seen.slice(0, count).map(async (response) => flat(await response.json())));
   }
 }
 

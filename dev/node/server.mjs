@@ -93,8 +93,15 @@ export class Relay extends Server {
   /** How often a room has slept. */
   async slept(room) { return (await this.stats(room)).sleeps; }
 
-  /** How a room is, as the page sees it. Wakes nobody. */
-  stats(room) { return this.ask("/stats", { room }); }
+  /** How a room is, as the page sees it, see `flat`. Wakes nobody. */
+  async stats(room) { return flat(await this.ask("/stats", { room })); }
+}
+
+/** A room's stats and its account, and how often it has started. */
+export function flat(stats) {
+  const { account, ...rest } = stats ?? { phase: "absent", connections: 0 };
+  const starts = Object.values(account?.causes ?? {}).reduce((sum, times) => sum + times, 0);
+  return account ? { ...rest, ...account, starts } : rest;
 }
 
 /** The conformance suite's parties, which do what their clients tell them. */

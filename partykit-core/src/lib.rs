@@ -48,7 +48,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// ```
 pub type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 
-pub use connection::{Connection, StateError};
+pub use connection::{Connection, StateError, listing::ConnectionListing};
 pub use engine::call_error::CallError;
 pub use machine::{
     Account, AwakeReason, HandlerError, LongestAwake, RoomPhase, RoomStats, StartReason, TimeAwake,
@@ -60,6 +60,7 @@ pub use storage::{
 pub use user::{
     broadcast::Broadcast,
     calls::{PartyRef, RoomRef},
+    clock::Clock,
     lobby::{Admission, Admit, Lobby, Vars},
     room::Room,
     row_stream::RowStream,

@@ -1,4 +1,9 @@
 mod alarms;
+mod listing;
+mod lists;
+mod operator;
+
+pub use listing::RoomListing;
 
 use std::{
     fmt,

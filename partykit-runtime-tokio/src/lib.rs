@@ -50,7 +50,7 @@ mod watch;
 pub use builder::Builder;
 pub use error::ServeError;
 pub use front::RuntimeService;
-pub use handle::Handle;
+pub use handle::{Handle, RoomListing};
 pub use listen::{Listener, bind};
 pub use proxies::{ClientAddress, ProxyHeaders};
 pub use runtime::Runtime;

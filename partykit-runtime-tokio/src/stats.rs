@@ -1,10 +1,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use partykit_core::{Account, RoomId};
+use serde::{Serialize, Serializer};
 
 use crate::StoreStats;
 
 /// The state of a runtime.
+///
+/// As JSON, times are numbers of seconds.
 ///
 /// ```no_run
 /// # fn show(stats: partykit_runtime_tokio::RuntimeStats) {
@@ -13,10 +16,11 @@ use crate::StoreStats;
 /// }
 /// # }
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RuntimeStats {
     /// All parties by name, including those without rooms.
+    #[serde(serialize_with = "by_name")]
     pub parties: BTreeMap<Arc<str>, PartyStats>,
     /// How many threads of this process are blocked: a handler or hook has run on the thread for over a
     /// second without awaiting. The log names the handler at level `warn` while it blocks.
@@ -37,7 +41,7 @@ pub struct RuntimeStats {
 /// }
 /// # let _ = busiest;
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PartyStats {
     /// Rooms in memory: awake, or asleep with connections. Other rooms use no memory and do not count.
@@ -69,4 +73,11 @@ pub struct PartyStats {
     pub account: Account,
     /// The room with the longest time awake.
     pub longest_awake_in: Option<RoomId>,
+}
+
+fn by_name<S: Serializer>(
+    parties: &BTreeMap<Arc<str>, PartyStats>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(parties.iter().map(|(name, stats)| (&**name, stats)))
 }

@@ -10,7 +10,7 @@ use crate::{
     machine::{Beginning, Fact},
     storage::{AlarmRow, spread},
     user::storage::durable,
-    value::alarm::AlarmOrder,
+    value::order::Order,
 };
 
 /// The room's alarm, if it is due. It is stored by then that its handler begins.
@@ -77,14 +77,19 @@ fn say_died(cell: &RoomCell, deaths: u32, rings: bool, next: Duration) {
     );
 }
 
-/// Does what an operator wants done with the alarm, as writes of the turn that runs.
-pub(crate) async fn carry_out(room: &Room, order: AlarmOrder) -> Result<(), StorageError> {
-    let row = stored(room).await?;
-    let next = match (order, row) {
-        (AlarmOrder::Set(at), _) => Some(AlarmRow::new(at)),
-        (_, None) => return Ok(()),
-        (AlarmOrder::Delete, _) => None,
-        (AlarmOrder::Park, Some(row)) => Some(room.inside(|turn| turn.known_alarm(row)).parked()),
+/// Does what an operator wants done, as writes of the turn that runs.
+pub(crate) async fn carry_out(room: &Room, order: Order) -> Result<(), StorageError> {
+    let next = match order {
+        Order::Erase => {
+            room.inside(|turn| turn.clear());
+            return Ok(());
+        }
+        Order::SetAlarm(at) => Some(AlarmRow::new(at)),
+        Order::DeleteAlarm | Order::ParkAlarm => {
+            let Some(row) = stored(room).await? else { return Ok(()) };
+            let parks = order == Order::ParkAlarm;
+            parks.then(|| room.inside(|turn| turn.known_alarm(row)).parked())
+        }
     };
     room.inside(|turn| turn.write_alarm(next));
     Ok(())

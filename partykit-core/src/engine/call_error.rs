@@ -35,6 +35,9 @@ pub enum CallError {
     /// The room's id is not one.
     #[error(transparent)]
     InvalidRoom(#[from] crate::InvalidRoomId),
+    /// A connection was to be closed with a Close that cannot be sent.
+    #[error(transparent)]
+    InvalidClose(#[from] crate::InvalidClose),
     /// No answer within [`Options::call_timeout`](crate::Options::call_timeout). This says nothing
     /// about what the called room did.
     #[error("no answer from {0} within {1:?}")]

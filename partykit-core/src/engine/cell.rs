@@ -1,6 +1,7 @@
 mod alarm;
 mod doors;
 mod drain;
+mod operator;
 mod owner;
 mod resume;
 mod space;

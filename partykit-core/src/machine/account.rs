@@ -1,11 +1,16 @@
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::{awake::AwakeReason, wake_cause::WakeCause};
+use crate::value::shapes;
 
 /// How a room has spent its life so far; of several rooms, the sum of theirs.
 ///
 /// `resident` is the time in which an instance was in memory; `active` the part of it in which a
 /// handler, a task or a commit ran, which is what Durable Objects bill.
+///
+/// As JSON, times are numbers of seconds, and `causes` is an object.
 ///
 /// ```
 /// use std::time::Duration;
@@ -15,14 +20,17 @@ use super::{awake::AwakeReason, wake_cause::WakeCause};
 /// assert_eq!(account.resident_saved(), 0.0);
 /// assert_eq!(account.wakes(), 0);
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Account {
     /// Since the room came into memory, or its first connection.
+    #[serde(serialize_with = "shapes::seconds")]
     pub life: Duration,
     /// With an instance in memory.
+    #[serde(serialize_with = "shapes::seconds")]
     pub resident: Duration,
     /// With a handler, task or commit running.
+    #[serde(serialize_with = "shapes::seconds")]
     pub active: Duration,
     /// What `resident` was spent on.
     pub awake: TimeAwake,
@@ -33,9 +41,11 @@ pub struct Account {
     /// How often the instance was dropped because something failed.
     pub resets: u64,
     /// How often each kind of event made an instance necessary.
+    #[serde(serialize_with = "shapes::counts")]
     pub causes: Vec<(WakeCause, u64)>,
     /// The last time that an event made an instance necessary, and which kind. Counted like `life`;
     /// none in a sum.
+    #[serde(serialize_with = "shapes::moment")]
     pub last_wake: Option<(WakeCause, Duration)>,
     /// Messages that were lost because the room could not start or shut down.
     pub dropped_messages: u64,
@@ -56,22 +66,29 @@ pub struct Account {
 /// println!("{:?} for tasks, {:?} for nothing but the idle time", awake.task, awake.idle);
 /// # }
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct TimeAwake {
     /// A handler ran.
+    #[serde(serialize_with = "shapes::seconds")]
     pub handler: Duration,
     /// A commit was in flight, or what was said waited for one.
+    #[serde(serialize_with = "shapes::seconds")]
     pub commit: Duration,
     /// At least one task ran.
+    #[serde(serialize_with = "shapes::seconds")]
     pub task: Duration,
     /// At least one [`KeepAwake`](crate::KeepAwake) guard was held.
+    #[serde(serialize_with = "shapes::seconds")]
     pub guard: Duration,
     /// At least one streaming response body was open.
+    #[serde(serialize_with = "shapes::seconds")]
     pub response_body: Duration,
     /// None of these, but the server does not hibernate and somebody was connected.
+    #[serde(serialize_with = "shapes::seconds")]
     pub connections: Duration,
     /// None of all: the room only waited for its idle time to end.
+    #[serde(serialize_with = "shapes::seconds")]
     pub idle: Duration,
 }
 
@@ -88,15 +105,17 @@ pub struct TimeAwake {
 /// }
 /// # }
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct LongestAwake {
     /// How long it was.
+    #[serde(serialize_with = "shapes::seconds")]
     pub duration: Duration,
     /// The [task](AwakeReason::Task) or [guard](AwakeReason::Guard) that held the room awake for the
     /// longest part of it, with its call site. None when neither was there.
     pub held_by: Option<AwakeReason>,
     /// For how long that one held it.
+    #[serde(serialize_with = "shapes::seconds")]
     pub held: Duration,
 }
 

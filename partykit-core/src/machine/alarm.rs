@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::{
     Answer, Effect, Event, Fact, Machine, Output, TransactionId, TurnMut, gate::Author, turn::Turn,
 };
-use crate::{Alarm, Batch, Handler, Timestamp, storage::AlarmRow, value::alarm::AlarmOrder};
+use crate::{Alarm, Batch, Handler, Timestamp, storage::AlarmRow, value::order::Order};
 
 /// The alarm whose handler runs.
 pub(super) struct Ringing {
@@ -255,5 +255,5 @@ impl Turn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Errand {
     Alarm,
-    Order(AlarmOrder),
+    Order(Order),
 }

@@ -1,5 +1,7 @@
 use std::{fmt, panic::Location, time::Duration};
 
+use serde::Serialize;
+
 use crate::Handler;
 
 /// One reason why a room does not sleep, with the place in the code that caused it where there is one.
@@ -11,7 +13,10 @@ use crate::Handler;
 /// assert_eq!(AwakeReason::Mailbox(3).to_string(), "3 events wait");
 /// assert!(!AwakeReason::ResponseBodies(1).is_passing(), "a client decides when it ends");
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// As JSON, it is the text that it prints.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
 #[non_exhaustive]
 pub enum AwakeReason {
     /// A commit is in flight, or what was said waits for one.
@@ -45,6 +50,12 @@ impl AwakeReason {
     /// server's code, or a client, ends them.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Commit | Self::Handler(_) | Self::Mailbox(_))
+    }
+}
+
+impl From<AwakeReason> for String {
+    fn from(reason: AwakeReason) -> Self {
+        reason.to_string()
     }
 }
 

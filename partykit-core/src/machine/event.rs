@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{answer::Reply, handler_error::HandlerError, wake_cause::WakeCause};
 use crate::{
     Close, Connection, Handler, Message, Request, TaskResult,
-    value::{alarm::AlarmOrder, chain::Chain},
+    value::{chain::Chain, order::Order},
 };
 
 /// Something that happens to a room and that one of its handlers is told.
@@ -32,7 +32,7 @@ pub(crate) enum Event {
     },
     /// An operator wants something done with the alarm.
     Order {
-        order: AlarmOrder,
+        order: Order,
         reply: Option<Reply>,
     },
     /// A request; one that came without a reply is a tell.

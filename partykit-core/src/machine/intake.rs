@@ -18,7 +18,8 @@ impl Machine {
 
     /// Whether an event may enter the mailbox.
     pub(super) fn admits(&mut self, now: Duration, event: &Event) -> Result<(), Refusal> {
-        if !self.intake().takes_events(now) {
+        let is_order = event.order().is_some() && !self.draining;
+        if !self.intake().takes_events(now) && !is_order {
             if matches!(event, Event::Message { .. }) && !self.draining {
                 self.accountant.dropped_message();
             }

@@ -19,6 +19,7 @@ mod ids;
 mod intake;
 mod mailbox;
 mod mailboxes;
+mod operator;
 mod output;
 mod overlay;
 #[cfg(test)]

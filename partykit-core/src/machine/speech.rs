@@ -60,7 +60,13 @@ impl Machine {
     pub(super) fn close_by(&mut self, by: Option<Scope>, connection: &Connection, close: Close) {
         if self.roster.status(connection) == Some(Status::Open) {
             self.roster.set_status(connection, Status::Closing);
-            self.say(by, Effect::Close(connection.clone(), close));
+            let connection = connection.clone();
+            // No handler's failure takes back what others do.
+            let effect = match by {
+                Some(_) => Effect::Close(connection, close),
+                None => Effect::HangUp(connection, close),
+            };
+            self.say(by, effect);
         }
     }
 
@@ -82,7 +88,7 @@ impl Machine {
         }) = &mut self.turn
         {
             match &mut effect {
-                Effect::Frame { to: Targets::One(to), .. } | Effect::Close(to, _) if to == new => {
+                own if Turn::is_for_new(new, own) => {
                     deferred.push((within, written, effect));
                     *deferred_cost += cost;
                     return;

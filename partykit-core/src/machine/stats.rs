@@ -1,9 +1,13 @@
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::{Account, AwakeReason, Machine};
-use crate::value::limits;
+use crate::value::{limits, shapes};
 
 /// How a room is right now.
+///
+/// As JSON, times are numbers of seconds.
 ///
 /// ```no_run
 /// # fn show(stats: partykit_core::RoomStats) {
@@ -11,7 +15,7 @@ use crate::value::limits;
 /// println!("slept {:.1} % of its life", 100.0 * stats.account.resident_saved());
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct RoomStats {
     /// Asleep, waking or awake.
@@ -32,6 +36,7 @@ pub struct RoomStats {
     /// Why it does not sleep, other than that its idle time is not over.
     pub reasons: Vec<AwakeReason>,
     /// When it will sleep if nothing happens.
+    #[serde(serialize_with = "shapes::maybe_seconds")]
     pub sleeps_in: Option<Duration>,
     /// How it has spent its life.
     pub account: Account,
@@ -47,7 +52,8 @@ pub struct RoomStats {
 /// }
 /// # let _ = is_in_memory;
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 #[allow(clippy::exhaustive_enums, reason = "these are the states of the machine")]
 pub enum RoomPhase {
     /// No instance is in memory.
@@ -81,7 +87,7 @@ impl Machine {
     /// How long the room stays awake after the last thing that happened. A room that has no connection and
     /// has never stored anything need not stay.
     pub(super) fn idle_time(&self) -> Duration {
-        let is_blank = self.roster.len() == 0 && self.blank_at == Some(self.gate.written());
+        let is_blank = self.roster.len() == 0 && self.is_blank();
         // "Sleep is invisible": what hibernates loses nothing that its `on_start` does not rebuild.
         let is_no_loss = self.stateless || self.options.hibernate;
         match is_blank {

@@ -103,7 +103,7 @@ impl Machine {
         // A new claim would fence off the commit that is in flight.
         let commits = self.gate.pending().next().is_some();
         if self.epoch.is_some() && (commits || self.roster.count() > 0) {
-            self.begin_start(false);
+            self.begin_start(self.is_blank());
         } else {
             self.outputs.push_back(Output::Claim);
         }
@@ -148,7 +148,7 @@ impl Machine {
             _ => (now.saturating_add(limit), limit),
         };
         let turn = self.begin_turn(event.handler(), connection, deadline, limit);
-        turn.reply = event.take_reply();
+        (turn.reply, turn.order) = (event.take_reply(), event.order());
         if let Event::Request { chain, .. } = &mut event {
             turn.chain = mem::take(chain);
         }
@@ -177,6 +177,10 @@ impl Machine {
         if self.draining {
             // Nothing rings any more.
             self.restore_alarm(turn.author());
+        }
+        let erases = turn.erases();
+        if erases {
+            self.forget_past(now);
         }
         if let Answer::NotNow = answer {
             if let Some(reply) = self.take_errand(&turn).and_then(|mut event| event.take_reply()) {
@@ -215,6 +219,9 @@ impl Machine {
         }
         for (_, id, task) in turn.spawns {
             self.emit(None, Effect::Spawn { id, task });
+        }
+        if erases {
+            self.drop_instance(now, |awake| Fact::Slept { awake });
         }
     }
 
@@ -421,7 +428,7 @@ impl Machine {
         }
     }
 
-    fn cancel_tasks(&mut self, now: Duration) {
+    pub(super) fn cancel_tasks(&mut self, now: Duration) {
         let tasks = self.holders.cancel_tasks(now);
         if !tasks.is_empty() {
             self.outputs.push_back(Output::CancelTasks(tasks));

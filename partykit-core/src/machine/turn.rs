@@ -11,7 +11,10 @@ use super::{
     ids::TransactionId,
     overlay::Overlay,
 };
-use crate::{Connection, Handler, value::chain::Chain};
+use crate::{
+    Connection, Handler,
+    value::{chain::Chain, order::Order},
+};
 
 /// One run of one handler: a transaction.
 pub(super) struct Turn {
@@ -58,6 +61,8 @@ pub(super) struct Turn {
     pub(super) syncs: u64,
     /// A transaction was used after the one around it had ended: it did not do what was said.
     pub(super) misused: bool,
+    /// What it does for an operator.
+    pub(super) order: Option<Order>,
 }
 
 impl Turn {
@@ -95,6 +100,7 @@ impl Turn {
             errand: None,
             syncs: 0,
             misused: false,
+            order: None,
         }
     }
 

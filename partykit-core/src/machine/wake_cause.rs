@@ -1,5 +1,7 @@
 use std::fmt;
 
+use serde::Serialize;
+
 /// The kind of event that made an instance necessary.
 ///
 /// ```
@@ -7,7 +9,8 @@ use std::fmt;
 ///
 /// assert_eq!(WakeCause::Message.to_string(), "message");
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum WakeCause {
     /// The room's alarm is due.

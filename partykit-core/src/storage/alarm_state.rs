@@ -1,5 +1,7 @@
 //! A room's alarm as operators see it.
 
+use serde::Serialize;
+
 use super::{Backend, BackendError, alarm_row::AlarmRow};
 use crate::{RoomAddress, Timestamp};
 
@@ -16,7 +18,7 @@ use crate::{RoomAddress, Timestamp};
 /// }
 /// # let _ = describe;
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct AlarmState {
     /// When it was to ring.

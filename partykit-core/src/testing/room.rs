@@ -13,8 +13,9 @@ use super::{
     host::TestHost,
 };
 use crate::{
-    Admission, Admit, AwakeReason, Body, ErrorId, Handler, List, Message, Options, Refusal,
-    Request, Response, RoomAddress, RoomStats, Route, RoutePrefix, Server, Timestamp,
+    Admission, Admit, AwakeReason, Body, Close, CloseCode, ErrorId, Handler, InvalidClose, List,
+    Message, Options, Refusal, Request, Response, RoomAddress, RoomStats, Route, RoutePrefix,
+    Server, Text, Timestamp,
     runtime::{Chain, Host, RoomCell},
     user::lobby::hook_answer,
 };
@@ -280,6 +281,36 @@ impl<S: Server> TestRoom<S> {
     pub async fn broadcast(&self, message: impl Into<Message>) {
         self.cell().broadcast(message.into(), None);
         self.settle().await;
+    }
+
+    /// Deletes everything that the room stores, as an operator does with `Handle::erase`: the instance is
+    /// dropped, and the connections stay.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be stored.
+    pub async fn erase(&self) -> Result<(), Refusal> {
+        let erased = self.cell().erase();
+        self.settle().await;
+        erased.await
+    }
+
+    /// Closes all connections of an id, as an operator does with `Handle::disconnect`. Returns how many there
+    /// were.
+    ///
+    /// # Errors
+    ///
+    /// When the code may not be sent or the reason is too long, see [`Close::new`].
+    pub async fn disconnect(
+        &self,
+        id: &str,
+        code: impl Into<CloseCode>,
+        reason: impl Into<Text>,
+    ) -> Result<usize, InvalidClose> {
+        let close = Close::new(code, reason)?;
+        let count = self.cell().disconnect_id(id, &close);
+        self.settle().await;
+        Ok(count)
     }
 
     /// Puts the room to sleep, as its idle time would.

@@ -3,6 +3,7 @@
 mod append;
 pub(crate) mod broadcast;
 pub(crate) mod calls;
+pub(crate) mod clock;
 pub(crate) mod lobby;
 pub(crate) mod room;
 pub(crate) mod row_stream;

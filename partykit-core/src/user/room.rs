@@ -9,8 +9,8 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Broadcast, Connection, Emitter, JsonError, KeepAwake, Message, NoState, PartyRef, RoomAddress,
-    RoomId, StartReason, Storage, Timestamp, WakeCause,
+    Broadcast, Clock, Connection, Emitter, JsonError, KeepAwake, Message, NoState, PartyRef,
+    RoomAddress, RoomId, StartReason, Storage, Timestamp, WakeCause,
     engine::cell::{Driving, InTurn, RoomCell},
     machine::{TurnId, TurnMut},
     user::task,
@@ -212,6 +212,44 @@ impl Room {
     /// The time of the wall clock. Portable code has no other clock. Tests set it.
     pub fn now(&self) -> Timestamp {
         self.cell.host().now()
+    }
+
+    /// Waits for this time, or a little longer. The handler's own time limit goes on meanwhile (default: 30 s),
+    /// and the room takes no other event: what shall happen much later is an
+    /// [alarm](Storage::set_alarm_in), and what shall go on beside the room is a [task](Room::spawn) with a
+    /// [`Clock`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use partykit_core::{Connection, Message, Result, Room, Server, testing::TestRoom};
+    ///
+    /// #[derive(Default)]
+    /// struct Slow;
+    ///
+    /// impl Server for Slow {
+    ///     async fn on_message(&mut self, room: &Room, sender: &Connection, word: Message) -> Result {
+    ///         room.sleep(Duration::from_millis(200)).await;
+    ///         sender.send(word);
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # futures_executor::block_on(async {
+    /// let room = TestRoom::<Slow>::new();
+    /// let ada = room.connect("ada").await;
+    /// ada.send("hello").await;
+    /// assert_eq!(ada.received(), []);
+    /// room.advance(Duration::from_millis(200)).await;
+    /// assert_eq!(ada.received(), ["hello".into()]);
+    /// # });
+    /// ```
+    pub fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send + use<> {
+        self.clock().sleep(time)
+    }
+
+    /// Time for tasks, which have no room.
+    pub fn clock(&self) -> Clock {
+        Clock::new(self.cell.host())
     }
 
     /// Random bytes, strong enough for ids that must not be guessed.

@@ -1,5 +1,7 @@
 use std::{fmt, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 /// The id of a room: 1 to 1,024 bytes of UTF-8, percent-decoded from its URL.
 ///
 /// ```
@@ -10,7 +12,8 @@ use std::{fmt, sync::Arc};
 /// assert!(RoomId::new("").is_err());
 /// # Ok::<(), partykit_core::InvalidRoomId>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct RoomId(Arc<str>);
 
 impl RoomId {
@@ -40,6 +43,20 @@ impl std::ops::Deref for RoomId {
 
     fn deref(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for RoomId {
+    type Error = InvalidRoomId;
+
+    fn try_from(id: String) -> Result<Self, InvalidRoomId> {
+        Self::new(id)
+    }
+}
+
+impl From<RoomId> for String {
+    fn from(id: RoomId) -> Self {
+        id.as_str().to_owned()
     }
 }
 

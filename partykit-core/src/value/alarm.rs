@@ -1,3 +1,5 @@
+use serde::Serialize;
+
 use crate::Timestamp;
 
 /// An alarm that rings: what [`Server::on_alarm`](crate::Server::on_alarm) is told.
@@ -23,7 +25,7 @@ use crate::Timestamp;
 ///     }
 /// }
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Alarm {
     /// When it was to ring.
@@ -33,12 +35,4 @@ pub struct Alarm {
     pub retries: u32,
     /// How often the process has ended while its handler ran. This has no limit, and uses up no retry.
     pub deaths: u32,
-}
-
-/// What an operator wants to do with a room's alarm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AlarmOrder {
-    Delete,
-    Park,
-    Set(Timestamp),
 }

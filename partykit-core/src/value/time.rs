@@ -3,9 +3,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use serde::{Deserialize, Serialize};
+
 /// A moment of the wall clock, in milliseconds since the Unix epoch.
 ///
-/// Rooms get it from [`Room::now`](crate::Room::now); tests set it.
+/// Rooms get it from [`Room::now`](crate::Room::now); tests set it. As JSON it is a number, what
+/// JavaScript's `new Date(..)` takes.
 ///
 /// ```
 /// use std::time::Duration;
@@ -15,7 +18,9 @@ use std::{
 /// assert_eq!(later.as_millis(), 3_000);
 /// assert_eq!(later.since(Timestamp::from_millis(1_000)), Duration::from_secs(2));
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Timestamp(u64);
 
 impl Timestamp {

@@ -13,6 +13,7 @@ mod failure;
 mod fairness;
 mod kit;
 mod mailbox;
+mod operator;
 mod rejected;
 mod resume;
 mod saying;

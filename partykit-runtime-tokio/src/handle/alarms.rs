@@ -67,7 +67,7 @@ impl Handle {
         self.order(party, room, |cell| cell.delete_alarm()).await
     }
 
-    async fn order<F: Future<Output = Result<(), Refusal>>>(
+    pub(super) async fn order<F: Future<Output = Result<(), Refusal>>>(
         &self,
         party: &str,
         room: &str,

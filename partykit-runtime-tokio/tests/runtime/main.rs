@@ -3,6 +3,7 @@
 mod connects;
 mod handles;
 mod hooks;
+mod operators;
 mod origins;
 mod requests;
 mod screen;

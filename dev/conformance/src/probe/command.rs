@@ -168,6 +168,17 @@ pub enum Command {
         /// How many times.
         yields: u32,
     },
+    /// Waits in the handler, then answers with how long it was by the room's clock: `waited`, in milliseconds.
+    Pause {
+        /// How long, in milliseconds.
+        millis: u64,
+    },
+    /// The same in a task, which the room does not wait for. It comes to everybody as
+    /// `{"event": "task", "value": ..}`, the milliseconds as text.
+    PauseBeside {
+        /// How long, in milliseconds.
+        millis: u64,
+    },
     /// Starts a task, which lets others run a few times. What it returns comes to everybody as
     /// `{"event": "task", "value": ..}`.
     Spawn {

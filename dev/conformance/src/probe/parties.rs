@@ -1,4 +1,4 @@
-use std::{future::poll_fn, pin::Pin, task::Poll};
+use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 
 use partykit::{
     Admit, Alarm, Body, BoxError, Close, Connection, HandlerError, Lobby, Message, Options, Reject,
@@ -266,6 +266,21 @@ impl<const HIBERNATES: bool> Probe<HIBERNATES> {
             Command::Slow { yields: times } => {
                 yields(times).await;
                 json!({ "re": "slow" })
+            }
+            Command::Pause { millis } => {
+                let before = room.now();
+                room.sleep(Duration::from_millis(millis)).await;
+                let waited = room.now().since(before).as_millis() as u64;
+                json!({ "re": "pause", "waited": waited })
+            }
+            Command::PauseBeside { millis } => {
+                let clock = room.clock();
+                room.spawn("pause", async move {
+                    let before = clock.now();
+                    clock.sleep(Duration::from_millis(millis)).await;
+                    clock.now().since(before).as_millis().to_string()
+                });
+                json!({ "re": "pause-beside" })
             }
             Command::Spawn { value } => {
                 room.spawn("probe", async move {

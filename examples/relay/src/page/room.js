@@ -10,19 +10,36 @@ const MEANING = {
 let shown = null; // the phase on the light
 let longest = 0;  // the longest idle countdown seen, which is the full ring
 
+/** What the page shows of a room's stats. Times are seconds there, and milliseconds here. */
+function readings(stats) {
+  if (!stats) return { phase: "absent", connections: 0 };
+  const { phase, connections, reasons, sleeps_in: left, account } = stats;
+  if (!account) return { phase, connections }; // on Workers, where nobody knows more
+  const wake = account.last_wake;
+  return {
+    phase, connections, left, reasons,
+    sleeps: account.sleeps,
+    starts: Object.values(account.causes).reduce((sum, times) => sum + times, 0),
+    life: account.life * 1000,
+    resident: account.resident * 1000,
+    active: account.active * 1000,
+    wake: wake && { cause: wake.cause, ago: (account.life - wake.at) * 1000 },
+  };
+}
+
 function showStats(s) {
   showPhase(s.phase, MEANING[s.phase]?.(s) ?? "");
-  const share = s.life_ms > 0 ? Math.max(0, 1 - s.resident_ms / s.life_ms) : null;
+  const share = s.life > 0 ? Math.max(0, 1 - s.resident / s.life) : null;
   $("slept").dataset.share = share;
   $("slept").replaceChildren(share === null ? "–" : (Math.floor(share * 1000) / 10).toFixed(1)); // never rounds up to 100
   if (share !== null) $("slept").append(make("small", "", "%"));
   put($("sleeps"), String(s.sleeps ?? 0));
   put($("times"), s.sleeps === 1 ? "time" : "times");
-  put($("cause"), s.last_wake?.cause ?? "–");
-  put($("ago"), s.last_wake ? `${duration(s.last_wake.ago_ms)} ago` : "no wake yet");
-  put($("life"), duration(s.life_ms));
-  put($("resident"), duration(s.resident_ms));
-  put($("active"), duration(s.active_ms));
+  put($("cause"), s.wake?.cause ?? "–");
+  put($("ago"), s.wake ? `${duration(s.wake.ago)} ago` : "no wake yet");
+  put($("life"), duration(s.life));
+  put($("resident"), duration(s.resident));
+  put($("active"), duration(s.active));
   put($("starts"), s.phase === "absent" ? "–" : String(s.starts ?? 0));
   put($("starts-label"), s.starts === 1 ? "start" : "starts");
   showReasons(s);
@@ -42,11 +59,12 @@ function showPhase(phase, meaning) {
 
 function showReasons(s) {
   const none = { asleep: "Nothing keeps it awake.", awake: "Nothing more: about to sleep." }[s.phase] ?? "–";
-  const reasons = s.awake_because?.length ? s.awake_because : [none];
+  const left = s.left ?? 0; // the ring round the light, if told
+  const timer = s.left == null ? [] : [`idle timer: sleeps in ${left.toFixed(1)} s`];
+  const told = [...s.reasons ?? [], ...timer], reasons = told.length ? told : [none];
   while ($("reasons").childElementCount > reasons.length) $("reasons").lastElementChild.remove();
   reasons.forEach((text, i) => put($("reasons").children[i] ?? $("reasons").appendChild(make("li", "")), text));
 
-  const left = Number(/sleeps in ([\d.]+) s/.exec(reasons.join())?.[1] ?? 0); // the ring round the light, if told
   longest = Math.max(longest, left);
   $("countdown").style.strokeDashoffset = longest ? 1 - left / longest : 1;
   $("countdown").style.opacity = left ? "" : 0;
@@ -90,9 +108,9 @@ const flags = [];
 let starts = null; // as of the last poll
 
 function trace(s, now) {
-  const wokeAt = s.last_wake ? now - s.last_wake.ago_ms : -Infinity;
+  const wokeAt = s.wake ? now - s.wake.ago : -Infinity;
   const woke = starts === null ? wokeAt > now - MINUTE : s.starts !== starts;
-  if (woke && s.last_wake) plant(wokeAt, s.last_wake.cause);
+  if (woke && s.wake) plant(wokeAt, s.wake.cause);
   starts = s.starts;
 
   const last = bands.at(-1);
@@ -159,7 +177,7 @@ async function poll() {
   try {
     const answer = await fetch(`/stats?${query}`, { cache: "no-store", signal: AbortSignal.timeout(3000) });
     if (!answer.ok) throw new Error(`status ${answer.status}`);
-    const stats = await answer.json();
+    const stats = readings(await answer.json());
     failures = 0;
     showStats(stats);
     if (stats.phase === "unknown") pause = 10 * PERIOD; // it will hardly say anything else

@@ -3,7 +3,7 @@ use std::{future::Future, sync::Arc};
 use futures_channel::oneshot;
 
 use super::RoomCell;
-use crate::{Refusal, Timestamp, machine::Event, value::alarm::AlarmOrder};
+use crate::{Refusal, Timestamp, machine::Event, value::order::Order};
 
 /// The room's alarm: who rings it, and what operators do with it.
 impl RoomCell {
@@ -34,7 +34,7 @@ impl RoomCell {
         self: &Arc<Self>,
         at: Timestamp,
     ) -> impl Future<Output = Result<(), Refusal>> + Send + use<> {
-        self.order(AlarmOrder::Set(at))
+        self.order(Order::SetAlarm(at))
     }
 
     /// Deletes the room's alarm from outside of it. Without an alarm this does nothing. Does not start the
@@ -46,7 +46,7 @@ impl RoomCell {
     pub fn delete_alarm(
         self: &Arc<Self>,
     ) -> impl Future<Output = Result<(), Refusal>> + Send + use<> {
-        self.order(AlarmOrder::Delete)
+        self.order(Order::DeleteAlarm)
     }
 
     /// Stops the room's alarm from outside of it: it is kept, and does not ring until a new one is set.
@@ -58,12 +58,12 @@ impl RoomCell {
     pub fn park_alarm(
         self: &Arc<Self>,
     ) -> impl Future<Output = Result<(), Refusal>> + Send + use<> {
-        self.order(AlarmOrder::Park)
+        self.order(Order::ParkAlarm)
     }
 
-    fn order(
+    pub(super) fn order(
         self: &Arc<Self>,
-        order: AlarmOrder,
+        order: Order,
     ) -> impl Future<Output = Result<(), Refusal>> + Send + use<> {
         let (reply, answer) = oneshot::channel();
         let pushed = self.push(Event::Order { order, reply: Some(reply) });

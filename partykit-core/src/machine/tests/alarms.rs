@@ -8,7 +8,7 @@ use crate::{
     machine::Fact,
     machine::{Answer, Beginning, Errand, Event},
     storage::AlarmRow,
-    value::alarm::AlarmOrder,
+    value::order::Order,
 };
 
 const WALL: Timestamp = Timestamp::from_millis(1_000_000);
@@ -274,9 +274,9 @@ fn a_shutdown_between_the_start_and_the_handler_gives_the_attempt_back() {
 fn an_order_is_carried_out_without_a_start() {
     let mut room = Bench::new();
     let (reply, mut answer) = oneshot::channel();
-    assert!(room.push(Event::Order { order: AlarmOrder::Park, reply: Some(reply) }).is_ok());
+    assert!(room.push(Event::Order { order: Order::ParkAlarm, reply: Some(reply) }).is_ok());
     room.claim();
-    assert_eq!(room.turn().errand(), Some(Errand::Order(AlarmOrder::Park)));
+    assert_eq!(room.turn().errand(), Some(Errand::Order(Order::ParkAlarm)));
     let row = AlarmRow::new(WALL).begins(WALL, 0);
     room.turn().write_alarm(Some(row.parked()));
     room.machine.turn_ended(room.now, Ok(Answer::NotNow));

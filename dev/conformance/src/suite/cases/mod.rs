@@ -97,7 +97,7 @@ macro_rules! for_each_case {
                 its_handler_sets_the_next, one_too_late_is_an_error, rings_once_at_its_time,
                 rings_where_nobody_is, sleepers_are_woken, the_new_one_replaces_a_retry,
             }
-            sleeping { storage_survives, tasks_come_back }
+            sleeping { storage_survives, tasks_come_back, waiting_takes_its_time }
             waking {
                 a_broadcast_from_outside_does_not, a_connect_wakes, a_disconnect_wakes,
                 a_drop_wakes, a_message_wakes, a_ping_does_not, a_pong_does_not,

@@ -41,3 +41,22 @@ pub(super) async fn tasks_come_back(target: &Target) {
         assert_eq!(room.instance().await, instance);
     }
 }
+
+/// A handler that waits goes on by the room's clock; so does a task beside it.
+pub(super) async fn waiting_takes_its_time(target: &Target) {
+    const MILLIS: u64 = 60;
+    // Both clocks are read in whole milliseconds.
+    let is_long_enough = |waited: Option<u64>| waited.is_some_and(|waited| waited + 2 >= MILLIS);
+    for mode in Mode::BOTH {
+        let room = target.room(mode, "waiting");
+        let mut client = room.connect("ada").await;
+        let answer = client.ask(Command::Pause { millis: MILLIS }).await;
+        assert!(is_long_enough(answer["waited"].as_u64()), "{answer}");
+        assert_eq!(client.ask(Command::Pause { millis: 0 }).await["re"], "pause");
+        let started = client.ask(Command::PauseBeside { millis: MILLIS }).await;
+        assert_eq!(started["re"], "pause-beside");
+        let event = client.next_json().await;
+        let waited = event["value"].as_str().and_then(|waited| waited.parse().ok());
+        assert!(event["event"] == "task" && is_long_enough(waited), "{event}");
+    }
+}
