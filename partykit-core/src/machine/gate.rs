@@ -75,6 +75,7 @@ impl Gate {
 
     /// Takes an effect, and who said it; returns it when it may leave at once.
     pub(crate) fn hold(&mut self, by: Option<Scope>, effect: Effect) -> Option<Effect> {
+        // "What anyone was told is durable": nothing overtakes, not even what waits for no write.
         if self.held.is_empty() && self.passes(self.written) {
             return Some(effect);
         }
@@ -108,6 +109,8 @@ impl Gate {
                 self.held_bytes -= held.effect.cost();
                 taken_back.push(held.effect);
             } else {
+                // "When a handler fails": what it said before its first write stands, and so does what
+                // others said meanwhile. The writes that they followed are gone.
                 held.number = held.number.min(written);
                 self.held.push_back(held);
             }
@@ -120,6 +123,7 @@ impl Gate {
     pub(crate) fn add(&mut self, batch: Batch, author: Author) {
         let upto = self.written;
         match &mut self.waiting {
+            // A commit is in flight, or another handler ended at the same moment: one batch for both.
             Some(waiting) => {
                 Arc::make_mut(&mut waiting.batch).merge(batch);
                 waiting.upto = upto;
@@ -141,6 +145,7 @@ impl Gate {
 
     /// Puts the waiting batch in flight, unless one is.
     pub(crate) fn begin_commit(&mut self) -> Option<Arc<Batch>> {
+        // One commit at a time, so that batches reach the store in the order of their writes.
         if self.in_flight.is_some() {
             return None;
         }
@@ -156,8 +161,8 @@ impl Gate {
     }
 
     /// The commit in flight failed: everything after the last durable write is void. Returns what was
-    /// held, whose state is again what it was, and whose commit it was: the first handler's that `on_error` is told of, so that a store
-    /// which stays broken does not make `on_start` and `on_error` call each other.
+    /// held, the connections whose state is again what it was, and the handler that `on_error` is told
+    /// of.
     pub(crate) fn failed(
         &mut self,
         roster: &mut Roster,
@@ -167,10 +172,12 @@ impl Gate {
         let mut author = None;
         for pending in void {
             undo.extend(pending.undo);
+            // With a store that stays broken, `on_start` and `on_error` would call each other for ever.
             let is_told = !matches!(pending.author.0, Handler::OnError | Handler::OnStart);
             author = author.or(is_told.then_some(pending.author));
         }
         let mut restored = Vec::new();
+        // "When a handler fails": the newest first, so that the oldest state is the one that stays.
         for (connection, before) in undo.into_iter().rev() {
             connection.commit_state(before);
             roster.measure(&connection);

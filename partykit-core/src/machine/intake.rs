@@ -28,6 +28,7 @@ impl Machine {
                 false => Refusal::Unavailable(self.refused_until - now),
             });
         }
+        // "Limits": connections of a room.
         if matches!(event, Event::Connect { .. })
             && self.roster.len() >= self.options.max_connections
         {
@@ -77,6 +78,7 @@ impl Intake<'_> {
         let (mailbox, options) = (&self.machine.mailbox, &self.machine.options);
         let size = event.size();
         match event {
+            // Without them a room that is full would stay so, or forget its alarm.
             Event::Alarm { .. } | Event::Order { .. } => true,
             Event::Connect { .. } => {
                 mailbox.has_space_to_connect(Bounds::connects(options), size)

@@ -188,6 +188,7 @@ impl Machine {
     /// A socket has ended. Unknown ones are ignored, so it may be said more than once.
     pub(crate) fn closed(&mut self, now: Duration, connection: &Connection, close: Close) {
         let Some(status) = self.roster.status(connection) else { return };
+        // "Connecting": whether an `on_close` is owed is known when its `on_connect` has ended.
         if let Some(turn) = self.turn.as_mut().filter(|turn| turn.is_connecting(connection)) {
             turn.gone.get_or_insert(close);
             self.roster.set_status(connection, Status::Closing);
@@ -202,6 +203,7 @@ impl Machine {
                 self.discard(Discard::Event(event));
             }
         } else if !self.draining {
+            // "Starting": a room that cannot start is not started by those who leave.
             let event = Event::Close { connection: connection.clone(), close };
             if now < self.refused_until {
                 self.mailbox.keep(event);

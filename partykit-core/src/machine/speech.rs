@@ -88,11 +88,13 @@ impl Machine {
         }) = &mut self.turn
         {
             match &mut effect {
+                // "Connecting": the client's `open` comes first, and that comes after the commit.
                 own if Turn::is_for_new(new, own) => {
                     deferred.push((within, written, effect));
                     *deferred_cost += cost;
                     return;
                 }
+                // A broadcast leaves for all others at once, and for the new one with its own frames.
                 Effect::Frame { to: Targets::Many { all, except }, frame }
                     if all.contains(new) && !except.contains(new) =>
                 {
@@ -118,6 +120,7 @@ impl Machine {
     /// is cancelled, and fails even if it is about to succeed.
     fn may_say(&mut self, cost: usize) -> bool {
         let Some(turn) = &mut self.turn else { return true };
+        // What it read is void, so no client may hear what it makes of it.
         if turn.void || turn.overflow.is_some() {
             return false;
         }
@@ -126,6 +129,7 @@ impl Machine {
         if bytes <= limit {
             return true;
         }
+        // "When there is too much": a handler that says more than 64 MiB at once fails.
         turn.overflow = Some(bytes);
         if !turn.cancelled {
             turn.cancelled = true;

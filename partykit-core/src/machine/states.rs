@@ -29,6 +29,7 @@ impl Machine {
     ) -> Result<(), StateError> {
         let state = state.map_or(0, Bytes::len);
         let states = self.turn.as_ref().map_or_else(Vec::new, |turn| turn.overlay.states());
+        // Mostly there is room for far more: then nothing is to be counted.
         let most = self.roster.attached() + state + states.len() * limits::ATTACHMENT;
         if most <= limits::ATTACHMENTS {
             return Ok(());

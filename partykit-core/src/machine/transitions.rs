@@ -1,4 +1,7 @@
 //! Every transition between sleeping, waking and awake, and the fate of every event and effect.
+//!
+//! What stands in quotes names a section of the guide's page of rules (`docs/src/rules.md`): that
+//! promise is kept in this place.
 
 use std::{mem, time::Duration};
 
@@ -32,11 +35,13 @@ impl Machine {
             (turn.deadline, turn.limit) = (until, until.saturating_sub(begun));
             turn.called_off = true;
         }
+        // "Connecting": a shutdown runs no `on_close`, so those that were kept for a start go, too.
         self.mailbox.unkeep();
         while let Some(event) = self.mailbox.pop() {
             self.fail_event(event, Refusal::ShuttingDown);
         }
         self.cancel_tasks(now);
+        // "Alarms": a shutdown uses up no retry, and the alarm is due at the next start.
         self.drain_alarm();
         self.advance(now);
     }
@@ -44,6 +49,7 @@ impl Machine {
     /// Takes the next step that is due, if one is.
     pub(super) fn advance(&mut self, now: Duration) {
         self.close_condemned();
+        // "One thing at a time": while a handler runs, nothing else begins.
         if self.turn.is_none() {
             match self.phase {
                 RoomPhase::Asleep => self.wake(now),
@@ -74,6 +80,7 @@ impl Machine {
         if self.condemned.is_empty() {
             return;
         }
+        // What a client said is handled before its connection is closed for it.
         let is_heard = |connection: &Connection| {
             let runs = self.turn.as_ref().is_some_and(|turn| turn.is_message_of(connection));
             !runs && !self.mailbox.has_message_of(connection)
@@ -90,6 +97,7 @@ impl Machine {
     fn wake(&mut self, now: Duration) {
         let Some(cause) = self.mailbox.wake_cause() else { return };
         let (deadline, limit) = match self.mailbox.front() {
+            // "Connecting": `on_start` and `on_connect` have one limit together.
             Some(Event::Connect { arrived, .. }) => {
                 (arrived.saturating_add(self.options.connect_timeout), self.options.connect_timeout)
             }
@@ -110,6 +118,7 @@ impl Machine {
     }
 
     pub(super) fn begin_start(&mut self, empty: bool) {
+        // "Sleep is invisible": the reason is computed from what is there, and stored nowhere.
         self.start_reason = match (self.roster.count(), empty) {
             (0, true) => StartReason::First,
             (0, false) => StartReason::Restart,
@@ -120,9 +129,11 @@ impl Machine {
     }
 
     fn run_next(&mut self, now: Duration) {
+        // A room that says more than its store takes waits for the store.
         if self.gate.held_bytes() > self.options.held_bytes {
             return;
         }
+        // "When there is too much": the messages of a client that does not read wait for it.
         let Some(event) = self.mailbox.pop_but_of(&self.clogged) else {
             let idle = now.saturating_sub(self.idle_since);
             if self.reasons().is_empty() && (self.draining || idle >= self.idle_time()) {
@@ -141,6 +152,7 @@ impl Machine {
     fn run(&mut self, now: Duration, mut event: Event) {
         let (limit, connection) = (self.options.handler_timeout, event.connection().cloned());
         let (deadline, limit) = match &event {
+            // The time that it waited in the mailbox counts: the client waits as long.
             Event::Connect { arrived, .. } => {
                 let limit = self.options.connect_timeout;
                 (arrived.saturating_add(limit), limit)
@@ -171,7 +183,9 @@ impl Machine {
 
     /// A handler succeeded: what it did holds.
     pub(super) fn finish(&mut self, now: Duration, mut turn: Turn, answer: Answer) {
+        // "Alarms": the row goes with the handler's own commit, and not before.
         self.silence(&mut turn);
+        // "What anyone was told is durable": one handler, one batch.
         let (overlay, states) = turn.overlay.take();
         self.keep(overlay, states, turn.author());
         if self.draining {
@@ -183,12 +197,14 @@ impl Machine {
             self.forget_past(now);
         }
         if let Answer::NotNow = answer {
+            // The room need not start any more; who asked is told when the writes are durable.
             if let Some(reply) = self.take_errand(&turn).and_then(|mut event| event.take_reply()) {
                 self.emit(None, Effect::Respond(reply, Ok(Answer::Done)));
             }
             return self.drop_instance(now, |awake| Fact::Slept { awake });
         }
         if turn.handler == Handler::OnStart {
+            // "Starting": one success, and failures count from zero; the closes that waited are next.
             self.phase = RoomPhase::Awake;
             self.start_failures = 0;
             self.remembered_until = None;
@@ -203,6 +219,7 @@ impl Machine {
             for (.., effect) in turn.deferred {
                 self.emit(None, effect);
             }
+            // It ended while its `on_connect` ran: that succeeded, so one `on_close` is owed.
             if let Some(close) = turn.gone {
                 self.roster.remove(&connection);
                 if !self.draining {
@@ -212,11 +229,13 @@ impl Machine {
         }
         match (turn.reply, answer) {
             (Some(reply), answer) => self.emit(None, Effect::Respond(reply, Ok(answer))),
+            // "Requests, and calls between rooms": the answer to a `tell` is dropped.
             (None, Answer::Response(response)) => {
                 self.discard(Discard::Answer(Answer::Response(response)));
             }
             (None, Answer::Done | Answer::NotNow) => {}
         }
+        // "Tasks": they start when the handler has committed, so they pass the gate as frames do.
         for (_, id, task) in turn.spawns {
             self.emit(None, Effect::Spawn { id, task });
         }
@@ -232,6 +251,7 @@ impl Machine {
             Failure::Rejected(_) => turn.void,
             // "When a handler fails": an `Err` from a handler that wrote nothing keeps the instance.
             Failure::Error(_) => turn.has_written(),
+            // A panic or the time limit may have left the instance half-way.
             _ => true,
         };
         self.take_back(now, &mut turn);
@@ -240,6 +260,7 @@ impl Machine {
         if turn.handler == Handler::OnConnect
             && let Some(connection) = &turn.connection
         {
+            // "Connecting": opened, closed at once, never listed, and no `on_close`.
             self.roster.remove(connection);
             let close = match &failed.failure {
                 Failure::Rejected(reject) => reject.close(),
@@ -249,7 +270,9 @@ impl Machine {
         }
         if let Some(reply) = turn.reply.take() {
             let answer = match &failed.failure {
+                // "What a client did wrong": the client is told what.
                 Failure::Rejected(reject) => Ok(Answer::Response(reject.response())),
+                // "When a handler fails": clients never see the error, but its id.
                 _ => Err(refusal),
             };
             self.emit(None, Effect::Respond(reply, answer));
@@ -268,6 +291,7 @@ impl Machine {
                 // An earlier handler's commit, not the start, has failed: the next start is for the
                 // same event, and for the on_error that is before it now.
                 Failure::Commit(_) if !turn.synced => self.reset(now),
+                // "Starting": `on_start` has no `on_error`; the event that needed it fails with it.
                 _ => self.start_failed(now, failed.id),
             }
             self.discard(Discard::Failed(failed));
@@ -285,6 +309,7 @@ impl Machine {
             self.discard(Discard::Failed(failed));
             return;
         }
+        // "When a handler fails": `on_error` is the next event, on the instance that exists by then.
         let Failed { failure, id } = failed;
         let (handler, connection) = turn.author();
         self.mailbox.push_front(Event::Error(HandlerError { handler, connection, failure, id }));
@@ -308,6 +333,7 @@ impl Machine {
             self.fail_event(event, Refusal::Failed(id));
         }
         let mut refused = Duration::ZERO;
+        // "Starting": after three failures in a row events are refused, and those that wait are, too.
         if let Some(over) = self.start_failures.checked_sub(limits::START_FAILURES) {
             refused = 1_u32.checked_shl(over).map_or(limits::START_BACKOFF, |times| {
                 (limits::START_BACKOFF_FIRST * times).min(limits::START_BACKOFF)
@@ -321,9 +347,11 @@ impl Machine {
     }
 
     pub(super) fn commit_failed(&mut self, now: Duration, failed: Failed) {
+        // "What anyone was told is durable": all that waited for this commit is never said.
         let (void, restored, author) = self.gate.failed(&mut self.roster);
         self.attempts.commit_failed();
         self.outputs.extend(restored.into_iter().map(Output::Attach));
+        // The store may have it or not: only a new claim tells what is stored.
         self.epoch = None;
         for effect in void {
             self.void(now, effect, failed.id);
@@ -340,6 +368,7 @@ impl Machine {
             }));
         }
         match &mut self.turn {
+            // The running handler may have read what is void: it fails, even if it is about to succeed.
             Some(turn) => {
                 (turn.base, turn.void) = (self.gate.written(), true);
                 if !turn.cancelled {
@@ -354,6 +383,7 @@ impl Machine {
     /// Ends an effect whose commit failed: no client may see it.
     fn void(&mut self, now: Duration, effect: Effect, id: ErrorId) {
         match effect {
+            // "Connecting": an `on_connect` whose commit failed has failed, so no `on_close` follows.
             Effect::Accept(connection) => {
                 self.roster.remove(&connection);
                 let is_its_end = |event: &Event| matches!(event, Event::Close { connection: c, .. } if *c == connection);
@@ -362,6 +392,7 @@ impl Machine {
                 }
                 self.outputs.push_back(Output::Refuse(connection, closed_by(Refusal::Failed(id))));
             }
+            // Every request is answered, once.
             Effect::Respond(reply, answer) => {
                 if let Ok(answer) = answer {
                     self.discard(Discard::Answer(answer));
@@ -369,6 +400,7 @@ impl Machine {
                 let refused = Effect::Respond(reply, Err(Refusal::Failed(id)));
                 self.outputs.push_back(Output::Effect(refused));
             }
+            // The runtime closes it, and not the handler whose commit failed.
             effect @ Effect::HangUp(..) => self.leave(effect),
             effect => self.undo(now, effect),
         }
@@ -377,16 +409,19 @@ impl Machine {
     /// Ends an event that no handler will see.
     pub(super) fn fail_event(&mut self, event: Event, refusal: Refusal) {
         match event {
+            // "Alarms": the row is still there, and the runtime asks again.
             Event::Alarm { reply } | Event::Order { reply, .. } => {
                 let refused = reply.map(|reply| Effect::Respond(reply, Err(refusal)));
                 self.outputs.extend(refused.map(Output::Effect));
             }
+            // "Starting": a close waits for the next start.
             Event::Close { .. } if !self.draining => self.mailbox.keep(event),
             Event::Connect { connection, request, arrived } => {
                 self.roster.remove(&connection);
                 self.outputs.push_back(Output::Refuse(connection.clone(), closed_by(refusal)));
                 self.discard(Discard::Event(Event::Connect { connection, request, arrived }));
             }
+            // "Starting": a message is dropped and counted, and never tried again.
             Event::Message { .. } => {
                 self.accountant.dropped_message();
                 self.discard(Discard::Event(event));
@@ -406,12 +441,14 @@ impl Machine {
         if self.phase != RoomPhase::Asleep {
             self.accountant.reset();
         }
+        // "Tasks": a failure that takes the instance cancels them.
         self.cancel_tasks(now);
         self.drop_instance(now, |awake| Fact::Reset { awake });
     }
 
     pub(super) fn sleep(&mut self, now: Duration) {
         self.settle(now);
+        // "Sleep is invisible": only the instance goes. Connections, their states and the claim stay.
         self.accountant.slept();
         self.roster.shrink();
         self.mailbox.shrink();

@@ -218,6 +218,7 @@ impl TurnMut<'_> {
         match (self.scope.transaction, turn.overlay.innermost()) {
             (0, 0) => {}
             (0, _) => return Ok(None),
+            // Its end may still undo what would be durable by then.
             _ => return Err(StorageError::SyncInTransaction),
         }
         turn.keep_alarm(written);
@@ -226,6 +227,7 @@ impl TurnMut<'_> {
         }
         let author = turn.author();
         let (overlay, states) = turn.overlay.take();
+        // A failure from here on takes back nothing of what is committed now.
         turn.base = written;
         turn.synced |= !overlay.is_empty() || !states.is_empty();
         turn.syncs += u64::from(!overlay.is_empty());
@@ -260,6 +262,7 @@ impl TurnMut<'_> {
             Some(turn) if turn.overlay.is_open(self.scope.transaction) => {
                 turn.overlay.begin(self.scope.transaction)
             }
+            // The transaction around it has ended. What this one does is lost, so the handler fails.
             Some(turn) => {
                 turn.misused = true;
                 Some(TransactionId::MAX)
