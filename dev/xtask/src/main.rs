@@ -11,6 +11,7 @@ mod charts;
 mod command;
 mod deploy;
 mod fuzz;
+mod image;
 mod package;
 mod pages;
 mod report;

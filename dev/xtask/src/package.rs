@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     command::{Command, Failure},
-    deploy,
+    deploy, image,
     pages::Reader,
     report::{Outcome, Verdict},
     tools,
@@ -56,6 +56,9 @@ pub(crate) fn check(root: &Path) -> Outcome {
     let mut left = Vec::new();
     if !deploy::has_systemd() {
         left.push("no systemd here: its units were not tried");
+    }
+    if !image::can_run() {
+        left.push("no right to mount here: the image was not made");
     }
     if !has_repository(&metadata) {
         left.push("no `repository` yet: see RELEASING.md");
@@ -150,19 +153,31 @@ fn follow(root: &Path, place: &Path, target: &Path) -> Result<(), Failure> {
         .with("target", target)
         .with("Cargo.lock", root.join("Cargo.lock"))
         .with("node_modules", modules);
-    let deploying = deploy::has_systemd().then_some(DEPLOYING);
-    for page in PAGES.into_iter().chain(deploying) {
+    let is_deployed = deploy::has_systemd();
+    for page in PAGES.into_iter().chain(is_deployed.then_some(DEPLOYING)) {
         let text =
             fs::read_to_string(root.join(page)).map_err(|error| of(page.as_ref(), &error))?;
         let acts = reader.follow(page, &text)?;
         reader.go(place.join(CRATE));
         println!("  {page}: {acts} blocks followed");
     }
-    match deploying {
-        Some(page) => deploy::check(reader.directory())
-            .map_err(|failure| Failure::new(format!("{page}: {failure}"))),
-        None => Ok(()),
+    if !is_deployed {
+        return Ok(());
     }
+    deploy::verify_units(reader.directory())
+        .and_then(|()| match image::can_run() {
+            true => run_image(place, target),
+            false => Ok(()),
+        })
+        .map_err(|failure| Failure::new(format!("{DEPLOYING}: {failure}")))
+}
+
+/// The page's image, with the packages in the place of the registry's.
+fn run_image(place: &Path, target: &Path) -> Result<(), Failure> {
+    let read = |path: PathBuf| fs::read_to_string(&path).map_err(|error| of(&path, &error));
+    let dockerfile = read(place.join(CRATE).join("Dockerfile"))?;
+    let patches = read(place.join(".cargo/config.toml"))?;
+    image::run(&dockerfile, place, (CRATE, target), &patches)
 }
 
 /// The facade is the root of the repository; every other package is a folder in it.

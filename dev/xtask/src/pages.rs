@@ -6,8 +6,8 @@
 //! |---|---|
 //! | `<!-- file: NAME -->` | is written to this file |
 //! | `<!-- run -->` | is run, each line behind a `$`; it has to succeed |
-//! | `<!-- serve: ADDRESS -->` | is started; two clients of a relay have to hear each other there |
 //! | `<!-- start: ADDRESS -->` | is started, and ends with the page, or when the page starts another one there |
+//! | `<!-- serve: ADDRESS -->` | is started as well; two clients of a relay have to hear each other there |
 //! | `<!-- install -->` | installs packages of npm: those that are here have to be what it asks for |
 //!
 //! `<!-- browser: WHAT -->` stands in front of a sentence, and a browser does what this says:
@@ -114,7 +114,8 @@ impl Reader {
             }
             Act::Serve { script, address } => {
                 println!("  {page}: serves by\n{script}");
-                self.serve(script, *address)
+                self.start(script, &address.to_string())?;
+                relayed(*address).map_err(|error| Failure::new(format!("{address}: {error}")))
             }
             Act::Start { script, address } => {
                 println!("  {page}: starts\n{script}");
@@ -145,11 +146,6 @@ impl Reader {
             }
         }
         Ok(())
-    }
-
-    fn serve(&self, script: &str, address: SocketAddr) -> Result<(), Failure> {
-        let _served = self.spawn(script, &address.to_string())?;
-        relayed(address).map_err(|error| Failure::new(format!("{address}: {error}")))
     }
 
     fn start(&mut self, script: &str, address: &str) -> Result<(), Failure> {

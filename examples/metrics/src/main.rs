@@ -1,8 +1,10 @@
 //! Rooms whose numbers Prometheus can fetch: `cargo run -p metrics-page`, then look at `/metrics`.
 
+use std::time::Duration;
+
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use partykit::{
-    Connection, Message, Options, Request, Response, Result, Room, Runtime, Server,
+    Connection, Message, Options, Request, Response, ResponseExt, Result, Room, Runtime, Server,
     http::StatusCode,
 };
 
@@ -29,13 +31,19 @@ async fn main() -> Result {
     let prometheus = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?
         .install_recorder()?;
-    let page = move |request: Request| {
-        let found = request.uri().path() == "/metrics";
-        let mut response =
-            Response::new(if found { prometheus.render() } else { String::new() }.into());
-        if !found {
-            *response.status_mut() = StatusCode::NOT_FOUND;
+    // Without this, what was measured stays in memory as long as Prometheus does not ask.
+    let upkeep = prometheus.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            upkeep.run_upkeep();
         }
+    });
+    let page = move |request: Request| {
+        let response = match request.uri().path() {
+            "/metrics" => Response::text(prometheus.render()),
+            _ => Response::empty(StatusCode::NOT_FOUND),
+        };
         async { response }
     };
     Runtime::builder()
