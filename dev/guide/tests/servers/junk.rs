@@ -1,6 +1,5 @@
 //! A client that talks nonsense.
 
-use futures_executor::block_on;
 use partykit::{
     Body, Connection, Message, Request, RequestExt, Result, Room, Server,
     http::Method,
@@ -57,7 +56,7 @@ const METHODS: &[Method] = &[
 /// instance lost, no answer of 500 or more.
 pub(crate) fn is_no_failure<S: Story>() {
     log::install();
-    block_on(async {
+    crate::block_on(async {
         let room = S::rooms().build();
         let mut client = come::<S>(&room).await;
         for number in 0..1_000 + JUNK.len() {

@@ -9,12 +9,11 @@ mod log;
 mod sockets;
 mod stories;
 
-use futures_executor::block_on;
 use partykit::{
     Server,
     testing::{Step, TestRoomBuilder, transparency, transparency_random},
 };
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
 /// How a server is tried.
 #[diagnostic::on_unimplemented(
@@ -53,6 +52,12 @@ fn sleep_is_invisible<S: Story>() {
     steps.push(Step::advance(Duration::from_secs(11)));
     let told = block_on(transparency_random(S::rooms, &steps, 1, 100));
     told.unwrap_or_else(|story| panic!("{story}"));
+}
+
+/// Within Tokio, because some servers wait for threads of it.
+fn block_on<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.expect("a runtime without drivers").block_on(future)
 }
 
 macro_rules! tests {

@@ -5,10 +5,14 @@ use partykit::{
     yjs::Yjs,
 };
 use partykit_guide::{
-    alarms, calls, deploying, factories, first_room, from_partykit, hibernation, json_api,
-    presence, state, storage, tags, tasks, testing, yjs,
+    alarms, calls, deploying, factories, first_room, from_partykit, hibernation, history, json_api,
+    presence, prometheus, state, storage, tags, tasks, testing, tokens, yjs,
 };
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use super::{
     a_talk,
@@ -20,6 +24,19 @@ use crate::Story;
 story!(first_room::Relay, a_talk());
 story!(hibernation::Relay, hibernation::Relay, a_talk());
 story!(deploying::Relay, a_talk());
+story!(prometheus::Relay, a_talk());
+story!(
+    history::Chat,
+    [
+        Step::connect("ada"),
+        Step::say("ada", "hi"),
+        Step::connect("bob"),
+        Step::say("bob", vec![0xFF]).may_fail(),
+        Step::vanish("bob"),
+        Step::say("ada", "ha"),
+        Step::connect("bob").query("since=00000000-1"),
+    ]
+);
 story!(presence::Lounge, names());
 story!(first_room::Counter, first_room::Counter, a_talk());
 story!(storage::Counter, storage::Counter, a_talk());
@@ -115,6 +132,30 @@ impl Story for factories::Members {
 
     fn steps() -> Vec<Step> {
         vec![Step::connect("ada").query(Self::QUERY), Step::connect("eve").may_fail()]
+    }
+}
+
+impl Story for tokens::Members {
+    type Room = Self;
+
+    const QUERY: &str = "token=t0ken";
+
+    fn rooms() -> TestRoomBuilder<Self> {
+        let database = rusqlite::Connection::open_in_memory().expect("a database");
+        let rows = "CREATE TABLE tokens (token TEXT, user TEXT, expires INTEGER);
+            INSERT INTO tokens VALUES ('t0ken', 'Ada', unixepoch() + 3600)";
+        database.execute_batch(rows).expect("a row");
+        TestRoomBuilder::new(|_| Self).state(tokens::Tokens(Arc::new(Mutex::new(database))))
+    }
+
+    fn steps() -> Vec<Step> {
+        vec![
+            Step::connect("ada").query(Self::QUERY),
+            Step::connect("eve").query("token=guessed").may_fail(),
+            Step::say("ada", "I was here"),
+            Step::say("ada", vec![0xFF]).may_fail(),
+            Step::get("?token=t0ken"),
+        ]
     }
 }
 
