@@ -1,12 +1,18 @@
 //! Rooms by name, WebSockets, durable storage, alarms and **hibernation**, as a library.
 //!
-//! You write a [`Server`]: what a room does when somebody connects, speaks, leaves or sends an HTTP
-//! request. A runtime runs it: on Tokio in a binary of yours ([`Runtime`]), or on Cloudflare Workers (the
-//! module `workers`).
+//! You write a [`Server`]: what a room does when a client connects, sends a message, leaves or makes an HTTP
+//! request. A runtime runs it, either on Tokio in a binary of your own ([`Runtime`]), or on Cloudflare Workers
+//! (the module `workers`). When nothing happens in a room, its instance is dropped from memory while every
+//! socket stays open. The next event makes a new instance. Clients notice nothing.
+//!
+//! This page is a tour: [a first room](#a-first-room), [rooms and addresses](#rooms-and-addresses),
+//! [handlers](#handlers), [state and storage](#state-and-storage), [hibernation](#hibernation),
+//! [errors](#errors), [alarms and tasks](#alarms-and-tasks), [testing](#testing), [runtimes](#runtimes),
+//! [features](#features).
 //!
 //! # A first room
 //!
-//! This relay sends what a client says to all others. Any PartySocket client can talk to it.
+//! This relay sends what a client says to all other clients of its room:
 //!
 //! ```rust,no_run
 //! # #[cfg(feature = "tokio")] mod relay {
@@ -33,22 +39,140 @@
 //! # }
 //! ```
 //!
-//! # Routing
+//! Any PartySocket client can talk to it, and so can every other WebSocket client:
 //!
-//! A *party* is a kind of room, registered under a name. A *room* is one instance of it, named by its id.
-//! `/parties/main/lobby` leads to the room `lobby` of the party `main`: a WebSocket to
-//! [`on_connect`](Server::on_connect), any other request to [`on_request`](Server::on_request). The room
-//! need not exist before. Two hooks run before that, outside of any room:
-//! [`on_before_connect`](Server::on_before_connect) and [`on_before_request`](Server::on_before_request)
-//! let a request through, or answer it themselves.
+//! ```js
+//! const socket = new PartySocket({ host: "127.0.0.1:1999", room: "lobby" });
+//! ```
+//!
+//! # Rooms and addresses
+//!
+//! A *party* is a kind of room, registered under a name. A *room* is one instance of it, named by its id. A
+//! *connection* is one WebSocket of a room.
+//!
+//! | URL | leads to |
+//! |---|---|
+//! | `/parties/main/lobby` | the room `lobby` of the party `main` |
+//! | `/parties/chat/42/history?limit=5` | the room `42` of the party `chat`, which sees the rest of the path |
+//! | `/health` | no room: the runtime's fallback answers |
+//!
+//! A WebSocket goes to [`on_connect`](Server::on_connect), any other request to
+//! [`on_request`](Server::on_request). A room is made when it is first used. Two hooks run before the room is
+//! asked, and need no room: [`on_before_connect`](Server::on_before_connect) and
+//! [`on_before_request`](Server::on_before_request). They let a request through or answer it. This is the place
+//! to check who the user is:
+//!
+//! ```
+//! use partykit::{Admission, Admit, Lobby, Reject, Request, RequestExt, Result, Server};
+//!
+//! struct Members;
+//!
+//! impl Server for Members {
+//!     async fn on_before_connect(request: Request, lobby: &Lobby) -> Result<Admit> {
+//!         let token = request.query("token").unwrap_or_default();
+//!         if Some(token) != lobby.var("TOKEN") {
+//!             return Err(Reject::unauthorized("log in first").into());
+//!         }
+//!         Ok(Admit::Continue(Admission::new(request)))
+//!     }
+//! }
+//! ```
 //!
 //! # Handlers
 //!
-//! The handlers of a room run one after another, in the order in which things happened. Each is a
-//! transaction: if it fails, nothing of what it wrote stays, and nothing of what it said after its first
+//! The handlers of a room run one after another, in the order of the events. Different rooms run in parallel.
+//! Each handler is a transaction: if it fails, its writes are undone, and nothing that it sent after its first
 //! write leaves. [`Room`] is the room as a handler sees it, [`Connection`] is one WebSocket.
 //!
-//! What a client did wrongly is no failure of the server: return a [`Reject`].
+//! | to | call |
+//! |---|---|
+//! | send to one client | [`Connection::send`], [`Connection::send_json`] |
+//! | send to all, or to some | [`Room::broadcast`], [`Room::broadcast_json`], then [`except`](room::Broadcast::except) or [`tag`](room::Broadcast::tag) |
+//! | know who is here | [`Room::connections`], [`Room::states`], [`Room::count`] |
+//! | close a connection | [`Connection::close`] |
+//! | ask or tell another room | [`Room::party`] |
+//!
+//! # State and storage
+//!
+//! | what | where | lives as long as |
+//! |---|---|---|
+//! | what belongs to a room | [`Storage`], rows of a key and a value | you keep it: it survives crashes |
+//! | what belongs to a connection | [`Connection::set_state`] | the socket, through every sleep |
+//! | a cache | fields of your server | the instance: until the room sleeps or a handler fails |
+//!
+//! Writes are synchronous and belong to the handler's transaction. A frame or a response that follows a write
+//! leaves when that write is on disk, so what a client was told is never lost.
+//!
+//! ```
+//! use partykit::{Connection, List, Message, Request, Result, Room, Server};
+//!
+//! #[derive(Default)]
+//! struct Guestbook;
+//!
+//! impl Server for Guestbook {
+//!     async fn on_connect(&mut self, room: &Room, connection: &Connection, _: &Request) -> Result {
+//!         let latest = List::new().prefix("entry:").reverse().limit(20);
+//!         connection.send_json(&room.storage().list::<String>(latest).await?)?;
+//!         Ok(())
+//!     }
+//!
+//!     async fn on_message(&mut self, room: &Room, sender: &Connection, message: Message) -> Result {
+//!         room.storage().append("entry:", message.text()?).await?; // the next key, in order
+//!         sender.set_state(&"has signed")?; // survives every sleep
+//!         room.broadcast(message).send(); // leaves when the entry is stored
+//!         Ok(())
+//!     }
+//! }
+//! ```
+//!
+//! # Hibernation
+//!
+//! With [`Options::hibernate`], a room sleeps after ten seconds without an event. Its instance is dropped, its
+//! sockets stay open. The next event makes a new instance, which runs [`on_start`](Server::on_start) first. If
+//! your server has fields, fill them there:
+//!
+//! ```
+//! use partykit::{Connection, Message, Options, Result, Room, Server};
+//!
+//! #[derive(Default)]
+//! struct Clicks {
+//!     total: u64,
+//! }
+//!
+//! impl Server for Clicks {
+//!     fn options() -> Options {
+//!         Options::new().hibernate(true)
+//!     }
+//!
+//!     async fn on_start(&mut self, room: &Room) -> Result {
+//!         self.total = room.storage().get("total").await?.unwrap_or(0);
+//!         Ok(())
+//!     }
+//!
+//!     async fn on_message(&mut self, room: &Room, _: &Connection, _: Message) -> Result {
+//!         self.total += 1;
+//!         room.storage().put("total", &self.total)?;
+//!         room.broadcast_json(&self.total)?.send();
+//!         Ok(())
+//!     }
+//! }
+//! ```
+//!
+//! Pings, Closes and an application's own ping ([`Options::auto_response`]) are answered without waking the
+//! room. A task or a guard ([`Room::keep_awake`]) keeps it awake.
+//!
+//! # Errors
+//!
+//! A handler returns a [`Result`]; any error will do. What happens then:
+//!
+//! | the handler | its writes | the instance | the client sees |
+//! |---|---|---|---|
+//! | returns a [`Reject`] | undone | stays | the status and the text; after `on_connect` a close code |
+//! | returns another `Err`, and has written nothing | none | stays | 500 or 1011 with an error id, or nothing |
+//! | returns another `Err` after a write, panics, or takes too long | undone | is dropped; the sockets stay | the same |
+//!
+//! A [`Reject`] says that the client was wrong, and is not a failure. Reading what a client sent returns one by
+//! itself:
 //!
 //! ```
 //! use partykit::{Reject, Request, RequestExt, Response, ResponseExt, Result, Room, Server};
@@ -71,28 +195,56 @@
 //! }
 //! ```
 //!
-//! # Storage
-//!
-//! Each room has rows of a key and a value: [`Storage`]. Writes are synchronous and belong to the handler.
-//! A frame or a response that follows a write leaves when that write is on disk, so what a client was told
-//! is never lost. [`storage`] has what is behind it: the contract of backends, and those that there are.
-//!
-//! # Hibernation
-//!
-//! When nothing happens in a room for ten seconds, its instance is dropped and its sockets stay open. The
-//! next event makes a new instance, which runs [`on_start`](Server::on_start) first. What has to survive
-//! stands in storage, or in the [state](Connection::set_state) of a connection.
+//! All other errors stay on the server: the log has them with the error id, and
+//! [`on_error`](Server::on_error) is told. The module [`error`] has the error types.
 //!
 //! # Alarms and tasks
 //!
-//! [`Storage::set_alarm`] has [`on_alarm`](Server::on_alarm) called at a time, also when the process was
-//! restarted in between. [`Room::spawn`] starts a task beside the room; its value comes back to
-//! [`on_task`](Server::on_task).
+//! [`Storage::set_alarm`] calls [`on_alarm`](Server::on_alarm) at a moment, also after a sleep or a restart. A
+//! room has one alarm, which is a part of the handler's transaction. [`Room::spawn`] starts a task beside the
+//! room, for work that takes long. Its value comes back to [`on_task`](Server::on_task). A task is lost if the
+//! process ends; an alarm is not.
 //!
 //! # Testing
 //!
-//! The feature `testing` has a room without sockets on a virtual clock. `testing::transparency` tells
-//! whether a server behaves the same whether it slept or not.
+//! The feature `testing` has rooms without sockets, on a virtual clock. Sleep, crashes and time happen when the
+//! test says so:
+//!
+//! ```
+//! # #[cfg(feature = "testing")]
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! use partykit::{Connection, Message, Result, Room, Server, testing::TestRoom};
+//!
+//! # #[derive(Default)]
+//! # struct Relay;
+//! # impl Server for Relay {
+//! #     fn options() -> partykit::Options {
+//! #         partykit::Options::new().hibernate(true)
+//! #     }
+//! #     async fn on_message(&mut self, room: &Room, sender: &Connection, message: Message) -> Result {
+//! #         room.broadcast(message).except(sender).send();
+//! #         Ok(())
+//! #     }
+//! # }
+//! let room = TestRoom::<Relay>::new();
+//! let (ada, bob) = (room.connect("ada").await, room.connect("bob").await);
+//! room.hibernate().await.unwrap();
+//! ada.send("hello").await;
+//! assert_eq!(bob.received(), [Message::from("hello")]);
+//! # });
+//! ```
+//!
+//! `testing::transparency` tells whether a server behaves the same whether it slept or not.
+//!
+//! # Runtimes
+//!
+//! The same server runs on both, unchanged.
+//!
+//! * **Tokio** (feature `tokio`, default): [`Runtime`] listens and serves. [`Runtime::builder`] sets limits,
+//!   origins, the directory of the store and so on. `server::Handle` reaches rooms from outside: requests,
+//!   broadcasts, stats, backups, shutdown. The runtime also mounts in axum and speaks TLS.
+//! * **Cloudflare Workers** (feature `workers`): `workers::export!` makes a Worker. Each room is a Durable
+//!   Object.
 //!
 //! # Where things are
 //!
@@ -102,10 +254,11 @@
 //! * [`room`]: what the methods of [`Room`] return
 //! * [`runtime`]: for those who write a runtime
 //! * `server`: the rest of the Tokio runtime, such as `Handle` and `Listener`
-//! * [`stats`]: how rooms are and how they have spent their lives
+//! * [`stats`]: what rooms are doing, and how long they were awake
 //! * [`storage`]: backends, the one on disk, and its backups
 //! * `testing` and `conformance`: for tests
 //! * `workers`: Cloudflare Workers
+//! * `yjs`, `presence`, `history`: add-ons
 //!
 //! # Features
 //!
@@ -151,7 +304,7 @@ pub mod room {
     pub use partykit_core::{Broadcast, Clock, PartyRef, RoomRef};
 }
 
-/// What a runtime needs to run rooms. You need nothing of it to write a [`Server`].
+/// What a runtime needs to run rooms. You do not need it to write a [`Server`].
 pub mod runtime {
     pub use partykit_core::{Route, RouteError, RoutePrefix, Vars, runtime::*};
 }
@@ -168,7 +321,7 @@ pub mod server {
     pub use partykit_runtime_tokio::{TlsListener, TlsStream, rustls};
 }
 
-/// How rooms are, and how they have spent their lives.
+/// What rooms are doing, and how long they were awake.
 pub mod stats {
     pub use partykit_core::{
         Account, AwakeReason, ConnectionListing, LongestAwake, RoomPhase, RoomStats, TimeAwake,
@@ -178,8 +331,8 @@ pub mod stats {
     pub use partykit_runtime_tokio::{PartyStats, RoomListing, RuntimeStats};
 }
 
-/// What is behind a room's [`Storage`]: the contract of backends, the one in memory, and, with the feature
-/// `tokio`, the one on disk with its backups.
+/// The backends of [`Storage`]: their contract, the one in memory, and, with the feature `tokio`, the one on
+/// disk with its backups.
 pub mod storage {
     pub use partykit_core::{
         Backend, BackendError, Batch, Claim, Epoch, KeyRange, MemoryBackend, RowStream,

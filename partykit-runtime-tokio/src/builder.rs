@@ -18,7 +18,7 @@ use partykit_core::{
 use tokio::net::ToSocketAddrs;
 
 use crate::{
-    DiskBackend, Durability, Listener, Runtime, ServeError, StoreError, StoreOptions,
+    Listener, Runtime, ServeError,
     front::{Fallback, Front, Refusals},
     host::{Counts, TokioHost},
     limits::{AddressOf, AddressRate, ClientLimits, Clients, RoomRate, known},
@@ -30,6 +30,7 @@ use crate::{
     ringer,
     shutdown::{Shutdown, ShutdownTimes},
     socket::{LinkSettings, Outbound, OutboundLimits, Sweeper},
+    store::{DiskBackend, Durability, StoreError, StoreOptions},
 };
 
 /// What a [`Runtime`] is to run, and how.
@@ -294,7 +295,7 @@ impl Builder {
     /// `StoreOptions::default()`.
     ///
     /// ```
-    /// use partykit_runtime_tokio::{Runtime, StoreOptions};
+    /// use partykit_runtime_tokio::{Runtime, store::StoreOptions};
     ///
     /// let large = StoreOptions::default().write_memory(256 << 20).cache(1 << 30);
     /// let builder = Runtime::builder().data("/var/lib/board").store(large);

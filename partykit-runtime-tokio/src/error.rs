@@ -1,6 +1,6 @@
 use std::{fmt, io};
 
-use crate::StoreError;
+use crate::store::StoreError;
 
 /// Why a runtime could not serve.
 ///

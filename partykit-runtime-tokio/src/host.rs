@@ -14,11 +14,11 @@ use tokio::{runtime, time::Instant};
 use tracing::debug;
 
 use crate::{
-    DiskBackend, StoreStats,
     alarms::Alarms,
     party::Party,
     registry::Registry,
     socket::Outbound,
+    store::{DiskBackend, StoreStats},
     watch::{self, Work},
 };
 

@@ -55,11 +55,6 @@ pub use listen::{Listener, bind};
 pub use proxies::{ClientAddress, ProxyHeaders};
 pub use runtime::Runtime;
 pub use stats::{PartyStats, RuntimeStats};
-/// For the crash test of this repository. It may change in any release.
-#[cfg(feature = "planted-faults")]
-#[doc(hidden)]
-pub use store::rig;
-pub use store::{DiskBackend, Durability, StoreError, StoreOptions, StoreStats};
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use tls::{TlsListener, TlsStream};

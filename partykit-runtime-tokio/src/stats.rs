@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use partykit_core::{Account, RoomId};
 use serde::{Serialize, Serializer};
 
-use crate::StoreStats;
+use crate::store::StoreStats;
 
 /// The state of a runtime.
 ///

@@ -19,7 +19,10 @@ use partykit_core::{
     Backend, Body, Options, Request, Response, Result, Room, RoomId, Server, Timestamp,
     testing::{FaultyBackend, alarm_batch},
 };
-use partykit_runtime_tokio::{DiskBackend, Durability, Handle, Runtime};
+use partykit_runtime_tokio::{
+    Handle, Runtime,
+    store::{DiskBackend, Durability},
+};
 use tokio::{task::yield_now, time::timeout};
 
 use support::{address, directory};

@@ -6,7 +6,7 @@ use std::{
 };
 
 use partykit_core::{Backend, Batch, RoomAddress, RoomId};
-use partykit_runtime_tokio::{DiskBackend, Durability};
+use partykit_runtime_tokio::store::{DiskBackend, Durability};
 
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);

@@ -1,9 +1,9 @@
 use std::{any::Any, fmt, io, path::PathBuf};
 
-/// Why a [`DiskBackend`](crate::DiskBackend) could not be opened.
+/// Why a [`DiskBackend`](crate::store::DiskBackend) could not be opened.
 ///
 /// ```
-/// use partykit_runtime_tokio::{DiskBackend, Durability, StoreError};
+/// use partykit_runtime_tokio::store::{DiskBackend, Durability, StoreError};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let file = tempfile::NamedTempFile::new()?;

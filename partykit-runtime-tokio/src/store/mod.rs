@@ -92,7 +92,7 @@ const FORMAT: u32 = 2;
 /// What a commit waits for.
 ///
 /// ```
-/// use partykit_runtime_tokio::Durability;
+/// use partykit_runtime_tokio::store::Durability;
 ///
 /// assert_eq!(Durability::default(), Durability::Durable);
 /// ```
@@ -146,7 +146,7 @@ pub enum Durability {
 ///
 /// ```
 /// use partykit_core::{Backend, Batch, RoomAddress, RoomId};
-/// use partykit_runtime_tokio::{DiskBackend, Durability};
+/// use partykit_runtime_tokio::store::{DiskBackend, Durability};
 ///
 /// # #[tokio::main]
 /// # async fn main() -> partykit_core::Result {

@@ -1,7 +1,7 @@
 /// How much memory a store on disk may use, and how many files it holds open.
 ///
 /// ```
-/// use partykit_runtime_tokio::StoreOptions;
+/// use partykit_runtime_tokio::store::StoreOptions;
 ///
 /// let options = StoreOptions::default().write_memory(256 << 20).cache(128 << 20);
 /// assert_eq!(options, StoreOptions::default().cache(128 << 20).write_memory(256 << 20));

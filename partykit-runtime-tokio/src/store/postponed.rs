@@ -23,7 +23,7 @@ const SAID: Duration = Duration::from_secs(60);
 /// How a store on disk is right now.
 ///
 /// ```
-/// use partykit_runtime_tokio::{DiskBackend, Durability};
+/// use partykit_runtime_tokio::store::{DiskBackend, Durability};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let directory = tempfile::tempdir()?;

@@ -19,7 +19,7 @@ use super::{log, record::Change};
 /// A fault inside of the store.
 ///
 /// ```
-/// use partykit_runtime_tokio::rig::Planted;
+/// use partykit_runtime_tokio::store::rig::Planted;
 ///
 /// assert_eq!("nosync".parse(), Ok(Planted::NoSync));
 /// ```

@@ -10,9 +10,8 @@ use std::{
 };
 
 use partykit_core::{Backend, Batch, Timestamp, WakeUp};
-use partykit_runtime_tokio::{
-    DiskBackend, Durability, StoreError,
-    store::{self, BackupOptions, CopyError},
+use partykit_runtime_tokio::store::{
+    self, BackupOptions, CopyError, DiskBackend, Durability, StoreError,
 };
 
 use super::support::{address, directory, open, puts, rows, write};

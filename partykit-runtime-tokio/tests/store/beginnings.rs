@@ -9,7 +9,10 @@ use std::{
 use partykit_core::{
     Backend, Batch, Body, Request, Response, Result, Room, Server, conformance::storage,
 };
-use partykit_runtime_tokio::{DiskBackend, Durability, Runtime, ServeError, StoreError};
+use partykit_runtime_tokio::{
+    Runtime, ServeError,
+    store::{DiskBackend, Durability, StoreError},
+};
 
 use super::support::{address, directory, open, puts, rows, write};
 

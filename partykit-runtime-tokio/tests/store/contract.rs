@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use partykit_core::{Backend, conformance::storage, testing::FaultyBackend};
-use partykit_runtime_tokio::{DiskBackend, Durability};
+use partykit_runtime_tokio::store::{DiskBackend, Durability};
 
 use super::support::{directory, open};
 

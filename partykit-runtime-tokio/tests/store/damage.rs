@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use partykit_core::{Backend, Batch, RoomAddress, Timestamp, WakeUp};
-use partykit_runtime_tokio::{DiskBackend, Durability, StoreError};
+use partykit_runtime_tokio::store::{DiskBackend, Durability, StoreError};
 use tempfile::TempDir;
 
 use super::support::{address, directory, open, puts, rows, write};

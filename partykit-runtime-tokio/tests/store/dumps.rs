@@ -4,9 +4,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use bytes::Bytes;
 use partykit_core::{Backend, Batch, RoomAddress, RoomId, Timestamp, WakeUp};
-use partykit_runtime_tokio::{
-    DiskBackend, Durability,
-    store::{self, CopyError, LoadOptions, Selection},
+use partykit_runtime_tokio::store::{
+    self, CopyError, DiskBackend, Durability, LoadOptions, Selection,
 };
 use proptest::prelude::*;
 

@@ -4,7 +4,7 @@
 use std::{fs, path::PathBuf, process::Command};
 
 use partykit_core::{Backend, Batch};
-use partykit_runtime_tokio::{DiskBackend, Durability};
+use partykit_runtime_tokio::store::{DiskBackend, Durability};
 use tempfile::TempDir;
 
 use super::support::{address, directory, puts, rows};

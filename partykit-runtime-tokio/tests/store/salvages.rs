@@ -4,9 +4,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use bytes::Bytes;
 use partykit_core::{Backend, Batch, RoomAddress, Timestamp, WakeUp};
-use partykit_runtime_tokio::{
-    DiskBackend, Durability, StoreError,
-    store::{self, CopyError, Salvage, SalvageOptions},
+use partykit_runtime_tokio::store::{
+    self, CopyError, DiskBackend, Durability, Salvage, SalvageOptions, StoreError,
 };
 
 use super::{

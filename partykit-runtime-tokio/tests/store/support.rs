@@ -2,7 +2,7 @@ use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 use partykit_core::{Backend, BackendError, Batch, KeyRange, RoomAddress, RoomId};
-use partykit_runtime_tokio::{DiskBackend, Durability};
+use partykit_runtime_tokio::store::{DiskBackend, Durability};
 use tempfile::TempDir;
 
 pub(crate) const EVERYTHING: KeyRange = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);

@@ -16,7 +16,10 @@ use partykit_core::{
     Backend, Connection, HandlerError, Message, Options, Result, Room, Server,
     testing::FaultyBackend,
 };
-use partykit_runtime_tokio::{DiskBackend, Durability, Runtime};
+use partykit_runtime_tokio::{
+    Runtime,
+    store::{DiskBackend, Durability},
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     time::timeout,

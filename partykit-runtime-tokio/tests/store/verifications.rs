@@ -3,10 +3,7 @@
 use std::fs;
 
 use partykit_core::{Batch, Timestamp, WakeUp};
-use partykit_runtime_tokio::{
-    StoreError,
-    store::{self, CopyError},
-};
+use partykit_runtime_tokio::store::{self, CopyError, StoreError};
 
 use super::{
     damage::{Files, put, read},

@@ -10,10 +10,12 @@ mod graph;
 mod lexer;
 mod limits;
 mod links;
+mod paths;
 mod relay;
 mod small;
 mod sources;
 mod tables;
+mod walks;
 mod words;
 
 use std::{fmt, fs, path::Path};
@@ -67,6 +69,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Violation>, Failure> {
         violations.extend(words::check(file));
         violations.extend(examples::check(file));
         violations.extend(front::check(file));
+        violations.extend(paths::check(file));
     }
     violations.extend(relay::check(required(&files, relay::PATH)?)?);
     for (path, limit) in small::SERVERS {
@@ -81,6 +84,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Violation>, Failure> {
     violations.extend(limits::check(required(&files, limits::PATH)?, &files));
     violations.extend(tables::options(required(&files, tables::OPTIONS)?, &files));
     violations.extend(tables::metrics(required(&files, tables::METRICS)?, &files));
+    violations.extend(walks::check(required(&files, walks::PAGE)?, &files));
     violations.extend(links::check(&files, |path| root.join(path).exists()));
     violations.extend(book::compiled(&files, required(&files, book::COMPILED)?));
     violations.extend(graph::check(&files));

@@ -130,7 +130,7 @@ impl DiskBackend {
     ///
     /// ```
     /// # use partykit_core::{Backend, Batch, RoomAddress, RoomId};
-    /// use partykit_runtime_tokio::{DiskBackend, Durability, store::BackupOptions};
+    /// use partykit_runtime_tokio::store::{BackupOptions, DiskBackend, Durability};
     ///
     /// # #[tokio::main]
     /// # async fn main() -> partykit_core::Result {

@@ -50,7 +50,7 @@ pub struct Dump {
 ///
 /// ```
 /// # use partykit_core::{Backend, Batch, RoomAddress, RoomId};
-/// # use partykit_runtime_tokio::{DiskBackend, Durability};
+/// # use partykit_runtime_tokio::store::{DiskBackend, Durability};
 /// use partykit_runtime_tokio::store::{self, Selection};
 ///
 /// # #[tokio::main]
@@ -95,7 +95,7 @@ impl DiskBackend {
     /// Returns the writer. Until then, the files of the tree are held open: one for about 16 MiB of rows.
     ///
     /// ```
-    /// # use partykit_runtime_tokio::{DiskBackend, Durability};
+    /// # use partykit_runtime_tokio::store::{DiskBackend, Durability};
     /// use partykit_runtime_tokio::store::Selection;
     ///
     /// # async fn night(store: DiskBackend) -> Result<(), Box<dyn std::error::Error>> {

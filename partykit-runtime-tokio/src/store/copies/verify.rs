@@ -58,7 +58,7 @@ impl Verification {
 ///
 /// ```
 /// # use partykit_core::{Backend, Batch, RoomAddress, RoomId};
-/// # use partykit_runtime_tokio::{DiskBackend, Durability};
+/// # use partykit_runtime_tokio::store::{DiskBackend, Durability};
 /// use partykit_runtime_tokio::store;
 ///
 /// # #[tokio::main]
