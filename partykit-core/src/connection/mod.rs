@@ -29,7 +29,10 @@ use self::{
     socket::Socket,
     tags::Tags,
 };
-use crate::{Close, CloseCode, InvalidClose, JsonError, Message, Reject, Text, value::limits};
+use crate::{
+    Close, CloseCode, InvalidClose, JsonError, Message, Reject, Text, storage::Lookup,
+    value::limits,
+};
 
 /// One WebSocket of a room.
 ///
@@ -383,8 +386,8 @@ impl Connection {
 
     /// State and slots, as the running handler sees them.
     fn kept(&self) -> Option<Bytes> {
-        let pending = self.room().and_then(|room| room.pending_state(self));
-        pending.unwrap_or_else(|| self.committed_state())
+        let pending = self.room().map_or(Lookup::Ask, |room| room.pending_state(self));
+        pending.or_ask(|| self.committed_state())
     }
 
     /// Changes state and slots.

@@ -6,7 +6,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{Connection, StateError, outgoing::Outgoing};
-use crate::Close;
+use crate::{Close, storage::Lookup};
 
 /// The room of a connection, as the connection sees it. It outlives every instance.
 pub(crate) trait Owner: Send + Sync {
@@ -20,8 +20,8 @@ pub(crate) trait Owner: Send + Sync {
         state: Option<Bytes>,
     ) -> Result<(), StateError>;
 
-    /// The state that the calling handler has set. `None` if it has set no state.
-    fn pending_state(&self, connection: &Connection) -> Option<Option<Bytes>>;
+    /// The state that the calling handler has set. [`Lookup::Ask`] if it has set no state.
+    fn pending_state(&self, connection: &Connection) -> Lookup;
 
     /// Whether it is among [`Room::connections`](crate::Room::connections).
     fn lists(&self, connection: &Connection) -> bool;

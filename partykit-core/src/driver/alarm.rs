@@ -8,7 +8,7 @@ use crate::{
     Alarm, BackendError, Room, StorageError,
     engine::cell::RoomCell,
     machine::{Beginning, Fact},
-    storage::{AlarmRow, spread},
+    storage::{AlarmRow, Lookup, spread},
     user::storage::durable,
     value::order::Order,
 };
@@ -50,11 +50,11 @@ pub(crate) async fn begin(room: &Room) -> Result<bool, StorageError> {
 async fn stored(room: &Room) -> Result<Option<AlarmRow>, BackendError> {
     let cell = room.cell();
     let row = match room.inside(|turn| turn.lookup(&AlarmRow::KEY)) {
-        Some(pending) => pending,
-        None => {
+        Lookup::Ask => {
             let found = cell.host().backend().read(cell.address(), &[AlarmRow::KEY]).await?;
             found.into_iter().next().flatten()
         }
+        known => known.value(),
     };
     row.map(|row| AlarmRow::decode(&row)).transpose()
 }

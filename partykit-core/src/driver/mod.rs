@@ -161,9 +161,7 @@ async fn run_turn<S: Server>(
     let mut future = pin!(Some(perform(instance, make, room, job)));
     let ended = poll_fn(|cx| {
         let handler = future.as_mut().as_pin_mut();
-        let Some(handler) = handler else {
-            return Poll::Ready(Err(CancelReason::Timeout(Duration::ZERO)));
-        };
+        let Some(handler) = handler else { unreachable!("it is dropped below") };
         if let Poll::Ready(result) = scope::enter(&**cell, turn, || handler.poll(cx)) {
             return Poll::Ready(Ok(result));
         }

@@ -238,7 +238,8 @@ impl<'a> Pump<'a> {
             && let Poll::Ready(result) = poll_guarded(claim, cx)
         {
             self.claim = None;
-            let result = result.map_err(|error| self.storage_failed("claimed", error));
+            let result = result
+                .map_err(|error| self.storage_failed("claimed", Failure::Error(error.into())));
             self.cell.report(|machine, now| machine.claimed(now, result));
             return true;
         }
@@ -252,7 +253,8 @@ impl<'a> Pump<'a> {
             if let Some(WakeUp::At(at)) = self.wake_up.take() {
                 self.cell.host().wake_up(self.cell.address(), at);
             }
-            let result = result.map_err(|error| self.storage_failed("stored", error));
+            let result = result
+                .map_err(|error| self.storage_failed("stored", Failure::Commit(error.to_string())));
             self.cell.report(|machine, now| machine.commit_ended(now, result));
             return true;
         }
@@ -275,14 +277,9 @@ impl<'a> Pump<'a> {
         true
     }
 
-    fn storage_failed(&self, what: &str, error: BackendError) -> Failed {
+    fn storage_failed(&self, what: &str, failure: Failure) -> Failed {
         let id = self.cell.error_id();
-        let text = error.to_string();
-        error!(error_id = %id, error = text.as_str(), "the room could not be {what}");
-        let failure = match what {
-            "claimed" => Failure::Error(error.into()),
-            _ => Failure::Commit(error.to_string()),
-        };
+        error!(error_id = %id, error = failure.detail(), "the room could not be {what}");
         Failed { failure, id }
     }
 }

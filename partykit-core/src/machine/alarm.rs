@@ -8,12 +8,14 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::{
     Answer, Effect, Event, Fact, Machine, Output, TransactionId, TurnMut, gate::Author, turn::Turn,
 };
-use crate::{Alarm, Batch, Handler, Timestamp, storage::AlarmRow, value::order::Order};
+use crate::{
+    Alarm, Batch, Handler, Timestamp,
+    storage::{AlarmRow, Lookup, lookup},
+    value::order::Order,
+};
 
 /// The alarm whose handler runs.
 pub(super) struct Ringing {
@@ -51,7 +53,7 @@ impl TurnMut<'_> {
     }
 
     /// See [`Machine::alarm`].
-    pub(crate) fn lookup_alarm(&self) -> Option<Option<Bytes>> {
+    pub(crate) fn lookup_alarm(&self) -> Lookup {
         self.machine.alarm(self.scope.transaction)
     }
 
@@ -80,7 +82,7 @@ impl TurnMut<'_> {
         mut row: AlarmRow,
         spread: u64,
     ) -> Option<Beginning> {
-        let is_stored = self.lookup(&AlarmRow::KEY).is_none();
+        let is_stored = !self.lookup(&AlarmRow::KEY).is_known();
         let machine = &mut *self.machine;
         let ahead = machine.turn.as_ref()?.errand.is_some();
         if is_stored {
@@ -142,7 +144,7 @@ impl TurnMut<'_> {
     /// There is no alarm: in the store, or because of a write that is on its way to it. A failed commit
     /// can bring back the attempt that such a write has ended.
     pub(crate) fn no_alarm(&mut self) {
-        if self.lookup(&AlarmRow::KEY).is_none() {
+        if !self.lookup(&AlarmRow::KEY).is_known() {
             self.machine.attempts.stored(None);
         }
     }
@@ -155,20 +157,19 @@ impl TurnMut<'_> {
 
 /// What is known of it, and what becomes of it when a handler has ended.
 impl Machine {
-    /// What the pending writes say of the alarm's row, to code inside a transaction; `None` when the store
-    /// has to be asked. There is no alarm while its own handler runs, unless that has set one. Before
-    /// that, an attempt is not seen.
-    pub(super) fn alarm(&self, transaction: TransactionId) -> Option<Option<Bytes>> {
+    /// What the pending writes say of the alarm's row, to code inside a transaction. There is no alarm
+    /// while its own handler runs, unless that has set one. Before that, an attempt is not seen.
+    pub(super) fn alarm(&self, transaction: TransactionId) -> Lookup {
         let turn = self.turn.as_ref();
         let own: Vec<&Batch> =
             turn.iter().flat_map(|turn| turn.overlay.seen_from(transaction)).collect();
-        let own = crate::storage::lookup(&own, &AlarmRow::KEY);
+        let own = lookup(&own, &AlarmRow::KEY);
         match self.attempts.open() {
-            _ if own.is_some() => own,
+            _ if own.is_known() => own,
             // "Alarms": while its handler runs, no alarm is set.
-            _ if turn.is_some_and(|turn| turn.ringing.is_some()) => Some(None),
-            Some(attempt) if attempt.ahead => Some(Some(attempt.original.encode())),
-            _ => crate::storage::lookup(&self.layers(transaction), &AlarmRow::KEY),
+            _ if turn.is_some_and(|turn| turn.ringing.is_some()) => Lookup::Absent,
+            Some(attempt) if attempt.ahead => Lookup::Value(attempt.original.encode()),
+            _ => lookup(&self.layers(transaction), &AlarmRow::KEY),
         }
     }
 

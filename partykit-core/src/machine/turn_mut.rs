@@ -18,7 +18,7 @@ use crate::{
         outgoing::Outgoing,
         tags::{TagError, Tags},
     },
-    storage::Diff,
+    storage::{Diff, Lookup, lookup},
     value::{chain::Chain, limits},
 };
 
@@ -153,10 +153,11 @@ impl TurnMut<'_> {
         Ok(())
     }
 
-    /// The state that the handler has set, if it has set one.
-    pub(crate) fn pending_state(&self, connection: &Connection) -> Option<Option<Bytes>> {
-        let turn = self.machine.turn.as_ref()?;
-        turn.overlay.state(self.scope.transaction, connection).cloned()
+    /// The state that the handler has set; [`Lookup::Ask`] if it has set none.
+    pub(crate) fn pending_state(&self, connection: &Connection) -> Lookup {
+        let overlay = self.machine.turn.as_ref().map(|turn| &turn.overlay);
+        let set = overlay.and_then(|it| it.state(self.scope.transaction, connection));
+        set.map_or(Lookup::Ask, |state| state.clone().into())
     }
 
     pub(crate) fn set_state(
@@ -197,9 +198,9 @@ impl TurnMut<'_> {
         }
     }
 
-    /// What the pending writes say of a key; `None` when the store has to be asked.
-    pub(crate) fn lookup(&self, key: &[u8]) -> Option<Option<Bytes>> {
-        crate::storage::lookup(&self.machine.layers(self.scope.transaction), key)
+    /// What the pending writes say of a key.
+    pub(crate) fn lookup(&self, key: &[u8]) -> Lookup {
+        lookup(&self.machine.layers(self.scope.transaction), key)
     }
 
     /// What the pending writes change in a range.

@@ -15,13 +15,50 @@ use crate::RoomAddress;
 /// page is small.
 const PAGE: usize = 256;
 
-/// Looks `key` up in the layers. `None` if no layer has it, so that the store has to be asked. `Some(None)`
-/// if it is deleted.
-pub(crate) fn lookup(layers: &[&Batch], key: &[u8]) -> Option<Option<Bytes>> {
-    layers.iter().find_map(|layer| match layer.writes.get(key) {
-        Some(write) => Some(write.clone()),
-        None => layer.clear.then_some(None),
-    })
+/// What is known of a value without asking who keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Lookup {
+    /// Nothing: who keeps it has to be asked.
+    Ask,
+    /// There is no value.
+    Absent,
+    Value(Bytes),
+}
+
+impl Lookup {
+    pub(crate) fn is_known(&self) -> bool {
+        *self != Self::Ask
+    }
+
+    /// The value; `None` if there is none, or if it has to be asked for.
+    pub(crate) fn value(self) -> Option<Bytes> {
+        self.or_ask(|| None)
+    }
+
+    /// The value, asked for if it has to be.
+    pub(crate) fn or_ask(self, ask: impl FnOnce() -> Option<Bytes>) -> Option<Bytes> {
+        match self {
+            Self::Ask => ask(),
+            Self::Absent => None,
+            Self::Value(value) => Some(value),
+        }
+    }
+}
+
+impl From<Option<Bytes>> for Lookup {
+    /// What was written: a value (`Some`), or that there is none any more.
+    fn from(written: Option<Bytes>) -> Self {
+        written.map_or(Self::Absent, Self::Value)
+    }
+}
+
+/// Looks `key` up in the layers, the newest first.
+pub(crate) fn lookup(layers: &[&Batch], key: &[u8]) -> Lookup {
+    let found = layers.iter().find_map(|layer| match layer.writes.get(key) {
+        Some(write) => Some(write.clone().into()),
+        None => layer.clear.then_some(Lookup::Absent),
+    });
+    found.unwrap_or(Lookup::Ask)
 }
 
 /// The changes of the layers within a range of keys. It stays right while the batches that it was made from
@@ -243,7 +280,7 @@ mod tests {
             let newest_first: Vec<&Batch> = layers.iter().collect();
 
             for key in stored.keys().chain(model.keys()) {
-                let seen = lookup(&newest_first, key).unwrap_or_else(|| stored.get(key).cloned());
+                let seen = lookup(&newest_first, key).or_ask(|| stored.get(key).cloned());
                 prop_assert_eq!(seen.as_ref(), model.get(key));
             }
 

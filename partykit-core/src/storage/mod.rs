@@ -13,6 +13,6 @@ pub(crate) use alarm_row::{AlarmRow, spread};
 pub use alarm_state::{AlarmState, describe_row, read_alarm};
 pub use backend::{Backend, BackendError, Batch, Claim, Epoch, KeyRange, WakeUp};
 pub use error::StorageError;
-pub(crate) use layers::{Diff, lookup};
+pub(crate) use layers::{Diff, Lookup, lookup};
 pub use list::List;
 pub use memory::MemoryBackend;

@@ -68,7 +68,7 @@ impl Storage<'_> {
             }
             // Other code of the handler may have appended while this waited. From here on, no other code runs
             // in between.
-            let pending = self.room.inside(|turn| turn.lookup(&counter)).flatten();
+            let pending = self.room.inside(|turn| turn.lookup(&counter)).value();
             let next = pending.or(next).map(|next| from_json::<u64>(prefix, &next)).transpose()?;
             let next = next.unwrap_or(0);
             let key = format!("{prefix}{next:0DIGITS$}");

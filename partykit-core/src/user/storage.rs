@@ -9,7 +9,7 @@ use crate::{
     engine::scope,
     machine::TransactionId,
     storage::{
-        AlarmRow,
+        AlarmRow, Lookup,
         row::{check_count, from_json, row_key, shown, to_json},
     },
     value::limits,
@@ -102,17 +102,16 @@ impl<'a> Storage<'a> {
 
     pub(super) async fn read(&self, rows: &[Bytes]) -> Result<Vec<Option<Bytes>>, StorageError> {
         let cell = self.room.cell();
-        let mut values: Vec<Option<Option<Bytes>>> =
+        let values: Vec<Lookup> =
             self.room.inside(|turn| rows.iter().map(|key| turn.lookup(key)).collect());
-        let unknown = || values.iter().zip(rows).filter(|(value, _)| value.is_none());
-        let ask: Vec<Bytes> = unknown().map(|(_, key)| key.clone()).collect();
-        if !ask.is_empty() {
-            let mut found = cell.host().backend().read(cell.address(), &ask).await?.into_iter();
-            for value in values.iter_mut().filter(|value| value.is_none()) {
-                *value = found.next();
-            }
-        }
-        Ok(values.into_iter().map(Option::flatten).collect())
+        let unknown = values.iter().zip(rows).filter(|(value, _)| !value.is_known());
+        let ask: Vec<Bytes> = unknown.map(|(_, key)| key.clone()).collect();
+        let found = match ask.is_empty() {
+            true => Vec::new(),
+            false => cell.host().backend().read(cell.address(), &ask).await?,
+        };
+        let mut found = found.into_iter();
+        Ok(values.into_iter().map(|value| value.or_ask(|| found.next().flatten())).collect())
     }
 
     /// Sets the value of a key.
@@ -385,11 +384,11 @@ impl<'a> Storage<'a> {
     pub(crate) async fn alarm_row(&self) -> Result<Option<AlarmRow>, StorageError> {
         let cell = self.room.cell();
         let row = match self.room.inside(|turn| turn.lookup_alarm()) {
-            Some(pending) => pending,
-            None => {
+            Lookup::Ask => {
                 let found = cell.host().backend().read(cell.address(), &[AlarmRow::KEY]).await?;
                 found.into_iter().next().flatten()
             }
+            known => known.value(),
         };
         Ok(row.map(|row| AlarmRow::decode(&row)).transpose()?)
     }

@@ -12,6 +12,7 @@ use super::RoomCell;
 use crate::{
     Close, Connection, StateError,
     connection::{Owner, outgoing::Outgoing},
+    storage::Lookup,
 };
 
 impl Owner for RoomCell {
@@ -42,9 +43,10 @@ impl Owner for RoomCell {
         }
     }
 
-    fn pending_state(&self, connection: &Connection) -> Option<Option<Bytes>> {
-        let in_turn = self.in_turn()?;
-        self.inside(&in_turn, |turn| turn.pending_state(connection)).flatten()
+    fn pending_state(&self, connection: &Connection) -> Lookup {
+        let in_turn = self.in_turn();
+        let set = in_turn.and_then(|it| self.inside(&it, |turn| turn.pending_state(connection)));
+        set.unwrap_or(Lookup::Ask)
     }
 
     fn lists(&self, connection: &Connection) -> bool {

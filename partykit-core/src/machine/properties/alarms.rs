@@ -13,7 +13,7 @@ use super::{
 use crate::{
     Alarm, Batch, Timestamp, WakeUp,
     machine::{Answer, Event},
-    storage::AlarmRow,
+    storage::{AlarmRow, Lookup},
 };
 
 /// What the wall clock shows when the machine's own begins.
@@ -89,7 +89,7 @@ impl World {
         let starts = self.model.turn.as_ref().is_some_and(|turn| turn.job == JobKind::Start);
         let ought = self.model.view().get(&AlarmRow::KEY).map(|row| decode(row));
         let is = self.turn().lookup(&AlarmRow::KEY);
-        let is = is.unwrap_or_else(|| self.store.get(&AlarmRow::KEY).cloned());
+        let is = is.or_ask(|| self.store.get(&AlarmRow::KEY).cloned());
         let is = is.map(|row| decode(&row));
         let same = is == ought;
         self.model.check(Property::Alarms, same, format!("rings {is:?} and not {ought:?}"));
@@ -185,9 +185,8 @@ impl World {
 
     pub(super) fn check_alarm(&mut self) {
         let transaction = self.innermost();
-        let read = |pending: Option<Option<bytes::Bytes>>, store: &Rows| {
-            pending.unwrap_or_else(|| store.get(&AlarmRow::KEY).cloned())
-        };
+        let read =
+            |pending: Lookup, store: &Rows| pending.or_ask(|| store.get(&AlarmRow::KEY).cloned());
         let (is, ought) = (read(self.machine.alarm(transaction), &self.store), self.model.alarm());
         let same = is == ought || self.model.turn.as_ref().is_some_and(|turn| turn.void);
         let what = format!("the room's alarm is {is:?} and not {ought:?}");
@@ -232,7 +231,7 @@ impl Model {
         let own = self.turn.as_ref().map(Turn::merged).unwrap_or_default();
         let own = crate::storage::lookup(&[&own], &AlarmRow::KEY);
         match (own, self.attempted()) {
-            (Some(own), _) => own,
+            (own, _) if own.is_known() => own.value(),
             _ if self.turn.as_ref().is_some_and(|turn| turn.ringing.is_some()) => None,
             (_, Some(attempt)) if attempt.ahead => Some(attempt.original.encode()),
             _ => self.kept().get(&AlarmRow::KEY).cloned(),

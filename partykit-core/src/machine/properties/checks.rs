@@ -59,7 +59,7 @@ impl World {
         let keys: BTreeSet<Bytes> = view.keys().chain(self.store.keys()).cloned().collect();
         for key in keys {
             let pending = self.turn().lookup(&key);
-            let is = pending.unwrap_or_else(|| self.store.get(&key).cloned());
+            let is = pending.or_ask(|| self.store.get(&key).cloned());
             let ought = view.get(&key).cloned();
             if is != ought {
                 let what = format!("{key:?} reads {is:?} and not {ought:?}");

@@ -191,7 +191,7 @@ fn a_sleeping_room_stores_the_attempt_before_it_starts_and_once() {
     room.committed();
     assert!(room.turn().is_durable(began.number));
     room.turn().errand_done();
-    let seen = room.turn().lookup_alarm().expect("it is known").expect("an alarm");
+    let seen = room.turn().lookup_alarm().value().expect("an alarm is known");
     assert_eq!(AlarmRow::decode(&seen).unwrap(), row, "what on_start sees of it");
     room.done();
     assert_eq!(room.trace(), ["on_alarm"]);
