@@ -257,3 +257,56 @@ export class EditorPage extends Page {
   /** How many cursors of others are drawn. */
   cursors() { return this.page.locator(".cm-ySelectionCaret").count(); }
 }
+
+/** The chat's page. */
+export class ChatPage extends Page {
+  /** It asks for a name. */
+  ready() { return this.shows("state", "choose a name to join"); }
+
+  /** Takes a name, and waits until it is in. */
+  async join(name) {
+    await this.part("name").fill(name);
+    await this.part("join").click();
+    await this.shows("state", "connected");
+  }
+
+  /** Types, and does not send. */
+  async type(text) { await this.part("text").pressSequentially(text); }
+
+  press(key) { return this.part("text").press(key); }
+
+  /** Types and sends. */
+  async say(text) {
+    await this.part("text").fill(text);
+    await this.press("Enter");
+  }
+
+  /** What was said and is stored, each as `name: text`. */
+  async said() {
+    return this.part("messages").locator("li:not(.waiting)").evaluateAll((items) => {
+      let from;
+      return items.map((item) => {
+        from = item.querySelector("b")?.textContent ?? from;
+        return `${from}: ${item.querySelector("p").textContent}`;
+      });
+    });
+  }
+
+  /** Waits until it shows that this was said, and that nothing waits. */
+  async reads(...said) {
+    const all = async () => [...await this.said(), ...await this.part("messages").locator(".waiting:not(.refused) p").allTextContents()];
+    await until(`reads ${said}`, async () => isDeepStrictEqual(await all(), said), { seen: all });
+  }
+
+  /** The texts that were refused. */
+  refused() { return this.part("messages").locator(".refused p").allTextContents(); }
+
+  /** Who it says is here. */
+  async people() { return (await this.part("people").locator("li").allTextContents()).sort(); }
+
+  /** Waits until it says that these are here. */
+  async sees(...people) {
+    const wanted = [...people].sort();
+    await until(`sees ${wanted}`, async () => isDeepStrictEqual(await this.people(), wanted), { seen: () => this.people() });
+  }
+}

@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 
 import { items } from "./items.mjs";
+import { join } from "./join.mjs";
 import { until } from "./until.mjs";
 
 const LISTENING = /listening on http:\/\/(\S+:(\d+))/;
@@ -129,4 +130,16 @@ export class Editor extends Server {
 
   /** Puts a room to sleep now; fails with the reasons when it does not. */
   sleep(room) { return this.post("/sleep", { room }); }
+}
+
+/** The chat: one party, `chat`, and its page at `/`. Keeps what it stores in the directory `data`. */
+export class Chat extends Server {
+  constructor(data, host) { super("CHAT_BIN", host, { PARTYKIT_DATA: data }); }
+
+  join(room, name) { return join(this, room, name); }
+
+  /** Puts a room to sleep now, once what keeps it awake for a moment has passed. */
+  async sleep(room) {
+    await until(`${room} sleeps`, () => this.post("/sleep", { room }).then(() => true, () => false));
+  }
 }

@@ -9,6 +9,7 @@ import path from "node:path";
 import WS from "ws";
 
 import { items } from "./items.mjs";
+import { join } from "./join.mjs";
 import { until } from "./until.mjs";
 
 /** A Worker's process. `cargo xtask clients` writes what `workerd` reads, and names it in `variable`. */
@@ -143,4 +144,13 @@ export class Editor extends Worker {
 
   /** The text, as the server has it. */
   async text(room) { return (await fetch(`${this.url}/parties/main/${encodeURIComponent(room)}`)).text(); }
+}
+
+/** The chat as a Worker, which keeps what it stores in the directory `data`. */
+export class Chat extends Worker {
+  party = "chat";
+
+  constructor(data) { super("CHAT_WORKER", data); }
+
+  join(room, name) { return join(this, room, name); }
 }

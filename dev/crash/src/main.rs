@@ -4,8 +4,8 @@ use std::{env, path::Path, process::ExitCode};
 
 use partykit::Result;
 use partykit_crash::{
-    Command, HELP, Lives, ModelPlan, Plan, Soak, bells, live, lives, model, parse, run, scribe,
-    self_test, serve, shim, short_life, soak,
+    Command, HELP, Lives, ModelPlan, Plan, Recovery, Soak, bells, live, lives, logs, model, parse,
+    recover, run, scribe, self_test, serve, shim, short_life, soak,
 };
 
 #[tokio::main]
@@ -14,6 +14,8 @@ async fn main() -> ExitCode {
     match arguments.first().map(String::as_str) {
         Some("faults") => return code(judge_lives(&arguments[1..]).await),
         Some("alarms") => return code(judge_alarms(&arguments[1..]).await),
+        Some("history") => return code(judge_history(&arguments[1..]).await),
+        Some("log") => return code(logs(&arguments[1..]).await),
         Some("bells") => return code(bells(&arguments[1..]).await),
         Some("short-life") => {
             let has = |flag: &str| arguments.iter().any(|it| it == flag);
@@ -99,6 +101,18 @@ async fn judge_alarms(arguments: &[String]) -> Result {
         (true, false) | (false, true) => Ok(()),
         (true, true) => Err("this had to be found, and was not".into()),
         (false, false) => Err(format!("{} promises to alarms were broken", found.len()).into()),
+    }
+}
+
+async fn judge_history(arguments: &[String]) -> Result {
+    let plan = Recovery::parse(arguments)?;
+    println!("{plan:?}");
+    let found = recover(&plan).await?;
+    println!("{found}");
+    match (found.is_whole(), plan.forgets) {
+        (true, false) | (false, true) => Ok(()),
+        (true, true) => Err("this had to be found, and was not".into()),
+        (false, false) => Err("listeners did not hear everything once and in order".into()),
     }
 }
 

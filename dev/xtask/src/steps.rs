@@ -193,7 +193,9 @@ fn wasm(root: &Path) -> Outcome {
     };
     check("-p partykit-core -p partykit-runtime-workers")?;
     check("-p partykit-conformance --lib --no-default-features")?;
-    passed(check("-p board -p echo -p editor -p relay -p small --lib --no-default-features"))
+    passed(check(
+        "-p board -p chat -p echo -p editor -p relay -p small --lib --no-default-features",
+    ))
 }
 
 fn node(root: &Path) -> Outcome {
@@ -207,6 +209,7 @@ fn node(root: &Path) -> Outcome {
     let mut npm = Command::new(&tests, "npm test").env("CHROMIUM", chromium);
     for (variable, package, binary) in [
         ("BOARD_BIN", "board", "board"),
+        ("CHAT_BIN", "chat", "chat"),
         ("EDITOR_BIN", "editor", "editor"),
         ("PROBE_BIN", "partykit-conformance", "probe"),
         ("RELAY_BIN", "relay", "relay"),
@@ -228,6 +231,7 @@ fn autobahn(root: &Path) -> Outcome {
 fn workerd(root: &Path) -> Outcome {
     workers::Build::of("workerd-fixture").run(root)?;
     workers::Build::of("board").run(root)?;
+    workers::Build::of("chat").run(root)?;
     workers::Build::of("editor").run(root)?;
     workers::Build::of("bench-party").run(root)?;
     let line = "cargo test -p partykit-workerd --test worker -- --ignored --skip unwinding";
@@ -250,6 +254,7 @@ fn clients(root: &Path) -> Outcome {
         .env("WORKERD", workers::program()?);
     for (variable, package, party, class) in [
         ("BOARD_WORKER", "board", "board", "Board"),
+        ("CHAT_WORKER", "chat", "chat", "Chat"),
         ("EDITOR_WORKER", "editor", "main", "Documents"),
         ("RELAY_WORKER", "relay", "main", "Relay"),
         ("PROBE_WORKER", "partykit-conformance", "probe", "Probes"),
@@ -307,7 +312,12 @@ fn crash(root: &Path) -> Outcome {
         "alarms --alarms 300 --seconds 5",
         "alarms --alarms 300 --seconds 5 --fault early-removal",
     ];
+    let history = [
+        "history --listeners 20 --seconds 8 --sleeps 3 --kills 1",
+        "history --listeners 20 --seconds 8 --sleeps 40 --kills 0 --forgets",
+    ];
     let lines = ["", "--power-loss", "controls", "model"].into_iter().chain(failing).chain(alarms);
+    let lines = lines.chain(history);
     for line in lines {
         let arguments: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
         crash_as_told(root, &arguments)?;
