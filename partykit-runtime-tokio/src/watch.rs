@@ -276,7 +276,7 @@ mod tests {
         look(&mut watch, 3);
         assert!(!is_named("the one"));
 
-        // Many short polls are no block, however often they are seen.
+        // Many short polls do not count as blocking, even if each look sees one.
         for second in 4..10 {
             let mut short = std::pin::pin!(over(Work::Other("short"), async {
                 look(&mut watch, second);

@@ -136,7 +136,7 @@ impl Visit for Fields {
         if !self.0.is_empty() && !self.0.ends_with(' ') {
             self.0.push(' ');
         }
-        // A text takes whatever is written to it.
+        // Writing to a `String` never fails.
         let _ = match field.name() {
             "message" => write!(self.0, "{value:?}"),
             name => write!(self.0, "{name}={value:?}"),

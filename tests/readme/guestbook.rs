@@ -32,7 +32,7 @@ impl Server for Guestbook {
     }
 
     async fn on_close(&mut self, room: &Room, _: &Connection, close: Close) -> Result {
-        room.broadcast(format!("somebody left: {close}")).send();
+        room.broadcast(format!("a client left: {close}")).send();
         Ok(())
     }
 }

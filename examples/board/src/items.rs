@@ -156,7 +156,7 @@ pub enum Refused {
     /// The board has as many items as it may have.
     #[error("a board has at most {MAX_ITEMS} items")]
     Full,
-    /// The item is not there: somebody has deleted it.
+    /// There is no such item: it was deleted.
     #[error("there is no such item")]
     NotFound,
 }

@@ -76,7 +76,7 @@ async fn one(room: &Room, method: &Method, id: ItemId, request: &Request) -> Res
     }
 }
 
-/// Makes a change, and tells everybody. The answer says the same: it leaves when the change is on disk.
+/// Makes a change, and tells all clients. The answer says the same: it leaves when the change is on disk.
 async fn change(room: &Room, done: StatusCode, change: Change) -> Result<Response> {
     match Items::of(room).apply(change).await? {
         Ok(event) => {

@@ -1,7 +1,7 @@
 use partykit::{Close, Connection, Options, Request, RequestExt, Result, Room, Server};
 use std::collections::BTreeSet;
 
-/// Tells everybody who is here. Several tabs of one person count once.
+/// Tells all clients who is here. Several tabs of one person count once.
 #[derive(Debug, Default)]
 pub struct Presence;
 
@@ -11,7 +11,7 @@ impl Server for Presence {
     }
 
     async fn on_connect(&mut self, room: &Room, new: &Connection, request: &Request) -> Result {
-        new.set_state(&request.query("name").unwrap_or_else(|| "somebody".to_owned()))?;
+        new.set_state(&request.query("name").unwrap_or_else(|| "guest".to_owned()))?;
         announce(room)
     }
 

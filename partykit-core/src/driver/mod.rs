@@ -35,7 +35,7 @@ use crate::{
 /// PartySocket gives a connect up after this time.
 const SLOW_CONNECT: Duration = Duration::from_secs(4);
 
-/// After so much time a busy room lets other tasks of its thread run, and the runtime look at its sockets.
+/// After this time, a busy room lets other tasks of its thread run, and lets the runtime look at its sockets.
 const SLICE: Duration = Duration::from_micros(200);
 
 /// The same after this many turns: a clock may stand still.
@@ -63,7 +63,7 @@ const TURNS_PER_YIELD: u32 = 64;
 /// ```
 pub async fn drive<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send) {
     let (party, room) = (cell.address().party(), cell.address().room().as_str());
-    // Also a subscriber that shows nothing but errors says in which room they happened.
+    // An error span: a subscriber that shows only errors also shows in which room they happened.
     let span = tracing::error_span!("room", party, room);
     run(cell, make).instrument(span).await;
 }
@@ -113,8 +113,8 @@ async fn run<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send)
     }
 }
 
-/// Has a message wait whose sender does not read what was said to it, and others go ahead of it: what a
-/// client asks for does not pile up. `None` if it waits.
+/// Lets a message wait if its sender does not read what waits for it. Other messages go first. So answers to
+/// one client do not pile up. `None` if the message waits.
 async fn postpone(cell: &Driving, pump: &mut Pump<'_>, job: Job) -> Option<Job> {
     let Job::Handle(Event::Message { sender, .. }) = &job else { return Some(job) };
     let drained =
@@ -167,12 +167,12 @@ async fn run_turn<S: Server>(
         }
         match ready!(pump.poll(cx)) {
             Step::Cancel(reason) => Poll::Ready(Err(reason)),
-            // The machine gives nothing else out while a turn runs.
+            // The machine returns none of these while a turn runs.
             Step::Run(..) | Step::DropInstance(_) | Step::Rest => Poll::Pending,
         }
     })
     .await;
-    // Drops what the handler held, as a part of its turn: it may still say something.
+    // Drops what the handler held, as a part of its turn, because the drop may still send something.
     let dropped =
         scope::enter(&**cell, turn, || catch_unwind(AssertUnwindSafe(|| future.set(None))));
     let (limit, overflow) = room.inside(|turn| (turn.options().handler_timeout, turn.overflow()));
@@ -183,7 +183,7 @@ async fn run_turn<S: Server>(
             handled(true);
             return Err(Failed { failure, id });
         }
-        // Whatever else became of it: what it said then is lost.
+        // Its outputs are lost, so it has failed, even if it returned `Ok`.
         (_, Ok(())) if overflow.is_some() => {
             let (bytes, limit) = overflow.unwrap_or_default();
             Failure::SaidTooMuch { bytes, limit }

@@ -20,8 +20,8 @@ use crate::{Refusal, RoomAddress};
 #[non_exhaustive]
 pub enum CallError {
     /// The handler has written to storage and not committed yet. Call first, or
-    /// [`Storage::sync`](crate::Storage::sync) before calling: whatever is called must not learn of
-    /// writes that may still be rolled back.
+    /// [`Storage::sync`](crate::Storage::sync) before calling: the called room must not learn of writes that
+    /// may still be rolled back.
     #[error(
         "the call to {0} was refused because of uncommitted writes: call before you write, or call storage().sync() first"
     )]

@@ -64,7 +64,7 @@ pub struct RoomCell {
 struct State {
     machine: Machine,
     next_connection: u64,
-    /// Who waits for space in the mailbox, if anybody has to.
+    /// The connections that wait for space in the mailbox. `None` if there are none.
     space: Option<Box<Space>>,
     /// Tasks that wait for the room to sleep, for a commit, or for what was said to leave.
     watchers: Vec<Waker>,
@@ -97,8 +97,7 @@ impl RoomCell {
         &self.host
     }
 
-    /// Somebody wants to connect. The socket is told how it ends: [`Socket::accept`] or
-    /// [`Socket::refuse`].
+    /// A client wants to connect. The socket is told how it ends: [`Socket::accept`] or [`Socket::refuse`].
     ///
     /// `id` has 1 to 256 bytes, `uri` is the address of the request.
     ///
@@ -127,11 +126,11 @@ impl RoomCell {
     ///
     /// # Errors
     ///
-    /// The message comes back when the mailbox is full, when others wait for space in it, when so much of
-    /// this connection waits already that others would find no space, or when the room
-    /// [goes down](RoomCell::drain): read nothing more from this
-    /// socket, and say it again when [`RoomCell::poll_space`] is ready. (A message that the room cannot
-    /// take for another reason is dropped and counted.)
+    /// The message comes back when the mailbox is full, when others wait for space in it, when too much of
+    /// this connection waits already that others would find no space, or when the room [goes
+    /// down](RoomCell::drain): read nothing more from this socket, and say it again when
+    /// [`RoomCell::poll_space`] is ready. (A message that the room cannot take for another reason is dropped
+    /// and counted.)
     pub fn message(
         self: &Arc<Self>,
         connection: &Connection,
@@ -288,7 +287,7 @@ impl RoomCell {
         ErrorId::from_bytes(id)
     }
 
-    /// Wakes `waker` at the next change that somebody may wait for.
+    /// Wakes `waker` at the next change that code may wait for.
     pub(crate) fn watch(&self, waker: &Waker) {
         self.lock().watchers.push(waker.clone());
     }
@@ -307,7 +306,7 @@ impl RoomCell {
         self.enter(|state, now| state.push_in_turn(now, ticket, event))
     }
 
-    /// [`RoomCell::poll_space`] for `size` bytes of anybody.
+    /// [`RoomCell::poll_space`] for `size` bytes of any sender.
     pub(crate) fn poll_space_for(&self, who: u64, size: usize, cx: &mut Context<'_>) -> Poll<()> {
         let (poll, wakers) = self.lock().poll_space(who, size, cx);
         wakers.into_iter().for_each(Waker::wake);

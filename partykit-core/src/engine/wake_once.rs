@@ -9,7 +9,7 @@ use std::{
 
 use super::sync::{Mutex, MutexGuard};
 
-/// State that anybody may change, and that one driver at a time works on.
+/// State that any code may change, and that one driver at a time works on.
 ///
 /// A driver is started when there is work and none runs, woken when there is work and it runs, and ends
 /// by itself when there is none. Whether there is work and whether a driver runs change under one lock:
@@ -26,7 +26,7 @@ struct Inner<T> {
 
 enum Driver {
     None,
-    /// Its waker, until somebody has taken it to wake it.
+    /// The driver's waker. `None` after it was taken to be woken.
     Running(Option<Waker>),
 }
 
@@ -70,7 +70,7 @@ impl<T> WakeOnce<T> {
         (result, call)
     }
 
-    /// For the driver: takes work. Whatever arrives from now on wakes `waker`.
+    /// For the driver: takes work. Later work wakes `waker`.
     pub(crate) fn take<R>(&self, waker: &Waker, take: impl FnOnce(&mut T) -> R) -> R {
         let mut guard = self.lock();
         let Inner { state, driver } = &mut *guard.0;

@@ -63,7 +63,7 @@ pub struct Account {
 /// ```no_run
 /// # fn show(stats: partykit_core::RoomStats) {
 /// let awake = &stats.account.awake;
-/// println!("{:?} for tasks, {:?} for nothing but the idle time", awake.task, awake.idle);
+/// println!("{:?} for tasks, {:?} for the idle time alone", awake.task, awake.idle);
 /// # }
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -84,7 +84,7 @@ pub struct TimeAwake {
     /// At least one streaming response body was open.
     #[serde(serialize_with = "shapes::seconds")]
     pub response_body: Duration,
-    /// None of these, but the server does not hibernate and somebody was connected.
+    /// None of these, but the server does not hibernate and a client was connected.
     #[serde(serialize_with = "shapes::seconds")]
     pub connections: Duration,
     /// None of all: the room only waited for its idle time to end.
@@ -237,7 +237,7 @@ pub(crate) struct Condition {
     pub(crate) task: bool,
     pub(crate) guard: bool,
     pub(crate) body: bool,
-    /// Somebody is connected to a server that does not hibernate.
+    /// A client is connected, and the server does not hibernate.
     pub(crate) connections: bool,
 }
 

@@ -1,10 +1,10 @@
 //! The room's alarm: a row like any other, but that its batch also says when the room is to be woken,
 //! and that it goes only when its handler has succeeded.
 //!
-//! An attempt to ring it is stored before anything of the user runs for it, with the time at which it
-//! rings again if nothing more is stored. So a process that finds such a row knows that an earlier one
-//! died. Whatever else ends an attempt is not the alarm's doing, and goes back to the row of before: in
-//! the store where that can be reached, and in memory, which the next attempt looks at first.
+//! An attempt to ring it is stored before anything of the user runs for it, with the time at which it rings
+//! again if nothing more is stored. So a process that finds such a row knows that an earlier one died. If
+//! anything else ends an attempt, that is not the alarm's fault, and the row from before comes back: in the
+//! store where that can be reached, and in memory, which the next attempt looks at first.
 
 use std::time::Duration;
 
@@ -101,7 +101,7 @@ impl TurnMut<'_> {
         let number = machine.gate.written();
         let mut beginning = Beginning { rings: false, number, died: None };
         let batch = if row.is_parked() || !is_due {
-            // Somebody woke the room too early, and may have forgotten the time by that.
+            // The room was woken too early, and the runtime may have forgotten the time by that.
             Batch { wake_up: AlarmRow::batch(Some(row)).wake_up, ..Batch::default() }
         } else {
             let died = row.has_begun();

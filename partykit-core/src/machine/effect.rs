@@ -13,7 +13,7 @@ pub(crate) enum Effect {
         to: Targets,
         frame: Arc<Outgoing>,
     },
-    /// A Close that the runtime wants, whatever becomes of the room's writes.
+    /// A Close that the runtime wants, even if the room's writes fail.
     HangUp(Connection, Close),
     Respond(Reply, Result<Answer, Refusal>),
     Spawn {

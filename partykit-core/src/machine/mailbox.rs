@@ -65,7 +65,7 @@ impl Bounds {
         Self { events: (all.events / 8).max(16), bytes: all.bytes / 4 }
     }
 
-    /// Whether `size` bytes more fit beside what waits. One event always fits, however large it is.
+    /// Whether `size` bytes more fit beside what waits. An empty mailbox takes one event of any size.
     pub(crate) fn admit(self, events: usize, bytes: usize, size: usize) -> bool {
         events == 0 || (events < self.events && bytes.saturating_add(size) <= self.bytes)
     }
@@ -78,8 +78,8 @@ impl Mailbox {
         self.portion.adjust(self.bytes);
     }
 
-    /// Whether all rooms together have so much that `size` bytes more have to wait until this room has less.
-    /// The event that is `next`, with no other before it, does not wait.
+    /// Whether `size` bytes more have to wait until this room has less, because all rooms together have too
+    /// much. The event that is `next`, with no other before it, does not wait.
     pub(crate) fn has_to_wait(&self, bytes: usize, size: usize, next: bool) -> bool {
         let would_be = self.bytes.saturating_add(bytes).saturating_add(size);
         would_be > Portion::STEP && !next && self.portion.is_short()

@@ -91,7 +91,7 @@ pub(crate) struct Machine {
     idle_since: Duration,
     /// The number of the last write before the claim, if nothing was stored then.
     blank_at: Option<u64>,
-    /// Somebody was connected since the claim.
+    /// A client was connected since the claim.
     visited: bool,
     /// The instance has no fields.
     stateless: bool,

@@ -16,7 +16,7 @@ pub(crate) struct Roster {
     listed: usize,
     /// The bytes of ids, uris, tags and committed states, of connections that were listed.
     attached: usize,
-    /// All listed connections, while nothing has changed since somebody asked.
+    /// A cached list of all listed connections. `None` after a change.
     snapshot: Option<Arc<[Connection]>>,
 }
 

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{Close, Connection, Handler, connection::outgoing::Outgoing};
 
-/// What those say who are no handlers: anybody who holds a connection, and the runtime.
+/// Outputs from outside of a handler: from code that holds a connection, and from the runtime.
 impl Machine {
     pub(crate) fn send(&mut self, to: &Connection, frame: Arc<Outgoing>) {
         self.send_by(None, to, frame);

@@ -6,7 +6,7 @@ use super::{Machine, Output, gate::Author};
 use crate::{Batch, Connection, StateError, value::limits};
 
 impl Machine {
-    /// Somebody who is no handler sets a state: it is committed at once.
+    /// Sets a state from outside of a handler. It is committed at once.
     pub(crate) fn set_state(
         &mut self,
         connection: &Connection,

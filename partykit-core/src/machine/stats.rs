@@ -65,7 +65,7 @@ pub enum RoomPhase {
 }
 
 impl Machine {
-    /// The room as it is now, but for what waits at its sockets.
+    /// The room as it is now, without what waits at its sockets.
     pub(crate) fn stats(&self, now: Duration) -> RoomStats {
         let reasons = self.reasons();
         let idles = self.phase == RoomPhase::Awake && reasons.is_empty();

@@ -290,7 +290,7 @@ impl Machine {
     pub(super) fn end_transaction(&mut self, now: Duration, id: TransactionId, keep: bool) {
         let Some(turn) = &mut self.turn else { return };
         if !turn.overlay.is_open(id) {
-            // The one around it has ended before. If it succeeds now, somebody believes so in vain.
+            // The transaction around it has ended before, so its own success would mean nothing.
             turn.misused |= keep;
             return;
         }

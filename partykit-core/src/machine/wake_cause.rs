@@ -15,7 +15,7 @@ use serde::Serialize;
 pub enum WakeCause {
     /// The room's alarm is due.
     Alarm,
-    /// Somebody connects.
+    /// A client connects.
     Connect,
     /// A connection has ended.
     Disconnect,

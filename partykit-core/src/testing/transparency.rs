@@ -52,7 +52,7 @@ const WAIT: Duration = Duration::from_secs(1);
 /// # Panics
 ///
 /// When a step is of a client that has never connected, or when the room does not sleep because it keeps
-/// itself awake. A task may do that for a minute: so much time passes in both rooms, if it has to.
+/// itself awake. A task may do that for a minute: if needed, this much time passes in both rooms.
 pub async fn transparency<S: Server>(
     rooms: impl Fn() -> TestRoomBuilder<S>,
     steps: &[Step],

@@ -42,7 +42,7 @@ use crate::{Close, CloseCode, Response, value::respond::line};
 ///         let bid: u64 = message.text()?.parse().or_reject("a bid is a number")?;
 ///         let highest = room.storage().get("highest").await?.unwrap_or(0);
 ///         if bid <= highest {
-///             return Err(Reject::conflict("somebody bids more").into());
+///             return Err(Reject::conflict("another user bids more").into());
 ///         }
 ///         room.storage().put("highest", &bid)?;
 ///         room.broadcast(format!("{} bids {bid}", bidder.id())).send();

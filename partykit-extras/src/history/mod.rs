@@ -130,7 +130,7 @@ pub struct Entry {
 }
 
 impl History {
-    /// Keeps the newest 1,000 messages, but not more than 1 MiB of them, however old they are.
+    /// Keeps the newest 1,000 messages, but not more than 1 MiB of them. Their age does not matter.
     pub const fn new() -> Self {
         let (prefix, parameter) = ("history:", "since");
         Self { prefix, parameter, messages: 1_000, bytes: 1 << 20, age: None }

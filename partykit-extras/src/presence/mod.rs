@@ -4,8 +4,8 @@
 //! sleep of the room. So the list is made of the connections that there are, and no one stays in it who has
 //! left.
 //!
-//! What has changed is noted in the slots too, and told to everybody [50 ms later](Presence::every) in one
-//! frame, however much changes in that time.
+//! Changes are noted in the slots too. All changes within [50 ms](Presence::every) are sent to all clients in
+//! one frame.
 
 mod error;
 mod frame;
@@ -232,8 +232,8 @@ impl Presence {
         self.tell(room, &[])
     }
 
-    /// For `on_error`: gives everybody the whole list again. If `on_close` has failed, those who are here
-    /// were not told that somebody has left.
+    /// For `on_error`: sends the whole list to all clients again. If `on_close` has failed, they were not
+    /// told that a user has left.
     ///
     /// # Errors
     ///

@@ -10,8 +10,8 @@ impl Builder {
     /// (CORS). Two kinds of clients may always do so: pages of the server's own host, and clients that send
     /// no `Origin` (no browser). All other pages get 403 when they connect, and the log names them.
     ///
-    /// In a debug build, pages of `localhost` and of loopback addresses also may, whatever their port, if
-    /// they ask for this server by such a name. In a release build they have to be listed.
+    /// In a debug build, pages of `localhost` and of loopback addresses also may, with any port, if they ask
+    /// for this server by such a name. In a release build they have to be listed.
     ///
     /// | origin | which pages |
     /// |---|---|

@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(rate.limiter.len(), 1);
     }
 
-    /// Somebody who has a network of 32 bits does not fill the memory, and others still have their own rate.
+    /// A client that has a network of 32 bits does not fill the memory, and others still have their own rate.
     #[tokio::test(start_paused = true)]
     async fn a_network_of_addresses_takes_little_memory() {
         let rate = a_minute(60);

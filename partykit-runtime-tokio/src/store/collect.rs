@@ -70,8 +70,8 @@ pub(super) fn tidy(tree: &Tree, is_ending: &dyn Fn() -> bool) -> Result<(), Faul
     Ok(())
 }
 
-/// Removes the files that have nothing but earlier generations of a room. Returns about how many bytes of
-/// earlier generations are left in other files.
+/// Removes the files that have only earlier generations of a room. Returns about how many bytes of earlier
+/// generations are left in other files.
 fn collect(tree: &Tree, room: &[u8]) -> Result<u64, Fault> {
     let files = tree.files();
     let value = guarded(|| files.get(&keys::generation_of(room)))?;

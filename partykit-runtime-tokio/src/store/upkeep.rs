@@ -123,7 +123,7 @@ impl Upkeep {
             // Commits do not wait for a merge that has no space.
             let is_resting = self.postponed.is_waiting();
             let is_full = state.waiting >= StoreOptions::waiting();
-            // If nothing is merged, there is nothing to wait for, however many files there are.
+            // If nothing is merged, there is nothing to wait for, even with too many files.
             let is_behind =
                 state.is_merging && !is_resting && self.tree.fresh_files() >= 2 * TOO_MANY;
             (is_full || is_behind) && !state.has_failed

@@ -109,7 +109,7 @@ impl Writer {
 
     /// Writes until the queue is closed.
     pub(super) fn run(mut self) {
-        // However this thread ends, no caller may go on waiting for it.
+        // When this thread ends, also by a panic, no caller may go on waiting for it.
         let _end = End(self.shared.clone());
         loop {
             let turn = catch_unwind(AssertUnwindSafe(|| self.turn()));

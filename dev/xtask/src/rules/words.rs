@@ -6,10 +6,19 @@ use super::{File, Violation};
 /// A phrase, in lower case, and the plain alternative.
 const WORDS: &[(&str, &str)] = &[
     ("anew", "write \"again\""),
+    ("anybody", "name who: \"any client\", \"an attacker\""),
+    ("but for", "write \"except\""),
+    ("everybody", "name who: \"all clients\", \"all users\""),
+    ("however", "write \"even if\", \"no matter how\", or \"but\""),
     ("is none", "say what there is not: \"`None` if the room has no alarm\""),
     ("nobody", "name who does not: \"no client\", \"no other room\""),
+    ("nothing but", "write \"only\""),
     ("so many", "write \"this many\", \"how many\" or the number"),
+    ("so much", "write \"this much\", \"how much\" or the number"),
+    ("somebody", "name who: \"a client\", \"a user\", \"another process\""),
     ("unless said", "write \"Default: 10 s\""),
+    ("whatever", "write \"also if\", \"no matter what\", or \"everything that\""),
+    ("whichever", "write \"the one that\", \"any\""),
     ("whoever", "name who: \"a client that\", \"the caller\""),
 ];
 
@@ -83,7 +92,7 @@ mod tests {
 
     #[test]
     fn other_words_and_other_files_are_not_meant() {
-        let text = "there is none; is_none() is nonesuch; a new room; Option::is none_of; renewed, manewed";
+        let text = "there is none; is_none() is nonesuch; a new room; Option::is none_of; renewed, manewed; it somebodys";
         assert_eq!(lines("src/lib.rs", text), [0; 0]);
         for path in ["dev/xtask/src/a.rs", "partykit-core/tests/a.rs", "src/tests.rs", "a.toml"] {
             assert_eq!(lines(path, "nobody"), [0; 0], "{path}");

@@ -24,7 +24,7 @@ impl RoomCell {
         self.disconnect_where(tag, |_| true, close)
     }
 
-    /// The same for those connections of an id, which may be somebody else's tag.
+    /// The same for the connections with this id. Other connections may have it as a tag.
     pub fn disconnect_id(self: &Arc<Self>, id: &str, close: &Close) -> usize {
         self.disconnect_where(Some(id), |connection| connection.id() == id, close)
     }

@@ -44,9 +44,9 @@ impl fmt::Debug for Resumed {
 }
 
 impl RoomCell {
-    /// A room whose instance was dropped together with its cell, while somebody else kept its sockets:
-    /// what a Durable Object finds when it wakes. It sleeps, and has these connections, which come back
-    /// in the same order.
+    /// A room whose instance was dropped together with its cell, while the platform kept its sockets: what a
+    /// Durable Object finds when it wakes. It sleeps, and has these connections, which come back in the same
+    /// order.
     ///
     /// Attachments of one room differ in their [`order`](Attachment::order).
     ///

@@ -35,14 +35,14 @@ struct Waiter {
 const TASKS: u64 = 1 << 63;
 
 impl Space {
-    /// A number for somebody who is no connection.
+    /// A number for a waiter that is not a connection.
     pub(super) fn ticket(&mut self) -> u64 {
         self.last_ticket += 1;
         TASKS | self.last_ticket
     }
 
-    /// Whether somebody has to wait behind others before it may even ask for space. Uses up what was
-    /// promised to it.
+    /// Whether a waiter has to wait behind others before it may even ask for space. Uses up what was promised
+    /// to it.
     pub(super) fn has_to_queue(&mut self, who: u64, intake: Intake<'_>) -> bool {
         if self.redeem(who) {
             return false;
@@ -69,7 +69,7 @@ impl Space {
         self.promised.contains_key(&who)
     }
 
-    /// Somebody waits no more, and needs nothing of what it was promised.
+    /// A waiter waits no more, and needs no space that it was promised.
     pub(super) fn forget(&mut self, who: u64) {
         self.redeem(who);
         if let Some(waiter) = self.waiting.remove(&who) {

@@ -193,7 +193,7 @@ impl World {
         self.model.check(Property::Alarms, same, what);
         let turn = self.model.turn.as_ref().filter(|turn| !turn.void);
         let Some(alarm) = turn.and_then(|turn| turn.ringing.as_ref()) else { return };
-        // Whatever its handler does: if the process ends here, it will ring again, or another one.
+        // If the process ends here, it will ring again, or another one, no matter what its handler does.
         let pending: Vec<&Batch> = self.machine.gate.pending().collect();
         let kept = crate::storage::lookup(&pending, &AlarmRow::KEY);
         let kept = read(kept, &self.store).map(|row| decode(&row));

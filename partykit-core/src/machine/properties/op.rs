@@ -11,7 +11,7 @@ pub(super) struct Setup {
     pub(super) tight: bool,
 }
 
-/// One step. Numbers choose among what there is, whatever it is.
+/// One step. Numbers choose among what there is.
 #[derive(Clone, Debug)]
 pub(super) enum Op {
     // What happens to the room.
@@ -19,7 +19,7 @@ pub(super) enum Op {
         tagged: bool,
     },
     Message(u8),
-    /// Somebody thinks that the alarm may be due.
+    /// The runtime says that the alarm may be due.
     Ring,
     Leave(u8),
     Request {

@@ -3,7 +3,7 @@
 pub(super) enum Property {
     /// What a connection gets is in the order in which it was said; nothing comes twice.
     Order,
-    /// Whatever leaves, the writes before it are readable in the store at that moment.
+    /// When an output leaves, the writes before it are readable in the store.
     Gate,
     /// The store holds what a prefix of the successful handlers wrote, whole batches only.
     Storage,

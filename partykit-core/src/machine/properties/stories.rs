@@ -1,6 +1,6 @@
 //! Stories that once broke a promise, told again step by step.
 //!
-//! No process dies in these: whatever becomes of the commits, the alarm's row counts no death.
+//! No process dies in these: the alarm's row counts no death, no matter which commits fail.
 
 use super::{
     op::{

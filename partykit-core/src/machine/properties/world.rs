@@ -171,7 +171,7 @@ impl World {
         self.everybody_leaves();
         self.pass(self.options.hibernate_after);
         let vacant = self.machine.is_vacant();
-        self.model.check(Property::Sleep, vacant, "everybody is gone, and it is not vacant");
+        self.model.check(Property::Sleep, vacant, "all clients are gone, and it is not vacant");
         self.check_owed();
     }
 

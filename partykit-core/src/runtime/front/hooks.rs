@@ -130,7 +130,7 @@ impl Refused {
     /// A failure before the room, or on the way to it. The log gets what failed and the error, under an
     /// id; the client gets the id.
     ///
-    /// `what` are words of the runtime's. `error` may be anybody's: in the log it is a field, which
+    /// `what` is a text of the runtime. `error` may have text of clients: in the log it is a field, which
     /// subscribers quote, so that a line break in it begins no line.
     pub fn failed(
         on: &(impl Surroundings + ?Sized),
@@ -224,8 +224,8 @@ async fn guard<T: Send>(
 ///
 /// * without [internal headers](crate::runtime::INTERNAL_HEADERS);
 /// * without a body where HTTP has none (204, 205, 304);
-/// * with the length that its body has, whatever the function's header says of it. The answer to a HEAD
-///   keeps what it says of the body that it does not have.
+/// * with the length of its body, even if the function's header says another one. The answer to a HEAD keeps
+///   what it says of the body that it does not have.
 ///
 /// ```
 /// use http::{Response, StatusCode};

@@ -25,7 +25,7 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("86400");
 /// the pages of the host that is asked may.
 ///
 /// In a debug build, a server that is asked as `localhost` or by a loopback address also lets in all pages
-/// that come from there, whatever their port: a page under development has a server of its own.
+/// that come from there, with any port: a page under development has a server of its own.
 ///
 /// ```
 /// use http::{HeaderMap, header::ORIGIN};
@@ -119,9 +119,9 @@ impl Origins {
 
     /// Judges the `Origin` of a request that was sent to `host`.
     ///
-    /// `is_encrypted` says that the client has spoken TLS for certain: then its page has to come by TLS
-    /// as well. Where it is not certain, somebody may have ended TLS in front of this server, and both
-    /// `http` and `https` pages of the host are its own.
+    /// `is_encrypted` says that the client has spoken TLS for certain: then its page has to come by TLS as
+    /// well. Where it is not certain, a proxy may have ended TLS in front of this server, and both `http` and
+    /// `https` pages of the host are its own.
     pub fn judge(
         &self,
         headers: &HeaderMap,
@@ -157,7 +157,7 @@ impl Origins {
         }
     }
 
-    /// The answer to a browser that asks before it sends: whatever it wants to send is allowed, if its
+    /// The answer to a browser that asks before it sends: everything that it wants to send is allowed, if its
     /// page is. What only looks like such a question has none.
     pub fn preflight(method: &Method, headers: &HeaderMap, visitor: &Visitor) -> Option<Response> {
         let wanted = headers.get(ACCESS_CONTROL_REQUEST_METHOD)?;
@@ -393,7 +393,7 @@ mod tests {
         ] {
             assert_eq!(answers(&origins, host), ours, "{host}");
         }
-        // Pages of our hosts are our own, whatever host a proxy asks for.
+        // Pages of our hosts are our own, no matter which host a proxy asks for.
         for (origin, allowed) in [
             ("http://app.example:8080", true),
             ("https://app.example:8080", true),
