@@ -54,6 +54,8 @@ struct State {
     errors: Vec<String>,
     /// What the room told other rooms.
     told: Vec<(RoomAddress, Request)>,
+    /// What the room asked other rooms, a line for each call.
+    asked: Vec<String>,
     /// When the store is to be asked whether the alarm is due.
     ask_at: Option<Timestamp>,
     /// How often in a row the alarm could not ring.
@@ -81,6 +83,7 @@ impl TestHost {
             incoming: Vec::new(),
             errors: Vec::new(),
             told: Vec::new(),
+            asked: Vec::new(),
             // An earlier process may have left an alarm.
             ask_at: Some(EPOCH),
             rung_in_vain: 0,
@@ -206,6 +209,10 @@ impl TestHost {
         mem::take(&mut self.state().told)
     }
 
+    pub(super) fn take_asked(&self) -> Vec<String> {
+        mem::take(&mut self.state().asked)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
@@ -275,6 +282,7 @@ impl Host for Arc<TestHost> {
         request: Request,
         chain: Chain,
     ) -> BoxFuture<'static, Result<Response, CallError>> {
+        self.state().asked.push(line(&to, &request));
         let answer = match &self.callee {
             Some(callee) => callee(&to, request, chain),
             None => Err(CallError::UnknownParty(to.party().to_owned())),
@@ -294,6 +302,11 @@ impl Host for Arc<TestHost> {
     fn knows_party(&self, _: &str) -> bool {
         true
     }
+}
+
+/// A request to another room, as a line: `bank/all: POST / Some(b"pay")`.
+pub(super) fn line(to: &RoomAddress, request: &Request) -> String {
+    format!("{to}: {} {} {:?}", request.method(), request.uri(), request.body().bytes())
 }
 
 /// Waits for the virtual clock.

@@ -224,19 +224,26 @@ impl<S: Server> TestRoom<S> {
     ///
     /// When the hook fails, or the room gives no answer. [`TestRoom::errors`] says why.
     pub async fn request(&self, request: Request) -> Result<Response, Refusal> {
+        self.ask(request).await.0
+    }
+
+    /// The answer to a request, and whether the hook or the handler has rejected it.
+    pub(super) async fn ask(&self, request: Request) -> (Result<Response, Refusal>, bool) {
         let request = match self.admit(Handler::OnBeforeRequest, request).await {
             Ok(admission) => admission.into_request(),
-            Err(NotConnected::Answered(response)) => return Ok(response),
-            Err(NotConnected::Rejected(reject)) => return Ok(reject.response()),
+            Err(NotConnected::Answered(response)) => return (Ok(response), false),
+            Err(NotConnected::Rejected(reject)) => return (Ok(reject.response()), true),
             Err(_) => {
                 let mut id = [0; 8];
                 self.host.random(&mut id);
-                return Err(Refusal::Failed(ErrorId(u64::from_le_bytes(id))));
+                return (Err(Refusal::Failed(ErrorId(u64::from_le_bytes(id)))), false);
             }
         };
+        let before = self.stats().account.rejected;
         let answer = self.cell().request(request, Chain::new());
         self.settle().await;
-        answer.await
+        let answer = answer.await;
+        (answer, self.stats().account.rejected > before)
     }
 
     /// Sends a GET request and returns the body as text.
@@ -420,6 +427,11 @@ impl<S: Server> TestRoom<S> {
     /// What the room told other rooms since the last call.
     pub fn told(&self) -> Vec<(RoomAddress, Request)> {
         self.host.take_told()
+    }
+
+    /// What the room asked other rooms since the last time somebody asked, a line for each call.
+    pub(super) fn asked(&self) -> Vec<String> {
+        self.host.take_asked()
     }
 
     /// The room's party and id.

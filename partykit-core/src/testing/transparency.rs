@@ -2,16 +2,18 @@ use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 
-use super::{NotConnected, Step, TestConnection, TestRoom, TestRoomBuilder, step::What};
-use crate::{AwakeReason, List, Server};
+use super::{
+    NotConnected, Step, TestConnection, TestRoom, TestRoomBuilder, host::line, step::What,
+};
+use crate::{AwakeReason, CloseCode, List, Server};
 
 /// How long a task may keep the room awake after a step, in seconds.
 const WAITS: u32 = 60;
 const WAIT: Duration = Duration::from_secs(1);
 
 /// Checks that sleep is invisible. It runs the same steps in a room that never sleeps and in a room that
-/// sleeps after every step. After each step it compares frames, closes, answers and what is stored, including
-/// alarms.
+/// sleeps after every step. After each step it compares everything that leaves the room: frames, closes, answers
+/// with their headers, what other rooms are told and asked, and what is stored, including alarms.
 ///
 /// It succeeds for every server whose `on_start` rebuilds its fields from storage and connections and sends
 /// nothing. It finds a server that keeps something only in a field:
@@ -189,13 +191,21 @@ impl<S: Server> Run<S> {
             }
             What::Request { .. } => {
                 let request = step.as_request(&self.room.path(""));
-                seen.push(match self.room.request(request).await {
-                    Ok(answer) => format!("{} {:?}", answer.status(), answer.body().bytes()),
+                let (answer, is_rejected) = self.room.ask(request).await;
+                match answer {
+                    Ok(answer) => {
+                        if is_rejected {
+                            failed = Some(format!("rejected: {}", answer.status()));
+                        }
+                        seen.push(format!("{} {:?}", answer.status(), answer.body().bytes()));
+                        let headers = answer.headers().iter();
+                        seen.extend(headers.map(|(name, value)| format!("with {name}: {value:?}")));
+                    }
                     Err(refusal) => {
                         failed = Some(refusal.to_string());
-                        refusal.status().to_string()
+                        seen.push(refusal.status().to_string());
                     }
-                });
+                }
             }
             What::Say { id, message } => {
                 let client = self.client(id);
@@ -225,11 +235,17 @@ impl<S: Server> Run<S> {
             let received = client.received().into_iter();
             seen.extend(received.map(|message| format!("{id} gets {:?}", message.into_bytes())));
             seen.push(match client.closed() {
-                // Error ids differ from run to run.
-                Some(close) => format!("{id} is closed with {}", close.code()),
+                // Its reason is an error id, which differs from run to run.
+                Some(close) if close.code() == CloseCode::INTERNAL => {
+                    format!("{id} is closed with {}", close.code())
+                }
+                Some(close) => format!("{id} is closed with {close}"),
                 None => format!("{id} is open: {}", client.is_open()),
             });
         }
+        seen.extend(self.room.asked().iter().map(|asked| format!("asks {asked}")));
+        let told = self.room.told().into_iter();
+        seen.extend(told.map(|(to, request)| format!("tells {}", line(&to, &request))));
         let rows = self.room.rows(List::new()).await;
         seen.extend(
             rows.into_iter()

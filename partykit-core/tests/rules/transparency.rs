@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 use futures_executor::block_on;
 use partykit_core::{
     Admit, Close, Connection, Lobby, Message, OrReject, Reject, Request, RequestExt, Response,
-    Result, Room, Server,
+    ResponseExt, Result, Room, Server,
     testing::{Step, TestRoomBuilder, transparency, transparency_random},
 };
 use proptest::prelude::*;
@@ -279,6 +279,55 @@ fn steps_carry_query_headers_props_and_bodies() {
     block_on(transparency(rooms::<Mirror>, &steps)).unwrap();
     let found = block_on(transparency(rooms::<Mirror>, &[Step::connect("ada")])).unwrap_err();
     assert!(found.failed.unwrap().contains("4400"));
+}
+
+/// Lets its count be seen in one place only, which a client chooses.
+#[derive(Default)]
+struct Leaky(u32);
+
+impl Server for Leaky {
+    async fn on_message(&mut self, room: &Room, sender: &Connection, message: Message) -> Result {
+        self.0 += 1;
+        let count = self.0.to_string();
+        let other = room.party("other").room("room");
+        let request = || Request::builder().uri(format!("/{count}")).body(count.clone().into());
+        match message.text()? {
+            "close" => sender.close(4000, count)?,
+            "tell" => other.tell(request()?)?,
+            "ask" => drop(other.request(request()?).await),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn on_request(&mut self, _: &Room, request: Request) -> Result<Response> {
+        request.query("word").or_reject("say a word")?;
+        self.0 += 1;
+        Ok(Response::builder().header("x-count", self.0).body("".into())?)
+    }
+}
+
+#[test]
+fn everything_that_leaves_the_room_is_compared() {
+    let ada = [Step::connect("ada"), Step::say("ada", "nothing")];
+    for (last, difference) in [
+        (Step::say("ada", "close"), r#"- ada is closed with 4000 "2""#),
+        (Step::say("ada", "tell"), r#"- tells other/room: GET /2 Some(b"2")"#),
+        (Step::say("ada", "ask"), r#"- asks other/room: GET /2 Some(b"2")"#),
+        (Step::get("?word=hi"), r#"- with x-count: "2""#),
+    ] {
+        let steps = [&ada[..], &[last]].concat();
+        let found = block_on(transparency(rooms::<Leaky>, &steps)).unwrap_err();
+        assert_eq!((found.step, &found.failed), (2, &None));
+        assert!(found.to_string().contains(difference), "{found}");
+    }
+}
+
+#[test]
+fn a_request_that_was_rejected_is_no_proof() {
+    let found = block_on(transparency(rooms::<Leaky>, &[Step::get("")])).unwrap_err();
+    assert_eq!(found.failed.as_deref(), Some(r#"GET "": rejected: 400 Bad Request"#));
+    block_on(transparency(rooms::<Leaky>, &[Step::get("").may_fail()])).unwrap();
 }
 
 /// Forgets in its sleep how much of the password was said.
