@@ -1,135 +1,96 @@
 //! The first screen: a relay stays short and knows nothing but the facade.
+//!
+//! That it compiles without features, so with the crates alone that its manifest always has, is a step of
+//! `cargo xtask test`.
 
-use std::collections::BTreeSet;
-
-use super::{File, Violation, lexer};
-use crate::command::Failure;
+use super::{File, Violation};
 
 pub(super) const PATH: &str = "examples/relay/src/lib.rs";
+pub(super) const MANIFEST: &str = "examples/relay/Cargo.toml";
 
 /// Lines that hold code: neither blank nor only comment.
 const MAX_LINES: usize = 25;
 
-/// Where a path may start. `std` is not among them: the first screen needs nothing from it.
-const ROOTS: &[&str] = &["partykit", "crate", "self", "super", "Self"];
+/// What needs no dependency. The first screen needs nothing from it.
+const STANDARD: &[&str] = &["std::", "core::", "alloc::"];
 
-/// Words that a path may follow without being a part of it.
-const KEYWORDS: &[&str] =
-    &["use", "as", "for", "in", "impl", "dyn", "return", "mut", "match", "if"];
-
-pub(super) fn check(file: &File) -> Result<Vec<Violation>, Failure> {
-    let tokens = lexer::tokens(file)?;
+pub(super) fn check(file: &File, manifest: &File) -> Vec<Violation> {
     let mut violations = Vec::new();
-
-    let lines: BTreeSet<usize> =
-        tokens.iter().flat_map(|token| token.line..=token.last_line).collect();
-    if lines.len() > MAX_LINES {
-        let what = format!("{} lines of code, at most {MAX_LINES} allowed", lines.len());
+    let lines = file.code().count();
+    if lines > MAX_LINES {
+        let what = format!("{lines} lines of code, at most {MAX_LINES} allowed");
         violations.push(Violation::new(&file.path, 1, what));
     }
-
-    let text = |index: usize| tokens.get(index).map_or("", |token| token.text.as_str());
-    let mut depth_in_list = 0_u32;
-    for (index, token) in tokens.iter().enumerate() {
-        let before = |back: usize| index.checked_sub(back).map_or("", text);
-        match text(index) {
-            "{" if before(1) == "::" || depth_in_list > 0 => depth_in_list += 1,
-            "}" => depth_in_list = depth_in_list.saturating_sub(1),
-            _ => {}
-        }
-        let names_crate = match before(1) {
-            _ if depth_in_list > 0 || KEYWORDS.contains(&text(index)) => false,
-            "." => false,
-            "use" => true,
-            "crate" => before(2) == "extern",
-            "::" => is_global(before(2), before(3)),
-            _ => text(index + 1) == "::" && token.text.starts_with(char::is_lowercase),
-        };
-        if lexer::is_word(&token.text) && names_crate && !ROOTS.contains(&&*token.text) {
-            let what = format!("`{}` is not of `partykit`", token.text);
-            violations.push(Violation::new(&file.path, token.line, what));
+    for (line, text) in file.code() {
+        for name in STANDARD.iter().filter(|name| names(text, name)) {
+            let what = format!("`{name}` is not of `partykit`");
+            violations.push(Violation::new(&file.path, line, what));
         }
     }
-    Ok(violations)
+    for (line, name) in dependencies(manifest).filter(|(_, name)| *name != "partykit") {
+        let what = format!("`{name}` is not `partykit`, and not optional");
+        violations.push(Violation::new(&manifest.path, line, what));
+    }
+    violations
 }
 
-/// Whether a `::` starts a path from the list of crates, judged by the two tokens before it, the
-/// nearest first: it does unless it goes on with a path or follows a `<T as Trait>`.
-fn is_global(before: &str, further: &str) -> bool {
-    match before {
-        ">" => further == "-",
-        before => KEYWORDS.contains(&before) || !lexer::is_word(before),
-    }
+/// Whether a path in the line begins with this.
+fn names(line: &str, root: &str) -> bool {
+    line.match_indices(root).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        !before.is_some_and(|c| c.is_alphanumeric() || c == '_')
+    })
+}
+
+/// The lines and names of the dependencies that the package always has.
+fn dependencies(manifest: &File) -> impl Iterator<Item = (usize, &str)> {
+    let lines = manifest.text.lines().zip(1..);
+    let section = lines.skip_while(|(line, _)| *line != "[dependencies]").skip(1);
+    let section = section.take_while(|(line, _)| !line.starts_with('['));
+    let always = section.filter(|(line, _)| !line.contains("optional = true"));
+    always.filter_map(|(line, number)| {
+        let name = line.split(['=', '.', ' ']).next().unwrap_or_default();
+        (!name.is_empty() && !name.starts_with('#')).then_some((number, name))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const RELAY: &str = r#"
-        //! A relay.
-        use partykit::{Connection, Message, Options, Result, Room, Server};
+    const ONLY: &str = "[dependencies]\npartykit.workspace = true\n\n# Of the binary.\n\
+                        tokio = { workspace = true, optional = true }\n\n[lints]\nworkspace = true\n";
 
-        /// tokio::spawn is only a word here.
-        #[derive(Default)]
-        pub struct Relay;
-
-        impl Server for Relay {
-            fn options() -> Options {
-                Options::new().hibernate(true) // std::process::abort()
-            }
-
-            async fn on_message(&mut self, room: &Room, sender: &Connection, said: Message) -> Result {
-                let list = said.iter().collect::<Vec<_>>();
-                room.broadcast(said).except(sender).send();
-                Ok("http::Request")
-            }
-        }
-
-        partykit::workers::export!(Relay as "main");
-    "#;
-
-    fn check_text(text: &str) -> Vec<String> {
-        let violations = check(&File::new(PATH, text)).unwrap();
+    fn found(text: &str, manifest: &str) -> Vec<String> {
+        let violations = check(&File::new(PATH, text), &File::new(MANIFEST, manifest));
         violations.into_iter().map(|violation| violation.what).collect()
     }
 
     #[test]
     fn a_short_relay_of_partykit_alone_is_fine() {
-        assert_eq!(check_text(RELAY), Vec::<String>::new());
-        let nested = "use partykit::{http::{Body, uri::Uri}, Room};";
-        assert_eq!(check_text(nested), Vec::<String>::new());
+        let text = "//! Not `std::process`.\nuse partykit::Room;\n\nfn f() { my_std::g() }\n";
+        assert_eq!(found(text, ONLY), Vec::<String>::new());
     }
 
     #[test]
-    fn foreign_imports_are_found() {
-        for root in ["std", "http", "tokio"] {
-            let what = [format!("`{root}` is not of `partykit`")];
-            assert_eq!(check_text(&format!("use {root}::thing;")), what);
-            assert_eq!(check_text(&format!("pub use {root}::{{a, b::c}};")), what);
-            assert_eq!(check_text(&format!("use {root} as partykit;")), what);
-            assert_eq!(check_text(&format!("extern crate {root};")), what);
-            assert_eq!(check_text(&format!("fn f() {{ {root}::thing(); }}")), what);
-            assert_eq!(check_text(&format!("fn f(a: &{root}::a::Thing) {{}}")), what);
-            assert_eq!(check_text(&format!("#[{root}::main] fn f() {{}}")), what);
-            assert_eq!(check_text(&format!("fn f() {{ <A as {root}::B>::c() }}")), what);
+    fn other_crates_are_found() {
+        for root in ["std", "core", "alloc"] {
+            let what = [format!("`{root}::` is not of `partykit`")];
+            for text in ["use X::a;", "fn f() { X::a() }", "use ::X::a;", "fn f(a: &X::A) {}"] {
+                assert_eq!(found(&text.replace('X', root), ONLY), what, "{text}");
+            }
         }
-    }
-
-    #[test]
-    fn global_paths_are_found() {
-        assert_eq!(check_text("use ::std::thing;"), ["`std` is not of `partykit`"]);
-        assert_eq!(check_text("fn f() { ::std::thing() }"), ["`std` is not of `partykit`"]);
-        assert_eq!(check_text("fn f() -> ::std::A {}"), ["`std` is not of `partykit`"]);
-        assert_eq!(check_text("use ::partykit::Room;"), Vec::<String>::new());
+        for more in ["http = \"1\"", "http.workspace = true", "http = { version = \"1\" }"] {
+            let manifest = format!("[dependencies]\n{more}\npartykit.workspace = true\n");
+            assert_eq!(found("", &manifest), ["`http` is not `partykit`, and not optional"]);
+        }
     }
 
     #[test]
     fn lines_of_code_are_counted_without_blanks_and_comments() {
         let fits = format!("// a\n\n/// b\n{}", "fn f() {}\n".repeat(MAX_LINES));
-        assert_eq!(check_text(&fits), Vec::<String>::new());
+        assert_eq!(found(&fits, ONLY), Vec::<String>::new());
         let too_long = ["26 lines of code, at most 25 allowed"];
-        assert_eq!(check_text(&format!("{fits}fn g() {{}}")), too_long);
-        assert_eq!(check_text(&format!("fn f() {{ \"{}\" }}", "\n".repeat(25))), too_long);
+        assert_eq!(found(&format!("{fits}fn g() {{}}"), ONLY), too_long);
     }
 }

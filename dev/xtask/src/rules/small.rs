@@ -5,10 +5,7 @@
 //! another. Written for PartyServer and counted the same way, by hand, they take 8, 9, 4 and 17 lines: the
 //! guide's page shows them.
 
-use std::collections::BTreeSet;
-
-use super::{File, Violation, lexer};
-use crate::command::Failure;
+use super::{File, Violation};
 
 /// The page that shows them.
 pub(super) const PAGE: &str = "docs/src/small.md";
@@ -22,9 +19,9 @@ pub(super) const SERVERS: [(&str, usize); 4] = [
 ];
 
 /// Checks one of them against the page and its limit.
-pub(super) fn check(file: &File, limit: usize, page: &File) -> Result<Vec<Violation>, Failure> {
+pub(super) fn check(file: &File, limit: usize, page: &File) -> Vec<Violation> {
     let mut violations = Vec::new();
-    let lines = handler_lines(file)?;
+    let lines = handler_lines(file);
     if lines > limit {
         let what = format!("{lines} handler lines, at most {limit} allowed");
         violations.push(Violation::new(&file.path, 1, what));
@@ -38,42 +35,46 @@ pub(super) fn check(file: &File, limit: usize, page: &File) -> Result<Vec<Violat
         let what = format!("its table does not say that {name} has {lines} lines");
         violations.push(Violation::new(&page.path, 1, what));
     }
-    Ok(violations)
+    violations
 }
 
-fn handler_lines(file: &File) -> Result<usize, Failure> {
-    let tokens = lexer::tokens(file)?;
-    let mut lines = BTreeSet::new();
-    // How many braces are open, and with how many the body of the outermost function has begun.
-    let (mut depth, mut begun, mut announced) = (0_usize, None, false);
-    let mut in_signature = 0_usize;
-    for token in &tokens {
-        match token.text.as_str() {
-            "fn" if begun.is_none() => announced = true,
-            // A function without a body: a trait's.
-            ";" if begun.is_none() && in_signature == 0 => announced = false,
-            "(" | "[" if begun.is_none() => in_signature += 1,
-            ")" | "]" if begun.is_none() => in_signature = in_signature.saturating_sub(1),
-            "{" => {
-                depth += 1;
-                if announced && begun.is_none() {
-                    begun = Some(depth);
-                    continue;
-                }
+/// The file is formatted, so the body of a function ends with a brace below the beginning of its head.
+fn handler_lines(file: &File) -> usize {
+    let mut count = 0;
+    // What the line starts with that ends the head or the body which is being read.
+    let (mut head, mut body): (Option<&str>, Option<String>) = (None, None);
+    for (_, line) in file.code() {
+        let indent = &line[..line.len() - line.trim_start().len()];
+        if let Some(end) = &body {
+            match line == end {
+                true => body = None,
+                false => count += 1,
             }
-            "}" => {
-                depth = depth.saturating_sub(1);
-                if begun.is_some_and(|begun| depth < begun) {
-                    (begun, announced) = (None, false);
-                }
-            }
-            _ => {}
+            continue;
         }
-        if begun.is_some() {
-            lines.extend(token.line..=token.last_line);
+        if head.is_none() && is_head(line.trim_start()) {
+            head = Some(indent);
+        }
+        let Some(begun) = head else { continue };
+        if line.ends_with('{') {
+            (head, body) = (None, Some(format!("{begun}}}")));
+        } else if line.ends_with(';') {
+            // A function without a body: a trait's.
+            head = None;
+        } else if line.ends_with('}') {
+            // Head and body in one line.
+            count += usize::from(!line.ends_with("{}"));
+            head = None;
         }
     }
-    Ok(lines.len())
+    count
+}
+
+fn is_head(line: &str) -> bool {
+    line.split(['(', '<']).next().is_some_and(|before| {
+        let words: Vec<&str> = before.split(' ').collect();
+        matches!(words[..], [.., "fn", _])
+    })
 }
 
 #[cfg(test)]
@@ -81,7 +82,7 @@ mod tests {
     use super::*;
 
     fn count(text: &str) -> usize {
-        handler_lines(&File::new("a.rs", text)).unwrap()
+        handler_lines(&File::new("a.rs", text))
     }
 
     #[test]
@@ -100,7 +101,7 @@ mod tests {
         let file = File::new("examples/small/src/a.rs", "fn f() {\n    g();\n    h();\n}\n");
         let page =
             |table: &str, code: &str| File::new(PAGE, &format!("```rust\n{code}```\n{table}\n"));
-        let found = |limit, page: &File| check(&file, limit, page).unwrap().len();
+        let found = |limit, page: &File| check(&file, limit, page).len();
         assert_eq!(found(2, &page("\n| a | 2 | 3 |", &file.text)), 0);
         assert_eq!(found(1, &page("\n| a | 2 | 3 |", &file.text)), 1);
         assert_eq!(found(2, &page("\n| a | 3 | 3 |", &file.text)), 1);
