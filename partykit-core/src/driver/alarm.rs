@@ -13,7 +13,7 @@ use crate::{
     value::order::Order,
 };
 
-/// The room's alarm, if it is due. It is stored by then that its handler begins.
+/// The room's alarm. `None` if it is not due. When this returns an alarm, the attempt to ring it is stored.
 pub(crate) async fn ring(room: &Room) -> Result<Option<Alarm>, StorageError> {
     if !begin(room).await? {
         return Ok(None);
@@ -26,8 +26,8 @@ pub(crate) async fn ring(room: &Room) -> Result<Option<Alarm>, StorageError> {
 /// Stores that the room's alarm begins to ring, and when it rings again if the process ends meanwhile.
 /// `false` when there is nothing to ring now.
 ///
-/// It waits until that is stored: a process that dies of the handler, or of the room's start, comes
-/// back to the alarm later, and not at once.
+/// It waits until that is stored. So if the handler or the room's start ends the process, the next process
+/// rings the alarm after a pause, and not at once.
 pub(crate) async fn begin(room: &Room) -> Result<bool, StorageError> {
     let cell = room.cell();
     let Some(row) = stored(room).await? else {
@@ -46,7 +46,7 @@ pub(crate) async fn begin(room: &Room) -> Result<bool, StorageError> {
     Ok(rings)
 }
 
-/// The row as it is stored, or as the writes that are on their way make it.
+/// The row as the store or the pending writes have it.
 async fn stored(room: &Room) -> Result<Option<AlarmRow>, BackendError> {
     let cell = room.cell();
     let row = match room.inside(|turn| turn.lookup(&AlarmRow::KEY)) {
@@ -59,7 +59,7 @@ async fn stored(room: &Room) -> Result<Option<AlarmRow>, BackendError> {
     row.map(|row| AlarmRow::decode(&row)).transpose()
 }
 
-/// The span of the room is not there in a log of errors alone: the line names the room itself.
+/// Logs that a process has died. The line names the room, because a log of errors alone has no span.
 fn say_died(cell: &RoomCell, deaths: u32, rings: bool, next: Duration) {
     let (party, room) = (cell.address().party(), cell.address().room().as_str());
     cell.observe(Fact::AlarmDied { deaths });

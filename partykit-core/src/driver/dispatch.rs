@@ -5,10 +5,10 @@ use crate::{
     machine::{Answer, Errand, Event, Job},
 };
 
-/// What has to be done before a room starts for it. `false` when it need not start any more.
+/// Does what comes before the room's start. Returns `false` if the room need not start any more.
 ///
-/// An alarm's attempt is stored here, so that a start which kills the process counts for it too, and
-/// what an operator wants done with an alarm is done without starting the room.
+/// The attempt to ring an alarm is stored here, so that it also counts if the start ends the process.
+/// Operators' orders are carried out here, so the room is not started for them.
 pub(crate) async fn errand(room: &Room) -> Result<bool> {
     match room.inside(|turn| turn.errand()) {
         None => return Ok(true),
@@ -25,8 +25,7 @@ pub(crate) async fn errand(room: &Room) -> Result<bool> {
     Ok(rings)
 }
 
-/// Runs the handler of `job`. Shared by all runtimes, as is everything else that says what a handler
-/// is given.
+/// Runs the handler of `job`. All runtimes share this code.
 pub(crate) async fn turn<S: Server>(server: &mut S, room: &Room, job: Job) -> Result<Answer> {
     let event = match job {
         Job::Start => {

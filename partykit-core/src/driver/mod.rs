@@ -1,4 +1,4 @@
-//! What runs a room: makes its instance and runs its handlers, one after the other.
+//! Runs a room: makes its instance, and runs its handlers one after the other.
 
 mod alarm;
 mod dispatch;
@@ -38,15 +38,15 @@ const SLOW_CONNECT: Duration = Duration::from_secs(4);
 /// After this time, a busy room lets other tasks of its thread run, and lets the runtime look at its sockets.
 const SLICE: Duration = Duration::from_micros(200);
 
-/// The same after this many turns: a clock may stand still.
+/// The same after this many turns, because on some platforms the clock stands still.
 const TURNS_PER_YIELD: u32 = 64;
 
-/// Runs a room until nothing is left to do: makes its instance, runs its handlers, commits, lets what
-/// it says leave, puts it to sleep. Runtimes call it when [`Host::start`](crate::runtime::Host::start)
-/// asks for it.
+/// Runs a room until nothing is left to do: makes its instance, runs its handlers, commits their writes,
+/// sends its outputs, and puts it to sleep. Runtimes call it when
+/// [`Host::start`](crate::runtime::Host::start) asks for it.
 ///
-/// The future ends when the room sleeps and nothing waits; its connections stay. It has to be polled
-/// to its end.
+/// The future ends when the room sleeps and nothing waits. The connections stay. It has to be polled to its
+/// end.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -79,8 +79,8 @@ async fn run<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send)
     loop {
         match poll_fn(|cx| pump.poll(cx)).await {
             Step::Run(turn, job) => {
-                // Events that arrive together are handled together, and what the room says to one
-                // client in answer to all of them leaves in one write.
+                // Events that arrive together are handled together, so that all answers to one client leave
+                // in one write.
                 if mem::take(&mut pump.rested) {
                     yield_now().await;
                     slice.restart();
@@ -132,7 +132,7 @@ async fn postpone(cell: &Driving, pump: &mut Pump<'_>, job: Job) -> Option<Job> 
     }
 }
 
-/// One turn, while commits, timers and other outputs go on beside it.
+/// Runs one turn. Commits, timers and other outputs go on beside it.
 async fn run_turn<S: Server>(
     room: &Room,
     pump: &mut Pump<'_>,
@@ -238,7 +238,7 @@ async fn run_turn<S: Server>(
     Err(Failed { failure, id })
 }
 
-/// Makes the instance if there is none, and runs the handler. A panic is an error as any other.
+/// Makes the instance if there is none, and runs the handler. A panic counts as an error.
 async fn perform<S: Server>(
     instance: &mut Option<S>,
     make: &(impl Fn(&RoomId) -> S + Send),
@@ -246,7 +246,7 @@ async fn perform<S: Server>(
     job: Job,
 ) -> Result<Answer, Failure> {
     let handle = async {
-        // The time that it waits counts as the handler's.
+        // Waiting for memory counts as the handler's time.
         if let Some(relief) = room.cell().host().relief() {
             relief.await;
         }
@@ -262,7 +262,7 @@ async fn perform<S: Server>(
     }
 }
 
-/// A response that streams keeps the room awake until its body ends, or is dropped.
+/// A streamed response keeps the room awake until its body ends or is dropped.
 fn keep_awake_while_open(room: &Room, answer: Answer) -> Answer {
     match answer {
         Answer::Response(response) if response.body().is_stream() => {
@@ -273,7 +273,7 @@ fn keep_awake_while_open(room: &Room, answer: Answer) -> Answer {
     }
 }
 
-/// Counts an open body while it lives.
+/// Counts an open body until it is dropped.
 struct OpenBody(Arc<RoomCell>);
 
 impl OpenBody {
@@ -293,7 +293,7 @@ impl Drop for OpenBody {
 /// How long a room has kept its thread busy.
 #[derive(Default)]
 struct Slice {
-    /// When it began; `None` if no turn has run in it yet.
+    /// When the slice began. `None` if no turn has run in it yet.
     begun: Option<Duration>,
     turns: u32,
 }

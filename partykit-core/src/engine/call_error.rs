@@ -19,9 +19,8 @@ use crate::{Refusal, RoomAddress};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
-    /// The handler has written to storage and not committed yet. Call first, or
-    /// [`Storage::sync`](crate::Storage::sync) before calling: the called room must not learn of writes that
-    /// may still be rolled back.
+    /// The handler has uncommitted writes. Call before you write, or [`Storage::sync`](crate::Storage::sync)
+    /// before calling: the called room must not learn of writes that may still be rolled back.
     #[error(
         "the call to {0} was refused because of uncommitted writes: call before you write, or call storage().sync() first"
     )]
@@ -32,10 +31,10 @@ pub enum CallError {
     /// No party of this name is registered.
     #[error("no party has the name {0:?}")]
     UnknownParty(String),
-    /// The room's id is not one.
+    /// The room's id is not valid.
     #[error(transparent)]
     InvalidRoom(#[from] crate::InvalidRoomId),
-    /// A connection was to be closed with a Close that cannot be sent.
+    /// The Close for a connection cannot be sent.
     #[error(transparent)]
     InvalidClose(#[from] crate::InvalidClose),
     /// No answer within [`Options::call_timeout`](crate::Options::call_timeout). This says nothing
@@ -48,7 +47,7 @@ pub enum CallError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] crate::BackendError),
-    /// A commit that had to be durable before the call could leave has failed.
+    /// The call had to wait for a commit, and the commit failed.
     #[error("the writes before the call to {0} could not be stored")]
     CommitFailed(RoomAddress),
 }

@@ -37,12 +37,12 @@ use crate::{
     value::chain::Chain,
 };
 
-/// All of a room that outlives its instance: its machine, and who is to be woken when something
-/// happens. A runtime keeps one for each room in memory, feeds it, and lets
+/// Everything of a room that is kept when its instance is dropped: its machine, and the wakers of waiting
+/// code. A runtime keeps one for each room in memory, tells it what happens, and lets
 /// [`drive`](crate::runtime::drive) run it.
 ///
-/// Every method may be called from anywhere, at any time. If something is to be done then and no driver
-/// runs, [`Host::start`] is called.
+/// All methods may be called from any thread, at any time. If there is something to do and no driver runs,
+/// they call [`Host::start`].
 ///
 /// ```
 /// use std::sync::Arc;
@@ -66,15 +66,15 @@ struct State {
     next_connection: u64,
     /// The connections that wait for space in the mailbox. `None` if there are none.
     space: Option<Box<Space>>,
-    /// Tasks that wait for the room to sleep, for a commit, or for what was said to leave.
+    /// Wakers of code that waits for the room's sleep, for a commit, or for outputs to leave.
     watchers: Vec<Waker>,
-    /// The driver lets leave what was said.
+    /// The driver is sending outputs.
     flushing: bool,
     tasks: HashMap<u64, AbortHandle>,
 }
 
 impl RoomCell {
-    /// A room that sleeps and has no connection.
+    /// Makes a room that sleeps and has no connection.
     pub fn new(address: RoomAddress, options: Options, host: Arc<dyn Host>) -> Arc<Self> {
         let state = State {
             machine: Machine::new(options, host.mailboxes(), host.elapsed()),
@@ -103,7 +103,7 @@ impl RoomCell {
     ///
     /// # Errors
     ///
-    /// When the room cannot even try: the handshake is to be answered with [`Refusal::response`].
+    /// When the room refuses without running `on_connect`. Answer the handshake with [`Refusal::response`].
     pub fn connect(
         self: &Arc<Self>,
         id: &str,
@@ -122,13 +122,13 @@ impl RoomCell {
         .inspect_err(|refusal| self.observe(Fact::Refused(*refusal)))
     }
 
-    /// A connection says something.
+    /// A client has sent a message.
     ///
     /// # Errors
     ///
     /// The message comes back when the mailbox is full, when others wait for space in it, when too much of
     /// this connection waits already that others would find no space, or when the room [goes
-    /// down](RoomCell::drain): read nothing more from this socket, and say it again when
+    /// down](RoomCell::drain). Then read nothing more from this socket, and pass the message again when
     /// [`RoomCell::poll_space`] is ready. (A message that the room cannot take for another reason is dropped
     /// and counted.)
     pub fn message(
@@ -149,13 +149,13 @@ impl RoomCell {
         }
     }
 
-    /// Ready when the mailbox has space for a message that came back from [`RoomCell::message`]. As many
-    /// are woken as there is space, in the order in which they began to wait.
+    /// Ready when the mailbox has space for a message that came back from [`RoomCell::message`]. Waiting
+    /// callers are woken in their order, and only as many as there is space for.
     ///
-    /// Never, when the room goes down.
+    /// Never ready when the room shuts down.
     ///
-    /// What is woken has to say its message, or [give up](RoomCell::forgo_space), or be
-    /// [closed](RoomCell::closed): until then the space is kept for it.
+    /// A woken caller has to pass its message, [give up](RoomCell::forgo_space), or be
+    /// [closed](RoomCell::closed). Until then the space is kept for it.
     pub fn poll_space(
         &self,
         connection: &Connection,
@@ -165,7 +165,7 @@ impl RoomCell {
         self.poll_space_for(connection.key(), Event::size_of_message(message), cx)
     }
 
-    /// A connection that waited for space in the mailbox does so no more.
+    /// A connection no longer waits for space in the mailbox.
     pub fn forgo_space(self: &Arc<Self>, connection: &Connection) {
         self.forgo(connection.key());
     }
@@ -183,14 +183,14 @@ impl RoomCell {
         self.lock().machine.slow_client();
     }
 
-    /// A client did what the runtime does not suffer: closes its connection when all that it said before
-    /// has been handled. The room's answers to that leave first, then [`Socket::close`] is called.
+    /// Closes the connection of a client that did something forbidden, after its earlier messages are
+    /// handled. The room's answers leave first, then [`Socket::close`] is called.
     pub fn hang_up(self: &Arc<Self>, connection: &Connection, close: Close) {
         self.enter(|state, now| state.machine.hang_up(now, connection, close));
     }
 
-    /// An HTTP request, or a call from another room. It is in the mailbox when this returns; the future
-    /// only waits for the answer.
+    /// An HTTP request, or a call from another room. It is in the mailbox when this returns. The future only
+    /// waits for the answer.
     pub fn request(
         self: &Arc<Self>,
         request: Request,
@@ -236,8 +236,8 @@ impl RoomCell {
         self.lock().machine.roster().all()
     }
 
-    /// Puts the room to sleep without waiting for its idle time. Waits for what passes by itself:
-    /// running handlers, waiting events, commits.
+    /// Puts the room to sleep without waiting for its idle time. Waits for running handlers, waiting events
+    /// and commits.
     ///
     /// # Errors
     ///
@@ -257,15 +257,15 @@ impl RoomCell {
             })
             .await;
             match self.enter(|state, now| state.machine.hibernate(now)) {
-                // Something has happened since.
+                // Something has happened meanwhile: try again.
                 Err(reasons) if passes(&reasons) => {}
                 result => return result,
             }
         }
     }
 
-    /// Whether the room has nothing left but what is in storage: it sleeps, and has no connection and no
-    /// waiting event. A vacant cell may be dropped, if no other task can reach it any more.
+    /// Whether the room exists only in storage: it sleeps, and has no connection and no waiting event. A
+    /// vacant cell may be dropped, if no other task can reach it.
     pub fn is_vacant(&self) -> bool {
         let state = self.lock();
         !state.is_driven() && state.machine.is_vacant()
@@ -342,8 +342,8 @@ impl RoomCell {
         let ((result, wakers), call) = self.state.enter(|state| {
             let was_vacant = state.machine.is_vacant();
             let result = act(state, now);
-            // A driver also says that the room has become vacant: the caller may hold locks that the
-            // runtime needs to forget it.
+            // A driver also reports that the room has become vacant. The caller must not do it, because it
+            // may hold locks that the runtime needs to forget the room.
             let busy = !state.machine.is_at_rest() || (state.machine.is_vacant() && !was_vacant);
             ((result, state.wakers()), busy)
         });
@@ -362,7 +362,7 @@ impl RoomCell {
 }
 
 impl State {
-    /// Gives the machine an event that has to wait for its turn when the mailbox is full.
+    /// Gives an event to the machine. The event has to wait for its turn when the mailbox is full.
     fn push_in_turn(
         &mut self,
         now: Duration,
@@ -393,7 +393,7 @@ impl State {
         let space = self.space.get_or_insert_default();
         if !space.is_promised(who) {
             space.wait(who, size, cx.waker(), self.machine.intake());
-            // Space may have come up since the event was refused.
+            // There may be new space since the event was refused.
             space.wake(self.machine.intake(), &mut wakers);
         }
         let is_ready = space.is_promised(who);

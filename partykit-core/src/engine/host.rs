@@ -9,8 +9,8 @@ use crate::{
     value::{app_state::AppState, chain::Chain},
 };
 
-/// What a runtime gives to its rooms: time, chance, named values, storage, timers, tasks, and the way
-/// to other rooms. One for all rooms of a runtime.
+/// What a runtime gives to its rooms: time, random bytes, named values, storage, timers, tasks, and calls to
+/// other rooms. All rooms of a runtime may share one.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -26,11 +26,11 @@ use crate::{
 /// # let _ = start;
 /// ```
 pub trait Host: Send + Sync + 'static {
-    /// A monotonic clock: the time since an origin of the runtime's choosing.
+    /// A monotonic clock: the time since a moment that the runtime chooses.
     fn elapsed(&self) -> Duration;
 
-    /// What [`Host::elapsed`] showed when this process began to run rooms: an alarm in which an earlier
-    /// process has ended is left alone for a while after that. The origin of the clock unless implemented.
+    /// The value of [`Host::elapsed`] when this process began to run rooms. An alarm that has ended an
+    /// earlier process does not ring for a while after this. Default: zero.
     fn started(&self) -> Duration {
         Duration::ZERO
     }
@@ -38,52 +38,52 @@ pub trait Host: Send + Sync + 'static {
     /// The wall clock.
     fn now(&self) -> Timestamp;
 
-    /// Fills `bytes` with random ones, good enough for ids that must not be guessed.
+    /// Fills `bytes` with random bytes, strong enough for ids that must not be guessed.
     fn random(&self, bytes: &mut [u8]);
 
     /// A named value: an environment variable, a secret.
     fn var(&self, name: &str) -> Option<String>;
 
-    /// What the application has given the runtime. `None` unless implemented.
+    /// The application's values. Default: `None`.
     fn app_state(&self) -> Option<&AppState> {
         None
     }
 
-    /// A handler has failed, and says so: for test kits, which have no log. The log has it already. Does
-    /// nothing unless implemented.
+    /// A handler has failed with this text. For test kits without a log; the log has it already. Default:
+    /// does nothing.
     fn handler_failed(&self, room: &RoomAddress, handler: Handler, text: &str) {
         let _ = (room, handler, text);
     }
 
-    /// Where the rooms store.
+    /// The backend of all rooms.
     fn backend(&self) -> &Arc<dyn Backend>;
 
-    /// Ends when [`Host::elapsed`] is `at` or later.
+    /// Waits until [`Host::elapsed`] is `at` or later.
     fn sleep_until(&self, at: Duration) -> BoxFuture<'static, ()>;
 
     /// Runs a task of a room to its end, beside the room.
     fn spawn(&self, task: BoxFuture<'static, ()>);
 
-    /// Lets other tasks of this thread run first, and the runtime look at its sockets and timers. A busy
-    /// room calls it about every 200 µs. Lets other tasks run unless implemented.
+    /// Lets other tasks of this thread run, and lets the runtime look at its sockets and timers. A busy room
+    /// calls it about every 200 µs. Default: lets other tasks run.
     fn yield_now(&self) -> BoxFuture<'static, ()> {
         Box::pin(yield_now())
     }
 
     /// Whether very many rooms are in memory. A room that holds nothing (no connection, nothing stored,
-    /// nothing that keeps it awake) then goes at once, not after its idle time. Default: `false`.
+    /// nothing that keeps it awake) is then dropped at once, not after its idle time. Default: `false`.
     fn is_crowded(&self) -> bool {
         false
     }
 
-    /// Counts what waits in the mailboxes of all rooms together. `None`, as it is unless implemented, if only
-    /// the limit of each room is to hold.
+    /// Counts what waits in the mailboxes of all rooms together. Default: `None`; then only the limit of each
+    /// room holds.
     fn mailboxes(&self) -> Option<Arc<Mailboxes>> {
         None
     }
 
-    /// Runs [`drive`](crate::runtime::drive) for this room, with the server of its party. Called when
-    /// something is to be done and no driver runs, so never twice at once for one room.
+    /// Runs [`drive`](crate::runtime::drive) for this room, with the server of its party. Called when there
+    /// is something to do and no driver runs. So a room never has two drivers.
     fn start(&self, room: &Arc<RoomCell>);
 
     /// The room sleeps, and has no connection and no waiting event. The runtime should forget the cell, if
@@ -105,26 +105,24 @@ pub trait Host: Send + Sync + 'static {
     /// Whether a party of this name is registered.
     fn knows_party(&self, name: &str) -> bool;
 
-    /// A commit has ended that says when the room is to be woken: from then on,
-    /// [`Backend::wake_ups`] may have an earlier time than before. At that time, or as soon as
-    /// possible, the runtime tells the room with [`RoomCell::alarm`].
+    /// A commit has set when the room is to be woken, so [`Backend::wake_ups`] may have an earlier time than
+    /// before. At this time, or as soon as possible after it, the runtime calls [`RoomCell::alarm`].
     ///
-    /// Called from the room's driver; it must return at once. Does nothing unless implemented: right
-    /// where the backend itself has the room woken.
+    /// Called by the room's driver. It must return at once. Default: does nothing, which is right if the
+    /// backend itself wakes the room.
     fn wake_up(&self, room: &RoomAddress, at: Timestamp) {
         let _ = (room, at);
     }
 
-    /// Whether a room is to wait before it runs its next handler, and for what: the runtime has no
-    /// memory left for what rooms say. The time counts as the handler's, so a runtime must let the room
-    /// go on after a while. `None` unless implemented: rooms go on at once.
+    /// What a room has to wait for before its next handler, because the runtime has no memory left for
+    /// outputs. The time counts as the handler's, so a runtime must let the room go on after a while.
+    /// Default: `None`; rooms go on at once.
     fn relief(&self) -> Option<BoxFuture<'static, ()>> {
         None
     }
 
-    /// Something happened to a room that may be worth counting. Called as it happens, from anywhere,
-    /// while the caller may hold locks: it must return at once, and not come back to a room. Does
-    /// nothing unless implemented.
+    /// Something happened to a room, for counting. Called at that moment, from any thread, and the caller may
+    /// hold locks. So it must return at once and must not call a room. Default: does nothing.
     fn observe(&self, room: &RoomAddress, fact: Fact) {
         let _ = (room, fact);
     }

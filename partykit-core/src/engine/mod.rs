@@ -1,5 +1,5 @@
-//! What is kept of a room between its handlers, and where its driver and its runtime meet: the cell,
-//! the pump and the [`Host`](crate::runtime::Host).
+//! The cell keeps a room between its handlers. The pump does what the machine wants. The
+//! [`Host`](crate::runtime::Host) is the runtime.
 
 pub(crate) mod call_error;
 pub(crate) mod cell;

@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// Does what the machine wants done, and waits for what it waits for.
+/// Acts on the machine's outputs, and waits for claims, commits and timers.
 pub(crate) struct Pump<'a> {
     cell: &'a Driving,
     claim: Option<BoxFuture<'static, Result<Claim, BackendError>>>,
@@ -34,17 +34,17 @@ pub(crate) struct Pump<'a> {
     committing: Duration,
     timer: Option<(Duration, BoxFuture<'static, ()>)>,
     outputs: Vec<Output>,
-    /// What was said since the last flush and is with no socket yet.
+    /// Frames since the last flush that are not queued at a socket yet.
     frames: Vec<(Targets, Arc<Outgoing>)>,
-    /// Where something was queued since the last flush.
+    /// The connections where frames were queued since the last flush.
     unflushed: Vec<Targets>,
     /// Connections whose messages wait for their clients to read.
     pub(crate) clogged: Vec<Connection>,
-    /// Nothing waited since the last flush.
+    /// Whether the driver has rested since the last turn.
     pub(crate) rested: bool,
 }
 
-/// What the driver has to do by itself.
+/// An output that the driver has to act on by itself.
 pub(crate) enum Step {
     Cancel(CancelReason),
     DropInstance(Fact),
@@ -180,8 +180,8 @@ impl<'a> Pump<'a> {
         }
     }
 
-    /// Lets everything leave that was said. If all of it is for the same connections, as with a lone
-    /// broadcast, each of them is visited once.
+    /// Sends all frames. If all of them are for the same connections, for example one broadcast, each
+    /// connection is visited once.
     fn flush(&mut self) {
         let is_one_crowd = match self.frames.split_first() {
             Some(((first, _), rest)) => {
@@ -206,7 +206,7 @@ impl<'a> Pump<'a> {
         self.frames.clear();
     }
 
-    /// Queues at the sockets what was said: something that must not overtake it comes next.
+    /// Queues all frames at their sockets, because the next output must not overtake them.
     fn send_frames(&mut self) {
         for (to, frame) in mem::take(&mut self.frames) {
             to.iter().for_each(|connection| connection.socket().send(&frame));
@@ -215,13 +215,13 @@ impl<'a> Pump<'a> {
     }
 
     fn flush_later(&mut self, targets: Targets) {
-        // A room mostly speaks to the same connections again.
+        // A room usually sends to the same connections again.
         if !self.unflushed.iter().rev().take(4).any(|known| known.reaches_same(&targets)) {
             self.unflushed.push(targets);
         }
     }
 
-    /// Has messages handled again whose senders have read.
+    /// Lets messages be handled whose senders have read enough.
     fn unclog(&mut self, cx: &mut Context<'_>) {
         for connection in mem::take(&mut self.clogged) {
             if connection.socket().poll_drained(limits::CLOGGED, cx).is_pending() {
@@ -261,10 +261,10 @@ impl<'a> Pump<'a> {
         false
     }
 
-    /// Whether it was time for something.
+    /// Whether the machine's deadline was reached.
     fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: Option<Duration>) -> bool {
         let Some(deadline) = deadline else { return false };
-        // A timer that is too early stays: most deadlines only ever move away.
+        // A timer that is too early is kept, because most deadlines only move to later times.
         if self.timer.as_ref().is_none_or(|(at, _)| *at > deadline) {
             self.timer = Some((deadline, self.cell.host().sleep_until(deadline)));
         }
@@ -284,7 +284,7 @@ impl<'a> Pump<'a> {
     }
 }
 
-/// Polls a backend's future; its panic is its failure.
+/// Polls a backend's future. A panic counts as a failure.
 fn poll_guarded<T>(
     future: &mut Pin<Box<dyn Future<Output = Result<T, BackendError>> + Send>>,
     cx: &mut Context<'_>,

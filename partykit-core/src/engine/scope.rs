@@ -37,7 +37,7 @@ pub(crate) fn enter_transaction<T, R>(
     f()
 }
 
-/// Restores on unwinding, too.
+/// Restores the former scope, also on a panic.
 struct Restore(Option<Current>);
 
 impl Drop for Restore {
@@ -46,7 +46,7 @@ impl Drop for Restore {
     }
 }
 
-/// Whose code of this room runs on this thread, if any does.
+/// The turn and transaction of this room whose code runs on this thread. `None` if there is no such code.
 pub(crate) fn current<T>(room: &T) -> Option<Scope> {
     CURRENT.get().filter(|current| current.room == address(room)).map(|current| current.scope)
 }

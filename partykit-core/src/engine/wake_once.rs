@@ -30,16 +30,16 @@ enum Driver {
     Running(Option<Waker>),
 }
 
-/// What the caller owes the driver. To be done when the lock is released: a waker is foreign code.
+/// What the caller has to do for the driver, after the lock is free: a waker runs foreign code.
 #[must_use = "without it the driver never learns that there is work"]
 pub(crate) enum Call {
-    /// It knows, or need not.
+    /// Nothing is needed.
     Nothing,
     /// No driver runs, and one is needed. The caller alone is told so, until it has [retired].
     ///
     /// [retired]: WakeOnce::retire
     Start,
-    /// It runs, and waits.
+    /// The driver waits: wake it.
     Wake(Waker),
 }
 
@@ -49,7 +49,7 @@ impl<T> WakeOnce<T> {
         Self { inner: Mutex::new(Inner { state, driver: Driver::None }) }
     }
 
-    /// The state, for what gives a driver nothing to do.
+    /// The state, for changes that give the driver nothing to do.
     pub(crate) fn lock(&self) -> Guard<'_, T> {
         Guard(self.inner.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -81,8 +81,8 @@ impl<T> WakeOnce<T> {
         take(state)
     }
 
-    /// For the driver: ends it, unless `rest` says with `None` that there is work. When this has
-    /// returned something, the driver must not touch the state any more.
+    /// For the driver: ends it, unless `rest` returns `None` because there is work. When this returns
+    /// something, the driver must not touch the state any more.
     pub(crate) fn retire<R>(&self, rest: impl FnOnce(&mut T) -> Option<R>) -> Option<R> {
         let mut guard = self.lock();
         let rested = rest(&mut guard.0.state)?;

@@ -5,10 +5,10 @@ use serde::Serialize;
 use super::{awake::AwakeReason, wake_cause::WakeCause};
 use crate::value::shapes;
 
-/// How a room has spent its life so far; of several rooms, the sum of theirs.
+/// How long a room was awake and why, since it came into memory. For several rooms, the sum.
 ///
-/// `resident` is the time in which an instance was in memory; `active` the part of it in which a
-/// handler, a task or a commit ran, which is what Durable Objects bill.
+/// `resident` is the time in which an instance was in memory. `active` is the part of it in which a handler,
+/// a task or a commit ran; Durable Objects bill this part.
 ///
 /// As JSON, times are numbers of seconds, and `causes` is an object.
 ///
@@ -34,7 +34,7 @@ pub struct Account {
     pub active: Duration,
     /// What `resident` was spent on.
     pub awake: TimeAwake,
-    /// The longest time without a pause that an instance was in memory; it may still last.
+    /// The longest time without a pause in which an instance was in memory. It may still go on.
     pub longest_awake: Option<LongestAwake>,
     /// How often the instance was dropped because the room was idle.
     pub sleeps: u64,
@@ -43,13 +43,13 @@ pub struct Account {
     /// How often each kind of event made an instance necessary.
     #[serde(serialize_with = "shapes::counts")]
     pub causes: Vec<(WakeCause, u64)>,
-    /// The last time that an event made an instance necessary, and which kind. Counted like `life`;
-    /// none in a sum.
+    /// The kind of the last event that made an instance necessary, and when that was, counted like `life`.
+    /// `None` in a sum.
     #[serde(serialize_with = "shapes::moment")]
     pub last_wake: Option<(WakeCause, Duration)>,
     /// Messages that were lost because the room could not start or shut down.
     pub dropped_messages: u64,
-    /// What clients sent wrongly: handlers that returned a [`Reject`](crate::Reject).
+    /// Handlers that returned a [`Reject`](crate::Reject): a client sent something wrong.
     pub rejected: u64,
     /// Handlers that ran longer than they may without an await at which they could be cancelled.
     pub overruns: u64,
@@ -57,8 +57,8 @@ pub struct Account {
     pub slow_clients: u64,
 }
 
-/// For how long an instance was in memory while there was a reason of each kind. More than one may
-/// hold at a time, so that the sum may be more than [`Account::resident`].
+/// How long an instance was in memory for each kind of reason. Several reasons may hold at the same time, so
+/// the sum can be more than [`Account::resident`].
 ///
 /// ```no_run
 /// # fn show(stats: partykit_core::RoomStats) {
@@ -72,7 +72,7 @@ pub struct TimeAwake {
     /// A handler ran.
     #[serde(serialize_with = "shapes::seconds")]
     pub handler: Duration,
-    /// A commit was in flight, or what was said waited for one.
+    /// A commit was in flight, or outputs waited for one.
     #[serde(serialize_with = "shapes::seconds")]
     pub commit: Duration,
     /// At least one task ran.
@@ -87,7 +87,7 @@ pub struct TimeAwake {
     /// None of these, but the server does not hibernate and a client was connected.
     #[serde(serialize_with = "shapes::seconds")]
     pub connections: Duration,
-    /// None of all: the room only waited for its idle time to end.
+    /// No reason: the room only waited for its idle time to end.
     #[serde(serialize_with = "shapes::seconds")]
     pub idle: Duration,
 }
@@ -111,8 +111,8 @@ pub struct LongestAwake {
     /// How long it was.
     #[serde(serialize_with = "shapes::seconds")]
     pub duration: Duration,
-    /// The [task](AwakeReason::Task) or [guard](AwakeReason::Guard) that held the room awake for the
-    /// longest part of it, with its call site. None when neither was there.
+    /// The [task](AwakeReason::Task) or [guard](AwakeReason::Guard) that held the room awake for the longest
+    /// part of it, with its call site. `None` if there was no task or guard.
     pub held_by: Option<AwakeReason>,
     /// For how long that one held it.
     #[serde(serialize_with = "shapes::seconds")]

@@ -30,9 +30,9 @@ use crate::{Handler, Refusal};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fact {
-    /// An alarm rang in vain for the last time: its handler failed too often.
+    /// An alarm is given up, because its handler failed too often.
     AlarmGivenUp,
-    /// The process had ended while an alarm rang, and an attempt to ring it has found that.
+    /// A new attempt to ring an alarm has found that the process ended during the last one.
     AlarmDied {
         /// How often by now.
         deaths: u32,
@@ -61,12 +61,12 @@ pub enum Fact {
     /// An event was not taken. A message that is refused because the room is
     /// [`Overloaded`](Refusal::Overloaded) waits at its socket and comes again.
     Refused(Refusal),
-    /// A function of the server said with a [`Reject`](crate::Reject) that what a client sent is wrong.
+    /// A function of the server returned a [`Reject`](crate::Reject): a client sent something wrong.
     Rejected {
         /// Which one: a handler, or a before-hook.
         handler: Handler,
     },
-    /// A failure took the instance.
+    /// The instance was dropped because of a failure.
     Reset {
         /// How long it had been in memory.
         awake: Duration,

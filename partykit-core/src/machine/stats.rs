@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{Account, AwakeReason, Machine};
 use crate::value::{limits, shapes};
 
-/// How a room is right now.
+/// The state of a room.
 ///
 /// As JSON, times are numbers of seconds.
 ///
@@ -26,19 +26,19 @@ pub struct RoomStats {
     pub mailbox: usize,
     /// Bytes of memory that they take, their places in the queue included.
     pub mailbox_bytes: usize,
-    /// What the room said and that waits for a commit: frames, closes, responses and the like.
+    /// Outputs that wait for a commit: frames, closes, responses and so on.
     pub held: usize,
     /// Bytes of memory that it takes, 128 of them for each beside what it carries.
     pub held_bytes: usize,
-    /// Bytes that wait at the sockets for clients to take them, counted for each client: a broadcast
-    /// that waits for ten clients counts ten times, though it is in memory once.
+    /// Bytes that wait at the sockets, counted for each client: a broadcast that waits for ten clients counts
+    /// ten times, although it is in memory once.
     pub undelivered_bytes: usize,
-    /// Why it does not sleep, other than that its idle time is not over.
+    /// The reasons why it does not sleep, apart from its idle time.
     pub reasons: Vec<AwakeReason>,
     /// When it will sleep if nothing happens.
     #[serde(serialize_with = "shapes::maybe_seconds")]
     pub sleeps_in: Option<Duration>,
-    /// How it has spent its life.
+    /// How long it was awake, and why.
     pub account: Account,
 }
 

@@ -1,5 +1,5 @@
-//! What a runtime needs to run rooms: it gives a [`Host`] and the [`Socket`]s, keeps a [`RoomCell`] for
-//! each room, tells it what happens, and runs [`drive`] when asked to.
+//! What a runtime needs to run rooms. A runtime implements [`Host`] and [`Socket`], keeps a [`RoomCell`] for
+//! each room, tells it what happens, and runs [`drive`] when the host is asked to.
 
 mod answer;
 pub mod front;

@@ -5,16 +5,16 @@ use futures_channel::oneshot;
 use super::RoomCell;
 use crate::{Refusal, Timestamp, machine::Event, value::order::Order};
 
-/// The room's alarm: who rings it, and what operators do with it.
+/// The room's alarm: how runtimes ring it, and what operators do with it.
 impl RoomCell {
-    /// The room's alarm may be due: if it is, it rings. Always enters the mailbox. The future waits until
-    /// that is over and durable.
+    /// Rings the room's alarm if it is due. Always enters the mailbox. The future waits until the handler has
+    /// ended and its writes are durable.
     ///
     /// # Errors
     ///
-    /// When the room could not be asked, or what became of it could not be stored: try again later, and
-    /// do not give up. That the handler failed is no error: [`Backend::wake_ups`](crate::Backend) says
-    /// by then when it rings next, if it does.
+    /// When the room could not be asked, or the result could not be stored. Try again later, without a limit.
+    /// A failed handler is not an error: [`Backend::wake_ups`](crate::Backend) then has the time of the next
+    /// try, if there is one.
     pub fn alarm(self: &Arc<Self>) -> impl Future<Output = Result<(), Refusal>> + Send + use<> {
         let (reply, answer) = oneshot::channel();
         let pushed = self.push(Event::Alarm { reply: Some(reply) });
@@ -24,8 +24,8 @@ impl RoomCell {
         }
     }
 
-    /// Sets the room's alarm from outside of it, in the place of the one there was. It counts from zero.
-    /// Does not start the room. Always enters the mailbox. The future waits until that is stored.
+    /// Sets or replaces the room's alarm from outside of the room. Its counts begin at zero. Does not start
+    /// the room. Always enters the mailbox. The future waits until the alarm is stored.
     ///
     /// # Errors
     ///

@@ -1,9 +1,9 @@
 //! The two ways to a room's machine, and the driver's own.
 //!
-//! They differ in what can be done, and in who looks afterwards whether there is work.
+//! They differ in what they allow, and in who checks afterwards whether there is work.
 //! [`outside`](RoomCell::outside) leads to the machine, and starts or wakes the driver. [`inside`](
-//! RoomCell::inside) leads to the turn that runs: the driver polls this code, so the driver looks.
-//! [`InTurn`] is the proof. Only the driver can [`report`](Driving::report).
+//! RoomCell::inside) leads to the turn that runs: the driver polls this code, so the driver looks. [`InTurn`]
+//! is the proof. Only the driver can [`report`](Driving::report).
 
 use std::{mem, ops::Deref, sync::Arc, task::Waker, time::Duration};
 
@@ -76,11 +76,11 @@ impl Driving {
         result
     }
 
-    /// Takes outputs up to the next one that it has to act on by itself, and leaves its
-    /// waker. Returns the time at which it wants to be called again, and how instances came and went.
+    /// Takes outputs, up to the next one that the driver has to act on by itself. Keeps the driver's waker.
+    /// Returns when the machine wants to be called again.
     pub(crate) fn take_outputs(&self, waker: &Waker, into: &mut Vec<Output>) -> Option<Duration> {
         let (taken, wakers) = self.cell.state.take(waker, |state| {
-            // What was taken last has left.
+            // The outputs that were taken last have left.
             let wakers = if mem::take(&mut state.flushing) {
                 mem::take(&mut state.watchers)
             } else {

@@ -6,8 +6,8 @@ impl RoomCell {
     /// Stops the room: refuses what waits and what comes, lets the running handler and its commit end,
     /// wakes no room and runs no `on_close`. The runtime closes the sockets.
     ///
-    /// A handler that still runs after `grace` is cancelled, as one that runs into its own limit: what it
-    /// did is rolled back. One that never awaits cannot be cancelled, and this does not end before it.
+    /// A handler that still runs after `grace` is cancelled and rolled back. A handler that never awaits
+    /// cannot be cancelled; then this waits for it.
     pub async fn drain(self: &Arc<Self>, grace: Duration) {
         self.enter(|state, now| state.machine.drain(now, grace));
         poll_fn(|cx| {

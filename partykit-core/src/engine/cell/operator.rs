@@ -3,23 +3,24 @@ use std::{future::Future, sync::Arc};
 use super::RoomCell;
 use crate::{Close, Connection, ConnectionListing, Refusal, value::order::Order};
 
-/// What operators do with a room beside its [alarm](RoomCell::park_alarm). None of it starts the room.
+/// What operators do with a room, beside its [alarm](RoomCell::park_alarm). These methods do not start the
+/// room.
 impl RoomCell {
-    /// Deletes everything that the room stores, its alarm too. Always enters the mailbox, also while starts
-    /// are refused because they failed too often. What happened before it is handled before it. With it
-    /// the instance is dropped, and tasks are cancelled; the connections stay, and what happens next meets
-    /// a new instance. The future waits until it is stored.
+    /// Deletes everything that the room stores, including its alarm. Always enters the mailbox, also while
+    /// starts are refused after failures. Earlier events are handled before. Then the instance is dropped and
+    /// tasks are cancelled. The connections stay, and the next event gets a new instance. The future waits
+    /// until this is stored.
     ///
     /// # Errors
     ///
-    /// When the room goes down, or it could not be stored: then nothing is deleted.
+    /// When the room shuts down, or this could not be stored. Then nothing is deleted.
     pub fn erase(self: &Arc<Self>) -> impl Future<Output = Result<(), Refusal>> + Send + use<> {
         self.order(Order::Erase)
     }
 
-    /// Closes connections that are listed: those of a tag (an id is one), or all. What the room said to them
-    /// before leaves first. Does not start the room; when the clients have answered, `on_close` does. Returns
-    /// how many there were.
+    /// Closes listed connections: those with a tag (an id is a tag), or all. Earlier messages to them leave
+    /// first. Does not start the room, but their `on_close` does, when the clients have answered. Returns how
+    /// many connections there were.
     pub fn disconnect(self: &Arc<Self>, tag: Option<&str>, close: &Close) -> usize {
         self.disconnect_where(tag, |_| true, close)
     }

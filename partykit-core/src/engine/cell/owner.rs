@@ -1,4 +1,4 @@
-//! What the connections of a room ask it for. The handler that runs may use one, and others at the same
+//! What connections need from their room. The running handler and other code may use a connection at the same
 //! time.
 
 use std::{

@@ -1,4 +1,4 @@
-//! For runtimes whose platform keeps the sockets, and drops idle rooms with all that is here.
+//! For runtimes whose platform keeps the sockets and drops idle rooms completely.
 
 use std::{
     fmt,
@@ -15,7 +15,7 @@ use crate::{
     engine::host::Host,
 };
 
-/// A connection that comes back to its room, see [`RoomCell::resume`].
+/// A connection that comes back to its room: see [`RoomCell::resume`].
 ///
 /// ```
 /// use std::sync::Arc;
@@ -29,11 +29,11 @@ use crate::{
 #[derive(Clone)]
 #[allow(clippy::exhaustive_structs, reason = "made by runtimes")]
 pub struct Resumed {
-    /// What was kept with its socket.
+    /// The attachment that was kept with the socket.
     pub attachment: Attachment,
     /// The socket.
     pub socket: Arc<dyn Socket>,
-    /// The server has closed it already, and the client's answer is awaited: it is not listed.
+    /// Whether the server has closed it already and waits for the client's answer. Then it is not listed.
     pub closing: bool,
 }
 
@@ -44,8 +44,8 @@ impl fmt::Debug for Resumed {
 }
 
 impl RoomCell {
-    /// A room whose instance was dropped together with its cell, while the platform kept its sockets: what a
-    /// Durable Object finds when it wakes. It sleeps, and has these connections, which come back in the same
+    /// A room whose instance was dropped together with its cell, while the platform kept its sockets: this is
+    /// what a Durable Object finds when it wakes. The room sleeps, and has these connections in their old
     /// order.
     ///
     /// Attachments of one room differ in their [`order`](Attachment::order).
@@ -86,11 +86,11 @@ impl RoomCell {
         (cell, connections)
     }
 
-    /// Ends when the room is done with all that has happened: no handler runs, no event waits, nothing is
-    /// being stored, and what was to leave has left. Gives the reasons why it would not sleep all the
-    /// same: tasks, guards, open bodies, connections of a server that does not hibernate.
+    /// Waits until the room has handled everything: no handler runs, no event waits, nothing is being stored,
+    /// and all outputs have left. Returns the reasons why the room would still not sleep: tasks, guards, open
+    /// bodies, or connections of a server that does not hibernate.
     ///
-    /// A runtime whose platform drops idle rooms by itself waits for this before it lets it.
+    /// A runtime whose platform drops idle rooms by itself waits for this before it allows that.
     pub async fn settled(&self) -> Vec<AwakeReason> {
         poll_fn(|cx| {
             let mut state = self.lock();
@@ -104,7 +104,7 @@ impl RoomCell {
         .await
     }
 
-    /// Ends at the next thing that happens to the room.
+    /// Waits until something happens to the room.
     pub async fn changed(&self) {
         let mut watches = false;
         poll_fn(|cx| {

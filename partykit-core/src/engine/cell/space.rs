@@ -7,12 +7,12 @@ use crate::machine::Intake;
 
 /// Who waits for space in the mailbox: sockets with a message, and tasks with a value.
 ///
-/// Space is promised in the order in which it was asked for, and never more than there is: as many are woken
-/// as can go on. A promise is kept until it is used or given back, so a woken task must ask again, or be
-/// [forgotten](Space::forget).
+/// Space is promised in the order in which it was asked for, and never more than there is. So only as many
+/// waiters are woken as can go on. A promise is kept until it is used or given back. So a woken task must ask
+/// again or be [forgotten](Space::forget).
 #[derive(Debug, Default)]
 pub(super) struct Space {
-    /// In the order in which they came. Those that are gone stay until their turn.
+    /// The waiters in their order. A waiter that is gone stays until its turn.
     queue: VecDeque<u64>,
     waiting: HashMap<u64, Waiter>,
     /// How many of those are in the queue.
@@ -27,7 +27,7 @@ pub(super) struct Space {
 struct Waiter {
     waker: Waker,
     size: usize,
-    /// It waits for the room, and not only for its own earlier messages to be handled.
+    /// Whether it waits for the room, and not only for its own earlier messages.
     queued: bool,
 }
 

@@ -13,7 +13,7 @@ impl RoomCell {
         let mut state = self.lock();
         let mut stats = state.machine.stats(now);
         let sockets: Vec<Connection> = state.machine.roster().every().cloned().collect();
-        // A socket has a lock of its own, which is not to be taken under this one.
+        // Invariant: a socket's lock is never taken under this one.
         drop(state);
         stats.undelivered_bytes =
             sockets.iter().map(|connection| connection.socket().queued()).sum();

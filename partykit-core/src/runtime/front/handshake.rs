@@ -3,8 +3,8 @@ use http::{HeaderMap, HeaderName, Method, StatusCode, Version, header, request::
 use super::Refused;
 use crate::ConnectionId;
 
-/// What a client says that wants a WebSocket, as far as every runtime has to know: its
-/// [id](ConnectionId), and the sub-protocols that it offers.
+/// The part of a WebSocket handshake that every runtime needs: the client's [id](ConnectionId), and the
+/// sub-protocols that it offers.
 ///
 /// ```
 /// use partykit_core::runtime::front::Handshake;
@@ -21,7 +21,7 @@ pub struct Handshake {
     pub(super) offered: Vec<String>,
 }
 
-/// What is wrong with a handshake (RFC 6455, section 4.2.1), or could mean two things to two readers.
+/// What is wrong or ambiguous in a handshake (RFC 6455, section 4.2.1).
 ///
 /// ```
 /// use partykit_core::runtime::front::BadHandshake;
@@ -53,7 +53,7 @@ pub enum BadHandshake {
     /// The version is not 13.
     #[error("only WebSocket version 13 is supported")]
     WebSocketVersion,
-    /// There is not one key, or it is not as it has to be.
+    /// There is no key, more than one, or it is not valid.
     #[error("an upgrade needs one Sec-WebSocket-Key of 16 bytes in base64")]
     Key,
 }
@@ -74,7 +74,7 @@ impl Handshake {
         has_token(headers, header::UPGRADE, "websocket")
     }
 
-    /// Whether it is a handshake that something on its way, a proxy most likely, took the `Upgrade` from.
+    /// Whether it is a handshake without `Upgrade`, which a proxy has probably removed.
     pub(super) fn is_cut_short(headers: &HeaderMap) -> bool {
         headers.contains_key(header::SEC_WEBSOCKET_KEY) && !Self::is_wanted(headers)
     }
@@ -83,7 +83,7 @@ impl Handshake {
     ///
     /// # Errors
     ///
-    /// When it is not a GET, has two `Upgrade` headers, or asks for a connection id that cannot be.
+    /// When it is not a GET, has two `Upgrade` headers, or asks for a connection id that is not valid.
     pub fn parse(head: &Parts) -> Result<Self, Refused> {
         if head.method != Method::GET {
             return Err(BadHandshake::NotGet.into());
@@ -96,8 +96,8 @@ impl Handshake {
         Ok(Self { id, offered: offered.map(ToOwned::to_owned).collect() })
     }
 
-    /// The rest of what a handshake has to be, for a runtime that speaks HTTP itself: the key that its
-    /// answer has to accept.
+    /// Checks the rest of a handshake, for a runtime that speaks HTTP itself. Returns the key that the answer
+    /// has to accept.
     ///
     /// ```
     /// use partykit_core::runtime::front::{BadHandshake, Handshake};
@@ -110,7 +110,7 @@ impl Handshake {
     ///
     /// # Errors
     ///
-    /// When it is not as RFC 6455 has it.
+    /// When it breaks RFC 6455.
     pub fn key(head: &Parts, has_no_body: bool) -> Result<&[u8], BadHandshake> {
         let headers = &head.headers;
         if head.version != Version::HTTP_11 {
@@ -142,7 +142,7 @@ fn is_key(key: &[u8]) -> bool {
 
 struct Repeated;
 
-/// The value of a header that stands there once at most.
+/// The value of a header that may be there once.
 fn one(headers: &HeaderMap, name: HeaderName) -> Result<Option<&[u8]>, Repeated> {
     let mut values = headers.get_all(name).into_iter();
     match (values.next(), values.next()) {

@@ -13,7 +13,7 @@ use crate::{
     value::failure::panic_message,
 };
 
-/// How long a before-hook, or the fallback, may take: as long as a handler by default.
+/// How long a before-hook or the fallback may take: 30 s, as long as a handler by default.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the front needs of a runtime.
@@ -48,19 +48,19 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// }
 /// ```
 pub trait Surroundings: Send + Sync {
-    /// Fills `bytes` with random ones, good enough for ids that must not be guessed.
+    /// Fills `bytes` with random bytes, strong enough for ids that must not be guessed.
     fn random(&self, bytes: &mut [u8]);
 
     /// The named values that hooks see.
     fn vars(&self) -> Vars;
 
-    /// What the application has given the runtime, for hooks. Default: nothing.
+    /// The application's values, for hooks. Default: no values.
     fn app_state(&self) -> AppState {
         AppState::default()
     }
 
-    /// Runs a function of the application, which has this name, for `limit` at most. Ends with whether it
-    /// has ended; if it has not, it is dropped.
+    /// Runs a function of the application with this name, at most for `limit`. Returns whether it has ended.
+    /// If not, it is dropped.
     fn run<'a>(
         &'a self,
         name: &'static str,
@@ -68,14 +68,13 @@ pub trait Surroundings: Send + Sync {
         work: BoxFuture<'a, ()>,
     ) -> BoxFuture<'a, bool>;
 
-    /// A before-hook of this party rejected what a client sent, which may be worth counting. Default: does
-    /// nothing.
+    /// A before-hook of this party rejected what a client sent, for counting. Default: does nothing.
     fn rejected(&self, party: &str, handler: Handler) {
         let _ = (party, handler);
     }
 }
 
-/// What becomes of a client that wants a connection, if it gets a WebSocket.
+/// What happens with a client's WebSocket.
 ///
 /// ```
 /// use partykit_core::{Close, runtime::front::Welcome};
@@ -91,14 +90,14 @@ pub trait Surroundings: Send + Sync {
 #[derive(Debug)]
 #[allow(clippy::exhaustive_enums, clippy::large_enum_variant, reason = "in, or not")]
 pub enum Welcome {
-    /// Its room is told of it.
+    /// The room is asked.
     In(Connecting),
     /// The WebSocket is opened, with this sub-protocol, and closed at once: browsers do not tell a page the
     /// status of a refused handshake. (They insist on one of the protocols that they offer.)
     Away(Close, Option<HeaderValue>),
 }
 
-/// A connection that `on_before_connect` lets in, as its room is told of it.
+/// A connection that `on_before_connect` lets in.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -150,8 +149,8 @@ pub fn error_id(on: &(impl Surroundings + ?Sized)) -> ErrorId {
     ErrorId::from_bytes(id)
 }
 
-/// Has the application's fallback answer a request that is for no room. `work` is the call of it: the
-/// function may panic, and not only its future.
+/// Lets the application's fallback answer a request that is not for a room. `work` calls the fallback,
+/// because the call itself may panic too.
 ///
 /// # Errors
 ///
@@ -199,7 +198,7 @@ pub(super) fn failed<T>(
     Err(Refused::failed(on, format_args!("{handler} failed"), Some(error)))
 }
 
-/// Runs a function of the application that is not a room's.
+/// Runs a function of the application outside of a room.
 async fn guard<T: Send>(
     on: &(impl Surroundings + ?Sized),
     name: &'static str,
@@ -220,7 +219,7 @@ async fn guard<T: Send>(
     }
 }
 
-/// What a function of the application, `name` for example, answered, as the client gets it:
+/// Makes the answer of a function of the application ready for the client:
 ///
 /// * without [internal headers](crate::runtime::INTERNAL_HEADERS);
 /// * without a body where HTTP has none (204, 205, 304);

@@ -1,10 +1,10 @@
-//! What stands in front of the rooms, once for all runtimes: whom a request is for, who may come in, the
-//! application's hooks, and every answer that is not a room's.
+//! The front of the rooms, for all runtimes: routing, checks of pages and hosts, the application's hooks, and
+//! every answer that does not come from a room.
 //!
-//! A runtime reads the head of a request and asks [`Routes::find`], which does no IO. By the
-//! [`Decision`] it reads a body, has the hook asked ([`AnyServer::before_connect`],
-//! [`AnyServer::before_request`]), and gives the room its event. What comes of it, an answer or
-//! [`Refused`], is the client's after [`Routes::stamp`].
+//! A runtime reads the head of a request and asks [`Routes::find`], which does no IO. Depending on the
+//! [`Decision`], it reads the body, asks the hook ([`AnyServer::before_connect`],
+//! [`AnyServer::before_request`]), and gives the event to the room. The result is an answer or [`Refused`].
+//! [`Routes::stamp`] adds headers before it is sent.
 
 mod handshake;
 mod hooks;
@@ -32,7 +32,7 @@ use crate::{
 /// The most bytes of an origin or a host that are kept for the log.
 const EXCERPT: usize = 256;
 
-/// Which URLs are those of rooms, and which pages may ask for them.
+/// Which URLs belong to rooms, and which pages may use them.
 ///
 /// ```
 /// use http::Request;
@@ -48,7 +48,7 @@ const EXCERPT: usize = 256;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
-    /// Where the URLs of rooms begin.
+    /// The first part of the URLs of rooms.
     pub prefix: RoutePrefix,
     /// Which pages may talk to rooms.
     pub origins: Origins,
@@ -76,11 +76,11 @@ pub struct Asked<'a> {
     /// The host that the other end of the connection asked for, which may be a proxy with a name of its
     /// own.
     pub peer_host: Option<&'a Authority>,
-    /// Whether the client has spoken TLS for certain.
+    /// Whether it is certain that the client used TLS.
     pub is_encrypted: bool,
 }
 
-/// What is to be done with a request. `P` is the runtime's party.
+/// What to do with a request. `P` is the runtime's party.
 ///
 /// ```
 /// use partykit_core::runtime::front::Decision;
@@ -129,7 +129,7 @@ pub enum Wish {
     Connect(Handshake),
 }
 
-/// Whom a request is for, as far as it is known, and whose page sent it.
+/// The room of a request, if it is known, and the page that sent it.
 ///
 /// ```
 /// use partykit_core::runtime::{Visitor, front::Visit};
@@ -213,13 +213,13 @@ impl Visit {
         self.address.as_ref()
     }
 
-    /// Whose page sent it. [`Visitor::Unknown`] if it is not for a room.
+    /// The page that sent it. [`Visitor::Unknown`] if the request is not for a room.
     pub fn visitor(&self) -> &Visitor {
         self.visitor.as_ref().unwrap_or(&Visitor::Unknown)
     }
 }
 
-/// What a client sent, cut.
+/// The beginning of a client's text.
 fn excerpt(text: &str) -> String {
     text.chars().take(EXCERPT).collect()
 }

@@ -5,8 +5,8 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use super::BadHandshake;
 use crate::{ErrorId, Refusal, Reject, Response, RouteError, value::respond::line};
 
-/// Why a request gets its answer from the front, and not from a room: each answer that a runtime gives by
-/// itself, with its status, its text and its headers.
+/// Why a request is answered by the front and not by a room: all answers of the runtime itself, with status,
+/// text and headers.
 ///
 /// The text is for the client. It says what the client did, and nothing about the server.
 ///
@@ -20,7 +20,7 @@ use crate::{ErrorId, Refusal, Reject, Response, RouteError, value::respond::line
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
-    /// 400: what stands as the request's URL is not one.
+    /// 400: the request's URL is not valid.
     #[error("the URL is not valid")]
     BadUrl,
     /// 400: it is unclear which host the client asked for.
@@ -32,23 +32,22 @@ pub enum Refused {
     /// 421: the client asked for this host, and the server has other names.
     #[error("this server does not answer for this host")]
     ForeignHost(String),
-    /// 404: the URL is not a room's, and there is no fallback.
+    /// 404: the URL does not belong to a room, and there is no fallback.
     #[error("not found")]
     NotFound,
     /// 404: no party has the name in the URL.
     #[error("no such party")]
     NoParty,
-    /// 404 or 400: the URL names no room, or one that cannot be.
+    /// 404 or 400: the URL does not name a valid room.
     #[error(transparent)]
     BadRoute(#[from] RouteError),
-    /// 426: a WebSocket handshake without `Upgrade`. Something between the client and the server took it
-    /// away, most likely.
+    /// 426: a WebSocket handshake without `Upgrade`. A proxy has probably removed it.
     #[error("a WebSocket handshake needs `Upgrade: websocket` and `Connection: Upgrade`")]
     NoUpgrade,
-    /// 400, or 426 for another version: it is not a handshake as RFC 6455 has it.
+    /// 400, or 426 for another version: the handshake breaks RFC 6455.
     #[error(transparent)]
     BadHandshake(#[from] BadHandshake),
-    /// 403: a page of this origin wants a WebSocket, and may not have one.
+    /// 403: pages of this origin may not open a WebSocket.
     #[error("this page may not connect here")]
     ForeignPage(String),
     /// 503: the process, or the client's address, has as many clients as it may have.
@@ -69,10 +68,10 @@ pub enum Refused {
     /// 503: there is no memory for the body.
     #[error("the server has no memory for the body now")]
     NoSpace,
-    /// 404: another program asks a room without the front.
+    /// 404: another Worker asks a room directly, without the front.
     #[error("rooms are behind their Worker's entry")]
     NotByEntry,
-    /// A hook of this name gave this answer.
+    /// The hook with this name gave this answer.
     #[error("{0} answered")]
     ByHook(&'static str, Box<Response>),
     /// A hook rejected what the client sent.
@@ -108,12 +107,12 @@ pub enum BadHost {
     /// The request's target has another host than its header.
     #[error("the request's target is not its Host")]
     NotTarget,
-    /// What a proxy says of it is not a host.
+    /// The host that a proxy names is not valid.
     #[error("a bad X-Forwarded-Host")]
     Forwarded,
 }
 
-/// How long a client is asked to wait that finds no place, or no space.
+/// The `Retry-After` for a client that finds no place or no memory.
 const LATER: Duration = Duration::from_secs(5);
 
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
@@ -156,7 +155,7 @@ impl Refused {
         }
     }
 
-    /// What the client may do about it.
+    /// Headers that tell the client what to do.
     fn add_headers(&self, headers: &mut HeaderMap) {
         match self {
             Self::NoUpgrade => drop(headers.insert(header::UPGRADE, WEBSOCKET)),
@@ -171,7 +170,7 @@ impl Refused {
     }
 }
 
-/// In whole seconds, and not too early.
+/// Rounds up to whole seconds.
 fn retry_after(headers: &mut HeaderMap, wait: Duration) {
     headers.insert(header::RETRY_AFTER, (wait.as_secs_f64().ceil() as u64).into());
 }

@@ -13,8 +13,7 @@ use crate::{
     runtime::{RoomCell, drive},
 };
 
-/// What a runtime asks of a server's type, which is erased behind this trait. `With` is what the runtime
-/// makes instances with, beside the id of their room.
+/// A server without its type. `With` is what the runtime gives to the factory, beside the room's id.
 ///
 /// ```
 /// use partykit_core::{RoomId, Server, runtime::front::AnyServer};
@@ -30,7 +29,7 @@ use crate::{
 pub struct AnyServer<With = ()>(Box<dyn Erased<With>>);
 
 impl<With: Send + Sync + 'static> AnyServer<With> {
-    /// The server whose instances `make` makes, each time one is needed.
+    /// A server whose instances are made by `make`.
     pub fn new<S: Server>(make: impl Fn(&RoomId, &With) -> S + Send + Sync + 'static) -> Self {
         Self(Box::new(Arc::new(make)))
     }
@@ -80,7 +79,7 @@ impl<With: Send + Sync + 'static> AnyServer<With> {
         Ok(Welcome::In(Connecting { id, uri, request, protocol }))
     }
 
-    /// Asks `on_before_request` about a request, whose body is here: gives what the room is to get.
+    /// Asks `on_before_request` about a request with its body. Returns the request for the room.
     ///
     /// # Errors
     ///

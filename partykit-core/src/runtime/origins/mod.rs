@@ -20,9 +20,9 @@ use crate::{Body, Response};
 /// How long a browser may remember a preflight's answer, in seconds: a day, as PartyServer says.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("86400");
 
-/// Which pages of the web may talk to rooms. One list for plain requests, where it is told to the
-/// browser (CORS), and for WebSockets, where browsers do not ask and the server has to refuse. Without any,
-/// the pages of the host that is asked may.
+/// Which web pages may talk to rooms. One list is used for plain requests, where the browser is told (CORS),
+/// and for WebSockets, where the server has to refuse other pages. With an empty list, only pages of the
+/// server's own host may.
 ///
 /// In a debug build, a server that is asked as `localhost` or by a loopback address also lets in all pages
 /// that come from there, with any port: a page under development has a server of its own.
@@ -47,7 +47,7 @@ pub struct Origins {
     hosts: Vec<HostPattern>,
 }
 
-/// Where a request says it comes from. See [`Origins`] for an example.
+/// The page that sent a request, as its `Origin` says. See [`Origins`] for an example.
 ///
 /// ```
 /// use http::HeaderMap;
@@ -79,22 +79,21 @@ impl Origins {
         self.any = true;
     }
 
-    /// Adds an origin: `https://example.com`, or with a wildcard, `https://*.example.com`. A wildcard
-    /// stands for one or more labels in front of the host, and for nothing else: not for the host itself,
-    /// a scheme or a port. `null` and `file://` are pages without a host. [`InvalidOrigin`] says what is not
-    /// an origin.
+    /// Adds an origin: `https://example.com`, or with a wildcard, `https://*.example.com`. A wildcard stands
+    /// for one or more labels in front of the host, but not for the host itself, a scheme or a port. `null`
+    /// and `file://` are pages without a host. [`InvalidOrigin`] says what is not an origin.
     ///
     /// # Errors
     ///
-    /// When it is not an origin, or when its wildcard stands elsewhere.
+    /// When it is not an origin, or has a wildcard in another place.
     pub fn allow(&mut self, origin: &str) -> Result<(), InvalidOrigin> {
         self.listed.push(OriginPattern::parse(origin)?);
         Ok(())
     }
 
-    /// Adds a name of this server, as clients have it: `example.com`, `example.com:8443`, or with the same
-    /// wildcard as an origin. Pages of these hosts may talk to rooms, and no other host is
-    /// [answered for](Origins::answers_for).
+    /// Adds a name of this server, as clients use it: `example.com`, `example.com:8443`, or with the same
+    /// wildcard as an origin. Pages of these hosts may talk to rooms, and no other host is [answered
+    /// for](Origins::answers_for).
     ///
     /// # Errors
     ///
@@ -104,10 +103,10 @@ impl Origins {
         Ok(())
     }
 
-    /// Whether a request to this host is meant for this server. A page whose name has been made to point
-    /// to this server (DNS rebinding) asks for its own name. Without names of our own, every host is
-    /// ours. Addresses and `localhost` always are ours, because no one can make them point elsewhere. Ports do
-    /// not count: some proxies leave them out.
+    /// Whether a request to this host is meant for this server. (A page that uses DNS rebinding asks for its
+    /// own name.) Without names of the server, every host is accepted. Addresses and `localhost` are always
+    /// accepted, because an attacker cannot make them point elsewhere. Ports are ignored, because some
+    /// proxies leave them out.
     pub fn answers_for(&self, host: Option<&Authority>) -> bool {
         let Some(host) = host.filter(|_| !self.hosts.is_empty()) else { return true };
         let name = host.host().to_ascii_lowercase();
@@ -119,9 +118,9 @@ impl Origins {
 
     /// Judges the `Origin` of a request that was sent to `host`.
     ///
-    /// `is_encrypted` says that the client has spoken TLS for certain: then its page has to come by TLS as
-    /// well. Where it is not certain, a proxy may have ended TLS in front of this server, and both `http` and
-    /// `https` pages of the host are its own.
+    /// `is_encrypted` says that the client certainly used TLS. Then its page has to come over TLS too. If it
+    /// is not certain, a proxy may have ended TLS in front of this server, so both `http` and `https` pages
+    /// of the host are accepted.
     pub fn judge(
         &self,
         headers: &HeaderMap,
@@ -158,7 +157,7 @@ impl Origins {
     }
 
     /// The answer to a browser that asks before it sends: everything that it wants to send is allowed, if its
-    /// page is. What only looks like such a question has none.
+    /// page is. Returns `None` if it is not such a question.
     pub fn preflight(method: &Method, headers: &HeaderMap, visitor: &Visitor) -> Option<Response> {
         let wanted = headers.get(ACCESS_CONTROL_REQUEST_METHOD)?;
         if method != Method::OPTIONS || *visitor == Visitor::Unknown {

@@ -5,7 +5,7 @@ use http::uri::Authority;
 /// Pages that have no host: of sandboxed frames, of files, of web views.
 const WITHOUT_HOST: [&str; 2] = ["null", "file://"];
 
-/// A text that names no origin, or no host.
+/// Why a text is not a valid origin or host.
 ///
 /// ```
 /// use partykit_core::runtime::Origins;
@@ -60,8 +60,7 @@ impl Origin {
         Some(Self::Hosted { port: unless_default(&scheme, port), scheme, name })
     }
 
-    /// Whether this is a page that can be a server's own: one of the web, and one that came by TLS if the
-    /// server is asked by TLS.
+    /// Whether this page can be the server's own: a web page, and one that came over TLS if the request did.
     pub(super) fn is_of_web(&self, is_encrypted: bool) -> bool {
         match self {
             Self::Hosted { scheme, .. } => scheme == "https" || (scheme == "http" && !is_encrypted),
