@@ -13,7 +13,7 @@ import { join } from "./join.mjs";
 import { until } from "./until.mjs";
 
 /** A Worker's process. `cargo xtask clients` writes what `workerd` reads, and names it in `variable`. */
-class Worker {
+export class Worker {
   #child = null;
   #control = null;
   #output = "";

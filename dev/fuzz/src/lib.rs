@@ -6,11 +6,13 @@
 #![forbid(unsafe_code)]
 
 mod attachment;
+mod document;
 mod list;
 mod machine;
 mod route;
 
 pub use attachment::attachment;
+pub use document::document;
 pub use list::list;
 pub use machine::machine;
 pub use route::route;

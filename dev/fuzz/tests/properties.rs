@@ -54,4 +54,9 @@ proptest! {
     fn machine(bytes in vec(any::<u8>(), 0..2000)) {
         fuzz::machine(&bytes);
     }
+
+    #[test]
+    fn document(bytes in vec(any::<u8>(), 0..600)) {
+        fuzz::document(&bytes);
+    }
 }

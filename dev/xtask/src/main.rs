@@ -19,6 +19,7 @@ mod rules;
 mod steps;
 mod tools;
 mod workers;
+mod yjs;
 
 use std::{env, path::PathBuf, process::ExitCode};
 

@@ -7,7 +7,7 @@ use crate::{
     command::{Command, Failure},
     fuzz, package,
     report::{Outcome, Verdict},
-    rules, tools, workers,
+    rules, tools, workers, yjs,
 };
 
 /// One check, a subcommand of its own.
@@ -101,7 +101,7 @@ pub(crate) const TOOLS: &[Tool] = &[
     Tool { name: "api", about: "the same, or --write: commits to the API as it is", run: api::run },
     Tool {
         name: "bench",
-        about: "measures, and writes docs/src/benchmarks.md; --quick only tries, --check fails below the goals; --only workers or hostile",
+        about: "measures, and writes docs/src/benchmarks.md; --quick only tries, --check fails below the goals; --only workers, hostile or yjs",
         run: bench,
     },
     Tool {
@@ -111,7 +111,7 @@ pub(crate) const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "crash",
-        about: "the same as long as one likes: --kills 200 [--power-loss] [--relaxed] [--seed N]; model --operations 1000000; alarms --seconds 180",
+        about: "the same as long as one likes: --kills 200 [--power-loss] [--relaxed] [--seed N]; model --operations 1000000; alarms --seconds 180; yjs --kills 200",
         run: crash_as_told,
     },
     Tool {
@@ -133,7 +133,7 @@ pub(crate) const TOOLS: &[Tool] = &[
 
 /// The features and targets of every build that runs: with the same set, dependencies are compiled
 /// once. (`--examples` makes cargo count the features of the dev-dependencies in.)
-const SERVERS: &str = "cargo build --workspace --exclude xtask --exclude partykit-bench \
+pub(crate) const SERVERS: &str = "cargo build --workspace --exclude xtask --exclude partykit-bench \
                        --all-features --bins --examples";
 
 fn fmt(root: &Path) -> Outcome {
@@ -326,6 +326,9 @@ fn crash(root: &Path) -> Outcome {
 }
 
 fn crash_as_told(root: &Path, arguments: &[String]) -> Outcome {
+    if let ["yjs", rest @ ..] = &*words(arguments) {
+        return yjs::crash(root, rest);
+    }
     Command::new(root, SERVERS).run()?;
     let program = built("partykit-crash", "partykit-crash")?;
     let command = Command::built(root, &program);
@@ -360,6 +363,9 @@ fn deny(root: &Path) -> Outcome {
 /// `--only workers` is a whole run, of what stands in the document's other part. All other arguments than
 /// `--check` make one that is not whole: it leaves the document alone.
 fn bench(root: &Path, arguments: &[String]) -> Outcome {
+    if let ["--only", "yjs", rest @ ..] = &*words(arguments) {
+        return yjs::bench(root, rest);
+    }
     let is_of_workers = arguments.windows(2).any(|pair| pair == ["--only", "workers"]);
     if is_of_workers {
         workers::Build::of("bench-party").run(root)?;
@@ -381,6 +387,10 @@ fn bench(root: &Path, arguments: &[String]) -> Outcome {
     passed(bench.run())
 }
 
+fn words(arguments: &[String]) -> Vec<&str> {
+    arguments.iter().map(String::as_str).collect()
+}
+
 fn passed(done: Result<(), Failure>) -> Outcome {
     done.map(|()| Verdict::Passed)
 }
@@ -390,7 +400,7 @@ fn has_package(root: &Path, package: &str) -> bool {
 }
 
 /// The binary that `SERVERS` has built: beside our own, which the same profile built.
-fn built(package: &str, binary: &str) -> Result<std::path::PathBuf, Failure> {
+pub(crate) fn built(package: &str, binary: &str) -> Result<std::path::PathBuf, Failure> {
     let ours = env::current_exe().map_err(|error| Failure::new(error.to_string()))?;
     let built = ours.with_file_name(format!("{binary}{}", env::consts::EXE_SUFFIX));
     if built.is_file() {

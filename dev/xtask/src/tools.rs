@@ -30,6 +30,9 @@ pub(crate) const NODE_TESTS: &str = "dev/node";
 /// The harness for Workers, and beside it what npm has for building and running them, below the root.
 pub(crate) const WORKERD: &str = "dev/workerd";
 
+/// The clients of Yjs, below the root.
+pub(crate) const YJS: &str = "dev/yjs";
+
 /// By the names that Debian, Ubuntu, Fedora and Chrome itself use.
 const BROWSERS: &[&str] =
     &["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"];
@@ -53,6 +56,13 @@ pub(crate) fn install(root: &Path) -> Result<(), Failure> {
 /// Installs what fuzzing needs beside a nightly toolchain.
 pub(crate) fn install_fuzz(root: &Path) -> Result<(), Failure> {
     install_cargo_tool(root, CARGO_FUZZ.0, CARGO_FUZZ.1)
+}
+
+/// Installs what measures documents of Yjs.
+pub(crate) fn install_yjs(root: &Path) -> Result<(), Failure> {
+    install_node_modules(&root.join(NODE_TESTS))?;
+    install_node_modules(&root.join(WORKERD))?;
+    install_node_modules(&root.join(YJS))
 }
 
 /// A failure that says how to get `tool`, unless it is there.

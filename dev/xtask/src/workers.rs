@@ -149,10 +149,31 @@ pub(crate) fn prepared(
     party: &str,
     class: &str,
 ) -> Result<PathBuf, Failure> {
-    let failed = |error: &dyn std::fmt::Display| Failure::new(error.to_string());
     let directory = Build::of(package).run(root)?;
-    let prepared = Place::of(root, package)?.target.join("workerd").join(package);
-    let project = Project::open(directory).map_err(|error| failed(&error))?;
+    written(root, &directory, package, party, class)
+}
+
+/// The same for a Worker that [`bundle`] has made in a directory below the root.
+pub(crate) fn prepared_bundle(
+    root: &Path,
+    directory: &str,
+    party: &str,
+    class: &str,
+) -> Result<PathBuf, Failure> {
+    bundle(root, directory)?;
+    written(root, &root.join(directory), &directory.replace('/', "-"), party, class)
+}
+
+fn written(
+    root: &Path,
+    project: &Path,
+    name: &str,
+    party: &str,
+    class: &str,
+) -> Result<PathBuf, Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::new(error.to_string());
+    let prepared = Place::of(root, "relay")?.target.join("workerd").join(name);
+    let project = Project::open(project).map_err(|error| failed(&error))?;
     project.party(party, class).write(&prepared).map_err(|error| failed(&error))?;
     Ok(prepared)
 }

@@ -96,8 +96,13 @@ fn steps(acts: &[Act]) -> Vec<Step> {
     steps
 }
 
+/// `PROPTEST_CASES` makes more of them.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(64)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     /// A room that sleeps after each step says and stores what one says and stores that never does.
     #[test]
