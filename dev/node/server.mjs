@@ -8,7 +8,7 @@ import { until } from "./until.mjs";
 const LISTENING = /listening on http:\/\/(\S+:(\d+))/;
 
 /** A server's process. */
-class Server {
+export class Server {
   #child = null;
   #output = "";
   #env;

@@ -63,10 +63,14 @@ export class Client {
   /** Updates of others since they were last taken, as they arrived. */
   heard = [];
 
-  constructor(host, room, traffic = new Traffic()) {
+  /** `options` are the provider's. */
+  constructor(host, room, traffic = new Traffic(), options = {}) {
     this.doc = new Y.Doc();
     this.text = this.doc.getText("text");
-    this.provider = new YProvider(host, room, this.doc, { WebSocketPolyfill: traffic.polyfill, disableBc: true });
+    this.map = this.doc.getMap("map");
+    this.array = this.doc.getArray("array");
+    const ours = { WebSocketPolyfill: traffic.polyfill, disableBc: true };
+    this.provider = new YProvider(host, room, this.doc, { ...ours, ...options });
     this.doc.on("update", (update, origin) => { if (origin === this.provider) this.heard.push(update); });
   }
 

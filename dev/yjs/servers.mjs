@@ -1,4 +1,4 @@
-// The servers that are measured: the editor's documents on Tokio and in workerd, and y-partyserver in workerd.
+// The servers that are tested and measured: the editor's documents on Tokio and in workerd, and y-partyserver in workerd.
 
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -12,6 +12,30 @@ class Anchor extends AnyWorker {
 
   constructor(data) { super("ANCHOR_WORKER", data); }
 }
+
+class TokioPeer extends tokio.Server {
+  constructor(data) { super("PEER_BIN", undefined, { PARTYKIT_DATA: data }); }
+
+  text(room) { return text(this, room); }
+
+  sleep(room) { return this.post("/sleep", { room }); }
+}
+
+class WorkerPeer extends AnyWorker {
+  party = "main";
+
+  constructor(data) { super("PEER_WORKER", data); }
+
+  text(room) { return text(this, room); }
+}
+
+/** The text of a room, as the server has it. */
+async function text(server, room) {
+  return (await fetch(`${server.url}/parties/main/${encodeURIComponent(room)}`)).text();
+}
+
+/** The documents that the tests talk to, on the runtime that they are about. */
+export const Peer = process.env.RUNTIME === "workerd" ? WorkerPeer : TokioPeer;
 
 const KINDS = { "partykit": tokio.Editor, "partykit on workerd": Worker, "y-partyserver on workerd": Anchor };
 

@@ -218,7 +218,8 @@ fn node(root: &Path) -> Outcome {
             npm = npm.env(variable, built(package, binary)?);
         }
     }
-    ran(&npm.tee()?)
+    ran(&npm.tee()?)?;
+    yjs::test(root, false)
 }
 
 fn autobahn(root: &Path) -> Outcome {
@@ -261,7 +262,8 @@ fn clients(root: &Path) -> Outcome {
     ] {
         npm = npm.env(variable, workers::prepared(root, package, party, class)?);
     }
-    ran(&npm.tee()?)
+    ran(&npm.tee()?)?;
+    yjs::test(root, true)
 }
 
 fn fuzz(root: &Path, arguments: &[String]) -> Outcome {
@@ -411,7 +413,7 @@ pub(crate) fn built(package: &str, binary: &str) -> Result<std::path::PathBuf, F
 }
 
 /// A run of no test is a failure.
-fn ran(said: &str) -> Outcome {
+pub(crate) fn ran(said: &str) -> Outcome {
     match tests_run(said) {
         Some(0) => Err(Failure::new("npm ran no test")),
         Some(_) => Ok(Verdict::Passed),

@@ -47,6 +47,7 @@ pub(crate) fn install(root: &Path) -> Result<(), Failure> {
     }
     install_node_modules(&root.join(NODE_TESTS))?;
     install_node_modules(&root.join(WORKERD))?;
+    install_node_modules(&root.join(YJS))?;
     if chromium().is_none() {
         install_chromium(root)?;
     }
@@ -56,13 +57,6 @@ pub(crate) fn install(root: &Path) -> Result<(), Failure> {
 /// Installs what fuzzing needs beside a nightly toolchain.
 pub(crate) fn install_fuzz(root: &Path) -> Result<(), Failure> {
     install_cargo_tool(root, CARGO_FUZZ.0, CARGO_FUZZ.1)
-}
-
-/// Installs what measures documents of Yjs.
-pub(crate) fn install_yjs(root: &Path) -> Result<(), Failure> {
-    install_node_modules(&root.join(NODE_TESTS))?;
-    install_node_modules(&root.join(WORKERD))?;
-    install_node_modules(&root.join(YJS))
 }
 
 /// A failure that says how to get `tool`, unless it is there.

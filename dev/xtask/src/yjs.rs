@@ -12,9 +12,23 @@ use crate::{
     tools, workers,
 };
 
+/// The provider of y-partyserver against our documents, on Tokio or in `workerd`. A part of other steps, which
+/// have built the servers.
+pub(crate) fn test(root: &Path, on_workerd: bool) -> Outcome {
+    let npm = Command::new(&root.join(tools::YJS), "npm test");
+    let npm = match on_workerd {
+        false => npm.env("PEER_BIN", built("yjs-peer", "yjs-peer")?),
+        true => npm
+            .env("RUNTIME", "workerd")
+            .env("WORKERD", workers::program()?)
+            .env("PEER_WORKER", workers::prepared(root, "yjs-peer", "main", "Documents")?),
+    };
+    steps::ran(&npm.tee()?)
+}
+
 /// `cargo xtask bench --only yjs`: `--quick` only tries, `--check` fails when a goal is missed.
 pub(crate) fn bench(root: &Path, arguments: &[&str]) -> Outcome {
-    tools::install_yjs(root)?;
+    tools::install(root)?;
     let editor = workers::prepared(root, "editor", "main", "Documents")?;
     let anchor = workers::prepared_bundle(root, "dev/yjs/anchor", "main", "Main")?;
     Command::new(root, "cargo build --release -p editor --bins").run()?;
@@ -28,7 +42,7 @@ pub(crate) fn bench(root: &Path, arguments: &[&str]) -> Outcome {
 
 /// `cargo xtask crash yjs`: kills the editor's server while clients type. `--kills 200`, `--forget`.
 pub(crate) fn crash(root: &Path, arguments: &[&str]) -> Outcome {
-    tools::install_yjs(root)?;
+    tools::install(root)?;
     Command::new(root, steps::SERVERS).run()?;
     let node = Command::new(&root.join(tools::YJS), "node crash.mjs")
         .env("EDITOR_BIN", built("editor", "editor")?);

@@ -1,0 +1,3 @@
+partykit::workers::export!(Documents as "main");
+
+use crate::Documents;
