@@ -16,26 +16,16 @@ class Anchor extends AnyWorker {
 class TokioPeer extends tokio.Server {
   constructor(data) { super("PEER_BIN", undefined, { PARTYKIT_DATA: data }); }
 
-  text(room) { return text(this, room); }
+  async text(room) { return (await fetch(`${this.url}/parties/main/${encodeURIComponent(room)}`)).text(); }
 
   sleep(room) { return this.post("/sleep", { room }); }
 }
 
-class WorkerPeer extends AnyWorker {
-  party = "main";
+/** Whether the tests are about Workers. There it is the editor that they talk to. */
+export const ON_WORKERD = process.env.RUNTIME === "workerd";
 
-  constructor(data) { super("PEER_WORKER", data); }
-
-  text(room) { return text(this, room); }
-}
-
-/** The text of a room, as the server has it. */
-async function text(server, room) {
-  return (await fetch(`${server.url}/parties/main/${encodeURIComponent(room)}`)).text();
-}
-
-/** The documents that the tests talk to, on the runtime that they are about. */
-export const Peer = process.env.RUNTIME === "workerd" ? WorkerPeer : TokioPeer;
+/** The documents that the tests talk to. */
+export const Peer = ON_WORKERD ? Worker : TokioPeer;
 
 const KINDS = { "partykit": tokio.Editor, "partykit on workerd": Worker, "y-partyserver on workerd": Anchor };
 

@@ -219,7 +219,7 @@ fn node(root: &Path) -> Outcome {
         }
     }
     ran(&npm.tee()?)?;
-    yjs::test(root, false)
+    yjs::test(root)
 }
 
 fn autobahn(root: &Path) -> Outcome {
@@ -250,20 +250,21 @@ fn workerd(root: &Path) -> Outcome {
 fn clients(root: &Path) -> Outcome {
     let chromium = tools::chromium()
         .ok_or_else(|| Failure::new("no Chromium: run `cargo xtask setup`, or set CHROMIUM"))?;
+    let editor = workers::prepared(root, "editor", "main", "Documents")?;
     let mut npm = Command::new(&root.join(tools::NODE_TESTS), "npm run test:workerd")
         .env("CHROMIUM", chromium)
-        .env("WORKERD", workers::program()?);
+        .env("WORKERD", workers::program()?)
+        .env("EDITOR_WORKER", &editor);
     for (variable, package, party, class) in [
         ("BOARD_WORKER", "board", "board", "Board"),
         ("CHAT_WORKER", "chat", "chat", "Chat"),
-        ("EDITOR_WORKER", "editor", "main", "Documents"),
         ("RELAY_WORKER", "relay", "main", "Relay"),
         ("PROBE_WORKER", "partykit-conformance", "probe", "Probes"),
     ] {
         npm = npm.env(variable, workers::prepared(root, package, party, class)?);
     }
     ran(&npm.tee()?)?;
-    yjs::test(root, true)
+    yjs::test_worker(root, &editor)
 }
 
 fn fuzz(root: &Path, arguments: &[String]) -> Outcome {

@@ -153,7 +153,7 @@ pub(crate) fn prepared(
     written(root, &directory, package, party, class)
 }
 
-/// The same for a Worker that [`bundle`] has made in a directory below the root.
+/// As [`prepared`], for a Worker that [`bundle`] makes in a directory below the root.
 pub(crate) fn prepared_bundle(
     root: &Path,
     directory: &str,
@@ -172,7 +172,7 @@ fn written(
     class: &str,
 ) -> Result<PathBuf, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::new(error.to_string());
-    let prepared = Place::of(root, "relay")?.target.join("workerd").join(name);
+    let prepared = Place::of(root, "editor")?.target.join("workerd").join(name);
     let project = Project::open(project).map_err(|error| failed(&error))?;
     project.party(party, class).write(&prepared).map_err(|error| failed(&error))?;
     Ok(prepared)

@@ -12,18 +12,21 @@ use crate::{
     tools, workers,
 };
 
-/// The provider of y-partyserver against our documents, on Tokio or in `workerd`. A part of other steps, which
-/// have built the servers.
-pub(crate) fn test(root: &Path, on_workerd: bool) -> Outcome {
-    let npm = Command::new(&root.join(tools::YJS), "npm test");
-    let npm = match on_workerd {
-        false => npm.env("PEER_BIN", built("yjs-peer", "yjs-peer")?),
-        true => npm
-            .env("RUNTIME", "workerd")
-            .env("WORKERD", workers::program()?)
-            .env("PEER_WORKER", workers::prepared(root, "yjs-peer", "main", "Documents")?),
-    };
-    steps::ran(&npm.tee()?)
+/// The provider of y-partyserver against our documents on Tokio, which a step has built.
+pub(crate) fn test(root: &Path) -> Outcome {
+    run_tests(root, |npm| Ok(npm.env("PEER_BIN", built("yjs-peer", "yjs-peer")?)))
+}
+
+/// The same against the editor in `workerd`, as [`workers::prepared`] has written it.
+pub(crate) fn test_worker(root: &Path, editor: &Path) -> Outcome {
+    run_tests(root, |npm| {
+        let npm = npm.env("RUNTIME", "workerd").env("WORKERD", workers::program()?);
+        Ok(npm.env("EDITOR_WORKER", editor))
+    })
+}
+
+fn run_tests(root: &Path, with: impl FnOnce(Command) -> Result<Command, Failure>) -> Outcome {
+    steps::ran(&with(Command::new(&root.join(tools::YJS), "npm test"))?.tee()?)
 }
 
 /// `cargo xtask bench --only yjs`: `--quick` only tries, `--check` fails when a goal is missed.

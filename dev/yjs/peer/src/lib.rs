@@ -1,9 +1,6 @@
 //! Documents that do what the tests in `dev/yjs` ask of them. Those tests say by meaning what y-partyserver's own
 //! tests say.
 
-#[cfg(feature = "workers")]
-mod workers;
-
 use partykit::{
     Body, Connection, Request, Response, Result, Room,
     yjs::{Document, YServer, Yjs, custom_message},

@@ -1,3 +1,0 @@
-partykit::workers::export!(Documents as "main");
-
-use crate::Documents;
