@@ -37,7 +37,7 @@ pub struct Chat {
 }
 
 impl Server for Chat {
-    /// A client that sends more than anybody types is closed. How fast a member may speak is in [`Member`].
+    /// A client that sends much more than a person types is closed. [`Member`] limits how fast a member may speak.
     fn options() -> Options {
         let options = Options::new().hibernate(true).max_message(16 << 10);
         options.max_request_body(1 << 10).max_message_rate(20, 60)

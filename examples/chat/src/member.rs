@@ -34,8 +34,8 @@ impl Token {
 pub struct Member {
     /// No other member of the room has it.
     pub name: String,
-    /// The ids of their last messages, and when these came: so that no message is said twice, and none too soon,
-    /// whatever connection it comes from.
+    /// The ids of their last messages, and when these came, from all of their connections. So no message is
+    /// sent twice, and none too soon.
     said: Vec<(String, u64)>,
 }
 

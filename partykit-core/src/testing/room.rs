@@ -429,7 +429,7 @@ impl<S: Server> TestRoom<S> {
         self.host.take_told()
     }
 
-    /// What the room asked other rooms since the last time somebody asked, a line for each call.
+    /// What the room asked other rooms since the last call of this, one line for each call.
     pub(super) fn asked(&self) -> Vec<String> {
         self.host.take_asked()
     }

@@ -154,7 +154,7 @@ pub fn error_id(on: &(impl Surroundings + ?Sized)) -> ErrorId {
 ///
 /// # Errors
 ///
-/// The answer for the client, when it panics, takes too long, or gives an answer that cannot leave.
+/// The answer for the client, when it panics, takes too long, or returns an answer that cannot be sent.
 pub async fn fall_back(
     on: &(impl Surroundings + ?Sized),
     is_head: bool,
