@@ -297,10 +297,7 @@ impl Room {
 
     /// Does something as a part of this handler.
     pub(crate) fn inside<R>(&self, act: impl FnOnce(&mut TurnMut<'_>) -> R) -> R {
-        match self.cell.inside(&self.in_turn, act) {
-            Some(result) => result,
-            None => unreachable!("a room is lent to a handler, which ends before its turn does"),
-        }
+        self.cell.inside(&self.in_turn, act)
     }
 
     pub(crate) fn turn(&self) -> TurnId {

@@ -24,16 +24,14 @@ impl RoomCell {
     }
 
     /// Does something as a part of the running turn, in the transaction whose code runs on this thread.
-    /// The driver looks afterwards. `None` if the turn is over.
-    pub(crate) fn inside<R>(
-        &self,
-        in_turn: &InTurn,
-        act: impl FnOnce(&mut TurnMut<'_>) -> R,
-    ) -> Option<R> {
+    /// The driver looks afterwards.
+    pub(crate) fn inside<R>(&self, in_turn: &InTurn, act: impl FnOnce(&mut TurnMut<'_>) -> R) -> R {
         let transaction = scope::current(self).map_or(0, |scope| scope.transaction);
         let mut state = self.lock();
-        let mut turn = state.machine.turn(Scope { turn: in_turn.0, transaction })?;
-        Some(act(&mut turn))
+        match state.machine.turn(Scope { turn: in_turn.0, transaction }) {
+            Some(mut turn) => act(&mut turn),
+            None => unreachable!("the driver ends a turn when the code of its handler is dropped"),
+        }
     }
 
     /// Does something to the machine from anywhere, with the time. Starts or wakes the driver if

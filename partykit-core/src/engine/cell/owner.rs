@@ -18,14 +18,14 @@ use crate::{
 impl Owner for RoomCell {
     fn send(self: Arc<Self>, connection: &Connection, frame: Arc<Outgoing>) {
         match self.in_turn() {
-            Some(in_turn) => _ = self.inside(&in_turn, |turn| turn.send(connection, frame)),
+            Some(in_turn) => self.inside(&in_turn, |turn| turn.send(connection, frame)),
             None => self.outside(|machine, _| machine.send(connection, frame)),
         }
     }
 
     fn close(self: Arc<Self>, connection: &Connection, close: Close) {
         match self.in_turn() {
-            Some(in_turn) => _ = self.inside(&in_turn, |turn| turn.close(connection, close)),
+            Some(in_turn) => self.inside(&in_turn, |turn| turn.close(connection, close)),
             None => self.outside(|machine, _| machine.close(connection, close)),
         }
     }
@@ -36,17 +36,16 @@ impl Owner for RoomCell {
         state: Option<Bytes>,
     ) -> Result<(), StateError> {
         match self.in_turn() {
-            Some(in_turn) => {
-                self.inside(&in_turn, |turn| turn.set_state(connection, state)).unwrap_or(Ok(()))
-            }
+            Some(in_turn) => self.inside(&in_turn, |turn| turn.set_state(connection, state)),
             None => self.outside(|machine, _| machine.set_state(connection, state)),
         }
     }
 
     fn pending_state(&self, connection: &Connection) -> Lookup {
-        let in_turn = self.in_turn();
-        let set = in_turn.and_then(|it| self.inside(&it, |turn| turn.pending_state(connection)));
-        set.unwrap_or(Lookup::Ask)
+        match self.in_turn() {
+            Some(in_turn) => self.inside(&in_turn, |turn| turn.pending_state(connection)),
+            None => Lookup::Ask,
+        }
     }
 
     fn lists(&self, connection: &Connection) -> bool {
