@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    env, fs,
+    fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{self, Stdio},
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     command::{Command, Failure},
     report::{Outcome, Verdict},
+    tools,
 };
 
 /// The version that `autobahn.sh` installs: another one gets another directory.
@@ -86,10 +87,7 @@ pub(crate) fn run(server: &Path) -> Outcome {
 
 /// Where the suite lives.
 fn home() -> Result<PathBuf, Failure> {
-    let cache = env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let cache = cache.or_else(|| Some(env::home_dir()?.join(".cache")));
-    let cache = cache.ok_or_else(|| Failure::new("neither HOME nor XDG_CACHE_HOME is set"))?;
-    Ok(cache.join(format!("autobahn-testsuite-{VERSION}")))
+    Ok(tools::cache()?.join(format!("autobahn-testsuite-{VERSION}")))
 }
 
 /// Whether it ended in time by itself.

@@ -20,12 +20,13 @@ view() {
   mount -t proc proc "$PLACE/$1/root/proc"
   mount --rbind /dev "$PLACE/$1/root/dev"
 }
-# As docker does: a folder's content goes into the folder that is named.
+# As docker does: a folder's content goes into the folder that is named. All files of packages have one time, by
+# which cargo would take those of the last run for the same.
 copy() {
   if [ -d "$1" ]; then
     mkdir -p "$2"
     sed 's,^\*\*/,,' "$CONTEXT/.dockerignore" | tar --directory "$1" --exclude-from - --create . |
-      tar --directory "$2" --extract
+      tar --directory "$2" --extract --touch
   else
     mkdir -p "$(dirname "$2")"
     cp "$1" "$2"

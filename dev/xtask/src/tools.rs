@@ -51,7 +51,7 @@ pub(crate) fn install(root: &Path) -> Result<(), Failure> {
     if chromium().is_none() {
         install_chromium(root)?;
     }
-    Ok(())
+    install_promtool(root)
 }
 
 /// Installs what fuzzing needs beside a nightly toolchain.
@@ -84,6 +84,33 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
 pub(crate) fn chromium() -> Option<PathBuf> {
     let named = env::var_os("CHROMIUM").filter(|path| !path.is_empty()).map(PathBuf::from);
     named.or_else(|| BROWSERS.iter().find_map(|name| find(name)))
+}
+
+/// Where Prometheus's program for checking files is: on the `PATH`, or where `setup` puts it.
+pub(crate) fn promtool() -> Option<PathBuf> {
+    let ours = || Some(cache().ok()?.join("partykit-promtool/usr/bin/promtool"));
+    find("promtool").or_else(|| ours().filter(|path| path.is_file()))
+}
+
+/// Where what is installed for this repository alone is kept.
+pub(crate) fn cache() -> Result<PathBuf, Failure> {
+    let cache = env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let cache = cache.or_else(|| Some(env::home_dir()?.join(".cache")));
+    cache.ok_or_else(|| Failure::new("neither HOME nor XDG_CACHE_HOME is set"))
+}
+
+/// Takes it out of Debian's package, which would start a service where it is installed. Elsewhere the step
+/// `package` says that it does without.
+fn install_promtool(root: &Path) -> Result<(), Failure> {
+    if promtool().is_some() || find("apt-get").is_none() {
+        return Ok(());
+    }
+    let place = cache()?.join("partykit-promtool");
+    let script = "mkdir -p \"$0\" && cd \"$0\" && \
+        { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; } && \
+        dpkg-deb --fsys-tarfile prometheus_*.deb | tar --extract ./usr/bin/promtool && rm prometheus_*.deb";
+    let command = Command::new(root, "bash -c").arg(script);
+    command.arg(&place.display().to_string()).run()
 }
 
 /// `package` is its version, and how it is built.

@@ -5,8 +5,8 @@ use partykit::{
     yjs::Yjs,
 };
 use partykit_guide::{
-    alarms, calls, deploying, factories, first_room, from_partykit, hibernation, history, json_api,
-    presence, prometheus, state, storage, tags, tasks, testing, tokens, yjs,
+    alarms, calls, deploying, embedding, factories, first_room, from_partykit, hibernation,
+    history, json_api, presence, prometheus, state, storage, tags, tasks, testing, tokens, yjs,
 };
 use std::{
     collections::HashMap,
@@ -24,6 +24,7 @@ use crate::Story;
 story!(first_room::Relay, a_talk());
 story!(hibernation::Relay, hibernation::Relay, a_talk());
 story!(deploying::Relay, a_talk());
+story!(embedding::Relay, a_talk());
 story!(prometheus::Relay, a_talk());
 story!(
     history::Chat,
