@@ -1,15 +1,12 @@
 mod alarms;
+mod fallback;
 mod front;
 mod limits;
 
-use std::{
-    collections::HashMap, fmt, future::Future, num::NonZeroU32, path::PathBuf, sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, fmt, num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
 use partykit_core::{
-    Backend, MemoryBackend, Options, Request, Response, Result, RoomAddress, RoomId, RoutePrefix,
-    Server, Vars,
+    Backend, MemoryBackend, Options, Result, RoomAddress, RoomId, RoutePrefix, Server, Vars,
     runtime::{
         AppState,
         front::{AnyServer, Routes},
@@ -174,7 +171,17 @@ impl Builder {
     /// The first part of the URLs of rooms: `/<prefix>/<party>/<room>`. Default: `parties`, as PartySocket
     /// uses it.
     pub fn prefix(mut self, prefix: impl AsRef<str>) -> Self {
-        self.routes.prefix = RoutePrefix::new(prefix);
+        self.routes.set_prefix(None, RoutePrefix::new(prefix));
+        self
+    }
+
+    /// Where the URLs of one party's rooms begin, in the place of the common prefix.
+    ///
+    /// # Panics
+    ///
+    /// [`build`](Builder::build) panics if there is no such party.
+    pub fn party_prefix(mut self, party: impl AsRef<str>, prefix: impl AsRef<str>) -> Self {
+        self.routes.set_prefix(Some(party.as_ref()), RoutePrefix::new(prefix));
         self
     }
 
@@ -213,34 +220,6 @@ impl Builder {
     /// ```
     pub fn state<T: Send + Sync + 'static>(mut self, value: T) -> Self {
         self.state = self.state.with(value);
-        self
-    }
-
-    /// Answers requests that are not for a room, such as pages and health checks. Default: 404. The body is
-    /// read completely before, up to 2 MiB. A panic is answered with 500.
-    ///
-    /// The request's extensions have the runtime's [`Handle`](crate::Handle), and the peer's
-    /// [`SocketAddr`](std::net::SocketAddr) if it has one. Before-hooks find both there too.
-    ///
-    /// ```
-    /// use partykit_core::{Request, Response};
-    /// use partykit_runtime_tokio::{Handle, Runtime};
-    ///
-    /// async fn how_many(request: Request) -> Response {
-    ///     let handle = request.extensions().get::<Handle>();
-    ///     let lobby = handle.and_then(|handle| handle.room_stats("main", "lobby"));
-    ///     let connections = lobby.map_or(0, |lobby| lobby.connections);
-    ///     Response::new(format!("{connections} in the lobby").into())
-    /// }
-    ///
-    /// let builder = Runtime::builder().fallback(how_many);
-    /// # let _ = builder;
-    /// ```
-    pub fn fallback<F>(mut self, fallback: impl Fn(Request) -> F + Send + Sync + 'static) -> Self
-    where
-        F: Future<Output = Response> + Send + 'static,
-    {
-        self.fallback = Some(Arc::new(move |request| Box::pin(fallback(request))));
         self
     }
 
@@ -335,8 +314,13 @@ impl Builder {
     ///
     /// # Panics
     ///
-    /// Outside of a Tokio runtime, or in one without time and IO.
+    /// Outside of a Tokio runtime, or in one without time and IO. When a setting names a party that there is
+    /// not.
     pub fn build(self) -> Result<Runtime, StoreError> {
+        for name in self.routes.special_parties() {
+            let is_known = self.parties.iter().any(|party| *party.name == *name);
+            assert!(is_known, "a setting names the party {name:?}, which was not added");
+        }
         let (backend, store): (Arc<dyn Backend>, _) = match self.storage {
             Storage::Given(backend) => (backend, None),
             Storage::Disk(path) => {

@@ -7,7 +7,7 @@ use js_sys::Promise;
 use partykit_core::{
     BoxError, Close, Options, Refusal, Request, Response, Route, Vars,
     runtime::{
-        Chain,
+        AppState, Chain,
         front::{
             self, Asked, Connecting, Decision, Handshake, Refused, Surroundings, Visit, Welcome,
             Wish,
@@ -30,10 +30,11 @@ use crate::{
 };
 
 /// Answers a request from outside. The `fetch` handler of [`export!`](crate::export) calls this.
-pub fn fetch(parties: &'static Parties, request: JsValue, env: JsValue) -> Promise {
+pub fn fetch(parties: fn(&Env) -> &'static Parties, request: JsValue, env: JsValue) -> Promise {
     clock::arrive();
     let env = Env::new(env);
     log::init(&env);
+    let parties = parties(&env);
     let tasks = Tasks::new();
     let _call = tasks.enter();
     let entry = Entry { parties, env, tasks: tasks.clone() };
@@ -108,7 +109,7 @@ impl Entry {
         handshake: Handshake,
         head: Parts,
     ) -> Result<Answer, Refused> {
-        let welcome = party.server().before_connect(&self.env, route, handshake, head).await?;
+        let welcome = party.server().before_connect(&self.hooks(), route, handshake, head).await?;
         let Connecting { id, uri, request, protocol } = match welcome {
             Welcome::In(connecting) => connecting,
             Welcome::Away(close, protocol) => {
@@ -136,7 +137,7 @@ impl Entry {
     ) -> Result<Answer, Refused> {
         let body = convert::read(body, party.options().request_body_limit()).await?;
         let request = Request::from_parts(head, body.into());
-        let request = party.server().before_request(&self.env, route, request).await?;
+        let request = party.server().before_request(&self.hooks(), route, request).await?;
         let envelope = Envelope::new(envelope::Asked::Request, &request, &Chain::new());
         let envelope = envelope.for_page_of(visit.visitor());
         let body = convert::collect(request.into_body()).await;
@@ -171,6 +172,10 @@ impl Entry {
         front::fall_back(&self.env, is_head, work).await
     }
 
+    fn hooks(&self) -> Hooks<'_> {
+        Hooks { env: &self.env, state: &self.parties.settings.state }
+    }
+
     fn failed(&self, error: &str) -> Refused {
         Refused::failed(&self.env, "a request failed", Some(error))
     }
@@ -187,6 +192,35 @@ fn turn_away(close: &Close, protocol: Option<&str>) -> Result<JsResponse, JsValu
     server.accept()?;
     server.close(close.code().into(), close.reason())?;
     js::switching(&pair.client()?, protocol)
+}
+
+/// What before-hooks see.
+struct Hooks<'a> {
+    env: &'a Env,
+    state: &'a AppState,
+}
+
+impl Surroundings for Hooks<'_> {
+    fn random(&self, bytes: &mut [u8]) {
+        self.env.random(bytes);
+    }
+
+    fn vars(&self) -> Vars {
+        self.env.vars()
+    }
+
+    fn app_state(&self) -> AppState {
+        self.state.clone()
+    }
+
+    fn run<'a>(
+        &'a self,
+        name: &'static str,
+        limit: Duration,
+        work: BoxFuture<'a, ()>,
+    ) -> BoxFuture<'a, bool> {
+        self.env.run(name, limit, work)
+    }
 }
 
 impl Surroundings for Env {

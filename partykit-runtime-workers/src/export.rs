@@ -43,7 +43,7 @@
 /// partykit_runtime_workers::export! {
 ///     Dozens: Counter<12> as "dozens",
 ///     Board as "board" = |room: &RoomId, env: &Env| Board { name: room.to_string(), env: env.clone() };
-///     Settings::new().allow_any_origin()
+///     |env| Settings::new().allow_origins(env.var("ORIGIN"))
 /// }
 /// # }
 /// ```
@@ -51,15 +51,15 @@
 macro_rules! export {
     (
         $($class:ident $(: $server:ty)? as $name:literal $(= $make:expr)?),+ $(,)?
-        $(; $settings:expr)? $(;)?
+        $(; $($settings:tt)*)?
     ) => {
         const _: () = {
-            fn parties() -> &'static $crate::__private::Parties {
+            fn parties(env: &$crate::Env) -> &'static $crate::__private::Parties {
                 static PARTIES: ::std::sync::OnceLock<$crate::__private::Parties> =
                     ::std::sync::OnceLock::new();
                 PARTIES.get_or_init(|| {
                     $crate::__private::Parties::new(
-                        $crate::__settings!($($settings)?),
+                        $crate::__settings!(env [$($($settings)*)?]),
                         ::std::vec![
                             $($crate::__party!($class [$($server)?] $name [$($make)?])),+
                         ],
@@ -75,7 +75,7 @@ macro_rules! export {
                 env: $crate::__private::JsValue,
                 _ctx: $crate::__private::JsValue,
             ) -> $crate::__private::Promise {
-                $crate::__private::fetch(parties(), request, env)
+                $crate::__private::fetch(parties, request, env)
             }
 
             $($crate::__class!($class);)+
@@ -86,12 +86,16 @@ macro_rules! export {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __settings {
-    () => {
+    ($env:ident []) => {
         $crate::Settings::new()
     };
-    ($settings:expr) => {
-        $settings
+    ($env:ident [|$own:ident $(: $type:ty)?| $settings:expr $(;)?]) => {
+        (|$own: &$crate::Env| -> $crate::Settings { $settings })($env)
     };
+    ($env:ident [$settings:expr $(;)?]) => {{
+        let _ = $env;
+        $settings
+    }};
 }
 
 #[doc(hidden)]
@@ -129,7 +133,7 @@ macro_rules! __class {
             impl $class {
                 #[wasm_bindgen(constructor)]
                 pub fn new(ctx: JsValue, env: JsValue) -> ::std::result::Result<Self, JsValue> {
-                    Object::new(parties(), ::std::stringify!($class), ctx, env).map(Self)
+                    Object::new(parties, ::std::stringify!($class), ctx, env).map(Self)
                 }
 
                 pub fn fetch(&self, request: JsValue) -> JsValue {

@@ -3,7 +3,7 @@ use std::{fmt, rc::Rc, sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use partykit_core::{
     Backend, CallError, Request, Response, RoomAddress, Timestamp,
-    runtime::{Chain, Host, Origins, RoomCell},
+    runtime::{AppState, Chain, Host, Origins, RoomCell},
 };
 use send_wrapper::SendWrapper;
 use wasm_bindgen::JsValue;
@@ -59,7 +59,7 @@ impl ObjectHost {
 
     /// Which pages may read answers.
     pub(crate) fn origins(&self) -> &Origins {
-        &self.parties.settings.routes.origins
+        self.parties.settings.routes.origins_of(self.party.name())
     }
 
     /// The tasks of the object.
@@ -88,6 +88,10 @@ impl Host for ObjectHost {
 
     fn var(&self, name: &str) -> Option<String> {
         self.env.var(name)
+    }
+
+    fn app_state(&self) -> Option<&AppState> {
+        Some(&self.parties.settings.state)
     }
 
     fn backend(&self) -> &Arc<dyn Backend> {

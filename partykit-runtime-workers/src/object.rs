@@ -69,7 +69,7 @@ struct Open {
 impl Object {
     /// Makes the room of an object, with the connections that the platform has kept.
     pub fn new(
-        parties: &'static Parties,
+        parties: fn(&Env) -> &'static Parties,
         class: &'static str,
         ctx: JsValue,
         env: JsValue,
@@ -77,6 +77,7 @@ impl Object {
         clock::arrive();
         let env = Env::new(env);
         log::init(&env);
+        let parties = parties(&env);
         let ctx: State = ctx.unchecked_into();
         let party = parties.of_class(class).ok_or("no party has this class")?;
         let id = ctx.id()?;

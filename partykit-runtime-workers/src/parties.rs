@@ -23,6 +23,11 @@ pub struct Party {
 impl Parties {
     /// Serves these parties. If two have the same name, the first one counts.
     pub fn new(settings: Settings, parties: Vec<Party>) -> Self {
+        for name in settings.routes.special_parties() {
+            if !parties.iter().any(|party| party.name == name) {
+                tracing::error!(party = name, "a setting names a party that export! does not have");
+            }
+        }
         Self { settings, parties: parties.into_iter().map(Arc::new).collect() }
     }
 

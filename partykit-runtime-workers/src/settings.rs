@@ -1,7 +1,10 @@
 use std::{fmt, sync::Arc};
 
 use futures_util::future::BoxFuture;
-use partykit_core::{Request, Response, RoutePrefix, runtime::front::Routes};
+use partykit_core::{
+    Request, Response, RoutePrefix,
+    runtime::{AppState, front::Routes},
+};
 
 use crate::Env;
 
@@ -23,6 +26,7 @@ pub struct Settings {
     pub(crate) fallback: Option<Fallback>,
     pub(crate) jurisdiction: Option<String>,
     pub(crate) location_hint: Option<String>,
+    pub(crate) state: AppState,
 }
 
 /// Answers requests that are not for a room.
@@ -38,7 +42,59 @@ impl Settings {
     /// uses it.
     #[must_use]
     pub fn prefix(mut self, prefix: impl AsRef<str>) -> Self {
-        self.routes.prefix = RoutePrefix::new(prefix);
+        self.routes.set_prefix(None, RoutePrefix::new(prefix));
+        self
+    }
+
+    /// Where the URLs of one party's rooms begin, in the place of the common prefix.
+    #[must_use]
+    pub fn party_prefix(mut self, party: impl AsRef<str>, prefix: impl AsRef<str>) -> Self {
+        self.routes.set_prefix(Some(party.as_ref()), RoutePrefix::new(prefix));
+        self
+    }
+
+    /// A value that hooks and handlers share: they read it with
+    /// [`Lobby::state`](partykit_core::Lobby::state) and [`Room::state`](partykit_core::Room::state). One of
+    /// each type; the last one counts. Each isolate has its own, and makes it at its first event: to share
+    /// something between rooms, the value holds a binding ([`Env`]) and not the data.
+    ///
+    /// ```
+    /// # mod worker {
+    /// use partykit_core::{Admit, Lobby, OrReject, Reject, Request, RequestExt, Result, Server};
+    /// use partykit_runtime_workers::{Env, Settings};
+    ///
+    /// /// Stands for a client of a database that is bound to the Worker.
+    /// struct Users {
+    ///     env: Env,
+    /// }
+    ///
+    /// impl Users {
+    ///     async fn find(&self, token: &str) -> Option<String> {
+    ///         self.env.var("TOKEN").filter(|known| known == token)
+    ///     }
+    /// }
+    ///
+    /// #[derive(Default)]
+    /// struct Chat;
+    ///
+    /// impl Server for Chat {
+    ///     async fn on_before_connect(request: Request, lobby: &Lobby) -> Result<Admit> {
+    ///         let token = request.query("token").unwrap_or_default();
+    ///         let user = lobby.state::<Users>()?.find(&token).await;
+    ///         user.or_reject(Reject::unauthorized("log in"))?;
+    ///         Ok(request.into())
+    ///     }
+    /// }
+    ///
+    /// partykit_runtime_workers::export! {
+    ///     Chat as "chat";
+    ///     |env| Settings::new().state(Users { env: env.clone() })
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn state<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.state = self.state.with(value);
         self
     }
 
@@ -52,18 +108,50 @@ impl Settings {
     /// frames of any site. An invalid origin lets no page in, and is logged.
     #[must_use]
     pub fn allow_origins<O: AsRef<str>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
+        self.allow(None, origins);
+        self
+    }
+
+    /// The same for the rooms of one party, which then has this list in the place of the common one. An empty
+    /// list lets in the pages of the host that is asked, and no others.
+    #[must_use]
+    pub fn party_allow_origins<O: AsRef<str>>(
+        mut self,
+        party: impl AsRef<str>,
+        origins: impl IntoIterator<Item = O>,
+    ) -> Self {
+        self.routes.own_origins(party.as_ref());
+        self.allow(Some(party.as_ref()), origins);
+        self
+    }
+
+    /// Lets every page talk to the rooms of one party.
+    #[must_use]
+    pub fn party_allow_any_origin(mut self, party: impl AsRef<str>) -> Self {
+        self.routes.allow_any(Some(party.as_ref()));
+        self
+    }
+
+    /// Whether a page of `localhost` may talk to a Worker that is asked as `localhost`, as under `wrangler dev`,
+    /// on any ports. Default: `true` in debug builds (`cfg!(debug_assertions)`), `false` in others.
+    #[must_use]
+    pub fn allow_localhost(mut self, allowed: bool) -> Self {
+        self.routes.allow_localhost(allowed);
+        self
+    }
+
+    fn allow<O: AsRef<str>>(&mut self, party: Option<&str>, origins: impl IntoIterator<Item = O>) {
         for origin in origins {
-            if let Err(error) = self.routes.origins.allow(origin.as_ref()) {
+            if let Err(error) = self.routes.allow(party, origin.as_ref()) {
                 tracing::error!("{error}");
             }
         }
-        self
     }
 
     /// Lets every page talk to rooms, with the cookies that its visitors have here.
     #[must_use]
     pub fn allow_any_origin(mut self) -> Self {
-        self.routes.origins.allow_any();
+        self.routes.allow_any(None);
         self
     }
 
@@ -96,6 +184,6 @@ impl Settings {
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings").field("prefix", &self.routes.prefix).finish_non_exhaustive()
+        f.debug_struct("Settings").field("routes", &self.routes).finish_non_exhaustive()
     }
 }

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
-    IN_MEMORY, PROBE, Probe, SMALL, STARTER, SWITCHBOARD, Small, Starter, Switchboard,
-    suite::RoomView,
+    ANNEX, ANNEX_PAGE, ANNEX_PREFIX, IN_MEMORY, Motto, PROBE, Probe, SMALL, STARTER, SWITCHBOARD,
+    Small, Starter, Switchboard, suite::RoomView,
 };
 
 /// A Tokio runtime that serves, and lets its rooms be controlled over HTTP, outside of `/parties`:
@@ -40,6 +40,12 @@ impl Server {
             .party::<Starter>(STARTER)
             .party::<Small>(SMALL)
             .party::<Switchboard>(SWITCHBOARD)
+            .party::<Switchboard>(ANNEX)
+            .party_prefix(ANNEX, ANNEX_PREFIX)
+            .party_allow_origins(ANNEX, [ANNEX_PAGE])
+            .state(Motto(Motto::DEFAULT.to_owned()))
+            // As in a release build.
+            .allow_localhost(false)
             .in_memory()
     }
 

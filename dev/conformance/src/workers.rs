@@ -6,7 +6,7 @@ use partykit::{
 };
 use std::time::Duration;
 
-use crate::{Probe, SECRET, Small, Starter, Switchboard};
+use crate::{ANNEX, ANNEX_PAGE, ANNEX_PREFIX, Motto, Probe, SECRET, Small, Starter, Switchboard};
 
 partykit::workers::export! {
     Probes: Probe<true> as "probe",
@@ -14,12 +14,18 @@ partykit::workers::export! {
     Starter as "starter",
     Small as "small",
     Switchboard as "switchboard",
+    Annex: Switchboard as "annex",
     Desk as "desk";
-    partykit::workers::Settings::new().fallback(async |_request, env| {
-        let mut response = Response::new(env.var("GREETING").unwrap_or_default().into());
-        *response.status_mut() = StatusCode::IM_A_TEAPOT;
-        response
-    })
+    |env| partykit::workers::Settings::new()
+        .state(Motto(env.var("MOTTO").unwrap_or_else(|| Motto::DEFAULT.to_owned())))
+        .allow_origins(env.var("PAGES"))
+        .party_prefix(ANNEX, ANNEX_PREFIX)
+        .party_allow_origins(ANNEX, [ANNEX_PAGE])
+        .fallback(async |_request, env| {
+            let mut response = Response::new(env.var("GREETING").unwrap_or_default().into());
+            *response.status_mut() = StatusCode::IM_A_TEAPOT;
+            response
+        })
 }
 
 /// What the tests of this runtime alone need. To a message it answers by what it says:

@@ -136,7 +136,7 @@ pub enum Admit {
 }
 
 impl Admit {
-    /// Answers with this status and an empty body. For a body, use [`Admit::Respond`].
+    /// Answers with this status and an empty body. With a body, a [`Response`] is an answer: `response.into()`.
     pub fn refuse(status: http::StatusCode) -> Self {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = status;

@@ -34,6 +34,16 @@ pub trait ResponseExt: Sized {
     /// 200 with a page of HTML. Nothing in it is escaped.
     fn html(html: impl Into<String>) -> Self;
 
+    /// 200 with a body of this kind, as `text/css; charset=utf-8`: for pages that are a part of the program.
+    ///
+    /// ```
+    /// use partykit_core::{Response, ResponseExt};
+    ///
+    /// let style = Response::content("text/css; charset=utf-8", "p { color: teal }");
+    /// assert_eq!(style.headers()["content-type"], "text/css; charset=utf-8");
+    /// ```
+    fn content(kind: &'static str, body: impl Into<Body>) -> Self;
+
     /// This status, without a body.
     fn empty(status: StatusCode) -> Self;
 
@@ -64,6 +74,10 @@ impl ResponseExt for Response {
 
     fn html(html: impl Into<String>) -> Self {
         of_kind("text/html; charset=utf-8", html.into().into())
+    }
+
+    fn content(kind: &'static str, body: impl Into<Body>) -> Self {
+        of_kind(kind, body.into())
     }
 
     fn empty(status: StatusCode) -> Self {

@@ -78,6 +78,22 @@ impl RoutePrefix {
             && next_segment(&mut path).is_some()
     }
 
+    /// Whether a path is below the prefix and goes on with the name of this party.
+    ///
+    /// ```
+    /// use partykit_core::RoutePrefix;
+    ///
+    /// assert!(RoutePrefix::new("live").leads_to("/live/chat/lobby", "chat"));
+    /// assert!(!RoutePrefix::new("live").leads_to("/parties/chat/lobby", "chat"));
+    /// ```
+    pub fn leads_to(&self, mut path: &str, party: &str) -> bool {
+        let mut is_next = |wanted: &str| {
+            let found = next_segment(&mut path).map(decode);
+            found.is_some_and(|found| found.is_ok_and(|found| found == wanted))
+        };
+        self.0.iter().all(|segment| is_next(segment)) && is_next(party)
+    }
+
     /// The path of a room's URL, percent-encoded where needed. [`parse`](Self::parse) reads it back.
     ///
     /// A browser can never reach a room named `.` or `..`, because it resolves such segments before it sends

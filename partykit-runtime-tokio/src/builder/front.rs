@@ -35,17 +35,72 @@ impl Builder {
     #[track_caller]
     pub fn allow_origins<O: AsRef<str>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
         for origin in origins {
-            if let Err(error) = self.routes.origins.allow(origin.as_ref()) {
+            if let Err(error) = self.routes.allow(None, origin.as_ref()) {
                 panic!("{error}");
             }
         }
         self
     }
 
+    /// The same for the rooms of one party, which then has this list in the place of the common one. An empty
+    /// list lets in the pages of the host that is asked, and no others.
+    ///
+    /// ```
+    /// use partykit_core::Server;
+    /// use partykit_runtime_tokio::Runtime;
+    ///
+    /// #[derive(Default)]
+    /// struct Chat;
+    /// impl Server for Chat {}
+    ///
+    /// let builder = Runtime::builder()
+    ///     .party::<Chat>("chat")
+    ///     .party::<Chat>("support")
+    ///     .allow_origins(["https://example.com"])
+    ///     .party_allow_origins("support", ["https://desk.example.com"]);
+    /// # let _ = builder;
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When one of them is not such an origin. [`build`](Builder::build) panics if there is no such party.
+    #[track_caller]
+    pub fn party_allow_origins<O: AsRef<str>>(
+        mut self,
+        party: impl AsRef<str>,
+        origins: impl IntoIterator<Item = O>,
+    ) -> Self {
+        self.routes.own_origins(party.as_ref());
+        for origin in origins {
+            if let Err(error) = self.routes.allow(Some(party.as_ref()), origin.as_ref()) {
+                panic!("{error}");
+            }
+        }
+        self
+    }
+
+    /// Lets every page talk to the rooms of one party: see [`allow_any_origin`](Builder::allow_any_origin).
+    ///
+    /// # Panics
+    ///
+    /// [`build`](Builder::build) panics if there is no such party.
+    pub fn party_allow_any_origin(mut self, party: impl AsRef<str>) -> Self {
+        self.routes.allow_any(Some(party.as_ref()));
+        self
+    }
+
+    /// Whether a page of `localhost` may talk to a server that is asked as `localhost`, on any ports.
+    /// Addresses of this machine (`127.0.0.1`, `[::1]`) count as well. So a page of a development server may
+    /// talk to rooms. Default: `true` in debug builds (`cfg!(debug_assertions)`), `false` in others.
+    pub fn allow_localhost(mut self, allowed: bool) -> Self {
+        self.routes.allow_localhost(allowed);
+        self
+    }
+
     /// Lets every page talk to rooms, with the cookies that its visitors have here. Only for parties that do
     /// not authenticate by cookies.
     pub fn allow_any_origin(mut self) -> Self {
-        self.routes.origins.allow_any();
+        self.routes.allow_any(None);
         self
     }
 
@@ -71,7 +126,7 @@ impl Builder {
     #[track_caller]
     pub fn hosts<H: AsRef<str>>(mut self, hosts: impl IntoIterator<Item = H>) -> Self {
         for host in hosts {
-            if let Err(error) = self.routes.origins.add_host(host.as_ref()) {
+            if let Err(error) = self.routes.add_host(host.as_ref()) {
                 panic!("{error}");
             }
         }

@@ -7,8 +7,9 @@ use crate::{
 
 #[tokio::test]
 async fn threat_05_cross_site_hijacking() {
-    let site =
-        serve(Runtime::builder().party::<Echo>("echo").allow_origins(["https://app.com"])).await;
+    // As in a release build.
+    let builder = Runtime::builder().party::<Echo>("echo").allow_localhost(false);
+    let site = serve(builder.allow_origins(["https://app.com"])).await;
     let (host, port) = (site.addr.to_string(), site.addr.port());
     let mut witness = Witness::of(&site).await;
     let attack = async {

@@ -24,6 +24,8 @@ pub struct Arrival {
     pub rejects: Option<Handler>,
     /// `as=ada`: the hook gives the room props with this name.
     pub name: Option<String>,
+    /// `motto=tell`: the hook gives the room props with the application's [`Motto`] as their name.
+    pub tells_motto: bool,
     /// `protocol=v2`: the hook chooses this sub-protocol.
     pub protocol: Option<String>,
     /// `tags=a,b`: the connection's tags.
@@ -61,6 +63,7 @@ impl Arrival {
                 _ => None,
             },
             name: request.query("as"),
+            tells_motto: says("motto", "tell"),
             protocol: request.query("protocol"),
             tags: tags.split(',').filter(|tag| !tag.is_empty()).map(Into::into).collect(),
             greet: number("greet")?.unwrap_or(0).into(),
@@ -84,7 +87,8 @@ impl Arrival {
             return Err(Reject::unauthorized("log in").into());
         }
         let mut admission = Admission::new(request);
-        if let Some(name) = self.name {
+        let motto = self.tells_motto.then(|| lobby.state::<Motto>()).transpose()?;
+        if let Some(name) = self.name.or_else(|| motto.map(|motto| motto.0.clone())) {
             let (party, room) = (lobby.party().to_owned(), lobby.id().to_owned());
             admission = admission.props(&Props { name, party, room })?;
         }
@@ -93,6 +97,23 @@ impl Arrival {
         }
         Ok(admission.into())
     }
+}
+
+/// A text that a runtime's application gives to all hooks and rooms.
+///
+/// ```
+/// use partykit_conformance::Motto;
+///
+/// let builder = partykit::Runtime::builder().state(Motto(Motto::DEFAULT.to_owned()));
+/// # let _ = builder;
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "a text")]
+pub struct Motto(pub String);
+
+impl Motto {
+    /// What cases expect.
+    pub const DEFAULT: &str = "one for all";
 }
 
 /// What the hook tells the room.

@@ -168,6 +168,8 @@ pub enum Command {
         /// How many times.
         yields: u32,
     },
+    /// What the application has given the room: `motto`.
+    Motto,
     /// Waits in the handler, then answers with how long it was by the room's clock: `waited`, in milliseconds.
     Pause {
         /// How long, in milliseconds.

@@ -8,7 +8,7 @@ mod starter;
 mod storing;
 mod switchboard;
 
-pub use arrival::Arrival;
+pub use arrival::{Arrival, Motto};
 pub use command::{Call, Command, Range, Wanted};
 pub use parties::{AUTO_REQUEST, AUTO_RESPONSE, Probe, SECRET};
 pub use small::{SMALL_BODY, SMALL_CONNECTIONS, SMALL_MESSAGE, Small};
@@ -25,5 +25,12 @@ pub const STARTER: &str = "starter";
 pub const SMALL: &str = "small";
 /// The name under which a runtime serves [`Switchboard`].
 pub const SWITCHBOARD: &str = "switchboard";
+/// The name under which a runtime serves another [`Switchboard`], with the prefix [`ANNEX_PREFIX`], and for
+/// pages of [`ANNEX_PAGE`] beside those of its host.
+pub const ANNEX: &str = "annex";
+/// Where the URLs of [`ANNEX`] begin.
+pub const ANNEX_PREFIX: &str = "side/door";
+/// An origin whose pages may talk to rooms of [`ANNEX`] and of no other party.
+pub const ANNEX_PAGE: &str = "https://annex.example";
 /// All names.
-pub const PARTIES: &[&str] = &[PROBE, IN_MEMORY, STARTER, SMALL, SWITCHBOARD];
+pub const PARTIES: &[&str] = &[PROBE, IN_MEMORY, STARTER, SMALL, SWITCHBOARD, ANNEX];

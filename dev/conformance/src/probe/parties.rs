@@ -10,7 +10,7 @@ use partykit::{
 use serde_json::{Value, json};
 
 use super::{
-    Arrival, Command, answering,
+    Arrival, Command, Motto, answering,
     arrival::seen,
     signals,
     storing::{ON_ALARM, store},
@@ -267,6 +267,7 @@ impl<const HIBERNATES: bool> Probe<HIBERNATES> {
                 yields(times).await;
                 json!({ "re": "slow" })
             }
+            Command::Motto => json!({ "re": "motto", "motto": room.state::<Motto>()?.0 }),
             Command::Pause { millis } => {
                 let before = room.now();
                 room.sleep(Duration::from_millis(millis)).await;

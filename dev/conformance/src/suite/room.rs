@@ -5,7 +5,7 @@ use serde_json::Value;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use super::{Answer, Client, RoomView, Target};
-use crate::{Command, IN_MEMORY, PROBE};
+use crate::{ANNEX, ANNEX_PREFIX, Command, IN_MEMORY, PROBE};
 
 /// Whether the probe hibernates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,8 @@ impl<'a> Room<'a> {
 
     /// Its path, with what follows: empty, or with a `/` or `?` first.
     pub fn path(&self, rest: &str) -> String {
-        format!("/parties/{}/{}{rest}", self.party, self.id)
+        let prefix = if self.party == ANNEX { ANNEX_PREFIX } else { "parties" };
+        format!("/{prefix}/{}/{}{rest}", self.party, self.id)
     }
 
     /// Connects under an id.

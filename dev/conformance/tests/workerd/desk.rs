@@ -1,8 +1,12 @@
 //! What only this runtime has to be asked: its own party, the desk.
 
-use partykit::http::Method;
+use std::sync::Arc;
 
-use crate::support::{start, target};
+use partykit::http::Method;
+use partykit_conformance::{Command, suite::Mode};
+use partykit_workerd::Workerd;
+
+use crate::support::{project, start, target};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs workerd: cargo xtask workerd"]
@@ -61,4 +65,31 @@ async fn bodies_stream_and_the_fallback_knows_the_bindings() {
     assert_eq!(answer.header("x-partykit-streams"), None, "that is between our own parts");
     let answer = target.send(Method::GET, "/elsewhere", "").await;
     assert_eq!((answer.status(), &*answer.text()), (418, "hello"));
+}
+
+/// One build, two environments: each has its own pages and its own state.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs workerd: cargo xtask workerd"]
+async fn settings_and_state_come_from_the_environment() {
+    let pages = ["https://staging.example", "https://www.example"];
+    for (own, other, motto) in
+        [(pages[0], pages[1], "all for one"), (pages[1], pages[0], "each for all")]
+    {
+        let project = project().var("PAGES", own).var("MOTTO", motto);
+        let workerd = Arc::new(Workerd::start(&project).expect("a built Worker"));
+        let target = target(&workerd);
+        let room = target.room(Mode::Hibernating, "environment");
+        let mut client = room.try_connect("?_pk=ada", &[("origin", own)]).await.expect("a 101");
+        assert_eq!(client.ask(Command::Motto).await["motto"], motto);
+        target.control().put_to_sleep(room.party(), room.id()).await;
+        assert_eq!(client.ask(Command::Motto).await["motto"], motto, "also after a sleep");
+        let refused = room.try_connect("?_pk=eve", &[("origin", other)]).await;
+        assert_eq!(
+            refused.expect_err("no 101").status(),
+            403,
+            "{other} is the other environment's"
+        );
+        let seen = room.get("?motto=tell").await.json();
+        assert_eq!(seen["props"]["name"], motto, "the hook has it too");
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use partykit_conformance::{
-    IN_MEMORY, PROBE, SMALL, STARTER, SWITCHBOARD,
+    ANNEX, IN_MEMORY, PROBE, SMALL, STARTER, SWITCHBOARD,
     suite::{Control, RoomView, Target},
 };
 use partykit_workerd::{Project, Workerd};
@@ -23,6 +23,7 @@ pub(crate) fn project() -> Project {
         .party(STARTER, "Starter")
         .party(SMALL, "Small")
         .party(SWITCHBOARD, "Switchboard")
+        .party(ANNEX, "Annex")
         .party("desk", "Desk")
 }
 

@@ -9,10 +9,10 @@
 mod handshake;
 mod hooks;
 mod refused;
+mod routes;
 mod server;
 
 use http::{
-    HeaderMap,
     header::{HeaderValue, ORIGIN},
     request::Parts,
     uri::Authority,
@@ -22,37 +22,16 @@ pub use self::{
     handshake::{BadHandshake, Handshake},
     hooks::{Connecting, PATIENCE, Surroundings, Welcome, error_id, fall_back, fit},
     refused::{BadHost, Refused},
+    routes::Routes,
     server::AnyServer,
 };
 use crate::{
-    Response, RoomAddress, Route, RoutePrefix,
+    Response, RoomAddress, Route,
     runtime::{Origins, Visitor},
 };
 
 /// The most bytes of an origin or a host that are kept for the log.
 const EXCERPT: usize = 256;
-
-/// Which URLs belong to rooms, and which pages may use them.
-///
-/// ```
-/// use http::Request;
-/// use partykit_core::runtime::front::{Asked, Decision, Routes, Wish};
-///
-/// let routes = Routes::default();
-/// let (head, ()) = Request::get("http://h.com/parties/chat/lobby").body(())?.into_parts();
-/// let asked = Asked { head: &head, host: None, peer_host: None, is_encrypted: false };
-/// let (decision, _) = routes.find(&asked, |party| (party == "chat").then_some("the chat"));
-/// let Decision::Room { party, route, wish: Wish::Request } = decision else { panic!() };
-/// assert_eq!((party, route.room().as_str()), ("the chat", "lobby"));
-/// # Ok::<(), http::Error>(())
-/// ```
-#[derive(Clone, Debug, Default)]
-pub struct Routes {
-    /// The first part of the URLs of rooms.
-    pub prefix: RoutePrefix,
-    /// Which pages may talk to rooms.
-    pub origins: Origins,
-}
 
 /// The head of a request, and what the runtime knows of how it came. See [`Routes`] for an example.
 ///
@@ -152,36 +131,33 @@ impl Routes {
         party: impl FnOnce(&str) -> Option<P>,
     ) -> (Decision<P>, Visit) {
         let Asked { head, host, peer_host, is_encrypted } = *asked;
-        let is_foreign = |host: &Option<&Authority>| !self.origins.answers_for(*host);
+        let is_foreign = |host: &Option<&Authority>| !self.origins().answers_for(*host);
         if let Some(foreign) = [peer_host, host].into_iter().find(is_foreign) {
             let name = excerpt(foreign.map_or("", Authority::as_str));
             return (Decision::Refuse(Refused::ForeignHost(name)), Visit::default());
         }
         let path = head.uri.path();
-        let route = match self.prefix.parse(path) {
+        let route = match self.parse(path) {
             Ok(None) => return (Decision::Fallback, Visit::default()),
+            // A party with a prefix of its own is nowhere else.
+            Ok(Some(route)) if !self.is_at(&route, path) => Ok((None, route)),
             Ok(Some(route)) => Ok((party(route.party()), route)),
             Err(error) => Err(error),
         };
         // Without a party `main`, its short form is a path like any other.
-        if matches!(route, Ok((None, _))) && self.prefix.is_short(path) {
+        if matches!(route, Ok((None, _))) && self.is_short(path) {
             return (Decision::Fallback, Visit::default());
         }
-        let visitor = self.origins.judge(&head.headers, host, is_encrypted);
         let address = route.as_ref().ok().map(|(_, route)| route.address().clone());
+        let origins = address.as_ref().map(|address| self.origins_of(address.party()));
+        let origins = origins.unwrap_or(self.origins());
+        let visitor = origins.judge(&head.headers, host, is_encrypted);
         let decision = match route {
             Ok((Some(party), route)) => enter(head, &visitor, party, route),
             Ok((None, _)) => Decision::Refuse(Refused::NoParty),
             Err(error) => Decision::Refuse(error.into()),
         };
         (decision, Visit { address, visitor: Some(visitor) })
-    }
-
-    /// Tells the client's browser, if it has one, whether its page may read this answer of a room.
-    pub fn stamp(&self, visit: &Visit, headers: &mut HeaderMap) {
-        if let Some(visitor) = &visit.visitor {
-            self.origins.stamp(visitor, headers);
-        }
     }
 }
 

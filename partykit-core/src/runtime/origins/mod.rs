@@ -91,6 +91,17 @@ impl Origins {
         Ok(())
     }
 
+    /// Whether a page of this machine may talk to a server that is asked as `localhost` or by a loopback
+    /// address, also if the ports differ. Default: in debug builds only.
+    pub fn allow_localhost(&mut self, allowed: bool) {
+        self.local = allowed;
+    }
+
+    /// The same server, without the pages that are listed.
+    pub(crate) fn without_pages(&self) -> Self {
+        Self { any: false, listed: Vec::new(), hosts: self.hosts.clone(), local: self.local }
+    }
+
     /// Adds a name of this server, as clients use it: `example.com`, `example.com:8443`, or with the same
     /// wildcard as an origin. Pages of these hosts may talk to rooms, and no other host is [answered
     /// for](Origins::answers_for).
@@ -182,6 +193,22 @@ impl Origins {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_of_this_machine_can_be_let_in_or_not_in_any_build() {
+        let mut origins = Origins::default();
+        for is_on in [true, false] {
+            origins.allow_localhost(is_on);
+            for (origin, host) in [
+                ("http://localhost:5173", "localhost:1999"),
+                ("http://localhost:5173", "127.0.0.1:1999"),
+                ("http://[::1]:5173", "localhost:1999"),
+            ] {
+                assert_eq!(is_allowed(&origins, origin, host), is_on, "{origin} at {host}");
+            }
+            assert!(!is_allowed(&origins, "http://localhost:5173", "rooms.example"));
+        }
+    }
 
     fn visitor(origins: &Origins, origin: &str, host: &str) -> Visitor {
         let mut headers = HeaderMap::new();

@@ -1,7 +1,7 @@
 use partykit::http::Method;
 
 use crate::{
-    Command, PROBE,
+    ANNEX, ANNEX_PREFIX, Command, PROBE,
     suite::{Mode, Room, Target},
 };
 
@@ -90,4 +90,14 @@ pub(super) async fn without_pk_an_id_is_made(target: &Target) {
     assert_ne!(ids[0], ids[1]);
     assert!(ids.iter().all(|id| id.as_str().is_some_and(|id| id.len() >= 16)), "{ids:?}");
     drop(one);
+}
+
+pub(super) async fn a_party_can_have_a_prefix(target: &Target) {
+    let annex = target.room_of(ANNEX, "prefix");
+    annex.connect("ada").await;
+    let elsewhere = format!("/parties/{ANNEX}/{}", annex.id());
+    assert_eq!(target.send(Method::GET, &elsewhere, "").await.status(), 404, "it is nowhere else");
+    let other = format!("/{ANNEX_PREFIX}/{PROBE}/{}", annex.id());
+    let answer = target.send(Method::GET, &other, "").await;
+    assert_ne!(answer.status(), 200, "other parties are not there: the fallback answers");
 }

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::assert_is_generic;
 use crate::{
-    PROBE,
+    Command, Motto, PROBE,
     suite::{Mode, Target},
 };
 
@@ -80,4 +80,17 @@ pub(super) async fn unoffered_protocol_is_500(target: &Target) {
     let offer = [("sec-websocket-protocol", "v1")];
     let answer = room.try_connect("?_pk=a&protocol=v2", &offer).await.expect_err("no 101");
     assert_eq!(answer.status(), 500);
+}
+
+pub(super) async fn state_of_the_application_reaches_hooks_and_rooms(target: &Target) {
+    for mode in Mode::BOTH {
+        let room = target.room(mode, "motto");
+        let seen = room.get("?motto=tell").await.json();
+        assert_eq!(seen["props"]["name"], Motto::DEFAULT, "by before-request");
+        let mut client = room.connect_with("ada", "show=request&motto=tell").await;
+        assert_eq!(client.next_json().await["props"]["name"], Motto::DEFAULT, "by before-connect");
+        assert_eq!(client.ask(Command::Motto).await["motto"], Motto::DEFAULT);
+        room.sleep().await;
+        assert_eq!(client.ask(Command::Motto).await["motto"], Motto::DEFAULT);
+    }
 }

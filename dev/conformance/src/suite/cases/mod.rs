@@ -27,7 +27,7 @@ macro_rules! for_each_case {
     ($($then:tt)+) => {
         $($then)+! {
             address {
-                a_room_is_percent_decoded, bad_encoding_is_400, double_slashes_are_one,
+                a_party_can_have_a_prefix, a_room_is_percent_decoded, bad_encoding_is_400, double_slashes_are_one,
                 extra_path_reaches_the_same_room, missing_room_is_404, pk_has_1_to_256_bytes,
                 unknown_party_is_404, without_pk_an_id_is_made,
             }
@@ -38,7 +38,8 @@ macro_rules! for_each_case {
             }
             hooks {
                 a_failing_hook_is_500, a_refusal_wakes_nobody, forged_headers_never_arrive,
-                props_reach_the_room, the_chosen_protocol_is_named, unoffered_protocol_is_500,
+                props_reach_the_room,
+                state_of_the_application_reaches_hooks_and_rooms, the_chosen_protocol_is_named, unoffered_protocol_is_500,
             }
             front {
                 a_handshake_without_its_upgrade_is_told, addresses_have_texts,
@@ -46,7 +47,7 @@ macro_rules! for_each_case {
                 hooks_answer_as_rooms_do, pages_may_read_refusals,
             }
             origins {
-                a_foreign_page_is_refused, a_page_of_this_host_is_let_in, preflight_is_answered,
+                a_foreign_page_is_refused, a_party_can_have_pages_of_its_own, a_page_of_this_host_is_let_in, preflight_is_answered,
             }
             frames {
                 a_burst_arrives_whole, auto_response_passes_the_room_by,

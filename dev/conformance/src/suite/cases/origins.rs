@@ -1,6 +1,9 @@
 use partykit::http::{Method, Request};
 
-use crate::suite::{Answer, Mode, Room, Target};
+use crate::{
+    ANNEX, ANNEX_PAGE,
+    suite::{Answer, Mode, Room, Target},
+};
 
 async fn ask(target: &Target, room: &Room<'_>, method: Method, headers: &[(&str, &str)]) -> Answer {
     let mut request = Request::builder().method(method).uri(room.path(""));
@@ -50,4 +53,21 @@ pub(super) async fn a_foreign_page_is_refused(target: &Target) {
         let answer = ask(target, &room, Method::GET, &[("origin", origin)]).await;
         assert_eq!(answer.header("access-control-allow-origin"), None, "{origin}");
     }
+}
+
+pub(super) async fn a_party_can_have_pages_of_its_own(target: &Target) {
+    let annex = target.room_of(ANNEX, "own-pages");
+    let common = target.room(Mode::Hibernating, "no-annex");
+    let page = [("origin", ANNEX_PAGE)];
+    annex.try_connect("?_pk=ada", &page).await.expect("a 101");
+    let answer = ask(target, &annex, Method::GET, &page).await;
+    assert_eq!(answer.header("access-control-allow-origin"), Some(ANNEX_PAGE));
+    let refused = common.try_connect("?_pk=ada", &page).await;
+    assert_eq!(refused.expect_err("no 101").status(), 403);
+    let answer = ask(target, &common, Method::GET, &page).await;
+    assert_eq!(answer.header("access-control-allow-origin"), None);
+    let own = [("origin", target.base())];
+    annex.try_connect("?_pk=bob", &own).await.expect("a 101 for a page of this host");
+    let foreign = annex.try_connect("?_pk=eve", &[("origin", "https://evil.example")]).await;
+    assert_eq!(foreign.expect_err("no 101").status(), 403);
 }
