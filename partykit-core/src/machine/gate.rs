@@ -160,9 +160,8 @@ impl Gate {
         }
     }
 
-    /// The commit in flight failed: everything after the last durable write is void. Returns what was
-    /// held, the connections whose state is again what it was, and the handler that `on_error` is told
-    /// of.
+    /// The commit in flight failed, so everything after the last durable write is void. Returns the held
+    /// effects, the connections whose state was restored, and the handler to report to `on_error`.
     pub(crate) fn failed(
         &mut self,
         roster: &mut Roster,

@@ -288,8 +288,8 @@ impl Machine {
         }
         if turn.handler == Handler::OnStart {
             match failed.failure {
-                // An earlier handler's commit, not the start, has failed: the next start is for the
-                // same event, and for the on_error that is before it now.
+                // An earlier commit failed, not `on_start`. Start again for the same event; the
+                // earlier handler's `on_error` is queued in front of it.
                 Failure::Commit(_) if !turn.synced => self.reset(now),
                 // "Starting": `on_start` has no `on_error`; the event that needed it fails with it.
                 _ => self.start_failed(now, failed.id),

@@ -24,7 +24,7 @@ pub enum CopyError {
         /// The directory.
         path: PathBuf,
     },
-    /// The runtime does not use a [`DiskBackend`](super::DiskBackend).
+    /// The runtime does not use a [`DiskBackend`](crate::store::DiskBackend).
     #[error(
         "this runtime has no store on disk: it was built with `in_memory()` or with a backend of \
          its own"
