@@ -446,6 +446,8 @@ impl Inner {
     /// Keeps the object in memory while the room has a reason to stay awake: a task, a guard, an open body,
     /// or connections of a server that does not hibernate.
     fn hold(self: &Rc<Self>) {
+        // Also when the event was done within the platform's call: a task may wait for a time.
+        self.host.timers().work(true);
         if self.holds.replace(true) {
             return;
         }

@@ -43,7 +43,13 @@ const GONE: usize = 4 << 10;
 /// ```
 /// use partykit_core::{Close, Connection, Message, Options, Request, Result, Room, Server, TaskResult};
 /// use partykit_extras::presence::Presence;
-/// use serde_json::{Value, json};
+/// use serde::{Deserialize, Serialize};
+///
+/// /// What a connection shows. A type of your own bounds what a client can put there.
+/// #[derive(Default, Serialize, Deserialize)]
+/// struct Shows {
+///     is_typing: bool,
+/// }
 ///
 /// #[derive(Default)]
 /// struct Lounge {
@@ -61,11 +67,11 @@ const GONE: usize = 4 << 10;
 ///
 ///     async fn on_connect(&mut self, room: &Room, connection: &Connection, _: &Request) -> Result {
 ///         let user = connection.query("user").unwrap_or_default();
-///         Ok(self.presence.join(room, connection, &user, &json!({ "status": "here" }))?)
+///         Ok(self.presence.join(room, connection, &user, &Shows::default())?)
 ///     }
 ///
 ///     async fn on_message(&mut self, room: &Room, sender: &Connection, message: Message) -> Result {
-///         Ok(self.presence.update(room, sender, &message.json::<Value>()?)?)
+///         Ok(self.presence.update(room, sender, &message.json::<Shows>()?)?)
 ///     }
 ///
 ///     async fn on_close(&mut self, room: &Room, connection: &Connection, _: Close) -> Result {
