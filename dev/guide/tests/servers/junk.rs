@@ -107,7 +107,7 @@ fn judge<S: Server>(room: &TestRoom<S>) {
 
 /// Connects a client that may come in.
 async fn come<S: Story>(room: &TestRoom<S::Room>) -> TestConnection {
-    let request = Request::builder().uri(format!("/?_pk=mallory&{}", S::QUERY));
+    let request = Request::builder().uri(format!("/?_pk=mallory&{}", S::query()));
     room.connect_with("mallory", request.body(Body::empty()).expect("a request")).await
 }
 

@@ -31,6 +31,11 @@ trait Story {
     /// With this query it lets a client in.
     const QUERY: &str = "";
 
+    /// The same, if it is not known before.
+    fn query() -> String {
+        Self::QUERY.to_owned()
+    }
+
     /// The paths at which it answers requests.
     const PATHS: &[&str] = &[""];
 

@@ -1,9 +1,10 @@
 use partykit::{
     http::Method,
+    storage::MemoryBackend,
     testing::{Step, TestRoomBuilder},
     yjs::Yjs,
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{a_talk, story};
 use crate::Story;
@@ -26,6 +27,52 @@ story!(
         Step::connect("eve").query("name=Eve"),
     ]
 );
+
+impl Story for chat::Chat {
+    type Room = Self;
+
+    fn query() -> String {
+        let (_, token) = with_ada();
+        format!("token={token}")
+    }
+
+    fn rooms() -> TestRoomBuilder<Self> {
+        let (backend, _) = with_ada();
+        TestRoomBuilder::new(|_| Self::default()).backend(backend)
+    }
+
+    fn steps() -> Vec<Step> {
+        let ada = Self::query();
+        vec![
+            Step::connect("a").query(&ada),
+            Step::say("a", r#"{"say": "hello", "id": "1"}"#),
+            Step::say("a", r#"{"say": "hello", "id": "1"}"#),
+            Step::say("a", r#"{"typing": true}"#),
+            Step::say("a", "{").may_fail(),
+            Step::connect("b").query(&ada),
+            Step::connect("eve").may_fail(),
+            Step::vanish("b"),
+            Step::say("a", r#"{"say": "who was that?", "id": "2"}"#),
+            Step::post("", r#"{"name": "ada"}"#).may_fail(),
+            Step::post("", r#"{"name": "Bob"}"#),
+            Step::get(""),
+            Step::close("a", 1000),
+            Step::connect("c").query(&format!("{ada}&since=00000000-1")),
+        ]
+    }
+}
+
+/// What a chat has stored in which Ada has joined, and her token. The token is always the same, because a room
+/// under test has the same random numbers each time.
+fn with_ada() -> (Arc<MemoryBackend>, String) {
+    let backend = Arc::new(MemoryBackend::default());
+    let room = TestRoomBuilder::new(|_| chat::Chat::default()).backend(backend.clone()).build();
+    let joined =
+        futures_executor::block_on(room.post("", r#"{"name": "Ada"}"#)).expect("an answer");
+    let joined: serde_json::Value =
+        serde_json::from_slice(joined.body().bytes().expect("a body")).expect("JSON");
+    (backend, joined["token"].as_str().expect("a token").to_owned())
+}
 
 story!(small::Presence, names());
 
