@@ -85,7 +85,10 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// When the name of the party or of the room is not valid.
+    /// When the name of the party or of the room is not valid. [`Refusal::Overloaded`](partykit_core::Refusal),
+    /// if messages come faster than the room can send them: a quarter of
+    /// [`Options::max_held`](partykit_core::Options::max_held), 16 MiB by default, waits to leave the room. No
+    /// client gets the message. Send it again after a moment.
     pub fn broadcast(
         &self,
         party: &str,
@@ -99,7 +102,7 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// When the name of the party or of the room is not valid.
+    /// As [`Handle::broadcast`].
     pub fn broadcast_tagged(
         &self,
         party: &str,
@@ -255,10 +258,12 @@ impl Handle {
         tag: Option<&str>,
     ) -> Result<(), CallError> {
         let to = self.reach(party, room)?;
-        if let Some(cell) = self.host.registry().find(&to) {
-            cell.broadcast(message, tag);
+        match self.host.registry().find(&to) {
+            None => Ok(()),
+            Some(cell) => {
+                cell.broadcast(message, tag).map_err(|refusal| CallError::Refused(to, refusal))
+            }
         }
-        Ok(())
     }
 
     fn reach(&self, party: &str, room: &str) -> Result<RoomAddress, CallError> {

@@ -1,7 +1,10 @@
 use std::{
     collections::HashMap,
     fmt,
+    future::poll_fn,
+    mem,
     sync::{Arc, Weak},
+    task::Poll,
     time::{Duration, SystemTime},
 };
 
@@ -180,10 +183,13 @@ impl Host for TokioHost {
         self.tokio.spawn(watch::over(Work::Other("a task of a room"), task));
     }
 
-    /// Uses Tokio's own `yield_now`, which looks at sockets and timers before the busy rooms of this thread
-    /// go on.
+    /// Tokio looks at sockets and timers before it goes on with a task that has yielded. But then it runs this
+    /// task before those that the sockets have woken. So the task goes to the end of the queue after that.
     fn yield_now(&self) -> BoxFuture<'static, ()> {
-        Box::pin(tokio::task::yield_now())
+        Box::pin(async {
+            tokio::task::yield_now().await;
+            requeue().await;
+        })
     }
 
     fn is_crowded(&self) -> bool {
@@ -256,6 +262,19 @@ impl Host for TokioHost {
             party.meter().observe(fact);
         }
     }
+}
+
+/// Has the task wait at the end of its thread's queue: Tokio puts a task there that wakes itself.
+async fn requeue() {
+    let mut queued = false;
+    poll_fn(|cx| {
+        if mem::replace(&mut queued, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 impl Drop for TokioHost {

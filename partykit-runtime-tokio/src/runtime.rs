@@ -1,6 +1,6 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, panic::resume_unwind, sync::Arc};
 
-use tokio::net::ToSocketAddrs;
+use tokio::{net::ToSocketAddrs, task::JoinSet};
 use tracing::info;
 
 use crate::{
@@ -127,7 +127,15 @@ impl Runtime {
         if let Some(address) = listener.address() {
             info!("listening on {address}");
         }
-        front::accept(&self.front, listener).await;
+        // In a task of its own: the future of `main` runs on no worker, and everything that is spawned from
+        // there has to wake another thread. The set ends the task when this future is dropped.
+        let mut accepting = JoinSet::new();
+        accepting.spawn(front::accept(self.front.clone(), listener));
+        if let Some(Err(error)) = accepting.join_next().await
+            && let Ok(payload) = error.try_into_panic()
+        {
+            resume_unwind(payload);
+        }
         self.front.shutdown.reached(Stage::Stopped).await;
     }
 

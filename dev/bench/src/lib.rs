@@ -24,6 +24,7 @@
 mod child;
 mod client;
 mod crowd;
+mod heap;
 mod measure;
 mod namespace;
 mod options;

@@ -256,7 +256,8 @@ impl Connection {
     /// until it is.
     ///
     /// A client that reads gets every message, even if it is slow. The runtime closes a client that does not
-    /// read. A handler may send [64 MiB](crate::Options::max_held) at once. To send more, see
+    /// read. A handler may send [64 MiB](crate::Options::max_held) at once. A connection is closed with 1013 if a
+    /// task sends twice as much to it without a pause. To send more, see
     /// [`Connection::drained`].
     pub fn send(&self, message: impl Into<Message>) {
         if let Some(room) = self.room() {

@@ -51,7 +51,7 @@ pub(crate) async fn turn<S: Server>(server: &mut S, room: &Room, job: Job) -> Re
         Event::Message { sender, message } => server.on_message(room, &sender, message).await?,
         Event::Order { order, .. } => alarm::carry_out(room, order).await?,
         Event::Request { request, .. } => {
-            return server.on_request(room, *request).await.map(Answer::Response);
+            return server.on_request(room, *request).await.map(Answer::from);
         }
         Event::Task { result, .. } => server.on_task(room, result).await?,
     }

@@ -35,10 +35,8 @@ use crate::{
 /// PartySocket gives a connect up after this time.
 const SLOW_CONNECT: Duration = Duration::from_secs(4);
 
-/// After this time, a busy room lets other tasks of its thread run, and lets the runtime look at its sockets.
-const SLICE: Duration = Duration::from_micros(200);
-
-/// The same after this many turns, because on some platforms the clock stands still.
+/// After this many turns a busy room lets others run, as after [`limits::SLICE`], because on some platforms the
+/// clock stands still.
 const TURNS_PER_YIELD: u32 = 64;
 
 /// Runs a room until nothing is left to do: makes its instance, runs its handlers, commits their writes,
@@ -267,7 +265,7 @@ fn keep_awake_while_open(room: &Room, answer: Answer) -> Answer {
     match answer {
         Answer::Response(response) if response.body().is_stream() => {
             let open = OpenBody::new(room);
-            Answer::Response(response.map(|body| body.hold(open)))
+            response.map(|body| body.hold(open)).into()
         }
         answer => answer,
     }
@@ -307,7 +305,7 @@ impl Slice {
     async fn begin_turn(&mut self, host: &dyn Host) -> Duration {
         let mut now = host.elapsed();
         let begun = *self.begun.get_or_insert(now);
-        if self.turns >= TURNS_PER_YIELD || now.saturating_sub(begun) >= SLICE {
+        if self.turns >= TURNS_PER_YIELD || now.saturating_sub(begun) >= limits::SLICE {
             host.yield_now().await;
             now = host.elapsed();
             *self = Self { begun: Some(now), turns: 0 };

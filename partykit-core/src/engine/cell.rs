@@ -202,7 +202,7 @@ impl RoomCell {
         async move {
             pushed?;
             match answer.await.unwrap_or(Err(Refusal::ShuttingDown))? {
-                Answer::Response(response) => Ok(response),
+                Answer::Response(response) => Ok(*response),
                 Answer::Done | Answer::NotNow => Ok(Response::default()),
             }
         }
@@ -219,10 +219,16 @@ impl RoomCell {
     }
 
     /// Sends a message to all connections, or to those with a tag, without waking the room.
-    pub fn broadcast(self: &Arc<Self>, message: Message, tag: Option<&str>) {
-        self.enter(|state, _| {
-            state.machine.broadcast(tag, Arc::new(Outgoing::new(message)));
-        });
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Overloaded`], if a quarter of [`Options::max_held`] waits to leave the room already.
+    pub fn broadcast(self: &Arc<Self>, message: Message, tag: Option<&str>) -> Result<(), Refusal> {
+        let frame = Arc::new(Outgoing::new(message));
+        match self.outside(|machine, _| machine.broadcast(tag, frame)) {
+            None => Ok(()),
+            Some(_) => Err(Refusal::Overloaded),
+        }
     }
 
     /// The sockets of the listed connections, in connection order: to close them when the server goes down.

@@ -1,10 +1,11 @@
 use std::{
+    collections::VecDeque,
     future::Future,
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -12,7 +13,10 @@ use futures_core::future::BoxFuture;
 use futures_util::{FutureExt, future::abortable};
 use tracing::error;
 
-use super::cell::Driving;
+use super::{
+    cell::Driving,
+    delivery::{Delivery, flush_later},
+};
 use crate::{
     BackendError, Claim, Connection, WakeUp,
     connection::outgoing::Outgoing,
@@ -33,11 +37,15 @@ pub(crate) struct Pump<'a> {
     /// When the commit began.
     committing: Duration,
     timer: Option<(Duration, BoxFuture<'static, ()>)>,
-    outputs: Vec<Output>,
+    outputs: VecDeque<Output>,
     /// Frames since the last flush that are not queued at a socket yet.
     frames: Vec<(Targets, Arc<Outgoing>)>,
     /// The connections where frames were queued since the last flush.
     unflushed: Vec<Targets>,
+    /// What goes to the sockets now, before anything else is done.
+    delivery: Option<Delivery>,
+    /// Others run before the delivery goes on.
+    pause: Option<BoxFuture<'static, ()>>,
     /// Connections whose messages wait for their clients to read.
     pub(crate) clogged: Vec<Connection>,
     /// Whether the driver has rested since the last turn.
@@ -61,9 +69,11 @@ impl<'a> Pump<'a> {
             wake_up: None,
             committing: Duration::ZERO,
             timer: None,
-            outputs: Vec::new(),
+            outputs: VecDeque::new(),
             frames: Vec::new(),
             unflushed: Vec::new(),
+            delivery: None,
+            pause: None,
             clogged: Vec::new(),
             rested: true,
         }
@@ -72,18 +82,15 @@ impl<'a> Pump<'a> {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         self.unclog(cx);
         loop {
-            let mut outputs = mem::take(&mut self.outputs);
-            let deadline = self.cell.take_outputs(cx.waker(), &mut outputs);
-            let idle = outputs.is_empty();
-            let mut step = None;
-            for output in outputs.drain(..) {
-                step = self.apply(output);
-            }
-            self.outputs = outputs;
-            if let Some(step) = step {
+            ready!(self.poll_delivery(cx));
+            if let Some(step) = self.apply_all() {
                 return Poll::Ready(step);
             }
-            if !idle || self.poll_storage(cx) || self.poll_timer(cx, deadline) {
+            if self.delivery.is_some() {
+                continue;
+            }
+            let deadline = self.cell.take_outputs(cx.waker(), &mut self.outputs);
+            if !self.outputs.is_empty() || self.poll_storage(cx) || self.poll_timer(cx, deadline) {
                 continue;
             }
             if self.claim.is_none() && self.commit.is_none() && self.cell.retire() {
@@ -91,6 +98,41 @@ impl<'a> Pump<'a> {
             }
             self.rested = true;
             return Poll::Pending;
+        }
+    }
+
+    /// Does what is to be done, up to what the driver has to do, or to what has to be delivered first.
+    fn apply_all(&mut self) -> Option<Step> {
+        while self.delivery.is_none() {
+            let output = self.outputs.pop_front()?;
+            if !self.frames.is_empty() && is_behind_frames(&output) {
+                self.outputs.push_front(output);
+                self.delivery = Some(Delivery::queue(mem::take(&mut self.frames)));
+            } else if let Some(step) = self.apply(output) {
+                return Some(step);
+            }
+        }
+        None
+    }
+
+    /// Ready when nothing has to be delivered. Others run in between when it takes long: a room may have
+    /// said much to many.
+    fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut begun = None;
+        loop {
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(cx));
+                (self.pause, begun) = (None, None);
+            }
+            let Some(delivery) = &mut self.delivery else { return Poll::Ready(()) };
+            if !delivery.advance(&mut self.unflushed) {
+                self.frames = self.delivery.take().map_or_else(Vec::new, Delivery::end);
+                continue;
+            }
+            let now = self.cell.host().elapsed();
+            if now.saturating_sub(*begun.get_or_insert(now)) >= limits::SLICE {
+                self.pause = Some(self.cell.host().yield_now());
+            }
         }
     }
 
@@ -130,12 +172,12 @@ impl<'a> Pump<'a> {
             }
             Output::Effect(effect) => self.leave(effect),
             Output::Fact(fact) => self.note(fact),
-            Output::Flush => self.flush(),
-            Output::Probe(connection) => connection.socket().probe(),
-            Output::Refuse(connection, close) => {
-                self.send_frames();
-                connection.socket().refuse(close);
+            Output::Flush => {
+                let frames = mem::take(&mut self.frames);
+                self.delivery = Some(Delivery::flush(frames, self.unflushed.is_empty()));
             }
+            Output::Probe(connection) => connection.socket().probe(),
+            Output::Refuse(connection, close) => connection.socket().refuse(close),
             Output::Run(turn, job) => return Some(Step::Run(turn, job)),
         }
         None
@@ -155,18 +197,17 @@ impl<'a> Pump<'a> {
     fn leave(&mut self, effect: Effect) {
         match effect {
             Effect::Accept(connection) => {
-                self.send_frames();
                 connection.socket().accept();
                 connection.socket().attach(&connection);
             }
             Effect::Close(connection, close) | Effect::HangUp(connection, close) => {
-                self.send_frames();
                 connection.socket().close(close);
-                self.flush_later(Targets::One(connection));
+                flush_later(&mut self.unflushed, Targets::One(connection));
             }
             Effect::Frame { to, frame } => {
-                if matches!(to, Targets::Many { .. }) {
-                    self.cell.observe(Fact::Broadcast { receivers: to.iter().count() });
+                if let Targets::Many { all, except, .. } = &to {
+                    let receivers = if except.is_empty() { all.len() } else { to.iter().count() };
+                    self.cell.observe(Fact::Broadcast { receivers });
                 }
                 self.frames.push((to, frame));
             }
@@ -177,47 +218,6 @@ impl<'a> Pump<'a> {
                 self.cell.host().spawn(Box::pin(task.map(drop)));
             }
             Effect::Tell { to, request } => self.cell.host().tell(to, *request),
-        }
-    }
-
-    /// Sends all frames. If all of them are for the same connections, for example one broadcast, each
-    /// connection is visited once.
-    fn flush(&mut self) {
-        let is_one_crowd = match self.frames.split_first() {
-            Some(((first, _), rest)) => {
-                self.unflushed.is_empty() && rest.iter().all(|(to, _)| to.reaches_same(first))
-            }
-            None => false,
-        };
-        if !is_one_crowd {
-            self.send_frames();
-        }
-        let frames = mem::take(&mut self.frames);
-        for connection in frames.first().map_or(&[][..], |(to, _)| to.reached()) {
-            for (_, frame) in frames.iter().filter(|(to, _)| to.includes(connection)) {
-                connection.socket().send(frame);
-            }
-            connection.socket().flush();
-        }
-        for targets in self.unflushed.drain(..) {
-            targets.reached().iter().for_each(|connection| connection.socket().flush());
-        }
-        self.frames = frames;
-        self.frames.clear();
-    }
-
-    /// Queues all frames at their sockets, because the next output must not overtake them.
-    fn send_frames(&mut self) {
-        for (to, frame) in mem::take(&mut self.frames) {
-            to.iter().for_each(|connection| connection.socket().send(&frame));
-            self.flush_later(to);
-        }
-    }
-
-    fn flush_later(&mut self, targets: Targets) {
-        // A room usually sends to the same connections again.
-        if !self.unflushed.iter().rev().take(4).any(|known| known.reaches_same(&targets)) {
-            self.unflushed.push(targets);
         }
     }
 
@@ -282,6 +282,12 @@ impl<'a> Pump<'a> {
         error!(error_id = %id, error = failure.detail(), "the room could not be {what}");
         Failed { failure, id }
     }
+}
+
+/// Whether the frames before it have to be at the sockets first.
+fn is_behind_frames(output: &Output) -> bool {
+    use Effect::{Accept, Close, HangUp};
+    matches!(output, Output::Refuse(..) | Output::Effect(Accept(_) | Close(..) | HangUp(..)))
 }
 
 /// Polls a backend's future. A panic counts as a failure.

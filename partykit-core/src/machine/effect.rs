@@ -2,7 +2,10 @@ use std::{fmt, sync::Arc};
 
 use futures_core::future::BoxFuture;
 
-use super::answer::{Answer, Reply};
+use super::{
+    answer::{Answer, Reply},
+    output::Output,
+};
 use crate::{Close, Connection, Refusal, Request, RoomAddress, connection::outgoing::Outgoing};
 
 /// Something that leaves the room, through the gate.
@@ -30,7 +33,12 @@ pub(crate) enum Effect {
 #[derive(Clone)]
 pub(crate) enum Targets {
     One(Connection),
-    Many { all: Arc<[Connection]>, except: Vec<Connection> },
+    Many {
+        all: Arc<[Connection]>,
+        except: Vec<Connection>,
+        /// No other frame has the same list.
+        is_own: bool,
+    },
 }
 
 impl Targets {
@@ -54,6 +62,17 @@ impl Targets {
         }
     }
 
+    /// The bytes of its lists, as far as they are its own.
+    fn size(&self) -> usize {
+        let connections = match self {
+            Self::One(_) => 0,
+            Self::Many { all, except, is_own } => {
+                except.capacity() + if *is_own { all.len() } else { 0 }
+            }
+        };
+        connections * size_of::<Connection>()
+    }
+
     /// Whether both reach the same connections, exceptions aside.
     pub(crate) fn reaches_same(&self, other: &Self) -> bool {
         match (self, other) {
@@ -65,8 +84,9 @@ impl Targets {
 }
 
 impl Effect {
-    /// What an effect takes beside what it carries: its place in the queues of the room.
-    const PLACE: usize = 128;
+    /// What an effect takes beside what it carries: its place in the queues of the room, which may be twice
+    /// as large as what is in them, and the message's own.
+    const PLACE: usize = 256;
 
     /// The bytes that it keeps in memory while it waits in the room, its place included.
     pub(crate) fn cost(&self) -> usize {
@@ -76,7 +96,7 @@ impl Effect {
     /// The bytes that it carries.
     pub(crate) fn size(&self) -> usize {
         match self {
-            Self::Frame { frame, .. } => frame.message().len(),
+            Self::Frame { to, frame } => to.size() + frame.message().len(),
             Self::Respond(_, Ok(Answer::Response(response))) => {
                 response.body().bytes().map_or(0, bytes::Bytes::len)
             }
@@ -101,3 +121,5 @@ impl fmt::Debug for Effect {
         }
     }
 }
+
+const _: () = assert!(2 * size_of::<Output>() + size_of::<Outgoing>() + 32 <= Effect::PLACE);

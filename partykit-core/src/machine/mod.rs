@@ -63,6 +63,9 @@ use self::{
 };
 use crate::{Claim, Close, Connection, Epoch, Handler, Options, Refusal};
 
+/// As many places for outputs are kept when there are none.
+const KEPT: usize = 1024;
+
 /// One room.
 pub(crate) struct Machine {
     options: Options,
@@ -361,9 +364,14 @@ impl Machine {
     /// The next thing to do.
     pub(crate) fn poll(&mut self) -> Option<Output> {
         let output = self.outputs.pop_front();
-        if output.is_none() && self.unflushed {
-            self.flushed();
-            return Some(Output::Flush);
+        if output.is_none() {
+            if self.outputs.capacity() > KEPT {
+                self.outputs = VecDeque::new();
+            }
+            if self.unflushed {
+                self.flushed();
+                return Some(Output::Flush);
+            }
         }
         output
     }

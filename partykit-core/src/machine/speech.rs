@@ -7,19 +7,22 @@ use super::{
 };
 use crate::{Close, Connection, Handler, connection::outgoing::Outgoing};
 
-/// Outputs from outside of a handler: from code that holds a connection, and from the runtime.
+/// Outputs from outside of a handler: from code that holds a connection, and from the runtime. An output over
+/// the limit comes back, to be dropped outside of all locks.
 impl Machine {
-    pub(crate) fn send(&mut self, to: &Connection, frame: Arc<Outgoing>) {
-        self.send_by(None, to, frame);
+    /// Two times as much as a handler may say may wait in the room with it.
+    pub(crate) fn send(&mut self, to: &Connection, frame: Arc<Outgoing>) -> Option<Effect> {
+        self.send_by(None, to, frame)
     }
 
-    /// Sends to all listed connections, or to those of a tag.
-    pub(crate) fn broadcast(&mut self, tag: Option<&str>, frame: Arc<Outgoing>) {
-        self.broadcast_by(None, tag, Vec::new(), frame);
+    /// Sends to all listed connections, or to those of a tag. A quarter of what a handler may say may wait in
+    /// the room with it.
+    pub(crate) fn broadcast(&mut self, tag: Option<&str>, frame: Arc<Outgoing>) -> Option<Effect> {
+        self.broadcast_by(None, tag, Vec::new(), frame)
     }
 
-    pub(crate) fn close(&mut self, connection: &Connection, close: Close) {
-        self.close_by(None, connection, close);
+    pub(crate) fn close(&mut self, connection: &Connection, close: Close) -> Option<Effect> {
+        self.close_by(None, connection, close)
     }
 
     /// The bytes of messages to a connection that wait for the handler to await something or to end.
@@ -35,10 +38,21 @@ impl Machine {
 
 /// The way of what is said: `say`, then the gate, then out.
 impl Machine {
-    pub(super) fn send_by(&mut self, by: Option<Scope>, to: &Connection, frame: Arc<Outgoing>) {
-        if self.roster.status(to) == Some(Status::Open) {
-            self.say(by, Effect::Frame { to: Targets::One(to.clone()), frame });
+    pub(super) fn send_by(
+        &mut self,
+        by: Option<Scope>,
+        to: &Connection,
+        frame: Arc<Outgoing>,
+    ) -> Option<Effect> {
+        if self.roster.status(to) != Some(Status::Open) {
+            return None;
         }
+        let effect = Effect::Frame { to: Targets::One(to.clone()), frame };
+        let limit = self.options.said_bytes.saturating_mul(2);
+        if by.is_none() && !self.may_wait(effect.cost(), limit) {
+            return Some(effect);
+        }
+        self.say(by, effect)
     }
 
     pub(super) fn broadcast_by(
@@ -47,35 +61,49 @@ impl Machine {
         tag: Option<&str>,
         except: Vec<Connection>,
         frame: Arc<Outgoing>,
-    ) {
+    ) -> Option<Effect> {
         let all = match tag {
             None => self.roster.all(),
             Some(tag) => self.roster.tagged(tag).cloned().collect(),
         };
-        if !all.is_empty() {
-            self.say(by, Effect::Frame { to: Targets::Many { all, except }, frame });
+        if all.is_empty() {
+            return None;
         }
+        let to = Targets::Many { all, except, is_own: tag.is_some() };
+        let effect = Effect::Frame { to, frame };
+        if by.is_none() && !self.may_wait(effect.cost(), self.options.said_bytes / 4) {
+            return Some(effect);
+        }
+        self.say(by, effect)
     }
 
-    pub(super) fn close_by(&mut self, by: Option<Scope>, connection: &Connection, close: Close) {
-        if self.roster.status(connection) == Some(Status::Open) {
-            self.roster.set_status(connection, Status::Closing);
-            let connection = connection.clone();
-            // No handler's failure takes back what others do.
-            let effect = match by {
-                Some(_) => Effect::Close(connection, close),
-                None => Effect::HangUp(connection, close),
-            };
-            self.say(by, effect);
+    pub(super) fn close_by(
+        &mut self,
+        by: Option<Scope>,
+        connection: &Connection,
+        close: Close,
+    ) -> Option<Effect> {
+        if self.roster.status(connection) != Some(Status::Open) {
+            return None;
         }
+        self.roster.set_status(connection, Status::Closing);
+        let connection = connection.clone();
+        // No handler's failure takes back what others do.
+        let effect = match by {
+            Some(_) => Effect::Close(connection, close),
+            None => Effect::HangUp(connection, close),
+        };
+        self.say(by, effect)
     }
 
     /// Emits an effect, unless it is for the connection that is connecting: its own come after the
-    /// handshake's answer.
-    pub(super) fn say(&mut self, by: Option<Scope>, mut effect: Effect) {
+    /// handshake's answer. An effect that is one too many comes back, to be dropped outside of all locks: a
+    /// handler that goes on all the same fills no memory with what no client will hear.
+    pub(super) fn say(&mut self, by: Option<Scope>, mut effect: Effect) -> Option<Effect> {
         let cost = effect.cost();
         if by.is_some() && !self.may_say(cost) {
-            return self.unsay(effect);
+            self.unsay(&effect);
+            return Some(effect);
         }
         // No transaction of the handler takes back what others say: that is before every write.
         let (within, written) = by.map_or((0, 0), |scope| (scope.transaction, self.gate.written()));
@@ -92,10 +120,10 @@ impl Machine {
                 own if Turn::is_for_new(new, own) => {
                     deferred.push((within, written, effect));
                     *deferred_cost += cost;
-                    return;
+                    return None;
                 }
                 // A broadcast leaves for all others at once, and for the new one with its own frames.
-                Effect::Frame { to: Targets::Many { all, except }, frame }
+                Effect::Frame { to: Targets::Many { all, except, .. }, frame }
                     if all.contains(new) && !except.contains(new) =>
                 {
                     let to = Targets::One(new.clone());
@@ -114,6 +142,13 @@ impl Machine {
             let waits = if self.gate.held() > held { &mut turn.held } else { &mut turn.said };
             *waits += cost;
         }
+        None
+    }
+
+    /// Whether something that takes this much memory may wait in the room beside all that does.
+    fn may_wait(&self, cost: usize, limit: usize) -> bool {
+        let waits = self.gate.held_bytes() + self.bytes_unflushed;
+        waits == 0 || waits + cost <= limit
     }
 
     /// Whether the running handler may say something that takes this much memory. When it may not, it
@@ -190,15 +225,15 @@ impl Machine {
         if let Effect::Spawn { id, .. } = &effect {
             self.holders.end_task(now, *id);
         }
-        self.unsay(effect);
+        self.unsay(&effect);
+        self.discard(Discard::Effect(effect));
     }
 
-    fn unsay(&mut self, effect: Effect) {
-        if let Effect::Close(connection, _) = &effect
+    fn unsay(&mut self, effect: &Effect) {
+        if let Effect::Close(connection, _) = effect
             && self.roster.status(connection) == Some(Status::Closing)
         {
             self.roster.set_status(connection, Status::Open);
         }
-        self.discard(Discard::Effect(effect));
     }
 }

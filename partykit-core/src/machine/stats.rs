@@ -28,7 +28,7 @@ pub struct RoomStats {
     pub mailbox_bytes: usize,
     /// Outputs that wait for a commit: frames, closes, responses and so on.
     pub held: usize,
-    /// Bytes of memory that it takes, 128 of them for each beside what it carries.
+    /// Bytes of memory that it takes, 256 of them for each beside what it carries.
     pub held_bytes: usize,
     /// Bytes that wait at the sockets, counted for each client: a broadcast that waits for ten clients counts
     /// ten times, although it is in memory once.

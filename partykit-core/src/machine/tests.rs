@@ -511,8 +511,8 @@ fn one_connection_over_the_limit_is_refused_until_another_has_left() {
 #[test]
 fn a_room_that_holds_too_much_takes_the_next_event_when_the_commit_has_ended() {
     for fails in [false, true] {
-        // Two messages of 5 bytes take 266.
-        let mut room = Bench::with(Options::new().max_held(265));
+        // Two messages of 5 bytes take 522.
+        let mut room = Bench::with(Options::new().max_held(521));
         let ada = room.join("ada");
         let _ = (room.message(&ada, "1"), room.message(&ada, "2"), room.message(&ada, "3"));
         room.put("a");

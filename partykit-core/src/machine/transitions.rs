@@ -271,7 +271,7 @@ impl Machine {
         if let Some(reply) = turn.reply.take() {
             let answer = match &failed.failure {
                 // "What a client did wrong": the client is told what.
-                Failure::Rejected(reject) => Ok(Answer::Response(reject.response())),
+                Failure::Rejected(reject) => Ok(reject.response().into()),
                 // "When a handler fails": clients never see the error, but its id.
                 _ => Err(refusal),
             };

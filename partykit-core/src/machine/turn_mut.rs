@@ -79,10 +79,10 @@ impl TurnMut<'_> {
     }
 }
 
-/// What it says.
+/// What it says. What is one too many comes back, to be dropped outside of all locks.
 impl TurnMut<'_> {
-    pub(crate) fn send(&mut self, to: &Connection, frame: Arc<Outgoing>) {
-        self.machine.send_by(Some(self.scope), to, frame);
+    pub(crate) fn send(&mut self, to: &Connection, frame: Arc<Outgoing>) -> Option<Effect> {
+        self.machine.send_by(Some(self.scope), to, frame)
     }
 
     /// Sends to all listed connections, or those of a tag, but not to `except`.
@@ -91,17 +91,17 @@ impl TurnMut<'_> {
         tag: Option<&str>,
         except: Vec<Connection>,
         frame: Arc<Outgoing>,
-    ) {
-        self.machine.broadcast_by(Some(self.scope), tag, except, frame);
+    ) -> Option<Effect> {
+        self.machine.broadcast_by(Some(self.scope), tag, except, frame)
     }
 
-    pub(crate) fn close(&mut self, connection: &Connection, close: Close) {
-        self.machine.close_by(Some(self.scope), connection, close);
+    pub(crate) fn close(&mut self, connection: &Connection, close: Close) -> Option<Effect> {
+        self.machine.close_by(Some(self.scope), connection, close)
     }
 
-    pub(crate) fn tell(&mut self, to: RoomAddress, request: Request) {
+    pub(crate) fn tell(&mut self, to: RoomAddress, request: Request) -> Option<Effect> {
         let request = Box::new(request);
-        self.machine.say(Some(self.scope), Effect::Tell { to, request });
+        self.machine.say(Some(self.scope), Effect::Tell { to, request })
     }
 
     /// Announces a task of the handler: from now on it keeps the room awake. `None` while the room

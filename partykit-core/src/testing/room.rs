@@ -286,7 +286,8 @@ impl<S: Server> TestRoom<S> {
 
     /// Sends a message to all connections from outside of the room, without waking it.
     pub async fn broadcast(&self, message: impl Into<Message>) {
-        self.cell().broadcast(message.into(), None);
+        let said = self.cell().broadcast(message.into(), None);
+        said.expect("a quarter of Options::max_held waits to leave the room");
         self.settle().await;
     }
 

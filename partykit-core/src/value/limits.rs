@@ -24,6 +24,8 @@ pub(crate) const KEY: usize = 2048;
 pub(crate) const ROW: usize = 2_000_000;
 /// Keys of one call to storage.
 pub(crate) const KEYS: usize = 128;
+/// After this time a busy room lets other tasks of its thread run, and the runtime look at its sockets.
+pub(crate) const SLICE: Duration = Duration::from_micros(200);
 /// Bytes that may wait for a client while the room handles its messages.
 pub(crate) const CLOGGED: usize = 1 << 20;
 /// Bytes of what one handler writes.

@@ -161,7 +161,7 @@ impl Options {
         Self { mailbox_events: events.max(1), mailbox_bytes: bytes.max(1), ..self }
     }
 
-    /// How many bytes of outputs may wait to leave the room. Each message counts 128 bytes more than its
+    /// How many bytes of outputs may wait to leave the room. Each message counts 256 bytes more than its
     /// length. Default: 64 MiB.
     ///
     /// A handler that sends more fails with [`FailureKind::SaidTooMuch`](crate::FailureKind) and is rolled
@@ -169,6 +169,10 @@ impl Options {
     /// handler that has more to send can wait in between: see
     /// [`Connection::drained`](crate::Connection::drained). While more than this waits for commits, the room
     /// takes no further event.
+    ///
+    /// Senders outside of the handlers have limits, too. A broadcast from outside is refused if a quarter of
+    /// this waits already. A task that sends to a connection has it closed with 1013 if twice as much as this
+    /// would wait.
     #[must_use]
     pub fn max_held(self, bytes: usize) -> Self {
         Self { held_bytes: bytes, said_bytes: bytes, ..self }

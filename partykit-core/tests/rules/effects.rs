@@ -270,18 +270,18 @@ fn a_room_that_holds_too_much_takes_no_further_event() {
     test(async |stage| {
         let store = FaultyBackend::new(MemoryBackend::default(), 1);
         let builder = stage.builder().backend(Arc::new(store.clone()));
-        let room = builder.options(|options| options.max_held(266)).build();
+        let room = builder.options(|options| options.max_held(522)).build();
         let ada = room.connect("ada").await;
         stage.journal();
         store.hold_commits();
         ada.send("put:k=1 say:0123456789").await;
-        // Each takes 128 bytes beside its own.
-        ada.send("note:138-are-allowed say:x").await;
-        ada.send("note:267-are-not").await;
-        assert_eq!(stage.journal(), ["138-are-allowed"]);
+        // Each takes 256 bytes beside its own.
+        ada.send("note:266-are-allowed say:x").await;
+        ada.send("note:523-are-not").await;
+        assert_eq!(stage.journal(), ["266-are-allowed"]);
         store.release_commits();
         room.settle().await;
-        assert_eq!(stage.journal(), ["267-are-not"]);
+        assert_eq!(stage.journal(), ["523-are-not"]);
         assert_eq!(heard(&ada), ["0123456789", "x"]);
     });
 }

@@ -31,6 +31,41 @@ fn a_busy_room_yields_by_time() {
     assert_eq!(queue(Duration::ZERO, 193), 3, "a clock may stand still");
 }
 
+/// A room that says something to many lets others run in between, and its clients hear all of it in order.
+#[test]
+fn what_a_room_says_to_many_yields_by_time() {
+    let world = World::new();
+    world.party("main", |options| options);
+    let cell = world.room("main", "room");
+    let clients: Vec<_> =
+        (0..320).map(|n| world.connect("main", "room", &format!("c{n}"))).collect();
+    for client in &clients {
+        client.slow_down(Duration::from_micros(50));
+    }
+    let yields = |say: &dyn Fn()| {
+        let before = world.yields();
+        say();
+        world.run();
+        world.yields() - before
+    };
+    let to_all = |text: &str| cell.broadcast(text.into(), None).unwrap();
+    let to_each = |text: &str| clients.iter().for_each(|client| client.connection.send(text));
+    // 16 ms each, and the clock is looked at after 32 sockets or less.
+    assert_eq!(yields(&|| to_all("a")), 5);
+    assert_eq!(yields(&|| to_each("b")), 10);
+    let mixed = || {
+        to_all("c");
+        to_each("d");
+        clients[0].connection.close(4000, "").unwrap();
+        to_all("e");
+    };
+    assert!(yields(&mixed) >= 20);
+    for (n, client) in clients.iter().enumerate() {
+        let last = if n == 0 { "4000" } else { "e" };
+        assert_eq!(client.heard(), ["a", "b", "c", "d", last], "{n}");
+    }
+}
+
 /// What anybody can call into memory with a name does not stay as long as what somebody needs.
 #[test]
 fn a_room_that_a_request_woke_and_that_holds_nothing_goes_soon() {

@@ -4,9 +4,9 @@ use partykit_core::{CloseCode, Message, Result, Room, Server, TaskResult, testin
 
 use crate::script::{NOTHING, Script, Stage, heard, test};
 
-/// A message takes its bytes and 128 more: seven of ten fit.
+/// A message takes its bytes and 256 more: seven of ten fit.
 fn narrow(stage: &Stage) -> TestRoom<Script> {
-    stage.builder().options(|options| options.max_held(1000)).build()
+    stage.builder().options(|options| options.max_held(2000)).build()
 }
 
 const SEVEN: &str = "say:0123456789 say:0123456789 say:0123456789 say:0123456789 say:0123456789 \

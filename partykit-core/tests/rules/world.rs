@@ -311,6 +311,11 @@ impl Client {
         self.world.run();
     }
 
+    /// From now on each message to it takes so much time.
+    pub(crate) fn slow_down(&self, time: Duration) {
+        *self.wire.slow.lock().unwrap() = Some((self.world.clone(), time));
+    }
+
     pub(crate) fn heard(&self) -> Vec<String> {
         std::mem::take(&mut *self.wire.heard.lock().unwrap())
     }
@@ -327,6 +332,8 @@ impl Client {
 struct Wire {
     heard: Mutex<Vec<String>>,
     attached: Mutex<Option<Vec<u8>>>,
+    /// How long each message takes, on whose clock.
+    slow: Mutex<Option<(World, Duration)>>,
 }
 
 impl Socket for Wire {
@@ -341,6 +348,9 @@ impl Socket for Wire {
     }
 
     fn send(&self, message: &Outgoing) {
+        if let Some((world, time)) = &*self.slow.lock().unwrap() {
+            world.set(world.now() + *time);
+        }
         let text = message.message().as_text().expect("text").to_owned();
         self.heard.lock().unwrap().push(text);
     }

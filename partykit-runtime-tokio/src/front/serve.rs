@@ -29,7 +29,7 @@ const MAX_HEAD: usize = 16 * 1024;
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Accepts connections until the runtime shuts down.
-pub(crate) async fn accept<L: Listener>(front: &Arc<Front>, mut listener: L) {
+pub(crate) async fn accept<L: Listener>(front: Arc<Front>, mut listener: L) {
     let is_encrypted = listener.is_encrypted();
     let mut stopping = pin!(front.shutdown.reached(Stage::Stopping));
     loop {

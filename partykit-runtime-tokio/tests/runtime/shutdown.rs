@@ -157,6 +157,31 @@ impl Listener for Within {
     }
 }
 
+/// Tells in which task it is asked for a connection. None ever comes.
+struct Door(mpsc::Sender<Option<tokio::task::Id>>);
+
+impl Listener for Door {
+    type Io = DuplexStream;
+
+    async fn accept(&mut self) -> io::Result<(DuplexStream, Option<SocketAddr>)> {
+        self.0.send(tokio::task::try_id()).await.unwrap();
+        std::future::pending().await
+    }
+}
+
+/// What accepts is a task of the runtime, wherever the future that serves is polled, and ends with it.
+#[tokio::test]
+async fn connections_are_accepted_in_a_task() {
+    assert_eq!(tokio::task::try_id(), None, "this is none");
+    let runtime = Runtime::builder().party::<Quiet>("quiet").in_memory().build().unwrap();
+    let (asked, mut asks) = mpsc::channel(1);
+    tokio::select! {
+        task = within(asks.recv()) => assert!(task.unwrap().is_some()),
+        () = runtime.serve_on(Door(asked)) => unreachable!(),
+    }
+    assert_eq!(within(asks.recv()).await, None, "nobody accepts any more");
+}
+
 /// One client of a room after another is told, so that not all of them come back at once.
 #[tokio::test(start_paused = true)]
 async fn clients_are_told_over_the_spread() {
@@ -208,12 +233,12 @@ async fn every_client_is_told() {
 }
 
 /// Lets nobody in without a permit.
-struct Door {
+struct Porter {
     entered: Arc<Semaphore>,
     permits: Arc<Semaphore>,
 }
 
-impl Server for Door {
+impl Server for Porter {
     async fn on_connect(&mut self, _: &Room, _: &Connection, _: &Request) -> Result {
         self.entered.add_permits(1);
         self.permits.acquire().await?.forget();
@@ -226,7 +251,7 @@ impl Server for Door {
 async fn whoever_is_at_the_door_is_sent_away() {
     let (entered, permits) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let (e, p) = (entered.clone(), permits.clone());
-    let make = move |_: &_| Door { entered: e.clone(), permits: p.clone() };
+    let make = move |_: &_| Porter { entered: e.clone(), permits: p.clone() };
     let site = serve(Runtime::builder().party_with("door", make)).await;
     let connect =
         || async { within(site.try_connect("/parties/door/a", &[])).await.err().unwrap() };

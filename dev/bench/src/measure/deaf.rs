@@ -12,6 +12,7 @@ use super::Sizes;
 use crate::{
     child::{Allocator, Server},
     client::{dial_with, enter},
+    heap::Heap,
     namespace,
     report::{Goal, Report},
 };
@@ -62,6 +63,9 @@ fn endure(attack: Deaf, report: &mut Report) -> Result<()> {
         deaf.push(stream);
     }
     let (kernel, process) = (namespace::tcp_memory()?, server.process().memory()?);
+    // The first answer is of the clients coming in.
+    server.ask("heap")?;
+    let heap = Heap::parse(&server.ask("heap")?)?;
     let (mut kernel_peak, mut process_peak, mut counted) = (kernel, process, 0);
     let begun = Instant::now();
     while server.count("given up")? < clients as u64 {
@@ -76,6 +80,7 @@ fn endure(attack: Deaf, report: &mut Report) -> Result<()> {
         thread::sleep(Duration::from_millis(50));
     }
     let took = begun.elapsed();
+    let heap_peak = Heap::parse(&server.ask("heap")?)?;
     thread::sleep(FORGOTTEN);
     let (kernel_after, (sockets, waiting)) =
         (namespace::tcp_memory()?, namespace::held_by(server.address().port())?);
@@ -93,8 +98,13 @@ fn endure(attack: Deaf, report: &mut Report) -> Result<()> {
     claim("sockets of the server 5 s after", sockets as f64, Some(Goal::AtMost(0.0)));
     claim("bytes that wait in them", waiting as f64, Some(Goal::AtMost(0.0)));
     claim("counted as waiting at its peak, MiB", mib(counted), Some(Goal::AtMost(1.5 * LIMIT)));
-    let grown = mib(process_peak.saturating_sub(process));
-    claim("the server's process grew by, MiB", grown, Some(Goal::AtMost(1.5 * LIMIT)));
+    let grown = |peak: usize, before: usize| peak.saturating_sub(before) as f64 / MIB;
+    let allocated = grown(heap_peak.allocated, heap.allocated);
+    claim("the heap grew by, MiB", allocated, Some(Goal::AtMost(1.5 * LIMIT)));
+    claim("its pages grew by, MiB", grown(heap_peak.active, heap.active), None);
+    let resident = grown(heap_peak.resident, heap.resident);
+    claim("its pages and free ones grew by, MiB", resident, None);
+    claim("the server's process grew by, MiB", mib(process_peak.saturating_sub(process)), None);
     drop(deaf);
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use partykit::{Connection, Message, Options, Response, Result, Room, Runtime, Server};
 
 use super::talk;
+use crate::heap::Peak;
 
 /// How long a handler keeps its thread for a binary message.
 const BURN: Duration = Duration::from_micros(50);
@@ -55,7 +56,7 @@ pub(crate) fn numbered(number: usize, bytes: usize) -> String {
 ///
 /// Questions: `broadcast COUNT BYTES` says as much to the room `hall`; `given up`, how many clients were
 /// because they did not read; `waiting`, how many bytes of memory are counted as
-/// waiting for clients.
+/// waiting for clients; `heap`, the [`Heap`](crate::heap::Heap) at its highest since this was asked before.
 pub(crate) fn run(places: usize, port: u16) -> Result<()> {
     let mut tokio = tokio::runtime::Builder::new_multi_thread();
     if let Ok(interval) = std::env::var(EVENT_INTERVAL) {
@@ -73,6 +74,7 @@ pub(crate) fn run(places: usize, port: u16) -> Result<()> {
     })?;
     let (address, handle) = (listener.local_addr()?, runtime.handle());
     tokio.spawn(async move { runtime.serve_on(listener).await });
+    let heap = Peak::watch();
     talk(address, |question| match question.split(' ').collect::<Vec<_>>()[..] {
         ["broadcast", count, bytes] => match (count.parse(), bytes.parse()) {
             (Ok(count), Ok(bytes)) => {
@@ -84,6 +86,7 @@ pub(crate) fn run(places: usize, port: u16) -> Result<()> {
         },
         ["given", "up"] => handle.stats().parties["main"].slow_clients.to_string(),
         ["waiting"] => handle.stats().parties["main"].outbound_bytes.to_string(),
+        ["heap"] => heap.take(),
         _ => format!("unknown question {question}"),
     })
 }

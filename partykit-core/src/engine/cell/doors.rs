@@ -5,13 +5,16 @@
 //! RoomCell::inside) leads to the turn that runs: the driver polls this code, so the driver looks. [`InTurn`]
 //! is the proof. Only the driver can [`report`](Driving::report).
 
-use std::{mem, ops::Deref, sync::Arc, task::Waker, time::Duration};
+use std::{collections::VecDeque, mem, ops::Deref, sync::Arc, task::Waker, time::Duration};
 
 use super::RoomCell;
 use crate::{
     engine::scope,
     machine::{Machine, Output, Scope, TurnId, TurnMut},
 };
+
+/// The driver takes this many outputs at once. So what waits to leave a room is in memory once.
+const AT_ONCE: usize = 1024;
 
 /// The proof that this code is a part of a turn, which the driver of the room polls.
 #[derive(Debug)]
@@ -76,7 +79,11 @@ impl Driving {
 
     /// Takes outputs, up to the next one that the driver has to act on by itself. Keeps the driver's waker.
     /// Returns when the machine wants to be called again.
-    pub(crate) fn take_outputs(&self, waker: &Waker, into: &mut Vec<Output>) -> Option<Duration> {
+    pub(crate) fn take_outputs(
+        &self,
+        waker: &Waker,
+        into: &mut VecDeque<Output>,
+    ) -> Option<Duration> {
         let (taken, wakers) = self.cell.state.take(waker, |state| {
             // The outputs that were taken last have left.
             let wakers = if mem::take(&mut state.flushing) {
@@ -86,10 +93,12 @@ impl Driving {
             };
             while let Some(output) = state.machine.poll() {
                 state.flushing |= matches!(output, Output::Flush);
-                let stop =
-                    matches!(output, Output::Run(..) | Output::Cancel(_) | Output::DropInstance(_));
-                into.push(output);
-                if stop {
+                let stop = matches!(
+                    output,
+                    Output::Run(..) | Output::Cancel(_) | Output::DropInstance(_) | Output::Flush
+                );
+                into.push_back(output);
+                if stop || into.len() >= AT_ONCE {
                     break;
                 }
             }

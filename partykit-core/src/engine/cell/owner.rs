@@ -7,26 +7,50 @@ use std::{
 };
 
 use bytes::Bytes;
+use tracing::warn;
 
 use super::RoomCell;
 use crate::{
     Close, Connection, StateError,
     connection::{Owner, outgoing::Outgoing},
     storage::Lookup,
+    value::close_reason::CloseReason,
 };
+
+impl RoomCell {
+    /// A sender outside of the handlers has sent more to a connection than may wait in the room. No message
+    /// may be left out, so the connection ends.
+    fn fall_behind(self: &Arc<Self>, connection: &Connection) {
+        let (party, room) = (self.address().party(), self.address().room().as_str());
+        warn!(
+            party,
+            room,
+            connection = connection.id(),
+            "closed a connection with 1013: a task sent more to it than may wait in the room \
+             (Options::max_held). Wait between messages: connection.drained(..).await"
+        );
+        self.slow_client();
+        let close = CloseReason::TooFarBehind.close();
+        self.outside(|machine, _| machine.close(connection, close));
+    }
+}
 
 impl Owner for RoomCell {
     fn send(self: Arc<Self>, connection: &Connection, frame: Arc<Outgoing>) {
         match self.in_turn() {
-            Some(in_turn) => self.inside(&in_turn, |turn| turn.send(connection, frame)),
-            None => self.outside(|machine, _| machine.send(connection, frame)),
+            Some(in_turn) => drop(self.inside(&in_turn, |turn| turn.send(connection, frame))),
+            None => {
+                if self.outside(|machine, _| machine.send(connection, frame)).is_some() {
+                    self.fall_behind(connection);
+                }
+            }
         }
     }
 
     fn close(self: Arc<Self>, connection: &Connection, close: Close) {
         match self.in_turn() {
-            Some(in_turn) => self.inside(&in_turn, |turn| turn.close(connection, close)),
-            None => self.outside(|machine, _| machine.close(connection, close)),
+            Some(in_turn) => drop(self.inside(&in_turn, |turn| turn.close(connection, close))),
+            None => drop(self.outside(|machine, _| machine.close(connection, close))),
         }
     }
 

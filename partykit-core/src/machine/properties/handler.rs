@@ -94,7 +94,7 @@ impl World {
         match turn {
             Some(_) => self.turn().send(&connection, frame(number)),
             None => self.machine.send(&connection, frame(number)),
-        }
+        };
     }
 
     pub(super) fn broadcast(&mut self, turn: Option<u64>, tagged: bool, except: Option<usize>) {
@@ -107,7 +107,7 @@ impl World {
         match turn {
             Some(_) => self.turn().broadcast(tag, except.into_iter().collect(), frame(number)),
             None => self.machine.broadcast(tag, frame(number)),
-        }
+        };
     }
 
     pub(super) fn close(&mut self, turn: Option<u64>, n: u8) {
@@ -121,7 +121,7 @@ impl World {
         match turn {
             Some(_) => self.turn().close(&connection, close),
             None => self.machine.close(&connection, close),
-        }
+        };
     }
 
     fn tell(&mut self) {
@@ -176,7 +176,7 @@ impl World {
                     let now = self.now;
                     self.turn().open_body(now);
                 }
-                Answer::Response(Response::new(Body::from(number.to_string())))
+                Response::new(Body::from(number.to_string())).into()
             }
             _ => Answer::Done,
         };

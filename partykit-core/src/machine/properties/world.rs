@@ -111,7 +111,7 @@ impl World {
     pub(super) fn new(setup: &Setup, fault: Fault) -> Self {
         let mut options = Options::new().hibernate(setup.hibernate);
         if setup.tight {
-            options = options.mailbox(3, 1 << 20).max_connections(3).max_held(2 * 129);
+            options = options.mailbox(3, 1 << 20).max_connections(3).max_held(2 * 257);
             // That a handler may say too much is no part of the model.
             options.said_bytes = usize::MAX;
         }

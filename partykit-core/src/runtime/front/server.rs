@@ -138,5 +138,5 @@ fn lobby(on: &(impl Surroundings + ?Sized), route: &Route) -> Lobby {
 fn fresh_id(on: &(impl Surroundings + ?Sized)) -> String {
     let mut bytes = [0; 16];
     on.random(&mut bytes);
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:032x}", u128::from_be_bytes(bytes))
 }

@@ -95,7 +95,7 @@ async fn a_busy_room_stops_the_reading_and_loses_nothing() {
     assert_eq!(house.room.stats().mailbox, 4);
 
     // It cannot speak, but it can be spoken to.
-    house.room.broadcast("meanwhile".into(), None);
+    house.room.broadcast("meanwhile".into(), None).unwrap();
     let mut bytes = [0; 11];
     reader.read_exact(&mut bytes).await.unwrap();
     assert_eq!(bytes[2..], *b"meanwhile");
@@ -141,7 +141,7 @@ async fn one_message_may_be_longer_than_what_may_wait() {
     let (mut client, ..) = house.connect_with(1000, Bytes::new()).await.client().await;
     say(&mut client, "shout").await;
     house.handled(1).await;
-    house.room.broadcast("hi".into(), None);
+    house.room.broadcast("hi".into(), None).unwrap();
     assert_eq!(hear(&mut client).await, Frame::binary(vec![7; 64 << 10]));
     assert_eq!(hear(&mut client).await, Frame::text("hi"));
     say(&mut client, "still here").await;
