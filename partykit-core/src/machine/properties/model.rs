@@ -309,7 +309,9 @@ impl Model {
 
     /// A commit failed: all that waited for it is void. `stored` is what the store holds.
     pub(super) fn commit_failed(&mut self, stored: Rows) {
-        self.take_back(|said| !said.deferred);
+        // A close that no handler asked for is not taken back: it leaves now.
+        let stays = |said: &Said| said.turn.is_none() && matches!(said.what, What::Close(..));
+        self.take_back(|said| !said.deferred && !stays(said));
         for client in &mut self.clients {
             client.states.retain(|(after, _)| *after <= self.acked);
         }
