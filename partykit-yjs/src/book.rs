@@ -3,7 +3,7 @@ use std::panic::AssertUnwindSafe;
 use bytes::Bytes;
 use partykit_core::{Room, StorageError};
 use yrs::{
-    ClientID, Doc, OffsetKind, Options, ReadTxn, StateVector, Transact,
+    ClientID, Doc, OffsetKind, Options, ReadTxn, StateVector, Transact, merge_updates_v1,
     updates::{decoder::Decode, encoder::Encode},
 };
 
@@ -117,7 +117,7 @@ impl Book {
         vector: &[u8],
     ) -> Result<Vec<u8>, DocumentError> {
         let vector = StateVector::decode_v1(vector).map_err(|_| DocumentError::NoUpdate)?;
-        self.with(room, |doc| Ok(doc.transact().encode_state_as_update_v1(&vector))).await
+        self.with(room, |doc| Ok(beyond(&doc.transact(), &vector))).await
     }
 
     /// Stores an update as it is. The document need not be loaded for it.
@@ -217,7 +217,7 @@ impl Book {
     async fn compact(&mut self, room: &Room) -> Result<(), DocumentError> {
         let mut weight = self.weight(room).await?;
         let doc = self.load(room).await?;
-        let snapshot = doc.transact().encode_state_as_update_v1(&StateVector::default());
+        let snapshot = beyond(&doc.transact(), &StateVector::default());
         let scanned = Update::new(&snapshot).ok_or(DocumentError::TooDeep)?;
         if snapshot.len() as u64 > self.max || scanned.types > TYPES {
             return Err(DocumentError::TooLarge { max: self.max });
@@ -238,6 +238,27 @@ fn new_doc(room: &Room) -> Doc {
         ..Options::with_client_id(ClientID::new(client))
     };
     Doc::with_options(options)
+}
+
+/// What a document has beyond a state vector, and the changes that wait for others. A change that no client of
+/// Yjs makes may wait in a form that yrs does not read back. Then the answer is without the changes that wait.
+/// (`encode_state_as_update_v1` panics there, and each join would fail.)
+pub(crate) fn beyond(txn: &impl ReadTxn, vector: &StateVector) -> Vec<u8> {
+    let shown = txn.encode_diff_v1(vector);
+    let store = txn.store();
+    let waiting = caught(|| {
+        let changes = store.pending_update().map(|pending| pending.update.encode_v1());
+        // An update of no client, and what is deleted.
+        let deleted = store.pending_ds().map(|deleted| [vec![0], deleted.encode_v1()].concat());
+        [changes, deleted].into_iter().flatten().collect::<Vec<_>>()
+    });
+    match waiting {
+        Some(waiting) if !waiting.is_empty() => {
+            let all = [shown.clone()].into_iter().chain(waiting);
+            caught(|| merge_updates_v1(all).ok()).flatten().unwrap_or(shown)
+        }
+        _ => shown,
+    }
 }
 
 /// Applies an update. Returns whether it worked. If not, the document must not be used any more.

@@ -2,12 +2,10 @@ use std::fmt;
 
 use partykit_core::{BoxError, Room, StorageError};
 use serde::{Serialize, de::DeserializeOwned};
-use yrs::{
-    Any, GetString, ReadTxn, StateVector, Transact, TransactionMut, WriteTxn, types::ToJson,
-};
+use yrs::{Any, GetString, StateVector, Transact, TransactionMut, WriteTxn, types::ToJson};
 
 use crate::{
-    book::{Book, TYPES},
+    book::{Book, TYPES, beyond},
     edit::{Edit, EditError},
     scan::{DEPTH, Update},
     wire,
@@ -137,7 +135,7 @@ impl Document<'_> {
     ///
     /// When the document cannot be read from storage.
     pub async fn export(&mut self) -> Result<Vec<u8>, DocumentError> {
-        self.look(|txn| Ok(txn.encode_state_as_update_v1(&StateVector::default()))).await
+        self.look(|txn| Ok(beyond(txn, &StateVector::default()))).await
     }
 
     /// Applies an update of Yjs's first format: what `Y.encodeStateAsUpdate` gives. What is new in it is

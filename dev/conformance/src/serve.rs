@@ -5,7 +5,7 @@ use std::{
 };
 
 use partykit::{
-    Request, RequestExt, Response, Runtime,
+    Request, RequestExt, Response, Runtime, Server as Party,
     http::StatusCode,
     server::{Builder, Handle},
 };
@@ -34,9 +34,14 @@ pub struct Server {
 impl Server {
     /// All parties of this crate, each under its name; they store in memory.
     pub fn parties() -> Builder {
+        Self::parties_with::<Probe<true>, Probe<false>>()
+    }
+
+    /// The same with others in the place of the probes.
+    pub fn parties_with<P: Party + Default, Q: Party + Default>() -> Builder {
         Runtime::builder()
-            .party::<Probe<true>>(PROBE)
-            .party::<Probe<false>>(IN_MEMORY)
+            .party::<P>(PROBE)
+            .party::<Q>(IN_MEMORY)
             .party::<Starter>(STARTER)
             .party::<Small>(SMALL)
             .party::<Switchboard>(SWITCHBOARD)

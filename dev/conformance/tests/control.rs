@@ -9,7 +9,7 @@ use partykit::{
     Result, Room, Server as Party, TaskResult,
 };
 use partykit_conformance::{
-    IN_MEMORY, PROBE, Probe, SMALL, STARTER, Small, Starter, serve,
+    Probe, Server, serve,
     suite::{CASES, Case, Control, Target, Verdict, run_cases},
 };
 use tokio::net::TcpListener;
@@ -51,12 +51,7 @@ async fn an_echo_server_fails() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_uncached_counter_fails() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let parties = partykit::Runtime::builder()
-        .party::<Forgetful<true>>(PROBE)
-        .party::<Forgetful<false>>(IN_MEMORY)
-        .party::<Starter>(STARTER)
-        .party::<Small>(SMALL)
-        .in_memory();
+    let parties = Server::parties_with::<Forgetful<true>, Forgetful<false>>();
     let server = serve(parties, listener).expect("an address");
     let report = run_cases(&Target::new(&server.url()), CASES).await;
     let failed: Vec<_> = report.failed().collect();

@@ -38,6 +38,8 @@ pub struct TestConnection {
     cell: Arc<RoomCell>,
     protocol: Option<String>,
     pace: Option<Mutex<Pace>>,
+    /// Which of the server's processes it is connected to.
+    process: u64,
 }
 
 impl TestConnection {
@@ -49,7 +51,8 @@ impl TestConnection {
         rate: Option<(NonZeroU32, NonZeroU32)>,
     ) -> Self {
         let pace = rate.map(|rate| Mutex::new(Pace { rate, full_at: Duration::ZERO }));
-        Self { connection, socket, host, cell, protocol: None, pace }
+        let process = host.process();
+        Self { connection, socket, host, cell, protocol: None, pace, process }
     }
 
     pub(super) fn speaking(self, protocol: Option<String>) -> Self {
@@ -83,12 +86,15 @@ impl TestConnection {
 
     /// Sends a message, and lets nothing happen yet. A message over
     /// [`Options::max_message_rate`](crate::Options::max_message_rate) is dropped and closes the connection
-    /// with 1008.
+    /// with 1008. After a [crash](super::TestRoom::crash), no server hears the message.
     ///
     /// # Panics
     ///
     /// When the room's mailbox is full.
     pub fn push(&self, message: impl Into<Message>) {
+        if self.has_lost_its_server() {
+            return;
+        }
         if let Some(pace) = &self.pace
             && !pace.lock().unwrap_or_else(PoisonError::into_inner).allows(self.host.elapsed())
         {
@@ -168,8 +174,12 @@ impl TestConnection {
         self.socket.state().answered
     }
 
-    /// Whether the connection is open: accepted, and neither end has closed it.
+    /// Whether the connection is open: accepted, neither end has closed it, and the server has not crashed
+    /// since.
     pub fn is_open(&self) -> bool {
+        if self.has_lost_its_server() {
+            return false;
+        }
         let state = self.socket.state();
         state.answered && state.closed.is_none() && !state.ended
     }
@@ -187,8 +197,15 @@ impl TestConnection {
             state.ended = true;
             state.wake();
         }
-        self.cell.closed(&self.connection, close);
+        if !self.has_lost_its_server() {
+            self.cell.closed(&self.connection, close);
+        }
         self.host.settle().await;
+    }
+
+    /// The cell of an ended process is still there, but its room goes on in another one.
+    fn has_lost_its_server(&self) -> bool {
+        self.process != self.host.process()
     }
 }
 

@@ -64,6 +64,8 @@ struct State {
     ringing: bool,
     /// When the current process began.
     started: Duration,
+    /// Counts the processes.
+    process: u64,
 }
 
 impl TestHost {
@@ -89,6 +91,7 @@ impl TestHost {
             rung_in_vain: 0,
             ringing: false,
             started: Duration::ZERO,
+            process: 0,
         };
         let tasks = Mutex::new(Some(FuturesUnordered::new()));
         Arc::new(Self { drive, callee, vars, app_state, backend, state: Mutex::new(state), tasks })
@@ -127,6 +130,12 @@ impl TestHost {
         state.timers.clear();
         (state.ask_at, state.rung_in_vain, state.ringing) = (Some(EPOCH), 0, false);
         state.started = state.elapsed;
+        state.process += 1;
+    }
+
+    /// The number of the process that runs.
+    pub(super) fn process(&self) -> u64 {
+        self.state().process
     }
 
     /// Moves the clock to the next timer or alarm that is due by `until`. If there is none, moves it to

@@ -151,3 +151,22 @@ fn who_talks_too_fast_is_closed() {
         assert_eq!((ada.received().len(), room.stats().connections), (0, 0));
     });
 }
+
+/// A message on a connection of an ended process reached the instance of that process, which went on.
+#[test]
+fn a_crash_ends_all_connections() {
+    test(async |_| {
+        let room = members().build();
+        let ada = room.connect_with("ada", with("token=t0")).await;
+        assert!(ada.is_open());
+        ada.received();
+        room.crash().await;
+        assert!(!ada.is_open());
+        ada.send("hello?").await;
+        ada.vanish().await;
+        assert_eq!((heard(&ada), room.stats().connections), (vec![], 0));
+        let again = room.connect_with("ada", with("token=t0")).await;
+        again.send("hello").await;
+        assert_eq!(heard(&again).last().unwrap(), "hello of 2");
+    });
+}
