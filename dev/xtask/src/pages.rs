@@ -230,11 +230,16 @@ struct Served(Child);
 impl Drop for Served {
     fn drop(&mut self) {
         let group = format!("-{}", self.0.id());
-        let told = Process::new("kill").args(["-INT", "--", &group]).status();
-        if !told.is_ok_and(|status| status.success()) {
-            let _ = self.0.kill();
+        // Not SIGINT, which the children of a shell's background job ignore.
+        for signal in ["-TERM", "-KILL"] {
+            let _ = Process::new("kill").args([signal, "--", &group]).status();
+            for _ in 0..200 {
+                if matches!(self.0.try_wait(), Ok(Some(_))) {
+                    return;
+                }
+                thread::sleep(Duration::from_millis(100));
+            }
         }
-        let _ = self.0.wait();
     }
 }
 
