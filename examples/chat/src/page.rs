@@ -1,11 +1,8 @@
 //! The page at `/`, and its files.
 
 use partykit::{
-    Request, Response,
-    http::{
-        Method, StatusCode,
-        header::{CONTENT_TYPE, HeaderValue},
-    },
+    Request, Response, ResponseExt,
+    http::{Method, StatusCode},
 };
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -22,16 +19,12 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/partysocket/ws.js", SCRIPT, include_str!("page/partysocket/ws.js")),
 ];
 
-/// Answers what is for no room.
+/// Answers requests that are not for a room.
 pub(crate) fn answer(request: &Request) -> Response {
     let path = request.uri().path();
     let found = FILES.iter().find(|(name, ..)| *name == path && request.method() == Method::GET);
-    let (status, kind, text) = match found {
-        Some((_, kind, text)) => (StatusCode::OK, *kind, *text),
-        None => (StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "not found\n"),
-    };
-    let mut response = Response::new(text.into());
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
+    match found {
+        Some((_, kind, text)) => Response::content(kind, *text),
+        None => Response::text("not found\n").with_status(StatusCode::NOT_FOUND),
+    }
 }

@@ -46,7 +46,7 @@ impl Lookup {
 }
 
 impl From<Option<Bytes>> for Lookup {
-    /// What was written: a value (`Some`), or that there is none any more.
+    /// What was written: a value, or `None` if the row was deleted.
     fn from(written: Option<Bytes>) -> Self {
         written.map_or(Self::Absent, Self::Value)
     }

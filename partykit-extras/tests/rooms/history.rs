@@ -77,7 +77,7 @@ struct Client {
     since: Option<String>,
     /// What it shows, since it was last told that it has missed something.
     shows: Vec<u64>,
-    /// How many messages there were when it last began anew.
+    /// How many messages there were when it last started from nothing.
     from: usize,
     gaps: usize,
 }

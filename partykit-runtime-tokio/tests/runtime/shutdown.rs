@@ -172,7 +172,7 @@ impl Listener for Door {
 /// What accepts is a task of the runtime, wherever the future that serves is polled, and ends with it.
 #[tokio::test]
 async fn connections_are_accepted_in_a_task() {
-    assert_eq!(tokio::task::try_id(), None, "this is none");
+    assert_eq!(tokio::task::try_id(), None, "the test itself runs in no task");
     let runtime = Runtime::builder().party::<Quiet>("quiet").in_memory().build().unwrap();
     let (asked, mut asks) = mpsc::channel(1);
     tokio::select! {
