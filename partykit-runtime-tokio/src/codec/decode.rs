@@ -1,13 +1,17 @@
 use std::{borrow::Cow, io::Cursor};
 
 use bytes::Bytes;
-use partykit_core::{Close, Message, runtime::CloseReason};
+use partykit_core::{Close, Message, Text, runtime::CloseReason};
 use tungstenite::protocol::frame::{
     FrameHeader,
     coding::{Control, Data, OpCode},
 };
 
-use super::{encode::MAX_CONTROL, violation::violation, window::Window};
+use super::{
+    encode::MAX_CONTROL,
+    violation::violation,
+    window::{Window, detach},
+};
 
 /// What one client may send.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +54,8 @@ pub(crate) enum Incoming {
 /// What one connection keeps between two reads of its socket: the part of a frame that has arrived, and the
 /// fragments of an unfinished message. Usually there is neither.
 ///
-/// Memory is used only for bytes that have arrived, never for bytes that a frame announces.
+/// Memory is used only for bytes that have arrived, never for bytes that a frame announces. All of it is plain
+/// data: [`PartialFrame`] and [`PartialMessage`].
 #[derive(Default)]
 pub(crate) struct Decoder {
     frame: Option<Box<PartialFrame>>,
@@ -89,7 +94,7 @@ impl Decoder {
         self.frame.is_some() || self.message.is_some()
     }
 
-    /// The bytes of memory that the decoder uses. For tungstenite's part this is an upper bound.
+    /// The bytes of memory that the decoder uses.
     pub(crate) fn memory(&self) -> usize {
         let frame = self.frame.as_ref().map_or(0, |frame| frame.bytes.capacity());
         let message = self.message.as_ref().map_or(0, |message| message.memory());
@@ -162,7 +167,7 @@ impl Decoder {
         Ok(Some(Head { opcode: header.opcode, is_final: header.is_final, prefix, frame }))
     }
 
-    /// Lets tungstenite read one whole frame. `None` for a fragment that does not end its message.
+    /// Lets tungstenite read one whole frame. Fragments are put together here. `None` for a fragment that does not end its message.
     fn read_frame(
         &mut self,
         head: Head,
@@ -175,19 +180,24 @@ impl Decoder {
                 Window::closing(bytes.len(), limits)?.read(prefix, payload)
             }
             OpCode::Control(_) => Window::new(bytes.len(), limits).read(prefix, payload),
-            OpCode::Data(_) if head.is_final && self.message.is_none() => {
-                Window::new(bytes.len(), limits).read(prefix, payload)
-            }
-            OpCode::Data(_) => {
-                let message = self.message.get_or_insert_with(|| PartialMessage::new(limits));
-                message.length += payload.len();
-                message.fragments += 1;
-                let incoming = message.window.read(prefix, payload);
-                if head.is_final {
-                    self.message = None;
+            OpCode::Data(data) => match (data, &mut self.message) {
+                (Data::Continue, Some(message)) => {
+                    message.add(Window::fragment(prefix, payload, limits)?, limits)?;
+                    if !head.is_final {
+                        return Ok(None);
+                    }
+                    let message = self.message.take().map(|message| message.end());
+                    message.transpose().map(|message| message.map(Incoming::Message))
                 }
-                incoming
-            }
+                (_, Some(_)) => Err(CloseReason::MessageInMessage),
+                (Data::Text | Data::Binary, None) if !head.is_final => {
+                    let mut message = PartialMessage::new(data);
+                    message.add(Window::fragment(prefix, payload, limits)?, limits)?;
+                    self.message = Some(Box::new(message));
+                    Ok(None)
+                }
+                (_, None) => Window::new(bytes.len(), limits).read(prefix, payload),
+            },
         }
     }
 }
@@ -213,43 +223,34 @@ struct PartialFrame {
 }
 
 impl PartialFrame {
-    /// Moves the bytes of a frame of `length` bytes out of `input`. A full buffer doubles, so that each byte
-    /// is copied only a few times, but it never becomes larger than the frame.
+    /// Moves the bytes of a frame of `length` bytes out of `input`.
     fn fill(&mut self, length: usize, input: &mut &[u8]) {
         let part = take(input, input.len().min(length - self.bytes.len()));
-        let filled = self.bytes.len() + part.len();
-        if filled > self.bytes.capacity() {
-            let target = filled.max(length.min(2 * self.bytes.len()));
-            self.bytes.reserve_exact(target - self.bytes.len());
-        }
-        self.bytes.extend_from_slice(part);
+        append(&mut self.bytes, part, length);
     }
 }
 
-/// The fragments so far of an unfinished message, which tungstenite assembles.
+/// The fragments so far of an unfinished message, without their masks.
 struct PartialMessage {
-    window: Window,
-    /// Bytes of payload.
-    length: usize,
+    is_text: bool,
+    bytes: Vec<u8>,
+    /// How many of the bytes are known to be text.
+    checked: usize,
     fragments: u32,
 }
 
 impl PartialMessage {
-    /// How much of a fragment tungstenite copies at a time, and the least it holds meanwhile, in bytes.
-    const STEP: usize = 4096;
-
-    fn new(limits: &Limits) -> Box<Self> {
-        Box::new(Self { window: Window::new(Self::STEP, limits), length: 0, fragments: 0 })
+    fn new(kind: Data) -> Self {
+        Self { is_text: matches!(kind, Data::Text), bytes: Vec::new(), checked: 0, fragments: 0 }
     }
 
-    /// The buffer of tungstenite doubles when it is full. It has two more buffers, for what it reads and
-    /// answers.
     fn memory(&self) -> usize {
-        size_of::<Self>() + 2 * self.length + 2 * Self::STEP
+        size_of::<Self>() + self.bytes.capacity()
     }
 
+    /// Whether a fragment of `payload` bytes may follow.
     fn admit(&self, payload: usize, limits: &Limits) -> Result<(), CloseReason> {
-        if payload > limits.max_message.saturating_sub(self.length) {
+        if payload > limits.max_message.saturating_sub(self.bytes.len()) {
             return Err(CloseReason::MessageTooLong);
         }
         if self.fragments >= limits.max_fragments {
@@ -257,6 +258,45 @@ impl PartialMessage {
         }
         Ok(())
     }
+
+    /// Adds a fragment. Text that cannot become UTF-8 is refused here and not only at the end of the message.
+    fn add(&mut self, fragment: Bytes, limits: &Limits) -> Result<(), CloseReason> {
+        self.fragments += 1;
+        if self.bytes.is_empty() {
+            self.bytes = fragment.into();
+        } else {
+            append(&mut self.bytes, &fragment, limits.max_message);
+        }
+        if self.is_text {
+            match std::str::from_utf8(&self.bytes[self.checked..]) {
+                Ok(_) => self.checked = self.bytes.len(),
+                // A character may go on in the next fragment.
+                Err(error) if error.error_len().is_none() => self.checked += error.valid_up_to(),
+                Err(_) => return Err(CloseReason::NotUtf8),
+            }
+        }
+        Ok(())
+    }
+
+    fn end(self) -> Result<Message, CloseReason> {
+        let bytes = detach(self.bytes.into());
+        Ok(if self.is_text {
+            Message::Text(Text::from_utf8(bytes).map_err(|_| CloseReason::NotUtf8)?)
+        } else {
+            Message::Binary(bytes)
+        })
+    }
+}
+
+/// Adds `part` to bytes that become at most `most`. A full buffer doubles, so that each byte is copied only a
+/// few times, but it never becomes larger than `most`.
+fn append(bytes: &mut Vec<u8>, part: &[u8], most: usize) {
+    let filled = bytes.len() + part.len();
+    if filled > bytes.capacity() {
+        let target = filled.max(most.min(2 * bytes.len()));
+        bytes.reserve_exact(target - bytes.len());
+    }
+    bytes.extend_from_slice(part);
 }
 
 /// Splits off the first `length` bytes.
@@ -443,6 +483,27 @@ mod tests {
         let unfinished =
             [client_frame(TEXT, false, b"caf"), client_frame(CONTINUE, true, b"\xC3")].concat();
         assert_refused(&unfinished, CloseCode::INVALID_PAYLOAD);
+    }
+
+    #[test]
+    fn text_that_cannot_become_utf8_is_refused_before_its_message_ends() {
+        for (front, back) in [(&b"caf\xFF"[..], &b""[..]), (b"caf\xC3", b"x"), (b"\xED", b"\xA0")] {
+            let fragments = [client_frame(TEXT, false, front), client_frame(CONTINUE, false, back)];
+            assert_refused(&fragments.concat(), CloseCode::INVALID_PAYLOAD);
+        }
+    }
+
+    #[test]
+    fn half_a_message_takes_little_more_than_its_bytes() {
+        let limits = Limits::default();
+        let (mut decoder, mut length) = (Decoder::default(), 0);
+        for (n, size) in [100, 0, 3000, 65_536, 1000, 65_536].into_iter().enumerate() {
+            let opcode = if n == 0 { TEXT } else { CONTINUE };
+            let fragment = client_frame(opcode, false, &vec![b'x'; size]);
+            assert_eq!(decode_chunks(&mut decoder, [&fragment[..]], &limits), (vec![], None));
+            length += size;
+            assert!((length..=100 + 2 * length).contains(&decoder.memory()));
+        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The WebSocket protocol between bytes and messages, without IO.
 //!
 //! The reader of the socket puts bytes into a buffer that many connections can share. A [`Decoder`] cuts them
-//! into frames, and `tungstenite` checks and assembles each one. Between two messages it holds only its own
-//! few bytes. The `encode_*` functions make what goes out, with one allocation a frame, so that all sockets
-//! share one encoded broadcast. The codec never answers by itself: the socket answers Pings and Closes.
+//! into frames, has `tungstenite` check each one, and puts the fragments of a message together. Between two
+//! messages it holds only its own few bytes. The `encode_*` functions make what goes out, with one allocation
+//! a frame, so that all sockets share one encoded broadcast. The codec never answers by itself: the socket
+//! answers Pings and Closes.
 
 mod decode;
 mod encode;

@@ -9,16 +9,15 @@ use tungstenite::{
 
 use super::{Incoming, Limits, encode::MAX_CONTROL, violation::violation};
 
-/// A `tungstenite` without a stream, which reads one whole frame at a time. It checks the frame, removes the
-/// mask, and assembles the fragments of a message.
+/// The longest header of a frame. Tungstenite needs this many free bytes before it reads one.
+const LONGEST_HEADER: usize = 14;
+
+/// A `tungstenite` without a stream, which reads one whole frame. It checks the frame and removes the mask.
 pub(super) struct Window(WebSocketContext);
 
 impl Window {
     /// A window with a buffer for a frame of `length` bytes, header included.
     pub(super) fn new(length: usize, limits: &Limits) -> Self {
-        /// Tungstenite needs this many free bytes before it reads a header.
-        const LONGEST_HEADER: usize = 14;
-
         let config = WebSocketConfig::default()
             .read_buffer_size(length.max(LONGEST_HEADER))
             .max_frame_size(Some(limits.max_message.max(MAX_CONTROL)))
@@ -34,10 +33,31 @@ impl Window {
         Ok(window)
     }
 
-    /// Reads the frame that consists of `prefix`, its header, and the still masked `payload`. `None`
-    /// for a fragment that does not end its message.
+    /// The payload of a fragment without its mask. Tungstenite reads it as a whole binary message, so that it
+    /// keeps nothing for the fragments to come.
+    pub(super) fn fragment(
+        prefix: &[u8],
+        payload: &[u8],
+        limits: &Limits,
+    ) -> Result<Bytes, CloseReason> {
+        /// FIN, and the opcode of binary messages.
+        const WHOLE: u8 = 0x82;
+        /// The reserved bits, which tungstenite checks.
+        const RESERVED: u8 = 0x70;
+
+        let mut header = [0; LONGEST_HEADER];
+        let header = &mut header[..prefix.len()];
+        header.copy_from_slice(prefix);
+        header[0] = header[0] & RESERVED | WHOLE;
+        match Self::new(prefix.len() + payload.len(), limits).read(header, payload)? {
+            Some(Incoming::Message(Message::Binary(bytes))) => Ok(bytes),
+            _ => Err(CloseReason::Protocol),
+        }
+    }
+
+    /// Reads the frame that consists of `prefix`, its header, and the still masked `payload`.
     pub(super) fn read(
-        &mut self,
+        mut self,
         prefix: &[u8],
         payload: &[u8],
     ) -> Result<Option<Incoming>, CloseReason> {
@@ -97,7 +117,7 @@ impl Write for OneFrame<'_> {
 
 /// Moves the payload into a buffer of the right size. A short payload is copied. A long one stays where it
 /// is, unless its buffer is larger by more than an eighth, as it is after many fragments.
-fn detach(payload: Bytes) -> Bytes {
+pub(super) fn detach(payload: Bytes) -> Bytes {
     const SHORT: usize = 4096;
 
     if payload.len() <= SHORT {
