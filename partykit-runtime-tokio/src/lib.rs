@@ -36,6 +36,7 @@ mod metrics;
 mod party;
 mod proxies;
 mod registry;
+mod rewind;
 mod ringer;
 mod runtime;
 mod shutdown;

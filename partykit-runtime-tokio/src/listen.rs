@@ -18,6 +18,7 @@ use tracing::debug;
 use crate::{
     ServeError,
     admitted::Admitted,
+    rewind::Rewind,
     socket::{Carrier, Io, Never, Resets},
 };
 
@@ -195,13 +196,22 @@ pub(crate) struct Ingress {
 
 /// The connection itself, without the wrappers of HTTP, which need memory.
 pub(crate) fn release<L: Listener>(upgraded: Upgraded) -> (Box<dyn Io>, Bytes) {
-    match upgraded.downcast::<TokioIo<Admitted<L::Io>>>() {
+    match upgraded.downcast::<TokioIo<Rewind<Admitted<L::Io>>>>() {
         Ok(parts) => {
-            let io = parts.io.into_inner().leave_alone();
-            (Box::new(Carrier::<_, By<L>>::new(io)), parts.read_buf)
+            let (behind, io) = parts.io.into_inner().into_parts();
+            let read = match behind.is_empty() {
+                true => parts.read_buf,
+                false => [parts.read_buf, behind].concat().into(),
+            };
+            (carry::<L>(io), read)
         }
         Err(upgraded) => release_wrapped(upgraded),
     }
+}
+
+/// The connection as a WebSocket has it.
+pub(crate) fn carry<L: Listener>(io: Admitted<L::Io>) -> Box<dyn Io> {
+    Box::new(Carrier::<_, By<L>>::new(io.leave_alone()))
 }
 
 /// Resets connections as their listener does.

@@ -7,8 +7,7 @@ use http::{
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
 };
-use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
-use hyper::upgrade::OnUpgrade;
+use http_body_util::{BodyExt, Empty, combinators::UnsyncBoxBody};
 use partykit_core::{
     BoxError,
     runtime::{
@@ -31,8 +30,6 @@ pub(crate) struct Arrival {
     pub(crate) peer_host: Option<Authority>,
     /// Whether it is certain that the client used TLS.
     pub(crate) is_encrypted: bool,
-    pub(crate) upgrade: OnUpgrade,
-    pub(crate) ingress: Ingress,
     /// The client's place. `None` if another server accepted the connection.
     pub(crate) place: Option<Arc<Place>>,
 }
@@ -54,17 +51,22 @@ where
     request.map(|body| body.map_err(|error| BrokenBody(error.into())).boxed_unsync())
 }
 
+/// The body of a request that has none.
+pub(super) fn no_body() -> ArrivalBody {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
 impl Arrival {
     /// # Errors
     ///
     /// When it is unclear which host the client asked for, or when it is not this server.
     pub(crate) fn new(
-        mut request: http::Request<ArrivalBody>,
+        mut head: Parts,
+        body: ArrivalBody,
+        place: Option<Arc<Place>>,
         ingress: Ingress,
         proxies: &Proxies,
     ) -> Result<Self, Refused> {
-        let upgrade = hyper::upgrade::on(&mut request);
-        let (mut head, body) = request.into_parts();
         if head.method == Method::CONNECT {
             return Err(Refused::Connect);
         }
@@ -78,7 +80,6 @@ impl Arrival {
             head.uri = absolute(scheme, host, &head.uri);
         }
         strip_internal(&mut head.headers);
-        let place = head.extensions.remove();
         if !ingress.keeps_extensions {
             head.extensions.clear();
         }
@@ -88,7 +89,7 @@ impl Arrival {
         if let Some(client) = told.client.or_else(|| ingress.peer.map(|peer| peer.ip())) {
             head.extensions.insert(ClientAddress(client));
         }
-        Ok(Self { head, body, host, peer_host, is_encrypted, upgrade, ingress, place })
+        Ok(Self { head, body, host, peer_host, is_encrypted, place })
     }
 
     /// What routing needs to know of the request.

@@ -3,6 +3,8 @@
 
 mod arrival;
 mod body;
+mod head;
+mod http1;
 mod refusals;
 mod request;
 mod serve;
@@ -17,7 +19,7 @@ use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use http::{
-    HeaderMap, HeaderValue, StatusCode,
+    HeaderMap, HeaderValue,
     header::{CONNECTION, Entry},
 };
 use partykit_core::{
@@ -29,10 +31,13 @@ use partykit_core::{
 };
 use tracing::{Instrument, error_span};
 
-use self::arrival::{Arrival, ArrivalBody};
+use self::{
+    arrival::{Arrival, ArrivalBody},
+    upgrade::Switch,
+};
 use crate::{
     host::TokioHost,
-    limits::{Clients, RoomRate},
+    limits::{Clients, Place, RoomRate},
     listen::Ingress,
     memory::Memory,
     party::Party,
@@ -43,6 +48,18 @@ use crate::{
 
 /// Answers requests that are not for a room.
 pub(crate) type Fallback = Arc<dyn Fn(Request) -> BoxFuture<'static, Response> + Send + Sync>;
+
+/// How a request is answered.
+enum Answer {
+    Http(Box<Response>),
+    WebSocket(Switch),
+}
+
+impl Answer {
+    fn new(response: Response) -> Self {
+        Self::Http(Box::new(response))
+    }
+}
 
 /// Where requests come in.
 pub(crate) struct Front {
@@ -60,41 +77,62 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    /// The future is boxed, so that its type says that it is `Send`. The compiler cannot prove that by itself
-    /// for the generic servers that call this.
-    fn answer(
+    /// Answers a request that hyper has read.
+    fn answer_http(
         self: Arc<Self>,
-        request: http::Request<ArrivalBody>,
+        mut request: http::Request<ArrivalBody>,
         ingress: Ingress,
+        place: Option<Arc<Place>>,
     ) -> BoxFuture<'static, Response> {
         Box::pin(async move {
-            match Arrival::new(request, ingress, &self.proxies) {
-                Ok(arrival) => self.receive(arrival).await,
-                Err(refused) => self.refusals.answer(refused, None, None),
+            let upgrade = hyper::upgrade::on(&mut request);
+            let (head, body) = request.into_parts();
+            let arrival = Arrival::new(head, body, place, ingress, &self.proxies);
+            match self.clone().answer(arrival).await {
+                Answer::Http(response) => *response,
+                Answer::WebSocket(switch) => {
+                    let (response, when_sent) = switch.into_response(upgrade, ingress);
+                    self.host.tokio().spawn(when_sent);
+                    response
+                }
             }
         })
     }
 
-    async fn receive(self: &Arc<Self>, arrival: Arrival) -> Response {
+    /// The type says that the future is `Send`. The compiler cannot prove that by itself for the generic
+    /// servers that call this.
+    #[allow(clippy::manual_async_fn, reason = "an `async fn` does not say it")]
+    fn answer(
+        self: Arc<Self>,
+        arrival: Result<Arrival, Refused>,
+    ) -> impl Future<Output = Answer> + Send + 'static {
+        async move {
+            match arrival {
+                Ok(arrival) => self.receive(arrival).await,
+                Err(refused) => Answer::new(self.refusals.answer(refused, None, None)),
+            }
+        }
+    }
+
+    async fn receive(self: &Arc<Self>, arrival: Arrival) -> Answer {
         let (decision, visit) = self.routes.find(&arrival.asked(), |name| self.host.party(name));
         let host = arrival.host.clone();
         let mut is_late = false;
         let wants_socket = Handshake::is_wanted(&arrival.head.headers);
         let answer = match decision {
-            Decision::Respond(response) => Ok(response),
+            Decision::Respond(response) => Ok(Answer::new(response)),
             Decision::Refuse(refused) => Err(refused),
             Decision::Fallback => {
                 is_late = !self.has_place(&arrival);
-                self.fall_back(arrival).await
+                self.fall_back(arrival).await.map(Answer::new)
             }
             Decision::Room { party, route, wish } => self.enter(party, &route, wish, arrival).await,
         };
-        let mut response = answer.unwrap_or_else(|refused| {
-            self.refusals.answer(refused, visit.address(), host.as_ref())
-        });
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return response;
-        }
+        let mut response = match answer {
+            Ok(Answer::WebSocket(switch)) => return Answer::WebSocket(switch),
+            Ok(Answer::Http(response)) => *response,
+            Err(refused) => self.refusals.answer(refused, visit.address(), host.as_ref()),
+        };
         self.routes.stamp(&visit, response.headers_mut());
         let party = visit.address().and_then(|address| self.host.party(address.party()));
         if let Some(party) = party.filter(|_| wants_socket) {
@@ -106,7 +144,7 @@ impl Front {
         if is_late || (wants_socket && visit.address().is_some()) {
             close_after(response.headers_mut());
         }
-        response
+        Answer::new(response)
     }
 
     /// Passes a request to its room.
@@ -116,7 +154,7 @@ impl Front {
         route: &Route,
         wish: Wish,
         arrival: Arrival,
-    ) -> Result<Response, Refused> {
+    ) -> Result<Answer, Refused> {
         if !self.has_place(&arrival) {
             return Err(Refused::TooManyClients);
         }
@@ -124,12 +162,13 @@ impl Front {
         match wish {
             Wish::Connect(handshake) => {
                 let span = error_span!("connect", party = name, room);
-                self.connect(party, route, handshake, arrival).instrument(span).await
+                let connected = self.connect(party, route, handshake, arrival);
+                connected.instrument(span).await.map(Answer::WebSocket)
             }
             Wish::Request => {
                 let method = &arrival.head.method;
                 let span = error_span!("request", party = name, room, %method);
-                self.request(party, route, arrival).instrument(span).await
+                self.request(party, route, arrival).instrument(span).await.map(Answer::new)
             }
         }
     }

@@ -1,32 +1,41 @@
 use std::{
-    convert::Infallible,
+    future::{pending, poll_fn},
     io,
-    pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Poll, ready},
     time::Duration,
 };
 
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncRead, AsyncWriteExt, ReadBuf},
+    time::timeout,
+};
 use tracing::{debug, warn};
 
-use super::{Front, arrival::boxed, unread::Unread};
+use super::{
+    Answer, Front,
+    arrival::{Arrival, no_body},
+    head::{First, Head, Reading},
+    http1::Http,
+};
 use crate::{
     Listener,
-    listen::{Ingress, release},
+    admitted::Admitted,
+    limits::Place,
+    listen::{Ingress, carry, release},
     shutdown::{Alive, Stage},
+    socket::scratch,
 };
-
-/// How many headers a request may have.
-const MAX_HEADERS: usize = 100;
-
-/// How many bytes the head of a request may have.
-const MAX_HEAD: usize = 16 * 1024;
 
 /// The pause when no connection can be accepted, for example because no descriptors are left. Other
 /// connections may end meanwhile.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// How many bytes a client may send behind its handshake before it is answered. It has to wait for the 101, so
+/// nearly no client sends any.
+const EARLY: usize = 8 << 10;
 
 /// Accepts connections until the runtime shuts down.
 pub(crate) async fn accept<L: Listener>(front: Arc<Front>, mut listener: L) {
@@ -43,7 +52,7 @@ pub(crate) async fn accept<L: Listener>(front: Arc<Front>, mut listener: L) {
                 let alive = front.shutdown.http();
                 let release = release::<L>;
                 let ingress = Ingress { peer, is_encrypted, keeps_extensions: false, release };
-                tokio::spawn(serve(front.clone(), io, L::reset, ingress, alive));
+                tokio::spawn(serve::<L>(front.clone(), io, ingress, alive));
             }
             Err(error) if is_of_one_connection(&error) => {
                 debug!("a connection was gone before it was accepted: {error}");
@@ -60,62 +69,102 @@ pub(crate) async fn accept<L: Listener>(front: Arc<Front>, mut listener: L) {
 }
 
 /// Serves one connection until it ends or becomes a WebSocket.
-async fn serve<I>(front: Arc<Front>, io: I, reset: fn(&I), ingress: Ingress, _alive: Alive)
-where
-    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
+async fn serve<L: Listener>(front: Arc<Front>, io: L::Io, ingress: Ingress, _alive: Alive) {
     let peer = ingress.peer.map(|peer| peer.ip());
     // A trusted proxy names its client only in the request, so its own address does not count.
     let address = peer.filter(|_| !front.proxies.trusts(peer));
-    let (io, place) = match front.clients.admit(io, address) {
-        Ok((io, place)) => (io.resets(reset), place),
+    let (mut io, place) = match front.clients.admit(io, address) {
+        Ok((io, place)) => (io.resets(L::reset), place),
         Err(io) => {
             front.refusals.log_crowded();
             return front.clients.refuse(io).await;
         }
     };
-    let patience = front.clients.patience();
-    let (listening, evicted) = place.listen();
-    let listening = Mutex::new(Some(listening));
-    let shutdown = front.shutdown.clone();
-    let unread = Arc::new(Unread::default());
-    let (answers, client) = (unread.clone(), place.clone());
-    let service = service_fn(move |mut request: http::Request<Incoming>| {
-        drop(listening.lock().unwrap_or_else(PoisonError::into_inner).take());
-        request.extensions_mut().insert(client.clone());
-        let (front, answers, client) = (front.clone(), answers.clone(), client.clone());
-        async move {
-            let response = front.clone().answer(boxed(request), ingress).await;
-            Ok::<_, Infallible>(answers.count(response, &front.answers, client.address()))
-        }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(patience)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(io), service)
-        .with_upgrades();
-
-    let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        // The connection is polled first: it may begin an answer, which `lost` then watches.
-        biased;
-        ended = connection.as_mut() => ended,
-        () = unread.lost() => {
-            place.give_up();
-            return debug!("a client that had not read its answer made space for others");
-        }
-        () = evicted.wait() => {
-            return debug!("closed the oldest client that has sent no request, to make space for another");
-        }
-        () = shutdown.reached(Stage::Stopping) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let Some(first) = begin(&front, &mut io, &place).await else { return };
+    let (read, answer) = match first {
+        First::Other(read) => (read, None),
+        First::Handshake(head) => {
+            let Head { parts, bytes, rest } = *head;
+            let place = Some(place.clone());
+            let arrival = Arrival::new(parts, no_body(), place, ingress, &front.proxies);
+            let mut early = Early { read: rest };
+            let answer = tokio::select! {
+                biased;
+                answer = front.clone().answer(arrival) => answer,
+                () = early.wait_for_end(&mut io) => {
+                    return debug!("the client left before the upgrade");
+                }
+            };
+            match answer {
+                Answer::WebSocket(switch) => {
+                    let sent = async {
+                        io.write_all(&switch.head()).await?;
+                        io.flush().await
+                    };
+                    return match sent.await {
+                        Ok(()) => switch.start(carry::<L>(io), early.read),
+                        Err(error) => debug!("the client left before the upgrade: {error}"),
+                    };
+                }
+                Answer::Http(response) => ([bytes, early.read].concat().into(), Some(*response)),
+            }
         }
     };
-    if let Err(error) = ended {
-        debug!("an HTTP connection failed: {error}");
+    Http::<L> { io, read, place, ingress, answer }.serve(front).await;
+}
+
+/// Reads the first head. `None` if the connection has to end.
+async fn begin<I: AsyncRead + Unpin>(
+    front: &Front,
+    io: &mut Admitted<I>,
+    place: &Arc<Place>,
+) -> Option<First> {
+    let mut reading = Reading::default();
+    let arrived = poll_fn(|cx| Poll::Ready(reading.poll(io, cx)));
+    let read = match arrived.await {
+        Poll::Ready(read) => read,
+        Poll::Pending => {
+            // Until the head is whole, other clients may need the place.
+            let (_listening, evicted) = place.listen();
+            let whole = poll_fn(|cx| reading.poll(io, cx));
+            tokio::select! {
+                biased;
+                read = timeout(front.clients.patience(), whole) => {
+                    read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+                }
+                () = evicted.wait() => {
+                    debug!("closed the oldest client that has sent no request, to make space for another");
+                    return None;
+                }
+                () = front.shutdown.reached(Stage::Stopping) => Ok(reading.give_up()),
+            }
+        }
+    };
+    read.inspect_err(|error| debug!("an HTTP connection failed: {error}")).ok()
+}
+
+/// What a client sends before its handshake is answered.
+struct Early {
+    read: Bytes,
+}
+
+impl Early {
+    /// Waits until the client has hung up. Looks no further than a client may read ahead.
+    async fn wait_for_end(&mut self, io: &mut (impl AsyncRead + Unpin)) {
+        if self.read.is_empty() {
+            let read = poll_fn(|cx| {
+                scratch::with(|buffer| {
+                    let mut buffer = ReadBuf::new(&mut buffer[..EARLY]);
+                    ready!(Pin::new(&mut *io).poll_read(cx, &mut buffer))?;
+                    Poll::Ready(Ok::<_, io::Error>(Bytes::copy_from_slice(buffer.filled())))
+                })
+            });
+            match read.await {
+                Ok(read) if !read.is_empty() => self.read = read,
+                _ => return,
+            }
+        }
+        pending::<()>().await;
     }
 }
 

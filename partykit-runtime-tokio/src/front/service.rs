@@ -101,7 +101,7 @@ where
         let request = boxed(request);
         Box::pin(async move {
             let _alive = front.shutdown.http();
-            Ok(front.clone().answer(request, ingress).await)
+            Ok(front.clone().answer_http(request, ingress, None).await)
         })
     }
 }

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{
     HeaderValue, StatusCode,
@@ -22,19 +23,37 @@ use crate::{
     listen::Ingress,
     party::Party,
     shutdown::Alive,
-    socket::{self, Link, Verdict},
+    socket::{self, Io, Link, Verdict},
 };
 
+/// A handshake that was accepted. Send the 101, then [`start`](Self::start) it. If it is dropped before, for
+/// example because the client hangs up, the room is told.
+pub(super) struct Switch {
+    accept: HeaderValue,
+    /// The sub-protocol that was chosen.
+    protocol: Option<HeaderValue>,
+    role: Role,
+    alive: Alive,
+}
+
+/// What the WebSocket is for.
+enum Role {
+    /// A connection of a room.
+    Join(Arc<Link>, Pending),
+    /// It is only opened for this Close.
+    Leave(Close),
+}
+
 impl Front {
-    /// Asks the hook and then the room, and makes the connection a WebSocket of the room.
+    /// Asks the hook and then the room.
     pub(super) async fn connect(
         &self,
         party: &Party,
         route: &Route,
         handshake: Handshake,
         arrival: Arrival,
-    ) -> Result<Response, Refused> {
-        let Arrival { head, body, upgrade, ingress, .. } = arrival;
+    ) -> Result<Switch, Refused> {
+        let Arrival { head, body, .. } = arrival;
         let key = Handshake::key(&head, body.is_end_stream())?;
         let accept =
             HeaderValue::try_from(codec::accept_key(key)).map_err(|_| BadHandshake::Key)?;
@@ -50,8 +69,7 @@ impl Front {
             }
             Welcome::Away(close, protocol) => {
                 let alive = self.shutdown.socket();
-                self.host.tokio().spawn(turn_away(upgrade, ingress, close, alive));
-                return Ok(switching(accept, protocol));
+                return Ok(Switch { accept, protocol, role: Role::Leave(close), alive });
             }
         };
         self.count_if_new(route, client)?;
@@ -78,48 +96,71 @@ impl Front {
             debug!(code, reason, "the room refused the connection");
         }
         let alive = self.shutdown.socket();
-        self.host.tokio().spawn(become_socket(upgrade, ingress, link, pending, alive));
-        Ok(switching(accept, protocol))
+        Ok(Switch { accept, protocol, role: Role::Join(link, pending), alive })
     }
 }
 
-/// Waits until the 101 is sent, then sends only this Close.
-async fn turn_away(upgrade: OnUpgrade, ingress: Ingress, close: Close, alive: Alive) {
-    if let Ok(upgraded) = upgrade.await {
-        let (io, _) = (ingress.release)(upgraded);
-        farewell::say(io, &close).await;
+impl Switch {
+    /// The 101 as bytes.
+    pub(super) fn head(&self) -> Vec<u8> {
+        let mut head = Vec::with_capacity(256);
+        head.extend_from_slice(
+            b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\
+              sec-websocket-accept: ",
+        );
+        head.extend_from_slice(self.accept.as_bytes());
+        if let Some(protocol) = &self.protocol {
+            head.extend_from_slice(b"\r\nsec-websocket-protocol: ");
+            head.extend_from_slice(protocol.as_bytes());
+        }
+        head.extend_from_slice(b"\r\n\r\n");
+        head
     }
-    drop(alive);
-}
 
-/// Waits until the 101 is sent, then runs the socket in a task of its own. The task lives as long as the
-/// client stays, so it holds nothing of the request.
-async fn become_socket(
-    upgrade: OnUpgrade,
-    ingress: Ingress,
-    link: Arc<Link>,
-    mut pending: Pending,
-    alive: Alive,
-) {
-    let upgraded = match upgrade.await {
-        Ok(upgraded) => upgraded,
-        Err(error) => return debug!("the client left before the upgrade: {error}"),
-    };
-    let Some((room, connection)) = pending.0.take() else { return };
-    let (io, already_read) = (ingress.release)(upgraded);
-    let socket = socket::run(io, already_read, link, room, connection);
-    tokio::spawn(socket.map(|()| drop(alive)));
-}
+    /// Runs the WebSocket in a task of its own. The task lives as long as the client stays, so it holds
+    /// nothing of the request. `read` is what the client sent behind its handshake.
+    pub(super) fn start(self, io: Box<dyn Io>, read: Bytes) {
+        let alive = self.alive;
+        match self.role {
+            Role::Join(link, mut pending) => {
+                let Some((room, connection)) = pending.0.take() else { return };
+                let socket = socket::run(io, read, link, room, connection);
+                tokio::spawn(socket.map(|()| drop(alive)));
+            }
+            Role::Leave(close) => {
+                tokio::spawn(async move {
+                    farewell::say(io, &close).await;
+                    drop(alive);
+                });
+            }
+        }
+    }
 
-fn switching(accept: HeaderValue, protocol: Option<HeaderValue>) -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-    headers.extend(protocol.map(|protocol| (SEC_WEBSOCKET_PROTOCOL, protocol)));
-    response
+    /// The 101 for hyper, and what is to be done when it is sent.
+    pub(super) fn into_response(
+        self,
+        upgrade: OnUpgrade,
+        ingress: Ingress,
+    ) -> (Response, impl Future<Output = ()> + Send + 'static) {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(SEC_WEBSOCKET_ACCEPT, self.accept.clone());
+        let protocol = self.protocol.clone();
+        headers.extend(protocol.map(|protocol| (SEC_WEBSOCKET_PROTOCOL, protocol)));
+        let when_sent = async move {
+            match upgrade.await {
+                Ok(upgraded) => {
+                    let (io, read) = (ingress.release)(upgraded);
+                    self.start(io, read);
+                }
+                Err(error) => debug!("the client left before the upgrade: {error}"),
+            }
+        };
+        (response, when_sent)
+    }
 }
 
 /// A connection that its room knows, and that has no socket yet. If it is dropped, for example because the

@@ -12,7 +12,7 @@ mod link;
 mod outbound;
 mod pace;
 mod queue;
-mod scratch;
+pub(crate) mod scratch;
 mod settings;
 mod state;
 mod sweeper;

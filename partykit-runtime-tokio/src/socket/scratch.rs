@@ -8,7 +8,7 @@ thread_local! {
 }
 
 /// Lends out the read buffer of this thread, which all of its sockets share.
-pub(super) fn with<R>(read: impl FnOnce(&mut [u8]) -> R) -> R {
+pub(crate) fn with<R>(read: impl FnOnce(&mut [u8]) -> R) -> R {
     let mut buffer = BUFFER.take().unwrap_or_else(|| vec![0; SIZE].into());
     let result = read(&mut buffer);
     BUFFER.set(Some(buffer));
