@@ -179,9 +179,9 @@ mod tests {
 
     use futures_util::future::BoxFuture;
     use partykit_core::{
-        Backend, CallError, Close, Connection, MemoryBackend, Options, Request, Response, Result,
-        Room, RoomId, Server, Timestamp,
-        runtime::{Chain, Host, Outgoing, Socket, drive},
+        Backend, CallError, Close, MemoryBackend, Options, Request, Response, Result, Room, RoomId,
+        Server, Timestamp,
+        runtime::{Chain, ConnectionKey, Host, Outgoing, Socket, drive},
     };
     use tokio::sync::oneshot;
 
@@ -241,14 +241,14 @@ mod tests {
             let (socket, decided) = TestSocket::new();
             let (cell, connection) = self.connect(address, socket).unwrap();
             self.tokio.block_on(decided).unwrap();
-            cell.closed(&connection, Close::normal());
+            cell.closed(connection, Close::normal());
         }
 
         fn connect(
             &self,
             address: &RoomAddress,
             socket: Arc<dyn Socket>,
-        ) -> Result<(Arc<RoomCell>, Connection), Refusal> {
+        ) -> Result<(Arc<RoomCell>, ConnectionKey), Refusal> {
             let connect = |cell: &Arc<RoomCell>| {
                 let connected = cell.connect("id", "http://h/", Request::default(), socket);
                 connected.map(|connection| (cell.clone(), connection))
@@ -434,7 +434,7 @@ mod tests {
         tokio.block_on(cell.hibernate()).unwrap();
         house.registry.forget(&cell);
         assert!(Arc::ptr_eq(&house.registry.find(&address(5)).unwrap(), &cell));
-        cell.closed(&connection, Close::normal());
+        cell.closed(connection, Close::normal());
         house.wait_until_forgotten();
         assert!(cell.is_vacant());
         house.registry.forget(&cell);

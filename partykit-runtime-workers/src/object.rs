@@ -12,10 +12,10 @@ use std::{
 use futures_util::{FutureExt, future::select};
 use js_sys::Promise;
 use partykit_core::{
-    AwakeReason, BoxError, Close, CloseCode, Connection, Message, Refusal, Response, RoomAddress,
-    RoomId, Timestamp,
+    AwakeReason, BoxError, Close, CloseCode, Message, Refusal, Response, RoomAddress, RoomId,
+    Timestamp,
     runtime::{
-        Attachment, CloseReason, Resumed, RoomCell,
+        Attachment, CloseReason, ConnectionKey, Resumed, RoomCell,
         front::{Refused, fit},
     },
 };
@@ -62,7 +62,7 @@ struct Inner {
 /// A connection that has not ended.
 #[derive(Clone)]
 struct Open {
-    connection: Connection,
+    connection: ConnectionKey,
     socket: Arc<ObjectSocket>,
 }
 
@@ -171,7 +171,7 @@ impl Object {
         };
         // The platform cannot be made to wait, and a dropped message would be lost silently. So the
         // connection is closed.
-        if inner.cell.message(&open.connection, message).is_err() {
+        if inner.cell.message(open.connection, message).is_err() {
             inner.hang_up(&open, CloseReason::Overloaded.close());
         }
         inner.work()
@@ -192,7 +192,7 @@ impl Object {
         let reason = reason.as_string().unwrap_or_default();
         let (inner, clean) = (&self.0, clean.is_truthy());
         if let Some(open) = inner.remove(ws) {
-            inner.cell.closed(&open.connection, closed_with(code, &reason, clean));
+            inner.cell.closed(open.connection, closed_with(code, &reason, clean));
             open.socket.detach();
         }
         // The platform does not answer a Close by itself, and clients wait for the answer.
@@ -215,7 +215,7 @@ impl Object {
         let _call = self.tasks().enter();
         let inner = &self.0;
         if let Some(open) = inner.remove(ws.unchecked_ref()) {
-            inner.cell.closed(&open.connection, Close::abnormal(js::describe(error)));
+            inner.cell.closed(open.connection, Close::abnormal(js::describe(error)));
             open.socket.detach();
         }
         inner.work()
@@ -345,7 +345,7 @@ impl Inner {
         };
         // The connection is added first: a frame may arrive as soon as the platform has the socket, before
         // the verdict is here.
-        self.add(Open { connection: connection.clone(), socket: socket.clone() });
+        self.add(Open { connection, socket: socket.clone() });
         self.log("a connection comes");
         self.keep_working();
         let verdict = decided.await?;
@@ -353,7 +353,7 @@ impl Inner {
             self.remove(socket.ws());
         }
         if let Verdict::Full = verdict {
-            self.cell.closed(&connection, CloseReason::NoPlace.close());
+            self.cell.closed(connection, CloseReason::NoPlace.close());
             self.keep_working();
             return Ok(Err(Refusal::Full));
         }
@@ -362,7 +362,7 @@ impl Inner {
 
     fn add(&self, open: Open) {
         // An object does not live long enough in memory for u32::MAX connections.
-        let order = u32::try_from(Attachment::of(&open.connection).order).unwrap_or(u32::MAX);
+        let order = u32::try_from(open.connection.order()).unwrap_or(u32::MAX);
         open.socket.ws().set_order(order);
         self.connections.borrow_mut().insert(order, open);
     }
@@ -391,10 +391,10 @@ impl Inner {
             if let Some(me) = me.upgrade() {
                 me.remove(it.socket.ws());
                 it.socket.detach();
-                me.cell.closed(&it.connection, close.unclean());
+                me.cell.closed(it.connection, close.unclean());
             }
         });
-        self.cell.hang_up(&open.connection, close);
+        self.cell.hang_up(open.connection, close);
     }
 
     /// Runs the room's tasks. Returns a promise that is pending while the room still works, because the

@@ -32,7 +32,7 @@ use super::{
 use crate::{
     AwakeReason, Close, Connection, ErrorId, Message, Options, Refusal, Request, Response,
     RoomAddress,
-    connection::{Owner, outgoing::Outgoing, socket::Socket},
+    connection::{Owner, key::ConnectionKey, outgoing::Outgoing, socket::Socket},
     machine::{Answer, Event, Fact, Machine},
     value::chain::Chain,
 };
@@ -110,14 +110,15 @@ impl RoomCell {
         uri: &str,
         request: Request,
         socket: Arc<dyn Socket>,
-    ) -> Result<Connection, Refusal> {
+    ) -> Result<ConnectionKey, Refusal> {
         let room: Weak<dyn Owner> = Arc::<Self>::downgrade(self);
         self.enter(|state, now| {
             state.next_connection += 1;
             let connection = Connection::new(state.next_connection, id, uri, room, socket);
             let (request, arrived) = (Box::new(request), now);
-            let event = Event::Connect { connection: connection.clone(), request, arrived };
-            state.machine.push(now, event).map(|()| connection).map_err(|(refusal, _)| refusal)
+            let key = ConnectionKey(connection.key());
+            let event = Event::Connect { connection, request, arrived };
+            state.machine.push(now, event).map(|()| key).map_err(|(refusal, _)| refusal)
         })
         .inspect_err(|refusal| self.observe(Fact::Refused(*refusal)))
     }
@@ -133,18 +134,17 @@ impl RoomCell {
     /// and counted.)
     pub fn message(
         self: &Arc<Self>,
-        connection: &Connection,
+        connection: ConnectionKey,
         message: Message,
     ) -> Result<(), Message> {
-        let who = connection.key();
-        let event = Event::Message { sender: connection.clone(), message };
-        let pushed = self.enter(|state, now| state.push_in_turn(now, who, event));
-        let Err((refusal, event)) = pushed else { return Ok(()) };
+        let pushed = self.enter(|state, now| {
+            let push = |machine: &mut Machine, it| machine.message(now, connection.0, it);
+            state.push_in_turn(now, connection.0, message, push)
+        });
+        let Err((refusal, message)) = pushed else { return Ok(()) };
         self.observe(Fact::Refused(refusal));
-        match (refusal, event) {
-            (Refusal::Overloaded | Refusal::ShuttingDown, Event::Message { message, .. }) => {
-                Err(message)
-            }
+        match refusal {
+            Refusal::Overloaded | Refusal::ShuttingDown => Err(message),
             _ => Ok(()),
         }
     }
@@ -158,23 +158,23 @@ impl RoomCell {
     /// [closed](RoomCell::closed). Until then the space is kept for it.
     pub fn poll_space(
         &self,
-        connection: &Connection,
+        connection: ConnectionKey,
         message: &Message,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        self.poll_space_for(connection.key(), Event::size_of_message(message), cx)
+        self.poll_space_for(connection.0, Event::size_of_message(message), cx)
     }
 
     /// A connection no longer waits for space in the mailbox.
-    pub fn forgo_space(self: &Arc<Self>, connection: &Connection) {
-        self.forgo(connection.key());
+    pub fn forgo_space(self: &Arc<Self>, connection: ConnectionKey) {
+        self.forgo(connection.0);
     }
 
     /// A socket has ended, from either side. May be called more than once.
-    pub fn closed(self: &Arc<Self>, connection: &Connection, close: Close) {
+    pub fn closed(self: &Arc<Self>, connection: ConnectionKey, close: Close) {
         self.enter(|state, now| {
-            state.forgo(connection.key());
-            state.machine.closed(now, connection, close);
+            state.forgo(connection.0);
+            state.machine.closed(now, connection.0, close);
         });
     }
 
@@ -185,8 +185,8 @@ impl RoomCell {
 
     /// Closes the connection of a client that did something forbidden, after its earlier messages are
     /// handled. The room's answers leave first, then [`Socket::close`] is called.
-    pub fn hang_up(self: &Arc<Self>, connection: &Connection, close: Close) {
-        self.enter(|state, now| state.machine.hang_up(now, connection, close));
+    pub fn hang_up(self: &Arc<Self>, connection: ConnectionKey, close: Close) {
+        self.enter(|state, now| state.machine.hang_up(now, connection.0, close));
     }
 
     /// An HTTP request, or a call from another room. It is in the mailbox when this returns. The future only
@@ -235,6 +235,16 @@ impl RoomCell {
     pub fn sockets(&self) -> Vec<Arc<dyn Socket>> {
         let all = self.connections();
         all.iter().map(|connection| connection.socket().clone()).collect()
+    }
+
+    /// A handle of the connection with this key. `None` if it has ended.
+    pub fn connection(self: &Arc<Self>, key: ConnectionKey) -> Option<Connection> {
+        self.lock().machine.roster().get(key.0).cloned()
+    }
+
+    /// The id of a connection, for the log. `None` if it has ended.
+    pub fn id_of(&self, key: ConnectionKey) -> Option<String> {
+        self.lock().machine.roster().get(key.0).map(|connection| connection.id().to_owned())
     }
 
     /// The listed connections, in connection order.
@@ -309,7 +319,9 @@ impl RoomCell {
         ticket: u64,
         event: Event,
     ) -> Result<(), (Refusal, Event)> {
-        self.enter(|state, now| state.push_in_turn(now, ticket, event))
+        self.enter(|state, now| {
+            state.push_in_turn(now, ticket, event, |machine, it| machine.push(now, it))
+        })
     }
 
     /// [`RoomCell::poll_space`] for `size` bytes of any sender.
@@ -368,20 +380,21 @@ impl RoomCell {
 }
 
 impl State {
-    /// Gives an event to the machine. The event has to wait for its turn when the mailbox is full.
-    fn push_in_turn(
+    /// Gives something to the machine. It has to wait for its turn when the mailbox is full.
+    fn push_in_turn<T>(
         &mut self,
         now: Duration,
         who: u64,
-        event: Event,
-    ) -> Result<(), (Refusal, Event)> {
+        it: T,
+        push: impl FnOnce(&mut Machine, T) -> Result<(), (Refusal, T)>,
+    ) -> Result<(), (Refusal, T)> {
         if let Some(space) = &mut self.space
             && space.has_to_queue(who, self.machine.intake())
             && self.machine.intake().takes_events(now)
         {
-            return Err((Refusal::Overloaded, event));
+            return Err((Refusal::Overloaded, it));
         }
-        let pushed = self.machine.push(now, event);
+        let pushed = push(&mut self.machine, it);
         if !matches!(pushed, Err((Refusal::Overloaded, _))) {
             self.forgo(who);
         }

@@ -61,7 +61,7 @@ use self::{
     account::Accountant, attempts::Attempts, awake::Holders, gate::Gate, mailbox::Mailbox,
     roster::Status, turn::Turn,
 };
-use crate::{Claim, Close, Connection, Epoch, Handler, Options, Refusal};
+use crate::{Claim, Close, Connection, Epoch, Handler, Message, Options, Refusal};
 
 /// As many places for outputs are kept when there are none.
 const KEPT: usize = 1024;
@@ -179,6 +179,21 @@ impl Machine {
         Ok(())
     }
 
+    /// A client has sent a message. It comes back if the room cannot take it now.
+    pub(crate) fn message(
+        &mut self,
+        now: Duration,
+        key: u64,
+        message: Message,
+    ) -> Result<(), (Refusal, Message)> {
+        // What a connection says that has ended, or was never here, is dropped.
+        let Some(sender) = self.roster.get(key).cloned() else { return Ok(()) };
+        match self.push(now, Event::Message { sender, message }) {
+            Err((refusal, Event::Message { message, .. })) => Err((refusal, message)),
+            _ => Ok(()),
+        }
+    }
+
     /// A connection that was here before is here again.
     pub(crate) fn resume(&mut self, connection: &Connection, closing: bool) {
         self.roster.insert(connection.clone());
@@ -189,25 +204,26 @@ impl Machine {
     }
 
     /// A socket has ended. Unknown ones are ignored, so it may be said more than once.
-    pub(crate) fn closed(&mut self, now: Duration, connection: &Connection, close: Close) {
-        let Some(status) = self.roster.status(connection) else { return };
+    pub(crate) fn closed(&mut self, now: Duration, key: u64, close: Close) {
+        let Some(connection) = self.roster.get(key).cloned() else { return };
+        let Some(status) = self.roster.status(&connection) else { return };
         // "Connecting": whether an `on_close` is owed is known when its `on_connect` has ended.
-        if let Some(turn) = self.turn.as_mut().filter(|turn| turn.is_connecting(connection)) {
+        if let Some(turn) = self.turn.as_mut().filter(|turn| turn.is_connecting(&connection)) {
             turn.gone.get_or_insert(close);
-            self.roster.set_status(connection, Status::Closing);
+            self.roster.set_status(&connection, Status::Closing);
             return;
         }
-        self.roster.remove(connection);
+        self.roster.remove(&connection);
         // What it said comes before its end.
-        self.clogged.retain(|clogged| clogged != connection);
+        self.clogged.retain(|clogged| *clogged != connection);
         if status == Status::Connecting {
-            let is_it = |event: &Event| matches!(event, Event::Connect { connection: c, .. } if c == connection);
+            let is_it = |event: &Event| matches!(event, Event::Connect { connection: c, .. } if *c == connection);
             if let Some(event) = self.mailbox.remove(is_it) {
                 self.discard(Discard::Event(event));
             }
         } else if !self.draining {
             // "Starting": a room that cannot start is not started by those who leave.
-            let event = Event::Close { connection: connection.clone(), close };
+            let event = Event::Close { connection, close };
             if now < self.refused_until {
                 self.mailbox.keep(event);
             } else {
@@ -219,8 +235,9 @@ impl Machine {
     }
 
     /// Closes a connection, but not before what it has said is handled.
-    pub(crate) fn hang_up(&mut self, now: Duration, connection: &Connection, close: Close) {
-        self.condemned.push((connection.clone(), close));
+    pub(crate) fn hang_up(&mut self, now: Duration, key: u64, close: Close) {
+        let Some(connection) = self.roster.get(key).cloned() else { return };
+        self.condemned.push((connection, close));
         self.advance(now);
     }
 

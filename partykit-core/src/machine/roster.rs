@@ -153,6 +153,11 @@ impl Roster {
             .clone()
     }
 
+    /// The connection of this key, of any status.
+    pub(crate) fn get(&self, key: u64) -> Option<&Connection> {
+        self.entries.get(&key).map(|entry| &entry.connection)
+    }
+
     /// All that have a socket, of any status.
     pub(crate) fn every(&self) -> impl Iterator<Item = &Connection> {
         self.entries.values().map(|entry| &entry.connection)

@@ -12,6 +12,7 @@ pub use self::{
 pub use crate::{
     connection::{
         attachment::{Attachment, AttachmentError},
+        key::ConnectionKey,
         outgoing::Outgoing,
         socket::Socket,
     },

@@ -10,7 +10,7 @@ use std::{
 use super::host::TestHost;
 use crate::{
     BoxError, Close, Connection, InvalidClose, Message, Refusal, Reject, Response, Text,
-    runtime::{CloseReason, Host, Outgoing, RoomCell, Socket},
+    runtime::{CloseReason, ConnectionKey, Host, Outgoing, RoomCell, Socket},
 };
 
 /// The client's end of a connection to a [`TestRoom`](super::TestRoom).
@@ -32,6 +32,7 @@ use crate::{
 /// # });
 /// ```
 pub struct TestConnection {
+    key: ConnectionKey,
     connection: Connection,
     socket: Arc<TestSocket>,
     host: Arc<TestHost>,
@@ -44,6 +45,7 @@ pub struct TestConnection {
 
 impl TestConnection {
     pub(super) fn new(
+        key: ConnectionKey,
         connection: Connection,
         socket: Arc<TestSocket>,
         host: Arc<TestHost>,
@@ -52,7 +54,7 @@ impl TestConnection {
     ) -> Self {
         let pace = rate.map(|rate| Mutex::new(Pace { rate, full_at: Duration::ZERO }));
         let process = host.process();
-        Self { connection, socket, host, cell, protocol: None, pace, process }
+        Self { key, connection, socket, host, cell, protocol: None, pace, process }
     }
 
     pub(super) fn speaking(self, protocol: Option<String>) -> Self {
@@ -101,9 +103,9 @@ impl TestConnection {
             let close = CloseReason::TooManyMessages.close();
             self.socket.close(close.clone());
             self.socket.state().ended = true;
-            return self.cell.closed(&self.connection, close);
+            return self.cell.closed(self.key, close);
         }
-        let refused = self.cell.message(&self.connection, message.into());
+        let refused = self.cell.message(self.key, message.into());
         assert!(refused.is_ok(), "the mailbox of {} is full", self.cell.address());
     }
 
@@ -198,7 +200,7 @@ impl TestConnection {
             state.wake();
         }
         if !self.has_lost_its_server() {
-            self.cell.closed(&self.connection, close);
+            self.cell.closed(self.key, close);
         }
         self.host.settle().await;
     }

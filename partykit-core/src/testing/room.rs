@@ -166,9 +166,10 @@ impl<S: Server> TestRoom<S> {
         request: Request,
     ) -> Result<TestConnection, Refusal> {
         let (cell, socket) = (self.cell().clone(), Arc::new(TestSocket::default()));
-        let connection = cell.connect(id, &format!("http://test{uri}"), request, socket.clone())?;
+        let key = cell.connect(id, &format!("http://test{uri}"), request, socket.clone())?;
+        let connection = cell.connection(key).ok_or(Refusal::ShuttingDown)?;
         let rate = self.options.message_rate_limit();
-        Ok(TestConnection::new(connection, socket, self.host.clone(), cell, rate))
+        Ok(TestConnection::new(key, connection, socket, self.host.clone(), cell, rate))
     }
 
     /// Runs a before-hook, unless the room was built without hooks.

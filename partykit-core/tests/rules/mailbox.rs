@@ -61,9 +61,9 @@ impl Stalled {
     fn go_on(&mut self) {
         let waker = Waker::from(self.wakes.clone());
         while let Some(message) = self.message.take() {
-            let (cell, connection) = (&self.client.cell, &self.client.connection);
-            let Err(message) = cell.message(connection, message) else { return };
-            let space = cell.poll_space(connection, &message, &mut Context::from_waker(&waker));
+            let (cell, key) = (&self.client.cell, self.client.key);
+            let Err(message) = cell.message(key, message) else { return };
+            let space = cell.poll_space(key, &message, &mut Context::from_waker(&waker));
             self.message = Some(message);
             if space.is_pending() {
                 return;
@@ -112,12 +112,12 @@ fn what_does_not_fit_comes_back_and_what_fits_is_handled_in_order() {
     assert_eq!(ada.try_say("note:2"), Ok(()));
     let back = ada.try_say("note:3").unwrap_err();
     assert_eq!(back.as_text(), Some("note:3"));
-    assert!(cell.poll_space(&ada.connection, &back, &mut cx).is_pending());
+    assert!(cell.poll_space(ada.key, &back, &mut cx).is_pending());
     assert_eq!(cell.stats().mailbox, 2);
 
     world.stage().open("end");
     world.run();
-    assert_eq!(cell.poll_space(&ada.connection, &back, &mut cx), Poll::Ready(()));
+    assert_eq!(cell.poll_space(ada.key, &back, &mut cx), Poll::Ready(()));
     assert_eq!(ada.try_say("note:3"), Ok(()));
     world.run();
     assert_eq!(world.stage().journal(), ["1", "2", "3"]);
@@ -147,7 +147,7 @@ fn space_that_is_given_up_is_for_the_next() {
     world.stage().open("end");
     world.run();
     assert_eq!(crowd.iter().map(Stalled::wakes).collect::<Vec<_>>(), [0, 1, 0, 0, 0]);
-    crowd[1].client.cell.forgo_space(&crowd[1].client.connection);
+    crowd[1].client.cell.forgo_space(crowd[1].client.key);
     assert_eq!(crowd.iter().map(Stalled::wakes).collect::<Vec<_>>(), [0, 1, 1, 0, 0]);
     crowd[2].client.end(Close::normal());
     // One who has gone while it waits.

@@ -18,7 +18,7 @@ use futures_util::FutureExt;
 use partykit_core::{
     Backend, CallError, Close, Connection, MemoryBackend, Message, Options, Refusal, Request,
     Response, Room, RoomAddress, RoomId, Timestamp,
-    runtime::{Attachment, Chain, Host, Outgoing, Resumed, RoomCell, Socket, drive},
+    runtime::{Attachment, Chain, ConnectionKey, Host, Outgoing, Resumed, RoomCell, Socket, drive},
 };
 
 use crate::script::{Stage, act, told, wish};
@@ -70,11 +70,12 @@ impl World {
     pub(crate) fn connect(&self, party: &str, id: &str, name: &str) -> Client {
         let (cell, wire) = (self.room(party, id), Arc::new(Wire::default()));
         let uri = "http://test/parties/main/room";
-        let connection = cell
+        let key = cell
             .connect(name, uri, wish(&format!("tags=all,{name}s")), wire.clone())
             .expect("a connection");
+        let connection = cell.connection(key).expect("it waits in the mailbox");
         self.run();
-        Client { world: self.clone(), cell, connection, wire }
+        Client { world: self.clone(), cell, key, connection, wire }
     }
 
     /// Has a room come back as on a platform that has dropped it, asleep, and kept its sockets with what was
@@ -87,13 +88,15 @@ impl World {
             socket: client.wire.clone(),
             closing: closing.contains(&client.connection.id()),
         });
-        let (cell, connections) =
+        let (cell, keys) =
             RoomCell::resume(address.clone(), options, self.0.clone(), resumed.collect());
         self.0.state().rooms.insert(address, cell.clone());
         self.run();
-        let back =
-            |(client, connection): (Client, _)| Client { cell: cell.clone(), connection, ..client };
-        clients.into_iter().zip(connections).map(back).collect()
+        let back = |(client, key): (Client, _)| {
+            let (cell, connection) = (cell.clone(), cell.connection(key).expect("it is back"));
+            Client { cell, key, connection, ..client }
+        };
+        clients.into_iter().zip(keys).map(back).collect()
     }
 
     /// A request with a program; its answer, if there is one yet.
@@ -291,6 +294,7 @@ impl Running {
 pub(crate) struct Client {
     world: World,
     pub(crate) cell: Arc<RoomCell>,
+    pub(crate) key: ConnectionKey,
     pub(crate) connection: Connection,
     wire: Arc<Wire>,
 }
@@ -303,11 +307,11 @@ impl Client {
 
     /// Says something and lets nothing happen yet.
     pub(crate) fn try_say(&self, program: &str) -> Result<(), Message> {
-        self.cell.message(&self.connection, program.into())
+        self.cell.message(self.key, program.into())
     }
 
     pub(crate) fn end(&self, close: Close) {
-        self.cell.closed(&self.connection, close);
+        self.cell.closed(self.key, close);
         self.world.run();
     }
 

@@ -9,9 +9,9 @@ use http::{
 use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use partykit_core::{
-    Body, Close, Connection, Refusal, Response, Route,
+    Body, Close, Refusal, Response, Route,
     runtime::{
-        CloseReason, RoomCell,
+        CloseReason, ConnectionKey, RoomCell,
         front::{BadHandshake, Connecting, Handshake, Refused, Welcome},
     },
 };
@@ -165,12 +165,12 @@ impl Switch {
 
 /// A connection that its room knows, and that has no socket yet. If it is dropped, for example because the
 /// client hangs up, the room is told.
-struct Pending(Option<(Arc<RoomCell>, Connection)>);
+struct Pending(Option<(Arc<RoomCell>, ConnectionKey)>);
 
 impl Drop for Pending {
     fn drop(&mut self) {
         if let Some((room, connection)) = self.0.take() {
-            room.closed(&connection, CloseReason::NoHandshake.close());
+            room.closed(connection, CloseReason::NoHandshake.close());
         }
     }
 }

@@ -7,8 +7,8 @@ use std::{
 
 use bytes::Bytes;
 use partykit_core::{
-    Close, Connection, Message,
-    runtime::{CloseReason, RoomCell},
+    Close, Message,
+    runtime::{CloseReason, ConnectionKey, RoomCell},
 };
 use tracing::debug;
 
@@ -31,7 +31,7 @@ pub(crate) fn run(
     already_read: Bytes,
     link: Arc<Link>,
     room: Arc<RoomCell>,
-    connection: Connection,
+    connection: ConnectionKey,
 ) -> impl Future<Output = ()> + Send {
     link.settings().meter.connected();
     link.attach(io);
@@ -46,7 +46,7 @@ pub(crate) fn run(
 struct SocketTask {
     link: Arc<Link>,
     room: Arc<RoomCell>,
-    connection: Connection,
+    connection: ConnectionKey,
     decoder: Decoder,
     controls: ControlCount,
     aside: Option<Box<Aside>>,
@@ -116,8 +116,9 @@ impl SocketTask {
                     self.adjust();
                 }
                 Err(error) => {
-                    let (room, connection) = (self.room.address(), self.connection.id());
+                    let room = self.room.address();
                     let (party, room) = (room.party(), room.room().as_str());
+                    let connection = self.room.id_of(self.connection);
                     debug!(party, room, connection, "a socket failed: {error}");
                     self.link.lost(CloseReason::Broken);
                 }
@@ -129,14 +130,14 @@ impl SocketTask {
     /// Goes on with held bytes, when the room has space and the client has read enough.
     fn poll_held(&mut self, mut held: Held, mut clogged: bool, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(message) = held.message.take() {
-            let taken = take(&self.link, &self.room, &self.connection, message, &mut clogged);
+            let taken = take(&self.link, &self.room, self.connection, message, &mut clogged);
             if let Err(message) = taken
                 && self.link.stall()
             {
                 // No waker is needed here: when the client reads, `is_clogged` wakes the task.
                 let space = match clogged {
                     true => Poll::Pending,
-                    false => self.room.poll_space(&self.connection, &message, cx),
+                    false => self.room.poll_space(self.connection, &message, cx),
                 };
                 held.message = Some(message);
                 self.aside.get_or_insert_default().held = Some(held);
@@ -185,7 +186,7 @@ impl SocketTask {
         let Some(aside) = self.aside.take() else { return };
         self.decoder = Decoder::default();
         if aside.held.is_some() {
-            self.room.forgo_space(&self.connection);
+            self.room.forgo_space(self.connection);
         }
     }
 
@@ -218,7 +219,7 @@ impl SocketTask {
             match incoming {
                 Ok(None) => break,
                 Ok(Some(Incoming::Message(message))) => {
-                    if let Err(message) = take(link, room, connection, message, &mut clogged)
+                    if let Err(message) = take(link, room, *connection, message, &mut clogged)
                         && link.stall()
                     {
                         let (rest, buffer) = match owner {
@@ -238,7 +239,7 @@ impl SocketTask {
                 Ok(Some(Incoming::Close(close))) => return link.peer_closed(close),
                 Err(violation) => {
                     if let Some(close) = link.violated(violation) {
-                        room.hang_up(connection, close);
+                        room.hang_up(*connection, close);
                     }
                     return;
                 }
@@ -255,13 +256,13 @@ impl SocketTask {
 
     fn tell(&mut self, close: Close) {
         self.told = true;
-        let (room, connection) = (self.room.address(), self.connection.id());
+        let room = self.room.address();
         let (code, clean, slow) =
             (u16::from(close.code()), close.is_clean(), self.link.is_behind());
         debug!(
             party = room.party(),
             room = room.room().as_str(),
-            connection,
+            connection = self.room.id_of(self.connection),
             code,
             clean,
             slow,
@@ -270,7 +271,7 @@ impl SocketTask {
         if slow {
             self.room.slow_client();
         }
-        self.room.closed(&self.connection, close);
+        self.room.closed(self.connection, close);
     }
 }
 
@@ -282,7 +283,7 @@ impl SocketTask {
 fn take(
     link: &Link,
     room: &Arc<RoomCell>,
-    connection: &Connection,
+    connection: ConnectionKey,
     message: Message,
     clogged: &mut bool,
 ) -> Result<(), Message> {

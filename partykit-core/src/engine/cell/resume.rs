@@ -11,7 +11,7 @@ use std::{
 use super::RoomCell;
 use crate::{
     AwakeReason, Connection, Options, RoomAddress,
-    connection::{Owner, attachment::Attachment, socket::Socket},
+    connection::{Owner, attachment::Attachment, key::ConnectionKey, socket::Socket},
     engine::host::Host,
 };
 
@@ -52,13 +52,13 @@ impl RoomCell {
     ///
     /// ```
     /// use std::sync::Arc;
-    /// use partykit_core::{Connection, Options, RoomAddress, runtime::*};
+    /// use partykit_core::{Options, RoomAddress, runtime::*};
     ///
     /// fn wake(
     ///     address: RoomAddress,
     ///     host: Arc<dyn Host>,
     ///     kept: Vec<(Attachment, Arc<dyn Socket>)>,
-    /// ) -> (Arc<RoomCell>, Vec<Connection>) {
+    /// ) -> (Arc<RoomCell>, Vec<ConnectionKey>) {
     ///     let sockets = kept.into_iter().map(|(attachment, socket)| {
     ///         Resumed { attachment, socket, closing: false }
     ///     });
@@ -71,7 +71,7 @@ impl RoomCell {
         options: Options,
         host: Arc<dyn Host>,
         sockets: Vec<Resumed>,
-    ) -> (Arc<Self>, Vec<Connection>) {
+    ) -> (Arc<Self>, Vec<ConnectionKey>) {
         let cell = Self::new(address, options, host);
         let room: Weak<dyn Owner> = Arc::<Self>::downgrade(&cell);
         let mut state = cell.lock();
@@ -79,7 +79,7 @@ impl RoomCell {
             state.next_connection = state.next_connection.max(attachment.order);
             let connection = Connection::resume(attachment, room.clone(), socket);
             state.machine.resume(&connection, closing);
-            connection
+            ConnectionKey(connection.key())
         };
         let connections = sockets.into_iter().map(resume).collect();
         drop(state);

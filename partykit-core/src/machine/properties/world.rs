@@ -280,10 +280,10 @@ impl World {
 
     fn leave(&mut self, client: usize) {
         self.model.clients[client].ended = true;
-        let connection = self.model.clients[client].connection.clone();
-        self.machine.closed(self.now, &connection, Close::normal());
+        let key = self.model.clients[client].connection.key();
+        self.machine.closed(self.now, key, Close::normal());
         // A runtime may say so twice.
-        self.machine.closed(self.now, &connection, Close::no_status());
+        self.machine.closed(self.now, key, Close::no_status());
     }
 
     pub(super) fn pass(&mut self, time: Duration) {

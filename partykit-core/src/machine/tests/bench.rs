@@ -146,7 +146,7 @@ impl Bench {
     }
 
     pub(super) fn leave(&mut self, connection: &Connection) {
-        self.machine.closed(self.now, connection, Close::normal());
+        self.machine.closed(self.now, connection.key(), Close::normal());
     }
 
     pub(super) fn claim(&mut self) {

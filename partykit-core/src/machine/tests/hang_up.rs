@@ -6,7 +6,7 @@ fn who_is_hung_up_on_is_answered_first() {
     let mut room = Bench::new();
     let (ada, grace) = (room.join("ada"), room.join("grace"));
     let _ = (room.message(&ada, "one"), room.message(&grace, "two"), room.message(&ada, "three"));
-    room.machine.hang_up(room.now, &ada, Close::normal());
+    room.machine.hang_up(room.now, ada.key(), Close::normal());
     room.done();
     room.done();
     assert_eq!(
@@ -24,12 +24,12 @@ fn who_is_hung_up_on_and_has_said_nothing_waits_for_no_handler_and_wakes_none() 
     let (ada, grace) = (room.join("ada"), room.join("grace"));
     let _ = room.message(&grace, "hello");
     room.trace();
-    room.machine.hang_up(room.now, &ada, Close::normal());
+    room.machine.hang_up(room.now, ada.key(), Close::normal());
     assert_eq!(room.trace(), ["close ada 1000", "flush"]);
     room.done();
     assert!(room.machine.hibernate(room.now).is_ok());
     room.trace();
-    room.machine.hang_up(room.now, &grace, Close::normal());
+    room.machine.hang_up(room.now, grace.key(), Close::normal());
     assert_eq!(room.trace(), ["close grace 1000", "flush"]);
 }
 
@@ -38,7 +38,7 @@ fn who_is_hung_up_on_is_closed_also_when_the_answer_could_not_be_stored() {
     let mut room = Bench::new();
     let ada = room.join("ada");
     let _ = room.message(&ada, "one");
-    room.machine.hang_up(room.now, &ada, Close::normal());
+    room.machine.hang_up(room.now, ada.key(), Close::normal());
     room.put("a");
     room.send(&ada, "answer");
     room.done();

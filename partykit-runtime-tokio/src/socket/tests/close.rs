@@ -201,7 +201,7 @@ async fn a_client_that_is_held_up_can_be_closed() {
     guest.write(&[frame(0x81, b"wait"), frame(0x81, b"b").repeat(50)].concat()).await;
     eventually(|| house.room.stats().mailbox == 1).await;
     let begun = Instant::now();
-    guest.connection.close(4001, "enough").unwrap();
+    guest.connection().close(4001, "enough").unwrap();
     assert_eq!(guest.read(10).await, server_close(4001, "enough"));
     guest.write(&close_frame(4001, "")).await;
     assert_eq!(guest.read_to_end().await, b"");

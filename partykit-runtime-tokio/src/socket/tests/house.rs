@@ -17,7 +17,7 @@ use futures_util::{SinkExt, StreamExt, future::BoxFuture};
 use partykit_core::{
     Backend, Body, CallError, Close, Connection, MemoryBackend, Message, Options, Request,
     Response, Result, Room, RoomAddress, RoomId, Server, Timestamp,
-    runtime::{Chain, Host, RoomCell, Socket, drive},
+    runtime::{Chain, ConnectionKey, Host, RoomCell, Socket, drive},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
@@ -59,7 +59,8 @@ pub(super) struct Shared {
 pub(super) struct Guest<I = DuplexStream> {
     pub(super) io: I,
     pub(super) link: Arc<Link>,
-    pub(super) connection: Connection,
+    room: Arc<RoomCell>,
+    key: ConnectionKey,
     pub(super) task: JoinHandle<()>,
 }
 
@@ -124,7 +125,7 @@ impl House {
         // Guests with one id would be probed, each for the next.
         static GUESTS: AtomicUsize = AtomicUsize::new(0);
         let id = format!("guest {}", GUESTS.fetch_add(1, Ordering::Relaxed));
-        let connection = self.room.connect(&id, uri, request, socket).unwrap();
+        let key = self.room.connect(&id, uri, request, socket).unwrap();
         let verdict = verdict.await.unwrap();
         assert_eq!(matches!(verdict, Verdict::Refuse(_)), uri == "/refuse");
         let socket = run(
@@ -132,9 +133,9 @@ impl House {
             already_read,
             link.clone(),
             self.room.clone(),
-            connection.clone(),
+            key,
         );
-        Guest { io, link, connection, task: tokio::spawn(socket) }
+        Guest { io, link, room: self.room.clone(), key, task: tokio::spawn(socket) }
     }
 
     /// What the next `on_close` is told.
@@ -176,6 +177,11 @@ pub(super) async fn eventually(mut is_so: impl FnMut() -> bool) {
 }
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Guest<I> {
+    /// The connection as the room has it.
+    pub(super) fn connection(&self) -> Connection {
+        self.room.connection(self.key).unwrap()
+    }
+
     pub(super) async fn client(self) -> (WebSocketStream<I>, Arc<Link>, JoinHandle<()>) {
         let client = WebSocketStream::from_raw_socket(self.io, Role::Client, None).await;
         (client, self.link, self.task)

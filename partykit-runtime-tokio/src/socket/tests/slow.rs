@@ -331,9 +331,9 @@ async fn drained_waits_for_the_socket() {
     let house = House::new();
     let mut guest = house.connect_with(64, Bytes::new()).await;
     for n in 0..10 {
-        guest.connection.send(numbered(n, 1000));
+        guest.connection().send(numbered(n, 1000));
     }
-    let connection = guest.connection.clone();
+    let connection = guest.connection();
     let over = Arc::new(AtomicBool::new(false));
     let flag = over.clone();
     let waiting = tokio::spawn(async move {
@@ -358,12 +358,12 @@ async fn drained_ends_with_the_connection() {
     for closes in [true, false] {
         let house = House::new();
         let guest = house.connect_with(64, Bytes::new()).await;
-        guest.connection.send(numbered(0, 1000));
-        let connection = guest.connection.clone();
+        guest.connection().send(numbered(0, 1000));
+        let connection = guest.connection();
         let waiting = tokio::spawn(async move { connection.drained(0).await });
         eventually(|| guest.link.queued() > 900).await;
         if closes {
-            guest.connection.close(4000, "over").unwrap();
+            guest.connection().close(4000, "over").unwrap();
         } else {
             drop(guest.io);
         }
@@ -400,9 +400,9 @@ async fn who_was_given_up_and_reads_slowly_reads_its_close() {
         Bytes::new(),
     );
     let guest = guest.await;
-    guest.connection.send(numbered(0, 60_000));
-    guest.connection.send(numbered(1, 60_000));
-    guest.connection.send(numbered(2, 60_000));
+    guest.connection().send(numbered(0, 60_000));
+    guest.connection().send(numbered(1, 60_000));
+    guest.connection().send(numbered(2, 60_000));
     assert_eq!(house.closed().await.0, 1013);
     let mut said = Vec::new();
     io.read_to_end(&mut said).await.unwrap();

@@ -154,7 +154,7 @@ async fn a_socket_that_is_gone_is_not_visited() {
     drop(guest.io);
     house.closed().await;
     guest.task.await.unwrap();
-    drop((guest.link, guest.connection));
+    drop(guest.link);
     house.sleep().await;
     assert_eq!(house.settings.sweeper.scheduled(), 0);
 }
