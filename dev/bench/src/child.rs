@@ -4,6 +4,7 @@ use std::{
     env, fs,
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     time::Duration,
 };
@@ -12,7 +13,7 @@ use partykit::Result;
 
 use crate::server::Kind;
 
-/// The allocator of a server's process.
+/// The allocator of a server's process. What is not this program has its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Allocator {
     Glibc,
@@ -27,7 +28,21 @@ impl Allocator {
             Self::Jemalloc => Duration::from_millis(10_500),
         }
     }
+
+    /// The same when rooms fall asleep first, which they do 10 s after their last event.
+    pub(crate) fn rest_of_rooms(self) -> Duration {
+        Duration::from_secs(11) + self.rest()
+    }
 }
+
+/// Where jemalloc of these binaries looks for options.
+const JEMALLOC: &str = "_RJEM_MALLOC_CONF";
+
+/// Says where the bench of another revision is, with jemalloc.
+const FORMER: &str = "PARTYKIT_BENCH_FORMER";
+
+/// Where the server on Bun stands, and Bun itself.
+const BUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/bun");
 
 /// A server that runs. Ends when dropped.
 #[derive(Debug)]
@@ -45,21 +60,46 @@ impl Server {
     ///
     /// When it does not: the other binary has not been built, for example.
     pub(crate) fn start(kind: Kind, allocator: Allocator) -> Result<Self> {
-        Self::start_with(&["serve", kind.name()], allocator)
+        match kind {
+            Kind::Bun => Self::run(Command::new(bun()?).arg("server.js").current_dir(BUN)),
+            Kind::Former => Self::start_former(&["serve", Kind::PartyKit.name()]),
+            _ => Self::start_with(&["serve", kind.name()], allocator),
+        }
+    }
+
+    /// Starts one whose rooms store in this directory: ours, or that of the other revision.
+    pub(crate) fn start_rooms(kind: Kind, directory: &Path) -> Result<Self> {
+        let directory = directory.to_str().ok_or("a directory whose name is no text")?;
+        let arguments = ["serve", "rooms", directory];
+        match kind {
+            Kind::Former => Self::start_former(&arguments),
+            _ => Self::start_with(&arguments, Allocator::Jemalloc),
+        }
+    }
+
+    fn start_former(arguments: &[&str]) -> Result<Self> {
+        let binary =
+            env::var_os(FORMER).ok_or("`cargo xtask bench --beside REVISION` does that")?;
+        Self::run(Command::new(binary).args(arguments))
     }
 
     /// The same of whatever these arguments make serve.
     pub(crate) fn start_with(arguments: &[&str], allocator: Allocator) -> Result<Self> {
-        let binary = env::current_exe()?.with_file_name(match allocator {
-            Allocator::Glibc => "partykit-bench",
-            Allocator::Jemalloc => "partykit-bench-jemalloc",
-        });
-        let mut process = Command::new(&binary)
-            .args(arguments)
+        Self::run(Command::new(binary(allocator)?).args(arguments))
+    }
+
+    /// Ours with jemalloc, which then counts each allocation when it happens and keeps nothing for threads.
+    pub(crate) fn start_counting() -> Result<Self> {
+        let mut command = Command::new(binary(Allocator::Jemalloc)?);
+        Self::run(command.args(["serve", Kind::PartyKit.name()]).env(JEMALLOC, "tcache:false"))
+    }
+
+    fn run(command: &mut Command) -> Result<Self> {
+        let mut process = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .map_err(|error| format!("{}: {error}", binary.display()))?;
+            .map_err(|error| format!("{}: {error}", command.get_program().display()))?;
         let (Some(questions), Some(answers)) = (process.stdin.take(), process.stdout.take()) else {
             return Err("a server without pipes".into());
         };
@@ -122,6 +162,23 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+fn binary(allocator: Allocator) -> Result<PathBuf> {
+    let name = match allocator {
+        Allocator::Glibc => "partykit-bench",
+        Allocator::Jemalloc => "partykit-bench-jemalloc",
+    };
+    Ok(env::current_exe()?.with_file_name(name))
+}
+
+/// The program that npm has installed for this machine: the one package of Bun's that it took.
+fn bun() -> Result<PathBuf> {
+    let packages = fs::read_dir(Path::new(BUN).join("node_modules/@oven"))
+        .map_err(|error| format!("Bun is not there, `cargo xtask bench` installs it: {error}"))?;
+    let programs = packages.map(|package| Ok(package?.path().join("bin/bun")));
+    let programs: Result<Vec<PathBuf>> = programs.collect();
+    programs?.into_iter().find(|program| program.is_file()).ok_or_else(|| "no Bun for it".into())
 }
 
 fn read_line(answers: &mut BufReader<ChildStdout>) -> Result<String> {

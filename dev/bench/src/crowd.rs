@@ -10,7 +10,7 @@ use mio::{Events, Interest, Poll, Token, net::TcpStream};
 use partykit::Result;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::protocol::{Heard, Tally, client_frame, client_pong, handshake};
+use crate::protocol::{Heard, Tally, client_frame, client_pong, handshake, with_id};
 
 /// So many handshakes are under way at once, unless all are to be.
 const HANDSHAKES: usize = 128;
@@ -78,7 +78,8 @@ impl Crowd {
         self.clients.len()
     }
 
-    /// Connects `count` clients more, each to the room that `room` says. Returns how long it took.
+    /// Connects `count` clients more, each to the room that `room` says, with ids as PartySocket's are.
+    /// Returns how long it took.
     ///
     /// # Errors
     ///
@@ -95,7 +96,7 @@ impl Crowd {
             while self.clients.len() < first + count
                 && self.clients.len() - first - open < self.handshakes
             {
-                self.begin(address, room(self.clients.len() - first))?;
+                self.begin(address, &room(self.clients.len() - first))?;
             }
             self.turn(&mut |_, _, news| {
                 open += usize::from(news == News::Opened);
@@ -149,7 +150,7 @@ impl Crowd {
         Ok(begun.elapsed())
     }
 
-    fn begin(&mut self, address: SocketAddr, room: String) -> Result<()> {
+    fn begin(&mut self, address: SocketAddr, room: &str) -> Result<()> {
         let index = self.clients.len();
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
         socket.bind(&SocketAddr::V4(SocketAddrV4::new(source(index), 0)).into())?;
@@ -164,7 +165,7 @@ impl Crowd {
         let mut stream = TcpStream::from_std(socket.into());
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(index), interest)?;
-        self.clients.push(Client { stream, state: State::Connecting(room) });
+        self.clients.push(Client { stream, state: State::Connecting(with_id(room, index)) });
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! What a process with jemalloc has on its heap, as jemalloc counts it.
 
 use std::{
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -10,7 +11,8 @@ use std::{
 };
 
 use partykit::Result;
-use tikv_jemalloc_ctl::{epoch, stats};
+use serde_json::Value;
+use tikv_jemalloc_ctl::{epoch, stats, stats_print};
 
 /// How often it is looked at.
 const EVERY: Duration = Duration::from_millis(5);
@@ -36,10 +38,80 @@ impl Heap {
         }
     }
 
-    fn now() -> Result<Self, tikv_jemalloc_ctl::Error> {
+    /// That of this process.
+    ///
+    /// # Errors
+    ///
+    /// When it has another allocator.
+    pub(crate) fn now() -> Result<Self> {
         epoch::advance()?;
         let (allocated, active) = (stats::allocated::read()?, stats::active::read()?);
         Ok(Self { allocated, active, resident: stats::resident::read()? })
+    }
+}
+
+impl fmt::Display for Heap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.allocated, self.active, self.resident)
+    }
+}
+
+/// The smallest size that jemalloc does not take from a bin.
+const LEAST_LARGE: u64 = 16 * 1024;
+
+/// Everything that a process has ever asked for. Exact when nothing is kept for threads: see
+/// [`Server::start_counting`](crate::child::Server::start_counting).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Allocations {
+    /// How often.
+    pub(crate) count: u64,
+    /// In the sizes that jemalloc gives. One that is larger than [`LEAST_LARGE`] counts as that.
+    pub(crate) bytes: u64,
+}
+
+impl Allocations {
+    /// Reads what the server has answered.
+    pub(crate) fn parse(answer: &str) -> Result<Self> {
+        match answer.split_once(' ') {
+            Some((count, bytes)) => Ok(Self { count: count.parse()?, bytes: bytes.parse()? }),
+            None => Err(format!("no allocations: {answer}").into()),
+        }
+    }
+
+    /// Those of this process.
+    ///
+    /// # Errors
+    ///
+    /// When it has another allocator.
+    pub(crate) fn so_far() -> Result<Self> {
+        epoch::advance()?;
+        let mut text = Vec::new();
+        let mut options = stats_print::Options::default();
+        (options.json_format, options.skip_per_arena) = (true, true);
+        options.skip_mutex_statistics = true;
+        stats_print::stats_print(&mut text, options)?;
+        let all: Value = serde_json::from_slice(&text)?;
+        let all = &all["jemalloc"];
+        let (classes, arenas) = (&all["arenas"]["bin"], &all["stats.arenas"]["merged"]);
+        let number = |value: &Value| value.as_u64().ok_or("jemalloc counts something else");
+        // It does not say of what sizes the large ones were.
+        let large = number(&arenas["large"]["nmalloc"])?;
+        let mut sum = Self { count: large, bytes: large * LEAST_LARGE };
+        let (Some(classes), Some(bins)) = (classes.as_array(), arenas["bins"].as_array()) else {
+            return Err("jemalloc counts nothing".into());
+        };
+        for (class, bin) in classes.iter().zip(bins) {
+            let count = number(&bin["nmalloc"])?;
+            sum.count += count;
+            sum.bytes += count * number(&class["size"])?;
+        }
+        Ok(sum)
+    }
+}
+
+impl fmt::Display for Allocations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.count, self.bytes)
     }
 }
 

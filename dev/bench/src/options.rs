@@ -5,16 +5,20 @@ use std::path::PathBuf;
 use crate::{measure::Sizes, report::Part, server::Kind};
 
 pub(crate) const HELP: &str = "\
-partykit-bench [--quick] [--check] [--only MEASURE] [--write FILE]
+partykit-bench [--quick] [--check] [--turns COUNT] [--only MEASURE] [--write FILE]
 partykit-bench serve partykit|raw|tungstenite
 partykit-bench serve rooms DIRECTORY
 partykit-bench serve hostile PLACES [PORT]
 
   --quick         small sizes, for a look whether all of it works: no goal is meant for them
   --check         fail when a goal is missed
-  --only MEASURE  crowd, storm, wake, memory, commits, churn, clear, backups, alarms or rooms; or one that is
-                  no part of a run of all: workers, hostile; and readers, deaf, herd, each in a network of its own (unshare)
-  --write FILE    write the report there too, as Markdown: Workers have a part of the file of their own";
+  --turns COUNT   how often servers take turns, instead of 5, or 3 where only memory is read
+  --only MEASURE  sockets, or of these one: crowd, handshakes, allocations, storm, wake, memory, sleepers, tls;
+                  storage, or of these one: commits, churn, clear, backups, alarms, rooms;
+                  or one that is no part of a run of all: workers, hostile; beside (which
+                  `cargo xtask bench --beside REVISION` prepares); and readers, deaf, herd, each in a network
+                  of its own (unshare)
+  --write FILE    write the report there too, as Markdown: sockets, storage and Workers have each a part";
 
 /// What a process is to do.
 #[derive(Debug)]
@@ -39,12 +43,24 @@ pub(crate) struct Plan {
     pub(crate) write: Option<PathBuf>,
 }
 
+/// What is measured of sockets.
+const SOCKETS: [&str; 8] =
+    ["crowd", "handshakes", "allocations", "storm", "wake", "memory", "sleepers", "tls"];
+
+/// What is measured of storage, and of rooms that have no connection.
+const STORAGE: [&str; 6] = ["commits", "churn", "clear", "backups", "alarms", "rooms"];
+
 /// What is no part of a run of all.
-const APART: [&str; 5] = ["workers", "hostile", "readers", "deaf", "herd"];
+const APART: [&str; 6] = ["workers", "beside", "hostile", "readers", "deaf", "herd"];
 
 impl Plan {
     pub(crate) fn takes(&self, measure: &str) -> bool {
-        self.only.as_deref().map_or(!APART.contains(&measure), |only| only == measure)
+        match self.only.as_deref() {
+            None => !APART.contains(&measure),
+            Some("sockets") => SOCKETS.contains(&measure),
+            Some("storage") => STORAGE.contains(&measure),
+            Some(only) => only == measure,
+        }
     }
 
     /// Whether it needs a network of its own, where the kernel counts for nobody else.
@@ -52,9 +68,15 @@ impl Plan {
         ["readers", "deaf", "herd"].iter().any(|measure| self.takes(measure))
     }
 
-    /// What the report is of.
-    pub(crate) fn part(&self) -> Part {
-        if self.takes("workers") { Part::Workers } else { Part::Tokio }
+    /// What the reports are of.
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        match self.only.as_deref() {
+            None => vec![Part::Sockets, Part::Storage],
+            Some("workers") => vec![Part::Workers],
+            Some("beside") => vec![Part::Beside],
+            Some(only) if only == "sockets" || SOCKETS.contains(&only) => vec![Part::Sockets],
+            Some(_) => vec![Part::Storage],
+        }
     }
 }
 
@@ -64,7 +86,7 @@ impl Plan {
 ///
 /// What is wrong with them, in words.
 pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String> {
-    let (mut quick, mut check, mut only, mut write) = (false, false, None, None);
+    let (mut quick, mut check, mut turns, mut only, mut write) = (false, false, None, None, None);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
         match argument.as_str() {
@@ -85,6 +107,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
             }
             "--quick" => quick = true,
             "--check" => check = true,
+            "--turns" => turns = Some(count(&value()?)?),
             "--only" => only = Some(measure(value()?)?),
             "--write" => write = Some(PathBuf::from(value()?)),
             _ => return Err(format!("unknown argument {argument}")),
@@ -93,17 +116,24 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
     if quick && (check || write.is_some()) {
         return Err("the figures of --quick are neither to be checked nor to be kept".into());
     }
-    let sizes = if quick { Sizes::QUICK } else { Sizes::FULL };
+    let mut sizes = if quick { Sizes::QUICK } else { Sizes::FULL };
+    if let Some(turns) = turns {
+        (sizes.turns, sizes.memory_turns) = (turns, turns);
+    }
     Ok(Command::Measure(Box::new(Plan { sizes, only, quick, check, write })))
 }
 
-fn measure(name: String) -> Result<String, String> {
-    match name.as_str() {
-        "crowd" | "storm" | "wake" | "memory" | "commits" | "churn" | "clear" | "backups"
-        | "alarms" | "rooms" => Ok(name),
-        apart if APART.contains(&apart) => Ok(name),
-        _ => Err(format!("there is no measure {name}")),
+fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err(format!("{text} is no number of turns")),
     }
+}
+
+fn measure(name: String) -> Result<String, String> {
+    let is_known = ["sockets", "storage"].contains(&&*name)
+        || [&SOCKETS[..], &STORAGE, &APART].iter().any(|group| group.contains(&&*name));
+    if is_known { Ok(name) } else { Err(format!("there is no measure {name}")) }
 }
 
 #[cfg(test)]
@@ -126,6 +156,12 @@ mod tests {
         assert_eq!(plan.write, Some(PathBuf::from("a.md")));
         let Ok(Command::Measure(all)) = parsed("") else { panic!("a plan") };
         assert!(all.takes("wake") && !all.takes("workers") && !all.takes("hostile"));
+        assert_eq!(all.parts(), [Part::Sockets, Part::Storage]);
+        let Ok(Command::Measure(sockets)) = parsed("--turns 2 --only sockets") else {
+            panic!("a plan");
+        };
+        assert!(sockets.takes("tls") && !sockets.takes("commits"));
+        assert_eq!((sockets.parts(), sockets.sizes.turns), (vec![Part::Sockets], 2));
         assert!(matches!(parsed("serve hostile 9"), Ok(Command::ServeHostile(9, 0))));
         assert!(matches!(parsed("serve hostile 9 80"), Ok(Command::ServeHostile(9, 80))));
         let Ok(Command::Measure(herd)) = parsed("--only herd") else { panic!("a plan") };
@@ -141,6 +177,8 @@ mod tests {
             "serve hostile cake",
             "serve hostile 9 cake",
             "--only cake",
+            "--turns 0",
+            "--turns cake",
             "--write",
             "cake",
             "--quick --check",

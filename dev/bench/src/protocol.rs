@@ -44,7 +44,7 @@ pub(crate) fn client_close() -> [u8; 8] {
     frame
 }
 
-/// The whole handshake of a client that wants to be in a room.
+/// The whole handshake of a client that wants to be in a room. A query may follow the room's name.
 pub(crate) fn handshake(room: &str) -> String {
     format!(
         "GET /parties/main/{room} HTTP/1.1\r\n\
@@ -56,12 +56,18 @@ pub(crate) fn handshake(room: &str) -> String {
     )
 }
 
+/// What the handshake of PartySocket asks for: a connection with an id of 21 characters, here a number.
+pub(crate) fn with_id(room: &str, id: usize) -> String {
+    format!("{room}?_pk={id:021}")
+}
+
 /// The room and the key of a [`handshake`]; `None` when it is something else.
 pub(crate) fn read_handshake(head: &[u8]) -> Option<(&str, &str)> {
     let head = std::str::from_utf8(head).ok()?.strip_suffix("\r\n\r\n")?;
     let (path, headers) = head.strip_prefix("GET /parties/main/")?.split_once(" HTTP/1.1\r\n")?;
     let key = headers.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "))?;
-    Some((path, key))
+    let room = path.split_once('?').map_or(path, |(room, _)| room);
+    Some((room, key))
 }
 
 /// The message that a client's frame at the beginning of `input` holds, unmasked, as a server would
@@ -151,10 +157,11 @@ mod tests {
         let frame = serve_frame(&client_frame(ECHO)).unwrap();
         assert_eq!((frame[2], frame[3]), (ECHO, b'.'));
         assert_eq!(serve_frame(&client_frame(ECHO)[1..]), None);
-        assert_eq!(
-            read_handshake(handshake("hall").as_bytes()),
-            Some(("hall", "dGhlIHNhbXBsZSBub25jZQ=="))
-        );
+        for head in [handshake("hall"), handshake(&with_id("hall", 7))] {
+            let read = read_handshake(head.as_bytes());
+            assert_eq!(read, Some(("hall", "dGhlIHNhbXBsZSBub25jZQ==")), "{head}");
+        }
+        assert_eq!(with_id("", 7).strip_prefix("?_pk=").unwrap().len(), 21);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod api;
 mod autobahn;
+mod bench;
 mod book;
 mod charts;
 mod command;

@@ -3,7 +3,7 @@
 use std::{env, fs, path::Path};
 
 use crate::{
-    api, autobahn, book, charts,
+    api, autobahn, bench, book,
     command::{Command, Failure},
     fuzz, package,
     report::{Outcome, Verdict},
@@ -101,8 +101,8 @@ pub(crate) const TOOLS: &[Tool] = &[
     Tool { name: "api", about: "the same, or --write: commits to the API as it is", run: api::run },
     Tool {
         name: "bench",
-        about: "measures, and writes docs/src/benchmarks.md; --quick only tries, --check fails below the goals; --only workers, hostile or yjs",
-        run: bench,
+        about: "measures, and writes docs/src/benchmarks.md; --quick only tries, --check fails below the goals; --only sockets, storage, workers, hostile or yjs; --beside REVISION",
+        run: bench::run,
     },
     Tool {
         name: "book",
@@ -363,34 +363,8 @@ fn deny(root: &Path) -> Outcome {
     passed(Command::new(root, "cargo deny --offline --all-features check advisories").run())
 }
 
-/// `--only workers` is a whole run, of what stands in the document's other part. All other arguments than
-/// `--check` make one that is not whole: it leaves the document alone.
-fn bench(root: &Path, arguments: &[String]) -> Outcome {
-    if let ["--only", "yjs", rest @ ..] = &*words(arguments) {
-        return yjs::bench(root, rest);
-    }
-    let is_of_workers = arguments.windows(2).any(|pair| pair == ["--only", "workers"]);
-    if is_of_workers {
-        workers::Build::of("bench-party").run(root)?;
-        workers::bundle(root, "dev/bench/partyserver")?;
-    }
-    Command::new(root, "cargo build --release -p partykit-bench --bins").run()?;
-    // What is measured in this process, commits, has the allocator that servers have.
-    let line = "cargo run --release --quiet -p partykit-bench --bin partykit-bench-jemalloc --";
-    let mut bench = Command::new(root, line);
-    for argument in arguments {
-        bench = bench.arg(argument);
-    }
-    let rest = arguments.iter().filter(|argument| *argument != "--check").count();
-    if rest == if is_of_workers { 2 } else { 0 } {
-        bench = bench.arg("--write").arg(charts::TABLES);
-        bench.run()?;
-        return passed(charts::write(root));
-    }
-    passed(bench.run())
-}
-
-fn words(arguments: &[String]) -> Vec<&str> {
+/// Arguments as slices, which patterns can be matched with.
+pub(crate) fn words(arguments: &[String]) -> Vec<&str> {
     arguments.iter().map(String::as_str).collect()
 }
 

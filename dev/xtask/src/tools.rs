@@ -33,6 +33,9 @@ pub(crate) const WORKERD: &str = "dev/workerd";
 /// The clients of Yjs, below the root.
 pub(crate) const YJS: &str = "dev/yjs";
 
+/// The server on Bun that sockets are measured beside, below the root.
+const BUN: &str = "dev/bench/bun";
+
 /// By the names that Debian, Ubuntu, Fedora and Chrome itself use.
 const BROWSERS: &[&str] =
     &["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"];
@@ -57,6 +60,11 @@ pub(crate) fn install(root: &Path) -> Result<(), Failure> {
 /// Installs what fuzzing needs beside a nightly toolchain.
 pub(crate) fn install_fuzz(root: &Path) -> Result<(), Failure> {
     install_cargo_tool(root, CARGO_FUZZ.0, CARGO_FUZZ.1)
+}
+
+/// Installs Bun where the bench looks for it: by the lock file, and for nothing else.
+pub(crate) fn install_bun(root: &Path) -> Result<(), Failure> {
+    install_node_modules(&root.join(BUN))
 }
 
 /// A failure that says how to get `tool`, unless it is there.

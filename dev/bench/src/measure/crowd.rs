@@ -13,30 +13,40 @@ use crate::{
     server::Kind,
 };
 
-const HANDSHAKES: &str = "handshakes a second";
-const HANDSHAKE_TIME: &str = "processor time of a handshake, µs";
-const DELIVERIES: &str = "broadcast: deliveries a second";
-const DELIVERY_TIME: &str = "broadcast: processor time of a delivery, µs";
-const ECHOES: &str = "echoes a second";
-const ECHO_TIME: &str = "processor time of an echo, µs";
+pub(super) const HANDSHAKES: &str = "handshakes a second";
+pub(super) const HANDSHAKE_TIME: &str = "processor time of a handshake, µs";
+pub(super) const DELIVERIES: &str = "broadcast: deliveries a second";
+pub(super) const DELIVERY_TIME: &str = "broadcast: processor time of a delivery, µs";
+pub(super) const ECHOES: &str = "echoes a second";
+pub(super) const ECHO_TIME: &str = "processor time of an echo, µs";
 
 pub(super) fn take(sizes: &Sizes, report: &mut Report) -> Result<()> {
     for _ in 0..sizes.turns {
-        for kind in Kind::SERVED {
-            turn(kind, sizes, report)?;
+        for kind in Kind::SOCKETS {
+            turn(kind, sizes, report).map_err(|error| format!("{}: {error}", kind.name()))?;
         }
     }
-    report.compare(DELIVERIES, Kind::Raw, Some(Goal::AtLeast(0.85)));
+    report.compare(HANDSHAKE_TIME, Kind::Bun, Some(Goal::AtMost(1.0)));
+    report.compare(ECHO_TIME, Kind::Bun, Some(Goal::AtMost(0.8)));
+    report.compare(ECHO_TIME, Kind::Raw, Some(Goal::AtMost(1.1)));
+    report.compare(DELIVERIES, Kind::Raw, Some(Goal::AtLeast(0.95)));
+    report.compare(DELIVERY_TIME, Kind::Bun, Some(Goal::AtMost(0.9)));
     report.compare(DELIVERY_TIME, Kind::Raw, None);
-    for beside in [Kind::Raw, Kind::Tungstenite] {
-        for measure in [ECHOES, ECHO_TIME, HANDSHAKES, HANDSHAKE_TIME] {
+    report.compare(DELIVERIES, Kind::Bun, None);
+    report.compare(HANDSHAKE_TIME, Kind::Raw, None);
+    for beside in [Kind::Bun, Kind::Raw] {
+        for measure in [ECHOES, HANDSHAKES] {
             report.compare(measure, beside, None);
         }
+    }
+    for measure in [ECHOES, ECHO_TIME, HANDSHAKES, HANDSHAKE_TIME] {
+        report.compare(measure, Kind::Tungstenite, None);
     }
     Ok(())
 }
 
-fn turn(kind: Kind, sizes: &Sizes, report: &mut Report) -> Result<()> {
+/// With a server that is started for it.
+pub(super) fn turn(kind: Kind, sizes: &Sizes, report: &mut Report) -> Result<()> {
     let mut crowd = Crowd::new()?;
     let server = Server::start(kind, Allocator::Jemalloc)?;
     let mut spent = Spent::new(&server)?;
@@ -109,17 +119,17 @@ fn echo(
 }
 
 /// Processor time of a server from one look to the next.
-struct Spent<'a> {
+pub(super) struct Spent<'a> {
     server: &'a Server,
     last: Duration,
 }
 
 impl<'a> Spent<'a> {
-    fn new(server: &'a Server) -> Result<Self> {
+    pub(super) fn new(server: &'a Server) -> Result<Self> {
         Ok(Self { server, last: server.process().processor_time()? })
     }
 
-    fn since(&mut self) -> Result<Duration> {
+    pub(super) fn since(&mut self) -> Result<Duration> {
         let now = self.server.process().processor_time()?;
         let spent = now - self.last;
         self.last = now;

@@ -1,12 +1,13 @@
 //! What an idle connection costs in the server's process, and that it is really one: the room counts
 //! them, speaks to them, sleeps under them and wakes.
 
-use std::thread;
-
 use bench_party::{BROADCAST, ECHO};
 use partykit::Result;
 
-use super::{Sizes, hall};
+use super::{
+    Sizes, hall,
+    weight::{FIRST, Scales},
+};
 use crate::{
     child::{Allocator, Server},
     crowd::Crowd,
@@ -18,76 +19,98 @@ const FRESH: [&str; 2] =
     ["bytes of a connection just made, jemalloc", "bytes of a connection just made, glibc"];
 const USED: [&str; 2] =
     ["bytes of an idle connection, jemalloc", "bytes of an idle connection, glibc"];
+const USED_HEAP: &str = "bytes of an idle connection, on the heap";
+const MOST: &str = "bytes of an idle connection, as many as a process can have";
+const MILLION: &str = "MB of 1,000,000 idle connections, on paper";
 
 pub(super) fn take(sizes: &Sizes, report: &mut Report) -> Result<()> {
-    for kind in Kind::SERVED {
-        for allocator in [Allocator::Jemalloc, Allocator::Glibc] {
-            let (fresh, used) = bytes(kind, allocator, sizes)?;
-            let at = usize::from(allocator == Allocator::Glibc);
-            report.record(FRESH[at], kind, fresh);
-            report.record(USED[at], kind, used);
-            if (kind, allocator) == (Kind::PartyKit, Allocator::Jemalloc) {
-                report.claim(USED[at], "nothing: bytes", used, Goal::AtMost(1300.0));
-            }
+    for _ in 0..sizes.memory_turns {
+        for kind in Kind::WITH_ROOMS {
+            turn(kind, Allocator::Jemalloc, sizes, report)?;
         }
     }
+    for (kind, allocator) in [
+        (Kind::Tungstenite, Allocator::Jemalloc),
+        (Kind::PartyKit, Allocator::Glibc),
+        (Kind::Raw, Allocator::Glibc),
+        (Kind::Tungstenite, Allocator::Glibc),
+    ] {
+        turn(kind, allocator, sizes, report)?;
+    }
+    report.limit(USED[0], "nothing: bytes", Some(Goal::AtMost(256.0)));
+    report.limit(USED_HEAP, "nothing: bytes", None);
+    report.compare(USED[0], Kind::Bun, None);
     for measure in USED {
         report.compare(measure, Kind::Tungstenite, None);
+    }
+    report.limit(MOST, "nothing: bytes", None);
+    report.limit(MILLION, "nothing: MB, from the last 9,000", None);
+    report.compare(MILLION, Kind::Bun, None);
+    Ok(())
+}
+
+/// Of connections that were only made, and of those that have spoken, heard and lived through a sleep.
+fn turn(kind: Kind, allocator: Allocator, sizes: &Sizes, report: &mut Report) -> Result<()> {
+    let (count, scales) = (sizes.idle, Scales::new(kind, allocator, sizes));
+    let rooms = || ["lobby", "hall"].map(str::to_owned).into_iter();
+    let mut crowd = Crowd::new()?;
+    let mut server = Server::start(kind, allocator)?;
+    crowd.connect(server.address(), FIRST, |_| "lobby".to_owned())?;
+    echo(&mut crowd, 0)?;
+    let before = scales.settled(&mut server, rooms())?;
+
+    crowd.connect(server.address(), count, hall)?;
+    let fresh = scales.settled(&mut server, rooms())?;
+    if kind == Kind::PartyKit {
+        live(&mut crowd, &mut server, count as u64)?;
+    }
+    echo(&mut crowd, FIRST)?;
+    let used = scales.settled(&mut server, rooms())?;
+    let at = usize::from(allocator == Allocator::Glibc);
+    report.record(FRESH[at], kind, fresh.of_one(before, count).share);
+    let of_one = used.of_one(before, count);
+    report.record(USED[at], kind, of_one.share);
+    if let Some(heap) = of_one.heap {
+        report.record(USED_HEAP, kind, heap);
+    }
+    if allocator == Allocator::Jemalloc && kind != Kind::Tungstenite {
+        let more = sizes.most - count;
+        crowd.connect(server.address(), more, hall)?;
+        echo(&mut crowd, FIRST + count)?;
+        let most = scales.settled(&mut server, rooms())?;
+        report.record(MOST, kind, most.of_one(before, sizes.most).share);
+        let slope = most.of_one(used, more).share;
+        let all = slope * (1_000_000 - sizes.most) as f64 + most.share - before.share;
+        report.record(MILLION, kind, all / 1e6);
     }
     Ok(())
 }
 
-/// Of a connection that was only made, and of one that has spoken, heard and lived through a sleep.
-fn bytes(kind: Kind, allocator: Allocator, sizes: &Sizes) -> Result<(f64, f64)> {
-    let (count, rest) = (sizes.idle, allocator.rest().min(sizes.rest));
-    let settled = |server: &Server| {
-        thread::sleep(rest);
-        server.process().memory()
-    };
-    let mut crowd = Crowd::new()?;
-    let mut server = Server::start(kind, allocator)?;
-    // What the first clients cost is the server's code and its threads' buffers.
-    let first = 16;
-    crowd.connect(server.address(), first, |_| "lobby".to_owned())?;
-    echo(&mut crowd, 0)?;
-    let before = settled(&server)?;
-
-    crowd.connect(server.address(), count, hall)?;
-    let fresh = settled(&server)?;
-    if kind == Kind::PartyKit {
-        live(&mut crowd, &mut server, first, count as u64)?;
-    }
-    echo(&mut crowd, first)?;
-    let used = settled(&server)?;
-    let of_one = |after: u64| (after as f64 - before as f64) / count as f64;
-    Ok((of_one(fresh), of_one(used)))
-}
-
-/// A day in the life of a room with so many connections, `first` being the first of them.
-fn live(crowd: &mut Crowd, server: &mut Server, first: usize, count: u64) -> Result<()> {
+/// A day in the life of a room with so many connections.
+fn live(crowd: &mut Crowd, server: &mut Server, count: u64) -> Result<()> {
     let expect = |what: &str, is: &str, should: &str| match is == should {
         true => Ok(()),
         false => Err(format!("{what} should be {should} and is {is}")),
     };
-    expect("the room's count", &server.ask("count hall")?, &count.to_string())?;
-    crowd.say(first, BROADCAST)?;
+    expect("the sleeping room's count", &server.ask("count hall")?, &count.to_string())?;
+    crowd.say(FIRST, BROADCAST)?;
     crowd.expect(0, count - 1)?;
 
     expect("the room after its eviction", &server.ask("evict hall")?, "asleep")?;
     expect("the sleeping room's count", &server.ask("count hall")?, &count.to_string())?;
     let starts = server.count("starts")?;
-    crowd.say(first, ECHO)?;
+    crowd.say(FIRST, ECHO)?;
     crowd.expect(1, 0)?;
     expect("the room after a message", &server.ask("phase hall")?, "awake")?;
     expect("the starts by it", &(server.count("starts")? - starts).to_string(), "1")?;
 
-    crowd.say(first, BROADCAST)?;
+    crowd.say(FIRST, BROADCAST)?;
     crowd.expect(0, count - 1)?;
     Ok(())
 }
 
 /// One echo on each connection from the one called `first` on, a hundred at a time.
-fn echo(crowd: &mut Crowd, first: usize) -> Result<()> {
+pub(super) fn echo(crowd: &mut Crowd, first: usize) -> Result<()> {
     let all = (first..crowd.len()).collect::<Vec<_>>();
     for some in all.chunks(100) {
         for client in some {

@@ -1,26 +1,35 @@
 //! What is measured, one file each.
 
 mod alarms;
+mod allocations;
 mod backups;
+mod beside;
 mod churn;
 mod clear;
 pub(crate) mod commits;
 mod crowd;
 mod deaf;
+mod handshakes;
 mod herd;
 mod hostile;
 mod memory;
 mod readers;
 mod rooms;
+mod sleepers;
 mod storm;
+mod tls;
 mod wake;
+mod weight;
 mod workers;
 
 use std::{fs, io::ErrorKind, time::Duration};
 
 use partykit::Result;
 
-use crate::{options::Plan, report::Report};
+use crate::{
+    options::Plan,
+    report::{Part, Report},
+};
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -36,14 +45,27 @@ pub(crate) struct Sizes {
     pub(crate) active: usize,
     /// How long echoes, or a storm, are measured in a turn.
     pub(crate) window: Duration,
-    pub(crate) storm_rooms: usize,
-    /// Talkers in each of them.
-    pub(crate) storm_talkers: usize,
+    /// Connections that are made in a turn, each to a room of its own.
+    pub(crate) fresh_rooms: usize,
+    /// Handshakes, echoes and deliveries whose allocations are counted.
+    pub(crate) counted: usize,
+    /// Rooms, and the talkers in each of them.
+    pub(crate) storms: [(usize, usize); 2],
     pub(crate) wake_rooms: usize,
     /// Wakes of each of them.
     pub(crate) wakes: usize,
-    /// Connections whose memory is measured.
+    /// Wakes of a room that has `crowd` connections.
+    pub(crate) wakes_of_many: usize,
+    /// Connections of one room whose memory is measured.
     pub(crate) idle: usize,
+    /// The same for as many as one process can have.
+    pub(crate) most: usize,
+    /// Rooms with one connection whose memory is measured.
+    pub(crate) sleepers: usize,
+    /// Connections with TLS whose memory is measured.
+    pub(crate) idle_tls: usize,
+    /// How often the servers take turns with memory.
+    pub(crate) memory_turns: usize,
     /// Those that hear a broadcast of a Worker's room.
     pub(crate) worker_crowd: usize,
     /// Rooms of Workers that are woken in a turn, each as often as others.
@@ -56,6 +78,8 @@ pub(crate) struct Sizes {
     pub(crate) worker_cost_turns: usize,
     /// What part of the warm-up they get before that: one in so many.
     pub(crate) worker_warm_up_part: u64,
+    /// Rooms that are written, with a server of this revision or another.
+    pub(crate) written: u64,
     /// Rooms that are written and sleep.
     pub(crate) rooms: u64,
     /// Alarms that are not due.
@@ -93,11 +117,18 @@ impl Sizes {
         broadcasts: 20,
         active: 100,
         window: Duration::from_secs(2),
-        storm_rooms: 10,
-        storm_talkers: 100,
+        fresh_rooms: 5_000,
+        counted: 2_000,
+        storms: [(10, 100), (400, 10)],
         wake_rooms: 200,
         wakes: 3,
+        wakes_of_many: 200,
         idle: 10_000,
+        most: 19_000,
+        sleepers: 10_000,
+        idle_tls: 3_000,
+        memory_turns: 3,
+        written: 30_000,
         rooms: 100_000,
         pending: 1_000_000,
         worker_crowd: 1_000,
@@ -126,11 +157,18 @@ impl Sizes {
         broadcasts: 5,
         active: 50,
         window: Duration::from_millis(300),
-        storm_rooms: 4,
-        storm_talkers: 25,
+        fresh_rooms: 500,
+        counted: 200,
+        storms: [(4, 25), (40, 10)],
         wake_rooms: 10,
         wakes: 2,
+        wakes_of_many: 5,
         idle: 500,
+        most: 700,
+        sleepers: 500,
+        idle_tls: 100,
+        memory_turns: 1,
+        written: 1_000,
         rooms: 2_000,
         pending: 20_000,
         worker_crowd: 200,
@@ -160,51 +198,69 @@ impl Sizes {
 ///
 /// When something is not measured but broken.
 pub(crate) fn all(plan: &Plan) -> Result<bool> {
-    let mut report = Report::new(plan.part());
-    for (name, take) in [
-        ("crowd", crowd::take as fn(&Sizes, &mut Report) -> Result<()>),
-        ("storm", storm::take),
-        ("wake", wake::take),
-        ("memory", memory::take),
-        ("commits", commits::take),
-        ("churn", churn::take),
-        ("clear", clear::take),
-        ("backups", backups::take),
-        ("alarms", alarms::take),
-        ("rooms", rooms::take),
-        ("workers", workers::take),
-        ("hostile", hostile::take),
-        ("readers", readers::take),
-        ("deaf", deaf::take),
-        ("herd", herd::take),
-    ] {
-        if plan.takes(name) {
-            eprintln!("measuring: {name}");
-            take(&plan.sizes, &mut report).map_err(|error| format!("{name}: {error}"))?;
+    let mut missed = Vec::new();
+    for part in plan.parts() {
+        let mut report = Report::new(part);
+        for (_, name, take) in MEASURES.iter().filter(|(of, ..)| *of == part) {
+            if plan.takes(name) {
+                eprintln!("measuring: {name}");
+                take(&plan.sizes, &mut report).map_err(|error| format!("{name}: {error}"))?;
+            }
         }
+        if plan.quick {
+            report.forget_goals();
+        }
+        let text = report.markdown(&plan.sizes);
+        println!("{text}");
+        if let Some(path) = &plan.write {
+            let document = match fs::read_to_string(path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+                document => document?,
+            };
+            fs::write(path, part.put(&document, &text))?;
+        }
+        missed.extend(report.missed());
     }
-    if plan.quick {
-        report.forget_goals();
-    }
-    let text = report.markdown(&plan.sizes);
-    println!("{text}");
-    if let Some(path) = &plan.write {
-        let document = match fs::read_to_string(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
-            document => document?,
-        };
-        fs::write(path, plan.part().put(&document, &text))?;
-    }
-    let missed = report.missed();
     for goal in &missed {
         eprintln!("missed: {goal}");
     }
     Ok(missed.is_empty() || !plan.check)
 }
 
+type Take = fn(&Sizes, &mut Report) -> Result<()>;
+
+/// Each measure and its part. Those that have no part of their own go with storage.
+const MEASURES: [(Part, &str, Take); 20] = [
+    (Part::Sockets, "crowd", crowd::take),
+    (Part::Sockets, "handshakes", handshakes::take),
+    (Part::Sockets, "allocations", allocations::take),
+    (Part::Sockets, "storm", storm::take),
+    (Part::Sockets, "wake", wake::take),
+    (Part::Sockets, "memory", memory::take),
+    (Part::Sockets, "sleepers", sleepers::take),
+    (Part::Sockets, "tls", tls::take),
+    (Part::Storage, "commits", commits::take),
+    (Part::Storage, "churn", churn::take),
+    (Part::Storage, "clear", clear::take),
+    (Part::Storage, "backups", backups::take),
+    (Part::Storage, "alarms", alarms::take),
+    (Part::Storage, "rooms", rooms::take),
+    (Part::Storage, "hostile", hostile::take),
+    (Part::Storage, "readers", readers::take),
+    (Part::Storage, "deaf", deaf::take),
+    (Part::Storage, "herd", herd::take),
+    (Part::Beside, "beside", beside::take),
+    (Part::Workers, "workers", workers::take),
+];
+
 /// A room of which there are no others.
 fn hall(_: usize) -> String {
     "hall".to_owned()
+}
+
+/// Rooms of which each has one connection.
+fn own_room(index: usize) -> String {
+    format!("room-{index}")
 }
 
 /// How many a second.

@@ -155,7 +155,7 @@ fn pending(sizes: &Sizes, report: &mut Report) -> Result<()> {
 }
 
 /// A directory on the disk that the server was built on: others may be in memory.
-fn home() -> Result<TempDir> {
+pub(super) fn home() -> Result<TempDir> {
     let binary = std::env::current_exe()?;
     let beside = binary.parent().ok_or("a binary without a directory")?;
     Ok(tempfile::Builder::new().prefix("rooms-").tempdir_in(beside)?)

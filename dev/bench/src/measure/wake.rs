@@ -7,12 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bench_party::{ANSWER, ECHO};
+use bench_party::{ANSWER, BROADCAST, ECHO};
 use partykit::Result;
 
-use super::Sizes;
+use super::{Sizes, hall, own_room};
 use crate::{
     child::{Allocator, Server},
+    crowd::Crowd,
     protocol::{CLOSE, SERVER_FRAME, client_close, client_frame, handshake},
     report::{Goal, Report, percentile},
     server::Kind,
@@ -21,34 +22,86 @@ use crate::{
 /// The pause before a message.
 const REST: Duration = Duration::from_millis(2);
 
+/// The two that are compared.
+pub(super) const COLD: &str = OF_ONE.0[0];
+pub(super) const WARM: &str = OF_ONE.0[2];
+
+/// Half of the answers of a room that sleeps come sooner than that, and nearly all of them; then the same of
+/// one that is awake.
+struct Names([&'static str; 4]);
+
+const OF_ONE: Names = Names([
+    "wake: answer of a sleeping room, p50, µs",
+    "wake: answer of a sleeping room, p99, µs",
+    "wake: answer of an awake room, p50, µs",
+    "wake: answer of an awake room, p99, µs",
+]);
+
+const OF_MANY: Names = Names([
+    "wake: answer of a sleeping room of many connections, p50, µs",
+    "wake: answer of a sleeping room of many connections, p99, µs",
+    "wake: answer of an awake room of many connections, p50, µs",
+    "wake: answer of an awake room of many connections, p99, µs",
+]);
+
 pub(super) fn take(sizes: &Sizes, report: &mut Report) -> Result<()> {
-    let mut server = Server::start(Kind::PartyKit, Allocator::Jemalloc)?;
+    let ratio = turn(Kind::PartyKit, sizes, report)?;
+    let measure = "wake: answer of a sleeping room with one connection, p50";
+    report.claim(measure, "an awake room's answer", ratio, Goal::AtMost(1.25));
+    of_many(sizes, report)
+}
+
+/// Rooms of one, with a server that is started for it. By how much the first answer takes longer.
+pub(super) fn turn(kind: Kind, sizes: &Sizes, report: &mut Report) -> Result<f64> {
+    let mut server = Server::start(kind, Allocator::Jemalloc)?;
     let mut rooms = Vec::new();
     for room in 0..sizes.wake_rooms {
-        let name = format!("room-{room}");
+        let name = own_room(room);
         let caller = Caller::connect(server.address(), &name)?;
-        let silent = Caller::connect(server.address(), &name)?;
-        rooms.push((name, caller, silent));
+        rooms.push((name, caller));
     }
+    wake(kind, &mut server, &mut rooms, sizes.wakes, &OF_ONE, report)
+}
+
+fn of_many(sizes: &Sizes, report: &mut Report) -> Result<()> {
+    let kind = Kind::PartyKit;
+    let mut server = Server::start(kind, Allocator::Jemalloc)?;
+    let mut crowd = Crowd::new()?;
+    crowd.connect(server.address(), sizes.crowd - 1, hall)?;
+    let mut room = [(hall(0), Caller::connect(server.address(), &hall(0))?)];
+    let ratio = wake(kind, &mut server, &mut room, sizes.wakes_of_many, &OF_MANY, report)?;
+    let measure = "wake: answer of a sleeping room with many connections, p50";
+    report.claim(measure, "an awake room's answer", ratio, Goal::AtMost(2.0));
+    // All of them are still there.
+    crowd.say(0, BROADCAST)?;
+    crowd.expect(0, crowd.len() as u64 - 1)?;
+    Ok(())
+}
+
+/// How much longer the first answer takes.
+fn wake(
+    kind: Kind,
+    server: &mut Server,
+    rooms: &mut [(String, Caller)],
+    wakes: usize,
+    names: &Names,
+    report: &mut Report,
+) -> Result<f64> {
     let (mut cold, mut warm) = (Vec::new(), Vec::new());
-    for _ in 0..sizes.wakes {
-        for (room, caller, _) in &mut rooms {
-            cold.push(sample(&mut server, caller, room, true)?);
+    for _ in 0..wakes {
+        for (room, caller) in &mut *rooms {
+            cold.push(sample(server, caller, room, true)?);
             // Not counted: it finds caches as the wake has left them.
             caller.ask()?;
-            warm.push(sample(&mut server, caller, room, false)?);
+            warm.push(sample(server, caller, room, false)?);
         }
     }
-    let cold_median = percentile(&mut cold, 50);
-    let warm_median = percentile(&mut warm, 50);
-    let kind = Kind::PartyKit;
-    report.record("wake: answer of a sleeping room, p50, µs", kind, cold_median);
-    report.record("wake: answer of a sleeping room, p99, µs", kind, percentile(&mut cold, 99));
-    report.record("wake: answer of an awake room, p50, µs", kind, warm_median);
-    report.record("wake: answer of an awake room, p99, µs", kind, percentile(&mut warm, 99));
-    let added = (cold_median - warm_median) / warm_median;
-    report.claim("wake: latency added, p50", "an awake room's echo", added, Goal::Below(3.0));
-    Ok(())
+    let late = [&mut cold, &mut warm].map(|samples| percentile(samples, 99));
+    let [cold, warm] = [&mut cold, &mut warm].map(|samples| percentile(samples, 50));
+    for (measure, value) in names.0.into_iter().zip([cold, late[0], warm, late[1]]) {
+        report.record(measure, kind, value);
+    }
+    Ok(cold / warm)
 }
 
 /// Asks a room that sleeps, or one that does not, and sees to it that it was so. In microseconds.

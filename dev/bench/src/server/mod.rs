@@ -15,14 +15,18 @@ use ::partykit::Result;
 
 pub(crate) use self::{
     hostile::{numbered, run as serve_hostile},
-    rooms::run as serve_rooms,
+    rooms::{AT_ONCE, run as serve_rooms},
 };
 
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     PartyKit,
+    /// The same of another revision.
+    Former,
     Raw,
+    /// Bun's own WebSockets.
+    Bun,
     Tungstenite,
     /// The party of [`Kind::PartyKit`] as a Worker.
     Worker,
@@ -36,6 +40,12 @@ impl Kind {
     /// Those that are this program.
     pub(crate) const SERVED: [Self; 3] = [Self::PartyKit, Self::Raw, Self::Tungstenite];
 
+    /// Those whose sockets are measured.
+    pub(crate) const SOCKETS: [Self; 4] = [Self::PartyKit, Self::Raw, Self::Bun, Self::Tungstenite];
+
+    /// Those of them that have rooms.
+    pub(crate) const WITH_ROOMS: [Self; 3] = [Self::PartyKit, Self::Raw, Self::Bun];
+
     /// Those that have rooms which sleep, all but the first of them in `workerd`.
     pub(crate) const SLEEPING: [Self; 4] =
         [Self::PartyKit, Self::Worker, Self::PartyServer, Self::Object];
@@ -43,7 +53,9 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::PartyKit => "partykit",
+            Self::Former => "the other revision",
             Self::Raw => "raw",
+            Self::Bun => "Bun",
             Self::Tungstenite => "tungstenite",
             Self::Worker => "partykit on workerd",
             Self::PartyServer => "partyserver on workerd",
@@ -61,6 +73,8 @@ pub(crate) fn run(kind: Kind) -> Result<()> {
         Kind::PartyKit => partykit::run(),
         Kind::Raw => raw::run(),
         Kind::Tungstenite => tungstenite::run(),
+        Kind::Former => Err("the other revision serves that".into()),
+        Kind::Bun => Err("Bun serves that".into()),
         Kind::Worker | Kind::PartyServer | Kind::Object => Err("workerd serves that".into()),
     }
 }

@@ -29,7 +29,7 @@ static WRITTEN: AtomicU64 = AtomicU64::new(0);
 static RUNG: AtomicU64 = AtomicU64::new(0);
 
 /// Commits, or requests, at a time.
-const AT_ONCE: usize = 256;
+pub(crate) const AT_ONCE: usize = 256;
 
 /// So far away that no alarm of it rings while it is measured.
 const FAR: Duration = Duration::from_secs(1 << 20);
