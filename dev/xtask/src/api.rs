@@ -11,8 +11,9 @@ use std::{
 };
 
 use crate::{
-    command::{Command, Failure},
+    command::Failure,
     report::{Outcome, Verdict},
+    steps,
 };
 
 /// Where the lists are, below the root.
@@ -21,14 +22,14 @@ const LISTS: &str = "dev/api";
 /// The crates of others whose types are in ours: a new major version of one of them breaks ours.
 const EXTERNAL: &str = "dev/api/external-types.txt";
 
-/// The libraries, and the features that are documented.
-const LIBRARIES: [(&str, &str); 6] = [
-    ("partykit-core", "testing"),
-    ("partykit-runtime-tokio", "metrics,tls"),
-    ("partykit-runtime-workers", ""),
-    ("partykit-yjs", ""),
-    ("partykit-extras", "presence,history"),
-    ("partykit", "tokio,workers,metrics,tls,testing,yjs,presence,history"),
+/// The libraries, with all of their features.
+const LIBRARIES: [&str; 6] = [
+    "partykit-core",
+    "partykit-runtime-tokio",
+    "partykit-runtime-workers",
+    "partykit-yjs",
+    "partykit-extras",
+    "partykit",
 ];
 
 /// Come with the compiler, and are not crates of others.
@@ -75,9 +76,9 @@ struct Api(Vec<(&'static str, Vec<String>)>);
 
 impl Api {
     fn read(root: &Path) -> Result<Self, Failure> {
-        let items = LIBRARIES.iter().map(|(library, features)| {
-            let json = described(root, library, features)?;
-            let api = public_api::Builder::from_rustdoc_json(&json)
+        describe(root)?;
+        let items = LIBRARIES.iter().map(|library| {
+            let api = public_api::Builder::from_rustdoc_json(described(root, library))
                 .omit_blanket_impls(true)
                 .omit_auto_trait_impls(true)
                 .omit_auto_derived_impls(true)
@@ -106,22 +107,19 @@ impl Api {
     }
 }
 
-/// What rustdoc says of a library. Stable compilers say it too, when they are told that they are not.
-fn described(root: &Path, library: &str, features: &str) -> Result<PathBuf, Failure> {
-    let target = root.join("target/api");
-    let line = "cargo rustdoc --quiet --locked --lib --no-default-features -p";
-    Command::new(root, line)
-        .arg(library)
-        .arg("--features")
-        .arg(features)
-        .arg("--")
-        .arg("-Zunstable-options")
-        .arg("--output-format=json")
-        .arg("--cap-lints=allow")
-        .env("RUSTC_BOOTSTRAP", "1")
-        .env("CARGO_TARGET_DIR", &target)
-        .run()?;
-    Ok(target.join(format!("doc/{}.json", library.replace('-', "_"))))
+/// Where [`describe`] puts what it says of a library.
+fn described(root: &Path, library: &str) -> PathBuf {
+    root.join(format!("target/doc/{}.json", library.replace('-', "_")))
+}
+
+/// What rustdoc says of the libraries. Stable compilers say it too, when they are told that they are not:
+/// but only rustdoc is told so, or cargo would compile all dependencies again.
+fn describe(root: &Path) -> Result<(), Failure> {
+    steps::docs(root)
+        .arg("--quiet")
+        .env("RUSTDOC", root.join("dev/xtask/rustdoc.sh"))
+        .env("RUSTDOCFLAGS", "-Zunstable-options --output-format=json --cap-lints=allow")
+        .run()
 }
 
 /// The crates of others that an item names: what stands before the first `::` of each path.

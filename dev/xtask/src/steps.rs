@@ -1,6 +1,9 @@
 //! The steps, each with its commands.
 
-use std::{env, fs, path::Path};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     api, autobahn, bench, book,
@@ -131,10 +134,27 @@ pub(crate) const TOOLS: &[Tool] = &[
     },
 ];
 
-/// The features and targets of every build that runs: with the same set, dependencies are compiled
-/// once. (`--examples` makes cargo count the features of the dev-dependencies in.)
-pub(crate) const SERVERS: &str = "cargo build --workspace --exclude xtask --exclude partykit-bench \
-                       --all-features --bins --examples";
+/// What every build and test here asks for: a dependency is compiled once for each set of features, and
+/// one package alone, or all but one, would ask for another set than the step `unit` has built.
+const ALL: &str = "--workspace --all-features";
+
+/// Builds every program: those that the step `unit` has not built yet are linked. (`--examples` makes cargo count
+/// the features of the dev-dependencies in.)
+pub(crate) fn build_programs(root: &Path) -> Result<(), Failure> {
+    Command::new(root, &format!("cargo build {ALL} --bins --examples")).run()
+}
+
+/// The command `partykit-bundle`, built with the features that all builds here have.
+pub(crate) fn bundler(root: &Path) -> Result<PathBuf, Failure> {
+    let line = format!("cargo build --quiet {ALL} --bin partykit-bundle --examples");
+    Command::new(root, &line).run()?;
+    built("partykit-bundle", "partykit-bundle")
+}
+
+/// The tests of one file, or of one folder, that the step `unit` leaves out: `arguments` are those of the tests.
+pub(crate) fn tests(root: &Path, name: &str, arguments: &str) -> Command {
+    Command::new(root, &format!("cargo test {ALL} --test {name} {arguments}"))
+}
 
 fn fmt(root: &Path) -> Outcome {
     passed(Command::new(root, "cargo fmt --all --check").run())
@@ -188,14 +208,9 @@ fn setup(root: &Path) -> Outcome {
 }
 
 fn wasm(root: &Path) -> Outcome {
-    let check = |what: &str| {
-        Command::new(root, &format!("cargo check --target {} {what}", tools::WASM)).run()
-    };
-    check("-p partykit-core -p partykit-runtime-workers")?;
-    check("-p partykit-conformance --lib --no-default-features")?;
-    passed(check(
-        "-p board -p chat -p echo -p editor -p relay -p small --lib --no-default-features",
-    ))
+    let line = "cargo check --lib --no-default-features -p partykit-core -p partykit-runtime-workers \
+                -p partykit-conformance -p board -p chat -p echo -p editor -p relay -p small --target";
+    passed(Command::new(root, line).arg(tools::WASM).run())
 }
 
 fn node(root: &Path) -> Outcome {
@@ -205,7 +220,7 @@ fn node(root: &Path) -> Outcome {
     }
     let chromium = tools::chromium()
         .ok_or_else(|| Failure::new("no Chromium: run `cargo xtask setup`, or set CHROMIUM"))?;
-    Command::new(root, SERVERS).run()?;
+    build_programs(root)?;
     let mut npm = Command::new(&tests, "npm test").env("CHROMIUM", chromium);
     for (variable, package, binary) in [
         ("BOARD_BIN", "board", "board"),
@@ -224,25 +239,19 @@ fn node(root: &Path) -> Outcome {
 
 fn autobahn(root: &Path) -> Outcome {
     autobahn::install(root)?;
-    Command::new(root, SERVERS).run()?;
+    build_programs(root)?;
     autobahn::run(&built("echo", "echo")?)
 }
 
 /// First what the build path and the harness promise by themselves, below any runtime.
 fn workerd(root: &Path) -> Outcome {
-    workers::Build::of("workerd-fixture").run(root)?;
-    workers::Build::of("board").run(root)?;
-    workers::Build::of("chat").run(root)?;
-    workers::Build::of("editor").run(root)?;
-    workers::Build::of("bench-party").run(root)?;
-    let line = "cargo test -p partykit-workerd --test worker -- --ignored --skip unwinding";
-    workers::tests_passed(&Command::new(root, line).tee()?)?;
-    workers::Build::of("partykit-conformance").run(root)?;
+    workers::build_all(root, &["workerd-fixture", "board", "chat", "editor", "bench-party"])?;
+    let ignored = "-- --ignored --skip unwinding";
+    workers::tests_passed(&tests(root, "worker", ignored).tee()?)?;
+    workers::build_all(root, &["partykit-conformance", "relay"])?;
     ran(&Command::new(&root.join(tools::WORKERD), "npm test").tee()?)?;
-    let line = "cargo test -p partykit-conformance --test hostile -- --ignored";
-    workers::tests_passed(&Command::new(root, line).tee()?)?;
-    let line = "cargo test -p partykit-conformance --test workerd -- --ignored --skip unwinding";
-    workers::tests_passed(&Command::new(root, line).tee()?)?;
+    workers::tests_passed(&tests(root, "hostile", ignored).tee()?)?;
+    workers::tests_passed(&tests(root, "workerd", ignored).tee()?)?;
     workers::weigh(root)
 }
 
@@ -274,26 +283,26 @@ fn fuzz(root: &Path, arguments: &[String]) -> Outcome {
 
 fn proxies(root: &Path) -> Outcome {
     tools::install_proxies(root)?;
-    let line = "cargo test -p partykit-runtime-tokio --all-features --test proxies -- --ignored";
-    workers::tests_passed(&Command::new(root, line).tee()?)?;
+    workers::tests_passed(&tests(root, "proxies", "-- --ignored").tee()?)?;
     Ok(Verdict::Passed)
 }
 
 /// Beside nothing else, unlike the small herd of the unit tests: no handshake may take 4 s. In a network of
 /// its own, where the kernel counts for no other program, the listener may drop no connection either.
 fn herd(root: &Path) -> Outcome {
-    const TEST: &str = "cargo test -p partykit-runtime-tokio --all-features --test threats";
     const ONE: &str = "--exact herd::threat_07_reconnect_storm --nocapture";
     // A network of its own reaches no registry.
-    Command::new(root, &format!("{TEST} --no-run")).run()?;
+    tests(root, "threats", "--no-run").run()?;
     let is_alone =
         Command::new(root, "unshare --map-root-user --net ip link set lo up").read().is_ok();
     let command = if is_alone {
         Command::new(root, "unshare --map-root-user --net sh -c")
-            .arg(&format!("ip link set lo up && exec {TEST} --offline -- {ONE}"))
+            .arg(&format!(
+                "ip link set lo up && exec cargo test {ALL} --test threats --offline -- {ONE}"
+            ))
             .env("PARTYKIT_HERD_ALONE", "1")
     } else {
-        Command::new(root, &format!("{TEST} -- {ONE}"))
+        tests(root, "threats", &format!("-- {ONE}"))
     };
     match command.env("PARTYKIT_HERD", "5000").tee()? {
         said if !said.contains("5000 clients, the last one back") => {
@@ -332,15 +341,27 @@ fn crash_as_told(root: &Path, arguments: &[String]) -> Outcome {
     if let ["yjs", rest @ ..] = &*words(arguments) {
         return yjs::crash(root, rest);
     }
-    Command::new(root, SERVERS).run()?;
+    build_programs(root)?;
     let program = built("partykit-crash", "partykit-crash")?;
     let command = Command::built(root, &program);
     passed(arguments.iter().fold(command, |command, argument| command.arg(argument)).run())
 }
 
 fn doc(root: &Path) -> Outcome {
-    let line = "cargo doc --workspace --no-deps --all-features";
-    passed(Command::new(root, line).env("RUSTDOCFLAGS", "-D warnings").run())
+    let mut command = docs(root).env("RUSTDOCFLAGS", "-D warnings");
+    for binary in WITHOUT_LIBRARY {
+        command = command.arg("--bin").arg(binary);
+    }
+    passed(command.run())
+}
+
+/// The programs whose package has no library: of the others, the library is documented.
+const WITHOUT_LIBRARY: [&str; 4] = ["axum-rooms", "metrics-page", "partykit-bundle", "xtask"];
+
+/// rustdoc on every library. (`--examples` as in [`build_programs`]: the step `clippy` has checked the same
+/// dependencies.)
+pub(crate) fn docs(root: &Path) -> Command {
+    Command::new(root, &format!("cargo doc --no-deps {ALL} --lib --examples"))
 }
 
 fn hack(root: &Path) -> Outcome {
@@ -376,8 +397,8 @@ fn has_package(root: &Path, package: &str) -> bool {
     Command::new(root, "cargo pkgid").arg(package).read().is_ok()
 }
 
-/// The binary that `SERVERS` has built: beside our own, which the same profile built.
-pub(crate) fn built(package: &str, binary: &str) -> Result<std::path::PathBuf, Failure> {
+/// The binary that [`build_programs`] has built: beside our own, which the same profile built.
+pub(crate) fn built(package: &str, binary: &str) -> Result<PathBuf, Failure> {
     let ours = env::current_exe().map_err(|error| Failure::new(error.to_string()))?;
     let built = ours.with_file_name(format!("{binary}{}", env::consts::EXE_SUFFIX));
     if built.is_file() {

@@ -1,8 +1,11 @@
 //! Workers: built, run and weighed here, on what comes from crates.io and npm.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{self, Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    thread,
 };
 
 use flate2::{Compression, write::GzEncoder};
@@ -12,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     command::{Command, Failure},
     report::{Outcome, Verdict},
-    tools,
+    steps, tools,
 };
 
 const USAGE: &str = "\
@@ -104,6 +107,12 @@ impl<'a> Build<'a> {
     /// Makes it, and returns the directory of the package.
     pub(crate) fn run(&self, root: &Path) -> Result<PathBuf, Failure> {
         let place = Place::of(root, self.package)?;
+        optimise(root, &self.compile(root, &place)?)?;
+        Ok(place.directory)
+    }
+
+    /// All but what `wasm-opt` does, to the file that it returns.
+    fn compile(&self, root: &Path, place: &Place) -> Result<PathBuf, Failure> {
         let line = "--lib --crate-type cdylib --profile workers --no-default-features \
                     --features workers --target wasm32-unknown-unknown -p";
         let cargo = match self.unwinds {
@@ -125,15 +134,39 @@ impl<'a> Build<'a> {
             true => place.target.join("unwind").join(&place.wasm),
         };
         let out = self.out.clone().unwrap_or_else(|| place.directory.join("build"));
-        Command::new(root, "cargo run --quiet -p partykit-bundle --")
+        Command::built(root, &steps::bundler(root)?)
             .arg(&wasm.display().to_string())
             .arg(&out.display().to_string())
             .run()?;
-        let wasm = out.join("index_bg.wasm");
-        optimise(root, &wasm)?;
-        println!("  {}: {}", self.package, Size::of(&wasm)?);
-        Ok(place.directory)
+        Ok(out.join("index_bg.wasm"))
     }
+}
+
+/// The packages that [`build_all`] has made, and where each of them is.
+static MADE: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+
+/// Makes each of them as [`Build::run`] does, once a run of `cargo xtask`, and returns the directory of the
+/// last. While `wasm-opt` works on one, the next is compiled.
+pub(crate) fn build_all(root: &Path, packages: &[&str]) -> Result<PathBuf, Failure> {
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    let missing: Vec<&str> =
+        packages.iter().copied().filter(|package| !made.contains_key(*package)).collect();
+    thread::scope(|scope| {
+        let optimised: Result<Vec<_>, Failure> = (missing.iter())
+            .map(|package| {
+                let place = Place::of(root, package)?;
+                let wasm = Build::of(package).compile(root, &place)?;
+                Ok((*package, place.directory, scope.spawn(move || optimise(root, &wasm))))
+            })
+            .collect();
+        for (package, directory, optimised) in optimised? {
+            optimised.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            made.insert(package.to_owned(), directory);
+        }
+        Ok(())
+    })?;
+    let last = packages.last().and_then(|package| made.get(*package));
+    last.cloned().ok_or_else(|| Failure::new("no package to make a Worker of"))
 }
 
 /// The `workerd` that npm has installed.
@@ -149,7 +182,7 @@ pub(crate) fn prepared(
     party: &str,
     class: &str,
 ) -> Result<PathBuf, Failure> {
-    let directory = Build::of(package).run(root)?;
+    let directory = build_all(root, &[package])?;
     written(root, &directory, package, party, class)
 }
 
@@ -252,7 +285,7 @@ fn write_figure(root: &Path) -> Outcome {
 }
 
 fn size_of_relay(root: &Path) -> Result<Size, Failure> {
-    Size::of(&Build::of("relay").run(root)?.join("build/index_bg.wasm"))
+    Size::of(&build_all(root, &["relay"])?.join("build/index_bg.wasm"))
 }
 
 fn judge(size: Size, figure: Size) -> Result<(), Failure> {
@@ -282,8 +315,10 @@ fn optimise(root: &Path, wasm: &Path) -> Result<(), Failure> {
     for feature in FEATURES {
         command = command.arg(&format!("--enable-{feature}"));
     }
-    let wasm = wasm.display().to_string();
-    command.arg(&wasm).arg("-o").arg(&wasm).run()
+    let path = wasm.display().to_string();
+    command.arg(&path).arg("-o").arg(&path).run()?;
+    println!("  {path}: {}", Size::of(wasm)?);
+    Ok(())
 }
 
 /// Where cargo has a package, and puts what it makes of it.

@@ -46,7 +46,7 @@ pub(crate) fn bench(root: &Path, arguments: &[&str]) -> Outcome {
 /// `cargo xtask crash yjs`: kills the editor's server while clients type. `--kills 200`, `--forget`.
 pub(crate) fn crash(root: &Path, arguments: &[&str]) -> Outcome {
     tools::install(root)?;
-    Command::new(root, steps::SERVERS).run()?;
+    steps::build_programs(root)?;
     let node = Command::new(&root.join(tools::YJS), "node crash.mjs")
         .env("EDITOR_BIN", built("editor", "editor")?);
     run(node, arguments)

@@ -41,7 +41,9 @@ mod queue;
 mod reading;
 mod record;
 mod replay;
+// Not for users: no list of the public API has it.
 #[cfg(feature = "planted-faults")]
+#[doc(hidden)]
 pub mod rig;
 #[cfg(not(feature = "planted-faults"))]
 #[path = "rig_off.rs"]
