@@ -2,12 +2,17 @@
 
 use std::{
     io::{Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc,
+    },
     time::Duration,
 };
 
 use partykit_core::{Request, Response, Result, Room, Server};
-use partykit_runtime_tokio::{Runtime, bind};
+use partykit_runtime_tokio::{Builder, Handle, Runtime, bind};
 
 /// How long anything may take before it counts as never.
 const NEVER: Duration = Duration::from_secs(60);
@@ -32,11 +37,99 @@ impl Server for Quiet {
     }
 }
 
+/// Says much to many, and then, as its next event, that it has.
+struct Loud {
+    /// A connection on which a quiet room is asked as soon as this room has said all.
+    asks: TcpStream,
+    is_done: Arc<AtomicBool>,
+}
+
+impl Server for Loud {
+    async fn on_request(&mut self, room: &Room, request: Request) -> Result<Response> {
+        if request.uri().path().ends_with("/done") {
+            self.is_done.store(true, SeqCst);
+            return Ok(Response::default());
+        }
+        for _ in 0..2_000 {
+            room.broadcast("a word").send();
+        }
+        let mut done = Request::default();
+        *done.uri_mut() = "/done".parse()?;
+        room.party("loud").room(room.id()).tell(done)?;
+        self.asks.write_all(ASK)?;
+        Ok(Response::default())
+    }
+}
+
+/// Answers whether the loud room is done.
+struct Witness(Arc<AtomicBool>);
+
+impl Server for Witness {
+    async fn on_request(&mut self, _: &Room, _: Request) -> Result<Response> {
+        Ok(Response::new(if self.0.load(SeqCst) { "late" } else { "quiet" }.into()))
+    }
+}
+
+const ASK: &[u8] = b"GET /parties/quiet/a HTTP/1.1\r\nhost: a\r\n\r\n";
+
 /// Tokio looks at its sockets after every turn of a task if it is told to. Then a room that yields must not
 /// come before all that the sockets wake.
 #[test]
 fn busy_rooms_let_quiet_ones_run_at_every_event_interval() {
     for interval in [1, 2, 61] {
+        let builder = Runtime::builder().party::<Busy>("busy").party::<Quiet>("quiet");
+        let server = OneThread::serve(interval, builder);
+        for room in ["one", "two", "three"] {
+            server.request("busy", room);
+        }
+        let mut client = server.client();
+        for _ in 0..10 {
+            client.write_all(ASK).unwrap();
+            assert_eq!(answer(&mut client), "quiet", "{interval}");
+        }
+        server.end();
+    }
+}
+
+/// As before, while a room delivers: this takes it many slices, and in none of them does anything wake it.
+#[test]
+fn a_room_that_says_much_to_many_lets_quiet_ones_run_at_every_event_interval() {
+    for interval in [1, 2, 61] {
+        let is_done = Arc::new(AtomicBool::new(false));
+        let (sends, asks) = mpsc::channel::<TcpStream>();
+        let (asks, done) = (std::sync::Mutex::new(asks), is_done.clone());
+        let builder = Runtime::builder()
+            .party_with("loud", move |_| Loud {
+                asks: asks.lock().unwrap().recv().unwrap(),
+                is_done: done.clone(),
+            })
+            .party_with("quiet", {
+                let is_done = is_done.clone();
+                move |_| Witness(is_done.clone())
+            });
+        let server = OneThread::serve(interval, builder);
+        // The server knows the connection, and the room, before all begins.
+        let mut client = server.client();
+        client.write_all(ASK).unwrap();
+        assert_eq!(answer(&mut client), "quiet");
+        sends.send(client.try_clone().unwrap()).unwrap();
+        let listeners: Vec<TcpStream> = (0..100).map(|_| server.listener("loud")).collect();
+        server.request("loud", "a");
+        assert_eq!(answer(&mut client), "quiet", "{interval}");
+        drop(listeners);
+        server.end();
+    }
+}
+
+/// A runtime with one thread, which looks at its sockets after `interval` turns of tasks.
+struct OneThread {
+    tokio: tokio::runtime::Runtime,
+    address: SocketAddr,
+    handle: Handle,
+}
+
+impl OneThread {
+    fn serve(interval: u32, builder: Builder) -> Self {
         let tokio = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .event_interval(interval)
@@ -44,31 +137,57 @@ fn busy_rooms_let_quiet_ones_run_at_every_event_interval() {
             .build()
             .unwrap();
         let (address, handle) = tokio.block_on(async {
-            let builder = Runtime::builder().party::<Busy>("busy").party::<Quiet>("quiet");
             let runtime = builder.in_memory().build().unwrap();
             let (handle, listener) = (runtime.handle(), bind("127.0.0.1:0").await.unwrap());
             let address = listener.local_addr().unwrap();
             tokio::spawn(async move { runtime.serve_on(listener).await });
-            for room in ["one", "two", "three"] {
-                handle.request("busy", room, Request::default()).await.unwrap();
-            }
             (address, handle)
         });
-        let mut client = TcpStream::connect(address).unwrap();
+        Self { tokio, address, handle }
+    }
+
+    /// From within.
+    fn request(&self, party: &str, room: &str) {
+        let request = self.handle.request(party, room, Request::default());
+        self.tokio.block_on(request).unwrap();
+    }
+
+    fn client(&self) -> TcpStream {
+        let client = TcpStream::connect(self.address).unwrap();
         client.set_read_timeout(Some(NEVER)).unwrap();
-        for _ in 0..10 {
-            client.write_all(b"GET /parties/quiet/a HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
-            let mut answer = [0; 1024];
-            let length = client.read(&mut answer).expect("an answer");
-            let answer = String::from_utf8_lossy(&answer[..length]);
-            assert!(answer.ends_with("quiet"), "{interval}: {answer}");
-        }
-        drop(client);
-        let (ended, end) = std::sync::mpsc::channel();
-        tokio.spawn(async move {
+        client
+    }
+
+    /// A WebSocket to the room `a`, of a client that reads nothing more.
+    fn listener(&self, party: &str) -> TcpStream {
+        let mut client = self.client();
+        let request = format!(
+            "GET /parties/{party}/a HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\n\
+             upgrade: websocket\r\nsec-websocket-version: 13\r\n\
+             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        client.write_all(request.as_bytes()).unwrap();
+        let mut head = [0; 1024];
+        let length = client.read(&mut head).expect("an answer");
+        assert!(head[..length].starts_with(b"HTTP/1.1 101"));
+        client
+    }
+
+    fn end(self) {
+        let (ended, end) = mpsc::channel();
+        let handle = self.handle;
+        self.tokio.spawn(async move {
             handle.shutdown().await;
             ended.send(()).unwrap();
         });
         end.recv_timeout(NEVER).expect("the rooms end");
     }
+}
+
+/// The text of the next answer.
+fn answer(client: &mut TcpStream) -> String {
+    let mut answer = [0; 1024];
+    let length = client.read(&mut answer).expect("an answer");
+    let answer = String::from_utf8_lossy(&answer[..length]);
+    answer.rsplit("\r\n").next().unwrap_or_default().to_owned()
 }

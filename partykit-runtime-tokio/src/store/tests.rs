@@ -1,6 +1,10 @@
 //! What needs a hand inside: failures below the log, and what is on disk in between.
 
-use std::{fs, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use bytes::Bytes;
 use partykit_core::{
@@ -34,6 +38,49 @@ impl Disk {
     fn log_files(&self) -> Vec<u64> {
         log::files(&self.path().join("log")).unwrap()
     }
+
+    /// A copy, as a process leaves the directory that is killed now. The store tidies up in a thread of its
+    /// own: a copy during which a file has changed, come or gone is of no moment, and is made again.
+    fn at_one_moment(&self) -> TempDir {
+        for _ in 0..1_000 {
+            let copy = tempfile::tempdir().unwrap();
+            let Ok(before) = files(self.path()) else { continue };
+            let is_copied = copy_all(self.path(), copy.path()).is_ok();
+            if is_copied && files(self.path()).is_ok_and(|after| after == before) {
+                return copy;
+            }
+        }
+        panic!("the store does not come to rest");
+    }
+}
+
+/// What a file is known by: its path, its length, and when it was written last.
+type Known = (PathBuf, u64, SystemTime);
+
+/// The files in a directory and below, sorted.
+fn files(directory: &Path) -> io::Result<Vec<Known>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let (path, about) = entry.and_then(|entry| Ok((entry.path(), entry.metadata()?)))?;
+        match about.is_dir() {
+            true => found.extend(files(&path)?),
+            false => found.push((path, about.len(), about.modified()?)),
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => fs::create_dir(&to).and_then(|()| copy_all(&entry.path(), &to))?,
+            false => fs::copy(entry.path(), to).map(drop)?,
+        }
+    }
+    Ok(())
 }
 
 fn room(name: &str) -> RoomAddress {
@@ -329,15 +376,8 @@ async fn a_failed_sync_of_a_directory_and_a_restart_lose_nothing() {
                 acknowledged = Some(n);
             }
         }
-        let copy = tempfile::tempdir().unwrap();
-        let done = std::process::Command::new("cp")
-            .arg("-a")
-            .arg(disk.path().join("."))
-            .arg(copy.path())
-            .status();
-        assert!(done.unwrap().success());
-        // As a process leaves it that is killed now.
-        let again = DiskBackend::open(copy.path(), Durability::Durable);
+        let killed = disk.at_one_moment();
+        let again = DiskBackend::open(killed.path(), Durability::Durable);
         let again = again.unwrap_or_else(|error| panic!("sync {failing}: {error}"));
         let found = rows(&again, &room("a")).await;
         assert_eq!(found.first().map(|(_, value)| value[0]), acknowledged, "sync {failing}");
