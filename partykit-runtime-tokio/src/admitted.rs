@@ -1,4 +1,5 @@
 use std::{
+    any::Any,
     future::Future,
     io,
     net::IpAddr,
@@ -10,6 +11,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
     time::{Sleep, sleep},
 };
 
@@ -19,9 +21,12 @@ use crate::limits::Place;
 /// answer waits and does not grow.
 pub(crate) const STALL: Duration = Duration::from_secs(30);
 
+const WHOLE: &str = "the stream is there";
+
 /// A client's stream. It holds the client's place among the clients of the process.
 pub(crate) struct Admitted<I> {
-    io: I,
+    /// `None` only while it is taken apart.
+    io: Option<I>,
     /// Makes the stream end with a reset.
     reset: fn(&I),
     place: Arc<Place>,
@@ -32,7 +37,7 @@ pub(crate) struct Admitted<I> {
 
 impl<I> Admitted<I> {
     pub(crate) fn new(io: I, place: Arc<Place>) -> Self {
-        Self { io, reset: |_| (), place, patience: Some(STALL), stall: None }
+        Self { io: Some(io), reset: |_| (), place, patience: Some(STALL), stall: None }
     }
 
     /// Sets how to reset a stream whose client is [given up](Place::give_up).
@@ -44,7 +49,26 @@ impl<I> Admitted<I> {
 
     /// The stream.
     pub(crate) fn io(&self) -> &I {
-        &self.io
+        self.io.as_ref().expect(WHOLE)
+    }
+
+    fn io_mut(&mut self) -> Pin<&mut I>
+    where
+        I: Unpin,
+    {
+        Pin::new(self.io.as_mut().expect(WHOLE))
+    }
+
+    /// The stream and the place, if the stream is TCP.
+    pub(crate) fn into_tcp(mut self) -> Result<(TcpStream, Arc<Place>), Self>
+    where
+        I: 'static,
+    {
+        let io: &mut dyn Any = &mut self.io;
+        match io.downcast_mut::<Option<TcpStream>>().and_then(Option::take) {
+            Some(stream) => Ok((stream, self.place.clone())),
+            None => Err(self),
+        }
     }
 
     /// The client's address. `None` if it is not known.
@@ -82,8 +106,10 @@ impl<I> Admitted<I> {
 
 impl<I> Drop for Admitted<I> {
     fn drop(&mut self) {
-        if self.place.is_given_up() {
-            (self.reset)(&self.io);
+        if let Some(io) = &self.io
+            && self.place.is_given_up()
+        {
+            (self.reset)(io);
         }
     }
 }
@@ -98,7 +124,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Admitted<I> {
             let why = "its place was lent, and a client at another address needs it";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, why)));
         }
-        Pin::new(&mut self.io).poll_read(cx, buffer)
+        self.io_mut().poll_read(cx, buffer)
     }
 }
 
@@ -108,7 +134,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Admitted<I> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let attempt = Pin::new(&mut self.io).poll_write(cx, bytes);
+        let attempt = self.io_mut().poll_write(cx, bytes);
         self.look_after(cx, attempt)
     }
 
@@ -117,21 +143,21 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Admitted<I> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let attempt = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        let attempt = self.io_mut().poll_write_vectored(cx, slices);
         self.look_after(cx, attempt)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        self.io().is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let attempt = Pin::new(&mut self.io).poll_flush(cx);
+        let attempt = self.io_mut().poll_flush(cx);
         self.look_after(cx, attempt)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let attempt = Pin::new(&mut self.io).poll_shutdown(cx);
+        let attempt = self.io_mut().poll_shutdown(cx);
         self.look_after(cx, attempt)
     }
 }

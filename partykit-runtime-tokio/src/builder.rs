@@ -14,6 +14,8 @@ use partykit_core::{
 };
 use tokio::net::ToSocketAddrs;
 
+#[cfg(unix)]
+use crate::socket::Reactor;
 use crate::{
     Listener, Runtime, ServeError,
     front::{Fallback, Front, Refusals},
@@ -333,6 +335,8 @@ impl Builder {
             Arc::new(move |name| explicit.get(name).cloned().or_else(|| environment(name)));
         let park = alarms::to_park(self.park, &vars);
         let sweeper = Sweeper::start();
+        #[cfg(unix)]
+        let reactor = Reactor::start_or_warn();
         let outbound = Outbound::new(self.outbound);
         let memory = Memory::new(self.inbound);
         let answers = Memory::new(self.outbound.all);
@@ -342,6 +346,8 @@ impl Builder {
             let (memory, meter) = (memory.clone(), Meter::new(&name));
             let mut link = LinkSettings::new(&options, sweeper, outbound, memory, meter);
             (link.keep_alive, link.pace.by_address) = (self.keep_alive, self.messages.clone());
+            #[cfg(unix)]
+            link.reactor.clone_from(&reactor);
             let link = Arc::new(link);
             (name.clone(), Party::new(name, options, server, link))
         });

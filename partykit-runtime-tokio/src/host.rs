@@ -265,7 +265,7 @@ impl Host for TokioHost {
 }
 
 /// Has the task wait at the end of its thread's queue: Tokio puts a task there that wakes itself.
-async fn requeue() {
+pub(crate) async fn requeue() {
     let mut queued = false;
     poll_fn(|cx| {
         if mem::replace(&mut queued, true) {

@@ -4,6 +4,7 @@ use std::{
     io,
     marker::PhantomData,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use tracing::debug;
 use crate::{
     ServeError,
     admitted::Admitted,
+    limits::Place,
     rewind::Rewind,
     socket::{Carrier, Io, Never, Resets},
 };
@@ -224,6 +226,10 @@ impl<L: Listener> Resets<Admitted<L::Io>> for By<L> {
 
     fn address(io: &Admitted<L::Io>) -> Option<IpAddr> {
         io.address()
+    }
+
+    fn into_tcp(io: Admitted<L::Io>) -> Result<(TcpStream, Arc<Place>), Admitted<L::Io>> {
+        io.into_tcp()
     }
 }
 

@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use partykit_core::{
-    Admit, Connection, Lobby, Message, Options, Request, Response, Result, Room, Server,
+    Admit, AwakeReason, Connection, Handler, Lobby, Message, Options, Request, Response, Result,
+    Room, RoomStats, Server,
 };
 use partykit_runtime_tokio::Runtime;
 use peak_alloc::PeakAlloc;
@@ -161,9 +162,9 @@ async fn threat_08_names_of_rooms_that_hold_nothing(site: &Site) {
 async fn threat_07_connects_that_wait(site: &Site, may: &Semaphore) {
     const CLIENTS: usize = 700;
     let mut blocker = site.connect("/parties/main/d").await;
-    blocker.send("wait").await;
     let stats = || site.handle.room_stats("main", "d").unwrap();
-    eventually(|| stats().mailbox == 0).await;
+    blocker.send("wait").await;
+    eventually(|| stats().mailbox == 0 && is_at_work(&stats())).await;
     let head: String =
         (0..90).map(|n| format!("x-header-{n:03}: {}\r\n", "v".repeat(140))).collect();
     let request = format!(
@@ -335,8 +336,18 @@ async fn threat_17_mailboxes_of_many_rooms(site: &Site, may: &Semaphore) {
     assert!(grown < 24 * MIB + ROOMS * 50_000, "{grown} bytes");
     may.add_permits(10_000);
     drop(clients);
-    eventually(|| waiting() == 0).await;
+    // What a client has sent is read to its end, also after the client is gone.
+    let connected = || {
+        let stats = (0..ROOMS).filter_map(|n| site.handle.room_stats("main", &name(n)));
+        stats.map(|stats| stats.connections).sum::<usize>()
+    };
+    eventually(|| connected() == 0 && waiting() == 0).await;
     may.forget_permits(10_000);
+}
+
+/// Whether the room's handler waits with a message.
+fn is_at_work(room: &RoomStats) -> bool {
+    room.reasons.iter().any(|reason| matches!(reason, AwakeReason::Handler(Handler::OnMessage)))
 }
 
 /// The first bytes of a message of this length.
@@ -374,7 +385,7 @@ async fn threat_17_small_messages_that_wait(site: &Site) {
 async fn threat_17_long_heads_that_wait(site: &Site, may: &Semaphore) {
     let mut blocker = site.connect("/parties/main/b").await;
     blocker.send("wait").await;
-    eventually(|| site.handle.room_stats("main", "b").unwrap().mailbox == 0).await;
+    eventually(|| is_at_work(&site.handle.room_stats("main", "b").unwrap())).await;
     let head: String =
         (0..90).map(|n| format!("x-header-{n:03}: {}\r\n", "v".repeat(140))).collect();
     let request = format!("GET /parties/main/b HTTP/1.1\r\nhost: h\r\n{head}\r\n");

@@ -1,7 +1,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use http::{
     HeaderValue, StatusCode,
     header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE},
@@ -117,15 +116,13 @@ impl Switch {
         head
     }
 
-    /// Runs the WebSocket in a task of its own. The task lives as long as the client stays, so it holds
-    /// nothing of the request. `read` is what the client sent behind its handshake.
+    /// Runs the WebSocket. It lives as long as the client stays, so it holds nothing of the request. `read` is what the client sent behind its handshake.
     pub(super) fn start(self, io: Box<dyn Io>, read: Bytes) {
         let alive = self.alive;
         match self.role {
             Role::Join(link, mut pending) => {
                 let Some((room, connection)) = pending.0.take() else { return };
-                let socket = socket::run(io, read, link, room, connection);
-                tokio::spawn(socket.map(|()| drop(alive)));
+                socket::open(io, read, link, room, connection, alive);
             }
             Role::Leave(close) => {
                 tokio::spawn(async move {

@@ -3,10 +3,16 @@ use std::{
     marker::PhantomData,
     net::IpAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use crate::limits::Place;
 
 /// The transport of a connection.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {
@@ -16,6 +22,25 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {
 
     /// The client's address. `None` if it is not known.
     fn address(&self) -> Option<IpAddr>;
+
+    /// The TCP stream itself, and the client's place. Returns other transports as they are.
+    fn into_tcp(self: Box<Self>) -> Result<(TcpStream, Arc<Place>), Box<dyn Io>>;
+
+    /// Has a loop's set of sockets watch the transport. The default is for transports that no loop runs.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system cannot watch it.
+    #[cfg(unix)]
+    fn watch(&mut self, _: &mio::Registry, _: mio::Token) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Notes that there may be something to read, and whether the client has hung up behind it. Only for
+    /// transports that a loop runs.
+    fn set_readable(&mut self, hung_up: bool) {
+        let _ = hung_up;
+    }
 }
 
 /// How a connection is reset.
@@ -25,6 +50,11 @@ pub(crate) trait Resets<T>: 'static {
     /// The client's address. `None` if it is not known.
     fn address(_: &T) -> Option<IpAddr> {
         None
+    }
+
+    /// The TCP stream itself, and the client's place. Returns other transports as they are.
+    fn into_tcp(io: T) -> Result<(TcpStream, Arc<Place>), T> {
+        Err(io)
     }
 }
 
@@ -44,13 +74,17 @@ impl<T, R> Carrier<T, R> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin, R: Resets<T>> Io for Carrier<T, R> {
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static, R: Resets<T>> Io for Carrier<T, R> {
     fn reset(&mut self) {
         R::reset(&self.0);
     }
 
     fn address(&self) -> Option<IpAddr> {
         R::address(&self.0)
+    }
+
+    fn into_tcp(self: Box<Self>) -> Result<(TcpStream, Arc<Place>), Box<dyn Io>> {
+        R::into_tcp(self.0).map_err(|io| Box::new(Self::new(io)) as Box<dyn Io>)
     }
 }
 

@@ -16,6 +16,8 @@ use tokio::{
     sync::oneshot,
 };
 
+#[cfg(unix)]
+use super::reactor::Home;
 use super::{
     Io, LinkSettings,
     pace::MessageCount,
@@ -30,6 +32,9 @@ pub(crate) struct Link {
     settings: Arc<LinkSettings>,
     me: Weak<Link>,
     state: Mutex<State>,
+    /// The loop that runs the socket, if one does.
+    #[cfg(unix)]
+    home: Home,
 }
 
 /// How a connect ended. In both cases, answer the handshake with 101 and [run](super::run) the socket: a
@@ -51,6 +56,8 @@ impl Link {
             settings: settings.clone(),
             me: me.clone(),
             state: Mutex::new(State::new(verdict)),
+            #[cfg(unix)]
+            home: Home::default(),
         });
         (link, decided)
     }
@@ -59,6 +66,25 @@ impl Link {
     pub(crate) fn set_address(&self, address: IpAddr) {
         let count = MessageCount::new(&self.settings.pace, Some(address));
         self.lock().messages = Some(Box::new(count));
+    }
+
+    #[cfg(unix)]
+    pub(super) fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// Has a loop's set of sockets watch the socket.
+    #[cfg(unix)]
+    pub(super) fn watch(&self, registry: &mio::Registry, token: mio::Token) -> io::Result<()> {
+        self.lock().io.as_mut().map_or(Ok(()), |io| io.watch(registry, token))
+    }
+
+    /// Notes that there may be something to read, and whether the client has hung up behind it.
+    #[cfg(unix)]
+    pub(super) fn set_readable(&self, hung_up: bool) {
+        if let Some(io) = &mut self.lock().io {
+            io.set_readable(hung_up);
+        }
     }
 
     pub(super) fn settings(&self) -> &LinkSettings {
@@ -313,6 +339,18 @@ impl Socket for Link {
 
     fn flush(&self) {
         self.with(|state| state.write(&self.settings));
+    }
+}
+
+/// Has the socket's loop poll it.
+#[cfg(unix)]
+impl std::task::Wake for Link {
+    fn wake(self: Arc<Self>) {
+        self.home.wake();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.home.wake();
     }
 }
 

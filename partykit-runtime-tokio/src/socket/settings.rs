@@ -53,6 +53,9 @@ pub(crate) struct LinkSettings {
     pub(crate) meter: Meter,
     /// Watches the time limits.
     pub(crate) sweeper: Arc<Sweeper>,
+    /// Runs the sockets of plain TCP. Without it, each has a task of its own.
+    #[cfg(unix)]
+    pub(crate) reactor: Option<Arc<super::Reactor>>,
 }
 
 impl LinkSettings {
@@ -84,6 +87,8 @@ impl LinkSettings {
             slow_clients: AtomicU64::new(0),
             meter,
             sweeper,
+            #[cfg(unix)]
+            reactor: None,
         }
     }
 }

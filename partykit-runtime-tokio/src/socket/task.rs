@@ -33,17 +33,11 @@ pub(crate) fn run(
     room: Arc<RoomCell>,
     connection: ConnectionKey,
 ) -> impl Future<Output = ()> + Send {
-    link.settings().meter.connected();
-    link.attach(io);
-    let aside = (!already_read.is_empty()).then(|| {
-        let held = Held { message: None, buffer: already_read.len(), rest: already_read };
-        Box::new(Aside { held: Some(held), charge: None })
-    });
-    let (decoder, controls) = (Decoder::default(), ControlCount::default());
-    SocketTask { link, room, connection, decoder, controls, aside, unfinished: false, told: false }
+    SocketTask::new(io, already_read, link, room, connection)
 }
 
-struct SocketTask {
+/// Reads a socket, and writes what it did not take at once. See [`run`].
+pub(super) struct SocketTask {
     link: Arc<Link>,
     room: Arc<RoomCell>,
     connection: ConnectionKey,
@@ -81,6 +75,35 @@ impl Future for SocketTask {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.advance(cx)
+    }
+}
+
+impl SocketTask {
+    pub(super) fn new(
+        io: Box<dyn Io>,
+        already_read: Bytes,
+        link: Arc<Link>,
+        room: Arc<RoomCell>,
+        connection: ConnectionKey,
+    ) -> Self {
+        link.settings().meter.connected();
+        link.attach(io);
+        let aside = (!already_read.is_empty()).then(|| {
+            let held = Held { message: None, buffer: already_read.len(), rest: already_read };
+            Box::new(Aside { held: Some(held), charge: None })
+        });
+        let (decoder, controls) = (Decoder::default(), ControlCount::default());
+        Self { link, room, connection, decoder, controls, aside, unfinished: false, told: false }
+    }
+
+    #[cfg(unix)]
+    pub(super) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    /// Does what can be done now. Ready when the socket has ended.
+    pub(super) fn advance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             if self.is_evicted(cx) {
                 self.crowd_out();
@@ -94,9 +117,7 @@ impl Future for SocketTask {
             }
         }
     }
-}
 
-impl SocketTask {
     /// Takes one step. Ready when the step is done.
     fn poll_read(&mut self, clogged: bool, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(held) = self.take_held() {

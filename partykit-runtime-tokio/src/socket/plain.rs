@@ -1,0 +1,140 @@
+use std::{
+    io::{self, ErrorKind, IoSlice, Read, Write},
+    net::{IpAddr, Shutdown},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use mio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tracing::debug;
+
+use super::Io;
+use crate::limits::Place;
+
+/// A plain TCP socket, watched by a loop of the [`Reactor`](super::Reactor). It is `Pending` where the
+/// operating system would block, and wakes nothing: the loop polls its task when the socket is ready again.
+pub(super) struct Plain {
+    stream: TcpStream,
+    place: Option<Arc<Place>>,
+    /// There may be something to read.
+    readable: bool,
+    /// The client has hung up. So behind what it has sent there is its end, of which the loop hears only once.
+    hung_up: bool,
+    /// The last read filled the buffer. Other sockets come before the next one.
+    filled: bool,
+}
+
+impl Plain {
+    /// # Errors
+    ///
+    /// When Tokio cannot give the socket up.
+    pub(super) fn new(
+        stream: tokio::net::TcpStream,
+        place: Option<Arc<Place>>,
+    ) -> io::Result<Self> {
+        let stream = TcpStream::from_std(stream.into_std()?);
+        Ok(Self { stream, place, readable: false, hung_up: false, filled: false })
+    }
+}
+
+impl Io for Plain {
+    fn reset(&mut self) {
+        if let Err(error) = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)) {
+            debug!("a connection cannot be reset: {error}");
+        }
+    }
+
+    fn address(&self) -> Option<IpAddr> {
+        self.place.as_ref()?.address()
+    }
+
+    fn into_tcp(self: Box<Self>) -> Result<(tokio::net::TcpStream, Arc<Place>), Box<dyn Io>> {
+        Err(self)
+    }
+
+    fn watch(&mut self, registry: &mio::Registry, token: mio::Token) -> io::Result<()> {
+        let interests = mio::Interest::READABLE | mio::Interest::WRITABLE;
+        registry.register(&mut self.stream, token, interests)
+    }
+
+    fn set_readable(&mut self, hung_up: bool) {
+        self.readable = true;
+        self.hung_up |= hung_up;
+    }
+}
+
+impl AsyncRead for Plain {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Some(place) = &self.place
+            && place.poll_called_back(cx).is_ready()
+        {
+            let why = "its place was lent, and a client at another address needs it";
+            return Poll::Ready(Err(io::Error::new(ErrorKind::ConnectionAborted, why)));
+        }
+        if self.filled {
+            self.filled = false;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if !self.readable {
+            return Poll::Pending;
+        }
+        let space = buffer.remaining();
+        let read = retry(|| (&self.stream).read(buffer.initialize_unfilled()));
+        if let Poll::Ready(Ok(length)) = &read {
+            buffer.advance(*length);
+            self.filled = *length == space;
+        }
+        // The loop hears of everything that comes after a read that left space.
+        self.readable = self.filled || self.hung_up;
+        read.map_ok(drop)
+    }
+}
+
+impl AsyncWrite for Plain {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        retry(|| (&self.stream).write(bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        retry(|| (&self.stream).write_vectored(slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.stream.shutdown(Shutdown::Write))
+    }
+}
+
+/// Pending where the call would block.
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> Poll<io::Result<T>> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Poll::Pending,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            done => return Poll::Ready(done),
+        }
+    }
+}
