@@ -274,10 +274,10 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub use partykit_core::{
-    Admission, Admit, Alarm, Body, BoxError, Close, CloseCode, Connection, ConnectionId, Emitter,
-    HandlerError, KeepAwake, List, Lobby, Message, Options, OrReject, Reject, Request, RequestExt,
-    Response, ResponseExt, Result, Room, RoomAddress, RoomId, Server, StartReason, Storage,
-    TaskResult, Text, Timestamp,
+    Admission, Admit, Alarm, Body, BoxError, Close, CloseCode, Connection, ConnectionId, Cron,
+    Emitter, HandlerError, KeepAwake, List, Lobby, Message, Options, OrReject, Reject, Request,
+    RequestExt, Response, ResponseExt, Result, Room, RoomAddress, RoomId, Run, Server, StartReason,
+    Storage, TaskResult, Text, Timestamp, When,
 };
 #[cfg(feature = "testing")]
 pub use partykit_core::{conformance, testing};
@@ -294,14 +294,14 @@ pub use partykit_runtime_workers as workers;
 /// What can go wrong. The errors of storage are in [`storage`].
 pub mod error {
     pub use partykit_core::{
-        CallError, ErrorId, FailureKind, Handler, InvalidClose, InvalidConnectionId, InvalidRoomId,
-        JsonError, NoState, Refusal, StateError, TaskError,
+        CallError, ErrorId, FailureKind, Handler, InvalidClose, InvalidConnectionId, InvalidCron,
+        InvalidRoomId, JsonError, NoState, Refusal, ScheduleError, StateError, TaskError,
     };
 }
 
 /// What the methods of [`Room`] return.
 pub mod room {
-    pub use partykit_core::{Broadcast, Clock, PartyRef, RoomRef};
+    pub use partykit_core::{Broadcast, Clock, PartyRef, RoomRef, Schedule, Schedules};
 }
 
 /// What a runtime needs to run rooms. You do not need it to write a [`Server`].

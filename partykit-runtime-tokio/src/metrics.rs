@@ -71,7 +71,9 @@ pub const COMMIT_FAILURES: &str = "partykit_commit_failures_total";
 pub const MERGES_POSTPONED: &str = "partykit_merges_postponed_total";
 /// Counter: alarms whose last retry has failed.
 pub const ALARMS_GIVEN_UP: &str = "partykit_alarms_given_up_total";
-/// Counter: alarms whose last attempt was cut off because the process ended. Counted at the next attempt.
+/// Counter: runs of schedules whose last retry has failed.
+pub const SCHEDULES_GIVEN_UP: &str = "partykit_schedules_given_up_total";
+/// Counter: alarms and schedules whose last attempt was cut off because the process ended. Counted at the next attempt.
 pub const ALARMS_DIED: &str = "partykit_alarms_died_total";
 /// Counter: clients that were closed because they read too slowly.
 pub const SLOW_CLIENTS: &str = "partykit_slow_clients_total";
@@ -82,13 +84,14 @@ pub const HANDSHAKES_REFUSED: &str = "partykit_handshakes_refused_total";
 pub const EVENTS_REFUSED: &str = "partykit_events_refused_total";
 
 /// All handlers. Their histograms are asked for only once.
-const HANDLERS: [Handler; 8] = [
+const HANDLERS: [Handler; 9] = [
     Handler::OnAlarm,
     Handler::OnClose,
     Handler::OnConnect,
     Handler::OnError,
     Handler::OnMessage,
     Handler::OnRequest,
+    Handler::OnSchedule,
     Handler::OnStart,
     Handler::OnTask,
 ];
@@ -182,6 +185,7 @@ impl Meter {
         match fact {
             Fact::AlarmDied { .. } => counter!(ALARMS_DIED, "party" => of()).increment(1),
             Fact::AlarmGivenUp => counter!(ALARMS_GIVEN_UP, "party" => of()).increment(1),
+            Fact::ScheduleGivenUp => counter!(SCHEDULES_GIVEN_UP, "party" => of()).increment(1),
             Fact::Broadcast { receivers } => add(&self.broadcasts, 1, receivers),
             Fact::Committed { took, failed } => {
                 self.commits.record(took);
@@ -257,8 +261,13 @@ pub(crate) fn describe() {
         (HANDLER_FAILURES, Unit::Count, "Handlers that failed"),
         (REJECTED, Unit::Count, "What clients sent wrongly, by handler"),
         (COMMIT_FAILURES, Unit::Count, "Commits that failed"),
-        (ALARMS_DIED, Unit::Count, "Alarms that were cut off by the end of the process"),
+        (
+            ALARMS_DIED,
+            Unit::Count,
+            "Alarms and schedules that were cut off by the end of the process",
+        ),
         (ALARMS_GIVEN_UP, Unit::Count, "Alarms that rang in vain for the last time"),
+        (SCHEDULES_GIVEN_UP, Unit::Count, "Runs of schedules that failed for the last time"),
         (SLOW_CLIENTS, Unit::Count, "Clients that were closed because they read too slowly"),
         (HANDSHAKES_REFUSED, Unit::Count, "WebSocket handshakes that were not answered with 101"),
         (EVENTS_REFUSED, Unit::Count, "Events that a room did not take, by reason"),

@@ -2,7 +2,7 @@ use std::{fmt, future::Future, time::Duration};
 
 use partykit_core::{
     Admit, Alarm, Body, Close, CloseCode, Connection, HandlerError, Lobby, Message, Options,
-    Request, Response, Result, Room, Server, TaskResult,
+    Request, Response, Result, Room, Run, Server, TaskResult,
 };
 
 use crate::{
@@ -164,6 +164,17 @@ pub trait YServer: Sized + Send + 'static {
         alarm: Alarm,
     ) -> impl Future<Output = Result> + Send {
         let _ = (room, document, alarm);
+        std::future::ready(Ok(()))
+    }
+
+    /// See [`Server::on_schedule`].
+    fn on_schedule(
+        &mut self,
+        room: &Room,
+        document: Document<'_>,
+        run: Run,
+    ) -> impl Future<Output = Result> + Send {
+        let _ = (room, document, run);
         std::future::ready(Ok(()))
     }
 
@@ -394,6 +405,14 @@ impl<S: YServer> Server for Yjs<S> {
         } else {
             self.server.on_alarm(room, document, alarm).await?;
         }
+        self.end(room, ()).await
+    }
+
+    async fn on_schedule(&mut self, room: &Room, run: Run) -> Result {
+        self.begin();
+        self.seed(room).await?;
+        let document = Document { room, book: &mut self.book };
+        self.server.on_schedule(room, document, run).await?;
         self.end(room, ()).await
     }
 

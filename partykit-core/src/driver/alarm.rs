@@ -1,80 +1,142 @@
-//! What the driver does for a room's alarm: it reads the row, and lets the alarm ring if it is due.
+//! What the driver does for a room's alarm and its schedules: it reads their rows, and lets the one ring that is
+//! due first.
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tracing::error;
 
 use crate::{
-    Alarm, BackendError, Room, StorageError,
+    Alarm, BackendError, Room, Run, StorageError, Timestamp,
     engine::cell::RoomCell,
     machine::{Beginning, Fact},
-    storage::{AlarmRow, Lookup, spread},
+    storage::{AlarmRow, Bell, Diff, First, Lookup, first, order, schedules, spread},
     user::storage::durable,
     value::order::Order,
 };
 
-/// The room's alarm. `None` if it is not due. When this returns an alarm, the attempt to ring it is stored.
-pub(crate) async fn ring(room: &Room) -> Result<Option<Alarm>, StorageError> {
+/// What rings.
+pub(crate) enum Rang {
+    Alarm(Alarm),
+    Schedule(Run),
+}
+
+/// The room's alarm or schedule. `None` if none is due. When this returns one, the attempt to ring it is
+/// stored.
+///
+/// Only one rings at a time. If more are due, the commit that ends this one wakes the room again.
+pub(crate) async fn ring(room: &Room) -> Result<Option<Rang>, StorageError> {
     if !begin(room).await? {
         return Ok(None);
     }
     let wall = room.now();
     let now = room.cell().host().elapsed();
-    Ok(room.inside(|turn| turn.ring(now, wall)))
+    let Some(bell) = room.inside(|turn| turn.about_to_ring()) else { return Ok(None) };
+    let next = bell.next(wall)?;
+    let bell = room.inside(|turn| turn.ring(now, wall, next));
+    Ok(bell.map(|bell| match bell.run(wall) {
+        Some(run) => Rang::Schedule(run),
+        None => Rang::Alarm(bell.alarm()),
+    }))
 }
 
-/// Stores that the room's alarm begins to ring, and when it rings again if the process ends meanwhile.
-/// `false` when there is nothing to ring now.
+/// Stores that the room's alarm or schedule begins to ring, and when it rings again if the process ends
+/// meanwhile. `false` when there is nothing to ring now.
 ///
 /// It waits until that is stored. So if the handler or the room's start ends the process, the next process
-/// rings the alarm after a pause, and not at once.
+/// rings it after a pause, and not at once.
 pub(crate) async fn begin(room: &Room) -> Result<bool, StorageError> {
     let cell = room.cell();
-    let Some(row) = stored(room).await? else {
-        room.inside(|turn| turn.no_alarm());
-        return Ok(false);
-    };
+    let Some(bell) = next(room).await? else { return Ok(false) };
     let (wall, started) = (room.now(), cell.host().started());
     let spread = spread(cell.address());
     let age = cell.host().elapsed().saturating_sub(started);
-    let beginning = room.inside(|turn| turn.begin_alarm(age, wall, row, spread));
+    let beginning = room.inside(|turn| turn.begin_alarm(age, wall, bell.clone(), spread));
     let Some(Beginning { rings, number, died }) = beginning else { return Ok(false) };
     if let Some((deaths, next)) = died {
-        say_died(cell, deaths, rings, next.since(wall));
+        say_died(cell, &bell, deaths, rings, next.since(wall));
     }
     durable(room, number).await;
     Ok(rings)
 }
 
-/// The row as the store or the pending writes have it.
-async fn stored(room: &Room) -> Result<Option<AlarmRow>, BackendError> {
+/// What rings next: an attempt of this process that has not ended, or else the first of the alarm and the
+/// schedules.
+async fn next(room: &Room) -> Result<Option<Bell>, BackendError> {
+    for key in room.inside(|turn| turn.attempts()) {
+        let row = stored(room, key.clone()).await?;
+        if room.inside(|turn| turn.is_attempt(&key, row.as_ref())) {
+            return Ok(row);
+        }
+    }
+    let alarm = stored(room, AlarmRow::KEY).await?;
+    let schedule = first_schedule(room).await?;
+    let time = |bell: &Bell| match bell.times().is_parked() {
+        true => Timestamp::from_millis(u64::MAX),
+        false => bell.times().rings(),
+    };
+    // Of those at the same time, the alarm comes first.
+    Ok(alarm.into_iter().chain(schedule).min_by_key(time))
+}
+
+/// The schedule that rings first.
+async fn first_schedule(room: &Room) -> Result<Option<Bell>, BackendError> {
     let cell = room.cell();
-    let row = match room.inside(|turn| turn.lookup(&AlarmRow::KEY)) {
+    loop {
+        let diff = room.inside(|turn| turn.diff(&order()));
+        let found = first(diff, &**cell.host().backend(), cell.address()).await?;
+        let Some(found) = found else { return Ok(None) };
+        let First { order, key, .. } = &found;
+        let bell = stored(room, key.clone()).await?;
+        match bell.filter(|bell| found.is(bell)) {
+            Some(bell) => return Ok(Some(bell)),
+            // No write of ours leaves such a row. It would wake the room for ever.
+            None => room.inside(|turn| turn.heal(order.clone())),
+        }
+    }
+}
+
+/// The row with this key as the store or the pending writes have it.
+async fn stored(room: &Room, key: Bytes) -> Result<Option<Bell>, BackendError> {
+    let cell = room.cell();
+    let row = match room.inside(|turn| turn.lookup(&key)) {
         Lookup::Ask => {
-            let found = cell.host().backend().read(cell.address(), &[AlarmRow::KEY]).await?;
+            let keys = std::slice::from_ref(&key);
+            let found = cell.host().backend().read(cell.address(), keys).await?;
             found.into_iter().next().flatten()
         }
         known => known.value(),
     };
-    row.map(|row| AlarmRow::decode(&row)).transpose()
+    row.map(|row| Bell::decode(&key, &row)).transpose()
 }
 
 /// Logs that a process has died. The line names the room, because a log of errors alone has no span.
-fn say_died(cell: &RoomCell, deaths: u32, rings: bool, next: Duration) {
+fn say_died(cell: &RoomCell, bell: &Bell, deaths: u32, rings: bool, next: Duration) {
     let (party, room) = (cell.address().party(), cell.address().room().as_str());
     cell.observe(Fact::AlarmDied { deaths });
     let when = match rings {
         true => format!("it rings now, and after another death in {next:.0?}"),
         false => format!("it rings in {next:.0?}"),
     };
-    error!(
-        party,
-        room,
-        deaths,
-        "the process ended while on_alarm of this room ran, {deaths} times by now; {when}; if the alarm is \
-         the cause, park it: Handle::park_alarm, or the environment variable \
-         PARTYKIT_PARK_ALARMS={party}/{room} at the next start"
-    );
+    match bell.plan() {
+        None => error!(
+            party,
+            room,
+            deaths,
+            "the process ended while on_alarm of this room ran, {deaths} times by now; {when}; if the alarm \
+             is the cause, park it: Handle::park_alarm, or the environment variable \
+             PARTYKIT_PARK_ALARMS={party}/{room} at the next start"
+        ),
+        Some(plan) => error!(
+            party,
+            room,
+            deaths,
+            schedule = plan.name,
+            "the process ended while on_schedule of this room ran, {deaths} times by now; {when}; if the \
+             schedule is the cause, park it: Handle::park_alarm, or the environment variable \
+             PARTYKIT_PARK_ALARMS={party}/{room} at the next start"
+        ),
+    }
 }
 
 /// Does what an operator wants done, as writes of the turn that runs.
@@ -85,12 +147,30 @@ pub(crate) async fn carry_out(room: &Room, order: Order) -> Result<(), StorageEr
             return Ok(());
         }
         Order::SetAlarm(at) => Some(AlarmRow::new(at)),
-        Order::DeleteAlarm | Order::ParkAlarm => {
-            let Some(row) = stored(room).await? else { return Ok(()) };
-            let parks = order == Order::ParkAlarm;
-            parks.then(|| room.inside(|turn| turn.known_alarm(row)).parked())
+        Order::DeleteAlarm => None,
+        Order::ParkAlarm => {
+            park_schedules(room).await?;
+            let Some(row) = stored(room, AlarmRow::KEY).await? else { return Ok(()) };
+            Some(room.inside(|turn| turn.known(row)).times().parked())
         }
     };
     room.inside(|turn| turn.write_alarm(next));
+    Ok(())
+}
+
+/// Parks the schedules during which a process has ended.
+async fn park_schedules(room: &Room) -> Result<(), StorageError> {
+    let cell = room.cell();
+    let diff: Diff = room.inside(|turn| turn.diff(&schedules()));
+    let backend = &**cell.host().backend();
+    let rows = diff.scan(backend, cell.address(), &schedules(), false, usize::MAX).await?;
+    for (key, value) in rows {
+        let row = Bell::decode(&key, &value)?;
+        let known = room.inside(|turn| turn.known(row.clone()));
+        if known.times().has_begun() || known.alarm().deaths > 0 {
+            let parked = known.with(known.times().parked());
+            room.inside(|turn| turn.write_schedule(Some(&row), Some(&parked)))?;
+        }
+    }
     Ok(())
 }

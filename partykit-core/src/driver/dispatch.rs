@@ -1,4 +1,4 @@
-use super::alarm;
+use super::alarm::{self, Rang};
 use crate::{
     Result, Room, Server,
     connection::tags::Tags,
@@ -35,11 +35,11 @@ pub(crate) async fn turn<S: Server>(server: &mut S, room: &Room, job: Job) -> Re
         Job::Handle(event) => event,
     };
     match event {
-        Event::Alarm { .. } => {
-            if let Some(alarm) = alarm::ring(room).await? {
-                server.on_alarm(room, alarm).await?;
-            }
-        }
+        Event::Alarm { .. } => match alarm::ring(room).await? {
+            Some(Rang::Alarm(alarm)) => server.on_alarm(room, alarm).await?,
+            Some(Rang::Schedule(run)) => server.on_schedule(room, run).await?,
+            None => {}
+        },
         Event::Close { connection, close } => server.on_close(room, &connection, close).await?,
         Event::Connect { connection, request, .. } => {
             let tags = server.connection_tags(room, connection.id(), &request)?;

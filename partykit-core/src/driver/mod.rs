@@ -139,18 +139,13 @@ async fn run_turn<S: Server>(
     job: Job,
     begun: Duration,
 ) -> Result<Answer, Failed> {
-    let (cell, turn, handler) = (room.cell(), room.turn(), job.handler());
+    let (cell, turn) = (room.cell(), room.turn());
     let (connection, arrived) = match &job {
         Job::Handle(Event::Connect { connection, arrived, .. }) => {
             (Some(connection.clone()), Some(*arrived))
         }
         Job::Handle(event) => (event.connection().cloned(), None),
         Job::Start => (None, None),
-    };
-    let handled = |failed: bool| {
-        let took = cell.host().elapsed().saturating_sub(begun);
-        cell.observe(Fact::Handled { handler, took, failed });
-        took
     };
     if matches!(job, Job::Start) {
         let cause = room.wake_cause().map(tracing::field::display);
@@ -173,7 +168,14 @@ async fn run_turn<S: Server>(
     // Drops what the handler held, as a part of its turn, because the drop may still send something.
     let dropped =
         scope::enter(&**cell, turn, || catch_unwind(AssertUnwindSafe(|| future.set(None))));
-    let (limit, overflow) = room.inside(|turn| (turn.options().handler_timeout, turn.overflow()));
+    // A turn that was to look at the alarm may have run a schedule.
+    let (handler, limit, overflow) =
+        room.inside(|turn| (turn.handler(), turn.options().handler_timeout, turn.overflow()));
+    let handled = |failed: bool| {
+        let took = cell.host().elapsed().saturating_sub(begun);
+        cell.observe(Fact::Handled { handler, took, failed });
+        took
+    };
     let failure = match (ended, dropped) {
         (_, Err(payload)) => Failure::Panic(panic_message(payload)),
         (Err(CancelReason::CommitFailed(id)), Ok(())) => {

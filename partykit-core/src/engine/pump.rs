@@ -18,9 +18,10 @@ use super::{
     delivery::{Delivery, flush_later},
 };
 use crate::{
-    BackendError, Claim, Connection, WakeUp,
+    BackendError, Claim, Connection, Timestamp, WakeUp,
     connection::outgoing::Outgoing,
     machine::{CancelReason, Effect, Fact, Failed, Job, Output, Targets, TurnId},
+    storage::resolve,
     value::{
         failure::{Failure, panic_message},
         limits,
@@ -31,9 +32,8 @@ use crate::{
 pub(crate) struct Pump<'a> {
     cell: &'a Driving,
     claim: Option<BoxFuture<'static, Result<Claim, BackendError>>>,
-    commit: Option<BoxFuture<'static, Result<(), BackendError>>>,
-    /// When the commit wants the room woken.
-    wake_up: Option<WakeUp>,
+    /// Ends with when the room is to be woken, if the commit says that.
+    commit: Option<BoxFuture<'static, Committed>>,
     /// When the commit began.
     committing: Duration,
     timer: Option<(Duration, BoxFuture<'static, ()>)>,
@@ -52,6 +52,9 @@ pub(crate) struct Pump<'a> {
     pub(crate) rested: bool,
 }
 
+/// When the room is to be woken, if the commit says that; and how the commit ended.
+type Committed = (Option<WakeUp>, Result<(), BackendError>);
+
 /// An output that the driver has to act on by itself.
 pub(crate) enum Step {
     Cancel(CancelReason),
@@ -66,7 +69,6 @@ impl<'a> Pump<'a> {
             cell,
             claim: None,
             commit: None,
-            wake_up: None,
             committing: Duration::ZERO,
             timer: None,
             outputs: VecDeque::new(),
@@ -150,14 +152,17 @@ impl<'a> Pump<'a> {
             }
             Output::Commit(batch, epoch) => {
                 let cell = Arc::clone(self.cell);
-                self.wake_up = batch.wake_up;
                 self.committing = cell.host().elapsed();
                 self.commit = Some(Box::pin(async move {
                     let Some(epoch) = epoch else {
-                        return Err(BackendError::Failed("not claimed".into()));
+                        return (None, Err(BackendError::Failed("not claimed".into())));
                     };
-                    let batch = Arc::unwrap_or_clone(batch);
-                    cell.host().backend().commit(cell.address(), epoch, batch).await
+                    let (mut batch, backend) = (Arc::unwrap_or_clone(batch), cell.host().backend());
+                    if let Err(error) = resolve(&mut batch, &**backend, cell.address()).await {
+                        return (None, Err(error));
+                    }
+                    let wake_up = batch.wake_up;
+                    (wake_up, backend.commit(cell.address(), epoch, batch).await)
                 }));
             }
             Output::Discard(discard) => {
@@ -176,6 +181,7 @@ impl<'a> Pump<'a> {
                 let frames = mem::take(&mut self.frames);
                 self.delivery = Some(Delivery::flush(frames, self.unflushed.is_empty()));
             }
+            Output::GivenUp(schedule, next) => self.given_up(&schedule, next),
             Output::Probe(connection) => connection.socket().probe(),
             Output::Refuse(connection, close) => connection.socket().refuse(close),
             Output::Run(turn, job) => return Some(Step::Run(turn, job)),
@@ -191,6 +197,26 @@ impl<'a> Pump<'a> {
                 party,
                 room, "on_alarm of this room failed too often: its alarm is given up and deleted"
             );
+        }
+    }
+
+    fn given_up(&self, schedule: &str, next: Option<Timestamp>) {
+        self.cell.observe(Fact::ScheduleGivenUp);
+        let (party, room) = (self.cell.address().party(), self.cell.address().room().as_str());
+        match next {
+            None => error!(
+                party,
+                room,
+                schedule,
+                "on_schedule failed too often for this schedule: it is given up and deleted"
+            ),
+            Some(next) => error!(
+                party,
+                room,
+                schedule,
+                next = next.as_millis(),
+                "on_schedule failed too often for this schedule: this run is given up, and the schedule goes on"
+            ),
         }
     }
 
@@ -235,7 +261,7 @@ impl<'a> Pump<'a> {
     /// Whether a claim or a commit has ended.
     fn poll_storage(&mut self, cx: &mut Context<'_>) -> bool {
         if let Some(claim) = &mut self.claim
-            && let Poll::Ready(result) = poll_guarded(claim, cx)
+            && let Poll::Ready(result) = poll_guarded(claim, cx, Err)
         {
             self.claim = None;
             let result = result
@@ -244,13 +270,14 @@ impl<'a> Pump<'a> {
             return true;
         }
         if let Some(commit) = &mut self.commit
-            && let Poll::Ready(result) = poll_guarded(commit, cx)
+            && let Poll::Ready((wake_up, result)) =
+                poll_guarded(commit, cx, |error| (None, Err(error)))
         {
             self.commit = None;
             let took = self.cell.host().elapsed().saturating_sub(self.committing);
             self.cell.observe(Fact::Committed { took, failed: result.is_err() });
             // A commit that failed may be stored all the same.
-            if let Some(WakeUp::At(at)) = self.wake_up.take() {
+            if let Some(WakeUp::At(at)) = wake_up {
                 self.cell.host().wake_up(self.cell.address(), at);
             }
             let result = result
@@ -292,10 +319,11 @@ fn is_behind_frames(output: &Output) -> bool {
 
 /// Polls a backend's future. A panic counts as a failure.
 fn poll_guarded<T>(
-    future: &mut Pin<Box<dyn Future<Output = Result<T, BackendError>> + Send>>,
+    future: &mut Pin<Box<dyn Future<Output = T> + Send>>,
     cx: &mut Context<'_>,
-) -> Poll<Result<T, BackendError>> {
+    failed: impl FnOnce(BackendError) -> T,
+) -> Poll<T> {
     catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))).unwrap_or_else(|payload| {
-        Poll::Ready(Err(BackendError::Failed(panic_message(payload).into())))
+        Poll::Ready(failed(BackendError::Failed(panic_message(payload).into())))
     })
 }

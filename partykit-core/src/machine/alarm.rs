@@ -1,5 +1,5 @@
-//! The room's alarm: a row like any other, but that its batch also says when the room is to be woken,
-//! and that it goes only when its handler has succeeded.
+//! What rings in a room: its alarm, and its schedules. Each is a row like any other, but that its batch also
+//! says that the room is to be woken, and that it goes on only when its handler has succeeded.
 //!
 //! An attempt to ring it is stored before anything of the user runs for it, with the time at which it rings
 //! again if nothing more is stored. So a process that finds such a row knows that an earlier one died. If
@@ -8,19 +8,25 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::{
     Answer, Effect, Event, Fact, Machine, Output, TransactionId, TurnMut, gate::Author, turn::Turn,
 };
 use crate::{
-    Alarm, Batch, Handler, Timestamp,
-    storage::{AlarmRow, Lookup, lookup},
+    Batch, Handler, StorageError, Timestamp, WakeUp,
+    storage::{AlarmRow, Bell, Lookup, lookup},
     value::order::Order,
 };
 
-/// The alarm whose handler runs.
+/// The alarm or the schedule whose handler runs.
 pub(super) struct Ringing {
-    row: AlarmRow,
-    begun: AlarmRow,
+    bell: Bell,
+    begun: Bell,
+    /// When it rings next if its handler succeeds, or fails for the last time.
+    next: Option<Timestamp>,
+    /// Its handler has deleted it, and that is stored.
+    deleted: bool,
     /// When it began, by both clocks.
     wall: Timestamp,
     now: Duration,
@@ -52,6 +58,31 @@ impl TurnMut<'_> {
         }
     }
 
+    /// Puts the row of a schedule in the place of another, or of none: all of it, or nothing if that is too
+    /// much for a handler.
+    pub(crate) fn write_schedule(
+        &mut self,
+        last: Option<&Bell>,
+        next: Option<&Bell>,
+    ) -> Result<(), StorageError> {
+        let Batch { writes, wake_up, .. } = Bell::replace(last, next);
+        self.write(writes.into_iter().collect())?;
+        if let Some(turn) = &mut self.machine.turn {
+            let mark = Batch { wake_up, ..Batch::default() };
+            turn.overlay.merge(self.scope.transaction, self.machine.gate.written(), mark);
+        }
+        Ok(())
+    }
+
+    /// What the handler sees of a schedule that has this row: not that it rings, or is about to.
+    pub(crate) fn seen(&self, row: Bell) -> Option<Bell> {
+        let ringing = self.machine.turn.as_ref().and_then(|turn| turn.ringing.as_ref());
+        match ringing.filter(|ringing| ringing.begun == row) {
+            Some(ringing) => ringing.after(),
+            None => Some(self.known(row)),
+        }
+    }
+
     /// See [`Machine::alarm`].
     pub(crate) fn lookup_alarm(&self) -> Lookup {
         self.machine.alarm(self.scope.transaction)
@@ -79,48 +110,49 @@ impl TurnMut<'_> {
         &mut self,
         age: Duration,
         wall: Timestamp,
-        mut row: AlarmRow,
+        bell: impl Into<Bell>,
         spread: u64,
     ) -> Option<Beginning> {
-        let is_stored = !self.lookup(&AlarmRow::KEY).is_known();
+        let found = bell.into();
+        let key = found.key();
+        self.is_attempt(&key, Some(&found));
         let machine = &mut *self.machine;
         let ahead = machine.turn.as_ref()?.errand.is_some();
-        if is_stored {
-            machine.attempts.stored(Some(row));
-        }
-        let mut is_due = row.rings() <= wall;
-        if let Some(attempt) = machine.attempts.of(row) {
+        let mut is_due = found.times().rings() <= wall;
+        let mut bell = found.clone();
+        if let Some(attempt) = machine.attempts.of(&found) {
             if attempt.ahead {
                 return Some(Beginning { rings: true, number: 0, died: None });
             }
             // It began in this process, which lives: something else than its handler has ended it.
-            (row, is_due) = (attempt.original, true);
+            (bell, is_due) = (attempt.original.clone(), true);
         }
         // No failure of the turn takes back what is written here.
         machine.gate.write();
         let number = machine.gate.written();
         let mut beginning = Beginning { rings: false, number, died: None };
-        let batch = if row.is_parked() || !is_due {
+        let batch = if bell.times().is_parked() || !is_due {
             // The room was woken too early, and the runtime may have forgotten the time by that.
-            Batch { wake_up: AlarmRow::batch(Some(row)).wake_up, ..Batch::default() }
+            bell.wake_up()
         } else {
-            let died = row.has_begun();
+            let died = bell.times().has_begun();
             let mut rest = Duration::ZERO;
             if died {
-                row = row.died();
-                rest = row.pause(spread).saturating_sub(age);
+                bell = bell.with(bell.times().died());
+                rest = bell.times().pause(spread).saturating_sub(age);
             }
             beginning.rings = rest.is_zero();
-            let next = match beginning.rings {
-                true => row.begins(wall, spread),
-                false => row.postponed(wall + rest),
-            };
-            beginning.died = died.then(|| (row.alarm().deaths, next.rings()));
-            machine.attempts.end(&machine.gate);
+            let next = bell.with(match beginning.rings {
+                true => bell.times().begins(wall, spread),
+                false => bell.times().postponed(wall + rest),
+            });
+            beginning.died = died.then(|| (bell.alarm().deaths, next.times().rings()));
+            machine.attempts.end(&machine.gate, |other| *other == key);
+            let batch = Bell::replace(Some(&found), Some(&next));
             if beginning.rings {
-                machine.attempts.begin(row, next, ahead, &machine.gate);
+                machine.attempts.begin(bell, next, ahead, &machine.gate);
             }
-            AlarmRow::batch(Some(next))
+            batch
         };
         let turn = machine.turn.as_mut()?;
         turn.base = number;
@@ -129,29 +161,59 @@ impl TurnMut<'_> {
         Some(beginning)
     }
 
-    /// The attempt is stored: its handler begins.
-    pub(crate) fn ring(&mut self, now: Duration, wall: Timestamp) -> Option<Alarm> {
+    /// What rings now: the attempt is stored, and its handler is to begin.
+    pub(crate) fn about_to_ring(&self) -> Option<Bell> {
+        self.machine.attempts.open().map(|attempt| attempt.original.clone())
+    }
+
+    /// Its handler begins. `next` is when it rings next.
+    pub(crate) fn ring(
+        &mut self,
+        now: Duration,
+        wall: Timestamp,
+        next: Option<Timestamp>,
+    ) -> Option<Bell> {
         let (turn, attempt) = (self.machine.turn.as_mut()?, self.machine.attempts.ring()?);
-        let (row, begun) = (attempt.original, attempt.begun);
-        turn.ringing = Some(Ringing { row, begun, wall, now });
+        let (bell, begun) = (attempt.original.clone(), attempt.begun.clone());
+        if bell.plan().is_some() {
+            turn.handler = Handler::OnSchedule;
+        }
+        turn.ringing = Some(Ringing { bell: bell.clone(), begun, next, deleted: false, wall, now });
         if !turn.called_off {
             // What it waited for until now was the store.
             turn.deadline = now.saturating_add(turn.limit);
         }
-        Some(row.alarm())
+        Some(bell)
     }
 
-    /// There is no alarm: in the store, or because of a write that is on its way to it. A failed commit
-    /// can bring back the attempt that such a write has ended.
-    pub(crate) fn no_alarm(&mut self) {
-        if !self.lookup(&AlarmRow::KEY).is_known() {
-            self.machine.attempts.stored(None);
+    /// The keys of what this process has begun to ring, the newest first.
+    pub(crate) fn attempts(&self) -> Vec<Bytes> {
+        self.machine.attempts.keys()
+    }
+
+    /// Whether what was read under a key is an attempt of this process.
+    ///
+    /// If it was read from the store, and is something else, there is no attempt any more: a failed commit
+    /// can bring back one that a write has ended, and nothing else can.
+    pub(crate) fn is_attempt(&mut self, key: &Bytes, row: Option<&Bell>) -> bool {
+        if !self.lookup(key).is_known() {
+            self.machine.attempts.stored(key, row);
         }
+        row.is_some_and(|row| self.machine.attempts.of(row).is_some())
     }
 
     /// What is known of a row that was read: an attempt that this process has made is no death.
-    pub(crate) fn known_alarm(&self, row: AlarmRow) -> AlarmRow {
-        self.machine.attempts.of(row).map_or(row, |attempt| attempt.original)
+    pub(crate) fn known(&self, row: Bell) -> Bell {
+        self.machine.attempts.of(&row).map_or(row, |attempt| attempt.original.clone())
+    }
+
+    /// Removes a row from the order of the schedules that tells of none of them.
+    pub(crate) fn heal(&mut self, order: Bytes) {
+        let Machine { turn: Some(turn), gate, .. } = &mut *self.machine else { return };
+        gate.write();
+        turn.base = gate.written();
+        let (writes, wake_up) = ([(order, None)].into(), Some(WakeUp::Never));
+        gate.add(Batch { writes, wake_up, ..Batch::default() }, turn.author());
     }
 }
 
@@ -167,26 +229,36 @@ impl Machine {
         match self.attempts.open() {
             _ if own.is_known() => own,
             // "Alarms": while its handler runs, no alarm is set.
-            _ if turn.is_some_and(|turn| turn.ringing.is_some()) => Lookup::Absent,
-            Some(attempt) if attempt.ahead => Lookup::Value(attempt.original.encode()),
+            _ if turn.is_some_and(|turn| turn.rings(&AlarmRow::KEY)) => Lookup::Absent,
+            Some(attempt) if attempt.ahead && attempt.begun.plan().is_none() => {
+                Lookup::Value(attempt.original.encode())
+            }
             _ => lookup(&self.layers(transaction), &AlarmRow::KEY),
         }
     }
 
-    /// The handler of an alarm succeeded: unless it has set another, there is none any more.
+    /// The handler of an alarm or a schedule succeeded: unless it has set another one, it rings next at its
+    /// next time, or there is none any more.
     pub(super) fn silence(&mut self, turn: &mut Turn) {
-        let rang = turn.ringing.take().is_some();
-        if rang && !turn.overlay.own().writes.contains_key(&AlarmRow::KEY) {
+        if let Some(ringing) = turn.ringing.take()
+            && !turn.overlay.own().writes.contains_key(&ringing.begun.key())
+        {
             self.gate.write();
-            turn.overlay.merge(0, self.gate.written(), AlarmRow::batch(None));
+            let next = ringing.after().filter(|_| !turn.overlay.own().clear);
+            let batch = Bell::replace(Some(&ringing.begun), next.as_ref());
+            turn.overlay.merge(0, self.gate.written(), batch);
         }
-        if turn.ends_attempt() {
-            self.attempts.end(&self.gate);
-        }
+        self.end_attempts(turn);
     }
 
-    /// The handler of an alarm failed: it rings again later, or never. The caller learns that from the
-    /// store. What failed before the handler began, or was called off, does not count as its failure.
+    /// Attempts whose rows a handler has written are over with that.
+    pub(super) fn end_attempts(&mut self, turn: &Turn) {
+        let is_over = |key: &Bytes| !turn.rings(key) && turn.has_written_row(key);
+        self.attempts.end(&self.gate, is_over);
+    }
+
+    /// The handler of an alarm or a schedule failed: it rings again later, or never. The caller learns that
+    /// from the store. What failed before the handler began, or was called off, does not count as its failure.
     pub(super) fn retry_alarm(&mut self, now: Duration, turn: &mut Turn) {
         let ringing =
             turn.ringing.take().filter(|_| !(turn.void || turn.called_off && turn.cancelled));
@@ -199,13 +271,17 @@ impl Machine {
         // Both clocks were read in whole milliseconds at best: no pause is shorter for that.
         let took = now.saturating_sub(ringing.now).as_nanos().div_ceil(1_000_000);
         let wall = ringing.wall + Duration::from_millis(u64::try_from(took).unwrap_or(u64::MAX));
-        let next = ringing.row.retried(wall);
-        if next.is_none() {
-            self.outputs.push_back(Output::Fact(Fact::AlarmGivenUp));
-        }
+        let again = ringing.bell.times().retried(wall).map(|times| ringing.bell.with(times));
+        let next = again.or_else(|| {
+            self.outputs.push_back(match ringing.bell.plan() {
+                None => Output::Fact(Fact::AlarmGivenUp),
+                Some(plan) => Output::GivenUp(plan.name.clone(), ringing.next),
+            });
+            ringing.after()
+        });
         self.gate.write();
-        self.gate.add(AlarmRow::batch(next), turn.author());
-        self.attempts.end(&self.gate);
+        self.gate.add(Bell::replace(Some(&ringing.begun), next.as_ref()), turn.author());
+        self.attempts.end(&self.gate, |key| *key == ringing.begun.key());
         if let Some(reply) = turn.reply.take() {
             self.emit(None, Effect::Respond(reply, Ok(Answer::Done)));
         }
@@ -214,12 +290,12 @@ impl Machine {
     /// Stores the alarm as it was before an attempt that came to nothing, and not by its own doing: it is
     /// due as before. Where the store cannot be reached, the next attempt in this process knows.
     pub(super) fn restore_alarm(&mut self, author: Author) {
-        let Some(original) = self.attempts.certain().map(|attempt| attempt.original) else {
-            return;
-        };
+        let Some(attempt) = self.attempts.certain() else { return };
+        let (key, batch) =
+            (attempt.begun.key(), Bell::replace(Some(&attempt.begun), Some(&attempt.original)));
         self.gate.write();
-        self.gate.add(AlarmRow::batch(Some(original)), author);
-        self.attempts.end(&self.gate);
+        self.gate.add(batch, author);
+        self.attempts.end(&self.gate, |other| *other == key);
     }
 
     /// The server shuts down: an attempt whose handler has not begun is dropped.
@@ -232,23 +308,37 @@ impl Machine {
 }
 
 impl Turn {
-    /// Whether the alarm is among what it has written: an attempt that went before is over with that.
-    pub(super) fn ends_attempt(&self) -> bool {
-        let own = self.overlay.own();
-        self.ringing.is_none() && (own.clear || own.writes.contains_key(&AlarmRow::KEY))
+    /// Whether it is the handler of the bell with this key.
+    fn rings(&self, key: &Bytes) -> bool {
+        self.ringing.as_ref().is_some_and(|ringing| ringing.begun.key() == *key)
     }
 
-    /// A part of what the handler did is committed before it ends. An alarm that it has set by then
-    /// stands in the place of the one that rings; but if it has deleted the row, that is not over yet.
-    pub(super) fn keep_alarm(&mut self, number: u64) {
-        let Some(ringing) = &self.ringing else { return };
+    /// Whether the row with this key is among what it has written or deleted.
+    fn has_written_row(&self, key: &Bytes) -> bool {
         let own = self.overlay.own();
-        let write = own.writes.get(&AlarmRow::KEY);
+        own.clear || own.writes.contains_key(key)
+    }
+
+    /// A part of what the handler did is committed before it ends. A bell that it has set by then stands in
+    /// the place of the one that rings; but if it has deleted the row, that is not over yet.
+    pub(super) fn keep_alarm(&mut self, number: u64) {
+        let Some(ringing) = &mut self.ringing else { return };
+        let own = self.overlay.own();
+        let write = own.writes.get(&ringing.begun.key());
         if write.is_some_and(Option::is_some) {
             self.ringing = None;
         } else if write.is_some() || own.clear {
-            self.overlay.merge(0, number, AlarmRow::batch(Some(ringing.begun)));
+            ringing.deleted = true;
+            self.overlay.merge(0, number, Bell::replace(None, Some(&ringing.begun)));
         }
+    }
+}
+
+impl Ringing {
+    /// What it is when its handler has succeeded.
+    fn after(&self) -> Option<Bell> {
+        let next = self.next.filter(|_| !self.deleted)?;
+        Some(self.begun.with(AlarmRow::new(next)))
     }
 }
 

@@ -1,10 +1,12 @@
-//! The attempts to ring the alarm that this process has made, for as long as the store may hold one.
+//! The attempts to ring the alarm or a schedule that this process has made, for as long as the store may hold one.
 //!
 //! More than one may be kept. What ends an attempt is a write, too: until that is durable, a failed
 //! commit can bring the attempt's row back. The process lives, so such a row is not a death.
 
+use bytes::Bytes;
+
 use super::gate::Gate;
-use crate::storage::AlarmRow;
+use crate::storage::Bell;
 
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
@@ -16,8 +18,8 @@ pub(super) struct Attempts {
 #[derive(Debug)]
 pub(super) struct Attempt {
     /// The row that it goes back to if something else than its handler ends it.
-    pub(super) original: AlarmRow,
-    pub(super) begun: AlarmRow,
+    pub(super) original: Bell,
+    pub(super) begun: Bell,
     /// It was made before the room started; its handler is still to come.
     pub(super) ahead: bool,
     /// The write that began it.
@@ -48,13 +50,19 @@ impl Attempts {
         self.open().filter(|attempt| !attempt.doubtful)
     }
 
+    /// The keys of those that have not ended, the newest first.
+    pub(super) fn keys(&self) -> Vec<Bytes> {
+        let open = self.kept.iter().rev().filter(|attempt| attempt.ended.is_none());
+        open.map(|attempt| attempt.begun.key()).collect()
+    }
+
     /// The attempt that this row tells of; `None` if another process has made it, or if it is over.
-    pub(super) fn of(&self, row: AlarmRow) -> Option<&Attempt> {
-        self.kept.iter().rfind(|attempt| attempt.ended.is_none() && attempt.begun == row)
+    pub(super) fn of(&self, row: &Bell) -> Option<&Attempt> {
+        self.kept.iter().rfind(|attempt| attempt.ended.is_none() && attempt.begun == *row)
     }
 
     /// An attempt begins with the last write.
-    pub(super) fn begin(&mut self, original: AlarmRow, begun: AlarmRow, ahead: bool, gate: &Gate) {
+    pub(super) fn begin(&mut self, original: Bell, begun: Bell, ahead: bool, gate: &Gate) {
         let number = gate.written();
         let (ended, doubtful) = (None, false);
         self.kept.push(Attempt { original, begun, ahead, number, ended, doubtful });
@@ -67,13 +75,15 @@ impl Attempts {
         Some(attempt)
     }
 
-    /// The last write puts another row, or none, in the place of the attempts' rows.
-    pub(super) fn end(&mut self, gate: &Gate) {
+    /// The last write puts another row, or none, in the place of the rows of attempts with these keys.
+    pub(super) fn end(&mut self, gate: &Gate, is: impl Fn(&Bytes) -> bool) {
         let number = gate.written();
         let open = self.kept.iter_mut().filter(|attempt| attempt.ended.is_none());
-        open.for_each(|attempt| attempt.ended = Some(number));
+        open.filter(|attempt| is(&attempt.begun.key()))
+            .for_each(|attempt| attempt.ended = Some(number));
         // One that waits is in the same batch as its end, and no store will ever hold it.
-        self.kept.retain(|attempt| attempt.doubtful || gate.has_gone(attempt.number));
+        let is_out = |attempt: &Attempt| attempt.doubtful || gate.has_gone(attempt.number);
+        self.kept.retain(|attempt| attempt.ended.is_none() || is_out(attempt));
     }
 
     /// A commit is stored: what ended with it is over.
@@ -88,8 +98,8 @@ impl Attempts {
         }
     }
 
-    /// The store was asked, while nothing is on its way to it, and holds this row.
-    pub(super) fn stored(&mut self, row: Option<AlarmRow>) {
-        self.kept.retain(|attempt| Some(attempt.begun) == row);
+    /// The store was asked, while nothing is on its way to it, and holds this row under this key.
+    pub(super) fn stored(&mut self, key: &Bytes, row: Option<&Bell>) {
+        self.kept.retain(|attempt| attempt.begun.key() != *key || Some(&attempt.begun) == row);
     }
 }

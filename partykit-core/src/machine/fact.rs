@@ -32,7 +32,8 @@ use crate::{Handler, Refusal};
 pub enum Fact {
     /// An alarm is given up, because its handler failed too often.
     AlarmGivenUp,
-    /// A new attempt to ring an alarm has found that the process ended during the last one.
+    /// A new attempt to ring an alarm or to run a schedule has found that the process ended during the last
+    /// one.
     AlarmDied {
         /// How often by now.
         deaths: u32,
@@ -71,6 +72,8 @@ pub enum Fact {
         /// How long it had been in memory.
         awake: Duration,
     },
+    /// A run of a schedule is given up, because its handler failed too often.
+    ScheduleGivenUp,
     /// The room was idle and its instance is dropped.
     Slept {
         /// How long it had been in memory.

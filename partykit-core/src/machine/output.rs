@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{answer::Answer, effect::Effect, event::Event, fact::Fact, ids::TurnId};
-use crate::{Batch, Close, Connection, Epoch, ErrorId, Handler, value::failure::Failure};
+use crate::{Batch, Close, Connection, Epoch, ErrorId, Timestamp, value::failure::Failure};
 
 /// What the machine wants done. The driver does it in this order.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(crate) enum Output {
     /// Tell the runtime.
     Fact(Fact),
     Flush,
+    /// The handler of this schedule failed too often. When it runs next, if it does.
+    GivenUp(String, Option<Timestamp>),
     /// Have the socket find out whether its client is still there.
     Probe(Connection),
     /// Tell a connecting socket that it may not come in.
@@ -65,9 +67,10 @@ pub(crate) enum Job {
 
 impl Job {
     /// The handler that it runs.
-    pub(crate) fn handler(&self) -> Handler {
+    #[cfg(test)]
+    pub(crate) fn handler(&self) -> crate::Handler {
         match self {
-            Self::Start => Handler::OnStart,
+            Self::Start => crate::Handler::OnStart,
             Self::Handle(event) => event.handler(),
         }
     }

@@ -8,7 +8,7 @@
 use bytes::Bytes;
 
 use super::ids::TransactionId;
-use crate::{Batch, Connection, StorageError, value::limits};
+use crate::{Batch, Connection, StorageError, storage::is_schedule, value::limits};
 
 /// The layers.
 #[derive(Debug)]
@@ -260,10 +260,11 @@ fn find(layers: &[Layer], key: &Bytes) -> usize {
     0
 }
 
-/// The first byte of a row's key is not the user's, and not counted; rows of the framework are not
-/// counted at all.
+/// The first byte of a row's key is not the user's, and not counted. Rows of the framework are not counted,
+/// but schedules are: users say how large they are.
 fn size(key: &Bytes, value: Option<&Bytes>) -> usize {
     match key.first() {
+        Some(0) if is_schedule(key) => key.len() + value.map_or(0, Bytes::len),
         Some(0) | None => 0,
         Some(_) => key.len() - 1 + value.map_or(0, Bytes::len),
     }

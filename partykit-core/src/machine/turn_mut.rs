@@ -13,7 +13,8 @@ use super::{
     turn::Turn,
 };
 use crate::{
-    Batch, Close, Connection, KeyRange, Options, Request, RoomAddress, StateError, StorageError,
+    Batch, Close, Connection, Handler, KeyRange, Options, Request, RoomAddress, StateError,
+    StorageError,
     connection::{
         outgoing::Outgoing,
         tags::{TagError, Tags},
@@ -41,6 +42,11 @@ impl Machine {
 impl TurnMut<'_> {
     pub(crate) fn options(&self) -> &Options {
         &self.machine.options
+    }
+
+    /// Which handler runs.
+    pub(crate) fn handler(&self) -> Handler {
+        self.machine.turn.as_ref().map_or(Handler::OnStart, |turn| turn.handler)
     }
 
     pub(crate) fn start_reason(&self) -> StartReason {
@@ -223,9 +229,11 @@ impl TurnMut<'_> {
             _ => return Err(StorageError::SyncInTransaction),
         }
         turn.keep_alarm(written);
-        if turn.ends_attempt() {
-            machine.attempts.end(&machine.gate);
+        if let Some(turn) = machine.turn.take() {
+            machine.end_attempts(&turn);
+            machine.turn = Some(turn);
         }
+        let Some(turn) = &mut machine.turn else { return Ok(Some(written)) };
         let author = turn.author();
         let (overlay, states) = turn.overlay.take();
         // A failure from here on takes back nothing of what is committed now.

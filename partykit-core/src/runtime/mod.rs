@@ -22,6 +22,6 @@ pub use crate::{
         host::Host,
     },
     machine::{Fact, Mailboxes},
-    storage::{AlarmState, describe_row, read_alarm},
+    storage::{AlarmState, describe_row, read_alarm, read_schedules},
     value::{app_state::AppState, chain::Chain, close_reason::CloseReason},
 };

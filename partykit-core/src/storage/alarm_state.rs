@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Backend, BackendError, alarm_row::AlarmRow};
+use super::{Backend, BackendError, Bell, Plan, alarm_row::AlarmRow, is_schedule};
 use crate::{RoomAddress, Timestamp};
 
 /// A room's alarm as it is stored, for operators.
@@ -59,9 +59,14 @@ pub async fn read_alarm(
 
 /// The content of a row of the framework, as JSON for people. `None` if it is a user's row or cannot be read.
 pub fn describe_row(key: &[u8], value: &[u8]) -> Option<String> {
-    if key != AlarmRow::KEY {
-        return None;
+    if key == AlarmRow::KEY {
+        let row = AlarmRow::decode(value).ok()?;
+        return serde_json::to_string(&serde_json::json!({ "alarm": row })).ok();
     }
-    let row = AlarmRow::decode(value).ok()?;
-    serde_json::to_string(&serde_json::json!({ "alarm": row })).ok()
+    let bell = is_schedule(key).then(|| Bell::decode(key, value).ok()).flatten()?;
+    let Plan { name, when, payload } = bell.plan()?;
+    let schedule = serde_json::json!({
+        "name": name, "when": when, "payload": payload, "times": bell.times(),
+    });
+    serde_json::to_string(&serde_json::json!({ "schedule": schedule })).ok()
 }

@@ -29,7 +29,7 @@ pub(crate) fn bound(key: &str) -> Result<Bytes, StorageError> {
     Ok([&[USER], key.as_bytes()].concat().into())
 }
 
-/// The least key above all keys that begin with `prefix`. There is one: the prefix begins with [`USER`].
+/// The least key above all keys that begin with `prefix`. There is one: the prefix begins with 0 or [`USER`].
 pub(crate) fn successor(prefix: &[u8]) -> Bytes {
     let mut next = prefix.to_vec();
     while next.last() == Some(&u8::MAX) {

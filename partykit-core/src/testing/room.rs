@@ -15,8 +15,8 @@ use super::{
 use crate::{
     Admission, Admit, AwakeReason, Body, Close, CloseCode, ErrorId, Handler, InvalidClose, List,
     Message, Options, Refusal, Request, Response, RoomAddress, RoomStats, Route, RoutePrefix,
-    Server, Text, Timestamp,
-    runtime::{Chain, Host, RoomCell},
+    Schedule, Server, Text, Timestamp,
+    runtime::{Chain, Host, RoomCell, read_alarm, read_schedules},
     user::lobby::hook_answer,
 };
 
@@ -416,12 +416,60 @@ impl<S: Server> TestRoom<S> {
         rows.into_iter().map(|(key, value)| (key, value.to_vec())).collect()
     }
 
-    /// When the room's alarm rings next, as it is stored.
+    /// When the room's alarm rings next, as it is stored. `None` if there is no alarm, or if it is parked.
     ///
     /// # Panics
     ///
     /// When the store fails.
     pub async fn alarm(&self) -> Option<Timestamp> {
+        let alarm =
+            read_alarm(&*self.host.backend, &self.address).await.expect("the store answers");
+        alarm.and_then(|alarm| alarm.rings)
+    }
+
+    /// The room's schedules, as they are stored, in the order of their names.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use partykit_core::{Result, Room, Run, Server, When, testing::TestRoom};
+    ///
+    /// #[derive(Default)]
+    /// struct Clock;
+    ///
+    /// impl Server for Clock {
+    ///     async fn on_start(&mut self, room: &Room) -> Result {
+    ///         room.schedules().set("tick", When::Every(Duration::from_secs(60))).await?;
+    ///         Ok(())
+    ///     }
+    ///
+    ///     async fn on_schedule(&mut self, room: &Room, run: Run) -> Result {
+    ///         room.broadcast(run.name).send();
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # futures_executor::block_on(async {
+    /// let room = TestRoom::<Clock>::new();
+    /// let ada = room.connect("ada").await;
+    /// assert_eq!(room.schedules().await[0].name, "tick");
+    /// room.advance(Duration::from_secs(150)).await;
+    /// assert_eq!(ada.received(), ["tick".into(), "tick".into()]);
+    /// # });
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When the store fails.
+    pub async fn schedules(&self) -> Vec<Schedule> {
+        read_schedules(&*self.host.backend, &self.address).await.expect("the store answers")
+    }
+
+    /// When the store wakes the room next: for its alarm or for a schedule, the first of them.
+    ///
+    /// # Panics
+    ///
+    /// When the store fails.
+    pub async fn wake_up(&self) -> Option<Timestamp> {
         let found = self.host.backend.wake_ups(None, usize::MAX).await.expect("the store answers");
         found.into_iter().find(|(_, room)| *room == self.address).map(|(at, _)| at)
     }

@@ -2,7 +2,7 @@ use std::future::{self, Future};
 
 use crate::{
     Admit, Alarm, Body, Close, Connection, HandlerError, Lobby, Message, Options, Request,
-    Response, Result, Room, TaskResult,
+    Response, Result, Room, Run, TaskResult,
 };
 
 /// What a room does when a client connects, sends a message, leaves or makes an HTTP request.
@@ -154,6 +154,21 @@ pub trait Server: Sized + Send + 'static {
     /// limit, after pauses of 2 s to 5 minutes. An alarm that any handler sets meanwhile replaces it.
     fn on_alarm(&mut self, room: &Room, alarm: Alarm) -> impl Future<Output = Result> + Send {
         let _ = (room, alarm);
+        future::ready(Ok(()))
+    }
+
+    /// A [schedule](Room::schedules) of the room runs, also if no client is connected or the server was down.
+    ///
+    /// A run happens at least once. If the room could not run it in time, the runs that were missed become one:
+    /// see [`Run::missed`]. When this handler has succeeded and its writes are durable, a schedule that repeats
+    /// goes on, and one that does not is deleted. If the handler fails, the run is tried again as an
+    /// [alarm](Server::on_alarm) is: at most 6 times, from 2 s on. After that a schedule that repeats goes on
+    /// with its next time, and one that does not is deleted.
+    ///
+    /// Schedules and the alarm ring one after another, each in a handler of its own, in the order of their
+    /// times.
+    fn on_schedule(&mut self, room: &Room, run: Run) -> impl Future<Output = Result> + Send {
+        let _ = (room, run);
         future::ready(Ok(()))
     }
 

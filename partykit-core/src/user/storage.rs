@@ -190,7 +190,7 @@ impl<'a> Storage<'a> {
         self.write(rows.collect::<Result<_, StorageError>>()?)
     }
 
-    /// Deletes everything that the room stores, including its alarm.
+    /// Deletes everything that the room stores, including its alarm and its schedules.
     pub fn delete_all(&self) {
         self.room.inside(|turn| turn.clear());
     }

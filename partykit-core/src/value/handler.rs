@@ -19,6 +19,7 @@ pub enum Handler {
     OnError,
     OnMessage,
     OnRequest,
+    OnSchedule,
     OnStart,
     OnTask,
 }
@@ -35,6 +36,7 @@ impl Handler {
             Self::OnError => "on_error",
             Self::OnMessage => "on_message",
             Self::OnRequest => "on_request",
+            Self::OnSchedule => "on_schedule",
             Self::OnStart => "on_start",
             Self::OnTask => "on_task",
         }

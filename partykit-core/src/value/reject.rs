@@ -18,7 +18,7 @@ use crate::{Close, CloseCode, Response, value::respond::line};
 /// | `on_connect`, `connection_tags`, `on_before_connect` | an open WebSocket, and then a Close with the close code and the text |
 /// | `on_message`, `on_close` | nothing: the event is dropped |
 ///
-/// In `on_start`, `on_alarm`, `on_task` and `on_error` there is no client, so a `Reject` is an error like
+/// In `on_start`, `on_alarm`, `on_schedule`, `on_task` and `on_error` there is no client, so a `Reject` is an error like
 /// any other.
 ///
 /// The close code is 4000 plus the status: 4400 for a bad request, 4401 for a user who is not logged in. A

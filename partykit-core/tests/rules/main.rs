@@ -17,6 +17,8 @@ mod operator;
 mod rejected;
 mod resume;
 mod saying;
+mod schedules;
+mod schedules_set;
 mod script;
 mod side_by_side;
 mod side_by_side_trees;

@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use futures_channel::oneshot;
@@ -13,6 +14,7 @@ use futures_util::FutureExt;
 use partykit_core::{
     Alarm, Backend, BoxError, Close, Connection, HandlerError, KeepAwake, List, MemoryBackend,
     Message, Reject, Request, RequestExt, Response, Result, Room, Server, TaskResult, Timestamp,
+    When,
     testing::{FaultyBackend, TestRoom, TestRoomBuilder},
 };
 
@@ -186,6 +188,24 @@ impl Server for Script {
         self.play("alarm", room, None).await
     }
 
+    async fn on_schedule(&mut self, room: &Room, run: partykit_core::Run) -> Result {
+        let (now, due, name) = (seconds(room.now()), seconds(run.scheduled), &run.name);
+        let mut line = format!("run {name} at {now} due {due}");
+        for (what, count) in
+            [("missed", run.missed), ("retry", run.retries), ("deaths", run.deaths)]
+        {
+            if count > 0 {
+                line += &format!(" {what} {count}");
+            }
+        }
+        if let Some(payload) = run.payload::<Option<String>>()? {
+            line += &format!(" with {payload}");
+        }
+        self.stage.note(line);
+        let program = format!("{} {}", self.stage.program("schedule"), self.stage.program(name));
+        self.run(&program, room, None).await.map(drop)
+    }
+
     async fn on_task(&mut self, room: &Room, result: TaskResult) -> Result {
         let (name, last) = (result.name(), if result.is_last() { "." } else { ".." });
         let value = result.value::<String>().unwrap_or_else(|error| error.to_string());
@@ -293,7 +313,39 @@ impl<'a> Run<'a> {
                 EPOCH.checked_add_signed(1000 * rest.parse::<i64>()?).ok_or("a moment")?,
             ))?,
             "noalarm" => storage.delete_alarm(),
+            // Schedules: the same moments, or seconds from now.
+            "at" => {
+                let at =
+                    EPOCH.checked_add_signed(1000 * value.parse::<i64>()?).ok_or("a moment")?;
+                room.schedules().set(key, When::At(Timestamp::from_millis(at))).await?;
+            }
+            "after" => {
+                let (time, payload) = value.split_once('=').unwrap_or((value, ""));
+                let after = When::After(Duration::from_secs(time.parse()?));
+                match payload {
+                    "" => room.schedules().set(key, after).await?,
+                    payload => room.schedules().set_with(key, after, payload).await?,
+                }
+            }
+            "every" => {
+                let every = Duration::from_secs(value.parse()?);
+                room.schedules().set(key, When::Every(every)).await?;
+            }
+            "unset" => {
+                stage.note(format!("unset {rest}: {}", room.schedules().delete(rest).await?));
+            }
             // Looking.
+            "schedule?" => {
+                let schedule = room.schedules().get(rest).await?;
+                let next = schedule.map(|it| it.next.map_or(-1, seconds).to_string());
+                stage.note(format!("{rest} runs {}", next.as_deref().unwrap_or("never")));
+            }
+            "schedules?" => {
+                let all = room.schedules().list().await?;
+                let all =
+                    all.iter().map(|it| format!("{}={}", it.name, it.next.map_or(-1, seconds)));
+                stage.note(format!("schedules: {}", all.collect::<Vec<_>>().join(" ")));
+            }
             "alarm?" => {
                 let at = storage.alarm().await?.map(|at| seconds(at).to_string());
                 stage.note(format!("alarm={}", at.as_deref().unwrap_or("none")));

@@ -95,7 +95,8 @@ impl World {
         self.model.check(Property::Alarms, same, format!("rings {is:?} and not {ought:?}"));
         let Some(row) = is else {
             self.waits = Some(Waits { number: 0, rings: false, starts });
-            return self.turn().no_alarm();
+            self.turn().is_attempt(&AlarmRow::KEY, None);
+            return;
         };
         let ahead = if self.fault == Fault::EarlyRing { 3600 } else { 0 };
         let (age, wall) = (self.now - self.started, self.wall());
@@ -139,8 +140,8 @@ impl World {
             }
             (false, true) => {
                 let (now, wall) = (self.now, self.wall());
-                let told = self.turn().ring(now, wall);
-                self.model.ringing(told);
+                let told = self.turn().ring(now, wall, None);
+                self.model.ringing(told.map(|bell| bell.alarm()));
             }
             (false, false) => self.finish(Ending::Done),
         }

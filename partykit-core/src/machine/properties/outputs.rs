@@ -58,6 +58,7 @@ impl World {
             }
             Output::Attach(_)
             | Output::Discard(_)
+            | Output::GivenUp(..)
             | Output::Fact(_)
             | Output::Flush
             | Output::Probe(_) => {}

@@ -79,6 +79,7 @@ impl Bench {
                 Output::DropInstance(_) => "drop".to_owned(),
                 Output::Effect(effect) => say(effect),
                 Output::Flush => "flush".to_owned(),
+                Output::GivenUp(schedule, next) => format!("{schedule} is given up: {next:?}"),
                 Output::Refuse(connection, close) => {
                     format!("refuse {} {}", connection.id(), close.code())
                 }
@@ -199,7 +200,7 @@ impl Bench {
     /// The handler of the alarm begins.
     pub(super) fn ring(&mut self, wall: Timestamp) -> Option<Alarm> {
         let now = self.now;
-        self.turn().ring(now, wall)
+        self.turn().ring(now, wall, None).map(|bell| bell.alarm())
     }
 
     /// The handler begins a transaction; what it does next belongs to that.
