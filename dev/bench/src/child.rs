@@ -62,25 +62,16 @@ impl Server {
     pub(crate) fn start(kind: Kind, allocator: Allocator) -> Result<Self> {
         match kind {
             Kind::Bun => Self::run(Command::new(bun()?).arg("server.js").current_dir(BUN)),
-            Kind::Former => Self::start_former(&["serve", Kind::PartyKit.name()]),
+            Kind::Former => {
+                Self::run(Command::new(bench(kind)?).args(["serve", Kind::PartyKit.name()]))
+            }
             _ => Self::start_with(&["serve", kind.name()], allocator),
         }
     }
 
     /// Starts one whose rooms store in this directory: ours, or that of the other revision.
     pub(crate) fn start_rooms(kind: Kind, directory: &Path) -> Result<Self> {
-        let directory = directory.to_str().ok_or("a directory whose name is no text")?;
-        let arguments = ["serve", "rooms", directory];
-        match kind {
-            Kind::Former => Self::start_former(&arguments),
-            _ => Self::start_with(&arguments, Allocator::Jemalloc),
-        }
-    }
-
-    fn start_former(arguments: &[&str]) -> Result<Self> {
-        let binary =
-            env::var_os(FORMER).ok_or("`cargo xtask bench --beside REVISION` does that")?;
-        Self::run(Command::new(binary).args(arguments))
+        Self::run(Command::new(bench(kind)?).args(["serve", "rooms"]).arg(directory))
     }
 
     /// The same of whatever these arguments make serve.
@@ -161,6 +152,17 @@ impl Drop for Server {
         // It may have ended by itself; then there is nothing to end.
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// The bench itself: this one, or that of the other revision.
+pub(crate) fn bench(kind: Kind) -> Result<PathBuf> {
+    match kind {
+        Kind::Former => {
+            let path = env::var_os(FORMER);
+            Ok(path.ok_or("`cargo xtask bench --beside REVISION` does that")?.into())
+        }
+        _ => binary(Allocator::Jemalloc),
     }
 }
 

@@ -1,13 +1,13 @@
 //! This revision beside another one, whose servers are those of its own bench: what a change costs shows
 //! when both take turns, on whatever machine.
 
-use std::time::Instant;
+use std::{process::Command, time::Instant};
 
 use partykit::Result;
 
-use super::{Sizes, crowd, each, handshakes, rate, rooms, storm, wake};
+use super::{Sizes, commits, crowd, each, handshakes, rate, rooms, storm, wake};
 use crate::{
-    child::Server,
+    child::{Server, bench},
     report::{Goal, Report},
     server::Kind,
 };
@@ -53,7 +53,7 @@ pub(super) fn take(sizes: &Sizes, report: &mut Report) -> Result<()> {
     for measure in TIMES {
         report.compare(measure, Kind::Former, Some(LESS));
     }
-    for measure in RATES {
+    for measure in RATES.into_iter().chain(commits::ROOMS.map(|(_, measure)| measure)) {
         report.compare(measure, Kind::Former, Some(MORE));
     }
     Ok(())
@@ -66,7 +66,31 @@ fn one(kind: Kind, sizes: &Sizes, report: &mut Report) -> Result<()> {
         storm::turn(kind, storm, names, sizes.window, report)?;
     }
     wake::turn(kind, sizes, report)?;
-    write(kind, sizes, report)
+    write(kind, sizes, report)?;
+    commit(kind, report)
+}
+
+/// Rooms commit inside of a bench and not of a server, so each revision's measures its own. Its small sizes
+/// are enough, as it has many turns here.
+fn commit(kind: Kind, report: &mut Report) -> Result<()> {
+    let output = Command::new(bench(kind)?).args(["--only", "commits", "--quick"]).output()?;
+    let told = String::from_utf8(output.stdout)?;
+    for (_, measure) in commits::ROOMS {
+        let figure = figure(&told, measure).ok_or_else(|| format!("no {measure}"))?;
+        report.record(measure, kind, figure);
+    }
+    Ok(())
+}
+
+/// The figure in the first column of that row, from tables whose first column is partykit's.
+fn figure(report: &str, measure: &str) -> Option<f64> {
+    let mut lines = report.lines().skip_while(|line| !line.starts_with("| measure | partykit |"));
+    let row = lines.find_map(|line| line.strip_prefix(&format!("| {measure} | ")))?;
+    let cell = row.split(" | ").next()?;
+    match cell.strip_suffix('k') {
+        Some(thousands) => Some(thousands.parse::<f64>().ok()? * 1000.0),
+        None => cell.parse().ok(),
+    }
 }
 
 /// Requests that each write a room, and are answered when that is durable.
@@ -83,4 +107,20 @@ fn write(kind: Kind, sizes: &Sizes, report: &mut Report) -> Result<()> {
     report.record(WRITTEN, kind, rate(count, took));
     report.record(WRITTEN_TIME, kind, each(count, spent));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_figure_is_found_in_a_report_of_any_revision() {
+        let report = "| measure | beside | ratio |\n|---|---|---:|\n| durable commits | fjall | 0.76 |\n\n\
+                      | measure | partykit | raw |\n|---|---:|---:|\n\n\
+                      | measure | partykit | fjall |\n|---|---:|---:|\n\
+                      | durable commits | 55k | 57k |\n| slow commits | 582 | 57k |\n";
+        assert_eq!(figure(report, "durable commits"), Some(55_000.0));
+        assert_eq!(figure(report, "slow commits"), Some(582.0));
+        assert_eq!(figure(report, "commits"), None);
+    }
 }

@@ -20,6 +20,9 @@ pub(super) const DELIVERY_TIME: &str = "broadcast: processor time of a delivery,
 pub(super) const ECHOES: &str = "echoes a second";
 pub(super) const ECHO_TIME: &str = "processor time of an echo, µs";
 
+/// One in so many handshakes is not counted: before those, nothing is compiled, or in a cache.
+pub(super) const WARM_UP: usize = 10;
+
 pub(super) fn take(sizes: &Sizes, report: &mut Report) -> Result<()> {
     for _ in 0..sizes.turns {
         for kind in Kind::SOCKETS {
@@ -49,10 +52,11 @@ pub(super) fn take(sizes: &Sizes, report: &mut Report) -> Result<()> {
 pub(super) fn turn(kind: Kind, sizes: &Sizes, report: &mut Report) -> Result<()> {
     let mut crowd = Crowd::new()?;
     let server = Server::start(kind, Allocator::Jemalloc)?;
+    let warm_up = sizes.crowd / WARM_UP;
+    crowd.connect(server.address(), warm_up, hall)?;
     let mut spent = Spent::new(&server)?;
-
-    let took = crowd.connect(server.address(), sizes.crowd, hall)?;
-    let count = sizes.crowd as u64;
+    let took = crowd.connect(server.address(), sizes.crowd - warm_up, hall)?;
+    let count = (sizes.crowd - warm_up) as u64;
     report.record(HANDSHAKES, kind, rate(count, took));
     report.record(HANDSHAKE_TIME, kind, each(count, spent.since()?));
 

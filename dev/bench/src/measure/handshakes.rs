@@ -2,7 +2,11 @@
 
 use partykit::Result;
 
-use super::{Sizes, crowd::Spent, each, own_room, rate};
+use super::{
+    Sizes,
+    crowd::{Spent, WARM_UP},
+    each, own_room, rate,
+};
 use crate::{
     child::{Allocator, Server},
     crowd::Crowd,
@@ -29,9 +33,11 @@ pub(super) fn take(sizes: &Sizes, report: &mut Report) -> Result<()> {
 pub(super) fn turn(kind: Kind, sizes: &Sizes, report: &mut Report) -> Result<()> {
     let mut crowd = Crowd::new()?;
     let server = Server::start(kind, Allocator::Jemalloc)?;
+    let (count, warm_up) = (sizes.fresh_rooms, sizes.fresh_rooms / WARM_UP);
+    crowd.connect(server.address(), warm_up, own_room)?;
     let mut spent = Spent::new(&server)?;
-    let took = crowd.connect(server.address(), sizes.fresh_rooms, own_room)?;
-    let count = sizes.fresh_rooms as u64;
+    let took = crowd.connect(server.address(), count, |index| own_room(warm_up + index))?;
+    let count = count as u64;
     report.record(HANDSHAKES, kind, rate(count, took));
     report.record(HANDSHAKE_TIME, kind, each(count, spent.since()?));
     Ok(())
