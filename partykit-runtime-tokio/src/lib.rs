@@ -55,11 +55,11 @@ pub use handle::{Handle, RoomListing};
 pub use listen::{Listener, bind};
 pub use proxies::{ClientAddress, ProxyHeaders};
 pub use runtime::Runtime;
+/// The crate whose configuration a [`TlsListener`] takes, with `ring` as its default cryptography.
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub use rustls;
 pub use stats::{PartyStats, RuntimeStats};
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use tls::{TlsListener, TlsStream};
-/// The crate whose configuration a [`TlsListener`] takes, with `ring` as its default cryptography.
-#[cfg(feature = "tls")]
-#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
-pub use tokio_rustls::rustls;
