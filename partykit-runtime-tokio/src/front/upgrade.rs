@@ -116,7 +116,8 @@ impl Switch {
         head
     }
 
-    /// Runs the WebSocket. It lives as long as the client stays, so it holds nothing of the request. `read` is what the client sent behind its handshake.
+    /// Runs the WebSocket. It lives as long as the client stays, so it holds nothing of the request. `read` is
+    /// what the client sent behind its handshake.
     pub(super) fn start(self, io: Box<dyn Io>, read: Bytes) {
         let alive = self.alive;
         match self.role {
