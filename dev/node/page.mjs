@@ -310,3 +310,27 @@ export class ChatPage extends Page {
     await until(`sees ${wanted}`, async () => isDeepStrictEqual(await this.people(), wanted), { seen: () => this.people() });
   }
 }
+
+/** The page of the reminders. */
+export class RemindersPage extends Page {
+  ready() { return this.shows("state", "connected"); }
+
+  /** Sets a reminder; `when` is what the page offers. */
+  async remind(text, when) {
+    await this.part("text").fill(text);
+    await this.part("when").selectOption({ label: when });
+    await this.part("remind").click();
+  }
+
+  cancel(text) { return this.page.getByRole("button", { name: `Cancel: ${text}` }).click(); }
+
+  /** The texts of a list: `reminders` or `rang`. */
+  texts(list) { return this.part(list).locator("p").allTextContents(); }
+
+  /** Waits until a list has these texts. */
+  async has(list, ...texts) {
+    await until(`${list}: ${texts}`, async () => isDeepStrictEqual(await this.texts(list), texts), {
+      seen: () => this.texts(list),
+    });
+  }
+}

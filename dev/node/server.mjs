@@ -132,6 +132,16 @@ export class Editor extends Server {
   sleep(room) { return this.post("/sleep", { room }); }
 }
 
+/** The reminders: one party, `reminders`, and its page at `/`. Keeps what it stores in the directory `data`. */
+export class Reminders extends Server {
+  constructor(data, host) { super("REMINDERS_BIN", host, { PARTYKIT_DATA: data }); }
+
+  /** Puts a room to sleep now, once what keeps it awake for a moment has passed. */
+  async sleep(room) {
+    await until(`${room} sleeps`, () => this.post("/sleep", { room }).then(() => true, () => false));
+  }
+}
+
 /** The chat: one party, `chat`, and its page at `/`. Keeps what it stores in the directory `data`. */
 export class Chat extends Server {
   constructor(data, host) { super("CHAT_BIN", host, { PARTYKIT_DATA: data }); }

@@ -154,3 +154,10 @@ export class Chat extends Worker {
 
   join(room, name) { return join(this, room, name); }
 }
+
+/** The reminders as a Worker, which keeps what it stores in the directory `data`. */
+export class Reminders extends Worker {
+  party = "reminders";
+
+  constructor(data) { super("REMINDERS_WORKER", data); }
+}

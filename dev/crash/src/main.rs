@@ -4,8 +4,9 @@ use std::{env, path::Path, process::ExitCode};
 
 use partykit::Result;
 use partykit_crash::{
-    Command, HELP, Lives, ModelPlan, Plan, Recovery, Soak, bells, live, lives, logs, model, parse,
-    recover, run, scribe, self_test, serve, shim, short_life, soak,
+    Command, HELP, Lives, ModelPlan, Plan, Recovery, Soak, Timetables, bells, live, lives, logs,
+    model, parse, recover, run, run_timetables, scribe, self_test, serve, shim, short_life, soak,
+    timetables,
 };
 
 #[tokio::main]
@@ -16,6 +17,8 @@ async fn main() -> ExitCode {
         Some("alarms") => return code(judge_alarms(&arguments[1..]).await),
         Some("history") => return code(judge_history(&arguments[1..]).await),
         Some("log") => return code(logs(&arguments[1..]).await),
+        Some("schedules") => return code(judge_schedules(&arguments[1..]).await),
+        Some("timetables") => return code(timetables(&arguments[1..]).await),
         Some("bells") => return code(bells(&arguments[1..]).await),
         Some("short-life") => {
             let has = |flag: &str| arguments.iter().any(|it| it == flag);
@@ -101,6 +104,17 @@ async fn judge_alarms(arguments: &[String]) -> Result {
         (true, false) | (false, true) => Ok(()),
         (true, true) => Err("this had to be found, and was not".into()),
         (false, false) => Err(format!("{} promises to alarms were broken", found.len()).into()),
+    }
+}
+
+async fn judge_schedules(arguments: &[String]) -> Result {
+    let plan = Timetables::parse(arguments)?;
+    println!("{plan:?}");
+    let found = run_timetables(&plan).await?;
+    match (found.is_empty(), plan.fault.is_some()) {
+        (true, false) | (false, true) => Ok(()),
+        (true, true) => Err("this had to be found, and was not".into()),
+        (false, false) => Err(format!("{} rooms have broken schedules", found.len()).into()),
     }
 }
 

@@ -36,6 +36,7 @@ partykit-crash serve DIRECTORY [--relaxed] [--fault FAULT]
 partykit-crash life DIRECTORY --operations N --seed N [--fault FAULT]
 partykit-crash scribe SCRIPT
 partykit-crash alarms [--alarms N] [--seconds N] [--fault early-removal] [--seed N]
+partykit-crash schedules [--rooms N] [--seconds N] [--fault early-removal] [--seed N]
 partykit-crash history [--listeners N] [--rate N] [--seconds N] [--sleeps N] [--kills N] [--forgets] [--seed N]
 partykit-crash faults [--all | --sample N] [--kind KIND] [--forgets] [--seed N]
 
@@ -53,6 +54,8 @@ partykit-crash faults [--all | --sample N] [--kind KIND] [--forgets] [--seed N]
                   finds the faults hiddenwake and forgottenpast
   alarms          the alarms of 10,000 rooms ring (--alarms) while the server is killed every 50 to
                   1,000 ms for 180 s (--seconds); --fault early-removal has to be found
+  schedules       1,000 rooms (--rooms) run ten schedules each while the server is killed every 100 to
+                  1,500 ms for 60 s (--seconds); --fault early-removal has to be found
   history         50 listeners (--listeners) behind a proxy that cuts each every 2 to 5 s hear 200 messages a
                   second (--rate) for 60 s (--seconds), while the room is put to sleep 10 times (--sleeps) and
                   the server is killed twice (--kills); --forgets: it keeps them in memory, which has to be found

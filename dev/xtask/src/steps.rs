@@ -114,7 +114,7 @@ pub(crate) const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "crash",
-        about: "the same as long as one likes: --kills 200 [--power-loss] [--relaxed] [--seed N]; model --operations 1000000; alarms --seconds 180; yjs --kills 200",
+        about: "the same as long as one likes: --kills 200 [--power-loss] [--relaxed] [--seed N]; model --operations 1000000; alarms --seconds 180; schedules --seconds 180; yjs --kills 200",
         run: crash_as_told,
     },
     Tool {
@@ -209,7 +209,7 @@ fn setup(root: &Path) -> Outcome {
 
 fn wasm(root: &Path) -> Outcome {
     let line = "cargo check --lib --no-default-features -p partykit-core -p partykit-runtime-workers \
-                -p partykit-conformance -p board -p chat -p echo -p editor -p relay -p small --target";
+                -p partykit-conformance -p board -p chat -p echo -p editor -p relay -p reminders -p small --target";
     passed(Command::new(root, line).arg(tools::WASM).run())
 }
 
@@ -228,6 +228,7 @@ fn node(root: &Path) -> Outcome {
         ("EDITOR_BIN", "editor", "editor"),
         ("PROBE_BIN", "partykit-conformance", "probe"),
         ("RELAY_BIN", "relay", "relay"),
+        ("REMINDERS_BIN", "reminders", "reminders"),
     ] {
         if has_package(root, package) {
             npm = npm.env(variable, built(package, binary)?);
@@ -245,7 +246,10 @@ fn autobahn(root: &Path) -> Outcome {
 
 /// First what the build path and the harness promise by themselves, below any runtime.
 fn workerd(root: &Path) -> Outcome {
-    workers::build_all(root, &["workerd-fixture", "board", "chat", "editor", "bench-party"])?;
+    workers::build_all(
+        root,
+        &["workerd-fixture", "board", "chat", "editor", "reminders", "bench-party"],
+    )?;
     let ignored = "-- --ignored --skip unwinding";
     workers::tests_passed(&tests(root, "worker", ignored).tee()?)?;
     workers::build_all(root, &["partykit-conformance", "relay"])?;
@@ -268,6 +272,7 @@ fn clients(root: &Path) -> Outcome {
         ("BOARD_WORKER", "board", "board", "Board"),
         ("CHAT_WORKER", "chat", "chat", "Chat"),
         ("RELAY_WORKER", "relay", "main", "Relay"),
+        ("REMINDERS_WORKER", "reminders", "reminders", "Reminders"),
         ("PROBE_WORKER", "partykit-conformance", "probe", "Probes"),
     ] {
         npm = npm.env(variable, workers::prepared(root, package, party, class)?);
@@ -323,6 +328,8 @@ fn crash(root: &Path) -> Outcome {
     let alarms = [
         "alarms --alarms 300 --seconds 5",
         "alarms --alarms 300 --seconds 5 --fault early-removal",
+        "schedules --rooms 50 --seconds 10",
+        "schedules --rooms 50 --seconds 10 --fault early-removal",
     ];
     let history = [
         "history --listeners 20 --seconds 8 --sleeps 3 --kills 1",

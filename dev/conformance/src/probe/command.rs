@@ -145,6 +145,26 @@ pub enum Command {
         #[serde(default)]
         failures: u32,
     },
+    /// Sets a schedule, and answers when it runs next: `at`, in milliseconds of the room's clock.
+    Schedule {
+        /// Its name.
+        name: String,
+        /// In so many milliseconds.
+        within: u64,
+        /// Again and again, and not once.
+        #[serde(default)]
+        repeats: bool,
+        /// Its handler fails so often.
+        #[serde(default)]
+        failures: u32,
+    },
+    /// All schedules: pairs of a name and `at`, in milliseconds of the room's clock.
+    Schedules,
+    /// Deletes a schedule; `found` says whether there was one.
+    Unschedule {
+        /// Its name.
+        name: String,
+    },
     /// Returns an `Err`; there is no answer to a message.
     Fail {
         /// Stores `true` under this key first, and says `after the write`.

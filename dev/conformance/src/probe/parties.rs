@@ -2,7 +2,7 @@ use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 
 use partykit::{
     Admit, Alarm, Body, BoxError, Close, Connection, HandlerError, Lobby, Message, Options, Reject,
-    Request, RequestExt, Response, ResponseExt, Result, Room, Server, TaskResult, Timestamp,
+    Request, RequestExt, Response, ResponseExt, Result, Room, Run, Server, TaskResult, Timestamp,
     error::{CallError, Handler},
     http::{Method, StatusCode, header},
     runtime::RoutePrefix,
@@ -166,6 +166,20 @@ impl<const HIBERNATES: bool> Server for Probe<HIBERNATES> {
         let Command::OnAlarm { commands, failures } = then else { return Ok(()) };
         self.perform_all(room, None, commands).await?;
         if alarm.retries < failures { Err(SECRET.into()) } else { Ok(()) }
+    }
+
+    async fn on_schedule(&mut self, room: &Room, run: Run) -> Result {
+        let event = json!({
+            "event": "schedule", "name": run.name, "scheduled": run.scheduled.as_millis(),
+            "missed": run.missed, "retries": run.retries, "now": room.now().as_millis(),
+            "reason": format!("{:?}", room.start_reason()),
+        });
+        room.broadcast_json(&event)?.send();
+        if run.retries < run.payload::<u32>()? {
+            room.storage().put("half", &true)?;
+            return Err(SECRET.into());
+        }
+        Ok(())
     }
 
     async fn on_task(&mut self, room: &Room, result: TaskResult) -> Result {

@@ -1,6 +1,8 @@
 //! What a probe does with its storage.
 
-use partykit::{List, Result, Room, Timestamp, storage::StorageError};
+use std::time::Duration;
+
+use partykit::{List, Result, Room, Timestamp, When, storage::StorageError};
 use serde_json::{Value, json};
 
 use super::{Call, Command, Range};
@@ -73,6 +75,21 @@ pub(super) async fn store(room: &Room, command: Command) -> Result<Value> {
         Command::DeleteAlarm => {
             storage.delete_alarm();
             json!({ "re": "delete-alarm" })
+        }
+        Command::Schedule { name, within, repeats, failures } => {
+            let time = Duration::from_millis(within);
+            let when = if repeats { When::Every(time) } else { When::After(time) };
+            room.schedules().set_with(&name, when, &failures).await?;
+            let next = room.schedules().get(&name).await?.and_then(|it| it.next);
+            json!({ "re": "schedule", "at": next.map(Timestamp::as_millis) })
+        }
+        Command::Schedules => {
+            let all = room.schedules().list().await?.into_iter();
+            let all: Vec<_> = all.map(|it| (it.name, it.next.map(Timestamp::as_millis))).collect();
+            json!({ "re": "schedules", "schedules": all })
+        }
+        Command::Unschedule { name } => {
+            json!({ "re": "unschedule", "found": room.schedules().delete(&name).await? })
         }
         Command::OnAlarm { .. } => {
             storage.put(ON_ALARM, &command)?;

@@ -14,6 +14,7 @@ mod origins;
 mod rejecting;
 mod requests;
 mod rooms;
+mod schedules;
 mod sleeping;
 mod starting;
 mod storage;
@@ -97,6 +98,10 @@ macro_rules! for_each_case {
                 delete_all_deletes_it, it_can_be_deleted, it_can_be_replaced,
                 its_handler_sets_the_next, one_too_late_is_an_error, rings_once_at_its_time,
                 rings_where_nobody_is, sleepers_are_woken, the_new_one_replaces_a_retry,
+            }
+            schedules {
+                a_failing_one_runs_again, delete_all_deletes_them,
+                one_that_repeats_goes_on, they_and_the_alarm_ring_in_order,
             }
             sleeping { storage_survives, tasks_come_back, waiting_takes_its_time }
             waking {

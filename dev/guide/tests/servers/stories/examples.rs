@@ -28,6 +28,24 @@ story!(
     ]
 );
 
+story!(
+    reminders::Reminders,
+    [
+        Step::connect("ada"),
+        Step::say("ada", r#"{"remind": {"text": "tea", "when": {"after": 3000}}}"#),
+        Step::say("ada", r#"{"remind": {"text": "stretch", "when": {"every": 5000}}}"#),
+        Step::say("ada", r#"{"remind": {"text": "", "when": {"every": 5000}}}"#),
+        Step::say("ada", "{").may_fail(),
+        Step::connect("bob"),
+        Step::advance(Duration::from_secs(30)),
+        Step::say("bob", r#"{"cancel": {"id": "none"}}"#),
+        Step::vanish("ada"),
+        Step::close("bob", 1000),
+        Step::advance(Duration::from_secs(30)),
+        Step::connect("eve"),
+    ]
+);
+
 impl Story for chat::Chat {
     type Room = Self;
 
