@@ -31,7 +31,7 @@ impl Allocator {
 
     /// The same when rooms fall asleep first, which they do 10 s after their last event.
     pub(crate) fn rest_of_rooms(self) -> Duration {
-        Duration::from_secs(11) + self.rest()
+        Duration::from_millis(11_500) + self.rest()
     }
 }
 
