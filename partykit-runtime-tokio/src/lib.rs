@@ -22,6 +22,7 @@ mod front;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod gather;
 mod handle;
 mod host;
 mod limits;

@@ -10,6 +10,7 @@ use partykit_core::{
 use tokio::runtime;
 
 use crate::{
+    gather::gathered,
     metrics::Meter,
     socket::LinkSettings,
     watch::{self, Work},
@@ -71,7 +72,8 @@ impl Party {
 
     /// Runs a room until it sleeps.
     pub(crate) fn start(&self, on: &runtime::Handle, room: Arc<RoomCell>) {
-        on.spawn(watch::over(Work::Room(room.clone()), self.server.drive(room, ())));
+        let room = watch::over(Work::Room(room.clone()), self.server.drive(room, ()));
+        on.spawn(gathered(room));
     }
 
     /// Counts a request that a before-hook rejected. There is no room that could count it.

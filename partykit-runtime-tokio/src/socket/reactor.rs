@@ -21,7 +21,7 @@ use tokio::{io::unix::AsyncFd, runtime};
 use tracing::{debug, error, warn};
 
 use super::task::SocketTask;
-use crate::{host::requeue, shutdown::Alive};
+use crate::{gather::gather, host::requeue, shutdown::Alive};
 
 /// The most ready sockets that are taken at once.
 const BATCH: usize = 1024;
@@ -166,7 +166,7 @@ impl Loop {
                     );
                 }
             }
-            while self.turn() {
+            while gather(|| self.turn()) {
                 tokio::task::yield_now().await;
                 requeue().await;
                 if let Err(error) = self.look() {
