@@ -336,7 +336,7 @@ impl Builder {
         let park = alarms::to_park(self.park, &vars);
         let sweeper = Sweeper::start();
         #[cfg(unix)]
-        let reactor = Reactor::start_or_warn();
+        let reactor = Reactor::start_or_warn(&sweeper);
         let outbound = Outbound::new(self.outbound);
         let memory = Memory::new(self.inbound);
         let answers = Memory::new(self.outbound.all);

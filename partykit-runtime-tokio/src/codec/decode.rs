@@ -94,6 +94,11 @@ impl Decoder {
         self.frame.is_some() || self.message.is_some()
     }
 
+    /// Whether it is as a new one.
+    pub(crate) fn is_blank(&self) -> bool {
+        !self.is_mid_message() && !self.ended
+    }
+
     /// The bytes of memory that the decoder uses.
     pub(crate) fn memory(&self) -> usize {
         let frame = self.frame.as_ref().map_or(0, |frame| frame.bytes.capacity());

@@ -25,22 +25,6 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {
 
     /// The TCP stream itself, and the client's place. Returns other transports as they are.
     fn into_tcp(self: Box<Self>) -> Result<(TcpStream, Arc<Place>), Box<dyn Io>>;
-
-    /// Has a loop's set of sockets watch the transport. The default is for transports that no loop runs.
-    ///
-    /// # Errors
-    ///
-    /// When the operating system cannot watch it.
-    #[cfg(unix)]
-    fn watch(&mut self, _: &mio::Registry, _: mio::Token) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    /// Notes that there may be something to read, and whether the client has hung up behind it. Only for
-    /// transports that a loop runs.
-    fn set_readable(&mut self, hung_up: bool) {
-        let _ = hung_up;
-    }
 }
 
 /// How a connection is reset.

@@ -1,5 +1,5 @@
 use std::{
-    io,
+    io, mem,
     net::IpAddr,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -19,10 +19,12 @@ use tokio::{
 #[cfg(unix)]
 use super::reactor::Home;
 use super::{
-    Io, LinkSettings,
+    LinkSettings,
+    carriage::Carriage,
     pace::MessageCount,
     state::{Phase, State},
-    sweeper::NEVER,
+    sweeper::{NEVER, Second},
+    task::Seat,
 };
 use crate::codec::{close_reply, encode_close, encode_message};
 
@@ -65,24 +67,62 @@ impl Link {
     /// Sets the client's address, for the limit on messages from one address.
     pub(crate) fn set_address(&self, address: IpAddr) {
         let count = MessageCount::new(&self.settings.pace, Some(address));
-        self.lock().messages = Some(Box::new(count));
+        self.lock().messages(|| count);
     }
 
+    /// Where it is in its loop.
     #[cfg(unix)]
     pub(super) fn home(&self) -> &Home {
         &self.home
     }
 
+    /// Its loop now knows it.
+    #[cfg(unix)]
+    pub(super) fn arrive(&self) {
+        // Its time limits begin.
+        self.with(|_| ());
+    }
+
+    /// Whether a loop runs the socket.
+    fn has_loop(&self) -> bool {
+        #[cfg(unix)]
+        return self.home.is_known();
+        #[cfg(not(unix))]
+        false
+    }
+
+    /// Has the socket's loop poll it.
+    fn wake_loop(&self) {
+        #[cfg(unix)]
+        if let Some(reactor) = &self.settings.reactor {
+            reactor.wake(&self.home);
+        }
+    }
+
+    /// Has the link visited at this time. `false` while its loop does not know it yet.
+    fn schedule(&self, state: &State, due: Second) -> bool {
+        #[cfg(unix)]
+        if let Carriage::Plain(_) = state.carriage {
+            let reactor = self.settings.reactor.as_ref();
+            return reactor.is_some_and(|reactor| reactor.schedule(&self.home, due));
+        }
+        self.settings.sweeper.schedule(&self.me, state.visit, due);
+        true
+    }
+
     /// Has a loop's set of sockets watch the socket.
     #[cfg(unix)]
     pub(super) fn watch(&self, registry: &mio::Registry, token: mio::Token) -> io::Result<()> {
-        self.lock().io.as_mut().map_or(Ok(()), |io| io.watch(registry, token))
+        match &mut self.lock().carriage {
+            Carriage::Plain(io) => io.watch(registry, token),
+            _ => Ok(()),
+        }
     }
 
     /// Notes that there may be something to read, and whether the client has hung up behind it.
     #[cfg(unix)]
     pub(super) fn set_readable(&self, hung_up: bool) {
-        if let Some(io) = &mut self.lock().io {
+        if let Carriage::Plain(io) = &mut self.lock().carriage {
             io.set_readable(hung_up);
         }
     }
@@ -92,23 +132,33 @@ impl Link {
     }
 
     /// Gives the link its socket.
-    pub(super) fn attach(&self, io: Box<dyn Io>) {
-        self.with(|state| state.attach(io, &self.settings));
+    pub(super) fn attach(&self, carriage: Carriage, seat: Seat) {
+        self.with(|state| state.attach(carriage, seat, &self.settings));
+    }
+
+    /// What the reading of the socket needs. `None` if the socket has ended.
+    pub(super) fn take_seat(&self) -> Option<Seat> {
+        self.lock().seat.take()
+    }
+
+    /// Gives it back.
+    pub(super) fn put_seat(&self, seat: Seat) {
+        self.lock().seat = Some(seat);
     }
 
     /// Called by the task: writes what waits. Keeps the task's waker: other threads write too, and the task
     /// goes on where the socket takes no more.
     pub(super) fn poll(&self, cx: &mut Context<'_>) -> Progress {
         self.with(|state| {
-            state.set_task(cx.waker());
+            state.carriage.set_task(cx.waker());
             if let Some(report) = state.begin_report() {
                 return Progress::Tell(report);
             }
             state.write(&self.settings);
             state.shut_down(&self.settings, cx);
             match state.phase {
-                Phase::Open if state.condemned => Progress::Wait,
-                Phase::Open | Phase::Closing(_) => {
+                Phase::Open if state.is_condemned() => Progress::Wait,
+                Phase::Open | Phase::Closing => {
                     Progress::Read { clogged: state.is_clogged(&self.settings) }
                 }
                 Phase::Draining => Progress::Discard,
@@ -124,9 +174,9 @@ impl Link {
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         self.with(|state| {
-            let Some(io) = &mut state.io else { return Poll::Ready(Ok(0)) };
+            let Some(mut io) = state.carriage.io() else { return Poll::Ready(Ok(0)) };
             let mut buffer = ReadBuf::new(buffer);
-            ready!(Pin::new(io).poll_read(cx, &mut buffer))?;
+            ready!(Pin::new(&mut io).poll_read(cx, &mut buffer))?;
             state.heard(self.settings.sweeper.now());
             Poll::Ready(Ok(buffer.filled().len()))
         })
@@ -148,7 +198,7 @@ impl Link {
 
     /// The client's address. `None` if it is not known.
     pub(super) fn address(&self) -> Option<IpAddr> {
-        self.lock().io.as_ref()?.address()
+        self.lock().carriage.io()?.address()
     }
 
     /// Closes the connection because there is no memory for the message that the client has begun.
@@ -166,8 +216,7 @@ impl Link {
         if pace.messages.is_none() && pace.by_address.is_none() {
             return Ok(());
         }
-        let mut state = self.lock();
-        state.messages.get_or_insert_with(|| Box::new(MessageCount::new(pace, None))).add()
+        self.lock().messages(|| MessageCount::new(pace, None)).add()
     }
 
     /// Answers the client's Close and ends the connection.
@@ -184,8 +233,7 @@ impl Link {
     pub(super) fn violated(&self, reason: CloseReason) -> Option<Close> {
         let close = reason.close();
         self.with(|state| {
-            state.condemned = state.speaks();
-            if state.condemned {
+            if state.condemn() {
                 return Some(close);
             }
             state.fail(close, &self.settings);
@@ -200,10 +248,7 @@ impl Link {
 
     /// Called when the room takes no message now. Returns whether waiting makes sense.
     pub(super) fn stall(&self) -> bool {
-        self.with(|state| {
-            state.stalled = matches!(state.phase, Phase::Open);
-            state.stalled
-        })
+        self.with(State::stall)
     }
 
     /// Called when the room takes messages again. The client's silence meanwhile does not count.
@@ -213,15 +258,16 @@ impl Link {
 
     /// Sets whether a message has begun and not ended.
     pub(super) fn set_unfinished(&self, unfinished: bool) {
-        self.with(|state| state.begun = if unfinished { self.settings.sweeper.now() } else { 0 });
+        let begun = if unfinished { self.settings.sweeper.now() } else { 0 };
+        self.with(|state| state.set_begun(begun));
     }
 
     /// Called when the task ends. Drops the socket.
     pub(super) fn end(&self) {
         // These are dropped after the lock is free, because closing a socket takes time.
-        let (_io, _task, _queue) = self.with(|state| {
+        let (_carriage, _queue) = self.with(|state| {
             state.phase = Phase::Ended;
-            (state.io.take(), state.task.take(), state.queue.take())
+            (mem::take(&mut state.carriage), state.queue.take())
         });
     }
 
@@ -233,8 +279,11 @@ impl Link {
     /// Called by the sweeper, which has removed this link from its list.
     pub(super) fn visit(&self) {
         self.with(|state| {
-            state.visit = NEVER;
-            state.enforce(&self.settings);
+            // It may have been moved to a later time.
+            if state.visit <= self.settings.sweeper.now() {
+                state.visit = NEVER;
+                state.enforce(&self.settings);
+            }
         });
     }
 
@@ -250,18 +299,19 @@ impl Link {
 
     #[cfg(test)]
     pub(super) fn is_up(&self) -> bool {
-        self.lock().task.is_some()
+        self.lock().carriage.task().is_some()
     }
 
     fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.lock();
         let result = act(&mut state);
         let due = state.due(&self.settings).max(self.settings.sweeper.now() + 1);
-        if due < state.visit {
-            self.settings.sweeper.schedule(&self.me, state.visit, due);
+        if due < state.visit && self.schedule(&state, due) {
             state.visit = due;
         }
-        let waker = if std::mem::take(&mut state.wake) { state.task.clone() } else { None };
+        let wake = mem::take(&mut state.wake);
+        let waker = if wake { state.carriage.task().cloned() } else { None };
+        state.tidy();
         let outbound = &self.settings.outbound;
         let waits = state.queue.as_mut().is_some_and(|queue| queue.settle(outbound, &self.me));
         drop(state);
@@ -270,6 +320,8 @@ impl Link {
         }
         if let Some(waker) = waker {
             waker.wake();
+        } else if wake {
+            self.wake_loop();
         }
         result
     }
@@ -279,7 +331,12 @@ impl Link {
     }
 
     fn decide(&self, verdict: Verdict) {
-        let decided = self.lock().verdict.take();
+        let decided = {
+            let mut state = self.lock();
+            let decided = state.take_verdict();
+            state.tidy();
+            decided
+        };
         if let Some(decided) = decided {
             // The client may be gone already. The room hears of that in another way.
             let _ = decided.send(verdict);
@@ -346,18 +403,18 @@ impl Socket for Link {
 #[cfg(unix)]
 impl std::task::Wake for Link {
     fn wake(self: Arc<Self>) {
-        self.home.wake();
+        self.wake_loop();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.home.wake();
+        self.wake_loop();
     }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
         let visit = self.lock().visit;
-        if visit != NEVER {
+        if visit != NEVER && !self.has_loop() {
             self.settings.sweeper.cancel(&self.me, visit);
         }
     }
@@ -367,7 +424,7 @@ impl Drop for Link {
 #[derive(Debug)]
 pub(super) enum Progress {
     /// Tells the room how the connection ended.
-    Tell(Box<Close>),
+    Tell(Close),
     /// Reads for the room. If clogged, reads only up to the client's next message.
     Read { clogged: bool },
     /// Reads and drops what it reads.

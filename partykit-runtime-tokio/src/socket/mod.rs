@@ -5,9 +5,10 @@
 //! once. It reads into a buffer that all sockets of a thread share. So between two messages a connection
 //! consists of its `SocketTask`, its `Link` and the core's `Connection`, and none of them holds a buffer. For
 //! plain TCP the loops of the `Reactor` run the `SocketTask`s; any other transport gets a task of Tokio for
-//! each, [`run`]. The [`Sweeper`], one for all links, sends pings and watches time limits: no link has a
+//! each. The [`Sweeper`], one for all links, sends pings and watches time limits: no link has a
 //! timer.
 
+mod carriage;
 mod charge;
 mod io;
 mod link;
@@ -35,4 +36,5 @@ pub(crate) use outbound::{Ledger, Outbound, OutboundLimits};
 pub(crate) use reactor::Reactor;
 pub(crate) use settings::LinkSettings;
 pub(crate) use sweeper::Sweeper;
-pub(crate) use task::run;
+#[cfg(test)]
+pub(crate) use task::SocketTask;

@@ -6,10 +6,10 @@ use partykit_core::runtime::{ConnectionKey, RoomCell};
 #[cfg(unix)]
 use tokio::net::TcpStream;
 
-use super::{Io, Link, run};
+use super::{Io, Link, task::SocketTask};
 use crate::shutdown::Alive;
 #[cfg(unix)]
-use crate::{limits::Place, socket::plain::Plain, socket::task::SocketTask};
+use crate::{limits::Place, socket::plain::Plain};
 
 /// Runs a socket to its end, after the handshake was answered with 101. Gives the client's messages to the
 /// room, and tells the room how the connection ended. A shutdown waits for `alive`.
@@ -39,7 +39,8 @@ pub(crate) fn open(
         },
         None => io,
     };
-    tokio::spawn(run(io, already_read, link, room, connection).map(|()| drop(alive)));
+    let task = SocketTask::new(io, already_read, link, room, connection);
+    tokio::spawn(task.map(|()| drop(alive)));
 }
 
 /// The same for plain TCP, of a party whose settings have a [`Reactor`](super::Reactor).
@@ -56,7 +57,7 @@ pub(crate) fn open_tcp(
     match Plain::new(stream, Some(place)) {
         Ok(io) => {
             let reactor = link.settings().reactor.clone();
-            let task = SocketTask::new(Box::new(io), already_read, link, room, connection);
+            let task = SocketTask::new(io, already_read, link, room, connection);
             if let Some(reactor) = reactor {
                 reactor.open(task, alive);
             }

@@ -32,7 +32,7 @@ impl PaceLimits {
 }
 
 /// Counts the control frames of one client.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct ControlCount {
     /// The last 16 bits of the second. A larger field would cost each socket eight bytes.
     second: u16,

@@ -1,13 +1,14 @@
 use std::{
     io::{self, ErrorKind, IoSlice, Read, Write},
-    net::{IpAddr, Shutdown},
+    net::{IpAddr, Shutdown, TcpStream},
+    os::fd::AsRawFd,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use mio::net::TcpStream;
+use mio::{Interest, Registry, Token, unix::SourceFd};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tracing::debug;
 
@@ -16,7 +17,7 @@ use crate::limits::Place;
 
 /// A plain TCP socket, watched by a loop of the [`Reactor`](super::Reactor). It is `Pending` where the
 /// operating system would block, and wakes nothing: the loop polls its task when the socket is ready again.
-pub(super) struct Plain {
+pub(crate) struct Plain {
     stream: TcpStream,
     place: Option<Arc<Place>>,
     /// There may be something to read.
@@ -35,8 +36,24 @@ impl Plain {
         stream: tokio::net::TcpStream,
         place: Option<Arc<Place>>,
     ) -> io::Result<Self> {
-        let stream = TcpStream::from_std(stream.into_std()?);
+        let stream = stream.into_std()?;
         Ok(Self { stream, place, readable: false, hung_up: false, filled: false })
+    }
+
+    /// Has a loop's set of sockets watch it.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system cannot watch it.
+    pub(super) fn watch(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        registry.register(&mut SourceFd(&self.stream.as_raw_fd()), token, interest)
+    }
+
+    /// Notes that there may be something to read, and whether the client has hung up behind it.
+    pub(super) fn set_readable(&mut self, hung_up: bool) {
+        self.readable = true;
+        self.hung_up |= hung_up;
     }
 }
 
@@ -53,16 +70,6 @@ impl Io for Plain {
 
     fn into_tcp(self: Box<Self>) -> Result<(tokio::net::TcpStream, Arc<Place>), Box<dyn Io>> {
         Err(self)
-    }
-
-    fn watch(&mut self, registry: &mio::Registry, token: mio::Token) -> io::Result<()> {
-        let interests = mio::Interest::READABLE | mio::Interest::WRITABLE;
-        registry.register(&mut self.stream, token, interests)
-    }
-
-    fn set_readable(&mut self, hung_up: bool) {
-        self.readable = true;
-        self.hung_up |= hung_up;
     }
 }
 

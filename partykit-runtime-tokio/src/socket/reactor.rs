@@ -5,10 +5,11 @@
 //! that are ready, gives what they say to the rooms, and only then lets other tasks run.
 
 use std::{
-    collections::VecDeque,
-    io,
+    collections::{BTreeMap, VecDeque},
+    future::poll_fn,
+    io, mem,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker, ready},
@@ -20,7 +21,9 @@ use slab::Slab;
 use tokio::{io::unix::AsyncFd, runtime};
 use tracing::{debug, error, warn};
 
-use super::task::SocketTask;
+use partykit_core::runtime::CloseReason;
+
+use super::{Sweeper, sweeper::Second, task::SocketTask};
 use crate::{gather::gather, host::requeue, shutdown::Alive};
 
 /// The most ready sockets that are taken at once.
@@ -36,6 +39,9 @@ const LOOK: usize = 16;
 /// by itself: Tokio looks for it only when it has nothing else to do, or after 61 other tasks.
 const BUSY: usize = 8;
 
+/// The most loops. [`Home`] has eight bits for them.
+const MOST: usize = 64;
+
 /// Runs the sockets of plain TCP. Dropping it ends the loops, as soon as they have no sockets.
 pub(crate) struct Reactor {
     loops: Vec<Arc<Inbox>>,
@@ -50,6 +56,11 @@ struct Mail {
     opened: Vec<Socket>,
     /// The places of sockets that have something to do.
     woken: Vec<u32>,
+    /// The places of sockets whose time limits are to be looked at, and when. A socket may have more than
+    /// one visit, and may be gone.
+    visits: BTreeMap<Second, Vec<u32>>,
+    /// The visits that are due.
+    due: Vec<u32>,
     waker: Option<Waker>,
     is_over: bool,
 }
@@ -67,8 +78,8 @@ impl Reactor {
     /// # Panics
     ///
     /// Outside of a Tokio runtime.
-    pub(crate) fn start_or_warn() -> Option<Arc<Self>> {
-        let started = Self::start();
+    pub(crate) fn start_or_warn(sweeper: &Sweeper) -> Option<Arc<Self>> {
+        let started = Self::start(sweeper);
         let warn = |error| warn!("sockets get a task each and need more memory: {error}");
         started.map_err(warn).ok()
     }
@@ -82,9 +93,9 @@ impl Reactor {
     /// # Panics
     ///
     /// Outside of a Tokio runtime.
-    pub(crate) fn start() -> io::Result<Arc<Self>> {
-        let loops = runtime::Handle::current().metrics().num_workers();
-        let start = |_| {
+    pub(crate) fn start(sweeper: &Sweeper) -> io::Result<Arc<Self>> {
+        let loops = runtime::Handle::current().metrics().num_workers().min(MOST);
+        let start = |number| {
             let inbox = Arc::new(Inbox(Mutex::default()));
             #[allow(
                 deprecated,
@@ -94,6 +105,7 @@ impl Reactor {
             let looping = Loop {
                 poll,
                 events: Events::with_capacity(BATCH),
+                number,
                 inbox: inbox.clone(),
                 sockets: Slab::new(),
                 ready: VecDeque::new(),
@@ -103,15 +115,40 @@ impl Reactor {
             Ok(inbox)
         };
         let loops = (0..loops).map(start).collect::<io::Result<_>>()?;
-        Ok(Arc::new(Self { loops, next: AtomicUsize::new(0) }))
+        let reactor = Arc::new(Self { loops, next: AtomicUsize::new(0) });
+        sweeper.watch(&reactor);
+        Ok(reactor)
     }
 
     /// Gives a socket to a loop.
     pub(super) fn open(&self, task: SocketTask, alive: Alive) {
         let next = self.next.fetch_add(1, Ordering::Relaxed);
         let inbox = &self.loops[next % self.loops.len()];
-        task.link().home().settle(inbox);
         inbox.tell(|mail| mail.opened.push(Socket { task, _alive: alive }));
+    }
+}
+
+impl Reactor {
+    /// The loops, for the sweeper.
+    pub(super) fn inboxes(&self) -> &[Arc<Inbox>] {
+        &self.loops
+    }
+
+    /// Has the loop poll a socket. Does nothing before the loop knows the socket, because then it is polled
+    /// anyway.
+    pub(super) fn wake(&self, home: &Home) {
+        if let Some((number, place)) = home.get()
+            && home.queue()
+        {
+            self.loops[number].tell(|mail| mail.woken.push(place));
+        }
+    }
+
+    /// Has the loop visit a socket. `false` if the loop does not know the socket yet.
+    pub(super) fn schedule(&self, home: &Home, when: Second) -> bool {
+        let Some((number, place)) = home.get() else { return false };
+        self.loops[number].mail().visits.entry(when).or_default().push(place);
+        true
     }
 }
 
@@ -122,9 +159,16 @@ impl Drop for Reactor {
 }
 
 impl Inbox {
-    /// Has the socket at this place polled.
-    pub(super) fn wake(&self, place: u32) {
-        self.tell(|mail| mail.woken.push(place));
+    /// Has those sockets visited whose time has come.
+    pub(super) fn sweep(&self, now: Second) {
+        let mut mail = self.mail();
+        let later = mail.visits.split_off(&(now + 1));
+        let due = mem::replace(&mut mail.visits, later);
+        if due.is_empty() {
+            return;
+        }
+        drop(mail);
+        self.tell(|mail| mail.due.extend(due.into_values().flatten()));
     }
 
     fn tell(&self, what: impl FnOnce(&mut Mail)) {
@@ -143,12 +187,14 @@ impl Inbox {
 }
 
 struct Loop {
+    /// Its number among the loops.
+    number: usize,
     poll: AsyncFd<mio::Poll>,
     events: Events,
     inbox: Arc<Inbox>,
-    sockets: Slab<Slot>,
+    sockets: Slab<Socket>,
     /// The places of the sockets that are to be polled.
-    ready: VecDeque<u32>,
+    ready: VecDeque<usize>,
     /// Many sockets were ready the last time.
     is_busy: bool,
 }
@@ -156,7 +202,7 @@ struct Loop {
 impl Loop {
     async fn run(mut self) {
         loop {
-            match std::future::poll_fn(|cx| self.poll_ready(cx)).await {
+            match poll_fn(|cx| self.poll_ready(cx)).await {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => {
@@ -180,7 +226,7 @@ impl Loop {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         {
             let mut mail = self.inbox.mail();
-            if !mail.woken.is_empty() || !mail.opened.is_empty() {
+            if !(mail.woken.is_empty() && mail.opened.is_empty() && mail.due.is_empty()) {
                 return Poll::Ready(Ok(true));
             }
             if mail.is_over && self.sockets.is_empty() {
@@ -220,12 +266,16 @@ impl Loop {
         for event in &self.events {
             count += 1;
             let place = event.token().0;
-            let Some(slot) = self.sockets.get_mut(place) else { continue };
+            let Some(socket) = self.sockets.get(place) else { continue };
+            let link = socket.task.link();
             let hung_up = event.is_read_closed() || event.is_error();
             if event.is_readable() || hung_up {
-                slot.socket.task.link().set_readable(hung_up);
+                link.set_readable(hung_up);
             }
-            slot.queue(place as u32, &mut self.ready);
+            // If it is queued already, its place is in the mail.
+            if link.home().queue() {
+                self.ready.push_back(place);
+            }
         }
         self.is_busy = count >= BUSY;
     }
@@ -236,11 +286,12 @@ impl Loop {
         let begun = Instant::now();
         let mut polled = 0;
         while let Some(place) = self.ready.pop_front() {
-            let Some(slot) = self.sockets.get_mut(place as usize) else { continue };
-            slot.is_queued = false;
-            let waker = Waker::from(slot.socket.task.link().clone());
-            if slot.socket.task.advance(&mut Context::from_waker(&waker)).is_ready() {
-                self.sockets.remove(place as usize);
+            let Some(socket) = self.sockets.get_mut(place) else { continue };
+            let link = socket.task.link();
+            link.home().unqueue();
+            let waker = Waker::from(link.clone());
+            if socket.task.advance(&mut Context::from_waker(&waker)).is_ready() {
+                self.sockets.remove(place);
             }
             polled += 1;
             if polled % LOOK == 0 && begun.elapsed() >= SLICE {
@@ -251,80 +302,70 @@ impl Loop {
     }
 
     fn read_mail(&mut self) {
-        let (opened, woken) = {
+        let (opened, woken, due) = {
             let mut mail = self.inbox.mail();
-            (std::mem::take(&mut mail.opened), std::mem::take(&mut mail.woken))
+            let Mail { opened, woken, due, .. } = &mut *mail;
+            (mem::take(opened), mem::take(woken), mem::take(due))
         };
+        self.ready.extend(woken.into_iter().map(|place| place as usize));
         for socket in opened {
-            let place = self.sockets.insert(Slot { socket, is_queued: false }) as u32;
-            let Some(slot) = self.sockets.get_mut(place as usize) else { continue };
-            let link = slot.socket.task.link();
-            if let Err(error) = link.watch(self.poll.get_ref().registry(), Token(place as usize)) {
+            let link = socket.task.link().clone();
+            let place = self.sockets.insert(socket);
+            link.home().settle(self.number, place);
+            if let Err(error) = link.watch(self.poll.get_ref().registry(), Token(place)) {
                 error!("a socket cannot be watched, so it is closed: {error}");
-                link.lost(partykit_core::runtime::CloseReason::Broken);
+                link.lost(CloseReason::Broken);
             }
-            link.home().arrive(place);
-            slot.queue(place, &mut self.ready);
+            link.arrive();
+            if link.home().queue() {
+                self.ready.push_back(place);
+            }
         }
-        for place in woken {
-            let Some(slot) = self.sockets.get_mut(place as usize) else { continue };
-            slot.socket.task.link().home().heard();
-            slot.queue(place, &mut self.ready);
-        }
-    }
-}
-
-/// A socket at its place in a loop.
-struct Slot {
-    socket: Socket,
-    /// It is to be polled.
-    is_queued: bool,
-}
-
-impl Slot {
-    fn queue(&mut self, place: u32, ready: &mut VecDeque<u32>) {
-        if !std::mem::replace(&mut self.is_queued, true) {
-            ready.push_back(place);
+        for place in due {
+            if let Some(socket) = self.sockets.get(place as usize) {
+                socket.task.link().visit();
+            }
         }
     }
 }
 
-/// The loop of a socket.
+/// Where a socket is in the loops of a [`Reactor`].
 #[derive(Default)]
 pub(super) struct Home {
-    inbox: OnceLock<Arc<Inbox>>,
-    /// Its place in the loop, plus one. 0 before it has one.
-    place: AtomicU32,
-    /// The loop is told to poll the socket.
-    is_told: AtomicBool,
+    /// The number of the loop in the upper eight bits, and the place in the loop, plus one. 0 before it is
+    /// known.
+    address: AtomicU32,
+    /// The loop is going to poll the socket.
+    is_queued: AtomicBool,
 }
 
 impl Home {
-    fn settle(&self, inbox: &Arc<Inbox>) {
-        let _ = self.inbox.set(inbox.clone());
+    const PLACES: u32 = 1 << 24;
+
+    fn settle(&self, number: usize, place: usize) {
+        let (number, place) = (number as u32, place as u32 + 1);
+        debug_assert!(place < Self::PLACES && number < 256);
+        self.address.store(number * Self::PLACES + place, Ordering::SeqCst);
     }
 
-    /// The loop polls the socket for the first time after this.
-    fn arrive(&self, place: u32) {
-        self.place.store(place + 1, Ordering::SeqCst);
-        self.is_told.store(false, Ordering::SeqCst);
+    fn get(&self) -> Option<(usize, u32)> {
+        let address = self.address.load(Ordering::SeqCst);
+        let place = (address % Self::PLACES).checked_sub(1)?;
+        Some(((address / Self::PLACES) as usize, place))
     }
 
-    /// The loop polls the socket after this.
-    fn heard(&self) {
-        self.is_told.store(false, Ordering::SeqCst);
+    pub(super) fn is_known(&self) -> bool {
+        self.address.load(Ordering::Relaxed) > 0
     }
 
-    /// Has the loop poll the socket.
-    pub(super) fn wake(&self) {
-        if self.is_told.swap(true, Ordering::SeqCst) {
-            return;
-        }
-        if let (Some(inbox), Some(place)) =
-            (self.inbox.get(), self.place.load(Ordering::SeqCst).checked_sub(1))
-        {
-            inbox.wake(place);
-        }
+    /// Whether the caller has to see to it that the socket is polled.
+    fn queue(&self) -> bool {
+        !self.is_queued.swap(true, Ordering::SeqCst)
+    }
+
+    /// It is polled after this.
+    fn unqueue(&self) {
+        self.is_queued.store(false, Ordering::SeqCst);
     }
 }
 

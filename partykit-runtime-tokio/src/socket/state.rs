@@ -1,21 +1,22 @@
 use std::{
-    future::{Future, poll_fn},
     mem,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::atomic::Ordering,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
 use partykit_core::{Close, runtime::CloseReason};
-use tokio::{io::AsyncWrite, sync::oneshot, task::coop::unconstrained};
+use tokio::{io::AsyncWrite, sync::oneshot};
 
 use super::{
-    Io, LinkSettings, Verdict,
+    LinkSettings, Verdict,
+    carriage::Carriage,
     pace::MessageCount,
     queue::Queue,
     sweeper::{NEVER, Second, past},
+    task::Seat,
 };
 use crate::codec::{encode_close, encode_ping};
 
@@ -25,106 +26,184 @@ const LAST_WORDS: usize = 64 << 10;
 
 /// The state of a [`Link`](super::Link), behind its lock.
 pub(super) struct State {
-    pub(super) phase: Phase,
-    pub(super) io: Option<Box<dyn Io>>,
-    /// The socket's task.
-    pub(super) task: Option<Waker>,
-    pub(super) verdict: Option<oneshot::Sender<Verdict>>,
+    pub(super) carriage: Carriage,
+    /// What the reading needs. `None` while the socket is polled, and before there is one.
+    pub(super) seat: Option<Seat>,
     pub(super) queue: Option<Box<Queue>>,
-    pub(super) messages: Option<Box<MessageCount>>,
-    /// How the connection ended. `None` again when the task has told the room.
-    pub(super) report: Option<Box<Close>>,
-    /// The task is telling the room how the connection ended.
-    telling: bool,
+    rare: Option<Box<Rare>>,
     heard: Second,
-    /// When the client is given up unless it says something. 0 if there is no such time.
-    trial: Second,
-    /// When the unfinished message began. 0 if there is none.
-    pub(super) begun: Second,
-    /// When the phase ends, no matter what the client does. 0 if there is no such time.
-    deadline: Second,
     /// When the sweeper visits this link.
     pub(super) visit: Second,
-    /// Nothing is read, because the room takes no message now.
-    pub(super) stalled: bool,
-    /// The client did something forbidden. Nothing more is read. The room closes the connection after it has
-    /// answered the earlier messages.
-    pub(super) condemned: bool,
-    /// Written bytes may still be in a buffer of the socket.
-    unflushed: bool,
-    /// Nothing can be written any more.
-    broken: bool,
+    pub(super) phase: Phase,
+    reading: Reading,
+    writing: Writing,
     /// The client read too slowly.
     pub(super) behind: bool,
     /// Too much waited for the client, so no message of it was taken.
     clogged: bool,
-    /// The write half is shut down.
-    shut: bool,
     /// The task has something to do.
     pub(super) wake: bool,
 }
 
+/// What an idle connection does not have. Exists only while there is some of it.
+#[derive(Default)]
+struct Rare {
+    verdict: Option<oneshot::Sender<Verdict>>,
+    messages: Option<MessageCount>,
+    /// The server's Close that is queued or sent, in [`Phase::Closing`].
+    closing: Option<Close>,
+    report: Report,
+    /// When the client is given up unless it says something. 0 if there is no such time.
+    trial: Second,
+    /// When the unfinished message began. 0 if there is none.
+    begun: Second,
+    /// When the phase ends, no matter what the client does. 0 if there is no such time.
+    deadline: Second,
+}
+
+/// How the connection ended, for the room.
+#[derive(Default)]
+enum Report {
+    #[default]
+    None,
+    /// The task has to tell the room.
+    Due(Close),
+    /// The task is telling the room.
+    Telling,
+}
+
 /// The phase of a socket. It only moves forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Messages go both ways.
     Open,
-    /// This Close of the server is queued or sent. The client's Close is still to come.
-    Closing(Box<Close>),
+    /// A Close of the server is queued or sent. The client's Close is still to come.
+    Closing,
     /// The connection is over for the room. The last frames are written, then the client hangs up.
     Draining,
     /// The socket is to be dropped.
     Ended,
 }
 
+/// Whether messages are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    On,
+    /// Nothing is read, because the room takes no message now.
+    Stalled,
+    /// The client did something forbidden. Nothing more is read. The room closes the connection after it has
+    /// answered the earlier messages.
+    Condemned,
+}
+
+/// Whether frames can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writing {
+    On,
+    /// The write half is shut down.
+    Shut,
+    /// Nothing can be written any more.
+    Broken,
+}
+
 impl State {
     pub(super) fn new(verdict: oneshot::Sender<Verdict>) -> Self {
         Self {
-            phase: Phase::Open,
-            io: None,
-            task: None,
-            verdict: Some(verdict),
+            carriage: Carriage::Absent,
+            seat: None,
             queue: None,
-            messages: None,
-            report: None,
-            telling: false,
+            rare: Some(Box::new(Rare { verdict: Some(verdict), ..Rare::default() })),
             heard: 0,
-            trial: 0,
-            begun: 0,
-            deadline: 0,
             visit: NEVER,
-            stalled: false,
-            condemned: false,
-            unflushed: false,
-            broken: false,
+            phase: Phase::Open,
+            reading: Reading::On,
+            writing: Writing::On,
             behind: false,
             clogged: false,
-            shut: false,
             wake: false,
         }
     }
 
-    pub(super) fn attach(&mut self, io: Box<dyn Io>, settings: &LinkSettings) {
+    pub(super) fn attach(&mut self, carriage: Carriage, seat: Seat, settings: &LinkSettings) {
         let now = settings.sweeper.now();
-        self.io = Some(io);
-        self.heard = now;
+        (self.carriage, self.seat, self.heard) = (carriage, Some(seat), now);
         if let Some(queue) = &mut self.queue {
             queue.restart(now);
         }
-        if matches!(self.phase, Phase::Draining) {
-            self.deadline = settings.sweeper.after(settings.close_timeout);
+        if self.phase == Phase::Draining {
+            self.rare().deadline = settings.sweeper.after(settings.close_timeout);
         }
     }
 
-    pub(super) fn set_task(&mut self, waker: &Waker) {
-        match &mut self.task {
-            Some(task) => task.clone_from(waker),
-            None => self.task = Some(waker.clone()),
+    pub(super) fn take_verdict(&mut self) -> Option<oneshot::Sender<Verdict>> {
+        self.rare.as_mut()?.verdict.take()
+    }
+
+    /// The count of the client's messages, made by `make` if there is none yet.
+    pub(super) fn messages(&mut self, make: impl FnOnce() -> MessageCount) -> &MessageCount {
+        self.rare().messages.get_or_insert_with(make)
+    }
+
+    /// Gives the memory back that nothing needs any more.
+    pub(super) fn tidy(&mut self) {
+        if self.rare.as_ref().is_some_and(|rare| rare.is_empty()) {
+            self.rare = None;
         }
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    fn trial(&self) -> Second {
+        self.rare.as_ref().map_or(0, |rare| rare.trial)
+    }
+
+    fn deadline(&self) -> Second {
+        self.rare.as_ref().map_or(0, |rare| rare.deadline)
+    }
+
+    /// Sets when the unfinished message began. 0 if there is none.
+    pub(super) fn set_begun(&mut self, begun: Second) {
+        if begun > 0 || self.rare.is_some() {
+            self.rare().begun = begun;
+        }
+    }
+
+    pub(super) fn is_condemned(&self) -> bool {
+        self.reading == Reading::Condemned
+    }
+
+    /// Reads no more, if the connection is open. Returns whether it is.
+    pub(super) fn condemn(&mut self) -> bool {
+        let open = self.speaks();
+        if open {
+            self.reading = Reading::Condemned;
+        }
+        open
+    }
+
+    /// The room takes no message now. Returns whether waiting makes sense.
+    pub(super) fn stall(&mut self) -> bool {
+        let open = self.phase == Phase::Open;
+        if self.reading != Reading::Condemned {
+            self.reading = if open { Reading::Stalled } else { Reading::On };
+        }
+        open
+    }
+
+    /// Ends a stall. Returns whether there was one.
+    fn unstall(&mut self) -> bool {
+        let stalled = self.reading == Reading::Stalled;
+        if stalled {
+            self.reading = Reading::On;
+        }
+        stalled
     }
 
     /// Whether the link still takes frames.
     pub(super) fn speaks(&self) -> bool {
-        matches!(self.phase, Phase::Open) && !self.broken
+        self.phase == Phase::Open && self.writing != Writing::Broken
     }
 
     /// Queues a frame, unless too much waits for the client.
@@ -148,18 +227,19 @@ impl State {
         if !self.speaks() {
             return;
         }
-        if self.condemned {
+        if self.is_condemned() {
             return self.fail(close, settings);
         }
         self.push_close(encode_close(&close), settings);
-        self.phase = Phase::Closing(Box::new(close));
+        self.phase = Phase::Closing;
+        self.rare().closing = Some(close);
         // The task may hold a message for the room. The room takes no more, so the task can go on.
-        self.wake = mem::take(&mut self.stalled);
+        self.wake = self.unstall();
     }
 
     /// Whether the server's Close is written, or has begun to be.
     pub(super) fn is_close_out(&self) -> bool {
-        matches!(self.phase, Phase::Closing(_))
+        self.phase == Phase::Closing
             && self.queue.as_ref().is_none_or(|queue| queue.is_last_begun())
     }
 
@@ -173,20 +253,22 @@ impl State {
         if matches!(self.phase, Phase::Draining | Phase::Ended) {
             return;
         }
-        if (!self.condemned || self.behind)
+        if (!self.is_condemned() || self.behind)
             && self.queue.as_mut().is_some_and(|queue| !queue.keep_begun())
         {
             self.queue = None;
         }
-        if let Some(frame) = frame.filter(|_| !self.broken) {
+        if let Some(frame) = frame.filter(|_| self.writing != Writing::Broken) {
             self.push_close(frame, settings);
         }
         self.phase = Phase::Draining;
-        self.report = report.map(Box::new);
-        self.stalled = false;
+        if let Some(report) = report {
+            self.rare().report = Report::Due(report);
+        }
+        self.unstall();
         self.wake = true;
-        if !self.broken {
-            self.deadline = settings.sweeper.after(settings.close_timeout);
+        if self.writing != Writing::Broken {
+            self.rare().deadline = settings.sweeper.after(settings.close_timeout);
         }
     }
 
@@ -198,30 +280,27 @@ impl State {
 
     /// Ends the connection without the closing handshake.
     pub(super) fn lose(&mut self, reason: CloseReason) {
-        let report = match mem::replace(&mut self.phase, Phase::Ended) {
-            Phase::Open => reason.close(),
-            Phase::Closing(close) => close.unclean(),
-            Phase::Draining | Phase::Ended => return self.wake = true,
-        };
-        self.report = Some(Box::new(report));
         self.wake = true;
+        let before = mem::replace(&mut self.phase, Phase::Ended);
+        let rare = self.rare();
+        let report = match (before, rare.closing.take()) {
+            (Phase::Draining | Phase::Ended, _) => return,
+            (Phase::Closing, Some(close)) => close.unclean(),
+            (Phase::Open | Phase::Closing, _) => reason.close(),
+        };
+        rare.report = Report::Due(report);
     }
 
     /// Writes as much as the socket takes. The task writes the rest later.
     pub(super) fn write(&mut self, settings: &LinkSettings) {
         // Invariant: the room knows of the end before the client does. So nothing is written until the task
         // has told the room.
-        if self.report.is_some() || self.telling {
+        if self.rare.as_ref().is_some_and(|rare| !matches!(rare.report, Report::None)) {
             return;
         }
-        let Self { io: Some(io), task: Some(task), queue, unflushed, .. } = self else { return };
         let now = settings.sweeper.now();
         let mut is_read = false;
-        let attempt =
-            poll_fn(|cx| poll_write_out(&mut **io, queue, unflushed, &mut is_read, now, cx));
-        // Not limited by Tokio's budget for the running task, because a room may write to thousands of
-        // sockets in one turn.
-        let written = pin!(unconstrained(attempt)).poll(&mut Context::from_waker(task));
+        let Some(written) = self.carriage.write(&mut self.queue, &mut is_read, now) else { return };
         if is_read {
             // A client that reads is alive. Its ping may wait behind much that it still has to read.
             self.heard(now);
@@ -233,14 +312,14 @@ impl State {
         match written {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => {
-                if matches!(self.phase, Phase::Closing(_)) && self.deadline == 0 {
-                    self.deadline = settings.sweeper.after(settings.close_timeout);
+                if self.phase == Phase::Closing && self.deadline() == 0 {
+                    self.rare().deadline = settings.sweeper.after(settings.close_timeout);
                 }
             }
             Poll::Ready(Err(_)) => {
                 // Reading goes on: what the client sent before it went may have its Close.
-                (self.queue, self.unflushed, self.broken) = (None, false, true);
-                self.deadline = settings.sweeper.after(settings.linger);
+                (self.queue, self.writing) = (None, Writing::Broken);
+                self.rare().deadline = settings.sweeper.after(settings.linger);
                 self.wake = true;
             }
         }
@@ -259,46 +338,54 @@ impl State {
     }
 
     /// Takes the report that the task has to give to the room. Marks an earlier report as given.
-    pub(super) fn begin_report(&mut self) -> Option<Box<Close>> {
-        let report = self.report.take();
-        self.telling = report.is_some();
-        report
+    pub(super) fn begin_report(&mut self) -> Option<Close> {
+        let report = &mut self.rare.as_mut()?.report;
+        match mem::take(report) {
+            Report::Due(close) => {
+                *report = Report::Telling;
+                Some(close)
+            }
+            Report::None | Report::Telling => None,
+        }
     }
 
     /// Shuts the write half down when everything is written.
     pub(super) fn shut_down(&mut self, settings: &LinkSettings, cx: &mut Context<'_>) {
-        let said = self.queue.is_none() && !self.unflushed && !self.broken;
-        if !matches!(self.phase, Phase::Draining) || !said || self.shut {
+        let said = self.queue.is_none() && !self.carriage.is_unflushed();
+        if self.phase != Phase::Draining || !said || self.writing != Writing::On {
             return;
         }
-        if let Some(io) = &mut self.io
-            && Pin::new(io).poll_shutdown(cx).is_ready()
+        if let Some(mut io) = self.carriage.io()
+            && Pin::new(&mut io).poll_shutdown(cx).is_ready()
         {
-            self.shut = true;
+            self.writing = Writing::Shut;
             // A client that is behind may not have read its Close yet.
             let patience = if self.behind { settings.last_words } else { settings.linger };
-            self.deadline = self.deadline.min(settings.sweeper.after(patience));
+            self.rare().deadline = self.deadline().min(settings.sweeper.after(patience));
         }
     }
 
     /// Notes that the client said something.
     pub(super) fn heard(&mut self, now: Second) {
-        (self.heard, self.trial) = (now, 0);
+        self.heard = now;
+        if let Some(rare) = &mut self.rare {
+            rare.trial = 0;
+        }
     }
 
     pub(super) fn resume(&mut self, now: Second) {
-        self.stalled = false;
+        self.unstall();
         self.heard(now);
     }
 
     /// Pings the client. It is given up if it says nothing for `patience`.
     pub(super) fn ping(&mut self, settings: &LinkSettings, patience: Duration) {
-        if !self.speaks() || self.io.is_none() {
+        if !self.speaks() || self.carriage.is_absent() {
             return;
         }
         let until = settings.sweeper.after(patience);
-        if self.trial == 0 || until < self.trial {
-            self.trial = until;
+        if self.trial() == 0 || until < self.trial() {
+            self.rare().trial = until;
             // No payload is needed: any sign of life counts as an answer.
             self.send(encode_ping(&[]), settings);
         }
@@ -308,7 +395,7 @@ impl State {
     pub(super) fn enforce(&mut self, settings: &LinkSettings) {
         let now = settings.sweeper.now();
         let is_over = |deadline: Second| deadline > 0 && deadline <= now;
-        if is_over(self.deadline) {
+        if is_over(self.deadline()) {
             // If everything is with the operating system, the connection is not reset: the client may still
             // read the last frames.
             if self.behind || self.queue.is_some() {
@@ -317,7 +404,7 @@ impl State {
             return self.lose(CloseReason::HangsUpTooLate);
         }
         if is_over(self.stall_due(settings)) {
-            if let Phase::Open = self.phase {
+            if self.phase == Phase::Open {
                 return self.fall_behind(settings);
             }
             self.reset();
@@ -326,12 +413,12 @@ impl State {
         if !self.listens() {
             return;
         }
-        if is_over(self.trial) {
+        if is_over(self.trial()) {
             self.reset();
             self.lose(CloseReason::NoAnswer);
         } else if is_over(self.message_due(settings)) {
             self.fail(CloseReason::MessageTooSlow.close(), settings);
-        } else if self.trial == 0 && is_over(past(self.heard, settings.keep_alive)) {
+        } else if self.trial() == 0 && is_over(past(self.heard, settings.keep_alive)) {
             self.ping(settings, settings.keep_alive);
         }
         self.write(settings);
@@ -339,21 +426,22 @@ impl State {
 
     /// When [`State::enforce`] may have something to do.
     pub(super) fn due(&self, settings: &LinkSettings) -> Second {
-        if self.io.is_none() || matches!(self.phase, Phase::Ended) {
+        if self.carriage.is_absent() || self.phase == Phase::Ended {
             return NEVER;
         }
-        let deadline = if self.deadline > 0 { self.deadline } else { NEVER };
+        let deadline = if self.deadline() > 0 { self.deadline() } else { NEVER };
         let due = deadline.min(self.stall_due(settings));
         if !self.listens() {
             return due;
         }
         let silence =
-            if self.trial > 0 { self.trial } else { past(self.heard, settings.keep_alive) };
+            if self.trial() > 0 { self.trial() } else { past(self.heard, settings.keep_alive) };
         due.min(silence).min(self.message_due(settings))
     }
 
     fn message_due(&self, settings: &LinkSettings) -> Second {
-        if self.begun > 0 { past(self.begun, settings.message_timeout) } else { NEVER }
+        let begun = self.rare.as_ref().map_or(0, |rare| rare.begun);
+        if begun > 0 { past(begun, settings.message_timeout) } else { NEVER }
     }
 
     /// When the client is given up because it reads nothing. For last frames the phase has a deadline, so
@@ -361,7 +449,7 @@ impl State {
     fn stall_due(&self, settings: &LinkSettings) -> Second {
         match &self.queue {
             Some(queue) if self.behind => past(queue.moved(), settings.last_words),
-            Some(queue) if !matches!(self.phase, Phase::Draining) => {
+            Some(queue) if self.phase != Phase::Draining => {
                 past(queue.moved(), settings.write_stall)
             }
             _ => NEVER,
@@ -370,7 +458,7 @@ impl State {
 
     /// Whether a silent client may be gone. Silence means nothing while nothing is read.
     fn listens(&self) -> bool {
-        self.speaks() && !self.stalled && !self.condemned
+        self.speaks() && self.reading == Reading::On
     }
 
     /// Gives the client up because too much waits for it.
@@ -420,31 +508,20 @@ impl State {
 
     /// Makes the operating system forget what it holds for the client when the socket is dropped.
     fn reset(&mut self) {
-        if let Some(io) = &mut self.io {
+        if let Some(io) = self.carriage.io() {
             io.reset();
         }
     }
 }
 
-/// Writes and flushes. Ready when nothing waits any more.
-fn poll_write_out(
-    io: &mut dyn Io,
-    queue: &mut Option<Box<Queue>>,
-    unflushed: &mut bool,
-    is_read: &mut bool,
-    now: Second,
-    cx: &mut Context<'_>,
-) -> Poll<std::io::Result<()>> {
-    if let Some(waiting) = queue {
-        *unflushed = true;
-        let written = waiting.poll_write(io, now, cx);
-        *is_read = waiting.is_read();
-        ready!(written)?;
-        *queue = None;
+impl Rare {
+    fn is_empty(&self) -> bool {
+        let Self { verdict, messages, closing, report, trial, begun, deadline } = self;
+        let times = (*trial, *begun, *deadline);
+        verdict.is_none()
+            && messages.is_none()
+            && closing.is_none()
+            && matches!(report, Report::None)
+            && times == (0, 0, 0)
     }
-    if *unflushed {
-        ready!(Pin::new(io).poll_flush(cx))?;
-        *unflushed = false;
-    }
-    Poll::Ready(Ok(()))
 }

@@ -10,6 +10,8 @@ use std::{
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Link;
+#[cfg(unix)]
+use super::reactor::{Inbox, Reactor};
 
 /// Seconds since the sweeper started. The first is 1, because the deadline 0 means no deadline.
 pub(super) type Second = u32;
@@ -21,6 +23,9 @@ pub(super) const NEVER: Second = Second::MAX;
 /// idle link is visited about twice a minute.
 pub(crate) struct Sweeper {
     clock: AtomicU32,
+    /// The loops that visit the links of plain TCP by themselves. Told when the second is over.
+    #[cfg(unix)]
+    loops: Mutex<Vec<Arc<Inbox>>>,
     visits: Mutex<Visits>,
 }
 
@@ -34,9 +39,25 @@ impl Sweeper {
     ///
     /// Outside of a Tokio runtime.
     pub(crate) fn start() -> Arc<Self> {
-        let sweeper = Arc::new(Self { clock: AtomicU32::new(1), visits: Mutex::default() });
+        let sweeper = Arc::new(Self {
+            clock: AtomicU32::new(1),
+            #[cfg(unix)]
+            loops: Mutex::default(),
+            visits: Mutex::default(),
+        });
         tokio::spawn(sweep_each_second(Arc::downgrade(&sweeper)));
         sweeper
+    }
+
+    /// Has the loops of a reactor visit their links.
+    #[cfg(unix)]
+    pub(super) fn watch(&self, reactor: &Reactor) {
+        self.loops().extend_from_slice(reactor.inboxes());
+    }
+
+    #[cfg(unix)]
+    fn loops(&self) -> MutexGuard<'_, Vec<Arc<Inbox>>> {
+        self.loops.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The time, up to a second late.
@@ -69,6 +90,8 @@ impl Sweeper {
 
     fn sweep(&self, now: Second) {
         self.clock.store(now, Ordering::Relaxed);
+        #[cfg(unix)]
+        self.loops().iter().for_each(|inbox| inbox.sweep(now));
         while let Some(link) = self.next_due(now) {
             if let Some(link) = link.upgrade() {
                 link.visit();

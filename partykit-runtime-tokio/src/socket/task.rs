@@ -1,5 +1,7 @@
 use std::{
+    any::Any,
     future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -10,10 +12,11 @@ use partykit_core::{
     Close, Message,
     runtime::{CloseReason, ConnectionKey, RoomCell},
 };
-use tracing::debug;
+use tracing::{debug, error};
 
 use super::{
-    Io, Link,
+    Link,
+    carriage::Carriage,
     charge::{Charge, FREE},
     link::Progress,
     pace::ControlCount,
@@ -22,31 +25,106 @@ use super::{
 use crate::codec::{Decoder, Incoming, encode_pong};
 
 /// Runs a socket to its end, after the handshake was answered with 101. Gives the client's messages to the
-/// room, and tells the room how the connection ended.
+/// room, and tells the room how the connection ended. Polled by a loop of the reactor, or as a task of its
+/// own.
 ///
-/// `already_read` is what the client sent right after its handshake. Dropping the future ends the socket; the
-/// room is told 1006.
-pub(crate) fn run(
-    io: Box<dyn Io>,
-    already_read: Bytes,
-    link: Arc<Link>,
-    room: Arc<RoomCell>,
-    connection: ConnectionKey,
-) -> impl Future<Output = ()> + Send {
-    SocketTask::new(io, already_read, link, room, connection)
+/// Dropping it ends the socket; the room is told 1006.
+pub(crate) struct SocketTask(Arc<Link>);
+
+impl SocketTask {
+    /// `already_read` is what the client sent right after its handshake.
+    pub(crate) fn new(
+        carriage: impl Into<Carriage>,
+        already_read: Bytes,
+        link: Arc<Link>,
+        room: Arc<RoomCell>,
+        connection: ConnectionKey,
+    ) -> Self {
+        link.settings().meter.connected();
+        let mut seat = Seat::new(room, connection);
+        if !already_read.is_empty() {
+            let held = Held { message: None, buffer: already_read.len(), rest: already_read };
+            let aside = Box::new(Aside { held: Some(held), charge: None });
+            seat.rest = Some(Box::new(Rest { aside: Some(aside), ..Rest::default() }));
+        }
+        link.attach(carriage.into(), seat);
+        Self(link)
+    }
+
+    #[cfg(unix)]
+    pub(super) fn link(&self) -> &Arc<Link> {
+        &self.0
+    }
+
+    /// Does what can be done now. Ready when the socket has ended.
+    pub(super) fn advance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(seat) = self.0.take_seat() else { return Poll::Ready(()) };
+        let mut turn = Turn::new(&self.0, seat);
+        // One socket must not take the others of its loop with it.
+        let advanced = catch_unwind(AssertUnwindSafe(|| turn.advance(cx)));
+        self.0.put_seat(turn.into_seat());
+        advanced.unwrap_or_else(|payload| {
+            error!("a socket panicked, so it is closed: {}", panic_message(&*payload));
+            Poll::Ready(())
+        })
+    }
 }
 
-/// Reads a socket, and writes what it did not take at once. See [`run`].
-pub(super) struct SocketTask {
-    link: Arc<Link>,
+impl Future for SocketTask {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.advance(cx)
+    }
+}
+
+impl Drop for SocketTask {
+    fn drop(&mut self) {
+        let seat = self.0.take_seat();
+        self.0.end();
+        self.0.settings().meter.disconnected();
+        if let Some(seat) = seat.filter(|seat| !seat.told) {
+            // The room ignores this for a refused connect, because it never knew the connection.
+            Turn::new(&self.0, seat).tell(CloseReason::Dropped.close());
+        }
+    }
+}
+
+/// What a link keeps for the reading of its socket.
+pub(super) struct Seat {
+    room: Arc<RoomCell>,
+    connection: ConnectionKey,
+    controls: ControlCount,
+    /// The client has begun a message and not ended it.
+    unfinished: bool,
+    /// The room knows that the connection has ended.
+    told: bool,
+    rest: Option<Box<Rest>>,
+}
+
+impl Seat {
+    fn new(room: Arc<RoomCell>, connection: ConnectionKey) -> Self {
+        let controls = ControlCount::default();
+        Self { room, connection, controls, unfinished: false, told: false, rest: None }
+    }
+}
+
+/// What is left of a read. Most sockets have nothing.
+#[derive(Default)]
+struct Rest {
+    decoder: Decoder,
+    aside: Option<Box<Aside>>,
+}
+
+/// The reading of a socket, while it goes on.
+struct Turn<'a> {
+    link: &'a Arc<Link>,
     room: Arc<RoomCell>,
     connection: ConnectionKey,
     decoder: Decoder,
     controls: ControlCount,
     aside: Option<Box<Aside>>,
-    /// The client has begun a message and not ended it.
     unfinished: bool,
-    /// The room knows that the connection has ended.
     told: bool,
 }
 
@@ -71,35 +149,19 @@ impl Held {
     }
 }
 
-impl Future for SocketTask {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.advance(cx)
-    }
-}
-
-impl SocketTask {
-    pub(super) fn new(
-        io: Box<dyn Io>,
-        already_read: Bytes,
-        link: Arc<Link>,
-        room: Arc<RoomCell>,
-        connection: ConnectionKey,
-    ) -> Self {
-        link.settings().meter.connected();
-        link.attach(io);
-        let aside = (!already_read.is_empty()).then(|| {
-            let held = Held { message: None, buffer: already_read.len(), rest: already_read };
-            Box::new(Aside { held: Some(held), charge: None })
-        });
-        let (decoder, controls) = (Decoder::default(), ControlCount::default());
-        Self { link, room, connection, decoder, controls, aside, unfinished: false, told: false }
+impl<'a> Turn<'a> {
+    fn new(link: &'a Arc<Link>, seat: Seat) -> Self {
+        let Seat { room, connection, controls, unfinished, told, rest } = seat;
+        let Rest { decoder, aside } = rest.map_or_else(Rest::default, |rest| *rest);
+        Self { link, room, connection, decoder, controls, aside, unfinished, told }
     }
 
-    #[cfg(unix)]
-    pub(super) fn link(&self) -> &Arc<Link> {
-        &self.link
+    /// What the link keeps until the next one.
+    fn into_seat(self) -> Seat {
+        let Self { room, connection, controls, unfinished, told, decoder, aside, .. } = self;
+        let is_blank = decoder.is_blank() && aside.is_none();
+        let rest = (!is_blank).then(|| Box::new(Rest { decoder, aside }));
+        Seat { room, connection, controls, unfinished, told, rest }
     }
 
     /// Does what can be done now. Ready when the socket has ended.
@@ -109,7 +171,7 @@ impl SocketTask {
                 self.crowd_out();
             }
             match self.link.poll(cx) {
-                Progress::Tell(close) => self.tell(*close),
+                Progress::Tell(close) => self.tell(close),
                 Progress::Read { clogged } => ready!(self.poll_read(clogged, cx)),
                 Progress::Discard => ready!(self.poll_discard(cx)),
                 Progress::Wait => return Poll::Pending,
@@ -151,7 +213,7 @@ impl SocketTask {
     /// Goes on with held bytes, when the room has space and the client has read enough.
     fn poll_held(&mut self, mut held: Held, mut clogged: bool, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(message) = held.message.take() {
-            let taken = take(&self.link, &self.room, self.connection, message, &mut clogged);
+            let taken = take(self.link, &self.room, self.connection, message, &mut clogged);
             if let Err(message) = taken
                 && self.link.stall()
             {
@@ -325,13 +387,7 @@ fn take(
     }
 }
 
-impl Drop for SocketTask {
-    fn drop(&mut self) {
-        self.link.end();
-        self.link.settings().meter.disconnected();
-        if !self.told {
-            // The room ignores this for a refused connect, because it never knew the connection.
-            self.tell(CloseReason::Dropped.close());
-        }
-    }
+fn panic_message(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no text)")
 }

@@ -33,7 +33,10 @@ use tokio_tungstenite::{
 use crate::{
     memory::{INBOUND, Memory},
     metrics::Meter,
-    socket::{Carrier, Link, LinkSettings, Never, Outbound, OutboundLimits, Sweeper, Verdict, run},
+    socket::{
+        Carrier, Io, Link, LinkSettings, Never, Outbound, OutboundLimits, SocketTask, Sweeper,
+        Verdict,
+    },
 };
 
 /// Larger than anything that a test leaves unread.
@@ -128,8 +131,8 @@ impl House {
         let key = self.room.connect(&id, uri, request, socket).unwrap();
         let verdict = verdict.await.unwrap();
         assert_eq!(matches!(verdict, Verdict::Refuse(_)), uri == "/refuse");
-        let socket = run(
-            Box::new(Carrier::<_, Never>::new(ours)),
+        let socket = SocketTask::new(
+            Box::new(Carrier::<_, Never>::new(ours)) as Box<dyn Io>,
             already_read,
             link.clone(),
             self.room.clone(),
