@@ -150,6 +150,25 @@ impl Crowd {
         Ok(begun.elapsed())
     }
 
+    /// Says nothing for so long, except to answer pings.
+    ///
+    /// # Errors
+    ///
+    /// When a client hears something else, or is cut off.
+    pub(crate) fn rest(&mut self, time: Duration) -> Result<()> {
+        let end = Instant::now() + time;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            self.turn_within(left, &mut |_, _, news| match news {
+                News::Heard(heard) if heard.answers + heard.broadcasts == 0 => Ok(()),
+                _ => Err("a client heard something while all were silent".into()),
+            })?;
+        }
+    }
+
     fn begin(&mut self, address: SocketAddr, room: &str) -> Result<()> {
         let index = self.clients.len();
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
@@ -170,14 +189,28 @@ impl Crowd {
     }
 
     fn turn(&mut self, tell: &mut dyn FnMut(&mut Self, usize, News) -> Result<()>) -> Result<()> {
-        let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
-        match self.poll.poll(&mut events, Some(PATIENCE)) {
-            Ok(()) if events.is_empty() => {
-                return Err(format!("nothing came from the server for {PATIENCE:?}").into());
-            }
-            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
-            _ => {}
+        match self.turn_within(PATIENCE, tell)? {
+            true => Ok(()),
+            false => Err(format!("nothing came from the server for {PATIENCE:?}").into()),
         }
+    }
+
+    /// Whether anything happened.
+    fn turn_within(
+        &mut self,
+        patience: Duration,
+        tell: &mut dyn FnMut(&mut Self, usize, News) -> Result<()>,
+    ) -> Result<bool> {
+        let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        let polled = self.poll.poll(&mut events, Some(patience));
+        match polled {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                self.events = events;
+                return Ok(true);
+            }
+            polled => polled?,
+        }
+        let happened = !events.is_empty();
         for event in &events {
             let Token(index) = event.token();
             if event.is_writable() {
@@ -188,7 +221,7 @@ impl Crowd {
             }
         }
         self.events = events;
-        Ok(())
+        Ok(happened)
     }
 
     /// Sends the handshake, if its time has come.

@@ -1,6 +1,8 @@
 //! What an idle connection costs in the server's process, and that it is really one: the room counts
 //! them, speaks to them, sleeps under them and wakes.
 
+use std::slice::SliceIndex;
+
 use bench_party::{BROADCAST, ECHO};
 use partykit::Result;
 
@@ -56,15 +58,16 @@ fn turn(kind: Kind, allocator: Allocator, sizes: &Sizes, report: &mut Report) ->
     let mut crowd = Crowd::new()?;
     let mut server = Server::start(kind, allocator)?;
     crowd.connect(server.address(), FIRST, |_| "lobby".to_owned())?;
-    echo(&mut crowd, 0)?;
+    echo(&mut crowd, ..)?;
     let before = scales.settled(&mut server, rooms())?;
 
     crowd.connect(server.address(), count, hall)?;
+    echo(&mut crowd, ..FIRST)?;
     let fresh = scales.settled(&mut server, rooms())?;
     if kind == Kind::PartyKit {
         live(&mut crowd, &mut server, count as u64)?;
     }
-    echo(&mut crowd, FIRST)?;
+    echo(&mut crowd, ..)?;
     let used = scales.settled(&mut server, rooms())?;
     let at = usize::from(allocator == Allocator::Glibc);
     report.record(FRESH[at], kind, fresh.of_one(before, count).share);
@@ -76,8 +79,11 @@ fn turn(kind: Kind, allocator: Allocator, sizes: &Sizes, report: &mut Report) ->
     if allocator == Allocator::Jemalloc && kind != Kind::Tungstenite {
         let more = sizes.most - count;
         crowd.connect(server.address(), more, hall)?;
-        echo(&mut crowd, FIRST + count)?;
+        echo(&mut crowd, ..)?;
         let most = scales.settled(&mut server, rooms())?;
+        if kind == Kind::PartyKit {
+            expect("the room's count", &server.ask("count hall")?, &sizes.most.to_string())?;
+        }
         report.record(MOST, kind, most.of_one(before, sizes.most).share);
         let slope = most.of_one(used, more).share;
         let all = slope * (1_000_000 - sizes.most) as f64 + most.share - before.share;
@@ -88,10 +94,6 @@ fn turn(kind: Kind, allocator: Allocator, sizes: &Sizes, report: &mut Report) ->
 
 /// A day in the life of a room with so many connections.
 fn live(crowd: &mut Crowd, server: &mut Server, count: u64) -> Result<()> {
-    let expect = |what: &str, is: &str, should: &str| match is == should {
-        true => Ok(()),
-        false => Err(format!("{what} should be {should} and is {is}")),
-    };
     expect("the sleeping room's count", &server.ask("count hall")?, &count.to_string())?;
     crowd.say(FIRST, BROADCAST)?;
     crowd.expect(0, count - 1)?;
@@ -109,10 +111,20 @@ fn live(crowd: &mut Crowd, server: &mut Server, count: u64) -> Result<()> {
     Ok(())
 }
 
-/// One echo on each connection from the one called `first` on, a hundred at a time.
-pub(super) fn echo(crowd: &mut Crowd, first: usize) -> Result<()> {
-    let all = (first..crowd.len()).collect::<Vec<_>>();
-    for some in all.chunks(100) {
+fn expect(what: &str, is: &str, should: &str) -> Result<()> {
+    match is == should {
+        true => Ok(()),
+        false => Err(format!("{what} should be {should} and is {is}").into()),
+    }
+}
+
+/// One echo on each of these connections, a hundred at a time.
+pub(super) fn echo(
+    crowd: &mut Crowd,
+    clients: impl SliceIndex<[usize], Output = [usize]>,
+) -> Result<()> {
+    let all = (0..crowd.len()).collect::<Vec<_>>();
+    for some in all[clients].chunks(100) {
         for client in some {
             crowd.say(*client, ECHO)?;
         }

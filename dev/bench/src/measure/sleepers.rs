@@ -23,8 +23,8 @@ const ASLEEP_HEAP: &str = "bytes of a sleeping room with one connection, on the 
 const AWAKE: &str = "bytes of a room with one connection while all are awake";
 const AFTER: &str = "bytes of a sleeping room with one connection, a minute after all were awake";
 
-/// From a burst on.
-const MINUTE: Duration = Duration::from_secs(60);
+/// From a burst on, until the scales wait. Pings come within it.
+const LONG: Duration = Duration::from_secs(40);
 
 pub(super) fn take(sizes: &Sizes, report: &mut Report) -> Result<()> {
     let mut left = Vec::new();
@@ -51,14 +51,14 @@ fn turn(kind: Kind, sizes: &Sizes, report: &mut Report) -> Result<f64> {
     let mut crowd = Crowd::new()?;
     let mut server = Server::start(kind, allocator)?;
     crowd.connect(server.address(), FIRST, own_room)?;
-    echo(&mut crowd, 0)?;
+    echo(&mut crowd, ..)?;
     let before = scales.settled(&mut server, rooms())?;
 
     crowd.connect(server.address(), count, |index| own_room(FIRST + index))?;
-    echo(&mut crowd, FIRST)?;
+    echo(&mut crowd, ..)?;
     let asleep = scales.settled(&mut server, rooms())?.of_one(before, count);
 
-    echo(&mut crowd, 0)?;
+    echo(&mut crowd, ..)?;
     if kind == Kind::PartyKit {
         let (awake, all) = (server.count("awake")?, crowd.len() as u64);
         if awake != all {
@@ -66,7 +66,15 @@ fn turn(kind: Kind, sizes: &Sizes, report: &mut Report) -> Result<f64> {
         }
     }
     let awake = scales.now(&mut server)?.of_one(before, count);
-    let after = scales.after(MINUTE).settled(&mut server, rooms())?.of_one(before, count);
+    // The rest of the minute is what the scales wait.
+    crowd.rest(LONG.min(sizes.rest))?;
+    let after = scales.settled(&mut server, rooms())?.of_one(before, count);
+    if kind == Kind::PartyKit {
+        let (asleep, all) = (server.count("asleep")?, crowd.len() as u64);
+        if asleep != all {
+            return Err(format!("{asleep} of {all} rooms are asleep").into());
+        }
+    }
     for (measure, weight) in [(ASLEEP, asleep), (AWAKE, awake), (AFTER, after)] {
         report.record(measure, kind, weight.share);
     }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use bench_party::{ANSWER, ECHO};
+use bench_party::ECHO;
 use partykit::{Result, server::rustls};
 use rustls::{
     ClientConfig, ClientConnection, ConnectionTrafficSecrets, RootCertStore, ServerConfig,
@@ -24,7 +24,7 @@ use crate::{
     child::{Allocator, Server},
     crowd::Crowd,
     heap::Heap,
-    protocol::{SERVER_FRAME, client_frame, handshake, with_id},
+    protocol::{Heard, SERVER_FRAME, Tally, client_frame, client_pong, handshake, with_id},
     report::{Goal, Report},
     server::Kind,
 };
@@ -64,7 +64,7 @@ fn encrypted(sizes: &Sizes) -> Result<Weight> {
         for _ in 0..count {
             clients.push(connect(address, config.clone(), clients.len())?);
         }
-        Ok(())
+        clients.iter_mut().try_for_each(ask)
     })
 }
 
@@ -73,13 +73,12 @@ fn plain(sizes: &Sizes) -> Result<Weight> {
     let address = server.address();
     let mut crowd = Crowd::new()?;
     weigh(sizes, &mut server, |count, _: &mut Vec<()>| {
-        let first = crowd.len();
         crowd.connect(address, count, hall)?;
-        echo(&mut crowd, first)
+        echo(&mut crowd, ..)
     })
 }
 
-/// Weighs a connection. `more` makes so many that have each had an answer.
+/// Weighs a connection. `more` makes so many more, and has all of them ask.
 fn weigh<C>(
     sizes: &Sizes,
     server: &mut Server,
@@ -101,7 +100,7 @@ fn weigh<C>(
 
 type Client = StreamOwned<ClientConnection, TcpStream>;
 
-/// A client that is in the room and has had an answer.
+/// A client that is in the room.
 fn connect(address: SocketAddr, config: Arc<ClientConfig>, id: usize) -> Result<Client> {
     let stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
@@ -115,16 +114,29 @@ fn connect(address: SocketAddr, config: Arc<ClientConfig>, id: usize) -> Result<
         client.read_exact(&mut byte)?;
         head.extend(byte);
     }
-    if !head.starts_with(b"HTTP/1.1 101 ") {
-        return Err(String::from_utf8_lossy(&head).into());
+    match head.starts_with(b"HTTP/1.1 101 ") {
+        true => Ok(client),
+        false => Err(String::from_utf8_lossy(&head).into()),
     }
-    let mut answer = [0; SERVER_FRAME];
+}
+
+/// Has an answer come. A ping that has waited is answered first.
+fn ask(client: &mut Client) -> Result<()> {
     client.write_all(&client_frame(ECHO))?;
-    client.read_exact(&mut answer)?;
-    match answer[2] {
-        ANSWER => Ok(client),
-        other => Err(format!("an answer of the kind {other:#x}").into()),
+    let (mut tally, mut heard) = (Tally::default(), Heard::default());
+    while heard.answers == 0 {
+        // More than a ping and an answer: nothing is left for the next time.
+        let mut input = [0; 4 * SERVER_FRAME];
+        let length = client.read(&mut input)?;
+        if length == 0 {
+            return Err("the server closed a WebSocket".into());
+        }
+        heard = tally.read(&input[..length])?;
+        if heard.pings > 0 {
+            client.write_all(&client_pong())?;
+        }
     }
+    Ok(())
 }
 
 fn trusting(certificate: CertificateDer<'static>) -> Result<Arc<ClientConfig>> {

@@ -45,12 +45,8 @@ impl Scales {
         Self { kind, allocator, rest: rest.min(sizes.rest), is_short: sizes.rest < rest }
     }
 
-    /// Weighs it at least so long after the last event.
-    pub(super) fn after(self, rest: Duration) -> Self {
-        Self { rest: if self.is_short { self.rest } else { rest }, ..self }
-    }
-
-    /// Waits until everything sleeps that does, and weighs it then.
+    /// Waits until everything sleeps that does, and weighs it then. No client may have been silent for long,
+    /// as none answers pings meanwhile: those come after 30 s.
     ///
     /// # Errors
     ///
