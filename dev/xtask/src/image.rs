@@ -4,7 +4,7 @@
 
 use std::{collections::HashMap, fmt::Write as _, path::Path, process::Command as Process};
 
-use crate::command::Failure;
+use crate::{command::Failure, package};
 
 /// What the page's program asks its environment for, and where it then listens.
 const PORT: u16 = 1999;
@@ -61,7 +61,7 @@ pub(crate) fn run(
         .env("PATCHES", patches.replace(&context.display().to_string(), "/src"))
         .env("CARGO_NET_OFFLINE", "true")
         // As what is in `target` was compiled.
-        .env("CARGO_PROFILE_DEV_DEBUG", "0")
+        .env("CARGO_PROFILE_DEV_DEBUG", package::DEBUG)
         .env_remove("CARGO_TARGET_DIR")
         .env_remove("CARGO_MANIFEST_DIR")
         .status();

@@ -15,6 +15,7 @@ mod fuzz;
 mod image;
 mod package;
 mod pages;
+mod parts;
 mod report;
 mod rules;
 mod steps;

@@ -12,6 +12,7 @@ use crate::{
     command::{Command, Failure},
     deploy, image,
     pages::Reader,
+    parts,
     report::{Outcome, Verdict},
     tools,
 };
@@ -31,8 +32,13 @@ pub(crate) const PUBLISHED: [&str; 7] = [
 const PAPERS: [&str; 4] = ["Cargo.toml", "README.md", "LICENSE-MIT", "LICENSE-APACHE"];
 
 /// The pages that say what to do from an empty folder on, in the order in which they are read.
-const PAGES: [&str; 4] =
-    ["docs/src/first-room.md", "docs/src/web.md", "docs/src/embedding.md", "docs/src/workers.md"];
+const PAGES: [&str; 5] = [
+    "docs/src/first-room.md",
+    "docs/src/web.md",
+    "docs/src/json-api.md",
+    "docs/src/embedding.md",
+    "docs/src/workers.md",
+];
 
 /// The crate that they make.
 const CRATE: &str = "my-party";
@@ -42,6 +48,9 @@ const DEPLOYING: &str = "docs/src/deploying.md";
 
 /// The same for machines that have promtool.
 const PROMETHEUS: &str = "docs/src/prometheus.md";
+
+/// The `debug` of [`profile`], for crates that pages make.
+pub(crate) const DEBUG: &str = "line-tables-only";
 
 /// Makes the packages, builds each of them with its tests, and follows [`PAGES`] with them.
 pub(crate) fn check(root: &Path) -> Outcome {
@@ -53,10 +62,13 @@ pub(crate) fn check(root: &Path) -> Outcome {
     }
     let place = Place::new()?;
     unpack(root, &metadata, &place.0)?;
-    let target = root.join("target/packages");
+    // The other steps have compiled most of what these builds need.
+    let target = root.join("target");
     let line = "cargo check --quiet --locked --workspace --all-targets --all-features";
     Command::new(&place.0, line).env("CARGO_TARGET_DIR", &target).run()?;
     follow(root, &place.0, &target)?;
+    let blocks = parts::check(root, &place.0, &target)?;
+    println!("  pages that show parts of a program: {blocks} blocks compiled");
     let mut left = Vec::new();
     if !deploy::has_systemd() {
         left.push("no systemd here: its units were not tried");
@@ -122,8 +134,11 @@ fn unpack(root: &Path, metadata: &Value, place: &Path) -> Result<(), Failure> {
             patches.push_str(&format!("{name} = {{ path = {:?} }}\n", home.display().to_string()));
         }
     }
-    let workspace =
-        format!("[workspace]\nresolver = \"3\"\nmembers = {members:?}\nexclude = [\"my-party\"]\n");
+    let workspace = format!(
+        "[workspace]\nresolver = \"3\"\nmembers = {members:?}\nexclude = [{CRATE:?}, {:?}]\n\n{}",
+        parts::CRATE,
+        profile(root)?
+    );
     let configuration = place.join(".cargo");
     fs::create_dir_all(&configuration)
         .and_then(|()| fs::write(configuration.join("config.toml"), patches))
@@ -133,6 +148,20 @@ fn unpack(root: &Path, metadata: &Value, place: &Path) -> Result<(), Failure> {
         .map_err(|error| of(place, &error))?;
     // Takes out of the lock file what the packages do not need.
     Command::new(place, "cargo update --quiet --workspace --offline").run()
+}
+
+/// What this repository's manifest says of `profile.dev`: what is compiled alike is compiled once.
+fn profile(root: &Path) -> Result<String, Failure> {
+    let path = root.join("Cargo.toml");
+    let manifest = fs::read_to_string(&path).map_err(|error| of(&path, &error))?;
+    let mut is_of_dev = false;
+    let lines = manifest.lines().filter(|line| {
+        if line.starts_with('[') {
+            is_of_dev = line.starts_with("[profile.dev");
+        }
+        is_of_dev && !line.starts_with('#')
+    });
+    Ok(lines.flat_map(|line| [line, "\n"]).collect())
 }
 
 fn follow(root: &Path, place: &Path, target: &Path) -> Result<(), Failure> {
@@ -155,7 +184,7 @@ fn follow(root: &Path, place: &Path, target: &Path) -> Result<(), Failure> {
         .env("CARGO_INSTALL_ROOT", &installed)
         // `cargo install` compiles for speed: here, what it makes runs once.
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0")
-        .env("CARGO_PROFILE_DEV_DEBUG", "0")
+        .env("CARGO_PROFILE_DEV_DEBUG", DEBUG)
         .env("CHROMIUM", chromium)
         .env("CI", "1")
         .env("CLOUDFLARE_CF_FETCH_ENABLED", "false")

@@ -256,6 +256,15 @@ fn place(source: &Path, target: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// The files that a page writes.
+pub(crate) fn files(text: &str) -> Result<Vec<(String, String)>, String> {
+    let written = acts(text)?.into_iter().filter_map(|act| match act {
+        Act::Write { file, text } => Some((file, text)),
+        _ => None,
+    });
+    Ok(written.collect())
+}
+
 /// What a page says, in its order.
 fn acts(text: &str) -> Result<Vec<Act>, String> {
     let mut acts = Vec::new();

@@ -1,4 +1,6 @@
-use partykit::{Connection, List, Message, Options, Request, RequestExt, Result, Room, Server};
+use partykit::{
+    Connection, List, Message, Options, OrReject, Request, RequestExt, Result, Room, Server,
+};
 use serde::{Deserialize, Serialize};
 
 /// A chat. Who comes gets the last 100 lines, the oldest first.
@@ -22,7 +24,7 @@ impl Server for Chat {
     }
 
     async fn on_connect(&mut self, room: &Room, new: &Connection, request: &Request) -> Result {
-        new.set_state(&request.query("name"))?;
+        new.set_state(&request.query("name")).or_reject("this name is too long")?;
         let latest = List::new().prefix("line:").reverse().limit(100);
         let lines = room.storage().list::<Line>(latest).await?.into_iter().rev();
         new.send_json(&lines.map(|(_, line)| line).collect::<Vec<_>>())?;

@@ -1,4 +1,4 @@
-use partykit::{Close, Connection, Options, Request, RequestExt, Result, Room, Server};
+use partykit::{Close, Connection, Options, OrReject, Request, RequestExt, Result, Room, Server};
 use std::collections::BTreeSet;
 
 /// Tells all clients who is here. Several tabs of one person count once.
@@ -11,7 +11,8 @@ impl Server for Presence {
     }
 
     async fn on_connect(&mut self, room: &Room, new: &Connection, request: &Request) -> Result {
-        new.set_state(&request.query("name").unwrap_or_else(|| "guest".to_owned()))?;
+        let name = request.query("name").unwrap_or_else(|| "guest".to_owned());
+        new.set_state(&name).or_reject("this name is too long")?;
         announce(room)
     }
 

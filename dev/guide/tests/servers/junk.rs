@@ -72,7 +72,9 @@ pub(crate) fn is_no_failure<S: Story>() {
                 client.received();
             }
         }
-        for query in QUERIES {
+        // More than fits into the attachment of a connection, with its uri.
+        let long = format!("name={0}&token={0}", "x".repeat(16_400));
+        for query in QUERIES.iter().copied().chain([&*long]) {
             let request = Request::builder().uri(format!("/?_pk=eve&{query}"));
             let request = request.body(Body::empty()).expect("a request");
             // It may be refused.

@@ -9,6 +9,7 @@ mod front;
 mod graph;
 mod limits;
 mod links;
+mod names;
 mod paths;
 mod relay;
 mod small;
@@ -94,6 +95,10 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Violation>, Failure> {
     violations.extend(tables::options(required(&files, tables::OPTIONS)?, &files));
     violations.extend(tables::metrics(required(&files, tables::METRICS)?, &files));
     violations.extend(walks::check(required(&files, walks::PAGE)?, &files));
+    for (list, column) in names::LISTS {
+        let page = required(&files, names::PAGE)?;
+        violations.extend(names::check(page, required(&files, list)?, column));
+    }
     violations.extend(links::check(&files, |path| root.join(path).exists()));
     violations.extend(book::compiled(&files, required(&files, book::COMPILED)?));
     violations.extend(graph::check(&files));

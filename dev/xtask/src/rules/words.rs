@@ -25,7 +25,7 @@ const WORDS: &[(&str, &str)] = &[
 /// Openings of a paragraph that put the subject last.
 const OPENINGS: &[&str] = &["Before which ", "Of all ", "Of what ", "Of which ", "That which "];
 
-const PLACES: &[&str] = &["partykit-", "src/", "examples/", "docs/src/"];
+const PLACES: &[&str] = &["partykit-", "src/", "examples/", "docs/src/", "docs/adr/"];
 
 const PAGES: &[&str] = &["README.md", "CONTRIBUTING.md", "SECURITY.md"];
 
@@ -80,7 +80,9 @@ mod tests {
 
     #[test]
     fn each_of_them_is_found_where_people_read() {
-        for path in ["partykit-core/src/a.rs", "src/lib.rs", "docs/src/a.md", "README.md"] {
+        for path in
+            ["partykit-core/src/a.rs", "src/lib.rs", "docs/src/a.md", "docs/adr/a.md", "README.md"]
+        {
             for (word, _) in WORDS {
                 assert_eq!(lines(path, &format!("\n/// The {word}, if any.")), [2], "{word}");
             }
