@@ -22,7 +22,7 @@ mod workers;
 pub use probe::{
     ANNEX, ANNEX_PAGE, ANNEX_PREFIX, AUTO_REQUEST, AUTO_RESPONSE, Arrival, Call, Command,
     IN_MEMORY, Motto, PARTIES, PROBE, Probe, Range, SECRET, SMALL, SMALL_BODY, SMALL_CONNECTIONS,
-    SMALL_MESSAGE, STARTER, SWITCHBOARD, Small, Starter, Switchboard, Wanted,
+    SMALL_MESSAGE, STARTER, STRICT, SWITCHBOARD, Small, Starter, Switchboard, Wanted,
 };
 #[cfg(feature = "suite")]
 pub use serve::{Server, serve};

@@ -1,10 +1,10 @@
 //! The parties as a Worker, under the same names as elsewhere, and one more.
 
 use partykit::{
-    Alarm, Body, Connection, List, Message, Options, Request, Response, Result, Room, Server,
-    http::StatusCode,
+    Admission, Admit, Alarm, Body, Connection, List, Lobby, Message, Options, OrReject, Reject,
+    Request, RequestExt, Response, Result, Room, Server, http::StatusCode,
 };
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use crate::{ANNEX, ANNEX_PAGE, ANNEX_PREFIX, Motto, Probe, SECRET, Small, Starter, Switchboard};
 
@@ -15,9 +15,11 @@ partykit::workers::export! {
     Small as "small",
     Switchboard as "switchboard",
     Annex: Switchboard as "annex",
-    Desk as "desk";
+    Desk as "desk",
+    Members as "members";
     |env| partykit::workers::Settings::new()
         .state(Motto(env.var("MOTTO").unwrap_or_else(|| Motto::DEFAULT.to_owned())))
+        .state(Tokens::read(&env.var("TOKENS").unwrap_or_default()))
         .allow_origins(env.var("PAGES"))
         .party_prefix(ANNEX, ANNEX_PREFIX)
         .party_allow_origins(ANNEX, [ANNEX_PAGE])
@@ -96,5 +98,59 @@ impl Server for Desk {
     async fn on_request(&mut self, _: &Room, _: Request) -> Result<Response> {
         let pieces = ["a", "b", "c"].map(|piece| Ok(piece.into()));
         Ok(Response::new(Body::stream(futures_util::stream::iter(pieces))))
+    }
+}
+
+/// Who has which token: the JSON in the Worker's variable `TOKENS`.
+#[derive(Debug)]
+struct Tokens(HashMap<String, String>);
+
+impl Tokens {
+    /// Without that JSON, there is no token.
+    fn read(json: &str) -> Self {
+        Self(serde_json::from_str(json).unwrap_or_default())
+    }
+}
+
+/// Lets in who has a token, as the guide's page of tokens does with a database.
+#[derive(Debug, Default)]
+struct Members;
+
+impl Members {
+    fn admit(request: Request, lobby: &Lobby) -> Result<Admit> {
+        let token = request.query("token").or_reject(Reject::unauthorized("log in first"))?;
+        let tokens = lobby.state::<Tokens>()?;
+        let user = tokens.0.get(&token).or_reject(Reject::unauthorized("log in again"))?;
+        Ok(Admission::new(request).props(user)?.into())
+    }
+}
+
+impl Server for Members {
+    fn options() -> Options {
+        Options::new().hibernate(true)
+    }
+
+    async fn on_before_connect(request: Request, lobby: &Lobby) -> Result<Admit> {
+        Self::admit(request, lobby)
+    }
+
+    async fn on_before_request(request: Request, lobby: &Lobby) -> Result<Admit> {
+        Self::admit(request, lobby)
+    }
+
+    async fn on_connect(&mut self, _: &Room, new: &Connection, request: &Request) -> Result {
+        Ok(new.set_state(&request.props::<String>()?)?)
+    }
+
+    async fn on_message(&mut self, room: &Room, sender: &Connection, message: Message) -> Result {
+        let user = sender.state::<String>()?.unwrap_or_default();
+        room.broadcast(format!("{user}: {}", message.as_text().unwrap_or_default())).send();
+        Ok(())
+    }
+
+    async fn on_request(&mut self, room: &Room, request: Request) -> Result<Response> {
+        let user = request.props::<String>()?.unwrap_or_default();
+        let text = format!("{user} asks, {} are here", room.connections().len());
+        Ok(Response::new(text.into()))
     }
 }

@@ -10,7 +10,7 @@ mod switchboard;
 
 pub use arrival::{Arrival, Motto};
 pub use command::{Call, Command, Range, Wanted};
-pub use parties::{AUTO_REQUEST, AUTO_RESPONSE, Probe, SECRET};
+pub use parties::{AUTO_REQUEST, AUTO_RESPONSE, Probe, SECRET, STRICT};
 pub use small::{SMALL_BODY, SMALL_CONNECTIONS, SMALL_MESSAGE, Small};
 pub use starter::Starter;
 pub use switchboard::Switchboard;

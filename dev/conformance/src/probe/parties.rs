@@ -22,6 +22,8 @@ pub const AUTO_REQUEST: &str = "ping?";
 pub const AUTO_RESPONSE: &str = "pong!";
 /// Stands in every error that a probe makes, and must never be seen by a client.
 pub const SECRET: &str = "hunter2";
+/// A message that begins so, text or binary, is a [`Command`] behind it. If it is none, the client is at fault.
+pub const STRICT: &str = "strict:";
 
 /// Does what its clients tell it: with the query of their address ([`Arrival`]) and with
 /// [`Command`]s. What is no command (binary, or text that does not begin with `{`) is echoed.
@@ -95,6 +97,11 @@ impl<const HIBERNATES: bool> Server for Probe<HIBERNATES> {
     }
 
     async fn on_message(&mut self, room: &Room, sender: &Connection, message: Message) -> Result {
+        if let Some(strict) = message.as_bytes().strip_prefix(STRICT.as_bytes()) {
+            let command = Message::from(strict.to_vec()).json()?;
+            self.perform(room, Some(sender), command).await?;
+            return Ok(());
+        }
         if !message.as_text().is_some_and(|text| text.starts_with('{')) {
             sender.send(message);
             return Ok(());

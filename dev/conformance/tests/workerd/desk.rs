@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use partykit::http::Method;
-use partykit_conformance::{Command, suite::Mode};
+use partykit_conformance::{
+    Command,
+    suite::{Frame, Mode},
+};
 use partykit_workerd::Workerd;
 
 use crate::support::{project, start, target};
@@ -92,4 +95,26 @@ async fn settings_and_state_come_from_the_environment() {
         let seen = room.get("?motto=tell").await.json();
         assert_eq!(seen["props"]["name"], motto, "the hook has it too");
     }
+}
+
+/// As `tests/tokens.rs` of the library does it on Tokio, with a table of tokens from the Worker's `Env`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs workerd: cargo xtask workerd"]
+async fn tokens_are_looked_up_before_any_room_exists() {
+    let project = project().var("TOKENS", r#"{"t0ken":"Ada"}"#);
+    let workerd = Arc::new(Workerd::start(&project).expect("a built Worker"));
+    let target = target(&workerd);
+    let room = target.room_of("members", "lobby");
+    for (query, why) in [("", "log in first"), ("token=guessed", "log in again")] {
+        let mut eve = room.connect_with("eve", query).await;
+        assert_eq!(eve.next().await, Frame::Close(Some((4401, why.into()))), "{query:?}");
+        let answer = room.get(&format!("?{query}")).await;
+        assert_eq!((answer.status(), answer.text().trim_end()), (401, why), "{query:?}");
+    }
+    let mut ada = room.connect_with("1", "token=t0ken").await;
+    target.control().put_to_sleep("members", room.id()).await;
+    ada.say("I was here").await;
+    assert_eq!(ada.next_text().await, "Ada: I was here");
+    let answer = room.get("?token=t0ken").await;
+    assert_eq!((answer.status(), &*answer.text()), (200, "Ada asks, 1 are here"));
 }

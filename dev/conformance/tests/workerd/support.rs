@@ -25,6 +25,7 @@ pub(crate) fn project() -> Project {
         .party(SWITCHBOARD, "Switchboard")
         .party(ANNEX, "Annex")
         .party("desk", "Desk")
+        .party("members", "Members")
 }
 
 pub(crate) fn target(workerd: &Arc<Workerd>) -> Target {

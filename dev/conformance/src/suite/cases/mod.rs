@@ -74,7 +74,7 @@ macro_rules! for_each_case {
             }
             rejecting {
                 a_connect_is_closed_with_the_code, a_hook_opens_and_closes,
-                a_message_is_dropped, a_request_has_the_status, bad_json_is_400,
+                a_message_is_dropped, a_request_has_the_status, bad_json_is_400, junk_is_no_failure,
             }
             answers {
                 calls_hear_what_was_answered, cookies_stay_apart, encoded_bodies_are_left_alone,

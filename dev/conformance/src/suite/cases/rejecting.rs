@@ -2,7 +2,7 @@ use partykit::http::{Method, Request};
 use serde_json::{Value, json};
 
 use crate::{
-    Command,
+    Command, STRICT,
     suite::{Frame, Mode, Target},
 };
 
@@ -67,6 +67,60 @@ pub(super) async fn bad_json_is_400(target: &Target) {
         assert_eq!(target.send_request(request).await.status(), status, "{kind}");
     }
     assert_eq!(room.instance().await, instance);
+}
+
+/// What no party understands, and what it might.
+const JUNK: &[&[u8]] = &[
+    b"{",
+    b"",
+    b"\0",
+    b"\xFF\xFE",
+    b"null",
+    b"[]",
+    b"{}",
+    b"[[[[",
+    b"\"",
+    b"1e400",
+    b"18446744073709551616",
+    b" ",
+    b"{\"do\":7}",
+    b"{\"do\":null}",
+    b"{\"do\":\"reject\",\"put\":[]}",
+    b"{\"text\":\"\\ud800\"}",
+    "\u{feff}{}".as_bytes(),
+];
+
+/// A thousand times `{`, and each of the others once: as texts, as binary messages, as bodies.
+pub(super) async fn junk_is_no_failure(target: &Target) {
+    for mode in Mode::BOTH {
+        let room = target.room(mode, "junk");
+        let mut guest = room.connect("guest").await;
+        let mut client = room.connect("ada").await;
+        let before = client.ask(Command::Who).await;
+        let instance = room.instance().await;
+        client.ask(Command::Count).await;
+        for number in 0..1_000 + JUNK.len() {
+            let junk = JUNK[number.saturating_sub(1_000)];
+            if let Ok(text) = std::str::from_utf8(junk) {
+                client.say(format!("{STRICT}{text}")).await;
+            }
+            client.say_bytes([STRICT.as_bytes(), junk].concat()).await;
+            // So that a mailbox that closes who fills it is never full.
+            if number % 50 == 49 {
+                assert_eq!(client.ask(Command::Who).await, before, "{room:?}");
+            }
+        }
+        for junk in JUNK {
+            let request = Request::post(room.path("/do")).body(junk.to_vec().into());
+            let answer = target.send_request(request.expect("a request")).await;
+            assert_eq!(answer.status(), 400, "{:?}", String::from_utf8_lossy(junk));
+        }
+        assert_eq!(client.ask(Command::Who).await, before, "{room:?}");
+        assert_eq!(client.ask(Command::Count).await["said"], 2);
+        assert_eq!(room.instance().await, instance, "{room:?}");
+        // `on_error` would have told all.
+        assert_eq!(guest.ask(Command::Who).await["connections"], before["connections"]);
+    }
 }
 
 pub(super) async fn a_connect_is_closed_with_the_code(target: &Target) {
