@@ -81,7 +81,7 @@ async fn remind(room: &Room, text: &str, when: When) -> Result<Result<(), &'stat
     Ok(Ok(()))
 }
 
-/// Tells everybody what there is.
+/// Tells all clients what there is.
 async fn show(room: &Room) -> Result {
     room.broadcast_json(&shown(room).await?)?.send();
     Ok(())

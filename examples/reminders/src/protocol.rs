@@ -11,7 +11,7 @@ pub(crate) enum Wish {
     Cancel { id: String },
 }
 
-/// What everybody is told after each change.
+/// What all clients are told after each change.
 #[derive(Debug, Serialize)]
 pub(crate) struct Shown {
     /// By the server's clock.
