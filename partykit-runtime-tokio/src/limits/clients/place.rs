@@ -31,8 +31,8 @@ pub(crate) struct Place {
 
 struct State {
     address: Option<IpAddr>,
-    /// Set while the client has not sent its whole request.
-    ticket: Option<Ticket>,
+    /// Set while the client has not sent its whole request. Boxed, because a WebSocket has none.
+    ticket: Option<Box<Ticket>>,
     /// Set if the place is above the share of its address. Boxed, because almost no place has one.
     loan: Option<Box<Loan>>,
     /// Another client has the place.
@@ -80,11 +80,12 @@ impl Place {
             return listening;
         }
         if self.is_late {
-            state.ticket = Some(books.late_unheard.join(state.address, 1, evict));
+            state.ticket = Some(Box::new(books.late_unheard.join(state.address, 1, evict)));
             return listening;
         }
         let loan = state.loan.as_ref().map(|loan| loan.ticket);
-        state.ticket = Some(books.unheard.join(state.address, 1, Unheard { evict, loan }));
+        let unheard = Unheard { evict, loan };
+        state.ticket = Some(Box::new(books.unheard.join(state.address, 1, unheard)));
         let Clients { beginnings, beginnings_per_address, .. } = *self.clients;
         let beside = books.unheard.weight_at(state.address);
         if state.address.is_some() && beside > beginnings_per_address {
@@ -155,8 +156,8 @@ impl Place {
     fn heard(&self, state: &mut State, books: &mut Books) {
         let Some(ticket) = state.ticket.take() else { return };
         state.is_gone |= match self.is_late {
-            true => books.late_unheard.leave(ticket).is_none(),
-            false => books.unheard.leave(ticket).is_none(),
+            true => books.late_unheard.leave(*ticket).is_none(),
+            false => books.unheard.leave(*ticket).is_none(),
         };
     }
 

@@ -21,6 +21,7 @@ use partykit_core::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
+    net::TcpStream,
     sync::{Semaphore, mpsc},
     task::JoinHandle,
     time::Instant,
@@ -37,6 +38,11 @@ use crate::{
         Carrier, Io, Link, LinkSettings, Never, Outbound, OutboundLimits, SocketTask, Sweeper,
         Verdict,
     },
+};
+#[cfg(unix)]
+use crate::{
+    shutdown::{Shutdown, ShutdownTimes},
+    socket::plain::Plain,
 };
 
 /// Larger than anything that a test leaves unread.
@@ -139,6 +145,26 @@ impl House {
             key,
         );
         Guest { io, link, room: self.room.clone(), key, task: tokio::spawn(socket) }
+    }
+
+    /// Has a loop run the stream, if the house has loops, and otherwise a task.
+    #[cfg(unix)]
+    pub(super) async fn open_tcp(&self, stream: TcpStream) {
+        let (link, verdict) = Link::new(&self.settings);
+        let key = self.room.connect("guest", "/", Request::new(Body::empty()), link.clone());
+        let (key, room) = (key.unwrap(), self.room.clone());
+        assert_eq!(verdict.await.unwrap(), Verdict::Accept);
+        match &self.settings.reactor {
+            Some(reactor) => {
+                let io = Plain::new(stream, None).unwrap();
+                let task = SocketTask::new(io, Bytes::new(), link, room, key);
+                reactor.open(task, Shutdown::new(ShutdownTimes::default()).socket());
+            }
+            None => {
+                let io: Box<dyn Io> = Box::new(Carrier::<_, Never>::new(stream));
+                tokio::spawn(SocketTask::new(io, Bytes::new(), link, room, key));
+            }
+        }
     }
 
     /// What the next `on_close` is told.

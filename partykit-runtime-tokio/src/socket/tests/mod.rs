@@ -4,3 +4,4 @@ mod house;
 mod memory;
 mod slow;
 mod time;
+mod transports;
