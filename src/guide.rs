@@ -41,6 +41,9 @@ struct Protocol;
 struct Proxies;
 #[doc = include_str!("../docs/src/rules.md")]
 struct Rules;
+#[cfg(feature = "cron-zones")]
+#[doc = include_str!("../docs/src/schedules.md")]
+struct Schedules;
 #[doc = include_str!("../docs/src/small.md")]
 struct Small;
 #[doc = include_str!("../docs/src/state.md")]

@@ -1,4 +1,4 @@
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{JsonError, Timestamp};
 
@@ -60,7 +60,7 @@ impl Run {
 /// }
 /// # let _ = next_run;
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Schedule {
     /// Its name.

@@ -1,6 +1,6 @@
 use partykit_core::{
-    CallError, Refusal, Timestamp,
-    runtime::{AlarmState, Host, RoomCell, read_alarm},
+    CallError, Refusal, Schedule, Timestamp,
+    runtime::{AlarmState, Host, RoomCell, read_alarm, read_schedules},
 };
 
 use super::Handle;
@@ -32,7 +32,18 @@ impl Handle {
         Ok(read_alarm(&**self.host.backend(), &room).await?)
     }
 
-    /// Stops a room's alarm. It is kept with its counts, and does not ring until the room or
+    /// A room's schedules as they are stored, in the order of their names.
+    ///
+    /// # Errors
+    ///
+    /// When the name of the party or of the room is not valid, or the store fails.
+    pub async fn schedules(&self, party: &str, room: &str) -> Result<Vec<Schedule>, CallError> {
+        let room = self.reach(party, room)?;
+        Ok(read_schedules(&**self.host.backend(), &room).await?)
+    }
+
+    /// Stops a room's alarm, and those of its schedules in whose handlers the process has ended. The alarm is
+    /// kept with its counts, and does not ring until the room or
     /// [`set_alarm`](Handle::set_alarm) sets a new one. Without an alarm this does nothing. Returns when it is
     /// stored. A running handler of the room ends first.
     ///

@@ -6,7 +6,8 @@ use partykit::{
 };
 use partykit_guide::{
     alarms, calls, deploying, embedding, factories, first_room, from_partykit, hibernation,
-    history, json_api, presence, prometheus, state, storage, tags, tasks, testing, tokens, yjs,
+    history, json_api, presence, prometheus, schedules, state, storage, tags, tasks, testing,
+    tokens, yjs,
 };
 use std::{
     collections::HashMap,
@@ -90,18 +91,6 @@ story!(
         Step::say("ada", "6"),
         Step::advance(Duration::from_secs(10)),
         Step::say("ada", "7"),
-    ]
-);
-
-story!(
-    alarms::Reminders,
-    [
-        Step::connect("ada"),
-        Step::say("ada", "60 water the plants"),
-        Step::say("ada", "10 tea"),
-        Step::say("ada", "soon").may_fail(),
-        Step::advance(Duration::from_secs(10)),
-        Step::advance(Duration::from_secs(50)),
     ]
 );
 
@@ -329,3 +318,18 @@ impl Story for yjs::Notes {
         steps
     }
 }
+
+story!(
+    schedules::Poll,
+    [
+        Step::connect("ada"),
+        Step::connect("bob"),
+        Step::say("ada", "yes"),
+        Step::say("bob", "").may_fail(),
+        Step::advance(Duration::from_secs(61)),
+        Step::say("bob", "no"),
+        Step::vanish("ada"),
+        Step::advance(Duration::from_secs(600)),
+        Step::say("bob", "yes"),
+    ]
+);
