@@ -106,8 +106,8 @@ fn print(what: &str, counted: AllocationInfo) -> (u64, u64) {
 fn a_handshake_takes_little() {
     let further = print("a further connection", handshakes(Plain, |_| "lobby".into()));
     let first = print("a new room", handshakes(Plain, |id| format!("room-{id}")));
-    assert!(further.0 <= 48 && further.1 < 11_500, "{further:?}");
-    assert!(first.0 <= 64 && first.1 < 18_000, "{first:?}");
+    assert!(further.0 <= 32 && further.1 < 11_500, "{further:?}");
+    assert!(first.0 <= 47 && first.1 < 18_000, "{first:?}");
 }
 
 #[cfg(feature = "tls")]

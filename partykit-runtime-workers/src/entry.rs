@@ -1,7 +1,7 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::future::{BoxFuture, Either, select};
+use futures_util::future::{Either, select};
 use http::{Method, request::Parts, uri::Scheme};
 use js_sys::Promise;
 use partykit_core::{
@@ -121,6 +121,7 @@ impl Entry {
             }
         };
         let protocol = protocol.and_then(|protocol| protocol.to_str().ok().map(ToOwned::to_owned));
+        let id = id.as_str().to_owned();
         let kind = envelope::Asked::Connect { id, address: uri, protocol };
         let envelope = Envelope::new(kind, &request, &Chain::new()).for_page_of(visit.visitor());
         self.send(party, route, &envelope, &Bytes::new()).await
@@ -213,12 +214,12 @@ impl Surroundings for Hooks<'_> {
         self.state.clone()
     }
 
-    fn run<'a>(
-        &'a self,
+    fn run<F: Future<Output: Send> + Send>(
+        &self,
         name: &'static str,
         limit: Duration,
-        work: BoxFuture<'a, ()>,
-    ) -> BoxFuture<'a, bool> {
+        work: F,
+    ) -> impl Future<Output = Option<F::Output>> + Send {
         self.env.run(name, limit, work)
     }
 }
@@ -233,14 +234,17 @@ impl Surroundings for Env {
         Arc::new(move |name| env.var(name))
     }
 
-    fn run<'a>(
-        &'a self,
+    fn run<F: Future<Output: Send> + Send>(
+        &self,
         _name: &'static str,
         limit: Duration,
-        work: BoxFuture<'a, ()>,
-    ) -> BoxFuture<'a, bool> {
-        Box::pin(SendWrapper::new(async move {
-            matches!(select(work, pin!(pause(limit))).await, Either::Left(_))
-        }))
+        work: F,
+    ) -> impl Future<Output = Option<F::Output>> + Send {
+        SendWrapper::new(async move {
+            match select(pin!(work), pin!(pause(limit))).await {
+                Either::Left((output, _)) => Some(output),
+                Either::Right(_) => None,
+            }
+        })
     }
 }

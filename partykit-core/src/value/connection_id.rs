@@ -1,4 +1,4 @@
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{borrow::Cow, fmt, ops::Deref, sync::Arc};
 
 use crate::{RouteError, value::route};
 
@@ -50,13 +50,28 @@ impl ConnectionId {
     ///
     /// When the id is empty, too long, badly percent-encoded or not UTF-8. The answer is 400 then.
     pub fn from_query(query: Option<&str>) -> Result<Option<Self>, RouteError> {
-        let is_id = |pair: &&str| route::query_value(pair, "_pk").is_some();
+        let is_id = |pair: &&str| form_urlencoded::parse(pair.as_bytes()).any(|it| it.0 == "_pk");
         let Some(pair) = query.and_then(|query| query.split('&').find(is_id)) else {
             return Ok(None);
         };
         let value = pair.split_once('=').map_or("", |(_, value)| value);
-        let id = route::decode(&value.replace('+', " "))?.parse()?;
-        Ok(Some(id))
+        let spaced = match value.contains('+') {
+            true => Cow::Owned(value.replace('+', " ")),
+            false => Cow::Borrowed(value),
+        };
+        Ok(Some(Self::new(route::decode(&spaced)?)?))
+    }
+
+    /// An id of 32 hexadecimal digits.
+    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
+        let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or('0');
+        let digits = bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
+        let mut text = [0; 32];
+        for (place, digit) in text.iter_mut().zip(digits) {
+            // A digit is ASCII, so the cast loses nothing.
+            *place = digit as u8;
+        }
+        Self(String::from_utf8_lossy(&text).into())
     }
 
     /// The id as text.

@@ -6,6 +6,7 @@
 //! a frame, so that all sockets share one encoded broadcast. The codec never answers by itself: the socket
 //! answers Pings and Closes.
 
+mod accept;
 mod decode;
 mod encode;
 #[cfg(test)]
@@ -13,7 +14,6 @@ mod tests;
 mod violation;
 mod window;
 
+pub(crate) use accept::{ACCEPT, accept_key};
 pub(crate) use decode::{Decoder, Incoming, Limits};
 pub(crate) use encode::{close_reply, encode_close, encode_message, encode_ping, encode_pong};
-/// The `Sec-WebSocket-Accept` of a handshake, from the bytes of its `Sec-WebSocket-Key`.
-pub(crate) use tungstenite::handshake::derive_accept_key as accept_key;

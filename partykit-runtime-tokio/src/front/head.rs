@@ -22,9 +22,10 @@ pub(super) const MAX_HEADERS: usize = 100;
 pub(super) const MAX_HEAD: usize = 16 * 1024;
 
 /// What a client sends first.
+#[allow(clippy::large_enum_variant, reason = "nearly always the large one")]
 pub(super) enum First {
     /// A whole head that asks for a WebSocket.
-    Handshake(Box<Head>),
+    Handshake(Head),
     /// Anything else: another request, a head that is not valid or too long, or the end. Hyper reads it again
     /// and answers it.
     Other(Bytes),
@@ -113,15 +114,38 @@ fn first(sent: &[u8]) -> Option<First> {
         _ => return Some(First::Other(Bytes::copy_from_slice(sent))),
     };
     let (head, rest) = sent.split_at(length);
-    let bytes = Bytes::copy_from_slice(head);
+    let bytes = shared(head);
     let first = match parts(&request, head, &bytes) {
         Some(parts) if Handshake::is_wanted(&parts.headers) => {
             let rest = Bytes::copy_from_slice(rest);
-            First::Handshake(Box::new(Head { parts, bytes, rest }))
+            First::Handshake(Head { parts, bytes, rest })
         }
         _ => First::Other(Bytes::copy_from_slice(sent)),
     };
     Some(first)
+}
+
+/// A head that many headers share. A short one, as nearly all are, in one allocation.
+fn shared(head: &[u8]) -> Bytes {
+    let mut short = Short { bytes: [0; SHORT], length: head.len() };
+    match short.bytes.get_mut(..head.len()) {
+        Some(place) => place.copy_from_slice(head),
+        None => return Bytes::copy_from_slice(head),
+    }
+    Bytes::from_owner(short)
+}
+
+const SHORT: usize = 1024;
+
+struct Short {
+    bytes: [u8; SHORT],
+    length: usize,
+}
+
+impl AsRef<[u8]> for Short {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
 }
 
 /// Whether it may be one, in the form that browsers send. All others are left to hyper.
@@ -182,7 +206,7 @@ mod tests {
         let sent = HANDSHAKE.as_bytes().to_vec();
         let sent: Vec<u8> = sent.into_iter().chain(*b"\x81").collect();
         let Some(First::Handshake(head)) = read(&[&sent]) else { panic!("it is one") };
-        let Head { parts, bytes, rest } = *head;
+        let Head { parts, bytes, rest } = head;
         assert_eq!((&*bytes, &*rest), (&sent[..sent.len() - 1], &b"\x81"[..]));
         assert_eq!((parts.method, parts.version), (Method::GET, Version::HTTP_11));
         assert_eq!(parts.uri, "/parties/main/a?b=c");

@@ -218,14 +218,14 @@ impl Surroundings for TokioHost {
         self.state().clone()
     }
 
-    fn run<'a>(
-        &'a self,
+    async fn run<F: Future<Output: Send> + Send>(
+        &self,
         name: &'static str,
         limit: Duration,
-        work: BoxFuture<'a, ()>,
-    ) -> BoxFuture<'a, bool> {
+        work: F,
+    ) -> Option<F::Output> {
         let work = watch::over(Work::Other(name), work);
-        Box::pin(async move { tokio::time::timeout(limit, work).await.is_ok() })
+        tokio::time::timeout(limit, work).await.ok()
     }
 
     fn rejected(&self, party: &str, handler: Handler) {

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{
-    io::{AsyncRead, AsyncWriteExt, ReadBuf},
+    io::{AsyncRead, ReadBuf},
     time::timeout,
 };
 use tracing::{debug, warn};
@@ -84,7 +84,7 @@ async fn serve<L: Listener>(front: Arc<Front>, io: L::Io, ingress: Ingress, _ali
     let (read, answer) = match first {
         First::Other(read) => (read, None),
         First::Handshake(head) => {
-            let Head { parts, bytes, rest } = *head;
+            let Head { parts, bytes, rest } = head;
             let place = Some(place.clone());
             let arrival = Arrival::new(parts, no_body(), place, ingress, &front.proxies);
             let mut early = Early { read: rest };
@@ -97,11 +97,7 @@ async fn serve<L: Listener>(front: Arc<Front>, io: L::Io, ingress: Ingress, _ali
             };
             match answer {
                 Answer::WebSocket(switch) => {
-                    let sent = async {
-                        io.write_all(&switch.head()).await?;
-                        io.flush().await
-                    };
-                    return match sent.await {
+                    return match switch.send(&mut io).await {
                         Ok(()) => switch.start(carry::<L>(io), early.read),
                         Err(error) => debug!("the client left before the upgrade: {error}"),
                     };

@@ -1,4 +1,10 @@
-use std::sync::Arc;
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Poll, ready},
+};
 
 use bytes::Bytes;
 use http::{
@@ -11,24 +17,30 @@ use partykit_core::{
     Body, Close, Refusal, Response, Route,
     runtime::{
         CloseReason, ConnectionKey, RoomCell,
-        front::{BadHandshake, Connecting, Handshake, Refused, Welcome},
+        front::{Connecting, Handshake, Refused, Welcome},
     },
 };
+use tokio::io::AsyncWrite;
 use tracing::debug;
 
 use super::{Front, arrival::Arrival};
 use crate::{
-    codec, farewell,
+    codec::{self, ACCEPT},
+    farewell,
     listen::Ingress,
     party::Party,
     shutdown::Alive,
-    socket::{self, Io, Link, Verdict},
+    socket::{self, Io, Link, Verdict, scratch},
 };
 
-/// A handshake that was accepted. Send the 101, then [`start`](Self::start) it. If it is dropped before, for
+/// The beginning of a 101.
+const HEAD: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\
+    connection: Upgrade\r\nsec-websocket-accept: ";
+
+/// A handshake that was accepted. [Send](Self::send) the 101, then [`start`](Self::start) it. If it is dropped before, for
 /// example because the client hangs up, the room is told.
 pub(super) struct Switch {
-    accept: HeaderValue,
+    accept: [u8; ACCEPT],
     /// The sub-protocol that was chosen.
     protocol: Option<HeaderValue>,
     role: Role,
@@ -54,8 +66,7 @@ impl Front {
     ) -> Result<Switch, Refused> {
         let Arrival { head, body, .. } = arrival;
         let key = Handshake::key(&head, body.is_end_stream())?;
-        let accept =
-            HeaderValue::try_from(codec::accept_key(key)).map_err(|_| BadHandshake::Key)?;
+        let accept = codec::accept_key(key);
         let client = self.room_rate.address(&head);
         let counts = party.link().pace.by_address.is_some();
         let talker = counts.then(|| self.room_rate.client(&head)).flatten();
@@ -100,20 +111,34 @@ impl Front {
 }
 
 impl Switch {
-    /// The 101 as bytes.
-    pub(super) fn head(&self) -> Vec<u8> {
-        let mut head = Vec::with_capacity(256);
-        head.extend_from_slice(
-            b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\
-              sec-websocket-accept: ",
-        );
-        head.extend_from_slice(self.accept.as_bytes());
-        if let Some(protocol) = &self.protocol {
-            head.extend_from_slice(b"\r\nsec-websocket-protocol: ");
-            head.extend_from_slice(protocol.as_bytes());
-        }
-        head.extend_from_slice(b"\r\n\r\n");
-        head
+    /// Sends the 101.
+    pub(super) async fn send(&self, io: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        let parts: [&[u8]; 4] = match &self.protocol {
+            Some(protocol) => {
+                [HEAD, &self.accept, b"\r\nsec-websocket-protocol: ", protocol.as_bytes()]
+            }
+            None => [HEAD, &self.accept, b"", b""],
+        };
+        let mut sent = 0;
+        poll_fn(|cx| {
+            scratch::with(|buffer| {
+                // A protocol is a part of a head, so the buffer has space for it.
+                let mut length = 0;
+                for part in parts.into_iter().chain([&b"\r\n\r\n"[..]]) {
+                    buffer[length..length + part.len()].copy_from_slice(part);
+                    length += part.len();
+                }
+                while sent < length {
+                    match ready!(Pin::new(&mut *io).poll_write(cx, &buffer[sent..length]))? {
+                        0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                        written => sent += written,
+                    }
+                }
+                Poll::Ready(Ok::<_, io::Error>(()))
+            })
+        })
+        .await?;
+        poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await
     }
 
     /// Runs the WebSocket. It lives as long as the client stays, so it holds nothing of the request. `read` is
@@ -145,7 +170,8 @@ impl Switch {
         let headers = response.headers_mut();
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(SEC_WEBSOCKET_ACCEPT, self.accept.clone());
+        // It is base64, so it is a header's value.
+        headers.extend(HeaderValue::from_bytes(&self.accept).map(|it| (SEC_WEBSOCKET_ACCEPT, it)));
         let protocol = self.protocol.clone();
         headers.extend(protocol.map(|protocol| (SEC_WEBSOCKET_PROTOCOL, protocol)));
         let when_sent = async move {

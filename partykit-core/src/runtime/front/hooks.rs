@@ -1,4 +1,4 @@
-use std::{any::Any, fmt, panic::AssertUnwindSafe, time::Duration};
+use std::{fmt, panic::AssertUnwindSafe, time::Duration};
 
 use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
@@ -7,7 +7,7 @@ use tracing::{debug, error};
 
 use super::Refused;
 use crate::{
-    Admission, Admit, Body, Close, ErrorId, Handler, Request, Response, Result, Vars,
+    Admission, Admit, Body, Close, ConnectionId, ErrorId, Handler, Request, Response, Result, Vars,
     runtime::{AppState, strip_internal},
     user::lobby::hook_answer,
     value::failure::panic_message,
@@ -22,8 +22,6 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// use std::{sync::Arc, time::Duration};
 /// use partykit_core::{Vars, runtime::front::Surroundings};
 ///
-/// type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-///
 /// /// Patient, and not random: for a test.
 /// struct Plain;
 ///
@@ -34,16 +32,13 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 ///     fn vars(&self) -> Vars {
 ///         Arc::new(|_| None)
 ///     }
-///     fn run<'a>(
-///         &'a self,
+///     async fn run<F: Future<Output: Send> + Send>(
+///         &self,
 ///         _: &'static str,
 ///         _: Duration,
-///         work: BoxFuture<'a, ()>,
-///     ) -> BoxFuture<'a, bool> {
-///         Box::pin(async move {
-///             work.await;
-///             true
-///         })
+///         work: F,
+///     ) -> Option<F::Output> {
+///         Some(work.await)
 ///     }
 /// }
 /// ```
@@ -59,14 +54,14 @@ pub trait Surroundings: Send + Sync {
         AppState::default()
     }
 
-    /// Runs a function of the application with this name, at most for `limit`. Returns whether it has ended.
-    /// If not, it is dropped.
-    fn run<'a>(
-        &'a self,
+    /// Runs a function of the application with this name, at most for `limit`. `None` if it has not ended. Then
+    /// it is dropped.
+    fn run<F: Future<Output: Send> + Send>(
+        &self,
         name: &'static str,
         limit: Duration,
-        work: BoxFuture<'a, ()>,
-    ) -> BoxFuture<'a, bool>;
+        work: F,
+    ) -> impl Future<Output = Option<F::Output>> + Send;
 
     /// A before-hook of this party rejected what a client sent, for counting. Default: does nothing.
     fn rejected(&self, party: &str, handler: Handler) {
@@ -101,13 +96,13 @@ pub enum Welcome {
 ///
 /// ```
 /// use std::sync::Arc;
-/// use partykit_core::{Connection, Refusal, runtime::{RoomCell, Socket, front::Connecting}};
+/// use partykit_core::{Refusal, runtime::{ConnectionKey, RoomCell, Socket, front::Connecting}};
 ///
 /// fn enter(
 ///     cell: &Arc<RoomCell>,
 ///     connecting: Connecting,
 ///     socket: Arc<dyn Socket>,
-/// ) -> Result<Connection, Refusal> {
+/// ) -> Result<ConnectionKey, Refusal> {
 ///     cell.connect(&connecting.id, &connecting.uri, connecting.request, socket)
 /// }
 /// # let _ = enter;
@@ -116,7 +111,7 @@ pub enum Welcome {
 #[allow(clippy::exhaustive_structs, reason = "each runtime has to pass on all of it")]
 pub struct Connecting {
     /// Its id: the client's, or a fresh one.
-    pub id: String,
+    pub id: ConnectionId,
     /// The URL that the client asked for.
     pub uri: String,
     /// The request, as the hook passes it on.
@@ -204,11 +199,8 @@ async fn guard<T: Send>(
     name: &'static str,
     work: BoxFuture<'_, T>,
 ) -> Result<T, Refused> {
-    let mut result: Option<Result<T, Box<dyn Any + Send>>> = None;
-    let work = Box::pin(async { result = Some(AssertUnwindSafe(work).catch_unwind().await) });
-    let is_done = on.run(name, PATIENCE, work).await;
-    match result {
-        Some(Ok(result)) if is_done => Ok(result),
+    match on.run(name, PATIENCE, AssertUnwindSafe(work).catch_unwind()).await {
+        Some(Ok(result)) => Ok(result),
         Some(Err(payload)) => {
             let text = panic_message(payload);
             Err(Refused::failed(on, format_args!("{name} panicked"), Some(&text)))

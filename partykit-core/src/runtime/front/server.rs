@@ -1,7 +1,10 @@
-use std::{fmt, sync::Arc};
+use std::{
+    fmt::{self, Write},
+    sync::Arc,
+};
 
 use futures_core::future::BoxFuture;
-use http::{HeaderValue, Method, request::Parts};
+use http::{HeaderValue, Method, Uri, request::Parts};
 
 use super::{
     Refused, Surroundings,
@@ -9,7 +12,7 @@ use super::{
     hooks::{Connecting, Welcome, admit, failed},
 };
 use crate::{
-    Admit, Body, Handler, Lobby, Request, Result, RoomId, Route, Server,
+    Admit, Body, ConnectionId, Handler, Lobby, Request, Result, RoomId, Route, Server,
     runtime::{RoomCell, drive},
 };
 
@@ -51,7 +54,7 @@ impl<With: Send + Sync + 'static> AnyServer<With> {
         handshake: Handshake,
         head: Parts,
     ) -> Result<Welcome, Refused> {
-        let uri = head.uri.to_string();
+        let uri = text(&head.uri);
         let request = Request::from_parts(head, Body::empty());
         let hook = self.0.before_connect(request, lobby(on, route));
         let handler = Handler::OnBeforeConnect;
@@ -74,7 +77,7 @@ impl<With: Send + Sync + 'static> AnyServer<With> {
                 Err(error) => return failed(on, handler, &error.to_string()),
             },
         };
-        let id = handshake.id.map_or_else(|| fresh_id(on), |id| id.to_string());
+        let id = handshake.id.unwrap_or_else(|| fresh_id(on));
         let request = admission.into_request();
         Ok(Welcome::In(Connecting { id, uri, request, protocol }))
     }
@@ -134,9 +137,20 @@ fn lobby(on: &(impl Surroundings + ?Sized), route: &Route) -> Lobby {
     Lobby::with_vars(route.address().clone(), on.vars()).with_state(on.app_state())
 }
 
+/// A URI as text, in one piece.
+fn text(uri: &Uri) -> String {
+    let scheme = uri.scheme_str().map_or(0, |scheme| scheme.len() + "://".len());
+    let host = uri.authority().map_or(0, |authority| authority.as_str().len());
+    let path = uri.path_and_query().map_or(1, |path| path.as_str().len());
+    let mut text = String::with_capacity(scheme + host + path);
+    // Writing into a text cannot fail.
+    let _ = write!(text, "{uri}");
+    text
+}
+
 /// 16 random bytes as text.
-fn fresh_id(on: &(impl Surroundings + ?Sized)) -> String {
+fn fresh_id(on: &(impl Surroundings + ?Sized)) -> ConnectionId {
     let mut bytes = [0; 16];
     on.random(&mut bytes);
-    format!("{:032x}", u128::from_be_bytes(bytes))
+    ConnectionId::from_bytes(bytes)
 }

@@ -14,7 +14,7 @@ use http::{
     uri::Authority,
 };
 
-use self::pattern::{HostPattern, Origin, OriginPattern, is_local};
+use self::pattern::{HostPattern, Origin, OriginPattern, is_local, is_page_of};
 use crate::{Body, Response};
 
 /// How long a browser may remember a preflight's answer, in seconds: a day, as PartyServer says.
@@ -143,8 +143,13 @@ impl Origins {
         if values.next().is_some() {
             return Visitor::Foreign;
         }
-        let origin = value.to_str().ok().and_then(Origin::parse);
-        let is_known = origin.is_some_and(|origin| {
+        let text = value.to_str().ok();
+        // Nearly every page is the server's own, and spelled as the host is.
+        let is_plainly_own = |text| host.is_some_and(|host| is_page_of(text, host, is_encrypted));
+        if self.any || text.is_some_and(is_plainly_own) {
+            return Visitor::Allowed(value.clone());
+        }
+        let is_known = text.and_then(Origin::parse).is_some_and(|origin| {
             let is_own = || host.is_some_and(|host| origin.is_on(host));
             let is_ours = || self.hosts.iter().any(|own| own.has(&origin));
             let is_near = || {
@@ -153,7 +158,7 @@ impl Origins {
             self.listed.iter().any(|listed| listed.matches(&origin))
                 || (origin.is_of_web(is_encrypted) && (is_own() || is_ours() || is_near()))
         });
-        if self.any || is_known { Visitor::Allowed(value.clone()) } else { Visitor::Foreign }
+        if is_known { Visitor::Allowed(value.clone()) } else { Visitor::Foreign }
     }
 
     /// Tells the browser that the page may read this answer of a room, if it may.

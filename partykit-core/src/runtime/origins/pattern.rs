@@ -173,6 +173,13 @@ pub fn parse_host(text: &str) -> Option<Authority> {
     (!text.contains('@') && !authority.host().is_empty() && !has_odd_port).then_some(authority)
 }
 
+/// Whether an origin is a web page of this host, in the same spelling. If not, it may be so in another one.
+pub(super) fn is_page_of(origin: &str, host: &Authority, is_encrypted: bool) -> bool {
+    let plain = || origin.strip_prefix("http://").filter(|_| !is_encrypted);
+    let authority = origin.strip_prefix("https://").or_else(plain);
+    authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host.as_str()))
+}
+
 /// Whether a host is this machine, and cannot be another one.
 pub(super) fn is_local(name: &str) -> bool {
     let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
