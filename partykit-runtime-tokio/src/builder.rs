@@ -14,8 +14,6 @@ use partykit_core::{
 };
 use tokio::net::ToSocketAddrs;
 
-#[cfg(unix)]
-use crate::socket::Reactor;
 use crate::{
     Listener, Runtime, ServeError,
     front::{Fallback, Front, Refusals},
@@ -30,6 +28,11 @@ use crate::{
     shutdown::{Shutdown, ShutdownTimes},
     socket::{LinkSettings, Outbound, OutboundLimits, Sweeper},
     store::{DiskBackend, Durability, StoreError, StoreOptions},
+};
+#[cfg(unix)]
+use crate::{
+    handover::{Held, remember_start},
+    socket::Reactor,
 };
 
 /// What a [`Runtime`] is to run, and how.
@@ -323,6 +326,18 @@ impl Builder {
             let is_known = self.parties.iter().any(|party| *party.name == *name);
             assert!(is_known, "a setting names the party {name:?}, which was not added");
         }
+        #[cfg(unix)]
+        let held = {
+            remember_start();
+            let store = match &self.storage {
+                Storage::Given(_) => None,
+                Storage::Disk(path) => {
+                    Some(std::path::absolute(path).unwrap_or_else(|_| path.clone()))
+                }
+            };
+            let parties = self.parties.iter().map(|party| party.name.to_string());
+            Held::take(parties.collect(), store.map(|path| path.display().to_string()))
+        };
         let (backend, store): (Arc<dyn Backend>, _) = match self.storage {
             Storage::Given(backend) => (backend, None),
             Storage::Disk(path) => {
@@ -356,7 +371,16 @@ impl Builder {
             Counts { app_state, outbound: outbound.clone(), mailboxes: memory.mailboxes().clone() };
         let parties = parties.collect();
         let host = TokioHost::new(parties, backend, store, vars, self.max_rooms, counts);
-        ringer::start(&host, park);
+        #[cfg(unix)]
+        let begins = held.is_none();
+        #[cfg(not(unix))]
+        let begins = true;
+        if begins {
+            ringer::start(&host, park);
+        } else {
+            // No room may run before all of it is this process's.
+            host.registry().close();
+        }
         Ok(Runtime::new(Front {
             host,
             routes: self.routes,
@@ -368,6 +392,8 @@ impl Builder {
             room_rate: RoomRate::new(self.new_rooms, self.client_address),
             memory,
             answers,
+            #[cfg(unix)]
+            held: std::sync::Mutex::new(held),
         }))
     }
 

@@ -28,6 +28,10 @@ pub enum ServeError {
     /// The operating system does not let the process wait for signals.
     #[error("cannot wait for signals: {0}")]
     Signals(#[source] io::Error),
+    /// The process was to [take over](crate::Handle::hand_over) from another one, and could not. The other one
+    /// goes on.
+    #[error("cannot take over from the process before: {0}")]
+    TakeOver(#[source] io::Error),
     /// The directory of the store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -250,6 +250,24 @@ impl Handle {
         self.shutdown.run(&self.host).await;
     }
 
+    /// Starts the program again, from the file that stands in its place now, and gives it everything: the
+    /// listeners, all WebSockets with what is half read and half written, and all rooms, asleep. Clients
+    /// notice nothing. This is what SIGUSR2 does to a process in [`Runtime::serve`](crate::Runtime::serve).
+    ///
+    /// No client is let in and nothing is read meanwhile; running handlers end. When this returns `Ok`, the
+    /// runtime has stopped as after a [shutdown](Handle::shutdown), and the program should end. Clients with
+    /// TLS get 1012 and come back to the next process; open HTTP responses end. Tasks are cancelled, and
+    /// servers that do not hibernate lose their instance. The guide's page "Deploys without a disconnect" has
+    /// the details.
+    ///
+    /// # Errors
+    ///
+    /// When the next process could not take over. This one goes on, with all connections.
+    #[cfg(unix)]
+    pub async fn hand_over(&self) -> Result<(), crate::HandOverError> {
+        crate::handover::hand_over(&self.host, &self.shutdown).await
+    }
+
     fn send(
         &self,
         party: &str,

@@ -24,6 +24,8 @@ mod front;
 pub mod fuzzing;
 mod gather;
 mod handle;
+#[cfg(unix)]
+mod handover;
 mod host;
 mod limits;
 mod listen;
@@ -53,6 +55,8 @@ pub use builder::Builder;
 pub use error::ServeError;
 pub use front::RuntimeService;
 pub use handle::{Handle, RoomListing};
+#[cfg(unix)]
+pub use handover::HandOverError;
 pub use listen::{Listener, bind};
 pub use proxies::{ClientAddress, ProxyHeaders};
 pub use runtime::Runtime;

@@ -1,3 +1,5 @@
+#[cfg(unix)]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::{
     fmt,
     future::Future,
@@ -65,11 +67,27 @@ pub trait Listener: Send + 'static {
     fn accept(&mut self)
     -> impl Future<Output = io::Result<(Self::Io, Option<SocketAddr>)>> + Send;
 
+    /// The descriptor of the listener, if it is all of it. Then a [hand-over](crate::Handle::hand_over) gives
+    /// it to the next process, and no client is refused. Default: `None`.
+    #[cfg(unix)]
+    fn listening(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
     /// Makes a connection end with a TCP reset when it is dropped, so that the operating system keeps nothing
     /// to send later. Called for clients that are given up because they read nothing. Without it, the unread
     /// bytes stay in memory for minutes. Default: does nothing.
     fn reset(io: &Self::Io) {
         let _ = io;
+    }
+
+    /// The descriptor of a connection, if the descriptor is all of it. Then a
+    /// [hand-over](crate::Handle::hand_over) can give it to the next process. Default: `None`, so the clients
+    /// of these connections have to connect again.
+    #[cfg(unix)]
+    fn descriptor(io: &Self::Io) -> Option<BorrowedFd<'_>> {
+        let _ = io;
+        None
     }
 
     /// Whether the connection to the client is encrypted, as with TLS. The URLs of requests then begin with
@@ -122,6 +140,10 @@ pub async fn bind(addr: impl ToSocketAddrs + fmt::Debug) -> Result<TcpListener, 
     let listening = async {
         let mut last = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
         for addr in tokio::net::lookup_host(addr).await? {
+            #[cfg(unix)]
+            if let Some(listener) = crate::handover::inherited(addr)? {
+                return Ok(listener);
+            }
             match listen(addr) {
                 Ok(listener) => return Ok(listener),
                 Err(error) => last = error,
@@ -164,6 +186,16 @@ impl Listener for TcpListener {
         }
     }
 
+    #[cfg(unix)]
+    fn listening(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.as_fd())
+    }
+
+    #[cfg(unix)]
+    fn descriptor(io: &TcpStream) -> Option<BorrowedFd<'_>> {
+        Some(io.as_fd())
+    }
+
     fn address(&self) -> Option<String> {
         self.local_addr().ok().map(|address| format!("http://{address}"))
     }
@@ -176,6 +208,14 @@ impl Listener for tokio::net::UnixListener {
     async fn accept(&mut self) -> io::Result<(Self::Io, Option<SocketAddr>)> {
         let (stream, _) = Self::accept(self).await?;
         Ok((stream, None))
+    }
+
+    fn listening(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.as_fd())
+    }
+
+    fn descriptor(io: &Self::Io) -> Option<BorrowedFd<'_>> {
+        Some(io.as_fd())
     }
 
     fn address(&self) -> Option<String> {
@@ -217,7 +257,7 @@ pub(crate) fn carry<L: Listener>(io: Admitted<L::Io>) -> Box<dyn Io> {
 }
 
 /// Resets connections as their listener does.
-struct By<L>(PhantomData<L>);
+pub(crate) struct By<L>(PhantomData<L>);
 
 impl<L: Listener> Resets<Admitted<L::Io>> for By<L> {
     fn reset(io: &Admitted<L::Io>) {
@@ -230,6 +270,11 @@ impl<L: Listener> Resets<Admitted<L::Io>> for By<L> {
 
     fn into_tcp(io: Admitted<L::Io>) -> Result<(TcpStream, Arc<Place>), Admitted<L::Io>> {
         io.into_tcp()
+    }
+
+    #[cfg(unix)]
+    fn descriptor(io: &Admitted<L::Io>) -> Option<BorrowedFd<'_>> {
+        L::descriptor(io.io())
     }
 }
 

@@ -140,6 +140,17 @@ impl Registry {
         self.all()
     }
 
+    /// Takes inputs again, with these rooms and those that have entries.
+    pub(crate) fn open(&self, rooms: impl IntoIterator<Item = Arc<RoomCell>>) {
+        for room in rooms {
+            let before = self.shard(room.address()).insert(room.address().clone(), room);
+            if before.is_none() {
+                self.rooms.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        self.closed.store(false, Ordering::SeqCst);
+    }
+
     /// Drops all entries of a closed registry.
     pub(crate) fn clear(&self) {
         debug_assert!(
@@ -148,6 +159,7 @@ impl Registry {
         );
         for shard in &self.shards {
             let rooms = std::mem::take(&mut *lock(shard));
+            self.rooms.fetch_sub(rooms.len(), Ordering::SeqCst);
             drop(rooms);
         }
     }

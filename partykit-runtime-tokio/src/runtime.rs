@@ -1,7 +1,9 @@
 use std::{fmt, panic::resume_unwind, sync::Arc};
 
 use tokio::{net::ToSocketAddrs, task::JoinSet};
-use tracing::info;
+use tracing::{error, info};
+#[cfg(unix)]
+use {crate::handover, tracing::debug};
 
 use crate::{
     Builder, Handle, Listener, RuntimeService, ServeError, bind,
@@ -124,9 +126,28 @@ impl Runtime {
     /// }
     /// ```
     pub async fn serve_on(&self, listener: impl Listener) {
+        match self.begin(listener).await {
+            Ok((listener, noted)) => self.accept(listener, noted).await,
+            Err(error) => error!("{error}"),
+        }
+    }
+
+    /// Takes over from the process before, if there is one, and notes the listener for the next one.
+    async fn begin<L: Listener>(&self, listener: L) -> Result<(L, Noted), ServeError> {
+        // No hand-over to the next process before both is done.
+        let _turn = self.front.shutdown.hand_over.lock().await;
+        self.front.take_over().await.map_err(ServeError::TakeOver)?;
+        #[cfg(unix)]
+        let noted = listener.listening().and_then(|it| self.front.shutdown.listens_on(it));
+        #[cfg(not(unix))]
+        let noted = ();
         if let Some(address) = listener.address() {
             info!("listening on {address}");
         }
+        Ok((listener, noted))
+    }
+
+    async fn accept(&self, listener: impl Listener, noted: Noted) {
         // In a task of its own: the future of `main` runs on no worker, and everything that is spawned from
         // there has to wake another thread. The set ends the task when this future is dropped.
         let mut accepting = JoinSet::new();
@@ -136,16 +157,32 @@ impl Runtime {
         {
             resume_unwind(payload);
         }
+        drop(noted);
         self.front.shutdown.reached(Stage::Stopped).await;
     }
 
     async fn serve_until_told(&self, listener: impl Listener) -> partykit_core::Result {
         let (host, shutdown) = (self.front.host.clone(), self.front.shutdown.clone());
-        let _listening = signals::listen(host, shutdown).await.map_err(ServeError::Signals)?;
-        self.serve_on(listener).await;
+        let listening = signals::listen(host.clone(), shutdown.clone());
+        let _listening = listening.await.map_err(ServeError::Signals)?;
+        let (listener, noted) = self.begin(listener).await?;
+        #[cfg(unix)]
+        let _rendezvous = handover::Rendezvous::open(&host, &shutdown).unwrap_or_else(|error| {
+            debug!("no other process can take over by itself: {error}");
+            None
+        });
+        #[cfg(unix)]
+        handover::notify::ready();
+        self.accept(listener, noted).await;
         Ok(())
     }
 }
+
+/// A listener that the next process can have, while this is held.
+#[cfg(unix)]
+type Noted = Option<Arc<std::os::fd::OwnedFd>>;
+#[cfg(not(unix))]
+type Noted = ();
 
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,3 +1,8 @@
+#[cfg(unix)]
+use std::{
+    os::fd::{BorrowedFd, OwnedFd},
+    sync::{Mutex, PoisonError, Weak},
+};
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -45,7 +50,14 @@ pub(crate) struct Shutdown {
     /// Nothing is sent on these. A shutdown waits until every receiver is dropped.
     http: watch::Sender<()>,
     sockets: watch::Sender<()>,
+    /// Whether no client is let in for now, because the runtime is handed over.
+    paused: watch::Sender<bool>,
+    /// Held by a hand-over. A shutdown waits for its end.
+    pub(crate) hand_over: tokio::sync::Mutex<()>,
     times: ShutdownTimes,
+    /// What is listened on, for the next process.
+    #[cfg(unix)]
+    listeners: Mutex<Vec<Weak<OwnedFd>>>,
 }
 
 /// The stage of a shutdown.
@@ -66,7 +78,11 @@ impl Shutdown {
             stage: watch::Sender::new(Stage::Serving),
             http: watch::Sender::new(()),
             sockets: watch::Sender::new(()),
+            paused: watch::Sender::new(false),
+            hand_over: tokio::sync::Mutex::default(),
             times,
+            #[cfg(unix)]
+            listeners: Mutex::default(),
         }
     }
 
@@ -83,6 +99,63 @@ impl Shutdown {
     /// Whether the shutdown has begun.
     pub(crate) fn is_under_way(&self) -> bool {
         *self.stage.borrow() >= Stage::Stopping
+    }
+
+    /// The time limits.
+    pub(crate) fn times(&self) -> ShutdownTimes {
+        self.times
+    }
+
+    /// Stops letting clients in, or goes on with it.
+    #[cfg(unix)]
+    pub(crate) fn pause(&self, paused: bool) {
+        self.paused.send_replace(paused);
+    }
+
+    /// Waits until a hand-over or a shutdown wants no further requests.
+    pub(crate) fn wants_none(&self) -> impl Future<Output = ()> + Send + use<'_> {
+        let mut paused = self.paused.subscribe();
+        let stopping = self.reached(Stage::Stopping);
+        async move {
+            tokio::select! {
+                _ = paused.wait_for(|paused| *paused) => {}
+                () = stopping => {}
+            }
+        }
+    }
+
+    /// Waits until nothing is paused.
+    pub(crate) async fn goes_on(&self) {
+        let _ = self.paused.subscribe().wait_for(|paused| !*paused).await;
+    }
+
+    /// Notes that this is listened on, until the result is dropped.
+    #[cfg(unix)]
+    pub(crate) fn listens_on(&self, listener: BorrowedFd<'_>) -> Option<Arc<OwnedFd>> {
+        let listener = Arc::new(listener.try_clone_to_owned().ok()?);
+        let mut all = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|known| known.strong_count() > 0);
+        all.push(Arc::downgrade(&listener));
+        Some(listener)
+    }
+
+    /// What is listened on.
+    #[cfg(unix)]
+    pub(crate) fn listeners(&self) -> Vec<Arc<OwnedFd>> {
+        let all = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Waits until no HTTP connection is left.
+    #[cfg(unix)]
+    pub(crate) async fn http_ended(&self) {
+        self.http.closed().await;
+    }
+
+    /// The runtime is another process's now.
+    #[cfg(unix)]
+    pub(crate) fn handed_over(&self) {
+        self.stage.send_replace(Stage::Stopped);
     }
 
     /// Waits until the shutdown has reached this stage.
@@ -121,14 +194,24 @@ impl Shutdown {
         });
         if begins {
             // This comes first. Even if handlers block all threads and the rest never runs, no room takes
-            // another event.
-            let rooms = host.registry().close();
+            // another event. A hand-over has closed the registry, or sees the stage before it does.
+            if self.hand_over.try_lock().is_ok() {
+                host.registry().close();
+            }
             let (shutdown, host) = (self.clone(), host.clone());
-            host.tokio().clone().spawn(async move { shutdown.bring_down(&host, rooms).await });
+            host.tokio().clone().spawn(async move {
+                let _turn = shutdown.hand_over.lock().await;
+                if *shutdown.stage.borrow() != Stage::Stopped {
+                    let rooms = host.registry().close();
+                    shutdown.bring_down(&host, rooms).await;
+                }
+            });
         }
     }
 
     async fn bring_down(&self, host: &TokioHost, rooms: Vec<Arc<RoomCell>>) {
+        #[cfg(unix)]
+        crate::handover::notify::stopping();
         let ShutdownTimes { grace, spread } = self.times;
         info!(rooms = rooms.len(), ?grace, ?spread, "shutting down");
         host.alarms().stop();

@@ -53,9 +53,19 @@ async fn obey(
     host: &Arc<TokioHost>,
     shutdown: &Arc<Shutdown>,
 ) {
-    let signal = tokio::select! {
-        signal = signals.next() => signal,
-        _ = dropped => return,
+    let mut dropped = dropped;
+    let signal = loop {
+        let told = tokio::select! {
+            told = signals.next_or_replace() => told,
+            _ = &mut dropped => return,
+        };
+        match told {
+            Some(signal) => break signal,
+            None => {
+                info!("received SIGUSR2: handing over to the next process");
+                replace(host, shutdown);
+            }
+        }
     };
     info!("received {}: shutting down; a second signal ends the process at once", signal.name);
     shutdown.begin(host);
@@ -79,6 +89,21 @@ async fn obey(
     signals.next().await.end_at_once();
 }
 
+/// Hands over to the next process. What comes of it is in the log.
+fn replace(host: &Arc<TokioHost>, shutdown: &Arc<Shutdown>) {
+    #[cfg(unix)]
+    {
+        let (host, shutdown) = (host.clone(), shutdown.clone());
+        host.tokio().clone().spawn(async move {
+            if let Err(error) = crate::handover::hand_over(&host, &shutdown).await {
+                warn!("not handed over: {error}");
+            }
+        });
+    }
+    #[cfg(not(unix))]
+    let _ = (host, shutdown);
+}
+
 /// A signal that has come.
 struct Signal {
     name: &'static str,
@@ -94,6 +119,8 @@ impl Signal {
 }
 
 const INTERRUPT: Signal = Signal { name: "SIGINT", number: 2 };
+#[cfg(unix)]
+const TERMINATE: Signal = Signal { name: "SIGTERM", number: 15 };
 
 /// The signals that ask a process to end.
 struct Signals {
@@ -101,6 +128,8 @@ struct Signals {
     interrupt: tokio::signal::unix::Signal,
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    replace: tokio::signal::unix::Signal,
 }
 
 impl Signals {
@@ -111,6 +140,7 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            replace: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -119,10 +149,25 @@ impl Signals {
         Ok(Self {})
     }
 
-    /// The next signal.
+    /// The next signal. `None` if it is the one to hand over.
+    #[cfg(unix)]
+    async fn next_or_replace(&mut self) -> Option<Signal> {
+        let Self { interrupt, terminate, replace } = self;
+        tokio::select! {
+            _ = interrupt.recv() => Some(INTERRUPT),
+            _ = terminate.recv() => Some(TERMINATE),
+            _ = replace.recv() => None,
+        }
+    }
+
+    #[cfg(not(unix))]
+    async fn next_or_replace(&mut self) -> Option<Signal> {
+        Some(self.next().await)
+    }
+
+    /// The next signal to end.
     #[cfg(unix)]
     async fn next(&mut self) -> Signal {
-        const TERMINATE: Signal = Signal { name: "SIGTERM", number: 15 };
         tokio::select! {
             _ = self.interrupt.recv() => INTERRUPT,
             _ = self.terminate.recv() => TERMINATE,

@@ -1,10 +1,16 @@
-use std::task::{Context, Poll};
+use std::{
+    any::Any,
+    task::{Context, Poll},
+};
 
 use super::outgoing::Outgoing;
 use crate::{Close, Connection};
 
 /// A socket that a runtime owns: the other end of a [`Connection`](crate::Connection). Its methods
 /// are called by the room's driver, in order and never two at once, and must not block.
+///
+/// It is [`Any`], so that a runtime that asks a room for its [sockets](crate::runtime::RoomCell::records) can
+/// find its own type behind each.
 ///
 /// ```
 /// use std::sync::Mutex;
@@ -24,7 +30,7 @@ use crate::{Close, Connection};
 ///     fn flush(&self) {}
 /// }
 /// ```
-pub trait Socket: Send + Sync + 'static {
+pub trait Socket: Any + Send + Sync {
     /// `on_connect` succeeded and its writes are durable: answer the handshake.
     fn accept(&self);
 

@@ -24,7 +24,7 @@ mod output;
 mod overlay;
 #[cfg(test)]
 mod properties;
-mod roster;
+pub(crate) mod roster;
 mod speech;
 mod start_reason;
 mod states;

@@ -158,9 +158,9 @@ impl Roster {
         self.entries.get(&key).map(|entry| &entry.connection)
     }
 
-    /// All that have a socket, of any status.
-    pub(crate) fn every(&self) -> impl Iterator<Item = &Connection> {
-        self.entries.values().map(|entry| &entry.connection)
+    /// All that have a socket, and where they stand.
+    pub(crate) fn every(&self) -> impl Iterator<Item = (&Connection, Status)> {
+        self.entries.values().map(|entry| (&entry.connection, entry.status))
     }
 
     /// The listed connections with this tag, in connection order.

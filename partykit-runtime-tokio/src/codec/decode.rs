@@ -1,17 +1,15 @@
 use std::{borrow::Cow, io::Cursor};
 
 use bytes::Bytes;
-use partykit_core::{Close, Message, Text, runtime::CloseReason};
+use partykit_core::{Close, Message, runtime::CloseReason};
 use tungstenite::protocol::frame::{
     FrameHeader,
     coding::{Control, Data, OpCode},
 };
 
-use super::{
-    encode::MAX_CONTROL,
-    violation::violation,
-    window::{Window, detach},
-};
+#[cfg(unix)]
+use super::message::Unfinished;
+use super::{encode::MAX_CONTROL, message::PartialMessage, violation::violation, window::Window};
 
 /// What one client may send.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +102,25 @@ impl Decoder {
         let frame = self.frame.as_ref().map_or(0, |frame| frame.bytes.capacity());
         let message = self.message.as_ref().map_or(0, |message| message.memory());
         frame + message
+    }
+
+    /// What has arrived of a frame and of a message that have not ended. All other input was decoded.
+    #[cfg(unix)]
+    pub(crate) fn unfinished(&self) -> (&[u8], Option<Unfinished<'_>>) {
+        let frame = self.frame.as_ref().map_or(&[][..], |frame| &frame.bytes);
+        (frame, self.message.as_deref().map(PartialMessage::unfinished))
+    }
+
+    /// A decoder that goes on with a message that has begun: see [`Decoder::unfinished`]. The beginning of
+    /// a frame is decoded as if it arrived again.
+    ///
+    /// # Errors
+    ///
+    /// When the message breaks the protocol or a limit already.
+    #[cfg(unix)]
+    pub(crate) fn resume(unfinished: Unfinished<'_>, limits: &Limits) -> Result<Self, CloseReason> {
+        let message = PartialMessage::resume(unfinished, limits)?;
+        Ok(Self { message: Some(Box::new(message)), ..Self::default() })
     }
 
     fn decode_frame(
@@ -235,67 +252,9 @@ impl PartialFrame {
     }
 }
 
-/// The fragments so far of an unfinished message, without their masks.
-struct PartialMessage {
-    is_text: bool,
-    bytes: Vec<u8>,
-    /// How many of the bytes are known to be text.
-    checked: usize,
-    fragments: u32,
-}
-
-impl PartialMessage {
-    fn new(kind: Data) -> Self {
-        Self { is_text: matches!(kind, Data::Text), bytes: Vec::new(), checked: 0, fragments: 0 }
-    }
-
-    fn memory(&self) -> usize {
-        size_of::<Self>() + self.bytes.capacity()
-    }
-
-    /// Whether a fragment of `payload` bytes may follow.
-    fn admit(&self, payload: usize, limits: &Limits) -> Result<(), CloseReason> {
-        if payload > limits.max_message.saturating_sub(self.bytes.len()) {
-            return Err(CloseReason::MessageTooLong);
-        }
-        if self.fragments >= limits.max_fragments {
-            return Err(CloseReason::TooManyFragments);
-        }
-        Ok(())
-    }
-
-    /// Adds a fragment. Text that cannot become UTF-8 is refused here and not only at the end of the message.
-    fn add(&mut self, fragment: Bytes, limits: &Limits) -> Result<(), CloseReason> {
-        self.fragments += 1;
-        if self.bytes.is_empty() {
-            self.bytes = fragment.into();
-        } else {
-            append(&mut self.bytes, &fragment, limits.max_message);
-        }
-        if self.is_text {
-            match std::str::from_utf8(&self.bytes[self.checked..]) {
-                Ok(_) => self.checked = self.bytes.len(),
-                // A character may go on in the next fragment.
-                Err(error) if error.error_len().is_none() => self.checked += error.valid_up_to(),
-                Err(_) => return Err(CloseReason::NotUtf8),
-            }
-        }
-        Ok(())
-    }
-
-    fn end(self) -> Result<Message, CloseReason> {
-        let bytes = detach(self.bytes.into());
-        Ok(if self.is_text {
-            Message::Text(Text::from_utf8(bytes).map_err(|_| CloseReason::NotUtf8)?)
-        } else {
-            Message::Binary(bytes)
-        })
-    }
-}
-
 /// Adds `part` to bytes that become at most `most`. A full buffer doubles, so that each byte is copied only a
 /// few times, but it never becomes larger than `most`.
-fn append(bytes: &mut Vec<u8>, part: &[u8], most: usize) {
+pub(super) fn append(bytes: &mut Vec<u8>, part: &[u8], most: usize) {
     let filled = bytes.len() + part.len();
     if filled > bytes.capacity() {
         let target = filled.max(most.min(2 * bytes.len()));

@@ -14,6 +14,17 @@ pub(crate) fn encode_message(message: &Message) -> Bytes {
     encode(OpCode::Data(data), &[message.as_bytes()])
 }
 
+/// One masked frame with the whole message, as a client sends it.
+#[cfg(unix)]
+pub(crate) fn encode_client_message(message: &Message, frame: &mut Vec<u8>) {
+    let data = if message.is_text() { Data::Text } else { Data::Binary };
+    let header =
+        FrameHeader { opcode: OpCode::Data(data), mask: Some([0; 4]), ..FrameHeader::default() };
+    header.format(message.len() as u64, frame).expect("a Vec takes every write");
+    // A mask of zeros changes nothing.
+    frame.extend_from_slice(message.as_bytes());
+}
+
 /// A Close frame. For a code that is never sent (1005, 1006), it has no payload.
 pub(crate) fn encode_close(close: &Close) -> Bytes {
     let opcode = OpCode::Control(Control::Close);

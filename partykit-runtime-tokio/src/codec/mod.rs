@@ -9,6 +9,7 @@
 mod accept;
 mod decode;
 mod encode;
+mod message;
 #[cfg(test)]
 mod tests;
 mod violation;
@@ -16,4 +17,6 @@ mod window;
 
 pub(crate) use accept::{ACCEPT, accept_key};
 pub(crate) use decode::{Decoder, Incoming, Limits};
+#[cfg(unix)]
+pub(crate) use encode::encode_client_message;
 pub(crate) use encode::{close_reply, encode_close, encode_message, encode_ping, encode_pong};

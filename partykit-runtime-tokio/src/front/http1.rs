@@ -17,9 +17,7 @@ use super::{
     head::{MAX_HEAD, MAX_HEADERS},
     unread::Unread,
 };
-use crate::{
-    Listener, admitted::Admitted, limits::Place, listen::Ingress, rewind::Rewind, shutdown::Stage,
-};
+use crate::{Listener, admitted::Admitted, limits::Place, listen::Ingress, rewind::Rewind};
 
 /// A connection that does not begin with an accepted handshake.
 pub(super) struct Http<L: Listener> {
@@ -72,7 +70,7 @@ impl<L: Listener> Http<L> {
                     place.give_up();
                     return debug!("a client that had not read its answer made space for others");
                 }
-                () = front.shutdown.reached(Stage::Stopping) => {
+                () = front.shutdown.wants_none() => {
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }

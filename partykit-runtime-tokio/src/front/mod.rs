@@ -15,7 +15,9 @@ mod upgrade;
 pub use self::service::RuntimeService;
 pub(crate) use self::{refusals::Refusals, serve::accept};
 
-use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+#[cfg(unix)]
+use std::sync::{Mutex, PoisonError};
+use std::{fmt, io, net::IpAddr, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use http::{
@@ -35,6 +37,8 @@ use self::{
     arrival::{Arrival, ArrivalBody},
     upgrade::Switch,
 };
+#[cfg(unix)]
+use crate::handover::Held;
 use crate::{
     host::TokioHost,
     limits::{Clients, Place, RoomRate},
@@ -74,9 +78,28 @@ pub(crate) struct Front {
     pub(crate) memory: Arc<Memory>,
     /// The memory for answers that wait for their clients.
     pub(crate) answers: Arc<Memory>,
+    /// What the process before this one has given, until it is kept.
+    #[cfg(unix)]
+    pub(crate) held: Mutex<Option<Held>>,
 }
 
 impl Front {
+    /// Takes over for good what the process before this one has given.
+    ///
+    /// # Errors
+    ///
+    /// When that is not possible. Then this process must not serve.
+    pub(crate) async fn take_over(self: &Arc<Self>) -> io::Result<()> {
+        #[cfg(unix)]
+        {
+            let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(held) = held {
+                held.keep(self).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Answers a request that hyper has read.
     fn answer_http(
         self: Arc<Self>,

@@ -1,7 +1,7 @@
 use std::{
     future::{pending, poll_fn},
     io,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Poll, ready},
     time::Duration,
@@ -33,6 +33,9 @@ use crate::{
 /// connections may end meanwhile.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// How long a hand-over waits for a request that has begun.
+const BEGUN: Duration = Duration::from_millis(300);
+
 /// How many bytes a client may send behind its handshake before it is answered. It has to wait for the 101, so
 /// nearly no client sends any.
 const EARLY: usize = 8 << 10;
@@ -40,11 +43,20 @@ const EARLY: usize = 8 << 10;
 /// Accepts connections until the runtime shuts down.
 pub(crate) async fn accept<L: Listener>(front: Arc<Front>, mut listener: L) {
     let is_encrypted = listener.is_encrypted();
-    let mut stopping = pin!(front.shutdown.reached(Stage::Stopping));
     loop {
         let accepted = tokio::select! {
             biased;
-            () = &mut stopping => return,
+            () = front.shutdown.wants_none() => {
+                // The listener stays open to the end. Clients that were told to come back then wait for the
+                // next process, if it has the listener too, and are not refused.
+                tokio::select! {
+                    biased;
+                    () = front.shutdown.reached(Stage::Stopping) => {
+                        return front.shutdown.reached(Stage::Stopped).await;
+                    }
+                    () = front.shutdown.goes_on() => continue,
+                }
+            }
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -60,7 +72,7 @@ pub(crate) async fn accept<L: Listener>(front: Arc<Front>, mut listener: L) {
             Err(error) => {
                 warn!("cannot accept connections: {error}; trying again in {PAUSE:?}");
                 tokio::select! {
-                    () = &mut stopping => return,
+                    () = front.shutdown.wants_none() => {}
                     () = tokio::time::sleep(PAUSE) => {}
                 }
             }
@@ -132,11 +144,23 @@ async fn begin<I: AsyncRead + Unpin>(
                     debug!("closed the oldest client that has sent no request, to make space for another");
                     return None;
                 }
-                () = front.shutdown.reached(Stage::Stopping) => Ok(reading.give_up()),
+                () = wants_no_head(front) => Ok(reading.give_up()),
             }
         }
     };
     read.inspect_err(|error| debug!("an HTTP connection failed: {error}")).ok()
+}
+
+/// Waits until the runtime is to wait for this head no longer.
+async fn wants_no_head(front: &Front) {
+    front.shutdown.wants_none().await;
+    if !front.shutdown.is_under_way() {
+        // A hand-over: the client may have connected just now.
+        tokio::select! {
+            () = front.shutdown.reached(Stage::Stopping) => {}
+            () = tokio::time::sleep(BEGUN) => {}
+        }
+    }
 }
 
 /// What a client sends before its handshake is answered.

@@ -59,6 +59,26 @@ impl Carriage {
         }
     }
 
+    /// The connection itself, if another process can go on with it.
+    #[cfg(unix)]
+    pub(super) fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        match self {
+            Self::Absent => None,
+            Self::Plain(io) => io.descriptor(),
+            Self::Task(task) => task.io.descriptor(),
+        }
+    }
+
+    /// What carries it, for use without a link.
+    #[cfg(unix)]
+    pub(crate) fn into_io(self) -> Option<Box<dyn Io>> {
+        match self {
+            Self::Absent => None,
+            Self::Plain(io) => Some(Box::new(io)),
+            Self::Task(task) => Some(task.io),
+        }
+    }
+
     /// Sets who is woken when the transport takes or has something.
     pub(super) fn set_task(&mut self, waker: &Waker) {
         if let Self::Task(task) = self {

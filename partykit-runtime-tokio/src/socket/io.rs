@@ -1,3 +1,5 @@
+#[cfg(unix)]
+use std::os::fd::BorrowedFd;
 use std::{
     io::{self, IoSlice},
     marker::PhantomData,
@@ -25,6 +27,10 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {
 
     /// The TCP stream itself, and the client's place. Returns other transports as they are.
     fn into_tcp(self: Box<Self>) -> Result<(TcpStream, Arc<Place>), Box<dyn Io>>;
+
+    /// The connection itself, if another process can go on with it.
+    #[cfg(unix)]
+    fn descriptor(&self) -> Option<BorrowedFd<'_>>;
 }
 
 /// How a connection is reset.
@@ -39,6 +45,12 @@ pub(crate) trait Resets<T>: 'static {
     /// The TCP stream itself, and the client's place. Returns other transports as they are.
     fn into_tcp(io: T) -> Result<(TcpStream, Arc<Place>), T> {
         Err(io)
+    }
+
+    /// The connection itself, if another process can go on with it.
+    #[cfg(unix)]
+    fn descriptor(_: &T) -> Option<BorrowedFd<'_>> {
+        None
     }
 }
 
@@ -69,6 +81,11 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static, R: Resets<T>> Io for Ca
 
     fn into_tcp(self: Box<Self>) -> Result<(TcpStream, Arc<Place>), Box<dyn Io>> {
         R::into_tcp(self.0).map_err(|io| Box::new(Self::new(io)) as Box<dyn Io>)
+    }
+
+    #[cfg(unix)]
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        R::descriptor(&self.0)
     }
 }
 

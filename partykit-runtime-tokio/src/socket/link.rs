@@ -16,8 +16,6 @@ use tokio::{
     sync::oneshot,
 };
 
-#[cfg(unix)]
-use super::reactor::Home;
 use super::{
     LinkSettings,
     carriage::Carriage,
@@ -25,6 +23,12 @@ use super::{
     state::{Phase, State},
     sweeper::{NEVER, Second},
     task::Seat,
+};
+#[cfg(unix)]
+use super::{
+    left::{Left, Out, SocketState},
+    reactor::Home,
+    state::{Next, Pause},
 };
 use crate::codec::{close_reply, encode_close, encode_message};
 
@@ -119,6 +123,17 @@ impl Link {
         }
     }
 
+    /// Ends the watching of a socket that goes on elsewhere.
+    #[cfg(unix)]
+    pub(super) fn unwatch_if_left(&self, registry: &mio::Registry) {
+        let mut state = self.lock();
+        if state.has_left()
+            && let Carriage::Plain(io) = &mut state.carriage
+        {
+            io.unwatch(registry);
+        }
+    }
+
     /// Notes that there may be something to read, and whether the client has hung up behind it.
     #[cfg(unix)]
     pub(super) fn set_readable(&self, hung_up: bool) {
@@ -156,6 +171,13 @@ impl Link {
             }
             state.write(&self.settings);
             state.shut_down(&self.settings, cx);
+            #[cfg(unix)]
+            match state.step_out() {
+                Next::GoesOn => {}
+                Next::Waits => return Progress::Wait,
+                Next::Says(paused) => return Progress::StepOut(paused),
+                Next::Leaves => return Progress::End,
+            }
             match state.phase {
                 Phase::Open if state.is_condemned() => Progress::Wait,
                 Phase::Open | Phase::Closing => {
@@ -260,6 +282,84 @@ impl Link {
     pub(super) fn set_unfinished(&self, unfinished: bool) {
         let begun = if unfinished { self.settings.sweeper.now() } else { 0 };
         self.with(|state| state.set_begun(begun));
+    }
+
+    /// Has the task read nothing more, and say so once at [`LinkSettings::exit`]. `false` if the socket has
+    /// ended: then nothing is said.
+    #[cfg(unix)]
+    pub(crate) fn pause(&self) -> bool {
+        self.ask(Pause::Asked)
+    }
+
+    /// Has the paused task end, and give up what it has, once, at [`LinkSettings::exit`]. `false` as above.
+    #[cfg(unix)]
+    pub(crate) fn leave(&self) -> bool {
+        self.ask(Pause::ToLeave)
+    }
+
+    #[cfg(unix)]
+    fn ask(&self, pause: Pause) -> bool {
+        self.with(|state| {
+            let is_there = state.phase != Phase::Ended;
+            if is_there {
+                (state.pause, state.wake) = (pause, true);
+            }
+            is_there
+        })
+    }
+
+    /// Reads again, with the task that it has.
+    #[cfg(unix)]
+    pub(crate) fn end_pause(&self) {
+        self.with(|state| {
+            state.pause = Pause::No;
+            state.resume(self.settings.sweeper.now());
+            state.wake = true;
+        });
+    }
+
+    /// Called when the task ends: what it still has to say at [`LinkSettings::exit`].
+    #[cfg(unix)]
+    pub(super) fn last_out(self: &Arc<Self>) -> Option<Out> {
+        match self.lock().pause {
+            Pause::Left => Some(Out::Left(Left(self.clone()))),
+            Pause::Asked | Pause::ToLeave => Some(Out::Stays),
+            Pause::No | Pause::Paused => None,
+        }
+    }
+
+    /// Gives a new link what waited for the client in another one.
+    #[cfg(unix)]
+    pub(super) fn resume_writing(&self, closing: Option<Close>, unsent: Bytes, written: usize) {
+        self.with(|state| state.resume_writing(closing, unsent, written, &self.settings));
+    }
+
+    /// The socket as data. `None` if the connection has ended, or is about to.
+    #[cfg(unix)]
+    pub(super) fn to_hand_over(&self) -> Option<SocketState> {
+        self.lock().hand_over()
+    }
+
+    /// Uses the descriptor, if another process can go on with it.
+    #[cfg(unix)]
+    pub(super) fn with_descriptor<R>(
+        &self,
+        act: impl FnOnce(std::os::fd::BorrowedFd<'_>) -> R,
+    ) -> Option<R> {
+        self.lock().carriage.descriptor().map(act)
+    }
+
+    /// Takes the socket away, with the bytes that wait for the client.
+    #[cfg(unix)]
+    pub(super) fn give_up_carriage(&self) -> (Carriage, Vec<u8>) {
+        self.with(|state| {
+            state.phase = Phase::Ended;
+            let unsent = state.queue.take().map_or_else(Vec::new, |queue| {
+                let (bytes, written) = queue.waiting();
+                bytes[written..].to_vec()
+            });
+            (mem::take(&mut state.carriage), unsent)
+        })
     }
 
     /// Called when the task ends. Drops the socket.
@@ -431,6 +531,9 @@ pub(super) enum Progress {
     Discard,
     /// Reads nothing until the room has closed.
     Wait,
+    /// Says that it has paused, or that it ends by itself and not by a hand-over.
+    #[cfg(unix)]
+    StepOut(bool),
     /// Ends.
     End,
 }

@@ -11,6 +11,8 @@
 mod carriage;
 mod charge;
 mod io;
+#[cfg(unix)]
+mod left;
 mod link;
 mod open;
 mod outbound;
@@ -29,6 +31,8 @@ mod task;
 mod tests;
 
 pub(crate) use io::{Carrier, Io, Never, Resets};
+#[cfg(unix)]
+pub(crate) use left::{Arrived, Exit, Left, Out, SocketState};
 pub(crate) use link::{Link, Verdict};
 pub(crate) use open::open;
 pub(crate) use outbound::{Ledger, Outbound, OutboundLimits};

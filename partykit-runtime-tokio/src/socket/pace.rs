@@ -72,6 +72,12 @@ impl MessageCount {
         Self { own: limits.messages.map(bucket), address: limits.by_address.clone().zip(address) }
     }
 
+    /// The address at which the messages count.
+    #[cfg(unix)]
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.address.as_ref().map(|(_, address)| *address)
+    }
+
     /// Counts a message.
     ///
     /// # Errors

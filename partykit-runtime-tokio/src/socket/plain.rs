@@ -1,7 +1,7 @@
 use std::{
     io::{self, ErrorKind, IoSlice, Read, Write},
     net::{IpAddr, Shutdown, TcpStream},
-    os::fd::AsRawFd,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -57,6 +57,15 @@ impl Plain {
     }
 }
 
+impl Plain {
+    /// Ends the watching.
+    pub(super) fn unwatch(&mut self, registry: &Registry) {
+        if let Err(error) = registry.deregister(&mut SourceFd(&self.stream.as_raw_fd())) {
+            debug!("a socket is still watched: {error}");
+        }
+    }
+}
+
 impl Io for Plain {
     fn reset(&mut self) {
         if let Err(error) = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)) {
@@ -70,6 +79,10 @@ impl Io for Plain {
 
     fn into_tcp(self: Box<Self>) -> Result<(tokio::net::TcpStream, Arc<Place>), Box<dyn Io>> {
         Err(self)
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.stream.as_fd())
     }
 }
 

@@ -73,6 +73,30 @@ impl Queue {
         }
     }
 
+    /// A queue with the bytes that waited in another one: see [`Queue::waiting`].
+    #[cfg(unix)]
+    pub(super) fn resume(bytes: Bytes, written: usize, now: Second, ledger: &Arc<Ledger>) -> Self {
+        let mut queue = Self::new(now);
+        queue.push_alone(ledger.count(bytes), ledger);
+        queue.written = written.min(queue.bytes);
+        queue.bytes -= queue.written;
+        queue.waits = true;
+        queue
+    }
+
+    /// The bytes that wait, from the beginning of the frame that is being written, and how many of them are
+    /// written.
+    #[cfg(unix)]
+    pub(super) fn waiting(&self) -> (Vec<u8>, usize) {
+        let first = self.pieces.front().map_or(&self.tail[..], |first| first);
+        let begin = begin_of_frame(first, self.written);
+        let mut bytes = Vec::with_capacity(self.written - begin + self.bytes);
+        self.pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));
+        bytes.extend_from_slice(&self.tail);
+        bytes.drain(..begin);
+        (bytes, self.written - begin)
+    }
+
     pub(super) fn push(&mut self, frame: Bytes, ledger: &Arc<Ledger>) {
         if frame.len() > SMALL {
             return self.push_alone(frame, ledger);
@@ -252,8 +276,21 @@ impl Drop for Queue {
 /// The end of the frame in which the byte `at` is. If `at` is between two frames, returns `at`. `frames`
 /// begins with a frame. They are the server's frames, so they are not masked.
 fn end_of_frame(frames: &[u8], at: usize) -> usize {
-    let mut end = 0;
+    frame_around(frames, at).1
+}
+
+/// The beginning of that frame.
+#[cfg(unix)]
+fn begin_of_frame(frames: &[u8], at: usize) -> usize {
+    let (begin, end) = frame_around(frames, at);
+    if end == at { at } else { begin }
+}
+
+/// The frame that ends at the byte `at` or behind it.
+fn frame_around(frames: &[u8], at: usize) -> (usize, usize) {
+    let (mut begin, mut end) = (0, 0);
     while end < at {
+        begin = end;
         let header = &frames[end..];
         let length = match header {
             [_, 126, high, low, ..] => 4 + usize::from(u16::from_be_bytes([*high, *low])),
@@ -266,5 +303,5 @@ fn end_of_frame(frames: &[u8], at: usize) -> usize {
         };
         end = end.saturating_add(length).min(frames.len());
     }
-    end
+    (begin, end)
 }

@@ -291,6 +291,7 @@ impl Loop {
             link.home().unqueue();
             let waker = Waker::from(link.clone());
             if socket.task.advance(&mut Context::from_waker(&waker)).is_ready() {
+                socket.task.link().unwatch_if_left(self.poll.get_ref().registry());
                 self.sockets.remove(place);
             }
             polled += 1;

@@ -56,6 +56,9 @@ pub(crate) struct LinkSettings {
     /// Runs the sockets of plain TCP. Without it, each has a task of its own.
     #[cfg(unix)]
     pub(crate) reactor: Option<Arc<super::Reactor>>,
+    /// Where sockets say that they leave.
+    #[cfg(unix)]
+    pub(crate) exit: super::Exit,
 }
 
 impl LinkSettings {
@@ -89,6 +92,8 @@ impl LinkSettings {
             sweeper,
             #[cfg(unix)]
             reactor: None,
+            #[cfg(unix)]
+            exit: super::Exit::default(),
         }
     }
 }

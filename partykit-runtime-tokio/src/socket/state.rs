@@ -20,6 +20,11 @@ use super::{
 };
 use crate::codec::{encode_close, encode_ping};
 
+#[cfg(unix)]
+mod pause;
+#[cfg(unix)]
+pub(super) use self::pause::{Next, Pause};
+
 /// The most bytes that may wait for a client that was given up: the rest of a message that has begun, and its
 /// Close.
 const LAST_WORDS: usize = 64 << 10;
@@ -37,6 +42,9 @@ pub(super) struct State {
     pub(super) phase: Phase,
     reading: Reading,
     writing: Writing,
+    /// How far the socket is on its way out of this process.
+    #[cfg(unix)]
+    pub(super) pause: Pause,
     /// The client read too slowly.
     pub(super) behind: bool,
     /// Too much waited for the client, so no message of it was taken.
@@ -118,6 +126,8 @@ impl State {
             phase: Phase::Open,
             reading: Reading::On,
             writing: Writing::On,
+            #[cfg(unix)]
+            pause: Pause::No,
             behind: false,
             clogged: false,
             wake: false,

@@ -14,6 +14,8 @@ use partykit_core::{
 };
 use tracing::{debug, error};
 
+#[cfg(unix)]
+use super::left::{Out, SocketState};
 use super::{
     Link,
     carriage::Carriage,
@@ -32,22 +34,29 @@ use crate::codec::{Decoder, Incoming, encode_pong};
 pub(crate) struct SocketTask(Arc<Link>);
 
 impl SocketTask {
-    /// `already_read` is what the client sent right after its handshake.
     pub(crate) fn new(
         carriage: impl Into<Carriage>,
-        already_read: Bytes,
+        start: impl Into<Start>,
         link: Arc<Link>,
         room: Arc<RoomCell>,
         connection: ConnectionKey,
     ) -> Self {
         link.settings().meter.connected();
         let mut seat = Seat::new(room, connection);
-        if !already_read.is_empty() {
-            let held = Held { message: None, buffer: already_read.len(), rest: already_read };
-            let aside = Box::new(Aside { held: Some(held), charge: None });
-            seat.rest = Some(Box::new(Rest { aside: Some(aside), ..Rest::default() }));
+        let Start { decoder, unread } = start.into();
+        let unfinished = decoder.is_mid_message();
+        seat.unfinished = unfinished;
+        let aside = (!unread.is_empty()).then(|| {
+            let held = Held { message: None, buffer: unread.len(), rest: unread };
+            Box::new(Aside { held: Some(held), charge: None })
+        });
+        if aside.is_some() || !decoder.is_blank() {
+            seat.rest = Some(Box::new(Rest { decoder, aside }));
         }
         link.attach(carriage.into(), seat);
+        if unfinished {
+            link.set_unfinished(true);
+        }
         Self(link)
     }
 
@@ -80,6 +89,14 @@ impl Future for SocketTask {
 
 impl Drop for SocketTask {
     fn drop(&mut self) {
+        #[cfg(unix)]
+        if let Some(out) = self.0.last_out() {
+            let has_left = matches!(out, Out::Left(_));
+            self.0.settings().exit.say(out);
+            if has_left {
+                return self.0.settings().meter.disconnected();
+            }
+        }
         let seat = self.0.take_seat();
         self.0.end();
         self.0.settings().meter.disconnected();
@@ -106,6 +123,39 @@ impl Seat {
     fn new(room: Arc<RoomCell>, connection: ConnectionKey) -> Self {
         let controls = ControlCount::default();
         Self { room, connection, controls, unfinished: false, told: false, rest: None }
+    }
+}
+
+#[cfg(unix)]
+impl Seat {
+    /// Writes down what was read and not given to the room.
+    pub(super) fn to_hand_over(&self, state: &mut SocketState) {
+        let Some(Rest { decoder, aside }) = self.rest.as_deref() else { return };
+        let (frame, message) = decoder.unfinished();
+        state.half = message.map(|(is_text, bytes, count)| (is_text, bytes.to_vec(), count));
+        state.unread = frame.to_vec();
+        if let Some(Held { message, rest, .. }) = aside.as_ref().and_then(|it| it.held.as_ref()) {
+            if let Some(message) = message {
+                // As the client sent it.
+                crate::codec::encode_client_message(message, &mut state.unread);
+            }
+            state.unread.extend_from_slice(rest);
+        }
+    }
+}
+
+/// What a client had sent before its socket began to be read.
+#[derive(Default)]
+pub(crate) struct Start {
+    /// A message that has begun.
+    pub(super) decoder: Decoder,
+    /// What the decoder has not seen: the bytes right after a handshake, for example.
+    pub(super) unread: Bytes,
+}
+
+impl From<Bytes> for Start {
+    fn from(unread: Bytes) -> Self {
+        Self { unread, ..Self::default() }
     }
 }
 
@@ -175,6 +225,11 @@ impl<'a> Turn<'a> {
                 Progress::Read { clogged } => ready!(self.poll_read(clogged, cx)),
                 Progress::Discard => ready!(self.poll_discard(cx)),
                 Progress::Wait => return Poll::Pending,
+                #[cfg(unix)]
+                Progress::StepOut(paused) => {
+                    let out = if paused { Out::Paused } else { Out::Stays };
+                    self.link.settings().exit.say(out);
+                }
                 Progress::End => return Poll::Ready(()),
             }
         }

@@ -40,9 +40,10 @@ const CLAIMS: u32 = 40;
 const WORTH_SHRINKING: usize = 1024;
 
 impl Claims {
-    /// Sets the life of the store that new claims belong to.
+    /// Sets the life of the store that new claims belong to. Claims of an earlier life are over.
     pub(super) fn begin_life(&self, incarnation: u64) {
         let mut state = self.state();
+        state.newest.clear();
         state.last = state.last.max(incarnation << CLAIMS);
     }
 

@@ -242,6 +242,27 @@ impl DiskBackend {
         let _ = states.wait_for(|state| matches!(state, State::Closed)).await;
     }
 
+    /// Opens a store again that was [closed](DiskBackend::close), for all clones. Blocks as
+    /// [`DiskBackend::open`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`DiskBackend::open`]. The store is then still closed.
+    #[cfg(unix)]
+    pub(crate) fn reopen(&self) -> Result<(), StoreError> {
+        let mut running = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*self.0.shared.state.borrow(), State::Closed) {
+            return Ok(());
+        }
+        let shared = &self.0.shared;
+        let writer = Writer::open(shared.clone()).map_err(|fault| fault.at(&shared.path))?;
+        shared.queue.reopen();
+        let thread = thread::Builder::new().name("partykit-store".into());
+        let spawned = thread.spawn(move || writer.run());
+        *running = Some(spawned.map_err(|error| Fault::Io("opened", error).at(&shared.path))?);
+        Ok(())
+    }
+
     /// Waits until the store is open.
     async fn opened(&self) -> Result<(), StoreError> {
         let failed =

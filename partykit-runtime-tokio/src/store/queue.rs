@@ -133,8 +133,12 @@ impl Queue {
     /// Takes no more commits. Those that wait are still written.
     pub(super) fn close(&self) {
         self.state().is_closed = true;
-        self.space.close();
         self.changed.notify_one();
+    }
+
+    /// Takes commits again.
+    pub(super) fn reopen(&self) {
+        self.state().is_closed = false;
     }
 
     /// Answers all waiting commits with an error.

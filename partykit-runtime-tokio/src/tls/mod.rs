@@ -90,6 +90,11 @@ impl<L: Listener> Listener for TlsListener<L> {
         Ok((TlsStream::new(io, self.config.clone()), peer))
     }
 
+    #[cfg(unix)]
+    fn listening(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        self.listener.listening()
+    }
+
     fn reset(io: &Self::Io) {
         L::reset(io.get_ref());
     }

@@ -13,6 +13,7 @@ use crate::{
     AwakeReason, Connection, Options, RoomAddress,
     connection::{Owner, attachment::Attachment, key::ConnectionKey, socket::Socket},
     engine::host::Host,
+    machine::roster::Status,
 };
 
 /// A connection that comes back to its room: see [`RoomCell::resume`].
@@ -84,6 +85,34 @@ impl RoomCell {
         let connections = sockets.into_iter().map(resume).collect();
         drop(state);
         (cell, connections)
+    }
+
+    /// What [`resume`](RoomCell::resume) needs to make this room again, in another cell or another process: its
+    /// connections, in their order. Connections that `on_connect` has not accepted yet are not among them.
+    ///
+    /// [Drain](RoomCell::drain) the room before, so that nothing of it changes any more.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use partykit_core::{Options, runtime::{Host, RoomCell}};
+    ///
+    /// async fn again(room: Arc<RoomCell>, host: Arc<dyn Host>) -> Arc<RoomCell> {
+    ///     room.drain(std::time::Duration::ZERO).await;
+    ///     RoomCell::resume(room.address().clone(), Options::new(), host, room.records()).0
+    /// }
+    /// # let _ = again;
+    /// ```
+    pub fn records(&self) -> Vec<Resumed> {
+        let mut state = self.lock();
+        let roster = state.machine.roster();
+        let known = roster.every().filter(|(_, status)| *status != Status::Connecting);
+        known
+            .map(|(connection, status)| Resumed {
+                attachment: Attachment::of(connection),
+                socket: connection.socket().clone(),
+                closing: status == Status::Closing,
+            })
+            .collect()
     }
 
     /// Waits until the room has handled everything: no handler runs, no event waits, nothing is being stored,

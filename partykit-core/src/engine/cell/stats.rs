@@ -12,7 +12,8 @@ impl RoomCell {
         let now = self.host.elapsed();
         let mut state = self.lock();
         let mut stats = state.machine.stats(now);
-        let sockets: Vec<Connection> = state.machine.roster().every().cloned().collect();
+        let sockets: Vec<Connection> =
+            state.machine.roster().every().map(|(it, _)| it.clone()).collect();
         // Invariant: a socket's lock is never taken under this one.
         drop(state);
         stats.undelivered_bytes =

@@ -1,0 +1,388 @@
+use std::{
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{fs::MetadataExt, net::UnixStream},
+    },
+    path::{Path, PathBuf},
+    process,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use partykit_core::runtime::CloseReason;
+use tokio::{io::AsyncWriteExt, net::UnixListener, task::spawn_blocking, time::timeout};
+use tracing::{debug, error, info, warn};
+
+use super::{
+    error::HandOverError,
+    message::{Given, Hello, Ready, Record, Taken, Welcome, receive, send},
+    notify,
+    quiet::{Lefts, Quiet},
+    successor::Successor,
+    wire::{DESCRIPTORS, Wire},
+};
+use crate::{
+    farewell,
+    host::TokioHost,
+    shutdown::{Shutdown, Stage},
+};
+
+/// How long the next process may take to start.
+const START: Duration = Duration::from_secs(30);
+
+/// How long it may take to open the store and to take everything.
+const TAKE: Duration = Duration::from_secs(10);
+
+/// About how many bytes one message has.
+const BATCH: usize = 1 << 20;
+
+/// How long this process tries to open its store again.
+const REOPEN: Duration = Duration::from_secs(30);
+
+/// How long clients whose connection cannot be handed over may take to read that.
+const CLIENTS: Duration = Duration::from_secs(3);
+
+/// The name of the socket, in the directory of the store, where a new process may connect by itself.
+const RENDEZVOUS: &str = "handover.sock";
+
+/// Starts the next process and gives it everything. When this returns `Ok`, the runtime has stopped.
+pub(crate) async fn hand_over(
+    host: &Arc<TokioHost>,
+    shutdown: &Arc<Shutdown>,
+) -> Result<(), HandOverError> {
+    hand_over_to(host, shutdown, None).await
+}
+
+/// Gives everything to a process that has connected, or to one that is started.
+async fn hand_over_to(
+    host: &Arc<TokioHost>,
+    shutdown: &Arc<Shutdown>,
+    connected: Option<(Successor, UnixStream)>,
+) -> Result<(), HandOverError> {
+    // Goes on when the caller's future is dropped: half a hand-over would be worse than either.
+    let (tokio, host, shutdown) = (host.tokio().clone(), host.clone(), shutdown.clone());
+    let giving = tokio.spawn(async move {
+        let Ok(turn) = shutdown.hand_over.try_lock() else {
+            return Err(HandOverError::UnderWay);
+        };
+        if shutdown.is_under_way() {
+            return Err(HandOverError::ShuttingDown);
+        }
+        if shutdown.listeners().is_empty() {
+            return Err(HandOverError::NotServing);
+        }
+        if process::id() == 1 {
+            return Err(HandOverError::FirstProcess);
+        }
+        let (mut successor, stream) = match connected {
+            Some(connected) => connected,
+            None => Successor::start().map_err(HandOverError::Start)?,
+        };
+        info!(process = successor.id(), "a hand-over to the next process begins");
+        notify::reloading();
+        let given = give(&host, &shutdown, &mut successor, stream).await;
+        match &given {
+            Ok(()) => {
+                info!(process = successor.id(), "handed everything over to the next process");
+                notify::handed_to(successor.id());
+                // The last thing: the process may end at once.
+                shutdown.handed_over();
+            }
+            Err(error) => {
+                // Before the log: it may make an operator try again.
+                drop(turn);
+                warn!("the hand-over was given up, and this process goes on: {error}");
+                notify::ready();
+            }
+        }
+        given
+    });
+    giving.await.unwrap_or_else(|error| Err(HandOverError::Failed(io::Error::other(error))))
+}
+
+async fn give(
+    host: &Arc<TokioHost>,
+    shutdown: &Arc<Shutdown>,
+    successor: &mut Successor,
+    stream: UnixStream,
+) -> Result<(), HandOverError> {
+    let ready = prepare(host, shutdown, stream).await;
+    let wire = ready.inspect_err(|_| successor.kill())?;
+    let quiet = match Quiet::begin(host, shutdown).await {
+        Ok(quiet) => quiet,
+        Err(busy) => {
+            let error = HandOverError::Busy(busy);
+            // It has nothing yet, so it can say why it ends.
+            refuse(wire, error.to_string()).await;
+            successor.end();
+            return Err(error);
+        }
+    };
+    let begin = Instant::now();
+    let given = match shutdown.is_under_way() {
+        true => Err(io::Error::other("the runtime shuts down")),
+        false => {
+            host.close_store().await;
+            transfer(&quiet, wire).await
+        }
+    };
+    match given {
+        Ok(given) => {
+            debug!(took = ?begin.elapsed(), given, "the next process has all sockets");
+            send_away(quiet.into_sockets()).await;
+            Ok(())
+        }
+        Err(error) => {
+            // Invariant: the next process is gone before a socket is read or the store is opened here.
+            successor.kill();
+            reopen(host).await;
+            quiet.take_back(host, shutdown);
+            match shutdown.is_under_way() {
+                true => Err(HandOverError::ShuttingDown),
+                false => Err(HandOverError::Failed(error)),
+            }
+        }
+    }
+}
+
+/// Everything that can fail while this process still serves.
+async fn prepare(
+    host: &TokioHost,
+    shutdown: &Shutdown,
+    stream: UnixStream,
+) -> Result<Wire, HandOverError> {
+    let listeners = shutdown.listeners();
+    let known: Vec<String> = host.parties().map(|party| party.name().to_string()).collect();
+    let used: Vec<String> = host
+        .parties()
+        .filter(|party| {
+            let is_of = |room: &Arc<_>| is_in(room, party.name());
+            host.registry().all().iter().any(is_of)
+        })
+        .map(|party| party.name().to_string())
+        .collect();
+    let store = host.store().map(|store| store.path().display().to_string());
+    let talk = move || {
+        let mut wire = Wire::new(stream)?;
+        wire.patience(START)?;
+        let release = match Hello::receive(&mut wire)? {
+            Ok(hello) => hello.release,
+            Err(why) => {
+                send(&mut wire, &Welcome::Go(why.clone()), &[])?;
+                return Ok(Err(why));
+            }
+        };
+        debug!(release, "the next process has started");
+        let descriptors: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
+        send(&mut wire, &Welcome::Come, &descriptors)?;
+        let (ready, _) = receive::<Ready>(&mut wire)?;
+        let missing = used.iter().find(|name| !ready.parties.contains(name));
+        let why = match missing {
+            Some(name) => format!("it has no party {name:?}, which has rooms here ({known:?})"),
+            None if ready.store != store => {
+                format!("its store is {:?}, and the one here is {store:?}", ready.store)
+            }
+            None => return Ok(Ok(wire)),
+        };
+        send(&mut wire, &Given::Never(why.clone()), &[])?;
+        Ok(Err(why))
+    };
+    match blocking(talk).await {
+        Ok(Ok(wire)) => Ok(wire),
+        Ok(Err(why)) => Err(HandOverError::Mismatch(why)),
+        Err(error) => Err(HandOverError::Failed(error)),
+    }
+}
+
+fn is_in(room: &partykit_core::runtime::RoomCell, party: &str) -> bool {
+    room.address().party() == party
+}
+
+async fn refuse(mut wire: Wire, why: String) {
+    // If this fails, the next process is gone already.
+    let _ = blocking(move || send(&mut wire, &Given::Never(why), &[])).await;
+}
+
+/// Sends all sockets, and waits until the next process has taken them. Returns their number.
+async fn transfer(quiet: &Quiet, wire: Wire) -> io::Result<usize> {
+    let mut batches = vec![Batch::default()];
+    for (address, record, left) in quiet.connections() {
+        let Some(socket) = left.state() else { continue };
+        let Some(Ok(descriptor)) = left.with_descriptor(|it| it.try_clone_to_owned()) else {
+            continue;
+        };
+        let is_unix =
+            rustix::net::sockopt::socket_domain(&descriptor)? == rustix::net::AddressFamily::UNIX;
+        let record = Record {
+            party: address.party().to_owned(),
+            room: address.room().as_str().to_owned(),
+            attachment: record.attachment.encode(),
+            is_unix,
+            socket,
+        };
+        let size = record.socket.size() + record.attachment.len();
+        let last = batches.last_mut().filter(|it| it.takes(size));
+        let batch = match last {
+            Some(last) => last,
+            None => {
+                batches.push(Batch::default());
+                batches.last_mut().ok_or(io::ErrorKind::Other)?
+            }
+        };
+        batch.bytes += size;
+        batch.records.push(record);
+        batch.descriptors.push(descriptor);
+    }
+    let count = batches.iter().map(|batch| batch.records.len()).sum();
+    blocking(move || {
+        let mut wire = wire;
+        wire.patience(TAKE)?;
+        for Batch { records, descriptors, .. } in batches {
+            let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+            send(&mut wire, &Given::Batch(records), &descriptors)?;
+        }
+        send(&mut wire, &Given::End, &[])?;
+        let (Taken, _) = receive(&mut wire)?;
+        // The commit. If this does not arrive, the next process sees that this one is gone.
+        let _ = send(&mut wire, &Given::Yours, &[]);
+        Ok(count)
+    })
+    .await
+}
+
+#[derive(Default)]
+struct Batch {
+    records: Vec<Record>,
+    descriptors: Vec<OwnedFd>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn takes(&self, bytes: usize) -> bool {
+        self.descriptors.len() < DESCRIPTORS
+            && (self.records.is_empty() || self.bytes + bytes <= BATCH)
+    }
+}
+
+/// Opens the store again, which the next process may have had open until a moment ago.
+async fn reopen(host: &Arc<TokioHost>) {
+    let begin = Instant::now();
+    while let Some(store) = host.store().cloned() {
+        match blocking(move || Ok(store.reopen())).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) if begin.elapsed() < REOPEN => {
+                debug!("the store cannot be opened again yet: {error}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Ok(Err(error)) => {
+                return error!(
+                    "after a hand-over that was given up, the store stays closed: {error}"
+                );
+            }
+            Err(error) => return error!("the store could not be opened again: {error}"),
+        }
+    }
+}
+
+/// Closes the connections that only this process can go on with, such as those with TLS. Their clients come
+/// back to the next process. All other sockets are dropped without a word: they are not ours any more.
+async fn send_away(sockets: Lefts) {
+    let close = CloseReason::Restart.close();
+    let last_words = sockets.into_values().filter_map(|left| {
+        if left.with_descriptor(|_| ()).is_some() {
+            return None;
+        }
+        let (mut io, unsent) = left.give_up()?;
+        let close = &close;
+        Some(async move {
+            if io.write_all(&unsent).await.is_ok() {
+                farewell::say(io, close).await;
+            }
+        })
+    });
+    if timeout(CLIENTS, join_all(last_words)).await.is_err() {
+        debug!("some clients were told to come back and did not hang up in {CLIENTS:?}");
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    act: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    spawn_blocking(act).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+/// The socket where a new process may connect by itself.
+pub(crate) struct Rendezvous {
+    path: PathBuf,
+    /// The file's number. The next process replaces the file by its own.
+    node: u64,
+}
+
+impl Rendezvous {
+    /// Listens, if the runtime has a store: in its directory.
+    ///
+    /// # Errors
+    ///
+    /// When that is not possible. The runtime can do without.
+    pub(crate) fn open(
+        host: &Arc<TokioHost>,
+        shutdown: &Arc<Shutdown>,
+    ) -> io::Result<Option<Self>> {
+        let Some(store) = host.store() else { return Ok(None) };
+        let path = store.path().join(RENDEZVOUS);
+        // The store is locked, so this is left from a process that is gone.
+        if path.try_exists()? {
+            std::fs::remove_file(&path)?;
+        }
+        let listener = bind_privately(&path)?;
+        let node = std::fs::metadata(&path)?.ino();
+        let (host, shutdown) = (Arc::downgrade(host), shutdown.clone());
+        tokio::spawn(async move {
+            loop {
+                let accepted = tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    () = shutdown.reached(Stage::Stopping) => return,
+                };
+                let Some(host) = host.upgrade() else { return };
+                match accepted.and_then(|(stream, _)| admit(stream)) {
+                    Ok(connected) => {
+                        // The reason is in the log.
+                        let _ = hand_over_to(&host, &shutdown, Some(connected)).await;
+                    }
+                    Err(error) => warn!("refused a process that wanted to take over: {error}"),
+                }
+            }
+        });
+        Ok(Some(Self { path, node }))
+    }
+}
+
+impl Drop for Rendezvous {
+    fn drop(&mut self) {
+        if std::fs::metadata(&self.path).is_ok_and(|found| found.ino() == self.node) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// The directory of a store may be open to others, so the socket is not.
+fn bind_privately(path: &Path) -> io::Result<UnixListener> {
+    use std::os::unix::fs::PermissionsExt;
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Lets in only processes of the same user.
+fn admit(stream: tokio::net::UnixStream) -> io::Result<(Successor, UnixStream)> {
+    let peer = stream.peer_cred()?;
+    let own = rustix::process::geteuid().as_raw();
+    if peer.uid() != own {
+        return Err(io::Error::other(format!("it is of user {}, not {own}", peer.uid())));
+    }
+    let id = peer.pid().and_then(|id| u32::try_from(id).ok());
+    let id = id.ok_or_else(|| io::Error::other("its number is not known"))?;
+    Ok((Successor::Other(id), stream.into_std()?))
+}

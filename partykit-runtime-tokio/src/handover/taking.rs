@@ -1,0 +1,213 @@
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    process,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use partykit_core::{
+    RoomAddress, RoomId,
+    runtime::{Attachment, Resumed, Socket},
+};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tracing::{error, info, warn};
+
+use super::{
+    message::{Given, Hello, Ready, Record, Taken, Welcome, receive, send},
+    quiet::{Sockets, place, revive},
+    successor,
+    wire::Wire,
+};
+use crate::{
+    Listener,
+    front::Front,
+    listen::By,
+    socket::{Arrived, Carrier, Io},
+};
+
+/// How long the old process may take to answer, and to stop everything.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The exit code of a process that was to take over and cannot: `EX_CONFIG` of `sysexits.h`.
+const CANNOT: i32 = 78;
+
+/// What the old process gave before it stopped: a connection to it, and its listeners.
+struct Predecessor {
+    wire: Option<Wire>,
+    listeners: Vec<OwnedFd>,
+}
+
+/// The process before this one. Found when it is first asked for.
+fn predecessor() -> Option<MutexGuard<'static, Predecessor>> {
+    static FOUND: OnceLock<Option<Mutex<Predecessor>>> = OnceLock::new();
+    let found = FOUND.get_or_init(|| {
+        let stream = successor::given().unwrap_or_else(|error| cannot(&error.to_string()))?;
+        let (wire, listeners) = greet(stream).unwrap_or_else(|error| cannot(&error.to_string()));
+        Some(Mutex::new(Predecessor { wire: Some(wire), listeners }))
+    });
+    found.as_ref().map(|found| found.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn greet(stream: std::os::unix::net::UnixStream) -> io::Result<(Wire, Vec<OwnedFd>)> {
+    let mut wire = Wire::new(stream)?;
+    wire.patience(PATIENCE)?;
+    Hello { release: env!("CARGO_PKG_VERSION").to_owned() }.send(&mut wire)?;
+    match receive(&mut wire)? {
+        (Welcome::Come, listeners) => Ok((wire, listeners)),
+        (Welcome::Go(why), _) => cannot(&why),
+    }
+}
+
+/// Ends this process: it was started to take over, so it has nothing else to do. The old one goes on.
+fn cannot(why: &str) -> ! {
+    error!("this process was to take over from another one, and cannot: {why}");
+    process::exit(CANNOT)
+}
+
+/// The listener of the process before this one at this address. Port 0 stands for any port.
+pub(crate) fn inherited(address: SocketAddr) -> io::Result<Option<TcpListener>> {
+    let Some(mut predecessor) = predecessor() else { return Ok(None) };
+    let is_it = |listener: &OwnedFd| {
+        let own = rustix::net::getsockname(listener).ok();
+        let own = own.and_then(|own| SocketAddr::try_from(own).ok());
+        own.is_some_and(|own| {
+            own.ip() == address.ip() && (own.port() == address.port() || address.port() == 0)
+        })
+    };
+    let Some(at) = predecessor.listeners.iter().position(is_it) else { return Ok(None) };
+    let listener = std::net::TcpListener::from(predecessor.listeners.remove(at));
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener).map(Some)
+}
+
+/// Everything of the old process, which still has it too. It is this process's when it is [kept](Held::keep).
+pub(crate) struct Held {
+    wire: Wire,
+    given: Vec<(Record, OwnedFd)>,
+}
+
+impl Held {
+    /// Has the old process stop everything and give it to this one. `None` if this process takes nothing
+    /// over. Call this when only opening the store can still fail.
+    pub(crate) fn take(parties: Vec<String>, store: Option<String>) -> Option<Self> {
+        let mut wire = predecessor()?.wire.take()?;
+        let taken = send(&mut wire, &Ready { parties, store }, &[]).and_then(|()| {
+            let mut given = Vec::new();
+            loop {
+                let (message, descriptors) = receive(&mut wire)?;
+                match message {
+                    Given::Batch(records) if records.len() == descriptors.len() => {
+                        given.extend(records.into_iter().zip(descriptors));
+                    }
+                    Given::Batch(_) => return Err(io::Error::other("not a descriptor each")),
+                    Given::End => return Ok(given),
+                    Given::Yours => return Err(io::Error::other("an answer before its question")),
+                    Given::Never(why) => return Err(io::Error::other(why)),
+                }
+            }
+        });
+        match taken {
+            Ok(given) => Some(Self { wire, given }),
+            Err(error) => cannot(&error.to_string()),
+        }
+    }
+
+    /// Takes everything over for good, and lets it go on.
+    ///
+    /// # Errors
+    ///
+    /// When that is not possible. The old process goes on.
+    pub(crate) async fn keep(self, front: &Arc<Front>) -> io::Result<()> {
+        let Self { wire, given } = self;
+        let count = given.len();
+        let (rooms, sockets) = arrive(front, given)?;
+        let taken = tokio::task::spawn_blocking(move || {
+            let mut wire = wire;
+            send(&mut wire, &Taken, &[])?;
+            match receive(&mut wire) {
+                // Invariant: an old process that gives up kills this one before it closes the connection. So
+                // here it has died, and no other process has the sockets.
+                Err(error) if is_end(&error) => Ok(()),
+                Err(error) => Err(error),
+                Ok((Given::Yours, _)) => Ok(()),
+                Ok((Given::Never(why), _)) => Err(io::Error::other(why)),
+                Ok(_) => Err(io::Error::other("an answer of another kind")),
+            }
+        });
+        taken.await.map_err(io::Error::other)??;
+        if let Some(mut predecessor) = predecessor() {
+            predecessor.listeners.clear();
+        }
+        info!(connections = count, rooms = rooms.len(), "took over from the process before");
+        revive(&front.host, &front.shutdown, rooms, sockets);
+        Ok(())
+    }
+}
+
+/// Whether the other end is gone.
+fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
+}
+
+type Rooms = Vec<(RoomAddress, Vec<Resumed>)>;
+
+/// Makes the records rooms and sockets, which do nothing yet.
+fn arrive(front: &Arc<Front>, given: Vec<(Record, OwnedFd)>) -> io::Result<(Rooms, Sockets)> {
+    let (mut rooms, mut sockets) = (Rooms::new(), Sockets::new());
+    for (record, descriptor) in given {
+        let party = front.host.party(&record.party);
+        let party = party.ok_or_else(|| io::Error::other("a room of an unknown party"))?;
+        let room = RoomId::new(record.room.as_str()).map_err(io::Error::other)?;
+        let address = RoomAddress::new(party.name().clone(), room);
+        let attachment = Attachment::decode(&record.attachment).map_err(io::Error::other)?;
+        let io = open(front, descriptor, &record)?;
+        let arrived = match Arrived::new(io, &record.socket, party.link()) {
+            Ok(arrived) => arrived,
+            Err(reason) => {
+                let (party, room) = (address.party(), address.room().as_str());
+                warn!(
+                    party,
+                    room,
+                    "dropped a client whose message is over a limit of this process: {reason:?}"
+                );
+                continue;
+            }
+        };
+        let socket: Arc<dyn Socket> = arrived.link().clone();
+        sockets.insert(place(&socket), arrived);
+        let closing = record.socket.closing.is_some();
+        let resumed = Resumed { attachment, socket, closing };
+        // The sockets of a room come one after another.
+        match rooms.last_mut().filter(|(last, _)| *last == address) {
+            Some((_, records)) => records.push(resumed),
+            None => rooms.push((address, vec![resumed])),
+        }
+    }
+    Ok((rooms, sockets))
+}
+
+fn open(front: &Arc<Front>, descriptor: OwnedFd, record: &Record) -> io::Result<Box<dyn Io>> {
+    if record.is_unix {
+        let stream = std::os::unix::net::UnixStream::from(descriptor);
+        stream.set_nonblocking(true)?;
+        carry::<tokio::net::UnixListener>(front, UnixStream::from_std(stream)?, record)
+    } else {
+        let stream = std::net::TcpStream::from(descriptor);
+        stream.set_nonblocking(true)?;
+        carry::<TcpListener>(front, TcpStream::from_std(stream)?, record)
+    }
+}
+
+/// Counts the client, and makes its stream what a listener of this kind would have made of it.
+fn carry<L: Listener>(
+    front: &Arc<Front>,
+    stream: L::Io,
+    record: &Record,
+) -> io::Result<Box<dyn Io>> {
+    let admitted = front.clients.admit(stream, record.socket.address);
+    let (io, _) = admitted.map_err(|_| io::Error::other("there are more clients than places"))?;
+    Ok(Box::new(Carrier::<_, By<L>>::new(io.resets(L::reset).leave_alone())))
+}

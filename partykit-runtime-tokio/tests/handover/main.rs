@@ -1,0 +1,7 @@
+//! A server that is replaced while its clients stay, seen from outside: each test runs it in processes of its
+//! own.
+#![cfg(unix)]
+
+mod failures;
+mod house;
+mod kept;
