@@ -192,3 +192,37 @@ async fn connections_end_with_a_goodbye() {
     within(stream.read_to_end(&mut answer)).await.unwrap();
     assert!(answer.ends_with(b"\r\n\r\n\x88\x00"), "{answer:?}");
 }
+
+/// Handshakes in forms that no browser sends, and behind another request. A frame comes right behind each.
+#[tokio::test]
+async fn a_handshake_may_have_any_form() {
+    let (builder, ..) = echo();
+    let site = serve(builder).await;
+    let head = |before: &str, target: &str, more: &str| {
+        format!(
+            "{before}GET {target} HTTP/1.1\r\nhost: {0}\r\nupgrade: websocket\r\n\
+             connection: upgrade\r\nsec-websocket-version: 13\r\n{more}\
+             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            site.addr
+        )
+    };
+    let path = "/parties/echo/a";
+    let whole = format!("http://{}{path}", site.addr);
+    let other = format!("GET / HTTP/1.1\r\nhost: {}\r\n\r\n", site.addr);
+    for sent in [
+        head("", path, ""),
+        head("\r\n", path, ""),
+        head("", path, "content-length: 0\r\n"),
+        head("", &whole, ""),
+        head(&other, path, ""),
+    ] {
+        let mut stream = site.stream().await;
+        // A Close without a code, masked with zeros.
+        let sent = [sent.as_bytes(), &[0x88, 0x80, 0, 0, 0, 0]].concat();
+        stream.write_all(&sent).await.unwrap();
+        stream.flush().await.unwrap();
+        let mut answer = Vec::new();
+        within(stream.read_to_end(&mut answer)).await.unwrap();
+        assert!(answer.ends_with(b"\r\n\r\n\x88\x00"), "{}", String::from_utf8_lossy(&answer));
+    }
+}
