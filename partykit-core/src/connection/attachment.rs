@@ -70,26 +70,81 @@ impl Attachment {
     ///
     /// When the bytes are of another version, cut short, followed by others, or over a limit.
     pub fn decode(bytes: &[u8]) -> Result<Self, AttachmentError> {
+        let attachment = Self::read(bytes)?;
+        if attachment.keeps_limits() { Ok(attachment) } else { Err(AttachmentError::OverLimit) }
+    }
+
+    /// Reads what was encoded in this process: its limits were checked when the connection came.
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, AttachmentError> {
         let (version, rest) = bytes.split_first().ok_or(AttachmentError::Malformed)?;
         if ![VERSION, WITHOUT_SLOTS].contains(version) {
             return Err(AttachmentError::Version(*version));
         }
         let decoded = postcard::take_from_bytes::<Self>(rest);
         let (attachment, left) = decoded.map_err(|_| AttachmentError::Malformed)?;
-        if !left.is_empty() {
-            return Err(AttachmentError::Malformed);
-        }
-        if attachment.keeps_limits() { Ok(attachment) } else { Err(AttachmentError::OverLimit) }
+        if left.is_empty() { Ok(attachment) } else { Err(AttachmentError::Malformed) }
+    }
+
+    /// Nothing but empty fields.
+    pub(super) fn blank() -> Self {
+        Self { order: 0, id: String::new(), uri: String::new(), tags: Vec::new(), state: None }
+    }
+
+    /// The id and the tags beside it in an encoded attachment.
+    pub(super) fn tags_of(bytes: &[u8]) -> Option<(&str, Vec<&str>)> {
+        type Head<'a> = (u64, &'a str, &'a str, Vec<&'a str>);
+        let (_, id, _, tags) = postcard::take_from_bytes::<Head<'_>>(bytes.get(1..)?).ok()?.0;
+        Some((id, tags))
+    }
+
+    /// What is attached, in bytes, as [`limits::ATTACHMENT`] counts it.
+    pub(crate) fn size(&self) -> usize {
+        let tags: usize = self.tags.iter().map(String::len).sum();
+        self.id.len() + self.uri.len() + tags + self.state.as_ref().map_or(0, Vec::len)
     }
 
     fn keeps_limits(&self) -> bool {
         let is_tag = |tag: &String| (1..=limits::TAG).contains(&tag.len());
-        let tags: usize = self.tags.iter().map(String::len).sum();
-        let state = self.state.as_ref().map_or(0, Vec::len);
         is_tag(&self.id)
             && self.tags.len() < limits::TAGS
             && self.tags.iter().all(is_tag)
-            && self.id.len() + self.uri.len() + tags + state <= limits::ATTACHMENT
+            && self.size() <= limits::ATTACHMENT
+    }
+}
+
+/// Encodes the attachments of many connections, each into one allocation that is as large as it.
+#[derive(Default)]
+pub(crate) struct Encoder {
+    scratch: Vec<u8>,
+}
+
+/// An [`Attachment`] whose fields are somebody else's: it has the same bytes.
+#[derive(Serialize)]
+struct View<'a> {
+    order: u64,
+    id: &'a str,
+    uri: &'a str,
+    tags: Vec<&'a str>,
+    state: Option<&'a [u8]>,
+}
+
+impl Encoder {
+    /// What [`Attachment::encode`] makes of [`Attachment::of`].
+    pub(crate) fn encode(&mut self, connection: &Connection) -> Box<[u8]> {
+        let state = connection.committed_state();
+        let has_slots = state.as_ref().is_some_and(|state| state.first() == Some(&MARK));
+        let view = View {
+            order: connection.key(),
+            id: connection.id(),
+            uri: connection.uri(),
+            tags: connection.tags().skip(1).collect(),
+            state: state.as_deref(),
+        };
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        scratch.push(if has_slots { VERSION } else { WITHOUT_SLOTS });
+        self.scratch = postcard::to_extend(&view, scratch).unwrap_or_default();
+        self.scratch.as_slice().into()
     }
 }
 
@@ -186,6 +241,10 @@ mod tests {
             let ada = room.connect("ada").await;
             ada.connection().set_state(&1).unwrap();
             let attachment = Attachment::of(ada.connection());
+            assert_eq!(*Encoder::default().encode(ada.connection()), *attachment.encode());
+            let tags = Attachment::tags_of(&attachment.encode())
+                .map(|(id, tags)| (id.to_owned(), tags.concat()));
+            assert_eq!(tags, Some(("ada".to_owned(), "admin".to_owned())));
             assert_eq!((&*attachment.id, &*attachment.uri), ("ada", ada.connection().uri()));
             assert_eq!(
                 (attachment.tags, attachment.state),

@@ -5,6 +5,8 @@ pub(crate) mod key;
 pub(crate) mod listing;
 pub(crate) mod outgoing;
 mod owner;
+pub(crate) mod peer;
+pub(crate) mod record;
 mod slots;
 pub(crate) mod socket;
 mod state_error;
@@ -26,6 +28,7 @@ pub use self::state_error::StateError;
 use self::{
     attachment::Attachment,
     outgoing::Outgoing,
+    peer::Peer,
     slots::{Part, Slots},
     socket::Socket,
     tags::Tags,
@@ -361,6 +364,16 @@ impl Connection {
         &self.0.socket
     }
 
+    /// The connection, for what is said to it.
+    pub(crate) fn peer(&self) -> Peer {
+        Peer::new(self.key(), self.socket().clone())
+    }
+
+    /// Whether there is another clone of this handle.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     /// Numbers the connections of a room in the order in which they came.
     pub(crate) fn key(&self) -> u64 {
         self.0.key
@@ -422,7 +435,7 @@ impl Connection {
 
 impl PartialEq for Connection {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        peer::address(self.socket()) == peer::address(other.socket())
     }
 }
 
@@ -430,7 +443,7 @@ impl Eq for Connection {}
 
 impl Hash for Connection {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.key.hash(state);
+        peer::address(self.socket()).hash(state);
     }
 }
 

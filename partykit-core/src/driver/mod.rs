@@ -120,7 +120,7 @@ async fn postpone(cell: &Driving, pump: &mut Pump<'_>, job: Job) -> Option<Job> 
     if drained.is_ready() {
         return Some(job);
     }
-    let sender = sender.clone();
+    let sender = sender.peer();
     match cell.report(|machine, now| machine.postpone(now, job)) {
         Ok(()) => {
             pump.clogged.push(sender);

@@ -5,18 +5,22 @@ mod operator;
 mod owner;
 mod resume;
 mod space;
+mod state;
 mod stats;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use doors::{Driving, InTurn};
 pub use resume::Resumed;
 
-use self::space::Space;
+use self::{
+    space::TASKS,
+    state::{Awake, State},
+};
 
 use std::{
-    collections::HashMap,
     fmt,
     future::{Future, poll_fn},
-    mem,
     sync::{Arc, Weak},
     task::{Context, Poll, Waker},
     time::Duration,
@@ -33,7 +37,7 @@ use crate::{
     AwakeReason, Close, Connection, ErrorId, Message, Options, Refusal, Request, Response,
     RoomAddress,
     connection::{Owner, key::ConnectionKey, outgoing::Outgoing, socket::Socket},
-    machine::{Answer, Event, Fact, Machine},
+    machine::{Answer, Dormant, Event, Fact, Machine},
     value::chain::Chain,
 };
 
@@ -57,34 +61,32 @@ use crate::{
 /// ```
 pub struct RoomCell {
     address: RoomAddress,
+    options: Arc<Options>,
     host: Arc<dyn Host>,
     state: WakeOnce<State>,
 }
 
-struct State {
-    machine: Machine,
-    next_connection: u64,
-    /// The connections that wait for space in the mailbox. `None` if there are none.
-    space: Option<Box<Space>>,
-    /// Wakers of code that waits for the room's sleep, for a commit, or for outputs to leave.
-    watchers: Vec<Waker>,
-    /// The driver is sending outputs.
-    flushing: bool,
-    tasks: HashMap<u64, AbortHandle>,
-}
-
 impl RoomCell {
     /// Makes a room that sleeps and has no connection.
-    pub fn new(address: RoomAddress, options: Options, host: Arc<dyn Host>) -> Arc<Self> {
-        let state = State {
-            machine: Machine::new(options, host.mailboxes(), host.elapsed()),
-            next_connection: 0,
-            space: None,
-            watchers: Vec::new(),
-            flushing: false,
-            tasks: HashMap::new(),
-        };
-        Arc::new(Self { address, host, state: WakeOnce::new(state) })
+    ///
+    /// Rooms of one party should share their options, in an `Arc`.
+    pub fn new(
+        address: RoomAddress,
+        options: impl Into<Arc<Options>>,
+        host: Arc<dyn Host>,
+    ) -> Arc<Self> {
+        let dormant = Dormant::new(host.elapsed());
+        Self::with(address, options.into(), host, dormant)
+    }
+
+    fn with(
+        address: RoomAddress,
+        options: Arc<Options>,
+        host: Arc<dyn Host>,
+        dormant: Dormant,
+    ) -> Arc<Self> {
+        let state = WakeOnce::new(State::Asleep(dormant));
+        Arc::new(Self { address, options, host, state })
     }
 
     /// Which room it is.
@@ -111,14 +113,14 @@ impl RoomCell {
         request: Request,
         socket: Arc<dyn Socket>,
     ) -> Result<ConnectionKey, Refusal> {
-        let room: Weak<dyn Owner> = Arc::<Self>::downgrade(self);
         self.enter(|state, now| {
-            state.next_connection += 1;
-            let connection = Connection::new(state.next_connection, id, uri, room, socket);
+            let roster = state.machine.roster();
+            let (key, room) = (roster.next_key(), roster.room().clone());
+            let connection = Connection::new(key, id, uri, room, socket);
             let (request, arrived) = (Box::new(request), now);
-            let key = ConnectionKey(connection.key());
             let event = Event::Connect { connection, request, arrived };
-            state.machine.push(now, event).map(|()| key).map_err(|(refusal, _)| refusal)
+            let pushed = state.machine.push(now, event);
+            pushed.map(|()| ConnectionKey(key)).map_err(|(refusal, _)| refusal)
         })
         .inspect_err(|refusal| self.observe(Fact::Refused(*refusal)))
     }
@@ -157,7 +159,7 @@ impl RoomCell {
     /// A woken caller has to pass its message, [give up](RoomCell::forgo_space), or be
     /// [closed](RoomCell::closed). Until then the space is kept for it.
     pub fn poll_space(
-        &self,
+        self: &Arc<Self>,
         connection: ConnectionKey,
         message: &Message,
         cx: &mut Context<'_>,
@@ -179,8 +181,8 @@ impl RoomCell {
     }
 
     /// The runtime gives a client up, or is about to, because it reads too slowly.
-    pub fn slow_client(&self) {
-        self.lock().machine.slow_client();
+    pub fn slow_client(self: &Arc<Self>) {
+        self.enter(|state, _| state.machine.slow_client());
     }
 
     /// Closes the connection of a client that did something forbidden, after its earlier messages are
@@ -233,23 +235,30 @@ impl RoomCell {
 
     /// The sockets of the listed connections, in connection order: to close them when the server goes down.
     pub fn sockets(&self) -> Vec<Arc<dyn Socket>> {
-        let all = self.connections();
-        all.iter().map(|connection| connection.socket().clone()).collect()
+        let state = self.lock();
+        state.records().open().filter_map(|record| record.socket().cloned()).collect()
     }
 
     /// A handle of the connection with this key. `None` if it has ended.
     pub fn connection(self: &Arc<Self>, key: ConnectionKey) -> Option<Connection> {
-        self.lock().machine.roster().get(key.0).cloned()
+        let room: Weak<dyn Owner> = Arc::<Self>::downgrade(self);
+        self.lock().records_mut().handle(key.0, &room)
     }
 
     /// The id of a connection, for the log. `None` if it has ended.
     pub fn id_of(&self, key: ConnectionKey) -> Option<String> {
-        self.lock().machine.roster().get(key.0).map(|connection| connection.id().to_owned())
+        let state = self.lock();
+        let id = |tags: &mut dyn Iterator<Item = &str>| tags.next().map(str::to_owned);
+        state.records().get(key.0).and_then(|record| record.tags(id))
     }
 
-    /// The listed connections, in connection order.
-    pub fn connections(&self) -> Arc<[Connection]> {
-        self.lock().machine.roster().all()
+    /// Handles of the listed connections, in connection order.
+    pub fn connections(self: &Arc<Self>) -> Arc<[Connection]> {
+        let room: Weak<dyn Owner> = Arc::<Self>::downgrade(self);
+        match &mut *self.lock() {
+            State::Asleep(dormant) => dormant.records_mut().handles(&room).collect(),
+            State::Awake(awake) => awake.machine.roster().all(),
+        }
     }
 
     /// Puts the room to sleep without waiting for its idle time. Waits for running handlers, waiting events
@@ -265,8 +274,10 @@ impl RoomCell {
         loop {
             poll_fn(|cx| {
                 let mut state = self.lock();
-                if passes(&state.machine.reasons()) {
-                    state.watchers.push(cx.waker().clone());
+                if let Some(awake) = state.awake()
+                    && passes(&awake.machine.reasons())
+                {
+                    awake.watchers.push(cx.waker().clone());
                     return Poll::Pending;
                 }
                 Poll::Ready(())
@@ -284,7 +295,7 @@ impl RoomCell {
     /// vacant cell may be dropped, if no other task can reach it.
     pub fn is_vacant(&self) -> bool {
         let state = self.lock();
-        !state.is_driven() && state.machine.is_vacant()
+        !state.is_driven() && state.is_vacant()
     }
 
     pub(crate) fn push(self: &Arc<Self>, event: Event) -> Result<(), Refusal> {
@@ -304,13 +315,13 @@ impl RoomCell {
     }
 
     /// Wakes `waker` at the next change that code may wait for.
-    pub(crate) fn watch(&self, waker: &Waker) {
-        self.lock().watchers.push(waker.clone());
+    pub(crate) fn watch(self: &Arc<Self>, waker: &Waker) {
+        self.awake(|awake| awake.watchers.push(waker.clone()));
     }
 
     /// A number for a task that may have to wait for space in the mailbox.
-    pub(crate) fn ticket(&self) -> u64 {
-        self.lock().space.get_or_insert_default().ticket()
+    pub(crate) fn ticket(self: &Arc<Self>) -> u64 {
+        self.awake(|awake| TASKS | awake.machine.ticket())
     }
 
     /// A value of a task arrives, see [`RoomCell::message`].
@@ -325,8 +336,13 @@ impl RoomCell {
     }
 
     /// [`RoomCell::poll_space`] for `size` bytes of any sender.
-    pub(crate) fn poll_space_for(&self, who: u64, size: usize, cx: &mut Context<'_>) -> Poll<()> {
-        let (poll, wakers) = self.lock().poll_space(who, size, cx);
+    pub(crate) fn poll_space_for(
+        self: &Arc<Self>,
+        who: u64,
+        size: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let (poll, wakers) = self.awake(|awake| awake.poll_space(who, size, cx));
         wakers.into_iter().for_each(Waker::wake);
         poll
     }
@@ -336,12 +352,12 @@ impl RoomCell {
         self.enter(|state, _| state.forgo(who));
     }
 
-    pub(crate) fn add_task(&self, id: u64, handle: AbortHandle) {
-        self.lock().tasks.insert(id, handle);
+    pub(crate) fn add_task(self: &Arc<Self>, id: u64, handle: AbortHandle) {
+        self.awake(|awake| drop(awake.tasks.insert(id, handle)));
     }
 
     pub(crate) fn abort_task(&self, id: u64) {
-        let handle = self.lock().tasks.remove(&id);
+        let handle = self.lock().awake().and_then(|awake| awake.tasks.remove(&id));
         if let Some(handle) = handle {
             handle.abort();
         }
@@ -355,15 +371,20 @@ impl RoomCell {
         });
     }
 
-    fn enter<R>(self: &Arc<Self>, act: impl FnOnce(&mut State, Duration) -> R) -> R {
+    fn enter<R>(self: &Arc<Self>, act: impl FnOnce(&mut Awake, Duration) -> R) -> R {
         let now = self.host.elapsed();
         let ((result, wakers), call) = self.state.enter(|state| {
-            let was_vacant = state.machine.is_vacant();
-            let result = act(state, now);
+            let was_vacant = state.is_vacant();
+            let awake = state.wake(self, now);
+            let result = act(awake, now);
             // A driver also reports that the room has become vacant. The caller must not do it, because it
             // may hold locks that the runtime needs to forget the room.
-            let busy = !state.machine.is_at_rest() || (state.machine.is_vacant() && !was_vacant);
-            ((result, state.wakers()), busy)
+            let busy = !awake.machine.is_at_rest() || (awake.machine.is_vacant() && !was_vacant);
+            let wakers = awake.wakers();
+            if !busy {
+                state.rest(now);
+            }
+            ((result, wakers), busy)
         });
         match call {
             Call::Nothing => {}
@@ -374,64 +395,14 @@ impl RoomCell {
         result
     }
 
+    /// Does something that gives the driver nothing to do.
+    fn awake<R>(self: &Arc<Self>, act: impl FnOnce(&mut Awake) -> R) -> R {
+        let now = self.host.elapsed();
+        act(self.lock().wake(self, now))
+    }
+
     fn lock(&self) -> Guard<'_, State> {
         self.state.lock()
-    }
-}
-
-impl State {
-    /// Gives something to the machine. It has to wait for its turn when the mailbox is full.
-    fn push_in_turn<T>(
-        &mut self,
-        now: Duration,
-        who: u64,
-        it: T,
-        push: impl FnOnce(&mut Machine, T) -> Result<(), (Refusal, T)>,
-    ) -> Result<(), (Refusal, T)> {
-        if let Some(space) = &mut self.space
-            && space.has_to_queue(who, self.machine.intake())
-            && self.machine.intake().takes_events(now)
-        {
-            return Err((Refusal::Overloaded, it));
-        }
-        let pushed = push(&mut self.machine, it);
-        if !matches!(pushed, Err((Refusal::Overloaded, _))) {
-            self.forgo(who);
-        }
-        pushed
-    }
-
-    /// Also returns the wakers of others that may go on.
-    fn poll_space(
-        &mut self,
-        who: u64,
-        size: usize,
-        cx: &mut Context<'_>,
-    ) -> (Poll<()>, Vec<Waker>) {
-        let mut wakers = Vec::new();
-        let space = self.space.get_or_insert_default();
-        if !space.is_promised(who) {
-            space.wait(who, size, cx.waker(), self.machine.intake());
-            // There may be new space since the event was refused.
-            space.wake(self.machine.intake(), &mut wakers);
-        }
-        let is_ready = space.is_promised(who);
-        (if is_ready { Poll::Ready(()) } else { Poll::Pending }, wakers)
-    }
-
-    fn forgo(&mut self, who: u64) {
-        if let Some(space) = &mut self.space {
-            space.forget(who);
-        }
-    }
-
-    /// The wakers of all that may go on now.
-    fn wakers(&mut self) -> Vec<Waker> {
-        let mut wakers = mem::take(&mut self.watchers);
-        if let Some(space) = &mut self.space {
-            space.wake(self.machine.intake(), &mut wakers);
-        }
-        wakers
     }
 }
 

@@ -1,6 +1,9 @@
 use std::sync::Arc;
 
-use crate::{Connection, connection::outgoing::Outgoing, machine::Targets};
+use crate::{
+    connection::{outgoing::Outgoing, peer::Peer},
+    machine::Targets,
+};
 
 /// As many sockets are served before the clock is read again.
 const SOCKETS: usize = 32;
@@ -53,12 +56,12 @@ impl Delivery {
     fn serve_crowd(&mut self, _: &mut Vec<Targets>) -> bool {
         let Some((crowd, _)) = self.frames.first() else { return false };
         let (frame, at) = self.next;
-        let Some(connection) = crowd.reached().get(at) else { return false };
+        let Some(peer) = crowd.reached().get(at) else { return false };
         let upto = self.frames.len().min(frame + SOCKETS);
-        send(&self.frames[frame..upto], connection);
+        send(&self.frames[frame..upto], peer);
         self.next = (upto, at);
         if upto == self.frames.len() {
-            connection.socket().flush();
+            peer.socket().flush();
             self.next = (0, at + 1);
         }
         true
@@ -69,8 +72,8 @@ impl Delivery {
         let (frame, at) = self.next;
         if let Some((to, _)) = self.frames.get(frame) {
             match to.reached().get(at) {
-                Some(connection) => {
-                    send(&self.frames[frame..=frame], connection);
+                Some(peer) => {
+                    send(&self.frames[frame..=frame], peer);
                     self.next = (frame, at + 1);
                 }
                 None => {
@@ -88,8 +91,8 @@ impl Delivery {
             return false;
         };
         match targets.reached().get(at) {
-            Some(connection) => {
-                connection.socket().flush();
+            Some(peer) => {
+                peer.socket().flush();
                 self.next = (frame, at + 1);
             }
             None => self.next = (frame + 1, 0),
@@ -98,9 +101,9 @@ impl Delivery {
     }
 }
 
-fn send(frames: &[(Targets, Arc<Outgoing>)], connection: &Connection) {
-    for (_, frame) in frames.iter().filter(|(to, _)| to.includes(connection)) {
-        connection.socket().send(frame);
+fn send(frames: &[(Targets, Arc<Outgoing>)], peer: &Peer) {
+    for (_, frame) in frames.iter().filter(|(to, _)| to.includes(peer)) {
+        peer.socket().send(frame);
     }
 }
 

@@ -18,8 +18,8 @@ use super::{
     delivery::{Delivery, flush_later},
 };
 use crate::{
-    BackendError, Claim, Connection, Timestamp, WakeUp,
-    connection::outgoing::Outgoing,
+    BackendError, Claim, Timestamp, WakeUp,
+    connection::{outgoing::Outgoing, peer::Peer},
     machine::{CancelReason, Effect, Fact, Failed, Job, Output, Targets, TurnId},
     storage::resolve,
     value::{
@@ -47,7 +47,7 @@ pub(crate) struct Pump<'a> {
     /// Others run before the delivery goes on.
     pause: Option<BoxFuture<'static, ()>>,
     /// Connections whose messages wait for their clients to read.
-    pub(crate) clogged: Vec<Connection>,
+    pub(crate) clogged: Vec<Peer>,
     /// Whether the driver has rested since the last turn.
     pub(crate) rested: bool,
 }
@@ -182,7 +182,7 @@ impl<'a> Pump<'a> {
                 self.delivery = Some(Delivery::flush(frames, self.unflushed.is_empty()));
             }
             Output::GivenUp(schedule, next) => self.given_up(&schedule, next),
-            Output::Probe(connection) => connection.socket().probe(),
+            Output::Probe(peer) => peer.socket().probe(),
             Output::Refuse(connection, close) => connection.socket().refuse(close),
             Output::Run(turn, job) => return Some(Step::Run(turn, job)),
         }
@@ -226,9 +226,9 @@ impl<'a> Pump<'a> {
                 connection.socket().accept();
                 connection.socket().attach(&connection);
             }
-            Effect::Close(connection, close) | Effect::HangUp(connection, close) => {
-                connection.socket().close(close);
-                flush_later(&mut self.unflushed, Targets::One(connection));
+            Effect::Close(peer, close) | Effect::HangUp(peer, close) => {
+                peer.socket().close(*close);
+                flush_later(&mut self.unflushed, Targets::One(peer));
             }
             Effect::Frame { to, frame } => {
                 if let Targets::Many { all, except, .. } = &to {
@@ -249,11 +249,11 @@ impl<'a> Pump<'a> {
 
     /// Lets messages be handled whose senders have read enough.
     fn unclog(&mut self, cx: &mut Context<'_>) {
-        for connection in mem::take(&mut self.clogged) {
-            if connection.socket().poll_drained(limits::CLOGGED, cx).is_pending() {
-                self.clogged.push(connection);
+        for peer in mem::take(&mut self.clogged) {
+            if peer.socket().poll_drained(limits::CLOGGED, cx).is_pending() {
+                self.clogged.push(peer);
             } else {
-                self.cell.report(|machine, now| machine.unclog(now, &connection));
+                self.cell.report(|machine, now| machine.unclog(now, peer.key()));
             }
         }
     }

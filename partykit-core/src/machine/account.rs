@@ -244,8 +244,8 @@ pub(crate) struct Condition {
 /// Keeps an [`Account`] as time goes on.
 #[derive(Debug)]
 pub(crate) struct Accountant {
-    account: Account,
-    born: Duration,
+    pub(super) account: Account,
+    pub(super) born: Duration,
     settled: Duration,
     woken: Duration,
     condition: Condition,

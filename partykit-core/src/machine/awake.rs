@@ -98,10 +98,26 @@ struct Hold {
 }
 
 impl Holders {
-    pub(crate) fn add_task(&mut self, now: Duration, holder: Holder) -> u64 {
-        self.next += 1;
-        self.tasks.push(Hold { id: self.next, holder, since: now });
+    /// Numbers tasks and guards from here on: an earlier one may end late.
+    pub(crate) fn continue_from(&mut self, last: u64) {
+        self.next = last;
+    }
+
+    /// The number of the last task or guard.
+    pub(crate) fn last(&self) -> u64 {
         self.next
+    }
+
+    /// A number that was not used.
+    pub(crate) fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    pub(crate) fn add_task(&mut self, now: Duration, holder: Holder) -> u64 {
+        let id = self.number();
+        self.tasks.push(Hold { id, holder, since: now });
+        id
     }
 
     /// Ends a task; `false` if it was cancelled or has ended before.

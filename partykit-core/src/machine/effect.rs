@@ -6,18 +6,21 @@ use super::{
     answer::{Answer, Reply},
     output::Output,
 };
-use crate::{Close, Connection, Refusal, Request, RoomAddress, connection::outgoing::Outgoing};
+use crate::{
+    Close, Connection, Refusal, Request, RoomAddress,
+    connection::{outgoing::Outgoing, peer::Peer},
+};
 
 /// Something that leaves the room, through the gate.
 pub(crate) enum Effect {
     Accept(Connection),
-    Close(Connection, Close),
+    Close(Peer, Box<Close>),
     Frame {
         to: Targets,
         frame: Arc<Outgoing>,
     },
     /// A Close that the runtime wants, even if the room's writes fail.
-    HangUp(Connection, Close),
+    HangUp(Peer, Box<Close>),
     Respond(Reply, Result<Answer, Refusal>),
     Spawn {
         id: u64,
@@ -32,30 +35,32 @@ pub(crate) enum Effect {
 /// The receivers of a frame.
 #[derive(Clone)]
 pub(crate) enum Targets {
-    One(Connection),
+    One(Peer),
     Many {
-        all: Arc<[Connection]>,
-        except: Vec<Connection>,
+        /// In connection order.
+        all: Arc<[Peer]>,
+        /// The keys of those that are left out.
+        except: Vec<u64>,
         /// No other frame has the same list.
         is_own: bool,
     },
 }
 
 impl Targets {
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Connection> {
-        self.reached().iter().filter(|connection| self.includes(connection))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Peer> {
+        self.reached().iter().filter(|peer| self.includes(peer))
     }
 
     /// Whether a connection that it reaches is a receiver.
-    pub(crate) fn includes(&self, connection: &Connection) -> bool {
+    pub(crate) fn includes(&self, peer: &Peer) -> bool {
         match self {
             Self::One(_) => true,
-            Self::Many { except, .. } => !except.contains(connection),
+            Self::Many { except, .. } => !except.contains(&peer.key()),
         }
     }
 
     /// The receivers, and those that are excepted.
-    pub(crate) fn reached(&self) -> &[Connection] {
+    pub(crate) fn reached(&self) -> &[Peer] {
         match self {
             Self::One(one) => std::slice::from_ref(one),
             Self::Many { all, .. } => all,
@@ -64,13 +69,13 @@ impl Targets {
 
     /// The bytes of its lists, as far as they are its own.
     fn size(&self) -> usize {
-        let connections = match self {
+        match self {
             Self::One(_) => 0,
             Self::Many { all, except, is_own } => {
-                except.capacity() + if *is_own { all.len() } else { 0 }
+                let own = if *is_own { size_of_val(&**all) } else { 0 };
+                own + except.capacity() * size_of::<u64>()
             }
-        };
-        connections * size_of::<Connection>()
+        }
     }
 
     /// Whether both reach the same connections, exceptions aside.
@@ -110,11 +115,11 @@ impl fmt::Debug for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Accept(connection) => write!(f, "Accept({:?})", connection.id()),
-            Self::Close(connection, close) => write!(f, "Close({:?}, {close})", connection.id()),
+            Self::Close(peer, close) => write!(f, "Close({peer:?}, {close})"),
             Self::Frame { to, frame } => {
                 write!(f, "Frame({} to {})", frame.message().len(), to.iter().count())
             }
-            Self::HangUp(connection, close) => write!(f, "HangUp({:?}, {close})", connection.id()),
+            Self::HangUp(peer, close) => write!(f, "HangUp({peer:?}, {close})"),
             Self::Respond(..) => f.write_str("Respond"),
             Self::Spawn { id, .. } => write!(f, "Spawn({id})"),
             Self::Tell { to, .. } => write!(f, "Tell({to})"),

@@ -178,8 +178,7 @@ impl Gate {
         let mut restored = Vec::new();
         // "When a handler fails": the newest first, so that the oldest state is the one that stays.
         for (connection, before) in undo.into_iter().rev() {
-            connection.commit_state(before);
-            roster.measure(&connection);
+            drop(roster.commit_state(&connection, before));
             restored.push(connection);
         }
         self.written = self.durable;

@@ -8,7 +8,7 @@ use super::{
     mailboxes::{Mailboxes, Portion},
     wake_cause::WakeCause,
 };
-use crate::{Connection, Options};
+use crate::Options;
 
 /// The events that wait for a room, in the order in which they came.
 #[derive(Debug, Default)]
@@ -103,12 +103,12 @@ impl Mailbox {
     }
 
     /// The first event that is no message of these connections.
-    pub(crate) fn pop_but_of(&mut self, connections: &[Connection]) -> Option<Event> {
+    pub(crate) fn pop_but_of(&mut self, connections: &[u64]) -> Option<Event> {
         if connections.is_empty() {
             return self.pop();
         }
         let is_next = |event: &Event| match event {
-            Event::Message { sender, .. } => !connections.contains(sender),
+            Event::Message { sender, .. } => !connections.contains(&sender.key()),
             _ => true,
         };
         let at = self.events.iter().position(is_next)?;
@@ -140,8 +140,8 @@ impl Mailbox {
         Some(event)
     }
 
-    pub(crate) fn has_message_of(&self, connection: &Connection) -> bool {
-        self.shares.contains_key(&connection.key())
+    pub(crate) fn has_message_of(&self, connection: u64) -> bool {
+        self.shares.contains_key(&connection)
     }
 
     /// What a sleeping room would wake for.

@@ -10,6 +10,7 @@ mod alarm;
 mod answer;
 mod attempts;
 mod awake;
+mod dormant;
 mod effect;
 mod event;
 mod fact;
@@ -17,6 +18,7 @@ mod gate;
 mod handler_error;
 mod ids;
 mod intake;
+mod ledger;
 mod mailbox;
 mod mailboxes;
 mod operator;
@@ -24,11 +26,13 @@ mod output;
 mod overlay;
 #[cfg(test)]
 mod properties;
-pub(crate) mod roster;
+mod records;
+mod roster;
 mod speech;
 mod start_reason;
 mod states;
 mod stats;
+mod tag_index;
 #[cfg(test)]
 mod tests;
 mod transitions;
@@ -49,33 +53,38 @@ pub use wake_cause::WakeCause;
 
 pub(crate) use alarm::{Beginning, Errand};
 pub(crate) use answer::{Answer, Reply};
+pub(crate) use dormant::Dormant;
 pub(crate) use effect::{Effect, Targets};
 pub(crate) use event::Event;
 pub(crate) use ids::{Scope, TransactionId, TurnId};
 pub(crate) use intake::Intake;
 pub(crate) use output::{CancelReason, Discard, Failed, Job, Output};
+pub(crate) use records::Records;
 pub(crate) use roster::Roster;
 pub(crate) use turn_mut::TurnMut;
 
 use self::{
     account::Accountant, attempts::Attempts, awake::Holders, gate::Gate, mailbox::Mailbox,
-    roster::Status, turn::Turn,
+    turn::Turn,
 };
-use crate::{Claim, Close, Connection, Epoch, Handler, Message, Options, Refusal};
+use crate::{
+    Claim, Close, Connection, Epoch, Handler, Message, Options, Refusal,
+    connection::{peer::Peer, record::Status},
+};
 
 /// As many places for outputs are kept when there are none.
 const KEPT: usize = 1024;
 
 /// One room.
 pub(crate) struct Machine {
-    options: Options,
+    options: Arc<Options>,
     phase: RoomPhase,
     roster: Roster,
     mailbox: Mailbox,
     /// Connections to be closed when what they said is handled.
-    condemned: Vec<(Connection, Close)>,
+    condemned: Vec<(Peer, Close)>,
     /// Connections whose clients have to read first: their messages wait.
-    clogged: Vec<Connection>,
+    clogged: Vec<u64>,
     gate: Gate,
     holders: Holders,
     accountant: Accountant,
@@ -110,20 +119,24 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// A room that sleeps. `all` are the mailboxes of all rooms, if they share a limit.
-    pub(crate) fn new(options: Options, all: Option<Arc<Mailboxes>>, now: Duration) -> Self {
-        let mut mailbox = Mailbox::default();
-        mailbox.share(all);
+    /// A room that sleeps, with what is kept of it.
+    fn with(
+        options: Arc<Options>,
+        mailbox: Mailbox,
+        roster: Roster,
+        accountant: Accountant,
+        now: Duration,
+    ) -> Self {
         Self {
             options,
             phase: RoomPhase::Asleep,
-            roster: Roster::default(),
+            roster,
             mailbox,
             condemned: Vec::new(),
             clogged: Vec::new(),
             gate: Gate::default(),
             holders: Holders::default(),
-            accountant: Accountant::new(now),
+            accountant,
             turn: None,
             last_turn: 0,
             attempts: Attempts::default(),
@@ -168,7 +181,9 @@ impl Machine {
                 self.visited = true;
                 self.roster.insert(connection.clone());
             }
-            Event::Message { sender, .. } if self.roster.status(sender) != Some(Status::Open) => {
+            Event::Message { sender, .. }
+                if self.roster.status(sender.key()) != Some(Status::Open) =>
+            {
                 self.discard(Discard::Event(event));
                 return Ok(());
             }
@@ -187,35 +202,25 @@ impl Machine {
         message: Message,
     ) -> Result<(), (Refusal, Message)> {
         // What a connection says that has ended, or was never here, is dropped.
-        let Some(sender) = self.roster.get(key).cloned() else { return Ok(()) };
+        let Some(sender) = self.roster.get(key) else { return Ok(()) };
         match self.push(now, Event::Message { sender, message }) {
             Err((refusal, Event::Message { message, .. })) => Err((refusal, message)),
             _ => Ok(()),
         }
     }
 
-    /// A connection that was here before is here again.
-    pub(crate) fn resume(&mut self, connection: &Connection, closing: bool) {
-        self.roster.insert(connection.clone());
-        self.roster.list(connection);
-        if closing {
-            self.roster.set_status(connection, Status::Closing);
-        }
-    }
-
     /// A socket has ended. Unknown ones are ignored, so it may be said more than once.
     pub(crate) fn closed(&mut self, now: Duration, key: u64, close: Close) {
-        let Some(connection) = self.roster.get(key).cloned() else { return };
-        let Some(status) = self.roster.status(&connection) else { return };
+        let Some(status) = self.roster.status(key) else { return };
         // "Connecting": whether an `on_close` is owed is known when its `on_connect` has ended.
-        if let Some(turn) = self.turn.as_mut().filter(|turn| turn.is_connecting(&connection)) {
+        if let Some(turn) = self.turn.as_mut().filter(|turn| turn.is_connecting(key)) {
             turn.gone.get_or_insert(close);
-            self.roster.set_status(&connection, Status::Closing);
+            self.roster.set_status(key, Status::Closing);
             return;
         }
-        self.roster.remove(&connection);
+        let Some((connection, _)) = self.roster.remove(key) else { return };
         // What it said comes before its end.
-        self.clogged.retain(|clogged| *clogged != connection);
+        self.clogged.retain(|clogged| *clogged != key);
         if status == Status::Connecting {
             let is_it = |event: &Event| matches!(event, Event::Connect { connection: c, .. } if *c == connection);
             if let Some(event) = self.mailbox.remove(is_it) {
@@ -236,8 +241,8 @@ impl Machine {
 
     /// Closes a connection, but not before what it has said is handled.
     pub(crate) fn hang_up(&mut self, now: Duration, key: u64, close: Close) {
-        let Some(connection) = self.roster.get(key).cloned() else { return };
-        self.condemned.push((connection, close));
+        let Some(peer) = self.roster.peer(key) else { return };
+        self.condemned.push((peer, close));
         self.advance(now);
     }
 
@@ -251,7 +256,7 @@ impl Machine {
         match job {
             Job::Handle(event @ Event::Message { .. }) if self.may_postpone() => {
                 self.turn = None;
-                self.clogged.extend(event.connection().cloned());
+                self.clogged.extend(event.connection().map(Connection::key));
                 self.mailbox.push_front(event);
                 self.advance(now);
                 Ok(())
@@ -261,8 +266,8 @@ impl Machine {
     }
 
     /// The client of a connection has read enough: its messages are handled again.
-    pub(crate) fn unclog(&mut self, now: Duration, connection: &Connection) {
-        self.clogged.retain(|clogged| clogged != connection);
+    pub(crate) fn unclog(&mut self, now: Duration, key: u64) {
+        self.clogged.retain(|clogged| *clogged != key);
         self.advance(now);
     }
 
@@ -378,6 +383,11 @@ impl Machine {
         Ok(())
     }
 
+    /// A number that no task, guard or other ticket has.
+    pub(crate) fn ticket(&mut self) -> u64 {
+        self.holders.number()
+    }
+
     /// The next thing to do.
     pub(crate) fn poll(&mut self) -> Option<Output> {
         let output = self.outputs.pop_front();
@@ -464,6 +474,10 @@ impl Machine {
     /// Gives the claim back: the next start claims again.
     pub(crate) fn release_claim(&mut self) -> Option<Epoch> {
         self.epoch.take()
+    }
+
+    pub(crate) fn records(&self) -> &Records {
+        self.roster.records()
     }
 
     pub(crate) fn roster(&mut self) -> &mut Roster {

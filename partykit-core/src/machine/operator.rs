@@ -34,7 +34,7 @@ impl Turn {
             effect,
             Effect::Frame { to: Targets::One(to), .. }
                 | Effect::Close(to, _)
-                | Effect::HangUp(to, _) if to == new
+                | Effect::HangUp(to, _) if to.key() == new.key()
         )
     }
 }

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{answer::Answer, effect::Effect, event::Event, fact::Fact, ids::TurnId};
-use crate::{Batch, Close, Connection, Epoch, ErrorId, Timestamp, value::failure::Failure};
+use crate::{
+    Batch, Close, Connection, Epoch, ErrorId, Timestamp, connection::peer::Peer,
+    value::failure::Failure,
+};
 
 /// What the machine wants done. The driver does it in this order.
 #[derive(Debug)]
@@ -28,7 +31,7 @@ pub(crate) enum Output {
     /// The handler of this schedule failed too often. When it runs next, if it does.
     GivenUp(String, Option<Timestamp>),
     /// Have the socket find out whether its client is still there.
-    Probe(Connection),
+    Probe(Peer),
     /// Tell a connecting socket that it may not come in.
     Refuse(Connection, Close),
     /// Run this as the turn of this number.

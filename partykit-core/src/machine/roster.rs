@@ -1,204 +1,242 @@
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
     hash::{BuildHasher, RandomState},
-    sync::Arc,
+    sync::{Arc, LazyLock, Weak},
 };
 
-use crate::Connection;
+use bytes::Bytes;
 
-/// Which connections a room has, in the order in which they came. Survives every sleep.
-#[derive(Debug, Default)]
+use super::{records::Records, tag_index::TagIndex};
+use crate::{
+    Connection,
+    connection::{
+        Owner,
+        peer::Peer,
+        record::{Record, Status},
+    },
+};
+
+/// Clients choose ids, so the hashes must not be foreseen.
+static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+/// After this many questions for an id since the room woke, an index pays.
+const QUESTIONS: u32 = 8;
+
+/// Which connections a room has, in the order in which they came. Survives every sleep as [`Records`].
+///
+/// A handle is made when somebody asks for it: what is said to all, or counted, needs none.
 pub(crate) struct Roster {
-    entries: BTreeMap<u64, Entry>,
-    /// From the hash of a tag to the connections that have it. Ids are tags.
-    index: HashMap<u64, Keys>,
-    hasher: RandomState,
-    listed: usize,
-    /// The bytes of ids, uris, tags and committed states, of connections that were listed.
-    attached: usize,
+    records: Records,
+    /// What the handles are given.
+    room: Weak<dyn Owner>,
+    /// Made at the first question for a tag, or after a few for an id.
+    index: Option<TagIndex>,
+    questions: u32,
     /// A cached list of all listed connections. `None` after a change.
-    snapshot: Option<Arc<[Connection]>>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    connection: Connection,
-    status: Status,
-    /// Its part of [`Roster::attached`].
-    size: u32,
-}
-
-/// Where a connection stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Status {
-    /// Its connect waits in the mailbox, or its handshake is not answered yet. Listed while its
-    /// `on_connect` runs.
-    Connecting,
-    Open,
-    /// The server has closed it; the client's answer is awaited. Not listed.
-    Closing,
-}
-
-/// The connections of one tag: nearly always one, because every id is a tag.
-#[derive(Debug)]
-enum Keys {
-    One(u64),
-    Many(BTreeSet<u64>),
+    peers: Option<Arc<[Peer]>>,
+    /// The same, as handles.
+    handles: Option<Arc<[Connection]>>,
 }
 
 impl Roster {
+    /// Of a room that wakes.
+    pub(super) fn new(records: Records, room: Weak<dyn Owner>) -> Self {
+        Self { records, room, index: None, questions: 0, peers: None, handles: None }
+    }
+
+    /// The room sleeps: what can be made again goes.
+    pub(super) fn into_records(mut self) -> Records {
+        (self.peers, self.handles) = (None, None);
+        self.records.rest();
+        self.records
+    }
+
+    /// The key of the next connection.
+    pub(crate) fn next_key(&mut self) -> u64 {
+        self.records.next_key()
+    }
+
+    /// What the handles of its connections are given.
+    pub(crate) fn room(&self) -> &Weak<dyn Owner> {
+        &self.room
+    }
+
+    pub(crate) fn records(&self) -> &Records {
+        &self.records
+    }
+
+    /// For the handles.
+    pub(crate) fn records_mut(&mut self) -> &mut Records {
+        &mut self.records
+    }
+
     /// Takes a connection in that is not listed yet.
     pub(super) fn insert(&mut self, connection: Connection) {
-        self.entries
-            .insert(connection.key(), Entry { connection, status: Status::Connecting, size: 0 });
+        let hash = hash(connection.id());
+        self.records.insert(Record::new(connection, hash));
     }
 
     /// Lists a connection whose tags are known now.
     pub(super) fn list(&mut self, connection: &Connection) {
-        for hash in self.hashes(connection) {
-            match self.index.entry(hash) {
-                std::collections::hash_map::Entry::Vacant(slot) => {
-                    slot.insert(Keys::One(connection.key()));
-                }
-                std::collections::hash_map::Entry::Occupied(mut slot) => match slot.get_mut() {
-                    Keys::One(other) if *other == connection.key() => {}
-                    Keys::One(other) => {
-                        let both = BTreeSet::from([*other, connection.key()]);
-                        slot.insert(Keys::Many(both));
-                    }
-                    Keys::Many(keys) => {
-                        keys.insert(connection.key());
-                    }
-                },
-            }
+        let key = connection.key();
+        if let Some(index) = &mut self.index {
+            connection.tags().for_each(|tag| index.add(hash(tag), key));
         }
-        self.set_status(connection, Status::Open);
-        self.measure(connection);
+        self.set_status(key, Status::Open);
+        self.records.count(key, size_of(connection));
     }
 
-    /// Counts what a connection has attached, after that has changed.
-    pub(super) fn measure(&mut self, connection: &Connection) {
-        let Some(entry) = self.entries.get_mut(&connection.key()) else { return };
-        let size = connection.fixed_size() + connection.committed_state().map_or(0, |s| s.len());
-        // At most 16,320 bytes.
-        let size = u32::try_from(size).unwrap_or(u32::MAX);
-        self.attached = self.attached + size as usize - entry.size as usize;
-        entry.size = size;
+    /// Sets a committed state and returns the one before.
+    pub(super) fn commit_state(
+        &mut self,
+        connection: &Connection,
+        state: Option<Bytes>,
+    ) -> Option<Bytes> {
+        let after = state.as_ref().map_or(0, Bytes::len);
+        let before = connection.commit_state(state);
+        self.records.resize(connection.key(), before.as_ref().map_or(0, Bytes::len), after);
+        before
     }
 
+    /// What is attached to all connections, in bytes.
     pub(super) fn attached(&self) -> usize {
-        self.attached
+        self.records.attached()
     }
 
     /// Changes where a connection stands; returns whether the room knows it.
-    pub(super) fn set_status(&mut self, connection: &Connection, status: Status) -> bool {
-        let Some(entry) = self.entries.get_mut(&connection.key()) else { return false };
-        let (was, is) = (entry.status == Status::Open, status == Status::Open);
-        entry.status = status;
-        if was != is {
-            self.listed = if is { self.listed + 1 } else { self.listed - 1 };
-            self.snapshot = None;
+    pub(super) fn set_status(&mut self, key: u64, status: Status) -> bool {
+        let changed = self.records.set_status(key, status);
+        if changed == Some(true) {
+            (self.peers, self.handles) = (None, None);
         }
-        true
+        changed.is_some()
     }
 
-    pub(super) fn status(&self, connection: &Connection) -> Option<Status> {
-        self.entries.get(&connection.key()).map(|entry| entry.status)
+    pub(super) fn status(&self, key: u64) -> Option<Status> {
+        self.records.get(key).map(Record::status)
     }
 
-    pub(crate) fn is_listed(&self, connection: &Connection) -> bool {
-        self.status(connection) == Some(Status::Open)
-    }
-
-    /// Forgets a connection; returns where it stood.
-    pub(super) fn remove(&mut self, connection: &Connection) -> Option<Status> {
-        let status = self.status(connection)?;
-        self.set_status(connection, Status::Closing);
-        let entry = self.entries.remove(&connection.key());
-        self.attached -= entry.map_or(0, |entry| entry.size as usize);
-        for hash in self.hashes(connection) {
-            let empty = match self.index.get_mut(&hash) {
-                Some(Keys::One(key)) => *key == connection.key(),
-                Some(Keys::Many(keys)) => {
-                    keys.remove(&connection.key());
-                    keys.is_empty()
-                }
-                None => false,
-            };
-            if empty {
-                self.index.remove(&hash);
-            }
+    /// Forgets a connection; returns its handle, and where it stood.
+    pub(super) fn remove(&mut self, key: u64) -> Option<(Connection, Status)> {
+        let connection = self.get(key)?;
+        let status = self.status(key)?;
+        self.set_status(key, Status::Closing);
+        if let Some(index) = &mut self.index {
+            connection.tags().for_each(|tag| index.remove(hash(tag), key));
         }
-        Some(status)
+        self.records.remove(key, size_of(&connection));
+        Some((connection, status))
     }
 
     /// Connections of any status: what the limit counts, and what keeps the room from being vacant.
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        self.records.len()
     }
 
     /// Listed connections.
     pub(crate) fn count(&self) -> usize {
-        self.listed
+        self.records.listed()
+    }
+
+    /// The connection of this key, of any status.
+    pub(crate) fn get(&mut self, key: u64) -> Option<Connection> {
+        self.records.handle(key, &self.room)
+    }
+
+    /// The same, for what is said to it.
+    pub(crate) fn peer(&self, key: u64) -> Option<Peer> {
+        self.records.get(key).and_then(Record::peer)
     }
 
     /// The listed connections, in connection order.
     pub(crate) fn all(&mut self) -> Arc<[Connection]> {
-        let entries = &self.entries;
-        self.snapshot
-            .get_or_insert_with(|| {
-                let open = entries.values().filter(|entry| entry.status == Status::Open);
-                open.map(|entry| entry.connection.clone()).collect()
-            })
-            .clone()
+        let (records, room) = (&mut self.records, &self.room);
+        self.handles.get_or_insert_with(|| records.handles(room).collect()).clone()
     }
 
-    /// The connection of this key, of any status.
-    pub(crate) fn get(&self, key: u64) -> Option<&Connection> {
-        self.entries.get(&key).map(|entry| &entry.connection)
-    }
-
-    /// All that have a socket, and where they stand.
-    pub(crate) fn every(&self) -> impl Iterator<Item = (&Connection, Status)> {
-        self.entries.values().map(|entry| (&entry.connection, entry.status))
+    /// The same, for what is said to them.
+    pub(crate) fn peers(&mut self) -> Arc<[Peer]> {
+        let records = &self.records;
+        self.peers.get_or_insert_with(|| records.open().filter_map(Record::peer).collect()).clone()
     }
 
     /// The listed connections with this tag, in connection order.
-    pub(crate) fn tagged(&self, tag: &str) -> impl DoubleEndedIterator<Item = &Connection> {
-        let (one, many) = match self.index.get(&self.hasher.hash_one(tag)) {
-            Some(Keys::One(key)) => (Some(key), None),
-            Some(Keys::Many(keys)) => (None, Some(keys)),
-            None => (None, None),
-        };
-        let keys = one.into_iter().chain(many.into_iter().flatten());
-        let open = keys
-            .filter_map(|key| self.entries.get(key))
-            .filter(|entry| entry.status == Status::Open);
-        open.map(|entry| &entry.connection).filter(move |connection| connection.has_tag(tag))
+    pub(crate) fn tagged(&mut self, tag: &str) -> Vec<Connection> {
+        let keys = self.keys_of_tag(tag);
+        keys.into_iter().filter_map(|key| self.get(key)).collect()
+    }
+
+    /// The same, for what is said to them.
+    pub(crate) fn tagged_peers(&mut self, tag: &str) -> Vec<Peer> {
+        let keys = self.keys_of_tag(tag);
+        keys.into_iter().filter_map(|key| self.peer(key)).collect()
     }
 
     /// The newest listed connection with this id.
-    pub(crate) fn by_id(&self, id: &str) -> Option<&Connection> {
-        let newest = |c: &&Connection| c.id() == id;
-        self.tagged(id)
-            .rev()
-            .find(newest)
-            .and_then(|c| self.entries.get(&c.key()))
-            .map(|e| &e.connection)
+    pub(crate) fn by_id(&mut self, id: &str) -> Option<Connection> {
+        let newest = self.keys_of_id(id).pop()?;
+        self.get(newest)
+    }
+
+    /// The listed connections with this id, in connection order.
+    pub(crate) fn of_id(&mut self, id: &str) -> Vec<Peer> {
+        let keys = self.keys_of_id(id);
+        keys.into_iter().filter_map(|key| self.peer(key)).collect()
     }
 
     /// The newest listed connection with the same id that came before this one.
-    pub(super) fn before(&self, connection: &Connection) -> Option<&Connection> {
-        let older = |c: &&Connection| c.id() == connection.id() && c.key() < connection.key();
-        self.tagged(connection.id()).rev().find(older)
+    pub(super) fn before(&mut self, connection: &Connection) -> Option<Peer> {
+        let keys = self.keys_of_id(connection.id());
+        let older = keys.into_iter().rev().find(|key| *key < connection.key())?;
+        self.peer(older)
     }
 
-    /// Frees what can be made again.
-    pub(super) fn shrink(&mut self) {
-        self.snapshot = None;
+    fn keys_of_tag(&mut self, tag: &str) -> Vec<u64> {
+        let (records, hash) = (&self.records, hash(tag));
+        let keys = self.index.get_or_insert_with(|| index(records)).keys(hash);
+        let has = |key: &u64| {
+            let record = records.get(*key);
+            record.is_some_and(|it| it.status() == Status::Open && it.has_tag(tag))
+        };
+        keys.filter(has).collect()
     }
 
-    fn hashes(&self, connection: &Connection) -> Vec<u64> {
-        connection.tags().map(|tag| self.hasher.hash_one(tag)).collect()
+    fn keys_of_id(&mut self, id: &str) -> Vec<u64> {
+        self.questions = self.questions.saturating_add(1);
+        let (records, hash) = (&self.records, hash(id));
+        if self.index.is_none() && self.questions <= QUESTIONS {
+            let same = records.open().filter(|it| it.may_have_id(hash) && it.has_id(id));
+            return same.map(Record::key).collect();
+        }
+        let keys = self.index.get_or_insert_with(|| index(records)).keys(hash);
+        let has = |key: &u64| {
+            let record = records.get(*key);
+            record.is_some_and(|it| it.status() == Status::Open && it.has_id(id))
+        };
+        keys.filter(has).collect()
     }
+}
+
+impl fmt::Debug for Roster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Roster").field("records", &self.records).finish_non_exhaustive()
+    }
+}
+
+/// The keyed hash of a tag.
+pub(super) fn hash(tag: &str) -> u64 {
+    HASHER.hash_one(tag)
+}
+
+fn index(records: &Records) -> TagIndex {
+    let mut index = TagIndex::default();
+    for record in records.all().filter(|record| record.was_listed()) {
+        record.tags(|tags| tags.for_each(|tag| index.add(hash(tag), record.key())));
+    }
+    index
+}
+
+/// What is attached to a connection, in bytes.
+fn size_of(connection: &Connection) -> usize {
+    connection.fixed_size() + connection.committed_state().map_or(0, |state| state.len())
 }

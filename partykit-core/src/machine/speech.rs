@@ -2,10 +2,11 @@
 
 use std::{mem, sync::Arc};
 
-use super::{
-    CancelReason, Discard, Effect, Machine, Output, Targets, ids::Scope, roster::Status, turn::Turn,
+use super::{CancelReason, Discard, Effect, Machine, Output, Targets, ids::Scope, turn::Turn};
+use crate::{
+    Close, Connection, Handler,
+    connection::{outgoing::Outgoing, peer::Peer, record::Status},
 };
-use crate::{Close, Connection, Handler, connection::outgoing::Outgoing};
 
 /// Outputs from outside of a handler: from code that holds a connection, and from the runtime. An output over
 /// the limit comes back, to be dropped outside of all locks.
@@ -18,11 +19,11 @@ impl Machine {
     /// Sends to all listed connections, or to those of a tag. A quarter of what a handler may say may wait in
     /// the room with it.
     pub(crate) fn broadcast(&mut self, tag: Option<&str>, frame: Arc<Outgoing>) -> Option<Effect> {
-        self.broadcast_by(None, tag, Vec::new(), frame)
+        self.broadcast_by(None, tag, &[], frame)
     }
 
-    pub(crate) fn close(&mut self, connection: &Connection, close: Close) -> Option<Effect> {
-        self.close_by(None, connection, close)
+    pub(crate) fn close(&mut self, peer: Peer, close: Close) -> Option<Effect> {
+        self.close_by(None, peer, close)
     }
 
     /// The bytes of messages to a connection that wait for the handler to await something or to end.
@@ -31,7 +32,7 @@ impl Machine {
             Output::Effect(Effect::Frame { to, frame }) => Some((to, frame)),
             _ => None,
         });
-        let own = effects.filter(|(to, _)| to.iter().any(|one| one == connection));
+        let own = effects.filter(|(to, _)| to.iter().any(|one| one.key() == connection.key()));
         own.map(|(_, frame)| frame.message().len()).sum()
     }
 }
@@ -44,10 +45,10 @@ impl Machine {
         to: &Connection,
         frame: Arc<Outgoing>,
     ) -> Option<Effect> {
-        if self.roster.status(to) != Some(Status::Open) {
+        if self.roster.status(to.key()) != Some(Status::Open) {
             return None;
         }
-        let effect = Effect::Frame { to: Targets::One(to.clone()), frame };
+        let effect = Effect::Frame { to: Targets::One(to.peer()), frame };
         let limit = self.options.said_bytes.saturating_mul(2);
         if by.is_none() && !self.may_wait(effect.cost(), limit) {
             return Some(effect);
@@ -59,16 +60,19 @@ impl Machine {
         &mut self,
         by: Option<Scope>,
         tag: Option<&str>,
-        except: Vec<Connection>,
+        except: &[Connection],
         frame: Arc<Outgoing>,
     ) -> Option<Effect> {
         let all = match tag {
-            None => self.roster.all(),
-            Some(tag) => self.roster.tagged(tag).cloned().collect(),
+            None => self.roster.peers(),
+            Some(tag) => self.roster.tagged_peers(tag).into(),
         };
         if all.is_empty() {
             return None;
         }
+        // One of another room may have the same key here.
+        let here = except.iter().filter(|it| self.roster.peer(it.key()) == Some(it.peer()));
+        let except = here.map(Connection::key).collect();
         let to = Targets::Many { all, except, is_own: tag.is_some() };
         let effect = Effect::Frame { to, frame };
         if by.is_none() && !self.may_wait(effect.cost(), self.options.said_bytes / 4) {
@@ -80,18 +84,17 @@ impl Machine {
     pub(super) fn close_by(
         &mut self,
         by: Option<Scope>,
-        connection: &Connection,
+        peer: Peer,
         close: Close,
     ) -> Option<Effect> {
-        if self.roster.status(connection) != Some(Status::Open) {
+        if self.roster.status(peer.key()) != Some(Status::Open) {
             return None;
         }
-        self.roster.set_status(connection, Status::Closing);
-        let connection = connection.clone();
+        self.roster.set_status(peer.key(), Status::Closing);
         // No handler's failure takes back what others do.
         let effect = match by {
-            Some(_) => Effect::Close(connection, close),
-            None => Effect::HangUp(connection, close),
+            Some(_) => Effect::Close(peer, close.into()),
+            None => Effect::HangUp(peer, close.into()),
         };
         self.say(by, effect)
     }
@@ -124,12 +127,12 @@ impl Machine {
                 }
                 // A broadcast leaves for all others at once, and for the new one with its own frames.
                 Effect::Frame { to: Targets::Many { all, except, .. }, frame }
-                    if all.contains(new) && !except.contains(new) =>
+                    if is_among(all, new) && !except.contains(&new.key()) =>
                 {
-                    let to = Targets::One(new.clone());
+                    let to = Targets::One(new.peer());
                     deferred.push((within, written, Effect::Frame { to, frame: frame.clone() }));
                     *deferred_cost += cost;
-                    except.push(new.clone());
+                    except.push(new.key());
                 }
                 _ => {}
             }
@@ -205,7 +208,7 @@ impl Machine {
         }
         // "Connecting": an older socket of the same id may be dead, so it is pinged.
         let older = match &effect {
-            Effect::Accept(connection) => self.roster.before(connection).cloned(),
+            Effect::Accept(connection) => self.roster.before(connection),
             _ => None,
         };
         self.outputs.push_back(Output::Effect(effect));
@@ -230,10 +233,15 @@ impl Machine {
     }
 
     fn unsay(&mut self, effect: &Effect) {
-        if let Effect::Close(connection, _) = effect
-            && self.roster.status(connection) == Some(Status::Closing)
+        if let Effect::Close(peer, _) = effect
+            && self.roster.status(peer.key()) == Some(Status::Closing)
         {
-            self.roster.set_status(connection, Status::Open);
+            self.roster.set_status(peer.key(), Status::Open);
         }
     }
+}
+
+/// Whether a connection is in a list, which is in connection order.
+fn is_among(all: &[Peer], connection: &Connection) -> bool {
+    all.binary_search_by_key(&connection.key(), Peer::key).is_ok()
 }

@@ -65,8 +65,7 @@ impl Machine {
 
     /// Sets a committed state and returns the one before.
     fn replace_state(&mut self, connection: &Connection, state: Option<Bytes>) -> Option<Bytes> {
-        let before = connection.commit_state(state);
-        self.roster.measure(connection);
+        let before = self.roster.commit_state(connection, state);
         self.outputs.push_back(Output::Attach(connection.clone()));
         before
     }

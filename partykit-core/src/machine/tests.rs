@@ -3,6 +3,7 @@
 mod alarms;
 mod bench;
 mod hang_up;
+mod rest;
 mod shutdown;
 
 use std::{panic::Location, time::Duration};

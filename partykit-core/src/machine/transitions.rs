@@ -7,11 +7,11 @@ use std::{mem, time::Duration};
 
 use super::{
     Answer, CancelReason, Discard, Effect, Event, Failed, HandlerError, Job, Machine, Output,
-    RoomPhase, StartReason, account::Condition, alarm::Errand, fact::Fact, roster::Status,
-    turn::Turn,
+    RoomPhase, StartReason, account::Condition, alarm::Errand, fact::Fact, turn::Turn,
 };
 use crate::{
     Close, Connection, ErrorId, Handler, Refusal,
+    connection::record::Status,
     value::{close_reason::CloseReason, failure::Failure, limits},
 };
 
@@ -81,15 +81,15 @@ impl Machine {
             return;
         }
         // What a client said is handled before its connection is closed for it.
-        let is_heard = |connection: &Connection| {
-            let runs = self.turn.as_ref().is_some_and(|turn| turn.is_message_of(connection));
-            !runs && !self.mailbox.has_message_of(connection)
+        let is_heard = |key: u64| {
+            let runs = self.turn.as_ref().is_some_and(|turn| turn.is_message_of(key));
+            !runs && !self.mailbox.has_message_of(key)
         };
         let heard: Vec<_> =
-            self.condemned.extract_if(.., |(connection, _)| is_heard(connection)).collect();
-        for (connection, close) in heard {
-            if self.roster.set_status(&connection, Status::Closing) {
-                self.emit(None, Effect::HangUp(connection, close));
+            self.condemned.extract_if(.., |(peer, _)| is_heard(peer.key())).collect();
+        for (peer, close) in heard {
+            if self.roster.set_status(peer.key(), Status::Closing) {
+                self.emit(None, Effect::HangUp(peer, close.into()));
             }
         }
     }
@@ -221,7 +221,7 @@ impl Machine {
             }
             // It ended while its `on_connect` ran: that succeeded, so one `on_close` is owed.
             if let Some(close) = turn.gone {
-                self.roster.remove(&connection);
+                self.roster.remove(connection.key());
                 if !self.draining {
                     self.mailbox.push(Event::Close { connection, close });
                 }
@@ -261,7 +261,7 @@ impl Machine {
             && let Some(connection) = &turn.connection
         {
             // "Connecting": opened, closed at once, never listed, and no `on_close`.
-            self.roster.remove(connection);
+            self.roster.remove(connection.key());
             let close = match &failed.failure {
                 Failure::Rejected(reject) => reject.close(),
                 _ => closed_by(refusal),
@@ -385,7 +385,7 @@ impl Machine {
         match effect {
             // "Connecting": an `on_connect` whose commit failed has failed, so no `on_close` follows.
             Effect::Accept(connection) => {
-                self.roster.remove(&connection);
+                self.roster.remove(connection.key());
                 let is_its_end = |event: &Event| matches!(event, Event::Close { connection: c, .. } if *c == connection);
                 if let Some(event) = self.mailbox.remove(is_its_end) {
                     self.discard(Discard::Event(event));
@@ -417,7 +417,7 @@ impl Machine {
             // "Starting": a close waits for the next start.
             Event::Close { .. } if !self.draining => self.mailbox.keep(event),
             Event::Connect { connection, request, arrived } => {
-                self.roster.remove(&connection);
+                self.roster.remove(connection.key());
                 self.outputs.push_back(Output::Refuse(connection.clone(), closed_by(refusal)));
                 self.discard(Discard::Event(Event::Connect { connection, request, arrived }));
             }
@@ -450,7 +450,6 @@ impl Machine {
         self.settle(now);
         // "Sleep is invisible": only the instance goes. Connections, their states and the claim stay.
         self.accountant.slept();
-        self.roster.shrink();
         self.mailbox.shrink();
         self.drop_instance(now, |awake| Fact::Slept { awake });
         self.settle(now);

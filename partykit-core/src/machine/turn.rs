@@ -104,12 +104,16 @@ impl Turn {
         }
     }
 
-    pub(super) fn is_connecting(&self, connection: &Connection) -> bool {
-        self.handler == Handler::OnConnect && self.connection.as_ref() == Some(connection)
+    pub(super) fn is_connecting(&self, key: u64) -> bool {
+        self.handler == Handler::OnConnect && self.is_of(key)
     }
 
-    pub(super) fn is_message_of(&self, connection: &Connection) -> bool {
-        self.handler == Handler::OnMessage && self.connection.as_ref() == Some(connection)
+    pub(super) fn is_message_of(&self, key: u64) -> bool {
+        self.handler == Handler::OnMessage && self.is_of(key)
+    }
+
+    fn is_of(&self, key: u64) -> bool {
+        self.connection.as_ref().is_some_and(|connection| connection.key() == key)
     }
 
     /// Whether a failure would leave the instance at odds with storage or states.

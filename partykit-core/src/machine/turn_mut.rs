@@ -9,7 +9,6 @@ use super::{
     Effect, Machine, Roster, StartReason, WakeCause,
     awake::Holder,
     ids::{Scope, TransactionId},
-    roster::Status,
     turn::Turn,
 };
 use crate::{
@@ -17,6 +16,7 @@ use crate::{
     StorageError,
     connection::{
         outgoing::Outgoing,
+        record::Status,
         tags::{TagError, Tags},
     },
     storage::{Diff, Lookup, lookup},
@@ -95,14 +95,14 @@ impl TurnMut<'_> {
     pub(crate) fn broadcast(
         &mut self,
         tag: Option<&str>,
-        except: Vec<Connection>,
+        except: &[Connection],
         frame: Arc<Outgoing>,
     ) -> Option<Effect> {
         self.machine.broadcast_by(Some(self.scope), tag, except, frame)
     }
 
     pub(crate) fn close(&mut self, connection: &Connection, close: Close) -> Option<Effect> {
-        self.machine.close_by(Some(self.scope), connection, close)
+        self.machine.close_by(Some(self.scope), connection.peer(), close)
     }
 
     pub(crate) fn tell(&mut self, to: RoomAddress, request: Request) -> Option<Effect> {
@@ -153,7 +153,7 @@ impl TurnMut<'_> {
             return Err(TagError::RoomTooLarge(total));
         }
         let is_gone = self.machine.turn.as_ref().is_some_and(|turn| turn.gone.is_some());
-        if !is_gone && roster.status(connection) == Some(Status::Connecting) {
+        if !is_gone && roster.status(connection.key()) == Some(Status::Connecting) {
             roster.list(connection);
         }
         Ok(())
@@ -331,7 +331,7 @@ impl Machine {
         }
         if let Some(Turn { connection: Some(gone), gone: Some(_), .. }) = &self.turn {
             // Its close may be undone; it has ended all the same.
-            self.roster.set_status(gone, Status::Closing);
+            self.roster.set_status(gone.key(), Status::Closing);
         }
         self.release();
     }

@@ -2,7 +2,7 @@ use std::{
     collections::VecDeque,
     fmt, mem,
     num::NonZeroU32,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -10,6 +10,7 @@ use std::{
 use super::host::TestHost;
 use crate::{
     BoxError, Close, Connection, InvalidClose, Message, Refusal, Reject, Response, Text,
+    connection::Owner,
     runtime::{CloseReason, ConnectionKey, Host, Outgoing, RoomCell, Socket},
 };
 
@@ -33,7 +34,10 @@ use crate::{
 /// ```
 pub struct TestConnection {
     key: ConnectionKey,
-    connection: Connection,
+    id: String,
+    /// Made when a test asks for it: a handle that is held does not go when the room sleeps.
+    connection: OnceLock<Connection>,
+    uri: String,
     socket: Arc<TestSocket>,
     host: Arc<TestHost>,
     cell: Arc<RoomCell>,
@@ -46,7 +50,7 @@ pub struct TestConnection {
 impl TestConnection {
     pub(super) fn new(
         key: ConnectionKey,
-        connection: Connection,
+        (id, uri): (&str, &str),
         socket: Arc<TestSocket>,
         host: Arc<TestHost>,
         cell: Arc<RoomCell>,
@@ -54,7 +58,18 @@ impl TestConnection {
     ) -> Self {
         let pace = rate.map(|rate| Mutex::new(Pace { rate, full_at: Duration::ZERO }));
         let process = host.process();
-        Self { key, connection, socket, host, cell, protocol: None, pace, process }
+        Self {
+            key,
+            id: id.to_owned(),
+            connection: OnceLock::new(),
+            uri: uri.to_owned(),
+            socket,
+            host,
+            cell,
+            protocol: None,
+            pace,
+            process,
+        }
     }
 
     pub(super) fn speaking(self, protocol: Option<String>) -> Self {
@@ -68,12 +83,19 @@ impl TestConnection {
 
     /// The connection's id.
     pub fn id(&self) -> &str {
-        self.connection.id()
+        &self.id
     }
 
-    /// The connection as the room sees it.
+    /// The connection as the room sees it. If it has ended before the first call, only its id and uri are
+    /// known.
     pub fn connection(&self) -> &Connection {
-        &self.connection
+        self.connection.get_or_init(|| {
+            self.cell.connection(self.key).unwrap_or_else(|| {
+                let room: Weak<dyn Owner> = Arc::<RoomCell>::downgrade(&self.cell);
+                let (order, socket) = (self.key.order(), self.socket.clone());
+                Connection::new(order, &self.id, &self.uri, room, socket)
+            })
+        })
     }
 
     /// Sends a message, and lets the room handle it.

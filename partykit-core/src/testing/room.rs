@@ -166,10 +166,10 @@ impl<S: Server> TestRoom<S> {
         request: Request,
     ) -> Result<TestConnection, Refusal> {
         let (cell, socket) = (self.cell().clone(), Arc::new(TestSocket::default()));
-        let key = cell.connect(id, &format!("http://test{uri}"), request, socket.clone())?;
-        let connection = cell.connection(key).ok_or(Refusal::ShuttingDown)?;
+        let uri = format!("http://test{uri}");
+        let key = cell.connect(id, &uri, request, socket.clone())?;
         let rate = self.options.message_rate_limit();
-        Ok(TestConnection::new(key, connection, socket, self.host.clone(), cell, rate))
+        Ok(TestConnection::new(key, (id, &uri), socket, self.host.clone(), cell, rate))
     }
 
     /// Runs a before-hook, unless the room was built without hooks.
@@ -489,7 +489,7 @@ impl<S: Server> TestRoom<S> {
         &self.address
     }
 
-    pub(super) fn cell(&self) -> MutexGuard<'_, Arc<RoomCell>> {
+    pub(crate) fn cell(&self) -> MutexGuard<'_, Arc<RoomCell>> {
         self.cell.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -49,6 +49,6 @@ impl<'a> Broadcast<'a> {
     /// written something that is not durable yet, the message waits until it is.
     pub fn send(self) {
         let frame = Arc::new(Outgoing::new(self.message));
-        self.room.inside(|turn| turn.broadcast(self.tag.as_deref(), self.except, frame));
+        self.room.inside(|turn| turn.broadcast(self.tag.as_deref(), &self.except, frame));
     }
 }

@@ -73,14 +73,14 @@ impl Room {
 
     /// A snapshot of the listed connections with this tag, in the order in which they came.
     pub fn tagged(&self, tag: &str) -> impl ExactSizeIterator<Item = Connection> + Send + use<> {
-        let tagged: Arc<[_]> = self.inside(|turn| turn.roster().tagged(tag).cloned().collect());
+        let tagged: Arc<[_]> = self.inside(|turn| turn.roster().tagged(tag).into());
         Listed { all: tagged, next: 0 }
     }
 
     /// The listed connection with this id. If a client has reconnected while its old socket is still here,
     /// the newest one. `None` if there is no such connection.
     pub fn connection(&self, id: &str) -> Option<Connection> {
-        self.inside(|turn| turn.roster().by_id(id).cloned())
+        self.inside(|turn| turn.roster().by_id(id))
     }
 
     /// How many connections are listed.

@@ -7,7 +7,7 @@
 
 use std::{collections::VecDeque, mem, ops::Deref, sync::Arc, task::Waker, time::Duration};
 
-use super::RoomCell;
+use super::{Awake, RoomCell};
 use crate::{
     engine::scope,
     machine::{Machine, Output, Scope, TurnId, TurnMut},
@@ -31,7 +31,8 @@ impl RoomCell {
     pub(crate) fn inside<R>(&self, in_turn: &InTurn, act: impl FnOnce(&mut TurnMut<'_>) -> R) -> R {
         let transaction = scope::current(self).map_or(0, |scope| scope.transaction);
         let mut state = self.lock();
-        match state.machine.turn(Scope { turn: in_turn.0, transaction }) {
+        let scope = Scope { turn: in_turn.0, transaction };
+        match state.awake().and_then(|awake| awake.machine.turn(scope)) {
             Some(mut turn) => act(&mut turn),
             None => unreachable!("the driver ends a turn when the code of its handler is dropped"),
         }
@@ -45,8 +46,8 @@ impl RoomCell {
 
     /// Wakes all that [watch](RoomCell::watch) and that may go on.
     pub(crate) fn notify(&self) {
-        let wakers = self.lock().wakers();
-        wakers.into_iter().for_each(Waker::wake);
+        let wakers = self.lock().awake().map(Awake::wakers);
+        wakers.into_iter().flatten().for_each(Waker::wake);
     }
 }
 
@@ -70,8 +71,9 @@ impl Driving {
     pub(crate) fn report<R>(&self, report: impl FnOnce(&mut Machine, Duration) -> R) -> R {
         let now = self.host().elapsed();
         let mut state = self.cell.lock();
-        let result = report(&mut state.machine, now);
-        let wakers = state.wakers();
+        let awake = state.wake(&self.cell, now);
+        let result = report(&mut awake.machine, now);
+        let wakers = awake.wakers();
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
         result
@@ -85,6 +87,7 @@ impl Driving {
         into: &mut VecDeque<Output>,
     ) -> Option<Duration> {
         let (taken, wakers) = self.cell.state.take(waker, |state| {
+            let Some(state) = state.awake() else { return (None, Vec::new()) };
             // The outputs that were taken last have left.
             let wakers = if mem::take(&mut state.flushing) {
                 mem::take(&mut state.watchers)
@@ -110,12 +113,18 @@ impl Driving {
 
     /// Ends the driver if there is nothing left to do. No other driver can start in between.
     pub(crate) fn retire(&self) -> bool {
+        let now = self.host().elapsed();
         let retired = self.cell.state.retire(|state| {
-            state.machine.is_at_rest().then(|| {
-                let vacant = state.machine.is_vacant();
-                let claim = if vacant { state.machine.release_claim() } else { None };
-                (vacant, claim, mem::take(&mut state.watchers))
-            })
+            let mut watchers = Vec::new();
+            if let Some(awake) = state.awake() {
+                if !awake.machine.is_at_rest() {
+                    return None;
+                }
+                watchers = mem::take(&mut awake.watchers);
+                state.rest(now);
+            }
+            let vacant = state.is_vacant();
+            Some((vacant, if vacant { state.release_claim() } else { None }, watchers))
         });
         let Some((vacant, claim, wakers)) = retired else { return false };
         wakers.into_iter().for_each(Waker::wake);

@@ -12,11 +12,14 @@ impl RoomCell {
         self.enter(|state, now| state.machine.drain(now, grace));
         poll_fn(|cx| {
             let mut state = self.lock();
-            if state.machine.is_at_rest() && !state.is_driven() {
-                return Poll::Ready(());
+            let driven = state.is_driven();
+            match state.awake() {
+                Some(awake) if driven || !awake.machine.is_at_rest() => {
+                    awake.watchers.push(cx.waker().clone());
+                    Poll::Pending
+                }
+                _ => Poll::Ready(()),
             }
-            state.watchers.push(cx.waker().clone());
-            Poll::Pending
         })
         .await;
     }

@@ -1,7 +1,15 @@
-use std::{future::Future, sync::Arc};
+use std::{
+    future::Future,
+    sync::{Arc, Weak},
+};
 
 use super::RoomCell;
-use crate::{Close, Connection, ConnectionListing, Refusal, value::order::Order};
+use crate::{
+    Close, ConnectionListing, Refusal,
+    connection::{Owner, peer::Peer},
+    machine::Roster,
+    value::order::Order,
+};
 
 /// What operators do with a room, beside its [alarm](RoomCell::park_alarm). These methods do not start the
 /// room.
@@ -22,38 +30,45 @@ impl RoomCell {
     /// first. Does not start the room, but their `on_close` does, when the clients have answered. Returns how
     /// many connections there were.
     pub fn disconnect(self: &Arc<Self>, tag: Option<&str>, close: &Close) -> usize {
-        self.disconnect_where(tag, |_| true, close)
+        self.disconnect_where(close, |roster| match tag {
+            Some(tag) => roster.tagged_peers(tag),
+            None => roster.peers().to_vec(),
+        })
     }
 
     /// The same for the connections with this id. Other connections may have it as a tag.
     pub fn disconnect_id(self: &Arc<Self>, id: &str, close: &Close) -> usize {
-        self.disconnect_where(Some(id), |connection| connection.id() == id, close)
+        self.disconnect_where(close, |roster| roster.of_id(id))
     }
 
     /// The first `limit` listed connections, in connection order; with `after`, those that follow the one
     /// with this [number](ConnectionListing::number). Starts nothing.
-    pub fn list_connections(&self, after: Option<u64>, limit: usize) -> Vec<ConnectionListing> {
-        let all = self.connections();
-        let first = all.partition_point(|it| after.is_some_and(|after| it.key() <= after));
-        all[first..].iter().take(limit).map(ConnectionListing::new).collect()
+    pub fn list_connections(
+        self: &Arc<Self>,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Vec<ConnectionListing> {
+        let room: Weak<dyn Owner> = Arc::<Self>::downgrade(self);
+        let state = self.lock();
+        let rest = state.records().open().filter(|it| after.is_none_or(|after| it.key() > after));
+        // A list makes no handles that stay.
+        let page: Vec<_> = rest.take(limit).filter_map(|record| record.peek(&room)).collect();
+        drop(state);
+        page.iter().map(ConnectionListing::new).collect()
     }
 
     fn disconnect_where(
         self: &Arc<Self>,
-        tag: Option<&str>,
-        is_meant: impl Fn(&Connection) -> bool,
         close: &Close,
+        find: impl FnOnce(&mut Roster) -> Vec<Peer>,
     ) -> usize {
         self.enter(|state, _| {
-            let roster = state.machine.roster();
-            let tagged: Vec<_> = match tag {
-                Some(tag) => roster.tagged(tag).filter(|it| is_meant(it)).cloned().collect(),
-                None => roster.all().to_vec(),
-            };
-            for connection in &tagged {
-                state.machine.close(connection, close.clone());
+            let meant = find(state.machine.roster());
+            let count = meant.len();
+            for peer in meant {
+                state.machine.close(peer, close.clone());
             }
-            tagged.len()
+            count
         })
     }
 }

@@ -9,10 +9,10 @@ use std::{
 use bytes::Bytes;
 use tracing::warn;
 
-use super::RoomCell;
+use super::{Awake, RoomCell};
 use crate::{
     Close, Connection, StateError,
-    connection::{Owner, outgoing::Outgoing},
+    connection::{Owner, outgoing::Outgoing, record::Status},
     storage::Lookup,
     value::close_reason::CloseReason,
 };
@@ -31,7 +31,7 @@ impl RoomCell {
         );
         self.slow_client();
         let close = CloseReason::TooFarBehind.close();
-        self.outside(|machine, _| machine.close(connection, close));
+        self.outside(|machine, _| machine.close(connection.peer(), close));
     }
 }
 
@@ -50,7 +50,7 @@ impl Owner for RoomCell {
     fn close(self: Arc<Self>, connection: &Connection, close: Close) {
         match self.in_turn() {
             Some(in_turn) => drop(self.inside(&in_turn, |turn| turn.close(connection, close))),
-            None => drop(self.outside(|machine, _| machine.close(connection, close))),
+            None => drop(self.outside(|machine, _| machine.close(connection.peer(), close))),
         }
     }
 
@@ -73,18 +73,18 @@ impl Owner for RoomCell {
     }
 
     fn lists(&self, connection: &Connection) -> bool {
-        self.lock().machine.roster().is_listed(connection)
+        let state = self.lock();
+        state.records().get(connection.key()).is_some_and(|it| it.status() == Status::Open)
     }
 
     fn unsent_to(&self, connection: &Connection) -> usize {
-        self.lock().machine.unsent_to(connection)
+        self.lock().awake().map_or(0, |awake| awake.machine.unsent_to(connection))
     }
 
     fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.lock();
-        if !state.flushing && !state.machine.is_unflushed() {
-            return Poll::Ready(());
-        }
+        let unflushed = |awake: &&mut Awake| awake.flushing || awake.machine.is_unflushed();
+        let Some(state) = state.awake().filter(unflushed) else { return Poll::Ready(()) };
         if !state.watchers.iter().any(|known| known.will_wake(cx.waker())) {
             state.watchers.push(cx.waker().clone());
         }

@@ -1,19 +1,13 @@
 //! For runtimes whose platform keeps the sockets and drops idle rooms completely.
 
-use std::{
-    fmt,
-    future::poll_fn,
-    mem,
-    sync::{Arc, Weak},
-    task::Poll,
-};
+use std::{fmt, future::poll_fn, mem, sync::Arc, task::Poll};
 
 use super::RoomCell;
 use crate::{
-    AwakeReason, Connection, Options, RoomAddress,
-    connection::{Owner, attachment::Attachment, key::ConnectionKey, socket::Socket},
+    AwakeReason, Options, RoomAddress,
+    connection::{attachment::Attachment, key::ConnectionKey, record::Status, socket::Socket},
     engine::host::Host,
-    machine::roster::Status,
+    machine::{Dormant, Records},
 };
 
 /// A connection that comes back to its room: see [`RoomCell::resume`].
@@ -69,22 +63,18 @@ impl RoomCell {
     /// ```
     pub fn resume(
         address: RoomAddress,
-        options: Options,
+        options: impl Into<Arc<Options>>,
         host: Arc<dyn Host>,
         sockets: Vec<Resumed>,
     ) -> (Arc<Self>, Vec<ConnectionKey>) {
-        let cell = Self::new(address, options, host);
-        let room: Weak<dyn Owner> = Arc::<Self>::downgrade(&cell);
-        let mut state = cell.lock();
-        let resume = |Resumed { attachment, socket, closing }: Resumed| {
-            state.next_connection = state.next_connection.max(attachment.order);
-            let connection = Connection::resume(attachment, room.clone(), socket);
-            state.machine.resume(&connection, closing);
-            ConnectionKey(connection.key())
-        };
-        let connections = sockets.into_iter().map(resume).collect();
-        drop(state);
-        (cell, connections)
+        let mut records = Records::default();
+        let mut keys = Vec::with_capacity(sockets.len());
+        for Resumed { attachment, socket, closing } in sockets {
+            keys.push(ConnectionKey(attachment.order));
+            records.resume(&attachment, socket, closing);
+        }
+        let dormant = Dormant::of(records, host.elapsed());
+        (Self::with(address, options.into(), host, dormant), keys)
     }
 
     /// What [`resume`](RoomCell::resume) needs to make this room again, in another cell or another process: its
@@ -103,16 +93,13 @@ impl RoomCell {
     /// # let _ = again;
     /// ```
     pub fn records(&self) -> Vec<Resumed> {
-        let mut state = self.lock();
-        let roster = state.machine.roster();
-        let known = roster.every().filter(|(_, status)| *status != Status::Connecting);
-        known
-            .map(|(connection, status)| Resumed {
-                attachment: Attachment::of(connection),
-                socket: connection.socket().clone(),
-                closing: status == Status::Closing,
-            })
-            .collect()
+        let state = self.lock();
+        let known = state.records().all().filter(|it| it.status() != Status::Connecting);
+        let resumed = known.filter_map(|record| {
+            let (attachment, socket) = (record.attachment()?, record.socket()?.clone());
+            Some(Resumed { attachment, socket, closing: record.status() == Status::Closing })
+        });
+        resumed.collect()
     }
 
     /// Waits until the room has handled everything: no handler runs, no event waits, nothing is being stored,
@@ -123,6 +110,7 @@ impl RoomCell {
     pub async fn settled(&self) -> Vec<AwakeReason> {
         poll_fn(|cx| {
             let mut state = self.lock();
+            let Some(state) = state.awake() else { return Poll::Ready(Vec::new()) };
             let reasons = state.machine.reasons();
             if state.machine.has_outputs() || reasons.iter().any(AwakeReason::is_passing) {
                 state.watchers.push(cx.waker().clone());
@@ -134,7 +122,7 @@ impl RoomCell {
     }
 
     /// Waits until something happens to the room.
-    pub async fn changed(&self) {
+    pub async fn changed(self: &Arc<Self>) {
         let mut watches = false;
         poll_fn(|cx| {
             if mem::replace(&mut watches, true) {

@@ -20,7 +20,6 @@ pub(super) struct Space {
     /// Those that were woken, and for how many bytes.
     promised: HashMap<u64, usize>,
     promised_bytes: usize,
-    last_ticket: u64,
 }
 
 #[derive(Debug)]
@@ -32,15 +31,9 @@ struct Waiter {
 }
 
 /// The tickets of tasks are above all numbers of connections.
-const TASKS: u64 = 1 << 63;
+pub(super) const TASKS: u64 = 1 << 63;
 
 impl Space {
-    /// A number for a waiter that is not a connection.
-    pub(super) fn ticket(&mut self) -> u64 {
-        self.last_ticket += 1;
-        TASKS | self.last_ticket
-    }
-
     /// Whether a waiter has to wait behind others before it may even ask for space. Uses up what was promised
     /// to it.
     pub(super) fn has_to_queue(&mut self, who: u64, intake: Intake<'_>) -> bool {
@@ -69,15 +62,20 @@ impl Space {
         self.promised.contains_key(&who)
     }
 
+    /// Whether nobody waits, and no space is kept for anybody.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.promised.is_empty()
+    }
+
     /// A waiter waits no more, and needs no space that it was promised.
     pub(super) fn forget(&mut self, who: u64) {
         self.redeem(who);
         if let Some(waiter) = self.waiting.remove(&who) {
             self.queued -= usize::from(waiter.queued);
         }
-        if self.waiting.is_empty() && self.promised.is_empty() {
+        if self.is_idle() {
             // The maps of a crowd are large.
-            *self = Self { last_ticket: self.last_ticket, ..Self::default() };
+            *self = Self::default();
         }
     }
 

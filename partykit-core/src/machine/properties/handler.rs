@@ -105,7 +105,7 @@ impl World {
         let except = except.map(|client| self.model.clients[client].connection.clone());
         let tag = tagged.then_some("tag");
         match turn {
-            Some(_) => self.turn().broadcast(tag, except.into_iter().collect(), frame(number)),
+            Some(_) => self.turn().broadcast(tag, except.as_slice(), frame(number)),
             None => self.machine.broadcast(tag, frame(number)),
         };
     }
@@ -120,7 +120,7 @@ impl World {
         let connection = self.model.clients[client].connection.clone();
         match turn {
             Some(_) => self.turn().close(&connection, close),
-            None => self.machine.close(&connection, close),
+            None => self.machine.close(connection.peer(), close),
         };
     }
 

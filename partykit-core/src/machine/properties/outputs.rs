@@ -111,14 +111,14 @@ impl World {
                 let once = self.model.clients[client].answers == 1;
                 self.model.check(Property::Answers, once, "a handshake is answered twice");
             }
-            Effect::Close(connection, close) | Effect::HangUp(connection, close) => {
-                let what = What::Close(parse(close.reason().as_bytes()), number_of(&connection));
+            Effect::Close(peer, close) | Effect::HangUp(peer, close) => {
+                let what = What::Close(parse(close.reason().as_bytes()), peer.key() as usize);
                 self.model.released(what, &self.store);
             }
             Effect::Frame { to, frame } => {
                 let number = parse(frame.message().as_text().expect("text").as_bytes());
-                for connection in to.iter() {
-                    let what = What::Frame(number, number_of(connection));
+                for peer in to.iter() {
+                    let what = What::Frame(number, peer.key() as usize);
                     self.model.released(what, &self.store);
                 }
             }

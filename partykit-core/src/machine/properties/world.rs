@@ -23,7 +23,7 @@ use crate::{
     Timestamp,
     connection::{Owner, outgoing::Outgoing, socket::Socket},
     engine::cell::RoomCell,
-    machine::{Answer, Effect, Event, Failed, Machine, RoomPhase, TransactionId},
+    machine::{Answer, Dormant, Effect, Event, Failed, Machine, RoomPhase, TransactionId},
     value::chain::Chain,
     value::failure::Failure,
 };
@@ -149,6 +149,20 @@ impl World {
         }
         self.happens(op);
         self.pump();
+        self.rest();
+    }
+
+    /// Only data is left of a room that sleeps while nothing waits. The next input finds a machine again.
+    fn rest(&mut self) {
+        if self.machine.may_rest() {
+            let fresh = awake(Dormant::new(self.now), &self.options, self.now);
+            let dormant = std::mem::replace(&mut self.machine, fresh).into_dormant();
+            let before = dormant.stats(self.now).account;
+            self.machine = awake(dormant, &self.options, self.now);
+            self.machine.gate.switched_off = self.fault == Fault::OpenGate;
+            let after = self.machine.stats(self.now).account;
+            self.model.check(Property::Sleep, before == after, "a rest changes the account");
+        }
     }
 
     /// Lets everything end that can end; what is owed then is missing.
@@ -414,9 +428,14 @@ impl World {
 }
 
 fn machine(options: &Options, now: Duration, fault: Fault) -> Machine {
-    let mut machine = Machine::new(options.clone(), None, now);
+    let mut machine = awake(Dormant::new(now), options, now);
     machine.gate.switched_off = fault == Fault::OpenGate;
     machine
+}
+
+fn awake(dormant: Dormant, options: &Options, now: Duration) -> Machine {
+    let room: Weak<dyn Owner> = Weak::<RoomCell>::new();
+    dormant.wake(Arc::new(options.clone()), None, room, now)
 }
 
 fn task_event(id: u64, last: bool) -> Event {

@@ -11,10 +11,10 @@ use futures_channel::oneshot;
 
 use crate::{
     Alarm, Body, Claim, Close, Connection, Epoch, ErrorId, Message, Options, Refusal, Timestamp,
-    connection::{Owner, outgoing::Outgoing, socket::Socket, tags::Tags},
+    connection::{Owner, outgoing::Outgoing, peer::Peer, socket::Socket, tags::Tags},
     engine::cell::RoomCell,
     machine::{
-        Answer, CancelReason, Effect, Event, Fact, Failed, Job, Machine, Output, Scope,
+        Answer, CancelReason, Dormant, Effect, Event, Fact, Failed, Job, Machine, Output, Scope,
         TransactionId, TurnMut,
     },
     value::chain::Chain,
@@ -26,6 +26,9 @@ pub(super) const SECOND: Duration = Duration::from_secs(1);
 /// A machine, and what its driver would have been told, in words.
 pub(super) struct Bench {
     pub(super) machine: Machine,
+    options: Options,
+    /// The ids of all that came, by their keys from 1 on.
+    ids: Vec<String>,
     pub(super) now: Duration,
     pub(super) facts: Vec<Fact>,
     connections: u64,
@@ -44,7 +47,9 @@ impl Bench {
     pub(super) fn with(options: Options) -> Self {
         let now = Duration::ZERO;
         Self {
-            machine: Machine::new(options, None, now),
+            machine: awake(Dormant::new(now), &options, now),
+            options,
+            ids: Vec::new(),
             now,
             facts: Vec::new(),
             connections: 0,
@@ -56,6 +61,17 @@ impl Bench {
     /// The handler that runs.
     pub(super) fn turn(&mut self) -> TurnMut<'_> {
         turn(&mut self.machine, self.transaction)
+    }
+
+    /// The room sleeps and nothing waits: only data is left of it, and it comes back.
+    pub(super) fn rest(&mut self) {
+        assert!(self.machine.may_rest(), "it has something to do");
+        let fresh = awake(Dormant::new(self.now), &self.options, self.now);
+        let dormant = std::mem::replace(&mut self.machine, fresh).into_dormant();
+        let before = dormant.stats(self.now);
+        self.machine = awake(dormant, &self.options, self.now);
+        let after = self.machine.stats(self.now);
+        assert_eq!(format!("{before:?}"), format!("{after:?}"));
     }
 
     /// What comes out, in words.
@@ -77,7 +93,7 @@ impl Bench {
                 }
                 Output::Attach(_) | Output::Discard(_) | Output::Probe(_) => continue,
                 Output::DropInstance(_) => "drop".to_owned(),
-                Output::Effect(effect) => say(effect),
+                Output::Effect(effect) => say(effect, &self.ids),
                 Output::Flush => "flush".to_owned(),
                 Output::GivenUp(schedule, next) => format!("{schedule} is given up: {next:?}"),
                 Output::Refuse(connection, close) => {
@@ -114,6 +130,7 @@ impl Bench {
 
     pub(super) fn connect(&mut self, id: &str) -> (Connection, Result<(), Refusal>) {
         self.connections += 1;
+        self.ids.push(id.to_owned());
         let room: Weak<dyn Owner> = Weak::<RoomCell>::new();
         let connection = Connection::new(self.connections, id, "", room, Arc::new(NoSocket));
         let request = http::Request::new(Body::empty()).into();
@@ -248,6 +265,11 @@ impl Socket for NoSocket {
     fn flush(&self) {}
 }
 
+fn awake(dormant: Dormant, options: &Options, now: Duration) -> Machine {
+    let room: Weak<dyn Owner> = Weak::<RoomCell>::new();
+    dormant.wake(Arc::new(options.clone()), None, room, now)
+}
+
 fn turn(machine: &mut Machine, transaction: TransactionId) -> TurnMut<'_> {
     let turn = machine.last_turn;
     machine.turn(Scope { turn, transaction }).expect("a handler runs")
@@ -257,14 +279,15 @@ fn failed(failure: Failure) -> Failed {
     Failed { failure, id: ErrorId::planned(7) }
 }
 
-fn say(effect: Effect) -> String {
+fn say(effect: Effect, ids: &[String]) -> String {
+    let id = |peer: &Peer| &*ids[peer.key() as usize - 1];
     match effect {
         Effect::Accept(connection) => format!("accept {}", connection.id()),
-        Effect::Close(connection, close) | Effect::HangUp(connection, close) => {
-            format!("close {} {}", connection.id(), close.code())
+        Effect::Close(peer, close) | Effect::HangUp(peer, close) => {
+            format!("close {} {}", id(&peer), close.code())
         }
         Effect::Frame { to, frame } => {
-            let to: Vec<&str> = to.iter().map(Connection::id).collect();
+            let to: Vec<&str> = to.iter().map(id).collect();
             format!("{} <- {}", to.join(","), frame.message().as_text().unwrap_or_default())
         }
         Effect::Respond(reply, response) => {

@@ -1,0 +1,142 @@
+//! A room that sleeps, as data.
+
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use super::{
+    Machine, Mailboxes, RoomPhase, RoomStats, account::Accountant, ledger::Ledger,
+    mailbox::Mailbox, records::Records, roster::Roster,
+};
+use crate::{Epoch, Options, connection::Owner};
+
+/// What is left of a machine while its room sleeps and nothing waits. The next event makes a machine of it.
+pub(crate) struct Dormant {
+    records: Records,
+    ledger: Ledger,
+    epoch: Option<Epoch>,
+    /// The number of the last task or guard.
+    last_hold: u64,
+    /// Failed starts in a row.
+    start_failures: u32,
+    /// Nothing is stored.
+    blank: bool,
+    visited: bool,
+    stateless: bool,
+    crowded: bool,
+}
+
+impl Dormant {
+    /// A room that was never awake.
+    pub(crate) fn new(now: Duration) -> Self {
+        Self::of(Records::default(), now)
+    }
+
+    /// A room that comes back with these connections.
+    pub(crate) fn of(records: Records, now: Duration) -> Self {
+        Self {
+            records,
+            ledger: Ledger::of(Accountant::new(now)),
+            epoch: None,
+            last_hold: 0,
+            start_failures: 0,
+            blank: false,
+            visited: false,
+            stateless: false,
+            crowded: false,
+        }
+    }
+
+    /// Something happens. `all` are the mailboxes of all rooms, if they share a limit; `room` is what the
+    /// handles of the connections are given.
+    pub(crate) fn wake(
+        self,
+        options: Arc<Options>,
+        all: Option<Arc<Mailboxes>>,
+        room: Weak<dyn Owner>,
+        now: Duration,
+    ) -> Machine {
+        let mut mailbox = Mailbox::default();
+        mailbox.share(all);
+        let roster = Roster::new(self.records, room);
+        let mut machine = Machine::with(options, mailbox, roster, self.ledger.open(now), now);
+        machine.epoch = self.epoch;
+        machine.holders.continue_from(self.last_hold);
+        machine.start_failures = self.start_failures;
+        machine.blank_at = self.blank.then(|| machine.gate.written());
+        (machine.visited, machine.stateless) = (self.visited, self.stateless);
+        machine.crowded = self.crowded;
+        machine
+    }
+
+    pub(crate) fn records(&self) -> &Records {
+        &self.records
+    }
+
+    pub(crate) fn records_mut(&mut self) -> &mut Records {
+        &mut self.records
+    }
+
+    /// Nothing is left of the room but what is in storage.
+    pub(crate) fn is_vacant(&self) -> bool {
+        self.records.len() == 0
+    }
+
+    /// Gives the claim back: the next start claims again.
+    pub(crate) fn release_claim(&mut self) -> Option<Epoch> {
+        self.epoch.take()
+    }
+
+    /// The room as it is now, without what waits at its sockets.
+    pub(crate) fn stats(&self, now: Duration) -> RoomStats {
+        RoomStats {
+            phase: RoomPhase::Asleep,
+            connections: self.records.listed(),
+            mailbox: 0,
+            mailbox_bytes: 0,
+            held: 0,
+            held_bytes: 0,
+            undelivered_bytes: 0,
+            reasons: Vec::new(),
+            sleeps_in: None,
+            account: self.ledger.account(now),
+        }
+    }
+}
+
+impl Machine {
+    /// Whether nothing is lost if only a [`Dormant`] is left.
+    pub(crate) fn may_rest(&self) -> bool {
+        self.is_at_rest()
+            && !self.draining
+            && !self.mailbox.has_kept()
+            && self.condemned.is_empty()
+            && self.holders.is_empty()
+            && self.attempts.is_empty()
+            && self.remembered_until.is_none()
+    }
+
+    /// What is left while the room sleeps: see [`Machine::may_rest`].
+    pub(crate) fn into_dormant(self) -> Dormant {
+        let blank = self.is_blank();
+        Dormant {
+            records: self.roster.into_records(),
+            ledger: Ledger::of(self.accountant),
+            epoch: self.epoch,
+            last_hold: self.holders.last(),
+            start_failures: self.start_failures,
+            blank,
+            visited: self.visited,
+            stateless: self.stateless,
+            crowded: self.crowded,
+        }
+    }
+}
+
+impl fmt::Debug for Dormant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dormant").field("records", &self.records).finish_non_exhaustive()
+    }
+}

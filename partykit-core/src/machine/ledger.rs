@@ -1,0 +1,231 @@
+//! A room's account while the room sleeps: a few dozen bytes in place of 368.
+
+use std::time::Duration;
+
+use super::{
+    account::{Account, Accountant, LongestAwake},
+    wake_cause::WakeCause,
+};
+
+/// An account that is not kept at the moment.
+#[derive(Debug)]
+pub(super) enum Ledger {
+    /// Its numbers, times in nanoseconds, each with seven bits in a byte.
+    Bytes(Box<[u8]>),
+    /// One that names a place in the code has no such form.
+    Whole(Box<Accountant>),
+}
+
+impl Ledger {
+    /// Of a room that sleeps.
+    pub(super) fn of(accountant: Accountant) -> Self {
+        let longest = accountant.account.longest_awake.as_ref();
+        if longest.is_some_and(|longest| longest.held_by.is_some()) {
+            return Self::Whole(Box::new(accountant));
+        }
+        let mut bytes = Vec::with_capacity(128);
+        let Accountant { account, born, .. } = &accountant;
+        for number in numbers(account, *born) {
+            write(&mut bytes, number);
+        }
+        for (cause, times) in &account.causes {
+            write(&mut bytes, u64::from(code(*cause)));
+            write(&mut bytes, *times);
+        }
+        Self::Bytes(bytes.as_slice().into())
+    }
+
+    /// Goes on with the account.
+    pub(super) fn open(self, now: Duration) -> Accountant {
+        match self {
+            Self::Bytes(bytes) => read(&bytes, now),
+            Self::Whole(accountant) => *accountant,
+        }
+    }
+
+    /// The account up to now.
+    pub(super) fn account(&self, now: Duration) -> Account {
+        match self {
+            Self::Bytes(bytes) => read(bytes, now).account(now, None),
+            Self::Whole(accountant) => accountant.account(now, None),
+        }
+    }
+}
+
+/// All numbers but the causes, in the order in which [`read`] takes them.
+fn numbers(account: &Account, born: Duration) -> [u64; 19] {
+    let awake = &account.awake;
+    let longest = account.longest_awake.as_ref();
+    let last = account.last_wake;
+    [
+        nanos(born),
+        nanos(account.resident),
+        nanos(account.active),
+        nanos(awake.handler),
+        nanos(awake.commit),
+        nanos(awake.task),
+        nanos(awake.guard),
+        nanos(awake.response_body),
+        nanos(awake.connections),
+        nanos(awake.idle),
+        longest.map_or(0, |longest| nanos(longest.duration).saturating_add(1)),
+        account.sleeps,
+        account.resets,
+        last.map_or(0, |(cause, _)| u64::from(code(cause)) + 1),
+        last.map_or(0, |(_, at)| nanos(at)),
+        account.dropped_messages,
+        account.rejected,
+        account.overruns,
+        account.slow_clients,
+    ]
+}
+
+fn read(mut bytes: &[u8], now: Duration) -> Accountant {
+    let mut next = || number(&mut bytes).unwrap_or(0);
+    let mut accountant = Accountant::new(now);
+    accountant.born = Duration::from_nanos(next());
+    let account = &mut accountant.account;
+    account.resident = Duration::from_nanos(next());
+    account.active = Duration::from_nanos(next());
+    let awake = &mut account.awake;
+    for time in [
+        &mut awake.handler,
+        &mut awake.commit,
+        &mut awake.task,
+        &mut awake.guard,
+        &mut awake.response_body,
+        &mut awake.connections,
+        &mut awake.idle,
+    ] {
+        *time = Duration::from_nanos(next());
+    }
+    account.longest_awake = next().checked_sub(1).map(|duration| LongestAwake {
+        duration: Duration::from_nanos(duration),
+        held_by: None,
+        held: Duration::ZERO,
+    });
+    (account.sleeps, account.resets) = (next(), next());
+    let (last, at) = (next(), Duration::from_nanos(next()));
+    account.last_wake = last.checked_sub(1).and_then(cause).map(|cause| (cause, at));
+    (account.dropped_messages, account.rejected) = (next(), next());
+    (account.overruns, account.slow_clients) = (next(), next());
+    while let (Some(code), Some(times)) = (number(&mut bytes), number(&mut bytes)) {
+        account.causes.extend(cause(code).map(|cause| (cause, times)));
+    }
+    accountant
+}
+
+/// Over 500 years are cut off.
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn write(into: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        into.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    into.push(number as u8);
+}
+
+fn number(bytes: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            break;
+        }
+    }
+    Some(number)
+}
+
+const CAUSES: [WakeCause; 7] = [
+    WakeCause::Alarm,
+    WakeCause::Connect,
+    WakeCause::Disconnect,
+    WakeCause::Error,
+    WakeCause::Message,
+    WakeCause::Request,
+    WakeCause::Task,
+];
+
+fn code(cause: WakeCause) -> u8 {
+    cause as u8
+}
+
+fn cause(code: u64) -> Option<WakeCause> {
+    CAUSES.get(usize::try_from(code).ok()?).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::Location;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::AwakeReason;
+
+    #[test]
+    fn each_cause_has_its_code() {
+        for (at, known) in CAUSES.into_iter().enumerate() {
+            assert_eq!((usize::from(code(known)), cause(at as u64)), (at, Some(known)));
+        }
+        assert_eq!(cause(7), None);
+    }
+
+    fn accountant(numbers: &[u64], causes: &[(u8, u64)]) -> Accountant {
+        let time = |at: usize| Duration::from_nanos(numbers[at]);
+        let mut accountant = Accountant::new(Duration::from_secs(9));
+        accountant.born = time(0);
+        let account = &mut accountant.account;
+        (account.resident, account.active) = (time(1), time(2));
+        let awake = &mut account.awake;
+        (awake.handler, awake.commit, awake.task) = (time(3), time(4), time(5));
+        (awake.guard, awake.response_body) = (time(6), time(7));
+        (awake.connections, awake.idle) = (time(8), time(9));
+        account.longest_awake = numbers[10].is_multiple_of(2).then(|| LongestAwake {
+            duration: time(11),
+            held_by: None,
+            held: Duration::ZERO,
+        });
+        (account.sleeps, account.resets) = (numbers[12], numbers[13]);
+        account.last_wake = cause(numbers[14] % 9).map(|cause| (cause, time(15)));
+        (account.dropped_messages, account.rejected) = (numbers[16], numbers[17]);
+        (account.overruns, account.slow_clients) = (numbers[18], numbers[19]);
+        let causes = causes.iter().map(|(code, times)| (CAUSES[usize::from(*code)], *times));
+        account.causes = causes.collect();
+        accountant
+    }
+
+    proptest! {
+        #[test]
+        fn an_account_comes_back_as_it_was(
+            numbers in proptest::collection::vec(0..u64::MAX, 20),
+            causes in proptest::collection::vec((0..7_u8, 1..u64::MAX), 0..7),
+        ) {
+            let before = accountant(&numbers, &causes);
+            let (born, account) = (before.born, before.account.clone());
+            let back = Ledger::of(before).open(Duration::from_secs(10));
+            prop_assert_eq!(back.born, born);
+            prop_assert_eq!(back.account, account);
+        }
+    }
+
+    #[test]
+    fn one_that_names_a_task_is_kept_whole_and_a_usual_one_is_small() {
+        let mut before = accountant(&[4_000_000_000; 20], &[(1, 1), (4, 1000)]);
+        let Ledger::Bytes(bytes) = Ledger::of(accountant(&[4_000_000_000; 20], &[(1, 1)])) else {
+            panic!("it names no place");
+        };
+        assert!(bytes.len() <= 104, "{}", bytes.len());
+        let task = AwakeReason::Task { name: "t", location: Location::caller() };
+        let longest =
+            LongestAwake { duration: Duration::MAX, held_by: Some(task), held: Duration::ZERO };
+        before.account.longest_awake = Some(longest);
+        let account = before.account.clone();
+        assert_eq!(Ledger::of(before).open(Duration::ZERO).account, account);
+    }
+}

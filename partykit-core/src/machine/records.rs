@@ -1,0 +1,178 @@
+//! The connections of a room as data.
+
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
+
+use super::roster::hash;
+use crate::{
+    Connection,
+    connection::{
+        Owner,
+        attachment::{Attachment, Encoder},
+        record::{LAST_KEY, Record, Status},
+        socket::Socket,
+    },
+};
+
+/// The records of a room's connections, sorted by their keys.
+#[derive(Default)]
+pub(crate) struct Records {
+    sorted: Vec<Record>,
+    last_key: u64,
+    /// Places of connections that have ended.
+    gone: u32,
+    listed: u32,
+    /// The bytes of ids, uris, tags and committed states, of connections that were listed.
+    attached: u32,
+}
+
+impl Records {
+    /// A connection that was here before is here again.
+    pub(crate) fn resume(
+        &mut self,
+        attachment: &Attachment,
+        socket: Arc<dyn Socket>,
+        closing: bool,
+    ) {
+        let key = attachment.order.min(LAST_KEY);
+        self.insert(Record::resumed(attachment, socket, hash(&attachment.id)));
+        self.listed += 1;
+        self.attached += u32::try_from(attachment.size()).unwrap_or(0);
+        if closing {
+            self.set_status(key, Status::Closing);
+        }
+    }
+
+    pub(super) fn next_key(&mut self) -> u64 {
+        self.last_key = (self.last_key + 1).min(LAST_KEY);
+        self.last_key
+    }
+
+    pub(super) fn insert(&mut self, record: Record) {
+        let key = record.key();
+        self.last_key = self.last_key.max(key);
+        // Keys grow, so this is nearly always the end.
+        match self.sorted.last() {
+            Some(last) if last.key() > key => {
+                let at = self.sorted.partition_point(|known| known.key() < key);
+                self.sorted.insert(at, record);
+            }
+            _ => self.sorted.push(record),
+        }
+    }
+
+    /// Counts what is attached to a connection from now on.
+    pub(super) fn count(&mut self, key: u64, size: usize) {
+        let Some(record) = self.get_mut(key) else { return };
+        if !record.was_listed() {
+            record.set_listed();
+            self.attached += u32::try_from(size).unwrap_or(0);
+        }
+    }
+
+    /// A part of what is attached to a connection has another size now.
+    pub(super) fn resize(&mut self, key: u64, before: usize, after: usize) {
+        if self.get(key).is_some_and(Record::was_listed) {
+            let attached = (self.attached as usize + after).saturating_sub(before);
+            self.attached = u32::try_from(attached).unwrap_or(u32::MAX);
+        }
+    }
+
+    /// Whether that changed which connections are listed. `None` if there is no such connection.
+    pub(super) fn set_status(&mut self, key: u64, status: Status) -> Option<bool> {
+        let record = self.get_mut(key)?;
+        let (was, is) = (record.status() == Status::Open, status == Status::Open);
+        record.set_status(status);
+        match (was, is) {
+            (false, true) => self.listed += 1,
+            (true, false) => self.listed -= 1,
+            _ => {}
+        }
+        Some(was != is)
+    }
+
+    /// Forgets a connection to which this much is attached.
+    pub(super) fn remove(&mut self, key: u64, size: usize) {
+        self.resize(key, size, 0);
+        let Some(record) = self.get_mut(key) else { return };
+        record.end();
+        self.gone += 1;
+        // A crowd that leaves is not moved up for each who goes.
+        if self.gone as usize > 8 + self.sorted.len() / 2 {
+            self.close_ranks();
+        }
+    }
+
+    pub(crate) fn get(&self, key: u64) -> Option<&Record> {
+        let at = self.sorted.binary_search_by_key(&key, Record::key).ok()?;
+        self.sorted.get(at).filter(|record| !record.is_gone())
+    }
+
+    fn get_mut(&mut self, key: u64) -> Option<&mut Record> {
+        let at = self.sorted.binary_search_by_key(&key, Record::key).ok()?;
+        self.sorted.get_mut(at).filter(|record| !record.is_gone())
+    }
+
+    /// The handle of a connection, which is made if there is none.
+    pub(crate) fn handle(&mut self, key: u64, room: &Weak<dyn Owner>) -> Option<Connection> {
+        self.get_mut(key)?.handle(room)
+    }
+
+    /// The handles of all listed connections, in connection order.
+    pub(crate) fn handles(&mut self, room: &Weak<dyn Owner>) -> impl Iterator<Item = Connection> {
+        let open = self.sorted.iter_mut().filter(|it| it.status() == Status::Open);
+        open.filter_map(|record| record.handle(room))
+    }
+
+    /// Connections of any status, in connection order.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Record> {
+        self.sorted.iter().filter(|record| !record.is_gone())
+    }
+
+    /// Listed connections, in connection order.
+    pub(crate) fn open(&self) -> impl Iterator<Item = &Record> {
+        self.all().filter(|record| record.status() == Status::Open)
+    }
+
+    /// Of any status.
+    pub(crate) fn len(&self) -> usize {
+        self.sorted.len() - self.gone as usize
+    }
+
+    pub(crate) fn listed(&self) -> usize {
+        self.listed as usize
+    }
+
+    pub(super) fn attached(&self) -> usize {
+        self.attached as usize
+    }
+
+    /// How many handles there are.
+    #[cfg(test)]
+    pub(crate) fn live(&self) -> usize {
+        self.all().filter(|record| record.is_live()).count()
+    }
+
+    /// The room sleeps: handles that nobody else has become bytes.
+    pub(super) fn rest(&mut self) {
+        self.close_ranks();
+        let mut encoder = Encoder::default();
+        self.sorted.iter_mut().for_each(|record| record.rest(&mut encoder));
+        self.sorted.shrink_to_fit();
+    }
+
+    fn close_ranks(&mut self) {
+        if self.gone > 0 {
+            self.sorted.retain(|record| !record.is_gone());
+            self.gone = 0;
+        }
+    }
+}
+
+impl fmt::Debug for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records").field("len", &self.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,188 @@
+//! What sleeping rooms and their connections take of the heap, counted by the allocator.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_core::future::BoxFuture;
+use futures_util::FutureExt;
+use partykit_core::{
+    Backend, CallError, Close, Connection, MemoryBackend, Message, Options, Request, Response,
+    Result, Room, RoomAddress, RoomId, Server, Timestamp,
+    runtime::{Chain, ConnectionKey, Host, Outgoing, RoomCell, Socket, drive},
+};
+use peak_alloc::PeakAlloc;
+
+#[global_allocator]
+static HEAP: PeakAlloc = PeakAlloc;
+
+#[derive(Default)]
+struct Relay;
+
+impl Server for Relay {
+    async fn on_message(&mut self, room: &Room, sender: &Connection, message: Message) -> Result {
+        room.broadcast(message).except(sender).send();
+        Ok(())
+    }
+}
+
+/// A host whose tasks run when the test says so, on a clock that stands still.
+struct Still {
+    tasks: Mutex<Vec<BoxFuture<'static, ()>>>,
+    backend: Arc<dyn Backend>,
+}
+
+impl Still {
+    /// Polls all tasks a few times, as often as a driver may yield before it waits for its timer.
+    fn run(&self) {
+        for _ in 0..16 {
+            let tasks = std::mem::take(&mut *self.tasks.lock().unwrap());
+            for mut task in tasks {
+                if (&mut task).now_or_never().is_none() {
+                    self.tasks.lock().unwrap().push(task);
+                }
+            }
+        }
+    }
+}
+
+impl Host for Still {
+    fn elapsed(&self) -> Duration {
+        Duration::from_secs(1000)
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::default()
+    }
+
+    fn random(&self, bytes: &mut [u8]) {
+        bytes.fill(7);
+    }
+
+    fn var(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    fn sleep_until(&self, _: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.tasks.lock().unwrap().push(task);
+    }
+
+    fn start(&self, room: &Arc<RoomCell>) {
+        self.spawn(Box::pin(drive(room.clone(), |_| Relay)));
+    }
+
+    fn vacant(&self, _: &Arc<RoomCell>) {}
+
+    fn call(
+        &self,
+        to: RoomAddress,
+        _: Request,
+        _: Chain,
+    ) -> BoxFuture<'static, Result<Response, CallError>> {
+        Box::pin(async move { Err(CallError::Cycle(to)) })
+    }
+
+    fn tell(&self, _: RoomAddress, _: Request) {}
+
+    fn knows_party(&self, _: &str) -> bool {
+        false
+    }
+}
+
+/// 16 bytes for the counts of its `Arc`, and 8 of its own.
+struct Wire(#[allow(dead_code, reason = "every socket has something")] u64);
+
+impl Socket for Wire {
+    fn accept(&self) {}
+    fn refuse(&self, close: Close) {
+        panic!("a connect failed: {close}");
+    }
+    fn send(&self, _: &Outgoing) {}
+    fn close(&self, _: Close) {}
+    fn flush(&self) {}
+}
+
+const WIRE: usize = 24;
+
+fn host() -> Arc<Still> {
+    let backend: Arc<dyn Backend> = Arc::new(MemoryBackend::default());
+    Arc::new(Still { tasks: Mutex::default(), backend })
+}
+
+fn room(host: &Arc<Still>, options: &Arc<Options>, party: &Arc<str>, n: usize) -> Arc<RoomCell> {
+    let address = RoomAddress::new(party.clone(), RoomId::new(format!("room-{n:05}")).unwrap());
+    RoomCell::new(address, options.clone(), host.clone())
+}
+
+/// As PartySocket connects to a server on this machine.
+fn connect(room: &Arc<RoomCell>, n: usize) -> ConnectionKey {
+    let id = format!("{n:021}");
+    let uri = format!("http://127.0.0.1:1999/parties/main/{}?_pk={id}", room.address().room());
+    room.connect(&id, &uri, Request::default(), Arc::new(Wire(0))).unwrap()
+}
+
+fn hibernate(host: &Still, room: &Arc<RoomCell>) {
+    host.run();
+    room.hibernate().now_or_never().expect("nothing keeps it awake").unwrap();
+    host.run();
+}
+
+/// One test, because all tests of this program share the heap.
+#[test]
+fn sleeping_rooms_are_bytes() {
+    const ROOMS: usize = 2000;
+    const CONNECTIONS: usize = 10_000;
+
+    let (host, party) = (host(), Arc::from("main"));
+    let options = Arc::new(Options::new().hibernate(true));
+    // What is made once is made before.
+    let first = room(&host, &options, &party, 0);
+    connect(&first, 0);
+    hibernate(&host, &first);
+
+    let mut rooms = Vec::with_capacity(ROOMS);
+    let before = HEAP.current_usage();
+    for n in 0..ROOMS {
+        let room = room(&host, &options, &party, n + 1);
+        let key = connect(&room, n);
+        host.run();
+        room.message(key, "hello".into()).unwrap();
+        hibernate(&host, &room);
+        rooms.push(room);
+    }
+    let each = (HEAP.current_usage() - before) / ROOMS - WIRE;
+    println!("a sleeping room with one connection: {each} bytes");
+    assert!(each <= 600, "{each} bytes for a sleeping room with one connection");
+
+    let hall = room(&host, &options, &party, 99_999);
+    let mut crowd = Vec::with_capacity(CONNECTIONS);
+    let before = HEAP.current_usage();
+    for n in 0..CONNECTIONS {
+        crowd.push(connect(&hall, n));
+        if n % 200 == 0 {
+            host.run();
+        }
+    }
+    hibernate(&host, &hall);
+    let each = (HEAP.current_usage() - before) / CONNECTIONS - WIRE;
+    println!("a connection of a sleeping room: {each} bytes");
+    assert!(each <= 150, "{each} bytes for a connection of a sleeping room");
+
+    // Awake for one message, and asleep again: nothing has grown.
+    let before = HEAP.current_usage();
+    hall.message(crowd[7], "hello".into()).unwrap();
+    hibernate(&host, &hall);
+    let grown = HEAP.current_usage().saturating_sub(before);
+    println!("after it was awake for a message: {grown} bytes more");
+    assert!(grown <= 1024, "{grown} bytes more after it was awake for a message");
+    drop((rooms, first));
+}
