@@ -19,7 +19,7 @@ use crate::{
 /// A kind of server, registered under a name.
 pub(crate) struct Party {
     name: Arc<str>,
-    options: Options,
+    options: Arc<Options>,
     server: AnyServer,
     link: Arc<LinkSettings>,
     past: Mutex<Past>,
@@ -40,14 +40,14 @@ impl Party {
         server: AnyServer,
         link: Arc<LinkSettings>,
     ) -> Self {
-        Self { name, options, server, link, past: Mutex::default() }
+        Self { name, options: options.into(), server, link, past: Mutex::default() }
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    pub(crate) fn options(&self) -> &Options {
+    pub(crate) fn options(&self) -> &Arc<Options> {
         &self.options
     }
 
