@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures_util::{SinkExt, StreamExt};
 use partykit::{
     Admit, Alarm, Close, Connection, HandlerError, Lobby, Message, Options, Request, Response,
-    Result, Room, Server as Party, TaskResult,
+    Result, Room, Run, Server as Party, TaskResult,
 };
 use partykit_conformance::{
     Probe, Server, serve,
@@ -145,6 +145,10 @@ impl<const HIBERNATES: bool> Party for Forgetful<HIBERNATES> {
 
     async fn on_alarm(&mut self, room: &Room, alarm: Alarm) -> Result {
         self.probe.on_alarm(room, alarm).await
+    }
+
+    async fn on_schedule(&mut self, room: &Room, run: Run) -> Result {
+        self.probe.on_schedule(room, run).await
     }
 
     async fn on_task(&mut self, room: &Room, result: TaskResult) -> Result {
