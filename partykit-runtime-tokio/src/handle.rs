@@ -2,6 +2,8 @@ mod alarms;
 mod listing;
 mod lists;
 mod operator;
+#[cfg(test)]
+mod tests;
 
 pub use listing::RoomListing;
 

@@ -134,7 +134,11 @@ impl TokioHost {
         input: impl FnOnce(&Arc<RoomCell>) -> R,
     ) -> Result<R, Refusal> {
         let Some(host) = self.me.upgrade() else { return Err(Refusal::ShuttingDown) };
-        let make = || RoomCell::new(address.clone(), party.options().clone(), host);
+        let make = || {
+            // All rooms of a party share its name.
+            let address = RoomAddress::new(party.name().clone(), address.room().clone());
+            RoomCell::new(address, party.options().clone(), host)
+        };
         self.registry.enter(address, make, input, || party.meter().room_made())
     }
 }

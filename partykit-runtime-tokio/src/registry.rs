@@ -1,15 +1,16 @@
 //! The rooms that are in memory. It does not use Tokio, so that a model checker can run it.
 
 use std::{
-    collections::HashMap,
     fmt,
     hash::{BuildHasher, RandomState},
+    mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
+use hashbrown::{HashTable, hash_table::Entry};
 use partykit_core::{Refusal, RoomAddress, runtime::RoomCell};
 
 /// Default of [`Builder::max_rooms`](crate::Builder::max_rooms). An empty room takes less than 1 KiB.
@@ -38,6 +39,7 @@ const WORTH_SHRINKING: usize = 64;
 /// [`Host::vacant`](partykit_core::runtime::Host::vacant).
 pub(crate) struct Registry {
     shards: Box<[Mutex<Rooms>]>,
+    /// Clients choose the names of rooms, so the hashes must not be foreseen.
     hasher: RandomState,
     closed: AtomicBool,
     max_rooms: usize,
@@ -45,7 +47,8 @@ pub(crate) struct Registry {
     rooms: AtomicUsize,
 }
 
-type Rooms = HashMap<RoomAddress, Arc<RoomCell>>;
+/// By the hash of the address, which the cell has.
+type Rooms = HashTable<Arc<RoomCell>>;
 
 impl Registry {
     pub(crate) fn new(max_rooms: usize) -> Self {
@@ -72,12 +75,13 @@ impl Registry {
         input: impl FnOnce(&Arc<RoomCell>) -> R,
         kept: impl FnOnce(),
     ) -> Result<R, Refusal> {
-        let mut rooms = self.shard(address);
+        let hash = self.hash(address);
+        let mut rooms = self.shard(hash);
         if self.closed.load(Ordering::SeqCst) {
             drop(rooms);
             return Err(Refusal::ShuttingDown);
         }
-        if let Some(cell) = rooms.get(address) {
+        if let Some(cell) = rooms.find(hash, |known| known.address() == address) {
             return Ok(input(cell));
         }
         let count = |rooms| (rooms < self.max_rooms).then_some(rooms + 1);
@@ -92,7 +96,7 @@ impl Registry {
         if cell.is_vacant() {
             self.rooms.fetch_sub(1, Ordering::SeqCst);
         } else {
-            rooms.insert(address.clone(), cell);
+            rooms.insert_unique(hash, cell, |known| self.hash(known.address()));
             kept();
         }
         Ok(result)
@@ -107,31 +111,36 @@ impl Registry {
     /// A room that is in memory. For inputs that a room without a cell does not need, such as a broadcast or
     /// a question about its state.
     pub(crate) fn find(&self, address: &RoomAddress) -> Option<Arc<RoomCell>> {
-        self.shard(address).get(address).cloned()
+        let hash = self.hash(address);
+        self.shard(hash).find(hash, |known| known.address() == address).cloned()
     }
 
     /// Removes the cell from the table if it is vacant now. The call may come late: another cell may have
     /// taken its place. Returns whether the cell was removed.
     pub(crate) fn forget(&self, cell: &Arc<RoomCell>) -> bool {
-        let mut rooms = self.shard(cell.address());
-        let is_known = rooms.get(cell.address()).is_some_and(|known| Arc::ptr_eq(known, cell));
-        if !is_known || !cell.is_vacant() {
+        let hash = self.hash(cell.address());
+        let mut rooms = self.shard(hash);
+        let Ok(known) = rooms.find_entry(hash, |known| Arc::ptr_eq(known, cell)) else {
+            return false;
+        };
+        if !cell.is_vacant() {
             return false;
         }
-        let forgotten = rooms.remove(cell.address());
+        let (forgotten, _) = known.remove();
         self.rooms.fetch_sub(1, Ordering::SeqCst);
         if rooms.capacity() >= WORTH_SHRINKING && rooms.len() <= rooms.capacity() / 4 {
             let half = rooms.capacity() / 2;
-            rooms.shrink_to(half);
+            rooms.shrink_to(half, |known| self.hash(known.address()));
         }
         drop(rooms);
-        forgotten.is_some()
+        drop(forgotten);
+        true
     }
 
     /// All rooms in memory, in no order. They are collected shard by shard, so this is not one moment.
     pub(crate) fn all(&self) -> Vec<Arc<RoomCell>> {
         let shards = self.shards.iter().map(lock);
-        shards.flat_map(|rooms| rooms.values().cloned().collect::<Vec<_>>()).collect()
+        shards.flat_map(|rooms| rooms.iter().cloned().collect::<Vec<_>>()).collect()
     }
 
     /// Refuses all further inputs and returns the rooms in memory. No room can be added later.
@@ -143,10 +152,19 @@ impl Registry {
     /// Takes inputs again, with these rooms and those that have entries.
     pub(crate) fn open(&self, rooms: impl IntoIterator<Item = Arc<RoomCell>>) {
         for room in rooms {
-            let before = self.shard(room.address()).insert(room.address().clone(), room);
-            if before.is_none() {
-                self.rooms.fetch_add(1, Ordering::SeqCst);
-            }
+            let hash = self.hash(room.address());
+            let mut rooms = self.shard(hash);
+            let is_same = |known: &Arc<RoomCell>| known.address() == room.address();
+            let before = match rooms.entry(hash, is_same, |known| self.hash(known.address())) {
+                Entry::Occupied(mut known) => Some(mem::replace(known.get_mut(), room)),
+                Entry::Vacant(place) => {
+                    place.insert(room);
+                    self.rooms.fetch_add(1, Ordering::SeqCst);
+                    None
+                }
+            };
+            drop(rooms);
+            drop(before);
         }
         self.closed.store(false, Ordering::SeqCst);
     }
@@ -158,15 +176,21 @@ impl Registry {
             "an open registry never forgets a live room"
         );
         for shard in &self.shards {
-            let rooms = std::mem::take(&mut *lock(shard));
+            let rooms = mem::take(&mut *lock(shard));
             self.rooms.fetch_sub(rooms.len(), Ordering::SeqCst);
             drop(rooms);
         }
     }
 
-    fn shard(&self, address: &RoomAddress) -> MutexGuard<'_, Rooms> {
-        // The remainder is below SHARDS, so the cast loses nothing.
-        lock(&self.shards[(self.hasher.hash_one(address) % SHARDS as u64) as usize])
+    fn hash(&self, address: &RoomAddress) -> u64 {
+        self.hasher.hash_one(address)
+    }
+
+    /// The shard of the addresses with this hash.
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Rooms> {
+        // The table takes the lowest bits for the place and the highest seven to compare, so the shard is
+        // told by others. The remainder is below SHARDS, so the cast loses nothing.
+        lock(&self.shards[((hash >> 32) % SHARDS as u64) as usize])
     }
 }
 
@@ -184,6 +208,7 @@ fn lock(shard: &Mutex<Rooms>) -> MutexGuard<'_, Rooms> {
 #[cfg(test)]
 mod tests {
     use std::{
+        collections::HashMap,
         sync::{Weak, atomic::AtomicUsize},
         thread,
         time::{Duration, Instant},

@@ -85,7 +85,7 @@ impl Attachment {
         if left.is_empty() { Ok(attachment) } else { Err(AttachmentError::Malformed) }
     }
 
-    /// Nothing but empty fields.
+    /// All fields are empty.
     pub(super) fn blank() -> Self {
         Self { order: 0, id: String::new(), uri: String::new(), tags: Vec::new(), state: None }
     }
@@ -118,7 +118,7 @@ pub(crate) struct Encoder {
     scratch: Vec<u8>,
 }
 
-/// An [`Attachment`] whose fields are somebody else's: it has the same bytes.
+/// An [`Attachment`] whose fields are borrowed. It has the same bytes.
 #[derive(Serialize)]
 struct View<'a> {
     order: u64,

@@ -1,4 +1,4 @@
-//! A connection as data: what is kept of it while nobody asks for a handle.
+//! A connection as data: what is kept of it while no code asks for a handle.
 
 use std::sync::{Arc, Weak};
 
@@ -34,7 +34,7 @@ struct Held {
 }
 
 enum Kept {
-    /// Somebody has a handle, or had one since the room woke.
+    /// A handle was made since the room woke, or is still held.
     Live(Connection),
     /// The [`Attachment`], encoded.
     Bytes(Box<[u8]>),
@@ -58,7 +58,7 @@ impl Record {
         Self { word, held: Some(Held { socket, kept: Kept::Live(connection) }) }
     }
 
-    /// A listed connection that comes back, of which nobody has a handle.
+    /// A listed connection that comes back, of which there is no handle.
     pub(crate) fn resumed(attachment: &Attachment, socket: Arc<dyn Socket>, hash: u64) -> Self {
         let word =
             attachment.order.min(LAST_KEY) << KEY_SHIFT | (hash & MARK) << MARK_SHIFT | LISTED;
@@ -178,7 +178,7 @@ impl Record {
         self.held = None;
     }
 
-    /// Nobody asks for a while: the handle becomes bytes, unless somebody else has it, too.
+    /// The room sleeps: the handle becomes bytes, unless other code has it, too.
     pub(crate) fn rest(&mut self, encoder: &mut Encoder) {
         let Some(held) = &mut self.held else { return };
         if let Kept::Live(connection) = &held.kept

@@ -21,7 +21,10 @@ use self::{
 use std::{
     fmt,
     future::{Future, poll_fn},
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -235,19 +238,19 @@ impl RoomCell {
 
     /// The sockets of the listed connections, in connection order: to close them when the server goes down.
     pub fn sockets(&self) -> Vec<Arc<dyn Socket>> {
-        let state = self.lock();
+        let mut state = self.lock();
         state.records().open().filter_map(|record| record.socket().cloned()).collect()
     }
 
     /// A handle of the connection with this key. `None` if it has ended.
     pub fn connection(self: &Arc<Self>, key: ConnectionKey) -> Option<Connection> {
         let room: Weak<dyn Owner> = Arc::<Self>::downgrade(self);
-        self.lock().records_mut().handle(key.0, &room)
+        self.lock().records().handle(key.0, &room)
     }
 
     /// The id of a connection, for the log. `None` if it has ended.
     pub fn id_of(&self, key: ConnectionKey) -> Option<String> {
-        let state = self.lock();
+        let mut state = self.lock();
         let id = |tags: &mut dyn Iterator<Item = &str>| tags.next().map(str::to_owned);
         state.records().get(key.0).and_then(|record| record.tags(id))
     }
@@ -256,7 +259,7 @@ impl RoomCell {
     pub fn connections(self: &Arc<Self>) -> Arc<[Connection]> {
         let room: Weak<dyn Owner> = Arc::<Self>::downgrade(self);
         match &mut *self.lock() {
-            State::Asleep(dormant) => dormant.records_mut().handles(&room).collect(),
+            State::Asleep(dormant) => dormant.records().handles(&room).collect(),
             State::Awake(awake) => awake.machine.roster().all(),
         }
     }
@@ -320,8 +323,9 @@ impl RoomCell {
     }
 
     /// A number for a task that may have to wait for space in the mailbox.
-    pub(crate) fn ticket(self: &Arc<Self>) -> u64 {
-        self.awake(|awake| TASKS | awake.machine.ticket())
+    pub(crate) fn ticket(&self) -> u64 {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        TASKS | LAST.fetch_add(1, Ordering::Relaxed)
     }
 
     /// A value of a task arrives, see [`RoomCell::message`].
@@ -382,7 +386,7 @@ impl RoomCell {
             let busy = !awake.machine.is_at_rest() || (awake.machine.is_vacant() && !was_vacant);
             let wakers = awake.wakers();
             if !busy {
-                state.rest(now);
+                state.rest();
             }
             ((result, wakers), busy)
         });

@@ -108,14 +108,9 @@ impl Holders {
         self.next
     }
 
-    /// A number that was not used.
-    pub(crate) fn number(&mut self) -> u64 {
-        self.next += 1;
-        self.next
-    }
-
     pub(crate) fn add_task(&mut self, now: Duration, holder: Holder) -> u64 {
-        let id = self.number();
+        self.next += 1;
+        let id = self.next;
         self.tasks.push(Hold { id, holder, since: now });
         id
     }

@@ -1,7 +1,7 @@
 //! A room that sleeps, as data.
 
 use std::{
-    fmt,
+    fmt, mem,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -71,11 +71,7 @@ impl Dormant {
         machine
     }
 
-    pub(crate) fn records(&self) -> &Records {
-        &self.records
-    }
-
-    pub(crate) fn records_mut(&mut self) -> &mut Records {
+    pub(crate) fn records(&mut self) -> &mut Records {
         &mut self.records
     }
 
@@ -107,31 +103,26 @@ impl Dormant {
 }
 
 impl Machine {
-    /// Whether nothing is lost if only a [`Dormant`] is left.
-    pub(crate) fn may_rest(&self) -> bool {
-        self.is_at_rest()
+    /// What is left if the room sleeps and nothing is lost by it. Then the machine is empty, and to be dropped.
+    pub(crate) fn rest(&mut self) -> Option<Dormant> {
+        let may_rest = self.is_at_rest()
             && !self.draining
             && !self.mailbox.has_kept()
             && self.condemned.is_empty()
             && self.holders.is_empty()
             && self.attempts.is_empty()
-            && self.remembered_until.is_none()
-    }
-
-    /// What is left while the room sleeps: see [`Machine::may_rest`].
-    pub(crate) fn into_dormant(self) -> Dormant {
-        let blank = self.is_blank();
-        Dormant {
-            records: self.roster.into_records(),
-            ledger: Ledger::of(self.accountant),
+            && self.remembered_until.is_none();
+        may_rest.then(|| Dormant {
+            blank: self.is_blank(),
+            records: self.roster.rest(),
+            ledger: Ledger::of(mem::replace(&mut self.accountant, Accountant::new(Duration::ZERO))),
             epoch: self.epoch,
             last_hold: self.holders.last(),
             start_failures: self.start_failures,
-            blank,
             visited: self.visited,
             stateless: self.stateless,
             crowded: self.crowded,
-        }
+        })
     }
 }
 

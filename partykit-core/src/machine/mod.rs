@@ -383,11 +383,6 @@ impl Machine {
         Ok(())
     }
 
-    /// A number that no task, guard or other ticket has.
-    pub(crate) fn ticket(&mut self) -> u64 {
-        self.holders.number()
-    }
-
     /// The next thing to do.
     pub(crate) fn poll(&mut self) -> Option<Output> {
         let output = self.outputs.pop_front();
@@ -474,10 +469,6 @@ impl Machine {
     /// Gives the claim back: the next start claims again.
     pub(crate) fn release_claim(&mut self) -> Option<Epoch> {
         self.epoch.take()
-    }
-
-    pub(crate) fn records(&self) -> &Records {
-        self.roster.records()
     }
 
     pub(crate) fn roster(&mut self) -> &mut Roster {

@@ -155,7 +155,7 @@ impl Records {
         self.all().filter(|record| record.is_live()).count()
     }
 
-    /// The room sleeps: handles that nobody else has become bytes.
+    /// The room sleeps: handles that no other code has become bytes.
     pub(super) fn rest(&mut self) {
         self.close_ranks();
         let mut encoder = Encoder::default();

@@ -1,6 +1,7 @@
 use std::{
     fmt,
     hash::{BuildHasher, RandomState},
+    mem,
     sync::{Arc, LazyLock, Weak},
 };
 
@@ -24,7 +25,7 @@ const QUESTIONS: u32 = 8;
 
 /// Which connections a room has, in the order in which they came. Survives every sleep as [`Records`].
 ///
-/// A handle is made when somebody asks for it: what is said to all, or counted, needs none.
+/// A handle is made when code asks for it: what is said to all, or counted, needs none.
 pub(crate) struct Roster {
     records: Records,
     /// What the handles are given.
@@ -44,11 +45,11 @@ impl Roster {
         Self { records, room, index: None, questions: 0, peers: None, handles: None }
     }
 
-    /// The room sleeps: what can be made again goes.
-    pub(super) fn into_records(mut self) -> Records {
-        (self.peers, self.handles) = (None, None);
+    /// The room sleeps: what can be made again goes. Leaves the roster empty.
+    pub(super) fn rest(&mut self) -> Records {
+        (self.index, self.peers, self.handles) = (None, None, None);
         self.records.rest();
-        self.records
+        mem::take(&mut self.records)
     }
 
     /// The key of the next connection.
@@ -61,12 +62,8 @@ impl Roster {
         &self.room
     }
 
-    pub(crate) fn records(&self) -> &Records {
-        &self.records
-    }
-
     /// For the handles.
-    pub(crate) fn records_mut(&mut self) -> &mut Records {
+    pub(crate) fn records(&mut self) -> &mut Records {
         &mut self.records
     }
 

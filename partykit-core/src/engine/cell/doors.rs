@@ -113,7 +113,6 @@ impl Driving {
 
     /// Ends the driver if there is nothing left to do. No other driver can start in between.
     pub(crate) fn retire(&self) -> bool {
-        let now = self.host().elapsed();
         let retired = self.cell.state.retire(|state| {
             let mut watchers = Vec::new();
             if let Some(awake) = state.awake() {
@@ -121,7 +120,7 @@ impl Driving {
                     return None;
                 }
                 watchers = mem::take(&mut awake.watchers);
-                state.rest(now);
+                state.rest();
             }
             let vacant = state.is_vacant();
             Some((vacant, if vacant { state.release_claim() } else { None }, watchers))

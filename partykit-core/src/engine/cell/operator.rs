@@ -49,7 +49,7 @@ impl RoomCell {
         limit: usize,
     ) -> Vec<ConnectionListing> {
         let room: Weak<dyn Owner> = Arc::<Self>::downgrade(self);
-        let state = self.lock();
+        let mut state = self.lock();
         let rest = state.records().open().filter(|it| after.is_none_or(|after| it.key() > after));
         // A list makes no handles that stay.
         let page: Vec<_> = rest.take(limit).filter_map(|record| record.peek(&room)).collect();

@@ -73,7 +73,7 @@ impl Owner for RoomCell {
     }
 
     fn lists(&self, connection: &Connection) -> bool {
-        let state = self.lock();
+        let mut state = self.lock();
         state.records().get(connection.key()).is_some_and(|it| it.status() == Status::Open)
     }
 

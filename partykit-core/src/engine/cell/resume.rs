@@ -93,7 +93,7 @@ impl RoomCell {
     /// # let _ = again;
     /// ```
     pub fn records(&self) -> Vec<Resumed> {
-        let state = self.lock();
+        let mut state = self.lock();
         let known = state.records().all().filter(|it| it.status() != Status::Connecting);
         let resumed = known.filter_map(|record| {
             let (attachment, socket) = (record.attachment()?, record.socket()?.clone());

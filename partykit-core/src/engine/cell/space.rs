@@ -62,7 +62,7 @@ impl Space {
         self.promised.contains_key(&who)
     }
 
-    /// Whether nobody waits, and no space is kept for anybody.
+    /// Whether no connection waits, and none was promised space.
     pub(super) fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.promised.is_empty()
     }

@@ -63,28 +63,19 @@ impl State {
     }
 
     /// Only data is left if the room sleeps and nothing waits.
-    pub(super) fn rest(&mut self, now: Duration) {
+    pub(super) fn rest(&mut self) {
         if let Self::Awake(awake) = self
-            && awake.may_rest()
+            && awake.is_idle()
+            && let Some(dormant) = awake.machine.rest()
         {
-            let resting = mem::replace(self, Self::Asleep(Dormant::new(now)));
-            if let Self::Awake(awake) = resting {
-                *self = Self::Asleep(awake.machine.into_dormant());
-            }
+            *self = Self::Asleep(dormant);
         }
     }
 
-    pub(super) fn records(&self) -> &Records {
+    pub(super) fn records(&mut self) -> &mut Records {
         match self {
             Self::Asleep(dormant) => dormant.records(),
-            Self::Awake(awake) => awake.machine.records(),
-        }
-    }
-
-    pub(super) fn records_mut(&mut self) -> &mut Records {
-        match self {
-            Self::Asleep(dormant) => dormant.records_mut(),
-            Self::Awake(awake) => awake.machine.roster().records_mut(),
+            Self::Awake(awake) => awake.machine.roster().records(),
         }
     }
 
@@ -166,9 +157,9 @@ impl Awake {
         wakers
     }
 
-    fn may_rest(&self) -> bool {
-        self.machine.may_rest()
-            && self.space.as_ref().is_none_or(|space| space.is_idle())
+    /// Whether no other code waits for the room, or works for it.
+    fn is_idle(&self) -> bool {
+        self.space.as_ref().is_none_or(|space| space.is_idle())
             && self.watchers.is_empty()
             && !self.flushing
             && self.tasks.is_empty()

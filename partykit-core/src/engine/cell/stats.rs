@@ -10,7 +10,7 @@ impl RoomCell {
     /// The state of the room. Does not wake it.
     pub fn stats(&self) -> RoomStats {
         let now = self.host.elapsed();
-        let state = self.lock();
+        let mut state = self.lock();
         let mut stats = state.stats(now);
         let sockets: Vec<_> =
             state.records().all().filter_map(|record| record.socket().cloned()).collect();

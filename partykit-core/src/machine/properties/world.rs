@@ -154,9 +154,7 @@ impl World {
 
     /// Only data is left of a room that sleeps while nothing waits. The next input finds a machine again.
     fn rest(&mut self) {
-        if self.machine.may_rest() {
-            let fresh = awake(Dormant::new(self.now), &self.options, self.now);
-            let dormant = std::mem::replace(&mut self.machine, fresh).into_dormant();
+        if let Some(dormant) = self.machine.rest() {
             let before = dormant.stats(self.now).account;
             self.machine = awake(dormant, &self.options, self.now);
             self.machine.gate.switched_off = self.fault == Fault::OpenGate;

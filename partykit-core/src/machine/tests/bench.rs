@@ -65,9 +65,7 @@ impl Bench {
 
     /// The room sleeps and nothing waits: only data is left of it, and it comes back.
     pub(super) fn rest(&mut self) {
-        assert!(self.machine.may_rest(), "it has something to do");
-        let fresh = awake(Dormant::new(self.now), &self.options, self.now);
-        let dormant = std::mem::replace(&mut self.machine, fresh).into_dormant();
+        let dormant = self.machine.rest().expect("it has nothing to do");
         let before = dormant.stats(self.now);
         self.machine = awake(dormant, &self.options, self.now);
         let after = self.machine.stats(self.now);
