@@ -112,6 +112,12 @@ impl Shutdown {
         self.paused.send_replace(paused);
     }
 
+    /// Whether a hand-over goes on, or has ended well.
+    #[cfg(unix)]
+    pub(crate) fn is_paused(&self) -> bool {
+        *self.paused.borrow()
+    }
+
     /// Waits until a hand-over or a shutdown wants no further requests.
     pub(crate) fn wants_none(&self) -> impl Future<Output = ()> + Send + use<'_> {
         let mut paused = self.paused.subscribe();

@@ -2,17 +2,20 @@ use std::{
     io,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::{fs::MetadataExt, net::UnixStream},
+        unix::net::UnixStream,
     },
-    path::{Path, PathBuf},
+    pin::pin,
     process,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use futures_util::future::join_all;
 use partykit_core::runtime::CloseReason;
-use tokio::{io::AsyncWriteExt, net::UnixListener, task::spawn_blocking, time::timeout};
+use tokio::{io::AsyncWriteExt, task::spawn_blocking, time::timeout};
 use tracing::{debug, error, info, warn};
 
 use super::{
@@ -20,6 +23,7 @@ use super::{
     message::{Given, Hello, Ready, Record, Taken, Welcome, receive, send},
     notify,
     quiet::{Lefts, Quiet},
+    rendezvous::Connected,
     successor::Successor,
     wire::{DESCRIPTORS, Wire},
 };
@@ -44,9 +48,6 @@ const REOPEN: Duration = Duration::from_secs(30);
 /// How long clients whose connection cannot be handed over may take to read that.
 const CLIENTS: Duration = Duration::from_secs(3);
 
-/// The name of the socket, in the directory of the store, where a new process may connect by itself.
-const RENDEZVOUS: &str = "handover.sock";
-
 /// Starts the next process and gives it everything. When this returns `Ok`, the runtime has stopped.
 pub(crate) async fn hand_over(
     host: &Arc<TokioHost>,
@@ -55,11 +56,11 @@ pub(crate) async fn hand_over(
     hand_over_to(host, shutdown, None).await
 }
 
-/// Gives everything to a process that has connected, or to one that is started.
-async fn hand_over_to(
+/// Gives everything to a process that has connected and said hello, or to one that is started.
+pub(super) async fn hand_over_to(
     host: &Arc<TokioHost>,
     shutdown: &Arc<Shutdown>,
-    connected: Option<(Successor, UnixStream)>,
+    connected: Option<Connected>,
 ) -> Result<(), HandOverError> {
     // Goes on when the caller's future is dropped: half a hand-over would be worse than either.
     let (tokio, host, shutdown) = (host.tokio().clone(), host.clone(), shutdown.clone());
@@ -76,13 +77,16 @@ async fn hand_over_to(
         if process::id() == 1 {
             return Err(HandOverError::FirstProcess);
         }
-        let (mut successor, stream) = match connected {
-            Some(connected) => connected,
-            None => Successor::start().map_err(HandOverError::Start)?,
+        let (mut successor, wire) = match connected {
+            Some(Connected { successor, wire }) => (successor, Ok(wire)),
+            None => {
+                let (successor, stream) = Successor::start().map_err(HandOverError::Start)?;
+                (successor, Err(stream))
+            }
         };
         info!(process = successor.id(), "a hand-over to the next process begins");
         notify::reloading();
-        let given = give(&host, &shutdown, &mut successor, stream).await;
+        let given = give(&host, &shutdown, &mut successor, wire).await;
         match &given {
             Ok(()) => {
                 info!(process = successor.id(), "handed everything over to the next process");
@@ -106,10 +110,26 @@ async fn give(
     host: &Arc<TokioHost>,
     shutdown: &Arc<Shutdown>,
     successor: &mut Successor,
-    stream: UnixStream,
+    stream: Result<Wire, UnixStream>,
 ) -> Result<(), HandOverError> {
-    let ready = prepare(host, shutdown, stream).await;
-    let wire = ready.inspect_err(|_| successor.kill())?;
+    // A process that has connected by itself sees that this one hangs up. It was given nothing yet.
+    let give_up = |error, successor: &mut Successor| {
+        successor.kill_child();
+        match shutdown.is_under_way() {
+            true => HandOverError::ShuttingDown,
+            false => error,
+        }
+    };
+    let wire = match stream {
+        Ok(wire) => Ok(wire),
+        Err(stream) => hello(shutdown, stream, START).await,
+    };
+    let wire = match wire {
+        Ok(wire) => prepare(host, shutdown, wire).await,
+        Err(error) => Err(error),
+    };
+    let wire = wire.map_err(|error| give_up(error, successor))?;
+    debug!("the next process is ready: stopping everything");
     let quiet = match Quiet::begin(host, shutdown).await {
         Ok(quiet) => quiet,
         Err(busy) => {
@@ -117,7 +137,7 @@ async fn give(
             // It has nothing yet, so it can say why it ends.
             refuse(wire, error.to_string()).await;
             successor.end();
-            return Err(error);
+            return Err(give_up(error, successor));
         }
     };
     let begin = Instant::now();
@@ -125,7 +145,7 @@ async fn give(
         true => Err(io::Error::other("the runtime shuts down")),
         false => {
             host.close_store().await;
-            transfer(&quiet, wire).await
+            transfer(&quiet, wire, shutdown, successor).await
         }
     };
     match given {
@@ -136,7 +156,7 @@ async fn give(
         }
         Err(error) => {
             // Invariant: the next process is gone before a socket is read or the store is opened here.
-            successor.kill();
+            successor.kill_child();
             reopen(host).await;
             quiet.take_back(host, shutdown);
             match shutdown.is_under_way() {
@@ -147,12 +167,31 @@ async fn give(
     }
 }
 
-/// Everything that can fail while this process still serves.
-async fn prepare(
-    host: &TokioHost,
+/// Waits for the first message of a new process.
+pub(super) async fn hello(
     shutdown: &Shutdown,
     stream: UnixStream,
+    patience: Duration,
 ) -> Result<Wire, HandOverError> {
+    let talk = move |mut wire: Wire| {
+        wire.patience(patience)?;
+        match Hello::receive(&mut wire)? {
+            Ok(Hello { release }) => {
+                debug!(release, "the next process has started");
+                Ok(Ok(wire))
+            }
+            Err(why) => {
+                send(&mut wire, &Welcome::Go(why.clone()), &[])?;
+                Ok(Err(why))
+            }
+        }
+    };
+    let wire = Wire::new(stream).map_err(HandOverError::Failed)?;
+    until_shutdown(shutdown, wire, talk).await
+}
+
+/// Everything that can fail while this process still serves.
+async fn prepare(host: &TokioHost, shutdown: &Shutdown, wire: Wire) -> Result<Wire, HandOverError> {
     let listeners = shutdown.listeners();
     let known: Vec<String> = host.parties().map(|party| party.name().to_string()).collect();
     let used: Vec<String> = host
@@ -164,17 +203,8 @@ async fn prepare(
         .map(|party| party.name().to_string())
         .collect();
     let store = host.store().map(|store| store.path().display().to_string());
-    let talk = move || {
-        let mut wire = Wire::new(stream)?;
+    let talk = move |mut wire: Wire| {
         wire.patience(START)?;
-        let release = match Hello::receive(&mut wire)? {
-            Ok(hello) => hello.release,
-            Err(why) => {
-                send(&mut wire, &Welcome::Go(why.clone()), &[])?;
-                return Ok(Err(why));
-            }
-        };
-        debug!(release, "the next process has started");
         let descriptors: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
         send(&mut wire, &Welcome::Come, &descriptors)?;
         let (ready, _) = receive::<Ready>(&mut wire)?;
@@ -189,7 +219,25 @@ async fn prepare(
         send(&mut wire, &Given::Never(why.clone()), &[])?;
         Ok(Err(why))
     };
-    match blocking(talk).await {
+    until_shutdown(shutdown, wire, talk).await
+}
+
+/// Talks to the next process, and hangs up when a shutdown begins. The inner error is a mismatch.
+async fn until_shutdown(
+    shutdown: &Shutdown,
+    wire: Wire,
+    talk: impl FnOnce(Wire) -> io::Result<Result<Wire, String>> + Send + 'static,
+) -> Result<Wire, HandOverError> {
+    let hang_up = wire.hang_up().map_err(HandOverError::Failed)?;
+    let mut talk = pin!(blocking(move || talk(wire)));
+    let talked = tokio::select! {
+        talked = &mut talk => talked,
+        () = shutdown.reached(Stage::Stopping) => {
+            hang_up.now();
+            talk.await
+        }
+    };
+    match talked {
         Ok(Ok(wire)) => Ok(wire),
         Ok(Err(why)) => Err(HandOverError::Mismatch(why)),
         Err(error) => Err(HandOverError::Failed(error)),
@@ -205,8 +253,14 @@ async fn refuse(mut wire: Wire, why: String) {
     let _ = blocking(move || send(&mut wire, &Given::Never(why), &[])).await;
 }
 
-/// Sends all sockets, and waits until the next process has taken them. Returns their number.
-async fn transfer(quiet: &Quiet, wire: Wire) -> io::Result<usize> {
+/// Sends all sockets, and waits until the next process has taken them. Returns their number. A shutdown that
+/// begins before the commit ends the next process.
+async fn transfer(
+    quiet: &Quiet,
+    wire: Wire,
+    shutdown: &Shutdown,
+    successor: &mut Successor,
+) -> io::Result<usize> {
     let mut batches = vec![Batch::default()];
     for (address, record, left) in quiet.connections() {
         let Some(socket) = left.state() else { continue };
@@ -236,7 +290,13 @@ async fn transfer(quiet: &Quiet, wire: Wire) -> io::Result<usize> {
         batch.descriptors.push(descriptor);
     }
     let count = batches.iter().map(|batch| batch.records.len()).sum();
-    blocking(move || {
+    // Invariant: the wire stays open until a next process that has not taken everything is dead. It goes on when
+    // it sees the end of the wire.
+    let _open = wire.hang_up()?;
+    // Set by the one that decides: the thread that reads `Taken`, or a shutdown.
+    let decided = Arc::new(AtomicBool::new(false));
+    let decides = decided.clone();
+    let mut transfer = pin!(blocking(move || {
         let mut wire = wire;
         wire.patience(TAKE)?;
         for Batch { records, descriptors, .. } in batches {
@@ -244,12 +304,27 @@ async fn transfer(quiet: &Quiet, wire: Wire) -> io::Result<usize> {
             send(&mut wire, &Given::Batch(records), &descriptors)?;
         }
         send(&mut wire, &Given::End, &[])?;
+        debug!("sent all sockets to the next process");
         let (Taken, _) = receive(&mut wire)?;
+        if decides.swap(true, Ordering::SeqCst) {
+            return Err(io::Error::other("the runtime shuts down"));
+        }
+        debug!("the next process has everything");
         // The commit. If this does not arrive, the next process sees that this one is gone.
         let _ = send(&mut wire, &Given::Yours, &[]);
         Ok(count)
-    })
-    .await
+    }));
+    let transferred = tokio::select! {
+        transferred = &mut transfer => transferred,
+        () = shutdown.reached(Stage::Stopping) => {
+            if !decided.swap(true, Ordering::SeqCst) {
+                // It has not heard `Yours`, so it has touched no socket.
+                successor.kill();
+            }
+            transfer.await
+        }
+    };
+    transferred.inspect_err(|_| successor.kill())
 }
 
 #[derive(Default)]
@@ -311,78 +386,4 @@ async fn blocking<T: Send + 'static>(
     act: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     spawn_blocking(act).await.unwrap_or_else(|error| Err(io::Error::other(error)))
-}
-
-/// The socket where a new process may connect by itself.
-pub(crate) struct Rendezvous {
-    path: PathBuf,
-    /// The file's number. The next process replaces the file by its own.
-    node: u64,
-}
-
-impl Rendezvous {
-    /// Listens, if the runtime has a store: in its directory.
-    ///
-    /// # Errors
-    ///
-    /// When that is not possible. The runtime can do without.
-    pub(crate) fn open(
-        host: &Arc<TokioHost>,
-        shutdown: &Arc<Shutdown>,
-    ) -> io::Result<Option<Self>> {
-        let Some(store) = host.store() else { return Ok(None) };
-        let path = store.path().join(RENDEZVOUS);
-        // The store is locked, so this is left from a process that is gone.
-        if path.try_exists()? {
-            std::fs::remove_file(&path)?;
-        }
-        let listener = bind_privately(&path)?;
-        let node = std::fs::metadata(&path)?.ino();
-        let (host, shutdown) = (Arc::downgrade(host), shutdown.clone());
-        tokio::spawn(async move {
-            loop {
-                let accepted = tokio::select! {
-                    accepted = listener.accept() => accepted,
-                    () = shutdown.reached(Stage::Stopping) => return,
-                };
-                let Some(host) = host.upgrade() else { return };
-                match accepted.and_then(|(stream, _)| admit(stream)) {
-                    Ok(connected) => {
-                        // The reason is in the log.
-                        let _ = hand_over_to(&host, &shutdown, Some(connected)).await;
-                    }
-                    Err(error) => warn!("refused a process that wanted to take over: {error}"),
-                }
-            }
-        });
-        Ok(Some(Self { path, node }))
-    }
-}
-
-impl Drop for Rendezvous {
-    fn drop(&mut self) {
-        if std::fs::metadata(&self.path).is_ok_and(|found| found.ino() == self.node) {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// The directory of a store may be open to others, so the socket is not.
-fn bind_privately(path: &Path) -> io::Result<UnixListener> {
-    use std::os::unix::fs::PermissionsExt;
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
-}
-
-/// Lets in only processes of the same user.
-fn admit(stream: tokio::net::UnixStream) -> io::Result<(Successor, UnixStream)> {
-    let peer = stream.peer_cred()?;
-    let own = rustix::process::geteuid().as_raw();
-    if peer.uid() != own {
-        return Err(io::Error::other(format!("it is of user {}, not {own}", peer.uid())));
-    }
-    let id = peer.pid().and_then(|id| u32::try_from(id).ok());
-    let id = id.ok_or_else(|| io::Error::other("its number is not known"))?;
-    Ok((Successor::Other(id), stream.into_std()?))
 }

@@ -25,13 +25,15 @@ mod giving;
 mod message;
 pub(crate) mod notify;
 mod quiet;
+mod rendezvous;
 mod successor;
 pub(crate) mod taking;
 mod wire;
 
 pub use self::error::HandOverError;
 pub(crate) use self::{
-    giving::{Rendezvous, hand_over},
+    giving::hand_over,
+    rendezvous::Rendezvous,
     successor::remember_start,
     taking::{Held, inherited},
 };

@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 use crate::{
     host::TokioHost,
     ringer,
-    shutdown::Shutdown,
+    shutdown::{Shutdown, Stage},
     socket::{Arrived, Left, Link, Out},
 };
 
@@ -40,7 +40,7 @@ impl Quiet {
     ///
     /// # Errors
     ///
-    /// When handlers do not end in time. Then everything goes on as before.
+    /// When handlers do not end in time, or a shutdown begins. Then everything goes on as before.
     pub(super) async fn begin(
         host: &Arc<TokioHost>,
         shutdown: &Arc<Shutdown>,
@@ -48,14 +48,24 @@ impl Quiet {
         let grace = shutdown.times().grace;
         // Sockets are served while requests end: a slow download holds up no socket.
         shutdown.pause(true);
-        if timeout(grace, shutdown.http_ended()).await.is_err() {
-            debug!("some HTTP connections did not end in {grace:?}");
+        tokio::select! {
+            ended = timeout(grace, shutdown.http_ended()) => if ended.is_err() {
+                debug!("some HTTP connections did not end in {grace:?}");
+            },
+            () = shutdown.reached(Stage::Stopping) => {}
         }
         host.alarms().stop();
         let begin = Instant::now();
-        let settled = match pause_sockets(host, begin + grace).await {
-            Ok(()) => settle(host, begin + grace).await,
-            Err(()) => Err(Vec::new()),
+        let settling = async {
+            match pause_sockets(host, begin + grace).await {
+                Ok(()) => settle(host, begin + grace).await,
+                Err(()) => Err(Vec::new()),
+            }
+        };
+        let settled = tokio::select! {
+            biased;
+            () = shutdown.reached(Stage::Stopping) => Err(Vec::new()),
+            settled = settling => settled,
         };
         if let Err(busy) = settled {
             Self::go_on(host, shutdown);

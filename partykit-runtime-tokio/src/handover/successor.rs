@@ -82,6 +82,13 @@ impl Successor {
         }
     }
 
+    /// Ends it if this process has started it.
+    pub(super) fn kill_child(&mut self) {
+        if matches!(self, Self::Child(_)) {
+            self.kill();
+        }
+    }
+
     /// Ends it. When this returns, it has no descriptor any more, if it was a child.
     pub(super) fn kill(&mut self) {
         let killed = match self {

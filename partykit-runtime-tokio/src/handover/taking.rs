@@ -12,7 +12,7 @@ use partykit_core::{
     runtime::{Attachment, Resumed, Socket},
 };
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{
     message::{Given, Hello, Ready, Record, Taken, Welcome, receive, send},
@@ -125,8 +125,8 @@ impl Held {
         let (rooms, sockets) = arrive(front, given)?;
         let taken = tokio::task::spawn_blocking(move || {
             let mut wire = wire;
-            send(&mut wire, &Taken, &[])?;
-            match receive(&mut wire) {
+            debug!("all sockets are here: telling the process before");
+            match send(&mut wire, &Taken, &[]).and_then(|()| receive(&mut wire)) {
                 // Invariant: an old process that gives up kills this one before it closes the connection. So
                 // here it has died, and no other process has the sockets.
                 Err(error) if is_end(&error) => Ok(()),

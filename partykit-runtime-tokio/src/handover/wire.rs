@@ -2,6 +2,7 @@ use std::{
     collections::VecDeque,
     io::{self, IoSlice, IoSliceMut, Write},
     mem::MaybeUninit,
+    net::Shutdown,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
@@ -39,6 +40,17 @@ pub(super) struct Wire {
     arrived: VecDeque<OwnedFd>,
 }
 
+/// Closes a wire on which another thread waits.
+pub(super) struct HangUp(UnixStream);
+
+impl HangUp {
+    /// That thread sees the end of the wire, and so does the other process.
+    pub(super) fn now(self) {
+        // It fails if the other process has gone, and then the end is seen too.
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
 impl Wire {
     pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(false)?;
@@ -49,6 +61,11 @@ impl Wire {
     pub(super) fn patience(&self, patience: Duration) -> io::Result<()> {
         self.stream.set_read_timeout(Some(patience))?;
         self.stream.set_write_timeout(Some(patience))
+    }
+
+    /// What closes it from another thread.
+    pub(super) fn hang_up(&self) -> io::Result<HangUp> {
+        self.stream.try_clone().map(HangUp)
     }
 
     pub(super) fn send(&mut self, body: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {

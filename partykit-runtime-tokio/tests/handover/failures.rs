@@ -65,6 +65,14 @@ fn a_next_process_that_panics_after_it_has_everything() {
 }
 
 #[test]
+fn a_next_process_that_is_killed_when_it_has_everything() {
+    goes_on(
+        "next dies at all sockets are here",
+        "the next process failed before it had everything",
+    );
+}
+
+#[test]
 fn a_handler_that_does_not_end_is_named() {
     let mut site = Site::start("short");
     let (mut stuck, mut ada) = (site.connect("stuck", "stuck"), site.connect("a", "ada"));

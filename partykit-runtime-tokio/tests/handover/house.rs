@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
@@ -90,10 +91,15 @@ fn server() {
     let data = std::env::var_os(DATA).expect("run by another test");
     let mode = std::env::var(MODE).unwrap_or_default();
     let is_next = std::env::var_os("PARTYKIT_HANDOVER").is_some();
-    tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stdout).init();
+    let own = if is_next { "next " } else { "first " };
+    let fate = mode.strip_prefix(own).and_then(Fate::of);
+    let level = if fate.is_some() { tracing::Level::DEBUG } else { tracing::Level::INFO };
+    let log = tracing_subscriber::fmt().with_ansi(false).with_max_level(level);
+    log.with_writer(move || Log(fate.clone())).init();
     if is_next {
         match mode.as_str() {
             "dies" => std::process::exit(3),
+            "hangs" => halt(),
             "hello of another format" => super::failures::speak_another_format(),
             _ => {}
         }
@@ -116,37 +122,76 @@ fn server() {
     });
 }
 
+/// What becomes of a process when its log says something.
+#[derive(Clone)]
+enum Fate {
+    DiesAt(String),
+    StallsAt(String),
+}
+
+impl Fate {
+    fn of(text: &str) -> Option<Self> {
+        let dies = text.strip_prefix("dies at ").map(|at| Self::DiesAt(at.to_owned()));
+        dies.or_else(|| Some(Self::StallsAt(text.strip_prefix("stalls at ")?.to_owned())))
+    }
+}
+
+/// Writes the log, and fulfils a fate.
+struct Log(Option<Fate>);
+
+impl Write for Log {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        std::io::stdout().write_all(line)?;
+        std::io::stdout().flush()?;
+        let says = |text: &str| String::from_utf8_lossy(line).contains(text);
+        match &self.0 {
+            Some(Fate::DiesAt(text)) if says(text) => {
+                let own = rustix::process::getpid();
+                rustix::process::kill_process(own, rustix::process::Signal::KILL).unwrap();
+                halt()
+            }
+            Some(Fate::StallsAt(text)) if says(text) => halt(),
+            _ => Ok(line.len()),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Does nothing until the process that has started this one is gone.
+fn halt() -> ! {
+    let parent = rustix::process::getppid();
+    while rustix::process::getppid() == parent {
+        thread::park_timeout(Duration::from_millis(50));
+    }
+    std::process::exit(0)
+}
+
 /// A server in processes of its own: one after the other.
 pub(crate) struct Site {
     first: Child,
+    /// Those that the test has started to take over.
+    others: Vec<Child>,
+    mode: String,
     /// The process that serves now.
     pub(crate) process: u32,
     pub(crate) addr: SocketAddr,
+    send: mpsc::Sender<String>,
     lines: mpsc::Receiver<String>,
     pub(crate) log: Vec<String>,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 impl Site {
     pub(crate) fn start(mode: &str) -> Self {
         let data = tempfile::tempdir().unwrap();
-        let mut first = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "house::server", "--ignored", "--nocapture"])
-            .env(DATA, data.path().join("data"))
-            .env(MODE, mode)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
         let (send, lines) = mpsc::channel();
-        let stdout = first.stdout.take().unwrap();
-        thread::spawn(move || {
-            BufReader::new(stdout).lines().map_while(Result::ok).for_each(|line| {
-                let _ = send.send(line);
-            });
-        });
+        let first = run(&data, mode, None, &send);
         let (process, addr) = (first.id(), ([127, 0, 0, 1], 0).into());
-        let mut site = Self { first, process, addr, lines, log: Vec::new(), _data: data };
+        let (others, log, mode) = (Vec::new(), Vec::new(), mode.to_owned());
+        let mut site = Self { first, others, mode, process, addr, send, lines, log, data };
         let line = site.wait_for("listening on http://");
         site.addr = line.rsplit("http://").next().unwrap().trim().parse().unwrap();
         site
@@ -174,7 +219,20 @@ impl Site {
     pub(crate) fn replace(&mut self) {
         self.tell("-USR2");
         let line = self.wait_for("a hand-over to the next process begins");
-        let process = line.rsplit("process=").next().unwrap().trim().parse().unwrap();
+        self.is_replaced_by(process_of(&line));
+    }
+
+    /// Starts a process that takes over by itself.
+    pub(crate) fn replace_by_hand(&mut self) {
+        let next = run(&self.data, &self.mode, Some(self.rendezvous()), &self.send);
+        let process = next.id();
+        self.others.push(next);
+        let line = self.wait_for("a hand-over to the next process begins");
+        assert_eq!(process_of(&line), process);
+        self.is_replaced_by(process);
+    }
+
+    fn is_replaced_by(&mut self, process: u32) {
         // The two processes say it at the same time.
         let mut ends = vec![
             "took over from the process before",
@@ -187,6 +245,11 @@ impl Site {
         }
         assert_ne!(process, self.process);
         self.process = process;
+    }
+
+    /// Where a process that is to take over by itself connects to.
+    pub(crate) fn rendezvous(&self) -> PathBuf {
+        self.data.path().join("data/handover.sock")
     }
 
     /// The answer of a room to a plain request.
@@ -238,10 +301,45 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        self.tell("-KILL");
-        let _ = self.first.kill();
-        let _ = self.first.wait();
+        let _ = Command::new("kill").args(["-KILL", &self.process.to_string()]).status();
+        for process in self.others.iter_mut().chain([&mut self.first]) {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
+}
+
+/// Starts a process of the server, and sends its log.
+fn run(
+    data: &tempfile::TempDir,
+    mode: &str,
+    rendezvous: Option<PathBuf>,
+    send: &mpsc::Sender<String>,
+) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    if let Some(path) = rendezvous {
+        command.env("PARTYKIT_HANDOVER", path);
+    }
+    let mut process = command
+        .args(["--exact", "house::server", "--ignored", "--nocapture"])
+        .env(DATA, data.path().join("data"))
+        .env(MODE, mode)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (stdout, send) = (process.stdout.take().unwrap(), send.clone());
+    thread::spawn(move || {
+        BufReader::new(stdout).lines().map_while(Result::ok).for_each(|line| {
+            let _ = send.send(line);
+        });
+    });
+    process
+}
+
+/// The process that a line of the log names.
+pub(crate) fn process_of(line: &str) -> u32 {
+    line.rsplit("process=").next().unwrap().trim().parse().unwrap()
 }
 
 /// A WebSocket that does nothing by itself.

@@ -5,3 +5,5 @@
 mod failures;
 mod house;
 mod kept;
+mod steps;
+mod strangers;
