@@ -47,6 +47,9 @@ export class Server {
     return this;
   }
 
+  /** The number of the process that was started. */
+  get process() { return this.#child.pid; }
+
   /** What it has written since it started. */
   get output() { return this.#output; }
 
