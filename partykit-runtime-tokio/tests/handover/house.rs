@@ -17,7 +17,7 @@ use partykit_core::{
 use partykit_runtime_tokio::Runtime;
 
 /// How long anything may take before it counts as never.
-pub(crate) const NEVER: Duration = Duration::from_secs(20);
+pub(crate) const NEVER: Duration = Duration::from_secs(30);
 
 /// The directory of the store, in the process that is the server.
 const DATA: &str = "PARTYKIT_TEST_DATA";
@@ -110,7 +110,7 @@ fn server() {
         let mut builder = Runtime::builder().party::<Counter>(name);
         builder = match &*mode {
             "another store" if is_next => builder.in_memory(),
-            _ => builder.data(data),
+            _ => builder.data(&data),
         };
         let grace = if mode == "short" { 300 } else { 20_000 };
         builder = builder.shutdown_grace(Duration::from_millis(grace));
@@ -118,7 +118,11 @@ fn server() {
         if is_next && mode == "panics" {
             panic!("this version does not work");
         }
-        runtime.serve("127.0.0.1:0").await.unwrap();
+        match mode.as_str() {
+            #[cfg(feature = "tls")]
+            "tls" => super::tls::serve(runtime, data.as_ref()).await,
+            _ => runtime.serve("127.0.0.1:0").await.unwrap(),
+        }
     });
 }
 
@@ -192,8 +196,8 @@ impl Site {
         let (process, addr) = (first.id(), ([127, 0, 0, 1], 0).into());
         let (others, log, mode) = (Vec::new(), Vec::new(), mode.to_owned());
         let mut site = Self { first, others, mode, process, addr, send, lines, log, data };
-        let line = site.wait_for("listening on http://");
-        site.addr = line.rsplit("http://").next().unwrap().trim().parse().unwrap();
+        let line = site.wait_for("listening on http");
+        site.addr = line.rsplit("://").next().unwrap().trim().parse().unwrap();
         site
     }
 
@@ -247,6 +251,12 @@ impl Site {
         self.process = process;
     }
 
+    /// Where the store is.
+    #[cfg(feature = "tls")]
+    pub(crate) fn store(&self) -> PathBuf {
+        self.data.path().join("data")
+    }
+
     /// Where a process that is to take over by itself connects to.
     pub(crate) fn rendezvous(&self) -> PathBuf {
         self.data.path().join("data/handover.sock")
@@ -269,12 +279,7 @@ impl Site {
     pub(crate) fn connect(&self, room: &str, id: &str) -> Client {
         let mut stream = TcpStream::connect(self.addr).unwrap();
         stream.set_read_timeout(Some(NEVER)).unwrap();
-        let request = format!(
-            "GET /parties/main/{room}?_pk={id} HTTP/1.1\r\nhost: {}\r\nupgrade: websocket\r\n\
-             connection: upgrade\r\nsec-websocket-version: 13\r\n\
-             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-            self.addr
-        );
+        let request = handshake(self.addr, room, id);
         stream.write_all(request.as_bytes()).unwrap();
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -307,6 +312,15 @@ impl Drop for Site {
             let _ = process.wait();
         }
     }
+}
+
+/// What a client says first.
+pub(crate) fn handshake(addr: SocketAddr, room: &str, id: &str) -> String {
+    format!(
+        "GET /parties/main/{room}?_pk={id} HTTP/1.1\r\nhost: {addr}\r\nupgrade: websocket\r\n\
+         connection: upgrade\r\nsec-websocket-version: 13\r\n\
+         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
 }
 
 /// Starts a process of the server, and sends its log.

@@ -7,3 +7,5 @@ mod house;
 mod kept;
 mod steps;
 mod strangers;
+#[cfg(feature = "tls")]
+mod tls;
