@@ -270,15 +270,19 @@
 //! * `presence`: who is here
 //! * `history`: messages with positions, for clients that come back
 //! * `yjs`: rooms that are Yjs documents
+//! * `schedules`: what a room does later, by name; with `cron` at the times of cron expressions, with
+//!   `cron-zones` in any time zone
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub use partykit_core::{
-    Admission, Admit, Alarm, Body, BoxError, Close, CloseCode, Connection, ConnectionId, Cron,
-    Emitter, HandlerError, KeepAwake, List, Lobby, Message, Options, OrReject, Reject, Request,
-    RequestExt, Response, ResponseExt, Result, Room, RoomAddress, RoomId, Run, Server, StartReason,
-    Storage, TaskResult, Text, Timestamp, When,
+    Admission, Admit, Alarm, Body, BoxError, Close, CloseCode, Connection, ConnectionId, Emitter,
+    HandlerError, KeepAwake, List, Lobby, Message, Options, OrReject, Reject, Request, RequestExt,
+    Response, ResponseExt, Result, Room, RoomAddress, RoomId, Server, StartReason, Storage,
+    TaskResult, Text, Timestamp,
 };
+#[cfg(feature = "schedules")]
+pub use partykit_core::{Cron, Run, When};
 #[cfg(feature = "testing")]
 pub use partykit_core::{conformance, testing};
 #[cfg(all(feature = "tokio", not(target_family = "wasm")))]
@@ -294,14 +298,18 @@ pub use partykit_runtime_workers as workers;
 /// What can go wrong. The errors of storage are in [`storage`].
 pub mod error {
     pub use partykit_core::{
-        CallError, ErrorId, FailureKind, Handler, InvalidClose, InvalidConnectionId, InvalidCron,
-        InvalidRoomId, JsonError, NoState, Refusal, ScheduleError, StateError, TaskError,
+        CallError, ErrorId, FailureKind, Handler, InvalidClose, InvalidConnectionId, InvalidRoomId,
+        JsonError, NoState, Refusal, StateError, TaskError,
     };
+    #[cfg(feature = "schedules")]
+    pub use partykit_core::{InvalidCron, ScheduleError};
 }
 
 /// What the methods of [`Room`] return.
 pub mod room {
-    pub use partykit_core::{Broadcast, Clock, PartyRef, RoomRef, Schedule, Schedules};
+    pub use partykit_core::{Broadcast, Clock, PartyRef, RoomRef};
+    #[cfg(feature = "schedules")]
+    pub use partykit_core::{Schedule, Schedules};
 }
 
 /// What a runtime needs to run rooms. You do not need it to write a [`Server`].

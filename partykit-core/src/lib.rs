@@ -64,7 +64,6 @@ pub use user::{
     lobby::{Admission, Admit, Lobby, Vars},
     room::Room,
     row_stream::RowStream,
-    schedules::{ScheduleError, Schedules},
     server::Server,
     storage::Storage,
     task::{Emitter, KeepAwake},
@@ -75,7 +74,6 @@ pub use value::{
     app_state::NoState,
     close::{Close, CloseCode, InvalidClose},
     connection_id::{ConnectionId, InvalidConnectionId},
-    cron::{Cron, InvalidCron},
     error_id::ErrorId,
     failure::FailureKind,
     handler::Handler,
@@ -87,8 +85,15 @@ pub use value::{
     reject::{OrReject, Reject},
     respond::ResponseExt,
     route::{Route, RouteError, RoutePrefix},
-    run::{Run, Schedule},
     task_result::{TaskError, TaskResult},
     time::Timestamp,
-    when::When,
+};
+#[cfg(feature = "schedules")]
+pub use {
+    user::schedules::{ScheduleError, Schedules},
+    value::{
+        cron::{Cron, InvalidCron},
+        run::{Run, Schedule},
+        when::When,
+    },
 };

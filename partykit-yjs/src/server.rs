@@ -2,7 +2,7 @@ use std::{fmt, future::Future, time::Duration};
 
 use partykit_core::{
     Admit, Alarm, Body, Close, CloseCode, Connection, HandlerError, Lobby, Message, Options,
-    Request, Response, Result, Room, Run, Server, TaskResult,
+    Request, Response, Result, Room, Server, TaskResult,
 };
 
 use crate::{
@@ -168,11 +168,12 @@ pub trait YServer: Sized + Send + 'static {
     }
 
     /// See [`Server::on_schedule`].
+    #[cfg(feature = "schedules")]
     fn on_schedule(
         &mut self,
         room: &Room,
         document: Document<'_>,
-        run: Run,
+        run: partykit_core::Run,
     ) -> impl Future<Output = Result> + Send {
         let _ = (room, document, run);
         std::future::ready(Ok(()))
@@ -408,7 +409,8 @@ impl<S: YServer> Server for Yjs<S> {
         self.end(room, ()).await
     }
 
-    async fn on_schedule(&mut self, room: &Room, run: Run) -> Result {
+    #[cfg(feature = "schedules")]
+    async fn on_schedule(&mut self, room: &Room, run: partykit_core::Run) -> Result {
         self.begin();
         self.seed(room).await?;
         let document = Document { room, book: &mut self.book };

@@ -6,11 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tracing::error;
 
+use super::schedules::{next, park_schedules};
 use crate::{
-    Alarm, BackendError, Room, Run, StorageError, Timestamp,
+    Alarm, BackendError, Room, StorageError,
     engine::cell::RoomCell,
     machine::{Beginning, Fact},
-    storage::{AlarmRow, Bell, Diff, First, Lookup, first, order, schedules, spread},
+    storage::{AlarmRow, Bell, Lookup, Run, spread},
     user::storage::durable,
     value::order::Order,
 };
@@ -60,44 +61,8 @@ pub(crate) async fn begin(room: &Room) -> Result<bool, StorageError> {
     Ok(rings)
 }
 
-/// What rings next: an attempt of this process that has not ended, or else the first of the alarm and the
-/// schedules.
-async fn next(room: &Room) -> Result<Option<Bell>, BackendError> {
-    for key in room.inside(|turn| turn.attempts()) {
-        let row = stored(room, key.clone()).await?;
-        if room.inside(|turn| turn.is_attempt(&key, row.as_ref())) {
-            return Ok(row);
-        }
-    }
-    let alarm = stored(room, AlarmRow::KEY).await?;
-    let schedule = first_schedule(room).await?;
-    let time = |bell: &Bell| match bell.times().is_parked() {
-        true => Timestamp::from_millis(u64::MAX),
-        false => bell.times().rings(),
-    };
-    // Of those at the same time, the alarm comes first.
-    Ok(alarm.into_iter().chain(schedule).min_by_key(time))
-}
-
-/// The schedule that rings first.
-async fn first_schedule(room: &Room) -> Result<Option<Bell>, BackendError> {
-    let cell = room.cell();
-    loop {
-        let diff = room.inside(|turn| turn.diff(&order()));
-        let found = first(diff, &**cell.host().backend(), cell.address()).await?;
-        let Some(found) = found else { return Ok(None) };
-        let First { order, key, .. } = &found;
-        let bell = stored(room, key.clone()).await?;
-        match bell.filter(|bell| found.is(bell)) {
-            Some(bell) => return Ok(Some(bell)),
-            // No write of ours leaves such a row. It would wake the room for ever.
-            None => room.inside(|turn| turn.heal(order.clone())),
-        }
-    }
-}
-
 /// The row with this key as the store or the pending writes have it.
-async fn stored(room: &Room, key: Bytes) -> Result<Option<Bell>, BackendError> {
+pub(super) async fn stored(room: &Room, key: Bytes) -> Result<Option<Bell>, BackendError> {
     let cell = room.cell();
     let row = match room.inside(|turn| turn.lookup(&key)) {
         Lookup::Ask => {
@@ -131,7 +96,7 @@ fn say_died(cell: &RoomCell, bell: &Bell, deaths: u32, rings: bool, next: Durati
             party,
             room,
             deaths,
-            schedule = plan.name,
+            schedule = plan.name(),
             "the process ended while on_schedule of this room ran, {deaths} times by now; {when}; if the \
              schedule is the cause, park it: Handle::park_alarm, or the environment variable \
              PARTYKIT_PARK_ALARMS={party}/{room} at the next start"
@@ -155,22 +120,5 @@ pub(crate) async fn carry_out(room: &Room, order: Order) -> Result<(), StorageEr
         }
     };
     room.inside(|turn| turn.write_alarm(next));
-    Ok(())
-}
-
-/// Parks the schedules during which a process has ended.
-async fn park_schedules(room: &Room) -> Result<(), StorageError> {
-    let cell = room.cell();
-    let diff: Diff = room.inside(|turn| turn.diff(&schedules()));
-    let backend = &**cell.host().backend();
-    let rows = diff.scan(backend, cell.address(), &schedules(), false, usize::MAX).await?;
-    for (key, value) in rows {
-        let row = Bell::decode(&key, &value)?;
-        let known = room.inside(|turn| turn.known(row.clone()));
-        if known.times().has_begun() || known.alarm().deaths > 0 {
-            let parked = known.with(known.times().parked());
-            room.inside(|turn| turn.write_schedule(Some(&row), Some(&parked)))?;
-        }
-    }
     Ok(())
 }

@@ -37,6 +37,7 @@ pub(crate) async fn turn<S: Server>(server: &mut S, room: &Room, job: Job) -> Re
     match event {
         Event::Alarm { .. } => match alarm::ring(room).await? {
             Some(Rang::Alarm(alarm)) => server.on_alarm(room, alarm).await?,
+            #[cfg(feature = "schedules")]
             Some(Rang::Schedule(run)) => server.on_schedule(room, run).await?,
             None => {}
         },

@@ -2,6 +2,8 @@
 
 mod alarm;
 mod dispatch;
+#[cfg_attr(not(feature = "schedules"), path = "no_schedules.rs")]
+mod schedules;
 
 use std::{
     future::poll_fn,

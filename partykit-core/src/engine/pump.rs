@@ -181,7 +181,7 @@ impl<'a> Pump<'a> {
                 let frames = mem::take(&mut self.frames);
                 self.delivery = Some(Delivery::flush(frames, self.unflushed.is_empty()));
             }
-            Output::GivenUp(schedule, next) => self.given_up(&schedule, next),
+            Output::GivenUp(plan, next) => self.given_up(plan.name(), next),
             Output::Probe(peer) => peer.socket().probe(),
             Output::Refuse(connection, close) => connection.socket().refuse(close),
             Output::Run(turn, job) => return Some(Step::Run(turn, job)),

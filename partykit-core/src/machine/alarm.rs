@@ -6,15 +6,21 @@
 //! anything else ends an attempt, that is not the alarm's fault, and the row from before comes back: in the
 //! store where that can be reached, and in memory, which the next attempt looks at first.
 
+#[cfg(feature = "schedules")]
+mod schedules;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::{
-    Answer, Effect, Event, Fact, Machine, Output, TransactionId, TurnMut, gate::Author, turn::Turn,
+    Answer, Effect, Event, Fact, Machine, Output, TransactionId, TurnMut,
+    attempts::Attempts,
+    gate::{Author, Gate},
+    turn::Turn,
 };
 use crate::{
-    Batch, Handler, StorageError, Timestamp, WakeUp,
+    Batch, Handler, Timestamp,
     storage::{AlarmRow, Bell, Lookup, lookup},
     value::order::Order,
 };
@@ -55,31 +61,6 @@ impl TurnMut<'_> {
                 self.machine.gate.written(),
                 AlarmRow::batch(row),
             );
-        }
-    }
-
-    /// Puts the row of a schedule in the place of another, or of none: all of it, or nothing if that is too
-    /// much for a handler.
-    pub(crate) fn write_schedule(
-        &mut self,
-        last: Option<&Bell>,
-        next: Option<&Bell>,
-    ) -> Result<(), StorageError> {
-        let Batch { writes, wake_up, .. } = Bell::replace(last, next);
-        self.write(writes.into_iter().collect())?;
-        if let Some(turn) = &mut self.machine.turn {
-            let mark = Batch { wake_up, ..Batch::default() };
-            turn.overlay.merge(self.scope.transaction, self.machine.gate.written(), mark);
-        }
-        Ok(())
-    }
-
-    /// What the handler sees of a schedule that has this row: not that it rings, or is about to.
-    pub(crate) fn seen(&self, row: Bell) -> Option<Bell> {
-        let ringing = self.machine.turn.as_ref().and_then(|turn| turn.ringing.as_ref());
-        match ringing.filter(|ringing| ringing.begun == row) {
-            Some(ringing) => ringing.after(),
-            None => Some(self.known(row)),
         }
     }
 
@@ -186,11 +167,6 @@ impl TurnMut<'_> {
         Some(bell)
     }
 
-    /// The keys of what this process has begun to ring, the newest first.
-    pub(crate) fn attempts(&self) -> Vec<Bytes> {
-        self.machine.attempts.keys()
-    }
-
     /// Whether what was read under a key is an attempt of this process.
     ///
     /// If it was read from the store, and is something else, there is no attempt any more: a failed commit
@@ -205,15 +181,6 @@ impl TurnMut<'_> {
     /// What is known of a row that was read: an attempt that this process has made is no death.
     pub(crate) fn known(&self, row: Bell) -> Bell {
         self.machine.attempts.of(&row).map_or(row, |attempt| attempt.original.clone())
-    }
-
-    /// Removes a row from the order of the schedules that tells of none of them.
-    pub(crate) fn heal(&mut self, order: Bytes) {
-        let Machine { turn: Some(turn), gate, .. } = &mut *self.machine else { return };
-        gate.write();
-        turn.base = gate.written();
-        let (writes, wake_up) = ([(order, None)].into(), Some(WakeUp::Never));
-        gate.add(Batch { writes, wake_up, ..Batch::default() }, turn.author());
     }
 }
 
@@ -248,13 +215,7 @@ impl Machine {
             let batch = Bell::replace(Some(&ringing.begun), next.as_ref());
             turn.overlay.merge(0, self.gate.written(), batch);
         }
-        self.end_attempts(turn);
-    }
-
-    /// Attempts whose rows a handler has written are over with that.
-    pub(super) fn end_attempts(&mut self, turn: &Turn) {
-        let is_over = |key: &Bytes| !turn.rings(key) && turn.has_written_row(key);
-        self.attempts.end(&self.gate, is_over);
+        turn.end_attempts(&mut self.attempts, &self.gate);
     }
 
     /// The handler of an alarm or a schedule failed: it rings again later, or never. The caller learns that
@@ -275,7 +236,7 @@ impl Machine {
         let next = again.or_else(|| {
             self.outputs.push_back(match ringing.bell.plan() {
                 None => Output::Fact(Fact::AlarmGivenUp),
-                Some(plan) => Output::GivenUp(plan.name.clone(), ringing.next),
+                Some(plan) => Output::GivenUp(plan.clone(), ringing.next),
             });
             ringing.after()
         });
@@ -311,6 +272,11 @@ impl Turn {
     /// Whether it is the handler of the bell with this key.
     fn rings(&self, key: &Bytes) -> bool {
         self.ringing.as_ref().is_some_and(|ringing| ringing.begun.key() == *key)
+    }
+
+    /// Attempts whose rows a handler has written are over with that.
+    pub(super) fn end_attempts(&self, attempts: &mut Attempts, gate: &Gate) {
+        attempts.end(gate, |key| !self.rings(key) && self.has_written_row(key));
     }
 
     /// Whether the row with this key is among what it has written or deleted.

@@ -51,6 +51,7 @@ impl Attempts {
     }
 
     /// The keys of those that have not ended, the newest first.
+    #[cfg(feature = "schedules")]
     pub(super) fn keys(&self) -> Vec<Bytes> {
         let open = self.kept.iter().rev().filter(|attempt| attempt.ended.is_none());
         open.map(|attempt| attempt.begun.key()).collect()

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{answer::Answer, effect::Effect, event::Event, fact::Fact, ids::TurnId};
 use crate::{
-    Batch, Close, Connection, Epoch, ErrorId, Timestamp, connection::peer::Peer,
+    Batch, Close, Connection, Epoch, ErrorId, Timestamp, connection::peer::Peer, storage::Planned,
     value::failure::Failure,
 };
 
@@ -29,7 +29,7 @@ pub(crate) enum Output {
     Fact(Fact),
     Flush,
     /// The handler of this schedule failed too often. When it runs next, if it does.
-    GivenUp(String, Option<Timestamp>),
+    GivenUp(Planned, Option<Timestamp>),
     /// Have the socket find out whether its client is still there.
     Probe(Peer),
     /// Tell a connecting socket that it may not come in.

@@ -229,11 +229,7 @@ impl TurnMut<'_> {
             _ => return Err(StorageError::SyncInTransaction),
         }
         turn.keep_alarm(written);
-        if let Some(turn) = machine.turn.take() {
-            machine.end_attempts(&turn);
-            machine.turn = Some(turn);
-        }
-        let Some(turn) = &mut machine.turn else { return Ok(Some(written)) };
+        turn.end_attempts(&mut machine.attempts, &machine.gate);
         let author = turn.author();
         let (overlay, states) = turn.overlay.take();
         // A failure from here on takes back nothing of what is committed now.

@@ -9,6 +9,8 @@ pub use self::{
     answer::{INTERNAL_HEADERS, strip_internal},
     origins::{InvalidOrigin, Origins, Visitor, parse_host},
 };
+#[cfg(feature = "schedules")]
+pub use crate::storage::read_schedules;
 pub use crate::{
     connection::{
         attachment::{Attachment, AttachmentError},
@@ -22,6 +24,6 @@ pub use crate::{
         host::Host,
     },
     machine::{Fact, Mailboxes},
-    storage::{AlarmState, describe_row, read_alarm, read_schedules},
+    storage::{AlarmState, describe_row, read_alarm},
     value::{app_state::AppState, chain::Chain, close_reason::CloseReason},
 };

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Backend, BackendError, Bell, Plan, alarm_row::AlarmRow, is_schedule};
+use super::{Backend, BackendError, Bell, alarm_row::AlarmRow, is_schedule};
 use crate::{RoomAddress, Timestamp};
 
 /// A room's alarm as it is stored, for operators.
@@ -64,9 +64,6 @@ pub fn describe_row(key: &[u8], value: &[u8]) -> Option<String> {
         return serde_json::to_string(&serde_json::json!({ "alarm": row })).ok();
     }
     let bell = is_schedule(key).then(|| Bell::decode(key, value).ok()).flatten()?;
-    let Plan { name, when, payload } = bell.plan()?;
-    let schedule = serde_json::json!({
-        "name": name, "when": when, "payload": payload, "times": bell.times(),
-    });
+    let schedule = bell.plan()?.describe(bell.times());
     serde_json::to_string(&serde_json::json!({ "schedule": schedule })).ok()
 }

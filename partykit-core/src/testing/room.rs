@@ -15,8 +15,8 @@ use super::{
 use crate::{
     Admission, Admit, AwakeReason, Body, Close, CloseCode, ErrorId, Handler, InvalidClose, List,
     Message, Options, Refusal, Request, Response, RoomAddress, RoomStats, Route, RoutePrefix,
-    Schedule, Server, Text, Timestamp,
-    runtime::{Chain, Host, RoomCell, read_alarm, read_schedules},
+    Server, Text, Timestamp,
+    runtime::{Chain, Host, RoomCell, read_alarm},
     user::lobby::hook_answer,
 };
 
@@ -460,8 +460,11 @@ impl<S: Server> TestRoom<S> {
     /// # Panics
     ///
     /// When the store fails.
-    pub async fn schedules(&self) -> Vec<Schedule> {
-        read_schedules(&*self.host.backend, &self.address).await.expect("the store answers")
+    #[cfg(feature = "schedules")]
+    pub async fn schedules(&self) -> Vec<crate::Schedule> {
+        crate::runtime::read_schedules(&*self.host.backend, &self.address)
+            .await
+            .expect("the store answers")
     }
 
     /// When the store wakes the room next: for its alarm or for a schedule, the first of them.

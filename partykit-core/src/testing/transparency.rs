@@ -252,6 +252,7 @@ impl<S: Server> Run<S> {
                 .map(|(key, value)| format!("stored {key:?}: {:?}", Bytes::from(value))),
         );
         seen.extend(self.room.alarm().await.map(|at| format!("an alarm at {at}")));
+        #[cfg(feature = "schedules")]
         for schedule in self.room.schedules().await {
             seen.push(format!("a schedule: {schedule:?}"));
         }

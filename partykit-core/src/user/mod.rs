@@ -7,6 +7,7 @@ pub(crate) mod clock;
 pub(crate) mod lobby;
 pub(crate) mod room;
 pub(crate) mod row_stream;
+#[cfg(feature = "schedules")]
 pub(crate) mod schedules;
 pub(crate) mod server;
 pub(crate) mod storage;

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde::Serialize;
 
@@ -6,6 +8,15 @@ use crate::{
     storage::{Bell, Lookup, Plan, order, row::shown, schedules},
     value::limits,
 };
+
+/// Bytes of a schedule's name.
+const NAME: usize = 256;
+/// Bytes of the JSON that a schedule carries.
+const PAYLOAD: usize = 64 << 10;
+/// Schedules of a room.
+const SCHEDULES: usize = 1000;
+/// The shortest distance of a schedule that repeats: each run costs two commits.
+const EVERY: Duration = Duration::from_secs(1);
 
 /// A room's schedules: what is to happen later, by name. Each runs
 /// [`on_schedule`](crate::Server::on_schedule), also if the room sleeps or the server was down meanwhile.
@@ -103,7 +114,7 @@ impl Schedules<'_> {
         payload: &T,
     ) -> Result<(), ScheduleError> {
         let payload = serde_json::to_string(payload).map_err(JsonError::new)?;
-        if payload.len() > limits::SCHEDULE_PAYLOAD {
+        if payload.len() > PAYLOAD {
             return Err(ScheduleError::PayloadTooLarge(payload.len()));
         }
         self.write(name, when.into(), Some(payload)).await
@@ -155,21 +166,24 @@ impl Schedules<'_> {
         when: When,
         payload: Option<String>,
     ) -> Result<(), ScheduleError> {
-        if name.is_empty() || name.len() > limits::SCHEDULE_NAME {
+        if name.is_empty() || name.len() > NAME {
             return Err(ScheduleError::InvalidName(name.len()));
         }
-        let plan = Plan { name: name.to_owned(), when: when.whole(), payload };
+        let plan = Box::new(Plan { name: name.to_owned(), when: when.whole(), payload });
         if let When::Every(period) = plan.when
-            && period < limits::SCHEDULE_EVERY
+            && period < EVERY
         {
             return Err(ScheduleError::TooOften);
         }
         let (row, seen) = self.read(name).await?;
         if seen.as_ref().and_then(Bell::plan) == Some(&plan) {
+            // A program without the feature may have used up the wake-up: this makes it right.
+            if let Some(row) = row.filter(|row| row.is_late(self.room.now())) {
+                self.room.inside(|turn| turn.write_schedule(Some(&row), Some(&row)))?;
+            }
             return Ok(());
         }
-        if row.is_none() && self.scan(limits::SCHEDULES, &order()).await?.len() >= limits::SCHEDULES
-        {
+        if row.is_none() && self.scan(SCHEDULES, &order()).await?.len() >= SCHEDULES {
             return Err(ScheduleError::TooMany);
         }
         let first = plan.when.first(self.room.now())?;
@@ -259,7 +273,7 @@ pub enum ScheduleError {
     #[error(transparent)]
     Cron(#[from] InvalidCron),
     /// A name has this many bytes.
-    #[error("the name of a schedule has 1 to {max} bytes, this one has {0}", max = limits::SCHEDULE_NAME)]
+    #[error("the name of a schedule has 1 to {max} bytes, this one has {0}", max = NAME)]
     InvalidName(usize),
     /// A payload has no JSON form.
     #[error(transparent)]
@@ -268,7 +282,7 @@ pub enum ScheduleError {
     #[error("a schedule would never run: {0}")]
     Never(String),
     /// A payload has this many bytes of JSON.
-    #[error("a schedule carries at most {max} bytes of JSON, not {0}", max = limits::SCHEDULE_PAYLOAD)]
+    #[error("a schedule carries at most {max} bytes of JSON, not {0}", max = PAYLOAD)]
     PayloadTooLarge(usize),
     /// The store failed, or the handler has written too much.
     #[error(transparent)]
@@ -277,10 +291,10 @@ pub enum ScheduleError {
     #[error("a schedule runs at most {max} ms after the Unix epoch, not at {0}", max = limits::ALARM)]
     TooLate(Timestamp),
     /// The room has as many schedules as it may have.
-    #[error("a room has at most {max} schedules", max = limits::SCHEDULES)]
+    #[error("a room has at most {max} schedules", max = SCHEDULES)]
     TooMany,
     /// A schedule may not run this often.
-    #[error("a schedule repeats at most every {max:?}", max = limits::SCHEDULE_EVERY)]
+    #[error("a schedule repeats at most every {max:?}", max = EVERY)]
     TooOften,
 }
 

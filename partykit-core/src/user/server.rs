@@ -2,7 +2,7 @@ use std::future::{self, Future};
 
 use crate::{
     Admit, Alarm, Body, Close, Connection, HandlerError, Lobby, Message, Options, Request,
-    Response, Result, Room, Run, TaskResult,
+    Response, Result, Room, TaskResult,
 };
 
 /// What a room does when a client connects, sends a message, leaves or makes an HTTP request.
@@ -167,7 +167,8 @@ pub trait Server: Sized + Send + 'static {
     ///
     /// Schedules and the alarm ring one after another, each in a handler of its own, in the order of their
     /// times.
-    fn on_schedule(&mut self, room: &Room, run: Run) -> impl Future<Output = Result> + Send {
+    #[cfg(feature = "schedules")]
+    fn on_schedule(&mut self, room: &Room, run: crate::Run) -> impl Future<Output = Result> + Send {
         let _ = (room, run);
         future::ready(Ok(()))
     }

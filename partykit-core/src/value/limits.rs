@@ -41,16 +41,6 @@ pub(crate) const ALARM_DEATH_FIRST: Duration = Duration::from_secs(2);
 pub(crate) const ALARM_DEATH: Duration = Duration::from_secs(5 * 60);
 /// The latest moment for an alarm, in milliseconds since the Unix epoch: JavaScript's last one.
 pub(crate) const ALARM: u64 = 8_640_000_000_000_000;
-/// Bytes of a schedule's name.
-pub(crate) const SCHEDULE_NAME: usize = 256;
-/// Bytes of the JSON that a schedule carries.
-pub(crate) const SCHEDULE_PAYLOAD: usize = 64 << 10;
-/// Schedules of a room.
-pub(crate) const SCHEDULES: usize = 1000;
-/// The shortest distance of a schedule that repeats: each run costs two commits.
-pub(crate) const SCHEDULE_EVERY: Duration = Duration::from_secs(1);
-/// A run of a schedule tells of at most this many runs that were missed.
-pub(crate) const MISSED: u32 = 1000;
 /// Failed starts in a row before events are refused for a while.
 pub(crate) const START_FAILURES: u32 = 3;
 /// The first such time. It doubles after each further failure.

@@ -7,6 +7,7 @@ pub(crate) mod chain;
 pub(crate) mod close;
 pub(crate) mod close_reason;
 pub(crate) mod connection_id;
+#[cfg(feature = "schedules")]
 pub(crate) mod cron;
 pub(crate) mod error_id;
 pub(crate) mod failure;
@@ -21,9 +22,11 @@ pub(crate) mod refusal;
 pub(crate) mod reject;
 pub(crate) mod respond;
 pub(crate) mod route;
+#[cfg(feature = "schedules")]
 pub(crate) mod run;
 pub(crate) mod shapes;
 pub(crate) mod splitmix;
 pub(crate) mod task_result;
 pub(crate) mod time;
+#[cfg(feature = "schedules")]
 pub(crate) mod when;

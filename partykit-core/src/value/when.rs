@@ -8,6 +8,9 @@ use super::{
 };
 use crate::Timestamp;
 
+/// A run of a schedule tells of at most this many runs that were missed.
+const MISSED: u32 = 1000;
+
 /// When a [schedule](crate::Schedules) runs.
 ///
 /// As JSON it is `{"after": 60000}`, `{"at": 1700000000000}`, `{"every": 60000}` or
@@ -88,15 +91,15 @@ impl When {
     }
 
     /// How often it should have run after `scheduled`, up to `until` and with it. Not more than
-    /// [`limits::MISSED`] are counted.
+    /// 1,000 are counted.
     pub(crate) fn missed(&self, scheduled: Timestamp, until: Timestamp) -> u32 {
         match self {
             Self::After(_) | Self::At(_) => 0,
             Self::Every(time) => {
                 let periods = until.since(scheduled).as_millis() as u64 / millis_of(*time).max(1);
-                u32::try_from(periods).unwrap_or(u32::MAX).min(limits::MISSED)
+                u32::try_from(periods).unwrap_or(u32::MAX).min(MISSED)
             }
-            Self::Cron(cron) => cron.count(scheduled, until, limits::MISSED),
+            Self::Cron(cron) => cron.count(scheduled, until, MISSED),
         }
     }
 }
@@ -147,7 +150,7 @@ mod tests {
                 "{after}"
             );
         }
-        assert_eq!(every.missed(at(0), at(u64::MAX)), limits::MISSED);
+        assert_eq!(every.missed(at(0), at(u64::MAX)), MISSED);
     }
 
     #[test]

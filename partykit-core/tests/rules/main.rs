@@ -17,7 +17,9 @@ mod operator;
 mod rejected;
 mod resume;
 mod saying;
+#[cfg(feature = "schedules")]
 mod schedules;
+#[cfg(feature = "schedules")]
 mod schedules_set;
 mod script;
 mod side_by_side;
@@ -28,6 +30,8 @@ mod state;
 mod storage;
 mod stream;
 mod tasks;
+#[cfg(feature = "schedules")]
+mod timetable;
 mod transparency;
 mod watched;
 mod world;

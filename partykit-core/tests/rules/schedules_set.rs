@@ -2,11 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use partykit_core::{MemoryBackend, ScheduleError, Timestamp, When, testing::FaultyBackend};
+use partykit_core::{
+    Backend, Batch, MemoryBackend, ScheduleError, Timestamp, WakeUp, When, testing::FaultyBackend,
+};
 
 use crate::{
     schedules::ran,
-    script::{inside, test, told},
+    script::{inside, seconds, test, told},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -221,4 +223,26 @@ fn none_is_lost_and_none_runs_before_its_time_whatever_fails() {
             assert!(ran(&stage).is_empty());
         });
     }
+}
+
+/// A program without the feature keeps the rows of schedules, but its alarms take their wake-up.
+#[test]
+fn a_late_schedule_whose_wake_up_was_lost_rings_when_it_is_set_again() {
+    test(async |stage| {
+        let backend = MemoryBackend::default();
+        let room = stage.on_backend(backend.clone());
+        room.request(told("every:tick=10 after:other=15")).await.unwrap();
+        room.crash().await;
+        let address = room.address().clone();
+        let epoch = backend.claim(&address).await.unwrap().epoch;
+        let lost = Batch { wake_up: Some(WakeUp::Never), ..Batch::default() };
+        backend.commit(&address, epoch, lost).await.unwrap();
+        room.advance(25 * SECOND).await;
+        assert_eq!((ran(&stage), room.wake_up().await), (vec![], None));
+        room.request(told("every:tick=10")).await.unwrap();
+        room.settle().await;
+        let expected = ["run tick at 25 due 10 missed 1", "run other at 25 due 15"];
+        assert_eq!(ran(&stage), expected);
+        assert_eq!(room.wake_up().await.map(seconds), Some(30));
+    });
 }

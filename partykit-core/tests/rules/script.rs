@@ -4,7 +4,6 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
 };
 
 use futures_channel::oneshot;
@@ -14,7 +13,6 @@ use futures_util::FutureExt;
 use partykit_core::{
     Alarm, Backend, BoxError, Close, Connection, HandlerError, KeepAwake, List, MemoryBackend,
     Message, Reject, Request, RequestExt, Response, Result, Room, Server, TaskResult, Timestamp,
-    When,
     testing::{FaultyBackend, TestRoom, TestRoomBuilder},
 };
 
@@ -188,21 +186,11 @@ impl Server for Script {
         self.play("alarm", room, None).await
     }
 
+    #[cfg(feature = "schedules")]
     async fn on_schedule(&mut self, room: &Room, run: partykit_core::Run) -> Result {
-        let (now, due, name) = (seconds(room.now()), seconds(run.scheduled), &run.name);
-        let mut line = format!("run {name} at {now} due {due}");
-        for (what, count) in
-            [("missed", run.missed), ("retry", run.retries), ("deaths", run.deaths)]
-        {
-            if count > 0 {
-                line += &format!(" {what} {count}");
-            }
-        }
-        if let Some(payload) = run.payload::<Option<String>>()? {
-            line += &format!(" with {payload}");
-        }
-        self.stage.note(line);
-        let program = format!("{} {}", self.stage.program("schedule"), self.stage.program(name));
+        self.stage.note(super::timetable::line(room, &run)?);
+        let program =
+            format!("{} {}", self.stage.program("schedule"), self.stage.program(&run.name));
         self.run(&program, room, None).await.map(drop)
     }
 
@@ -313,38 +301,10 @@ impl<'a> Run<'a> {
                 EPOCH.checked_add_signed(1000 * rest.parse::<i64>()?).ok_or("a moment")?,
             ))?,
             "noalarm" => storage.delete_alarm(),
-            // Schedules: the same moments, or seconds from now.
-            "at" => {
-                let at =
-                    EPOCH.checked_add_signed(1000 * value.parse::<i64>()?).ok_or("a moment")?;
-                room.schedules().set(key, When::At(Timestamp::from_millis(at))).await?;
-            }
-            "after" => {
-                let (time, payload) = value.split_once('=').unwrap_or((value, ""));
-                let after = When::After(Duration::from_secs(time.parse()?));
-                match payload {
-                    "" => room.schedules().set(key, after).await?,
-                    payload => room.schedules().set_with(key, after, payload).await?,
-                }
-            }
-            "every" => {
-                let every = Duration::from_secs(value.parse()?);
-                room.schedules().set(key, When::Every(every)).await?;
-            }
-            "unset" => {
-                stage.note(format!("unset {rest}: {}", room.schedules().delete(rest).await?));
-            }
             // Looking.
-            "schedule?" => {
-                let schedule = room.schedules().get(rest).await?;
-                let next = schedule.map(|it| it.next.map_or(-1, seconds).to_string());
-                stage.note(format!("{rest} runs {}", next.as_deref().unwrap_or("never")));
-            }
-            "schedules?" => {
-                let all = room.schedules().list().await?;
-                let all =
-                    all.iter().map(|it| format!("{}={}", it.name, it.next.map_or(-1, seconds)));
-                stage.note(format!("schedules: {}", all.collect::<Vec<_>>().join(" ")));
+            #[cfg(feature = "schedules")]
+            "at" | "after" | "every" | "unset" | "schedule?" | "schedules?" => {
+                super::timetable::set(stage, room, verb, rest).await?;
             }
             "alarm?" => {
                 let at = storage.alarm().await?.map(|at| seconds(at).to_string());
@@ -439,7 +399,7 @@ pub(crate) fn heard(client: &partykit_core::testing::TestConnection) -> Vec<Stri
 pub(crate) const NOTHING: [&str; 0] = [];
 
 /// When the clock of a test begins, in milliseconds.
-const EPOCH: u64 = 1_704_067_200_000;
+pub(crate) const EPOCH: u64 = 1_704_067_200_000;
 
 /// Seconds since the beginning of the test.
 pub(crate) fn seconds(at: Timestamp) -> i64 {

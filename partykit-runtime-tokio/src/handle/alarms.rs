@@ -1,6 +1,6 @@
 use partykit_core::{
-    CallError, Refusal, Schedule, Timestamp,
-    runtime::{AlarmState, Host, RoomCell, read_alarm, read_schedules},
+    CallError, Refusal, Timestamp,
+    runtime::{AlarmState, Host, RoomCell, read_alarm},
 };
 
 use super::Handle;
@@ -37,9 +37,14 @@ impl Handle {
     /// # Errors
     ///
     /// When the name of the party or of the room is not valid, or the store fails.
-    pub async fn schedules(&self, party: &str, room: &str) -> Result<Vec<Schedule>, CallError> {
+    #[cfg(feature = "schedules")]
+    pub async fn schedules(
+        &self,
+        party: &str,
+        room: &str,
+    ) -> Result<Vec<partykit_core::Schedule>, CallError> {
         let room = self.reach(party, room)?;
-        Ok(read_schedules(&**self.host.backend(), &room).await?)
+        Ok(partykit_core::runtime::read_schedules(&**self.host.backend(), &room).await?)
     }
 
     /// Stops a room's alarm, and those of its schedules in whose handlers the process has ended. The alarm is

@@ -93,7 +93,7 @@ impl Bench {
                 Output::DropInstance(_) => "drop".to_owned(),
                 Output::Effect(effect) => say(effect, &self.ids),
                 Output::Flush => "flush".to_owned(),
-                Output::GivenUp(schedule, next) => format!("{schedule} is given up: {next:?}"),
+                Output::GivenUp(plan, next) => format!("{} is given up: {next:?}", plan.name()),
                 Output::Refuse(connection, close) => {
                     format!("refuse {} {}", connection.id(), close.code())
                 }
