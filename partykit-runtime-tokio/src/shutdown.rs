@@ -3,7 +3,13 @@ use std::{
     os::fd::{BorrowedFd, OwnedFd},
     sync::{Mutex, PoisonError, Weak},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use partykit_core::{
@@ -11,7 +17,7 @@ use partykit_core::{
     runtime::{CloseReason, RoomCell},
 };
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tracing::{debug, info, warn};
@@ -47,9 +53,9 @@ impl Default for ShutdownTimes {
 #[derive(Debug)]
 pub(crate) struct Shutdown {
     stage: watch::Sender<Stage>,
-    /// Nothing is sent on these. A shutdown waits until every receiver is dropped.
-    http: watch::Sender<()>,
-    sockets: watch::Sender<()>,
+    /// A shutdown waits for all of these.
+    http: Arc<Living>,
+    sockets: Arc<Living>,
     /// Whether no client is let in for now, because the runtime is handed over.
     paused: watch::Sender<bool>,
     /// Held by a hand-over. A shutdown waits for its end.
@@ -68,16 +74,54 @@ pub(crate) enum Stage {
     Stopped,
 }
 
-/// A shutdown waits until this is dropped.
+/// A shutdown waits until this is dropped. Each socket has one, so it is a pointer and no more.
 #[derive(Debug)]
-pub(crate) struct Alive(#[allow(dead_code, reason = "held, not read")] watch::Receiver<()>);
+pub(crate) struct Alive(Arc<Living>);
+
+/// How many [`Alive`] there are.
+#[derive(Debug, Default)]
+struct Living {
+    count: AtomicUsize,
+    ended: Notify,
+}
+
+impl Living {
+    fn begin(self: &Arc<Self>) -> Alive {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        Alive(self.clone())
+    }
+
+    fn count(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    /// Waits until there is none.
+    async fn ended(&self) {
+        loop {
+            // Made before the look: it hears of all that ends after it was made.
+            let ended = self.ended.notified();
+            if self.count() == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.ended.notify_waiters();
+        }
+    }
+}
 
 impl Shutdown {
     pub(crate) fn new(times: ShutdownTimes) -> Self {
         Self {
             stage: watch::Sender::new(Stage::Serving),
-            http: watch::Sender::new(()),
-            sockets: watch::Sender::new(()),
+            http: Arc::default(),
+            sockets: Arc::default(),
             paused: watch::Sender::new(false),
             hand_over: tokio::sync::Mutex::default(),
             times,
@@ -88,12 +132,12 @@ impl Shutdown {
 
     /// An HTTP connection.
     pub(crate) fn http(&self) -> Alive {
-        Alive(self.http.subscribe())
+        self.http.begin()
     }
 
     /// A WebSocket.
     pub(crate) fn socket(&self) -> Alive {
-        Alive(self.sockets.subscribe())
+        self.sockets.begin()
     }
 
     /// Whether the shutdown has begun.
@@ -155,7 +199,7 @@ impl Shutdown {
     /// Waits until no HTTP connection is left.
     #[cfg(unix)]
     pub(crate) async fn http_ended(&self) {
-        self.http.closed().await;
+        self.http.ended().await;
     }
 
     /// The runtime is another process's now.
@@ -222,11 +266,11 @@ impl Shutdown {
         info!(rooms = rooms.len(), ?grace, ?spread, "shutting down");
         host.alarms().stop();
         self.close_rooms(rooms).await;
-        if timeout(CLIENTS, async { tokio::join!(self.http.closed(), self.sockets.closed()) })
+        if timeout(CLIENTS, async { tokio::join!(self.http.ended(), self.sockets.ended()) })
             .await
             .is_err()
         {
-            let (http, sockets) = (self.http.receiver_count(), self.sockets.receiver_count());
+            let (http, sockets) = (self.http.count(), self.sockets.count());
             warn!(http, sockets, "gave up clients that did not answer within {CLIENTS:?}");
         }
         host.registry().clear();

@@ -74,8 +74,9 @@ async fn at_rest(handle: &Handle, connections: usize) -> usize {
 
 #[test]
 fn a_further_idle_connection_takes_little() {
-    const FIRST: usize = 1100;
-    const FURTHER: usize = 800;
+    // Two loops: the list of each has 512 places before and 1,024 after, so that places are counted, too.
+    const FIRST: usize = 1020;
+    const FURTHER: usize = 920;
     let tokio =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (address, handle) = tokio.block_on(async {
@@ -93,6 +94,6 @@ fn a_further_idle_connection_takes_little() {
     let after = tokio.block_on(at_rest(&handle, FIRST + FURTHER));
     let each = after.saturating_sub(before) as f64 / FURTHER as f64;
     println!("a further idle connection: {each:.0} bytes of heap");
-    assert!(each <= 640.0, "{each} bytes");
+    assert!(each <= 360.0, "{each} bytes");
     drop(clients);
 }

@@ -105,24 +105,32 @@ fn what_is_done_to_a_sleeping_room_wakes_it_not_and_makes_no_handle() {
         room.hibernate().await.unwrap();
         let wakes = room.stats().account.wakes();
 
+        // Looked at after each step: an input that comes later may make data of everything again.
+        let is_still = |what: &str| assert_eq!((live(&cell), is_data(&cell)), (0, true), "{what}");
         cell.broadcast("news".into(), None).unwrap();
         cell.broadcast("for some".into(), Some("seven")).unwrap();
         room.settle().await;
+        is_still("broadcasts");
         assert_eq!(heard(&all), 44);
         let close = Close::new(4000, "enough").unwrap();
         assert_eq!(cell.disconnect_id("guest 3", &close), 1);
         assert_eq!(cell.disconnect(Some("seven"), &close), 4);
         cell.hang_up(crate::runtime::ConnectionKey::new(1), close.clone());
         room.settle().await;
+        is_still("closes");
         assert_eq!(all.iter().filter(|client| client.closed().is_some()).count(), 6);
         assert_eq!((cell.sockets().len(), room.stats().connections), (34, 34));
+        is_still("statistics");
         let page = cell.list_connections(Some(3), 3);
         let page: Vec<&str> = page.iter().map(|listing| &*listing.id).collect();
         assert_eq!(page, ["guest 4", "guest 5", "guest 6"]);
+        is_still("a list");
         assert_eq!(cell.id_of(crate::runtime::ConnectionKey::new(2)).as_deref(), Some("guest 1"));
+        assert_eq!(cell.records().len(), 40, "with those whose answer is awaited");
+        is_still("an id, and the records");
         cell.slow_client();
         assert_eq!(room.stats().account.slow_clients, 1);
-        assert_eq!((live(&cell), is_data(&cell)), (0, true));
+        is_still("a slow client");
         assert_eq!((room.stats().account.wakes(), room.stats().phase), (wakes, RoomPhase::Asleep));
         assert_eq!(cell.connections().len(), 34);
         assert_eq!((live(&cell), is_data(&cell)), (34, true), "a test has asked for them");

@@ -1,6 +1,6 @@
 use std::{
     future::Future,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -30,13 +30,74 @@ pub(crate) struct Place {
 }
 
 struct State {
-    address: Option<IpAddr>,
-    /// Set while the client has not sent its whole request. Boxed, because a WebSocket has none.
-    ticket: Option<Box<Ticket>>,
-    /// Set if the place is above the share of its address. Boxed, because almost no place has one.
-    loan: Option<Box<Loan>>,
+    address: Packed,
+    /// `None` for nearly all WebSockets.
+    rare: Option<Box<Rare>>,
     /// Another client has the place.
     is_gone: bool,
+}
+
+#[derive(Default)]
+struct Rare {
+    /// Set while the client has not sent its whole request.
+    ticket: Option<Ticket>,
+    /// Set if the place is above the share of its address.
+    loan: Option<Loan>,
+}
+
+impl State {
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    fn take_ticket(&mut self) -> Option<Ticket> {
+        let ticket = self.rare.as_mut()?.ticket.take();
+        self.tidy();
+        ticket
+    }
+
+    fn take_loan(&mut self) -> Option<Loan> {
+        let loan = self.rare.as_mut()?.loan.take();
+        self.tidy();
+        loan
+    }
+
+    fn tidy(&mut self) {
+        if self.rare.as_ref().is_some_and(|rare| rare.ticket.is_none() && rare.loan.is_none()) {
+            self.rare = None;
+        }
+    }
+}
+
+/// The [`prefix`] of an address, in 9 bytes. All places of idle WebSockets have one.
+#[derive(Clone, Copy)]
+enum Packed {
+    Unknown,
+    V4([u8; 4]),
+    /// The first half. The second one is zero.
+    V6([u8; 8]),
+}
+
+impl From<Option<IpAddr>> for Packed {
+    fn from(address: Option<IpAddr>) -> Self {
+        match address.map(prefix) {
+            None => Self::Unknown,
+            Some(IpAddr::V4(v4)) => Self::V4(v4.octets()),
+            Some(IpAddr::V6(v6)) => Self::V6(((v6.to_bits() >> 64) as u64).to_be_bytes()),
+        }
+    }
+}
+
+impl Packed {
+    fn address(self) -> Option<IpAddr> {
+        match self {
+            Self::Unknown => None,
+            Self::V4(v4) => Some(v4.into()),
+            Self::V6(half) => {
+                Some(Ipv6Addr::from_bits(u128::from(u64::from_be_bytes(half)) << 64).into())
+            }
+        }
+    }
 }
 
 /// The address has as many clients as it may have.
@@ -60,7 +121,8 @@ impl Place {
         is_late: bool,
     ) -> Self {
         let is_lent = AtomicBool::new(loan.is_some());
-        let state = State { address, ticket: None, loan: loan.map(Box::new), is_gone: false };
+        let rare = loan.map(|loan| Box::new(Rare { ticket: None, loan: Some(loan) }));
+        let state = State { address: address.into(), rare, is_gone: false };
         let is_given_up = AtomicBool::new(false);
         Self { clients, is_late, is_lent, is_given_up, state: Mutex::new(state) }
     }
@@ -76,20 +138,21 @@ impl Place {
         let (evict, evicted) = oneshot::channel();
         let listening = (Listening(self.clone()), Evicted(evicted));
         let (mut state, mut books) = (self.state(), self.clients.books());
-        if state.is_gone || state.ticket.is_some() {
+        if state.is_gone || state.rare.as_ref().is_some_and(|rare| rare.ticket.is_some()) {
             return listening;
         }
+        let address = state.address.address();
         if self.is_late {
-            state.ticket = Some(Box::new(books.late_unheard.join(state.address, 1, evict)));
+            state.rare().ticket = Some(books.late_unheard.join(address, 1, evict));
             return listening;
         }
-        let loan = state.loan.as_ref().map(|loan| loan.ticket);
+        let loan = state.rare().loan.as_ref().map(|loan| loan.ticket);
         let unheard = Unheard { evict, loan };
-        state.ticket = Some(Box::new(books.unheard.join(state.address, 1, unheard)));
+        state.rare().ticket = Some(books.unheard.join(address, 1, unheard));
         let Clients { beginnings, beginnings_per_address, .. } = *self.clients;
-        let beside = books.unheard.weight_at(state.address);
-        if state.address.is_some() && beside > beginnings_per_address {
-            books.evict_at(state.address);
+        let beside = books.unheard.weight_at(address);
+        if address.is_some() && beside > beginnings_per_address {
+            books.evict_at(address);
         }
         while books.unheard.len() > beginnings && books.evict_one() {}
         drop((state, books));
@@ -98,7 +161,7 @@ impl Place {
 
     /// The client's address. `None` if it is not known.
     pub(crate) fn address(&self) -> Option<IpAddr> {
-        self.state().address
+        self.state().address.address()
     }
 
     /// Counts the client at its address, which is known now.
@@ -109,7 +172,7 @@ impl Place {
     pub(crate) fn move_to(&self, address: IpAddr) -> Result<(), TooMany> {
         let address = Some(prefix(address));
         let (mut state, mut books) = (self.state(), self.clients.books());
-        if self.is_late || state.is_gone || state.address == address {
+        if self.is_late || state.is_gone || state.address.address() == address {
             return Ok(());
         }
         let has_share = books.has_share(address, self.clients.per_address);
@@ -120,11 +183,13 @@ impl Place {
         }
         self.give_back(&mut state, &mut books);
         if !state.is_gone {
-            books.leave(state.address);
-            state.loan = (!has_share).then(|| Box::new(books.lend(address)));
+            books.leave(state.address.address());
+            if !has_share {
+                state.rare().loan = Some(books.lend(address));
+            }
             self.is_lent.store(!has_share, Ordering::Relaxed);
             books.enter(address);
-            state.address = address;
+            state.address = address.into();
         }
         Ok(())
     }
@@ -135,10 +200,11 @@ impl Place {
             return Poll::Pending;
         }
         let mut state = self.state();
-        if let Some(loan) = &mut state.loan
+        if let Some(loan) = state.rare.as_mut().and_then(|rare| rare.loan.as_mut())
             && loan.evicted.poll(cx).is_ready()
         {
-            (state.loan, state.is_gone) = (None, true);
+            state.take_loan();
+            state.is_gone = true;
         }
         if state.is_gone { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -154,10 +220,10 @@ impl Place {
 
     /// Notes that the request or body has arrived.
     fn heard(&self, state: &mut State, books: &mut Books) {
-        let Some(ticket) = state.ticket.take() else { return };
+        let Some(ticket) = state.take_ticket() else { return };
         state.is_gone |= match self.is_late {
-            true => books.late_unheard.leave(*ticket).is_none(),
-            false => books.unheard.leave(*ticket).is_none(),
+            true => books.late_unheard.leave(ticket).is_none(),
+            false => books.unheard.leave(ticket).is_none(),
         };
     }
 
@@ -165,7 +231,7 @@ impl Place {
     /// place.
     fn give_back(&self, state: &mut State, books: &mut Books) {
         self.heard(state, books);
-        if let Some(loan) = state.loan.take() {
+        if let Some(loan) = state.take_loan() {
             state.is_gone |= books.lent.leave(loan.ticket).is_none();
         }
     }
@@ -182,7 +248,7 @@ impl Drop for Place {
         match (state.is_gone, self.is_late) {
             (true, _) => {}
             (false, true) => books.late -= 1,
-            (false, false) => books.leave(state.address),
+            (false, false) => books.leave(state.address.address()),
         }
     }
 }
@@ -222,5 +288,25 @@ impl Evicted {
         if self.0.await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All idle WebSockets have one, behind two counters.
+    #[test]
+    fn a_place_is_small() {
+        assert!(2 * size_of::<usize>() + size_of::<Place>() <= 64, "{}", size_of::<Place>());
+    }
+
+    #[test]
+    fn an_address_comes_back_as_its_prefix() {
+        for text in ["10.1.2.3", "::ffff:10.1.2.3", "2001:db8:1:2:3:4:5:6", "::1", "::"] {
+            let address: IpAddr = text.parse().unwrap();
+            assert_eq!(Packed::from(Some(address)).address(), Some(prefix(address)), "{text}");
+        }
+        assert_eq!(Packed::from(None).address(), None);
     }
 }
