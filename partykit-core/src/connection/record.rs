@@ -260,4 +260,17 @@ mod tests {
         assert!(record.is_gone() && record.handle(&room).is_none() && !record.has_tag("ada"));
         assert_eq!(record.key(), 7);
     }
+
+    #[test]
+    fn slots_of_libraries_come_back_with_the_state() {
+        let (mut record, room) = record(8, "ada", 1);
+        record.set_listed();
+        let held = record.handle(&room).unwrap();
+        drop(held.commit_state(Some(b"\0 state and slots".as_slice().into())));
+        let before = Attachment::of(&held);
+        drop(held);
+        record.rest(&mut Encoder::default());
+        assert!(!record.is_live());
+        assert_eq!(record.attachment(), Some(before));
+    }
 }
