@@ -160,10 +160,10 @@ pub trait Server: Sized + Send + 'static {
     /// A [schedule](Room::schedules) of the room runs, also if no client is connected or the server was down.
     ///
     /// A run happens at least once. If the room could not run it in time, the runs that were missed become one:
-    /// see [`Run::missed`]. When this handler has succeeded and its writes are durable, a schedule that repeats
-    /// goes on, and one that does not is deleted. If the handler fails, the run is tried again as an
-    /// [alarm](Server::on_alarm) is: at most 6 times, from 2 s on. After that a schedule that repeats goes on
-    /// with its next time, and one that does not is deleted.
+    /// see [`Run::missed`](crate::Run::missed). When this handler has succeeded and its writes are durable, a
+    /// schedule that repeats goes on, and one that does not is deleted. If the handler fails, the run is tried
+    /// again as an [alarm](Server::on_alarm) is: at most 6 times, from 2 s on. After that a schedule that
+    /// repeats goes on with its next time, and one that does not is deleted.
     ///
     /// Schedules and the alarm ring one after another, each in a handler of its own, in the order of their
     /// times.
