@@ -95,7 +95,7 @@ impl Living {
         self.count.load(Ordering::SeqCst)
     }
 
-    /// Waits until there is none.
+    /// Waits until all of them have ended.
     async fn ended(&self) {
         loop {
             // Made before the look: it hears of all that ends after it was made.

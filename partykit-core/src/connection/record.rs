@@ -123,7 +123,7 @@ impl Record {
         matches!(&self.held, Some(Held { kept: Kept::Live(_), .. }))
     }
 
-    /// The handle, which is made if there is none.
+    /// The handle. Makes it, and keeps it, if the record has no handle yet.
     pub(crate) fn handle(&mut self, room: &Weak<dyn Owner>) -> Option<Connection> {
         let connection = self.peek(room)?;
         if let Some(held) = &mut self.held {
@@ -132,8 +132,8 @@ impl Record {
         Some(connection)
     }
 
-    /// A handle that is not kept, if there is none: for a look, because two of one connection do not share
-    /// their state.
+    /// A handle for a look. If the record has no handle, this makes one and does not keep it: two handles of one
+    /// connection do not share their state.
     pub(crate) fn peek(&self, room: &Weak<dyn Owner>) -> Option<Connection> {
         let Held { socket, kept } = self.held.as_ref()?;
         Some(match kept {

@@ -204,8 +204,8 @@ impl Machine {
         }
     }
 
-    /// The handler of an alarm or a schedule succeeded: unless it has set another one, it rings next at its
-    /// next time, or there is none any more.
+    /// The handler of an alarm or a schedule succeeded. What repeats rings at its next time, and what does not is
+    /// deleted. If the handler has set it again, that stands.
     pub(super) fn silence(&mut self, turn: &mut Turn) {
         if let Some(ringing) = turn.ringing.take()
             && !turn.overlay.own().writes.contains_key(&ringing.begun.key())

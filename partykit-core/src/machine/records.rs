@@ -115,7 +115,7 @@ impl Records {
         self.sorted.get_mut(at).filter(|record| !record.is_gone())
     }
 
-    /// The handle of a connection, which is made if there is none.
+    /// The handle of a connection. Makes it if the record has no handle yet.
     pub(crate) fn handle(&mut self, key: u64, room: &Weak<dyn Owner>) -> Option<Connection> {
         self.get_mut(key)?.handle(room)
     }

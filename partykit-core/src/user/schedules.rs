@@ -120,7 +120,7 @@ impl Schedules<'_> {
         self.write(name, when.into(), Some(payload)).await
     }
 
-    /// A schedule. `None` if there is none of this name. While its handler runs, this is what comes after this
+    /// A schedule. `None` if no schedule has this name. While its handler runs, this is what comes after this
     /// run: nothing, if it runs once.
     ///
     /// # Errors

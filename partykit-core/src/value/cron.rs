@@ -83,7 +83,7 @@ impl Cron {
         Ok(Self { zone: name.to_owned(), ..self })
     }
 
-    /// The first moment of this expression after `after`. `None` if there is none in the next years.
+    /// The first moment of this expression after `after`. `None` if it has no time in the next years.
     ///
     /// It takes some 50 us; up to 150 ms for an expression that never comes true. So limit the rate at which
     /// clients send you expressions.

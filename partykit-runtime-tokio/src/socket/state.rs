@@ -63,7 +63,7 @@ struct Rare {
     report: Report,
     /// When the client is given up unless it says something. 0 if there is no such time.
     trial: Second,
-    /// When the unfinished message began. 0 if there is none.
+    /// When the unfinished message began. 0 if no message is unfinished.
     begun: Second,
     /// When the phase ends, no matter what the client does. 0 if there is no such time.
     deadline: Second,
@@ -149,7 +149,7 @@ impl State {
         self.rare.as_mut()?.verdict.take()
     }
 
-    /// The count of the client's messages, made by `make` if there is none yet.
+    /// The count of the client's messages, made by `make` when it is first asked for.
     pub(super) fn messages(&mut self, make: impl FnOnce() -> MessageCount) -> &MessageCount {
         self.rare().messages.get_or_insert_with(make)
     }
@@ -173,7 +173,7 @@ impl State {
         self.rare.as_ref().map_or(0, |rare| rare.deadline)
     }
 
-    /// Sets when the unfinished message began. 0 if there is none.
+    /// Sets when the unfinished message began. 0 if no message is unfinished.
     pub(super) fn set_begun(&mut self, begun: Second) {
         if begun > 0 || self.rare.is_some() {
             self.rare().begun = begun;

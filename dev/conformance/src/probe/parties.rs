@@ -22,7 +22,7 @@ pub const AUTO_REQUEST: &str = "ping?";
 pub const AUTO_RESPONSE: &str = "pong!";
 /// Stands in every error that a probe makes, and must never be seen by a client.
 pub const SECRET: &str = "hunter2";
-/// A message that begins so, text or binary, is a [`Command`] behind it. If it is none, the client is at fault.
+/// The beginning of a message, text or binary. A [`Command`] follows it. The client is at fault if none follows.
 pub const STRICT: &str = "strict:";
 
 /// Does what its clients tell it: with the query of their address ([`Arrival`]) and with

@@ -35,7 +35,7 @@ pub(super) const SCHEDULES: usize = 10;
 /// How many of them run again and again.
 pub(super) const REPEATING: usize = 6;
 
-/// So many rooms are asked at a time.
+/// How many rooms are asked at a time.
 const AT_ONCE: usize = 64;
 
 /// For how long a room is quiet before it sleeps.

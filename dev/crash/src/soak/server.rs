@@ -34,7 +34,7 @@ use crate::{
     server::{Fault, Faulty},
 };
 
-/// So many rooms are asked at a time.
+/// How many rooms are asked at a time.
 const AT_ONCE: usize = 64;
 
 /// Where servers run, one after the other.
