@@ -325,6 +325,8 @@ pub mod server {
     pub use partykit_runtime_tokio::{
         Builder, ClientAddress, Handle, Listener, ProxyHeaders, RuntimeService, ServeError, bind,
     };
+    #[cfg(unix)]
+    pub use partykit_runtime_tokio::{HandOverError, bind_unix};
     #[cfg(feature = "tls")]
     pub use partykit_runtime_tokio::{TlsListener, TlsStream, rustls};
 }

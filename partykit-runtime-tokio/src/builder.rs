@@ -416,6 +416,16 @@ impl Builder {
         Ok(())
     }
 
+    /// Builds and serves, see [`Runtime::serve_unix`].
+    ///
+    /// # Errors
+    ///
+    /// A [`ServeError`](crate::ServeError), in a box.
+    #[cfg(unix)]
+    pub async fn serve_unix(self, path: impl AsRef<std::path::Path>) -> Result {
+        self.build().map_err(ServeError::Store)?.serve_unix(path).await
+    }
+
     /// Builds and serves, see [`Runtime::serve_tls`].
     ///
     /// # Errors

@@ -23,6 +23,8 @@ mod front;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gather;
+#[cfg(unix)]
+mod given;
 mod handle;
 #[cfg(unix)]
 mod handover;
@@ -57,6 +59,8 @@ pub use front::RuntimeService;
 pub use handle::{Handle, RoomListing};
 #[cfg(unix)]
 pub use handover::HandOverError;
+#[cfg(unix)]
+pub use listen::bind_unix;
 pub use listen::{Listener, bind};
 pub use proxies::{ClientAddress, ProxyHeaders};
 pub use runtime::Runtime;

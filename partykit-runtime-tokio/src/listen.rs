@@ -1,5 +1,3 @@
-#[cfg(unix)]
-use std::os::fd::{AsFd, BorrowedFd};
 use std::{
     fmt,
     future::Future,
@@ -8,16 +6,25 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
+#[cfg(unix)]
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    path::Path,
+};
 
 use bytes::Bytes;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+#[cfg(unix)]
+use tokio::net::UnixListener;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream, ToSocketAddrs},
 };
 use tracing::debug;
 
+#[cfg(unix)]
+use crate::given;
 use crate::{
     ServeError,
     admitted::Admitted,
@@ -117,6 +124,9 @@ const BACKLOG: u32 = 4096;
 /// `TcpListener::bind`, but up to 4,096 connections may wait to be accepted, if the operating system allows
 /// it (`net.core.somaxconn`). So thousands of clients can come back at the same moment.
 ///
+/// If systemd, or the [process before](crate::Handle::hand_over), has given the process a socket with this port,
+/// it is taken, even if its IP address is another one.
+///
 /// ```no_run
 /// use partykit_core::{Result, Server};
 /// use partykit_runtime_tokio::{Runtime, bind};
@@ -141,17 +151,79 @@ pub async fn bind(addr: impl ToSocketAddrs + fmt::Debug) -> Result<TcpListener, 
         let mut last = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
         for addr in tokio::net::lookup_host(addr).await? {
             #[cfg(unix)]
-            if let Some(listener) = crate::handover::inherited(addr)? {
+            if let Some(listener) = given::tcp(addr)? {
                 return Ok(listener);
             }
             match listen(addr) {
-                Ok(listener) => return Ok(listener),
+                Ok(listener) => {
+                    #[cfg(unix)]
+                    given::warn_of_others(&addr);
+                    return Ok(listener);
+                }
                 Err(error) => last = error,
             }
         }
         Err(last)
     };
     listening.await.map_err(|source| ServeError::Listen { address, source })
+}
+
+/// Listens on a Unix socket, for [`Runtime::serve_on`](crate::Runtime::serve_on). Takes the place of a file that
+/// a process has left which is gone.
+///
+/// Like [`bind`], it takes the socket of the [process before](crate::Handle::hand_over) or of systemd, if they
+/// have given one with this path.
+///
+/// ```no_run
+/// use partykit_core::{Result, Server};
+/// use partykit_runtime_tokio::{Runtime, bind_unix};
+///
+/// #[derive(Default)]
+/// struct Chat;
+/// impl Server for Chat {}
+///
+/// # async fn serve() -> Result {
+/// let runtime = Runtime::builder().party::<Chat>("chat").build()?;
+/// runtime.serve_on(bind_unix("chat.sock")?).await;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// [`ServeError::Listen`] when another process listens there, or the file cannot be made.
+///
+/// # Panics
+///
+/// Outside of a Tokio runtime.
+#[cfg(unix)]
+pub fn bind_unix(path: impl AsRef<Path>) -> Result<UnixListener, ServeError> {
+    let path = path.as_ref();
+    let listening = || {
+        if let Some(listener) = given::unix(path)? {
+            return Ok(listener);
+        }
+        let listener = match UnixListener::bind(path) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left(path) => {
+                std::fs::remove_file(path)?;
+                UnixListener::bind(path)
+            }
+            bound => bound,
+        }?;
+        given::warn_of_others(&path.display());
+        Ok(listener)
+    };
+    let address = path.display().to_string();
+    listening().map_err(|source| ServeError::Listen { address, source })
+}
+
+/// Whether this is a Unix socket of a process that is gone. Nothing listens on a plain file either.
+#[cfg(unix)]
+fn is_left(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket());
+    let connected = std::os::unix::net::UnixStream::connect(path);
+    is_socket && connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
@@ -202,7 +274,7 @@ impl Listener for TcpListener {
 }
 
 #[cfg(unix)]
-impl Listener for tokio::net::UnixListener {
+impl Listener for UnixListener {
     type Io = tokio::net::UnixStream;
 
     async fn accept(&mut self) -> io::Result<(Self::Io, Option<SocketAddr>)> {

@@ -60,6 +60,8 @@ impl Runtime {
     /// Listens on this address and serves until the process gets SIGTERM or SIGINT. Then it [shuts
     /// down](Handle::shutdown). A second signal ends the process at once, with the exit code 130 or 143.
     ///
+    /// If systemd has opened a socket with this port for the process, it serves on that one: see [`bind`].
+    ///
     /// If a shutdown by a signal takes [too long](Builder::shutdown_grace) because handlers block threads,
     /// the process ends with the exit code 1.
     ///
@@ -71,6 +73,17 @@ impl Runtime {
     /// A [`ServeError`], in a box.
     pub async fn serve(&self, addr: impl ToSocketAddrs + fmt::Debug) -> partykit_core::Result {
         let listener = bind(addr).await?;
+        self.serve_until_told(listener).await
+    }
+
+    /// The same on a Unix socket, for a proxy on the same machine. See [`bind_unix`](crate::bind_unix).
+    ///
+    /// # Errors
+    ///
+    /// A [`ServeError`], in a box.
+    #[cfg(unix)]
+    pub async fn serve_unix(&self, path: impl AsRef<std::path::Path>) -> partykit_core::Result {
+        let listener = crate::bind_unix(path)?;
         self.serve_until_told(listener).await
     }
 

@@ -1,15 +1,9 @@
 use std::{
     io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::net::UnixStream,
-    },
+    os::{fd::AsFd, unix::net::UnixStream},
     pin::pin,
     process,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -20,12 +14,13 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     error::HandOverError,
-    message::{Given, Hello, Ready, Record, Taken, Welcome, receive, send},
+    message::{Given, Hello, Ready, Welcome, receive, send},
     notify,
     quiet::{Lefts, Quiet},
     rendezvous::Connected,
     successor::Successor,
-    wire::{DESCRIPTORS, Wire},
+    transfer::transfer,
+    wire::Wire,
 };
 use crate::{
     farewell,
@@ -36,11 +31,8 @@ use crate::{
 /// How long the next process may take to start.
 const START: Duration = Duration::from_secs(30);
 
-/// How long it may take to open the store and to take everything.
-const TAKE: Duration = Duration::from_secs(10);
-
-/// About how many bytes one message has.
-const BATCH: usize = 1 << 20;
+/// How long it may take to end when it is told to.
+const END: Duration = Duration::from_secs(1);
 
 /// How long this process tries to open its store again.
 const REOPEN: Duration = Duration::from_secs(30);
@@ -131,12 +123,11 @@ async fn give(
     let wire = wire.map_err(|error| give_up(error, successor))?;
     debug!("the next process is ready: stopping everything");
     let quiet = match Quiet::begin(host, shutdown).await {
-        Ok(quiet) => quiet,
+        Ok(quiet) => Arc::new(quiet),
         Err(busy) => {
             let error = HandOverError::Busy(busy);
             // It has nothing yet, so it can say why it ends.
             refuse(wire, error.to_string()).await;
-            successor.end();
             return Err(give_up(error, successor));
         }
     };
@@ -148,6 +139,7 @@ async fn give(
             transfer(&quiet, wire, shutdown, successor).await
         }
     };
+    let quiet = Arc::into_inner(quiet).expect("the thread that sent it has ended");
     match given {
         Ok(given) => {
             debug!(took = ?begin.elapsed(), given, "the next process has all sockets");
@@ -248,97 +240,15 @@ fn is_in(room: &partykit_core::runtime::RoomCell, party: &str) -> bool {
     room.address().party() == party
 }
 
+/// Tells the next process that it has to end, and waits until it does.
 async fn refuse(mut wire: Wire, why: String) {
     // If this fails, the next process is gone already.
-    let _ = blocking(move || send(&mut wire, &Given::Never(why), &[])).await;
-}
-
-/// Sends all sockets, and waits until the next process has taken them. Returns their number. A shutdown that
-/// begins before the commit ends the next process.
-async fn transfer(
-    quiet: &Quiet,
-    wire: Wire,
-    shutdown: &Shutdown,
-    successor: &mut Successor,
-) -> io::Result<usize> {
-    let mut batches = vec![Batch::default()];
-    for (address, record, left) in quiet.connections() {
-        let Some(socket) = left.state() else { continue };
-        let Some(Ok(descriptor)) = left.with_descriptor(|it| it.try_clone_to_owned()) else {
-            continue;
-        };
-        let is_unix =
-            rustix::net::sockopt::socket_domain(&descriptor)? == rustix::net::AddressFamily::UNIX;
-        let record = Record {
-            party: address.party().to_owned(),
-            room: address.room().as_str().to_owned(),
-            attachment: record.attachment.encode(),
-            is_unix,
-            socket,
-        };
-        let size = record.socket.size() + record.attachment.len();
-        let last = batches.last_mut().filter(|it| it.takes(size));
-        let batch = match last {
-            Some(last) => last,
-            None => {
-                batches.push(Batch::default());
-                batches.last_mut().ok_or(io::ErrorKind::Other)?
-            }
-        };
-        batch.bytes += size;
-        batch.records.push(record);
-        batch.descriptors.push(descriptor);
-    }
-    let count = batches.iter().map(|batch| batch.records.len()).sum();
-    // Invariant: the wire stays open until a next process that has not taken everything is dead. It goes on when
-    // it sees the end of the wire.
-    let _open = wire.hang_up()?;
-    // Set by the one that decides: the thread that reads `Taken`, or a shutdown.
-    let decided = Arc::new(AtomicBool::new(false));
-    let decides = decided.clone();
-    let mut transfer = pin!(blocking(move || {
-        let mut wire = wire;
-        wire.patience(TAKE)?;
-        for Batch { records, descriptors, .. } in batches {
-            let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
-            send(&mut wire, &Given::Batch(records), &descriptors)?;
-        }
-        send(&mut wire, &Given::End, &[])?;
-        debug!("sent all sockets to the next process");
-        let (Taken, _) = receive(&mut wire)?;
-        if decides.swap(true, Ordering::SeqCst) {
-            return Err(io::Error::other("the runtime shuts down"));
-        }
-        debug!("the next process has everything");
-        // The commit. If this does not arrive, the next process sees that this one is gone.
-        let _ = send(&mut wire, &Given::Yours, &[]);
-        Ok(count)
-    }));
-    let transferred = tokio::select! {
-        transferred = &mut transfer => transferred,
-        () = shutdown.reached(Stage::Stopping) => {
-            if !decided.swap(true, Ordering::SeqCst) {
-                // It has not heard `Yours`, so it has touched no socket.
-                successor.kill();
-            }
-            transfer.await
-        }
-    };
-    transferred.inspect_err(|_| successor.kill())
-}
-
-#[derive(Default)]
-struct Batch {
-    records: Vec<Record>,
-    descriptors: Vec<OwnedFd>,
-    bytes: usize,
-}
-
-impl Batch {
-    fn takes(&self, bytes: usize) -> bool {
-        self.descriptors.len() < DESCRIPTORS
-            && (self.records.is_empty() || self.bytes + bytes <= BATCH)
-    }
+    let _ = blocking(move || {
+        send(&mut wire, &Given::Never(why), &[])?;
+        wire.patience(END)?;
+        wire.receive().map(drop)
+    })
+    .await;
 }
 
 /// Opens the store again, which the next process may have had open until a moment ago.
@@ -382,7 +292,7 @@ async fn send_away(sockets: Lefts) {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     act: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     spawn_blocking(act).await.unwrap_or_else(|error| Err(io::Error::other(error)))

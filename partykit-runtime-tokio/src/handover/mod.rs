@@ -16,7 +16,7 @@
 //! ```
 //!
 //! Until the old process has read `Taken`, it has every descriptor too, and has read nothing from any socket.
-//! So it takes everything back if the new process fails or says nothing ([`giving`]). After `Taken`, the new
+//! So it takes everything back if the new process fails or says nothing ([`giving`], [`transfer`]). After `Taken`, the new
 //! process goes on even if the old one dies without a `Yours` ([`taking`]): an old process that gives up
 //! kills the new one before it touches a socket.
 
@@ -28,6 +28,7 @@ mod quiet;
 mod rendezvous;
 mod successor;
 pub(crate) mod taking;
+mod transfer;
 mod wire;
 
 pub use self::error::HandOverError;

@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 use super::{
     error::HandOverError,
     giving::{hand_over_to, hello},
-    successor::Successor,
+    successor::{Other, Successor},
     wire::Wire,
 };
 use crate::{
@@ -69,9 +69,9 @@ impl Rendezvous {
                 let Some(host) = host.upgrade() else { return };
                 let connected = match accepted.and_then(|(stream, _)| admit(stream)) {
                     // Anything may connect, so it holds up no hand-over before it has said hello.
-                    Ok((id, stream)) => hello(&shutdown, stream, HELLO)
+                    Ok((other, stream)) => hello(&shutdown, stream, HELLO)
                         .await
-                        .map(|wire| Connected { successor: Successor::Other(id), wire }),
+                        .map(|wire| Connected { successor: Successor::Other(other), wire }),
                     Err(error) => Err(HandOverError::Failed(error)),
                 };
                 match connected {
@@ -110,10 +110,10 @@ fn bind_privately(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Lets in only processes of the same user. Returns the process.
-fn admit(stream: tokio::net::UnixStream) -> io::Result<(u32, UnixStream)> {
+fn admit(stream: tokio::net::UnixStream) -> io::Result<(Other, UnixStream)> {
     let peer = stream.peer_cred()?;
     let id = check(peer.uid(), peer.pid(), rustix::process::geteuid().as_raw())?;
-    Ok((id, stream.into_std()?))
+    Ok((Other::new(id)?, stream.into_std()?))
 }
 
 fn check(user: u32, process: Option<i32>, own: u32) -> io::Result<u32> {
@@ -165,6 +165,6 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let _client = UnixStream::connect(&path).unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        assert_eq!(admit(stream).unwrap().0, std::process::id());
+        assert_eq!(Successor::Other(admit(stream).unwrap().0).id(), std::process::id());
     }
 }

@@ -1,3 +1,5 @@
+#[cfg(target_os = "linux")]
+use std::time::Duration;
 use std::{
     env,
     ffi::OsString,
@@ -9,10 +11,11 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command},
     sync::OnceLock,
-    thread,
-    time::{Duration, Instant},
 };
 
+#[cfg(target_os = "linux")]
+use rustix::process::PidfdFlags;
+use rustix::process::{Pid, Signal};
 use tracing::debug;
 
 /// How the next process knows that it is to take over. `stdin`: the socket is its standard input. Anything
@@ -20,8 +23,9 @@ use tracing::debug;
 pub(super) const VARIABLE: &str = "PARTYKIT_HANDOVER";
 pub(super) const STDIN: &str = "stdin";
 
-/// How long a process that was told to end may take.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a process that was killed may take to end.
+#[cfg(target_os = "linux")]
+const END: Duration = Duration::from_secs(10);
 
 /// Where the process was when it began, and what it is.
 #[derive(Debug)]
@@ -45,7 +49,7 @@ pub(crate) fn remember_start() {
 pub(super) enum Successor {
     Child(Child),
     /// Another process has started it.
-    Other(u32),
+    Other(Other),
 }
 
 impl Successor {
@@ -64,21 +68,7 @@ impl Successor {
     pub(super) fn id(&self) -> u32 {
         match self {
             Self::Child(child) => child.id(),
-            Self::Other(id) => *id,
-        }
-    }
-
-    /// Waits a moment for its end, then kills it.
-    pub(super) fn end(&mut self) {
-        if let Self::Child(child) = self {
-            let begin = Instant::now();
-            while begin.elapsed() < PATIENCE {
-                if matches!(child.try_wait(), Ok(Some(_)) | Err(_)) {
-                    return;
-                }
-                thread::sleep(Duration::from_millis(5));
-            }
-            self.kill();
+            Self::Other(other) => other.id,
         }
     }
 
@@ -89,11 +79,11 @@ impl Successor {
         }
     }
 
-    /// Ends it. When this returns, it has no descriptor any more, if it was a child.
+    /// Ends it. When this returns, it has no descriptor any more.
     pub(super) fn kill(&mut self) {
         let killed = match self {
             Self::Child(child) => child.kill().and_then(|()| child.wait().map(drop)),
-            Self::Other(id) => kill(*id),
+            Self::Other(other) => other.kill(),
         };
         if let Err(error) = killed {
             debug!("the next process could not be killed: {error}");
@@ -101,10 +91,50 @@ impl Successor {
     }
 }
 
-fn kill(id: u32) -> io::Result<()> {
-    let pid = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw);
-    let pid = pid.ok_or_else(|| io::Error::other("no process has this number"))?;
-    Ok(rustix::process::kill_process(pid, rustix::process::Signal::KILL)?)
+/// A process that is no child of this one.
+#[derive(Debug)]
+pub(super) struct Other {
+    id: u32,
+    /// Another process may get its number when it has ended, but not this.
+    #[cfg(target_os = "linux")]
+    process: OwnedFd,
+}
+
+impl Other {
+    /// # Errors
+    ///
+    /// When there is no such process.
+    pub(super) fn new(id: u32) -> io::Result<Self> {
+        Ok(Self {
+            id,
+            #[cfg(target_os = "linux")]
+            process: rustix::process::pidfd_open(pid(id)?, PidfdFlags::empty())?,
+        })
+    }
+
+    #[cfg(target_os = "linux")]
+    fn kill(&self) -> io::Result<()> {
+        use rustix::event::{PollFd, PollFlags, poll};
+        rustix::process::pidfd_send_signal(&self.process, Signal::KILL)?;
+        let has_ended = &mut [PollFd::new(&self.process, PollFlags::IN)];
+        // It has no descriptors any more when this says that it has ended.
+        let within = rustix::event::Timespec { tv_sec: END.as_secs() as i64, tv_nsec: 0 };
+        match poll(has_ended, Some(&within))? {
+            0 => Err(io::ErrorKind::TimedOut.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Its store may be locked for a moment longer.
+    #[cfg(not(target_os = "linux"))]
+    fn kill(&self) -> io::Result<()> {
+        Ok(rustix::process::kill_process(pid(self.id)?, Signal::KILL)?)
+    }
+}
+
+fn pid(id: u32) -> io::Result<Pid> {
+    let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
+    pid.ok_or_else(|| io::Error::other("no process has this number"))
 }
 
 /// The program's path, as it was called: a symbolic link may lead to another file by now. A name without a

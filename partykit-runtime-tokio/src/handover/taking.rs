@@ -1,6 +1,5 @@
 use std::{
     io,
-    net::SocketAddr,
     os::fd::OwnedFd,
     process,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
@@ -66,20 +65,11 @@ fn cannot(why: &str) -> ! {
     process::exit(CANNOT)
 }
 
-/// The listener of the process before this one at this address. Port 0 stands for any port.
-pub(crate) fn inherited(address: SocketAddr) -> io::Result<Option<TcpListener>> {
-    let Some(mut predecessor) = predecessor() else { return Ok(None) };
-    let is_it = |listener: &OwnedFd| {
-        let own = rustix::net::getsockname(listener).ok();
-        let own = own.and_then(|own| SocketAddr::try_from(own).ok());
-        own.is_some_and(|own| {
-            own.ip() == address.ip() && (own.port() == address.port() || address.port() == 0)
-        })
-    };
-    let Some(at) = predecessor.listeners.iter().position(is_it) else { return Ok(None) };
-    let listener = std::net::TcpListener::from(predecessor.listeners.remove(at));
-    listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener).map(Some)
+/// A listener of the process before this one.
+pub(crate) fn inherited(is_it: &dyn Fn(&OwnedFd) -> bool) -> Option<OwnedFd> {
+    let mut predecessor = predecessor()?;
+    let at = predecessor.listeners.iter().position(is_it)?;
+    Some(predecessor.listeners.remove(at))
 }
 
 /// Everything of the old process, which still has it too. It is this process's when it is [kept](Held::keep).

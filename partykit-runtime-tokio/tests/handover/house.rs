@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
+    os::{fd::OwnedFd, unix::net::UnixStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::mpsc,
@@ -21,6 +22,8 @@ pub(crate) const NEVER: Duration = Duration::from_secs(30);
 
 /// The directory of the store, in the process that is the server.
 const DATA: &str = "PARTYKIT_TEST_DATA";
+/// The name of the Unix socket, beside that directory.
+const UNIX: &str = "party.sock";
 /// What else this server does.
 const MODE: &str = "PARTYKIT_TEST_MODE";
 
@@ -104,6 +107,10 @@ fn server() {
             _ => {}
         }
     }
+    if mode == "few descriptors" {
+        let limit = rustix::process::Rlimit { current: Some(300), maximum: Some(300) };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+    }
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     tokio.unwrap().block_on(async {
         let name = if is_next && mode == "another party" { "other" } else { "main" };
@@ -121,6 +128,8 @@ fn server() {
         match mode.as_str() {
             #[cfg(feature = "tls")]
             "tls" => super::tls::serve(runtime, data.as_ref()).await,
+            "unix" => runtime.serve_unix(PathBuf::from(&data).with_file_name(UNIX)).await.unwrap(),
+            "activated" => runtime.serve("localhost:0").await.unwrap(),
             _ => runtime.serve("127.0.0.1:0").await.unwrap(),
         }
     });
@@ -190,14 +199,21 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn start(mode: &str) -> Self {
+        Self::start_as(mode, |command| command)
+    }
+
+    /// The same with more than the usual in the command of the first process.
+    pub(crate) fn start_as(mode: &str, prepare: impl FnOnce(Command) -> Command) -> Self {
         let data = tempfile::tempdir().unwrap();
         let (send, lines) = mpsc::channel();
-        let first = run(&data, mode, None, &send);
+        let first = run(prepare(command(&data, mode)), &send);
         let (process, addr) = (first.id(), ([127, 0, 0, 1], 0).into());
         let (others, log, mode) = (Vec::new(), Vec::new(), mode.to_owned());
         let mut site = Self { first, others, mode, process, addr, send, lines, log, data };
-        let line = site.wait_for("listening on http");
-        site.addr = line.rsplit("://").next().unwrap().trim().parse().unwrap();
+        let line = site.wait_for("listening on");
+        if let Some((_, addr)) = line.rsplit_once("://") {
+            site.addr = addr.trim().parse().unwrap();
+        }
         site
     }
 
@@ -228,7 +244,9 @@ impl Site {
 
     /// Starts a process that takes over by itself.
     pub(crate) fn replace_by_hand(&mut self) {
-        let next = run(&self.data, &self.mode, Some(self.rendezvous()), &self.send);
+        let mut command = command(&self.data, &self.mode);
+        command.env("PARTYKIT_HANDOVER", self.rendezvous());
+        let next = run(command, &self.send);
         let process = next.id();
         self.others.push(next);
         let line = self.wait_for("a hand-over to the next process begins");
@@ -277,7 +295,16 @@ impl Site {
     }
 
     pub(crate) fn connect(&self, room: &str, id: &str) -> Client {
-        let mut stream = TcpStream::connect(self.addr).unwrap();
+        self.shake(TcpStream::connect(self.addr).unwrap(), room, id)
+    }
+
+    /// The same over a Unix socket, which reads and writes as TCP does.
+    pub(crate) fn connect_by_path(&self, room: &str, id: &str) -> Client {
+        let stream = UnixStream::connect(self.data.path().join(UNIX)).unwrap();
+        self.shake(TcpStream::from(OwnedFd::from(stream)), room, id)
+    }
+
+    fn shake(&self, mut stream: TcpStream, room: &str, id: &str) -> Client {
         stream.set_read_timeout(Some(NEVER)).unwrap();
         let request = handshake(self.addr, room, id);
         stream.write_all(request.as_bytes()).unwrap();
@@ -323,25 +350,20 @@ pub(crate) fn handshake(addr: SocketAddr, room: &str, id: &str) -> String {
     )
 }
 
-/// Starts a process of the server, and sends its log.
-fn run(
-    data: &tempfile::TempDir,
-    mode: &str,
-    rendezvous: Option<PathBuf>,
-    send: &mpsc::Sender<String>,
-) -> Child {
+/// What starts a process of the server.
+fn command(data: &tempfile::TempDir, mode: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    if let Some(path) = rendezvous {
-        command.env("PARTYKIT_HANDOVER", path);
-    }
-    let mut process = command
+    command
         .args(["--exact", "house::server", "--ignored", "--nocapture"])
         .env(DATA, data.path().join("data"))
         .env(MODE, mode)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .stdin(Stdio::null());
+    command
+}
+
+/// Starts it, and sends its log.
+fn run(mut command: Command, send: &mpsc::Sender<String>) -> Child {
+    let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
     let (stdout, send) = (process.stdout.take().unwrap(), send.clone());
     thread::spawn(move || {
         BufReader::new(stdout).lines().map_while(Result::ok).for_each(|line| {

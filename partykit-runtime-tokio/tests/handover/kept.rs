@@ -117,3 +117,15 @@ fn a_close_on_its_way_is_not_lost() {
     assert_eq!(std::io::Read::read(&mut client.0, &mut [0]).unwrap(), 0, "the server hangs up");
     assert_eq!(site.ask("a"), format!("{} ada 4000", site.process));
 }
+
+/// Each socket on its way has a descriptor more, and the old process must not need as many again.
+#[test]
+fn a_process_with_few_descriptors_left_keeps_all_clients() {
+    let mut site = Site::start("few descriptors");
+    let mut clients: Vec<_> = (0..200).map(|n| site.connect("a", &format!("{n}"))).collect();
+    site.replace();
+    for client in &mut clients {
+        client.say("here");
+        assert_eq!(client.text(), "here");
+    }
+}

@@ -5,7 +5,9 @@
 mod failures;
 mod house;
 mod kept;
+mod listeners;
 mod steps;
 mod strangers;
+mod systemd;
 #[cfg(feature = "tls")]
 mod tls;
