@@ -166,7 +166,7 @@ pub(crate) fn bench(kind: Kind) -> Result<PathBuf> {
     }
 }
 
-fn binary(allocator: Allocator) -> Result<PathBuf> {
+pub(crate) fn binary(allocator: Allocator) -> Result<PathBuf> {
     let name = match allocator {
         Allocator::Glibc => "partykit-bench",
         Allocator::Jemalloc => "partykit-bench-jemalloc",

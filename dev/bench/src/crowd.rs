@@ -295,14 +295,14 @@ enum News {
     Opened,
 }
 
-fn source(index: usize) -> Ipv4Addr {
+pub(crate) fn source(index: usize) -> Ipv4Addr {
     let [high, low] = ((index / PER_ADDRESS) as u16).to_be_bytes();
     // 127.0.0.x is left to servers.
     Ipv4Addr::new(127, 0, high + 1, low + 1)
 }
 
 /// The name of this kind of error in the standard library is not stable yet.
-fn is_in_progress(error: &std::io::Error) -> bool {
+pub(crate) fn is_in_progress(error: &std::io::Error) -> bool {
     const EINPROGRESS: i32 = 115;
     error.raw_os_error() == Some(EINPROGRESS)
 }

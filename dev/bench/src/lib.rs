@@ -15,12 +15,13 @@
 //!
 //! What hostile clients cost the others is measured apart too, `cargo xtask bench --only hostile`, beside
 //! limits; so is what slow clients get and cost, `--only readers` and `--only deaf`, and what comes when
-//! all come at once, `--only herd`.
+//! all come at once, `--only herd`, and what clients notice of a deploy, `--only handover`.
 //!
 //! What has no counterpart in other servers, rooms that sleep and alarms that are not due, is measured
 //! beside less of the same.
 #![forbid(unsafe_code)]
 
+mod callers;
 mod child;
 mod client;
 mod crowd;
@@ -45,6 +46,9 @@ pub fn main() -> ExitCode {
         }
         Ok(options::Command::ServeHostile(places, port)) => {
             finish(server::serve_hostile(places, port).map(|()| true))
+        }
+        Ok(options::Command::ServeHandover(directory, port)) => {
+            finish(server::serve_handover(&directory, port).map(|()| true))
         }
         Ok(options::Command::Measure(plan)) if plan.is_alone() && !namespace::is_own() => {
             finish(namespace::run_in_own(plan.takes("readers")))

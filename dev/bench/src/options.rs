@@ -9,6 +9,7 @@ partykit-bench [--quick] [--check] [--turns COUNT] [--only MEASURE] [--write FIL
 partykit-bench serve partykit|raw|tungstenite
 partykit-bench serve rooms DIRECTORY
 partykit-bench serve hostile PLACES [PORT]
+partykit-bench serve handover DIRECTORY PORT
 
   --quick         small sizes, for a look whether all of it works: no goal is meant for them
   --check         fail when a goal is missed
@@ -16,8 +17,8 @@ partykit-bench serve hostile PLACES [PORT]
   --only MEASURE  sockets, or of these one: crowd, handshakes, allocations, storm, wake, memory, sleepers, tls;
                   storage, or of these one: commits, churn, clear, backups, alarms, rooms;
                   or one that is no part of a run of all: workers, hostile; beside (which
-                  `cargo xtask bench --beside REVISION` prepares); and readers, deaf, herd, each in a network
-                  of its own (unshare)
+                  `cargo xtask bench --beside REVISION` prepares); handover; and readers, deaf, herd, each in a
+                  network of its own (unshare)
   --write FILE    write the report there too, as Markdown: sockets, storage and Workers have each a part";
 
 /// What a process is to do.
@@ -29,6 +30,8 @@ pub(crate) enum Command {
     ServeRooms(PathBuf),
     /// What hostile clients attack, with so many places, at this port.
     ServeHostile(usize, u16),
+    /// What is replaced while clients talk, with its data in this directory, at this port.
+    ServeHandover(PathBuf, u16),
 }
 
 /// What is measured, and what becomes of it.
@@ -51,7 +54,7 @@ const SOCKETS: [&str; 8] =
 const STORAGE: [&str; 6] = ["commits", "churn", "clear", "backups", "alarms", "rooms"];
 
 /// What is no part of a run of all.
-const APART: [&str; 6] = ["workers", "beside", "hostile", "readers", "deaf", "herd"];
+const APART: [&str; 7] = ["workers", "beside", "hostile", "handover", "readers", "deaf", "herd"];
 
 impl Plan {
     pub(crate) fn takes(&self, measure: &str) -> bool {
@@ -100,6 +103,11 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
                     let port = arguments.next().unwrap_or_else(|| "0".to_owned());
                     let port = port.parse().map_err(|_| "no port")?;
                     return Ok(Command::ServeHostile(places, port));
+                }
+                if kind == "handover" {
+                    let directory = value()?.into();
+                    let port = arguments.next().and_then(|port| port.parse().ok());
+                    return Ok(Command::ServeHandover(directory, port.ok_or("no port")?));
                 }
                 let known = Kind::SERVED.into_iter().find(|known| known.name() == kind);
                 let known = known.ok_or_else(|| format!("there is no server {kind}"))?;
@@ -164,6 +172,8 @@ mod tests {
         assert_eq!((sockets.parts(), sockets.sizes.turns), (vec![Part::Sockets], 2));
         assert!(matches!(parsed("serve hostile 9"), Ok(Command::ServeHostile(9, 0))));
         assert!(matches!(parsed("serve hostile 9 80"), Ok(Command::ServeHostile(9, 80))));
+        let handover = parsed("serve handover here 80").unwrap();
+        assert!(matches!(handover, Command::ServeHandover(path, 80) if *path == *"here"));
         let Ok(Command::Measure(herd)) = parsed("--only herd") else { panic!("a plan") };
         assert!(herd.is_alone() && !all.is_alone());
     }
@@ -176,6 +186,9 @@ mod tests {
             "serve rooms",
             "serve hostile cake",
             "serve hostile 9 cake",
+            "serve handover",
+            "serve handover here",
+            "serve handover here cake",
             "--only cake",
             "--turns 0",
             "--turns cake",

@@ -14,7 +14,8 @@ use crate::{
 const PARTS: [&str; 3] = ["sockets", "storage", "workers"];
 
 /// What Bun has no part in.
-const WITHOUT_BUN: [&str; 6] = ["storage", "rooms", "hostile", "readers", "deaf", "herd"];
+const WITHOUT_BUN: [&str; 7] =
+    ["storage", "rooms", "hostile", "readers", "deaf", "herd", "handover"];
 
 /// Where another revision is built, below the root.
 const BESIDE: &str = "target/beside";

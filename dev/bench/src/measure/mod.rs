@@ -9,6 +9,7 @@ mod clear;
 pub(crate) mod commits;
 mod crowd;
 mod deaf;
+mod handover;
 mod handshakes;
 mod herd;
 mod hostile;
@@ -106,6 +107,13 @@ pub(crate) struct Sizes {
     pub(crate) deaf: usize,
     /// Clients that come back at one moment.
     pub(crate) herd: usize,
+    /// Clients whose server is replaced, those of them that talk, and how often each does.
+    pub(crate) callers: usize,
+    pub(crate) talkers: usize,
+    pub(crate) talk_every: Duration,
+    /// How often their server is replaced, and how long after one another.
+    pub(crate) hand_overs: u32,
+    pub(crate) hand_over_every: Duration,
     /// How long an allocator may take at most to give memory back.
     pub(crate) rest: Duration,
 }
@@ -148,6 +156,11 @@ impl Sizes {
         bursts: 4,
         deaf: 2_000,
         herd: 8_000,
+        callers: 10_000,
+        talkers: 200,
+        talk_every: Duration::from_millis(50),
+        hand_overs: 5,
+        hand_over_every: Duration::from_secs(6),
         rest: Duration::MAX,
     };
 
@@ -188,6 +201,11 @@ impl Sizes {
         bursts: 2,
         deaf: 200,
         herd: 1_000,
+        callers: 500,
+        talkers: 50,
+        talk_every: Duration::from_millis(50),
+        hand_overs: 2,
+        hand_over_every: Duration::from_secs(2),
         rest: Duration::from_millis(100),
     };
 }
@@ -230,7 +248,7 @@ pub(crate) fn all(plan: &Plan) -> Result<bool> {
 type Take = fn(&Sizes, &mut Report) -> Result<()>;
 
 /// Each measure and its part. Those that have no part of their own go with storage.
-const MEASURES: [(Part, &str, Take); 20] = [
+const MEASURES: [(Part, &str, Take); 21] = [
     (Part::Sockets, "crowd", crowd::take),
     (Part::Sockets, "handshakes", handshakes::take),
     (Part::Sockets, "allocations", allocations::take),
@@ -246,6 +264,7 @@ const MEASURES: [(Part, &str, Take); 20] = [
     (Part::Storage, "alarms", alarms::take),
     (Part::Storage, "rooms", rooms::take),
     (Part::Storage, "hostile", hostile::take),
+    (Part::Storage, "handover", handover::take),
     (Part::Storage, "readers", readers::take),
     (Part::Storage, "deaf", deaf::take),
     (Part::Storage, "herd", herd::take),

@@ -1,5 +1,6 @@
 //! The servers: each alone in its process, told what to do over standard input.
 
+mod handover;
 mod hostile;
 mod partykit;
 mod raw;
@@ -14,6 +15,7 @@ use std::{
 use ::partykit::Result;
 
 pub(crate) use self::{
+    handover::run as serve_handover,
     hostile::{numbered, run as serve_hostile},
     rooms::{AT_ONCE, run as serve_rooms},
 };
