@@ -186,7 +186,7 @@ fn depths_of_queues() {
         assert_eq!(stats.mailbox, 2);
         // With what the queue and their allocations take.
         assert!((8 + 100..1000).contains(&stats.mailbox_bytes), "{}", stats.mailbox_bytes);
-        assert_eq!((stats.held, stats.held_bytes, stats.undelivered_bytes), (1, 4 + 256, 0));
+        assert_eq!((stats.held, stats.held_bytes, stats.undelivered_bytes), (1, 4 + 272, 0));
         end(&ending);
         room.settle().await;
         let stats = room.stats();

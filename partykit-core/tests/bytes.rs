@@ -106,7 +106,7 @@ impl Socket for Wire {
     fn refuse(&self, close: Close) {
         panic!("a connect failed: {close}");
     }
-    fn send(&self, _: &Outgoing) {}
+    fn send(&self, _: Outgoing<'_>) {}
     fn close(&self, _: Close) {}
     fn flush(&self) {}
 }

@@ -2,41 +2,74 @@
 //! clients said meanwhile in one go, and what it says to one client leaves in one write.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     future::Future,
     mem,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Wake, Waker},
 };
 
 use pin_project_lite::pin_project;
 
+/// As many places for tasks are kept.
+const KEPT: usize = 1024;
+
 thread_local! {
-    /// The tasks that wait on this thread. `None` while nothing is gathered.
-    static WAITING: RefCell<Option<Vec<Waker>>> = const { RefCell::new(None) };
+    static WAITING: RefCell<Waiting> = const { RefCell::new(Waiting::new()) };
+    /// The task that runs on this thread was woken by the end of a gathering.
+    static GATHERED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The tasks that wait on this thread.
+struct Waiting {
+    /// Whether something is gathered.
+    gathers: bool,
+    tasks: Vec<Waker>,
+}
+
+impl Waiting {
+    const fn new() -> Self {
+        Self { gathers: false, tasks: Vec::new() }
+    }
 }
 
 /// Does some work. The [gathered](Gathered) tasks that it wakes on this thread run after it.
 pub(crate) fn gather<R>(work: impl FnOnce() -> R) -> R {
-    let _end = Gathering(WAITING.replace(Some(Vec::new())));
+    WAITING.with_borrow_mut(|waiting| waiting.gathers = true);
+    let _end = Gathering;
     work()
 }
 
 /// Wakes what waits, also when the work panics.
-struct Gathering(Option<Vec<Waker>>);
+struct Gathering;
 
 impl Drop for Gathering {
     fn drop(&mut self) {
-        let waiting = WAITING.replace(mem::take(&mut self.0));
-        waiting.into_iter().flatten().for_each(Waker::wake);
+        let mut tasks = WAITING.with_borrow_mut(|waiting| {
+            waiting.gathers = false;
+            mem::take(&mut waiting.tasks)
+        });
+        tasks.drain(..).for_each(Waker::wake);
+        if tasks.capacity() <= KEPT {
+            WAITING.with_borrow_mut(|waiting| waiting.tasks = tasks);
+        }
     }
+}
+
+/// Whether the gathered task that runs on this thread was woken by the end of a [gathering](gather). So
+/// everything that was there to be read is read.
+pub(crate) fn is_gathered() -> bool {
+    GATHERED.get()
 }
 
 pin_project! {
     /// A future that is not woken before the [gathering](gather) on this thread has ended.
     pub(crate) struct Gathered<F> {
-        waker: Option<(Waker, Waker)>,
+        waker: Option<(Arc<Later>, Waker)>,
         #[pin]
         future: F,
     }
@@ -52,16 +85,32 @@ impl<F: Future> Future for Gathered<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let known = this.waker.take().filter(|(task, _)| task.will_wake(cx.waker()));
-        let (_, later) = this.waker.insert(known.unwrap_or_else(|| {
-            let task = cx.waker().clone();
-            (task.clone(), Waker::from(Arc::new(Later(task))))
+        let known = this.waker.take().filter(|(later, _)| later.task.will_wake(cx.waker()));
+        let (later, waker) = this.waker.insert(known.unwrap_or_else(|| {
+            let later =
+                Arc::new(Later { task: cx.waker().clone(), waited: AtomicBool::new(false) });
+            (later.clone(), Waker::from(later))
         }));
-        this.future.poll(&mut Context::from_waker(later))
+        let _restore = Restore(GATHERED.replace(later.waited.swap(false, Ordering::Relaxed)));
+        this.future.poll(&mut Context::from_waker(waker))
     }
 }
 
-struct Later(Waker);
+/// Restores [`GATHERED`], also on a panic.
+struct Restore(bool);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        GATHERED.set(self.0);
+    }
+}
+
+/// Wakes a gathered task.
+struct Later {
+    task: Waker,
+    /// It was woken during a gathering, and has not run since.
+    waited: AtomicBool,
+}
 
 impl Wake for Later {
     fn wake(self: Arc<Self>) {
@@ -70,15 +119,16 @@ impl Wake for Later {
 
     fn wake_by_ref(self: &Arc<Self>) {
         // There is nothing to gather on a thread that ends.
-        let waits = WAITING.try_with(|waiting| match &mut *waiting.borrow_mut() {
-            Some(waiting) => {
-                waiting.push(self.0.clone());
-                true
+        let waits = WAITING.try_with(|waiting| {
+            let mut waiting = waiting.borrow_mut();
+            if waiting.gathers {
+                self.waited.store(true, Ordering::Relaxed);
+                waiting.tasks.push(self.task.clone());
             }
-            None => false,
+            waiting.gathers
         });
         if !waits.unwrap_or(false) {
-            self.0.wake_by_ref();
+            self.task.wake_by_ref();
         }
     }
 }
@@ -131,5 +181,26 @@ mod tests {
         assert_eq!(woken(), 3, "it is not forgotten");
         inner.wake();
         assert_eq!(woken(), 4);
+    }
+
+    #[test]
+    fn a_task_knows_whether_a_gathering_has_woken_it() {
+        let (mut inner, mut told) = (None, Vec::new());
+        let mut task = Box::pin(gathered(poll_fn(|cx| {
+            inner = Some(cx.waker().clone());
+            told.push(is_gathered());
+            if told.len() < 4 { Poll::Pending } else { Poll::Ready((inner.take(), told.clone())) }
+        })));
+        let waker = Waker::from(Arc::<Count>::default());
+        let mut cx = Context::from_waker(&waker);
+        assert!(task.as_mut().poll(&mut cx).is_pending());
+        let (later, _) = task.waker.clone().unwrap();
+        gather(|| later.wake_by_ref());
+        assert!(task.as_mut().poll(&mut cx).is_pending());
+        assert!(task.as_mut().poll(&mut cx).is_pending());
+        later.wake_by_ref();
+        let Poll::Ready((_, told)) = task.as_mut().poll(&mut cx) else { unreachable!() };
+        assert_eq!(told, [false, true, false, false]);
+        assert!(!is_gathered(), "no task runs");
     }
 }

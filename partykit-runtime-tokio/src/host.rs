@@ -18,6 +18,7 @@ use tracing::debug;
 
 use crate::{
     alarms::Alarms,
+    gather,
     party::Party,
     registry::Registry,
     socket::Outbound,
@@ -194,6 +195,10 @@ impl Host for TokioHost {
             tokio::task::yield_now().await;
             requeue().await;
         })
+    }
+
+    fn is_gathered(&self) -> bool {
+        gather::is_gathered()
     }
 
     fn is_crowded(&self) -> bool {

@@ -377,7 +377,7 @@ mod tests {
             panic!("a connect failed: {close}");
         }
 
-        fn send(&self, _: &Outgoing) {}
+        fn send(&self, _: Outgoing<'_>) {}
 
         fn close(&self, _: Close) {}
 

@@ -140,7 +140,7 @@ impl Socket for ObjectSocket {
         }
     }
 
-    fn send(&self, message: &Outgoing) {
+    fn send(&self, message: Outgoing<'_>) {
         // A closed socket takes nothing more.
         let _ = self.0.frames.send(&self.0.ws, message.message());
     }

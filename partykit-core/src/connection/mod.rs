@@ -27,7 +27,6 @@ pub(crate) use self::owner::Owner;
 pub use self::state_error::StateError;
 use self::{
     attachment::Attachment,
-    outgoing::Outgoing,
     peer::Peer,
     slots::{Part, Slots},
     socket::Socket,
@@ -265,7 +264,7 @@ impl Connection {
     /// [`Connection::drained`].
     pub fn send(&self, message: impl Into<Message>) {
         if let Some(room) = self.room() {
-            room.send(self, Arc::new(Outgoing::new(message.into())));
+            room.send(self, message.into());
         }
     }
 

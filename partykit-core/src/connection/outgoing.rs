@@ -1,44 +1,85 @@
-use std::{fmt, sync::OnceLock};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 
 use crate::Message;
 
-/// A message on its way to sockets, with its encoded form: the first socket encodes it, and all others share
-/// the result.
+/// A message on its way to a socket.
+///
+/// A message to many sockets keeps its encoded form: the first socket that asks encodes it, and all others
+/// share the result.
 ///
 /// ```
 /// use bytes::Bytes;
 /// use partykit_core::runtime::Outgoing;
 ///
-/// fn queue(message: &Outgoing, queue: &mut Vec<Bytes>) {
-///     queue.push(message.encoded(|message| Bytes::copy_from_slice(message.as_bytes())).clone());
+/// fn queue(message: Outgoing<'_>, queue: &mut Vec<Bytes>) {
+///     queue.push(message.encoded(|message| Bytes::copy_from_slice(message.as_bytes())));
 /// }
 /// # let _ = queue;
 /// ```
-pub struct Outgoing {
+#[derive(Clone, Copy)]
+pub struct Outgoing<'a> {
+    message: &'a Message,
+    encoded: Option<&'a OnceLock<Bytes>>,
+}
+
+impl<'a> Outgoing<'a> {
+    /// The message itself.
+    pub fn message(self) -> &'a Message {
+        self.message
+    }
+
+    /// The message as `encode` makes it. A message to many sockets is encoded at most once.
+    pub fn encoded(self, encode: impl FnOnce(&Message) -> Bytes) -> Bytes {
+        match self.encoded {
+            Some(encoded) => encoded.get_or_init(|| encode(self.message)).clone(),
+            None => encode(self.message),
+        }
+    }
+}
+
+impl fmt::Debug for Outgoing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.message.fmt(f)
+    }
+}
+
+/// A message that has left a room.
+pub(crate) enum Frame {
+    /// To one connection.
+    One(Message),
+    /// To many.
+    Many(Arc<Shared>),
+}
+
+/// A message to many, and its encoded form.
+pub(crate) struct Shared {
     message: Message,
     encoded: OnceLock<Bytes>,
 }
 
-impl Outgoing {
-    pub(crate) fn new(message: Message) -> Self {
-        Self { message, encoded: OnceLock::new() }
+impl Shared {
+    pub(crate) fn new(message: Message) -> Arc<Self> {
+        Arc::new(Self { message, encoded: OnceLock::new() })
     }
 
-    /// The message itself.
-    pub fn message(&self) -> &Message {
+    pub(crate) fn message(&self) -> &Message {
         &self.message
-    }
-
-    /// The message as `encode` makes it, encoded at most once.
-    pub fn encoded(&self, encode: impl FnOnce(&Message) -> Bytes) -> &Bytes {
-        self.encoded.get_or_init(|| encode(&self.message))
     }
 }
 
-impl fmt::Debug for Outgoing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.message.fmt(f)
+impl Frame {
+    /// The message, for a socket.
+    pub(crate) fn outgoing(&self) -> Outgoing<'_> {
+        match self {
+            Self::One(message) => Outgoing { message, encoded: None },
+            Self::Many(shared) => {
+                Outgoing { message: &shared.message, encoded: Some(&shared.encoded) }
+            }
+        }
     }
 }

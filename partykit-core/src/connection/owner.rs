@@ -5,12 +5,12 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Connection, StateError, outgoing::Outgoing};
-use crate::{Close, storage::Lookup};
+use super::{Connection, StateError};
+use crate::{Close, Message, storage::Lookup};
 
 /// The room of a connection, as the connection sees it. It outlives every instance.
 pub(crate) trait Owner: Send + Sync {
-    fn send(self: Arc<Self>, connection: &Connection, frame: Arc<Outgoing>);
+    fn send(self: Arc<Self>, connection: &Connection, message: Message);
 
     fn close(self: Arc<Self>, connection: &Connection, close: Close);
 

@@ -204,7 +204,7 @@ mod tests {
     impl Socket for NoSocket {
         fn accept(&self) {}
         fn refuse(&self, _: Close) {}
-        fn send(&self, _: &Outgoing) {}
+        fn send(&self, _: Outgoing<'_>) {}
         fn close(&self, _: Close) {}
         fn flush(&self) {}
     }

@@ -23,7 +23,7 @@ use crate::{Close, Connection};
 /// impl Socket for Notebook {
 ///     fn accept(&self) {}
 ///     fn refuse(&self, _: Close) {}
-///     fn send(&self, message: &Outgoing) {
+///     fn send(&self, message: Outgoing<'_>) {
 ///         self.0.lock().unwrap().push(message.message().clone());
 ///     }
 ///     fn close(&self, _: Close) {}
@@ -46,7 +46,16 @@ pub trait Socket: Any + Send + Sync {
 
     /// Queues a message. It may leave at once; after [`Socket::flush`] it must leave. A socket that is closed
     /// or too far behind drops it.
-    fn send(&self, message: &Outgoing);
+    fn send(&self, message: Outgoing<'_>);
+
+    /// Does what [`Socket::send`] does for each of these messages, and after the last one, if it `flushes`,
+    /// what [`Socket::flush`] does. A socket with a lock can take it once for all of this. Default: calls both.
+    fn send_all(&self, messages: &mut dyn Iterator<Item = Outgoing<'_>>, flushes: bool) {
+        messages.for_each(|message| self.send(message));
+        if flushes {
+            self.flush();
+        }
+    }
 
     /// Queues a Close behind what is queued. When the socket has ended, the runtime says so with
     /// [`RoomCell::closed`](crate::runtime::RoomCell::closed).

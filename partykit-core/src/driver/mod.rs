@@ -79,10 +79,12 @@ async fn run<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send)
     loop {
         match poll_fn(|cx| pump.poll(cx)).await {
             Step::Run(turn, job) => {
-                // Events that arrive together are handled together, so that all answers to one client leave
-                // in one write.
                 if mem::take(&mut pump.rested) {
-                    yield_now().await;
+                    // Events that arrive together are handled together, so that all answers to one client
+                    // leave in one write.
+                    if !cell.host().is_gathered() {
+                        yield_now().await;
+                    }
                     slice.restart();
                 }
                 let Some(job) = postpone(&cell, &mut pump, job).await else { continue };

@@ -39,7 +39,7 @@ use super::{
 use crate::{
     AwakeReason, Close, Connection, ErrorId, Message, Options, Refusal, Request, Response,
     RoomAddress,
-    connection::{Owner, key::ConnectionKey, outgoing::Outgoing, socket::Socket},
+    connection::{Owner, key::ConnectionKey, outgoing::Shared, socket::Socket},
     machine::{Answer, Dormant, Event, Fact, Machine},
     value::chain::Chain,
 };
@@ -229,7 +229,7 @@ impl RoomCell {
     ///
     /// [`Refusal::Overloaded`], if a quarter of [`Options::max_held`] waits to leave the room already.
     pub fn broadcast(self: &Arc<Self>, message: Message, tag: Option<&str>) -> Result<(), Refusal> {
-        let frame = Arc::new(Outgoing::new(message));
+        let frame = Shared::new(message);
         match self.outside(|machine, _| machine.broadcast(tag, frame)) {
             None => Ok(()),
             Some(_) => Err(Refusal::Overloaded),

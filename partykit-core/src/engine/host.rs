@@ -70,6 +70,13 @@ pub trait Host: Send + Sync + 'static {
         Box::pin(yield_now())
     }
 
+    /// Whether a driver that begins to run now was woken when everything that had arrived was given to the
+    /// rooms. If so, it begins at once; otherwise it first lets other tasks run, so that events that arrive
+    /// together are handled together. Called by the driver. Default: `false`.
+    fn is_gathered(&self) -> bool {
+        false
+    }
+
     /// Whether very many rooms are in memory. A room that holds nothing (no connection, nothing stored,
     /// nothing that keeps it awake) is then dropped at once, not after its idle time. Default: `false`.
     fn is_crowded(&self) -> bool {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     BackendError, Claim, Timestamp, WakeUp,
-    connection::{outgoing::Outgoing, peer::Peer},
+    connection::{outgoing::Frame, peer::Peer},
     machine::{CancelReason, Effect, Fact, Failed, Job, Output, Targets, TurnId},
     storage::resolve,
     value::{
@@ -39,7 +39,7 @@ pub(crate) struct Pump<'a> {
     timer: Option<(Duration, BoxFuture<'static, ()>)>,
     outputs: VecDeque<Output>,
     /// Frames since the last flush that are not queued at a socket yet.
-    frames: Vec<(Targets, Arc<Outgoing>)>,
+    frames: Vec<(Targets, Frame)>,
     /// The connections where frames were queued since the last flush.
     unflushed: Vec<Targets>,
     /// What goes to the sockets now, before anything else is done.
@@ -226,6 +226,9 @@ impl<'a> Pump<'a> {
                 connection.socket().accept();
                 connection.socket().attach(&connection);
             }
+            Effect::Answer(peer, message) => {
+                self.frames.push((Targets::One(peer), Frame::One(message)));
+            }
             Effect::Close(peer, close) | Effect::HangUp(peer, close) => {
                 peer.socket().close(*close);
                 flush_later(&mut self.unflushed, Targets::One(peer));
@@ -235,7 +238,7 @@ impl<'a> Pump<'a> {
                     let receivers = if except.is_empty() { all.len() } else { to.iter().count() };
                     self.cell.observe(Fact::Broadcast { receivers });
                 }
-                self.frames.push((to, frame));
+                self.frames.push((to, Frame::Many(frame)));
             }
             Effect::Respond(reply, response) => drop(reply.send(response)),
             Effect::Spawn { id, task } => {

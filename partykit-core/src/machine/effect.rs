@@ -7,17 +7,20 @@ use super::{
     output::Output,
 };
 use crate::{
-    Close, Connection, Refusal, Request, RoomAddress,
-    connection::{outgoing::Outgoing, peer::Peer},
+    Close, Connection, Message, Refusal, Request, RoomAddress,
+    connection::{outgoing::Shared, peer::Peer},
 };
 
 /// Something that leaves the room, through the gate.
 pub(crate) enum Effect {
     Accept(Connection),
+    /// A message to one connection.
+    Answer(Peer, Message),
     Close(Peer, Box<Close>),
+    /// A message to many.
     Frame {
         to: Targets,
-        frame: Arc<Outgoing>,
+        frame: Arc<Shared>,
     },
     /// A Close that the runtime wants, even if the room's writes fail.
     HangUp(Peer, Box<Close>),
@@ -91,7 +94,7 @@ impl Targets {
 impl Effect {
     /// What an effect takes beside what it carries: its place in the queues of the room, which may be twice
     /// as large as what is in them, and the message's own.
-    const PLACE: usize = 256;
+    const PLACE: usize = 272;
 
     /// The bytes that it keeps in memory while it waits in the room, its place included.
     pub(crate) fn cost(&self) -> usize {
@@ -101,6 +104,7 @@ impl Effect {
     /// The bytes that it carries.
     pub(crate) fn size(&self) -> usize {
         match self {
+            Self::Answer(_, message) => message.len(),
             Self::Frame { to, frame } => to.size() + frame.message().len(),
             Self::Respond(_, Ok(Answer::Response(response))) => {
                 response.body().bytes().map_or(0, bytes::Bytes::len)
@@ -116,6 +120,7 @@ impl fmt::Debug for Effect {
         match self {
             Self::Accept(connection) => write!(f, "Accept({:?})", connection.id()),
             Self::Close(peer, close) => write!(f, "Close({peer:?}, {close})"),
+            Self::Answer(peer, message) => write!(f, "Answer({} to {peer:?})", message.len()),
             Self::Frame { to, frame } => {
                 write!(f, "Frame({} to {})", frame.message().len(), to.iter().count())
             }
@@ -127,4 +132,4 @@ impl fmt::Debug for Effect {
     }
 }
 
-const _: () = assert!(2 * size_of::<Output>() + size_of::<Outgoing>() + 32 <= Effect::PLACE);
+const _: () = assert!(2 * size_of::<Output>() + size_of::<Shared>() + 32 <= Effect::PLACE);

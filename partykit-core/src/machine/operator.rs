@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Effect, Machine, Targets, alarm::Errand, event::Event, turn::Turn};
+use super::{Effect, Machine, alarm::Errand, event::Event, turn::Turn};
 use crate::{Connection, value::order::Order};
 
 impl Machine {
@@ -32,7 +32,7 @@ impl Turn {
     pub(super) fn is_for_new(new: &Connection, effect: &Effect) -> bool {
         matches!(
             effect,
-            Effect::Frame { to: Targets::One(to), .. }
+            Effect::Answer(to, _)
                 | Effect::Close(to, _)
                 | Effect::HangUp(to, _) if to.key() == new.key()
         )

@@ -6,6 +6,7 @@
 //! it has written and not what was written before; one that fails is dropped.
 
 use bytes::Bytes;
+use smallvec::{SmallVec, smallvec};
 
 use super::ids::TransactionId;
 use crate::{Batch, Connection, StorageError, storage::is_schedule, value::limits};
@@ -13,7 +14,8 @@ use crate::{Batch, Connection, StorageError, storage::is_schedule, value::limits
 /// The layers.
 #[derive(Debug)]
 pub(super) struct Overlay {
-    layers: Vec<Layer>,
+    /// Most handlers open no transaction, so there is one.
+    layers: SmallVec<[Layer; 1]>,
     last_id: TransactionId,
 }
 
@@ -34,7 +36,7 @@ struct Layer {
 
 impl Default for Overlay {
     fn default() -> Self {
-        Self { layers: vec![Layer::default()], last_id: 0 }
+        Self { layers: smallvec![Layer::default()], last_id: 0 }
     }
 }
 

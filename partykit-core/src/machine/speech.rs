@@ -4,21 +4,21 @@ use std::{mem, sync::Arc};
 
 use super::{CancelReason, Discard, Effect, Machine, Output, Targets, ids::Scope, turn::Turn};
 use crate::{
-    Close, Connection, Handler,
-    connection::{outgoing::Outgoing, peer::Peer, record::Status},
+    Close, Connection, Handler, Message,
+    connection::{outgoing::Shared, peer::Peer, record::Status},
 };
 
 /// Outputs from outside of a handler: from code that holds a connection, and from the runtime. An output over
 /// the limit comes back, to be dropped outside of all locks.
 impl Machine {
     /// Two times as much as a handler may say may wait in the room with it.
-    pub(crate) fn send(&mut self, to: &Connection, frame: Arc<Outgoing>) -> Option<Effect> {
-        self.send_by(None, to, frame)
+    pub(crate) fn send(&mut self, to: &Connection, message: Message) -> Option<Effect> {
+        self.send_by(None, to, message)
     }
 
     /// Sends to all listed connections, or to those of a tag. A quarter of what a handler may say may wait in
     /// the room with it.
-    pub(crate) fn broadcast(&mut self, tag: Option<&str>, frame: Arc<Outgoing>) -> Option<Effect> {
+    pub(crate) fn broadcast(&mut self, tag: Option<&str>, frame: Arc<Shared>) -> Option<Effect> {
         self.broadcast_by(None, tag, &[], frame)
     }
 
@@ -28,12 +28,15 @@ impl Machine {
 
     /// The bytes of messages to a connection that wait for the handler to await something or to end.
     pub(crate) fn unsent_to(&self, connection: &Connection) -> usize {
-        let effects = self.outputs.iter().filter_map(|output| match output {
-            Output::Effect(Effect::Frame { to, frame }) => Some((to, frame)),
+        let is_it = |peer: &Peer| peer.key() == connection.key();
+        let own = self.outputs.iter().filter_map(|output| match output {
+            Output::Effect(Effect::Answer(peer, message)) if is_it(peer) => Some(message.len()),
+            Output::Effect(Effect::Frame { to, frame }) if to.iter().any(is_it) => {
+                Some(frame.message().len())
+            }
             _ => None,
         });
-        let own = effects.filter(|(to, _)| to.iter().any(|one| one.key() == connection.key()));
-        own.map(|(_, frame)| frame.message().len()).sum()
+        own.sum()
     }
 }
 
@@ -43,12 +46,12 @@ impl Machine {
         &mut self,
         by: Option<Scope>,
         to: &Connection,
-        frame: Arc<Outgoing>,
+        message: Message,
     ) -> Option<Effect> {
         if self.roster.status(to.key()) != Some(Status::Open) {
             return None;
         }
-        let effect = Effect::Frame { to: Targets::One(to.peer()), frame };
+        let effect = Effect::Answer(to.peer(), message);
         let limit = self.options.said_bytes.saturating_mul(2);
         if by.is_none() && !self.may_wait(effect.cost(), limit) {
             return Some(effect);
@@ -61,7 +64,7 @@ impl Machine {
         by: Option<Scope>,
         tag: Option<&str>,
         except: &[Connection],
-        frame: Arc<Outgoing>,
+        frame: Arc<Shared>,
     ) -> Option<Effect> {
         let all = match tag {
             None => self.roster.peers(),
@@ -202,7 +205,9 @@ impl Machine {
             // It was cancelled while it waited for its commit.
             return self.discard(Discard::Effect(effect));
         }
-        if let Effect::Frame { .. } | Effect::Close(..) | Effect::HangUp(..) = &effect {
+        if let Effect::Answer(..) | Effect::Frame { .. } | Effect::Close(..) | Effect::HangUp(..) =
+            &effect
+        {
             self.unflushed = true;
             self.bytes_unflushed += effect.cost();
         }

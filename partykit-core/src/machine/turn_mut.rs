@@ -12,10 +12,10 @@ use super::{
     turn::Turn,
 };
 use crate::{
-    Batch, Close, Connection, Handler, KeyRange, Options, Request, RoomAddress, StateError,
-    StorageError,
+    Batch, Close, Connection, Handler, KeyRange, Message, Options, Request, RoomAddress,
+    StateError, StorageError,
     connection::{
-        outgoing::Outgoing,
+        outgoing::Shared,
         record::Status,
         tags::{TagError, Tags},
     },
@@ -87,8 +87,8 @@ impl TurnMut<'_> {
 
 /// What it says. What is one too many comes back, to be dropped outside of all locks.
 impl TurnMut<'_> {
-    pub(crate) fn send(&mut self, to: &Connection, frame: Arc<Outgoing>) -> Option<Effect> {
-        self.machine.send_by(Some(self.scope), to, frame)
+    pub(crate) fn send(&mut self, to: &Connection, message: Message) -> Option<Effect> {
+        self.machine.send_by(Some(self.scope), to, message)
     }
 
     /// Sends to all listed connections, or those of a tag, but not to `except`.
@@ -96,7 +96,7 @@ impl TurnMut<'_> {
         &mut self,
         tag: Option<&str>,
         except: &[Connection],
-        frame: Arc<Outgoing>,
+        frame: Arc<Shared>,
     ) -> Option<Effect> {
         self.machine.broadcast_by(Some(self.scope), tag, except, frame)
     }

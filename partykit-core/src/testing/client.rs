@@ -359,7 +359,7 @@ impl Socket for TestSocket {
         (state.answered, state.closed) = (true, Some(close));
     }
 
-    fn send(&self, message: &Outgoing) {
+    fn send(&self, message: Outgoing<'_>) {
         let mut state = self.state();
         assert!(state.answered, "nothing overtakes the handshake's answer");
         if state.is_open() {

@@ -1,6 +1,4 @@
-use std::sync::Arc;
-
-use crate::{Connection, Message, Room, connection::outgoing::Outgoing};
+use crate::{Connection, Message, Room, connection::outgoing::Shared};
 
 /// A message to many connections, made with [`Room::broadcast`] and sent with [`Broadcast::send`].
 ///
@@ -48,7 +46,7 @@ impl<'a> Broadcast<'a> {
     /// Sends the message to all connections that are listed now. If the handler, or an earlier one, has
     /// written something that is not durable yet, the message waits until it is.
     pub fn send(self) {
-        let frame = Arc::new(Outgoing::new(self.message));
+        let frame = Shared::new(self.message);
         self.room.inside(|turn| turn.broadcast(self.tag.as_deref(), &self.except, frame));
     }
 }

@@ -161,7 +161,7 @@ impl Options {
         Self { mailbox_events: events.max(1), mailbox_bytes: bytes.max(1), ..self }
     }
 
-    /// How many bytes of outputs may wait to leave the room. Each message counts 256 bytes more than its
+    /// How many bytes of outputs may wait to leave the room. Each message counts 272 bytes more than its
     /// length. Default: 64 MiB.
     ///
     /// A handler that sends more fails with [`FailureKind::SaidTooMuch`](crate::FailureKind) and is rolled

@@ -52,7 +52,7 @@ fn what_a_room_says_to_many_yields_by_time() {
     let to_each = |text: &str| clients.iter().for_each(|client| client.connection.send(text));
     // 16 ms each, and the clock is looked at after 32 sockets or less.
     assert_eq!(yields(&|| to_all("a")), 5);
-    assert_eq!(yields(&|| to_each("b")), 10);
+    assert_eq!(yields(&|| to_each("b")), 5);
     let mixed = || {
         to_all("c");
         to_each("d");

@@ -351,7 +351,7 @@ impl Socket for Wire {
         *self.attached.lock().unwrap() = Some(Attachment::of(connection).encode());
     }
 
-    fn send(&self, message: &Outgoing) {
+    fn send(&self, message: Outgoing<'_>) {
         if let Some((world, time)) = &*self.slow.lock().unwrap() {
             world.set(world.now() + *time);
         }

@@ -1,15 +1,17 @@
-use std::{borrow::Cow, io::Cursor};
+use std::borrow::Cow;
 
 use bytes::Bytes;
 use partykit_core::{Close, Message, runtime::CloseReason};
-use tungstenite::protocol::frame::{
-    FrameHeader,
-    coding::{Control, Data, OpCode},
-};
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 #[cfg(unix)]
 use super::message::Unfinished;
-use super::{encode::MAX_CONTROL, message::PartialMessage, violation::violation, window::Window};
+use super::{
+    encode::MAX_CONTROL,
+    head::Head,
+    message::{PartialMessage, message},
+    window::Window,
+};
 
 /// What one client may send.
 #[derive(Clone, Copy, Debug)]
@@ -129,7 +131,7 @@ impl Decoder {
         limits: &Limits,
     ) -> Result<Option<Incoming>, CloseReason> {
         match self.take_frame(input, limits)? {
-            Some((head, bytes)) => self.read_frame(head, &bytes, limits),
+            Some((head, bytes)) => self.read_frame(head, bytes, limits),
             None => Ok(None),
         }
     }
@@ -142,8 +144,8 @@ impl Decoder {
     ) -> Result<Option<WholeFrame<'a>>, CloseReason> {
         let Some(mut frame) = self.frame.take() else {
             let head = self.parse_head(input, limits)?;
-            if let Some(head) = head.filter(|head| head.frame <= input.len()) {
-                return Ok(Some((head, Cow::Borrowed(take(input, head.frame)))));
+            if let Some(head) = head.filter(|head| head.frame() <= input.len()) {
+                return Ok(Some((head, Cow::Borrowed(take(input, head.frame())))));
             }
             let bytes = take(input, input.len()).to_vec();
             self.frame = Some(Box::new(PartialFrame { head, bytes }));
@@ -155,8 +157,8 @@ impl Decoder {
             frame.head = self.parse_head(&frame.bytes, limits)?;
         }
         if let Some(head) = frame.head {
-            frame.fill(head.frame, input);
-            if frame.bytes.len() == head.frame {
+            frame.fill(head.frame(), input);
+            if frame.bytes.len() == head.frame() {
                 return Ok(Some((head, Cow::Owned(frame.bytes))));
             }
         }
@@ -167,76 +169,66 @@ impl Decoder {
     /// The header of the frame at the beginning of `bytes`. `None` if it has not arrived completely. A frame
     /// that is too long is refused here, before any of its payload is kept.
     fn parse_head(&self, bytes: &[u8], limits: &Limits) -> Result<Option<Head>, CloseReason> {
-        let mut cursor = Cursor::new(bytes);
-        let Some((header, length)) = FrameHeader::parse(&mut cursor).map_err(violation)? else {
-            return Ok(None);
-        };
-
-        let payload = usize::try_from(length).map_err(|_| CloseReason::MessageTooLong)?;
-        match (header.opcode, &self.message) {
-            (OpCode::Control(_), _) if payload > MAX_CONTROL => {
+        let Some(head) = Head::parse(bytes)? else { return Ok(None) };
+        match (head.opcode, &self.message) {
+            (OpCode::Control(_), _) if head.payload > MAX_CONTROL => {
                 return Err(CloseReason::ControlTooLong);
             }
-            (OpCode::Data(Data::Continue), Some(message)) => message.admit(payload, limits)?,
-            (OpCode::Data(_), _) if payload > limits.max_message => {
+            (OpCode::Data(Data::Continue), Some(message)) => message.admit(head.payload, limits)?,
+            (OpCode::Data(_), _) if head.payload > limits.max_message => {
                 return Err(CloseReason::MessageTooLong);
             }
             _ => {}
         }
-
-        let prefix = cursor.position() as usize;
-        let frame = prefix + payload;
-        Ok(Some(Head { opcode: header.opcode, is_final: header.is_final, prefix, frame }))
+        Ok(Some(head))
     }
 
-    /// Lets tungstenite read one whole frame. Fragments are put together here. `None` for a fragment that does not end its message.
+    /// Reads one whole frame: tungstenite does it for control frames. Fragments are put together here. `None`
+    /// for a fragment that does not end its message.
     fn read_frame(
         &mut self,
         head: Head,
-        bytes: &[u8],
+        bytes: Cow<'_, [u8]>,
         limits: &Limits,
     ) -> Result<Option<Incoming>, CloseReason> {
-        let (prefix, payload) = bytes.split_at(head.prefix);
-        match head.opcode {
-            OpCode::Control(Control::Close) => {
-                Window::closing(bytes.len(), limits)?.read(prefix, payload)
+        let data = match head.opcode {
+            OpCode::Control(control) => {
+                let (prefix, payload) = bytes.split_at(head.prefix);
+                let window = match control {
+                    Control::Close => Window::closing(bytes.len(), limits)?,
+                    _ => Window::new(bytes.len(), limits),
+                };
+                return window.read(prefix, payload);
             }
-            OpCode::Control(_) => Window::new(bytes.len(), limits).read(prefix, payload),
-            OpCode::Data(data) => match (data, &mut self.message) {
-                (Data::Continue, Some(message)) => {
-                    message.add(Window::fragment(prefix, payload, limits)?, limits)?;
-                    if !head.is_final {
-                        return Ok(None);
-                    }
-                    let message = self.message.take().map(|message| message.end());
-                    message.transpose().map(|message| message.map(Incoming::Message))
+            OpCode::Data(data) => data,
+        };
+        match (data, &mut self.message) {
+            (Data::Continue, None) => return Err(CloseReason::NoMessageBegun),
+            (Data::Continue, Some(message)) => {
+                message.add(head.unmask(bytes)?, limits)?;
+                if !head.is_final {
+                    return Ok(None);
                 }
-                (_, Some(_)) => Err(CloseReason::MessageInMessage),
-                (Data::Text | Data::Binary, None) if !head.is_final => {
-                    let mut message = PartialMessage::new(data);
-                    message.add(Window::fragment(prefix, payload, limits)?, limits)?;
-                    self.message = Some(Box::new(message));
-                    Ok(None)
-                }
-                (_, None) => Window::new(bytes.len(), limits).read(prefix, payload),
-            },
+            }
+            (_, Some(_)) => return Err(CloseReason::MessageInMessage),
+            (_, None) if head.is_final => {
+                let is_text = matches!(data, Data::Text);
+                return message(is_text, head.unmask(bytes)?).map(|it| Some(Incoming::Message(it)));
+            }
+            (_, None) => {
+                let mut message = PartialMessage::new(data);
+                message.add(head.unmask(bytes)?, limits)?;
+                self.message = Some(Box::new(message));
+                return Ok(None);
+            }
         }
+        let message = self.message.take().map(|message| message.end());
+        message.transpose().map(|message| message.map(Incoming::Message))
     }
 }
 
 /// A frame with its header: borrowed from the input, or put together from parts.
 type WholeFrame<'a> = (Head, Cow<'a, [u8]>);
-
-/// What the decoder needs of a frame's header. Lengths are in bytes.
-#[derive(Clone, Copy)]
-struct Head {
-    opcode: OpCode,
-    is_final: bool,
-    /// The header itself.
-    prefix: usize,
-    /// The header and the payload.
-    frame: usize,
-}
 
 /// The beginning of a frame, its payload still masked.
 struct PartialFrame {

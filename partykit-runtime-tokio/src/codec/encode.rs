@@ -10,8 +10,21 @@ pub(super) const MAX_CONTROL: usize = 125;
 
 /// One frame with the whole message. The same bytes are sent to all clients.
 pub(crate) fn encode_message(message: &Message) -> Bytes {
+    let mut frame = Vec::with_capacity(message_frame(message));
+    append_message(message, &mut frame);
+    frame.into()
+}
+
+/// The length of the frame with the whole message.
+pub(crate) fn message_frame(message: &Message) -> usize {
+    let length = message.len();
+    FrameHeader::default().len(length as u64) + length
+}
+
+/// Adds the frame with the whole message to those before it.
+pub(crate) fn append_message(message: &Message, frames: &mut Vec<u8>) {
     let data = if message.is_text() { Data::Text } else { Data::Binary };
-    encode(OpCode::Data(data), &[message.as_bytes()])
+    append(OpCode::Data(data), &[message.as_bytes()], frames);
 }
 
 /// One masked frame with the whole message, as a client sends it.
@@ -64,14 +77,20 @@ pub(crate) fn encode_pong(payload: &[u8]) -> Bytes {
 
 /// A final frame without a mask, in a buffer of exactly its size.
 fn encode(opcode: OpCode, payload: &[&[u8]]) -> Bytes {
+    let length = payload.iter().map(|part| part.len()).sum::<usize>();
+    let mut frame = Vec::with_capacity(FrameHeader::default().len(length as u64) + length);
+    append(opcode, payload, &mut frame);
+    frame.into()
+}
+
+/// Adds a final frame without a mask.
+fn append(opcode: OpCode, payload: &[&[u8]], frames: &mut Vec<u8>) {
     let header = FrameHeader { opcode, ..FrameHeader::default() };
     let length = payload.iter().map(|part| part.len()).sum::<usize>();
-    let mut frame = Vec::with_capacity(header.len(length as u64) + length);
-    header.format(length as u64, &mut frame).expect("a Vec takes every write");
+    header.format(length as u64, frames).expect("a Vec takes every write");
     for part in payload {
-        frame.extend_from_slice(part);
+        frames.extend_from_slice(part);
     }
-    frame.into()
 }
 
 #[cfg(test)]

@@ -76,13 +76,21 @@ impl PartialMessage {
     }
 
     pub(super) fn end(self) -> Result<Message, CloseReason> {
-        let bytes = detach(self.bytes.into());
-        Ok(if self.is_text {
-            Message::Text(Text::from_utf8(bytes).map_err(|_| CloseReason::NotUtf8)?)
-        } else {
-            Message::Binary(bytes)
-        })
+        message(self.is_text, detach(self.bytes.into()))
     }
+}
+
+/// A whole message.
+///
+/// # Errors
+///
+/// When text is not UTF-8.
+pub(super) fn message(is_text: bool, bytes: Bytes) -> Result<Message, CloseReason> {
+    Ok(if is_text {
+        Message::Text(Text::from_utf8(bytes).map_err(|_| CloseReason::NotUtf8)?)
+    } else {
+        Message::Binary(bytes)
+    })
 }
 
 /// An unfinished message: whether it is text, the bytes of its fragments, and how many there are.

@@ -1,14 +1,15 @@
 //! The WebSocket protocol between bytes and messages, without IO.
 //!
 //! The reader of the socket puts bytes into a buffer that many connections can share. A [`Decoder`] cuts them
-//! into frames, has `tungstenite` check each one, and puts the fragments of a message together. Between two
-//! messages it holds only its own few bytes. The `encode_*` functions make what goes out, with one allocation
-//! a frame, so that all sockets share one encoded broadcast. The codec never answers by itself: the socket
-//! answers Pings and Closes.
+//! into frames, takes the masks away with one copy, and puts the fragments of a message together; control
+//! frames are checked by `tungstenite`. Between two messages it holds only its own few bytes. The `encode_*`
+//! functions make what goes out, with one allocation a frame, so that all sockets share one encoded broadcast.
+//! The codec never answers by itself: the socket answers Pings and Closes.
 
 mod accept;
 mod decode;
 mod encode;
+mod head;
 mod message;
 #[cfg(test)]
 mod tests;
@@ -19,4 +20,7 @@ pub(crate) use accept::{ACCEPT, accept_key};
 pub(crate) use decode::{Decoder, Incoming, Limits};
 #[cfg(unix)]
 pub(crate) use encode::encode_client_message;
-pub(crate) use encode::{close_reply, encode_close, encode_message, encode_ping, encode_pong};
+pub(crate) use encode::{
+    append_message, close_reply, encode_close, encode_message, encode_ping, encode_pong,
+    message_frame,
+};

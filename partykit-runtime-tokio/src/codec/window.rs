@@ -1,7 +1,7 @@
 use std::io::{self, Read, Write};
 
 use bytes::Bytes;
-use partykit_core::{Close, Message, Text, runtime::CloseReason};
+use partykit_core::{Close, runtime::CloseReason};
 use tungstenite::{
     Error, Message as Frame,
     protocol::{Role, WebSocketConfig, WebSocketContext},
@@ -12,7 +12,8 @@ use super::{Incoming, Limits, encode::MAX_CONTROL, violation::violation};
 /// The longest header of a frame. Tungstenite needs this many free bytes before it reads one.
 const LONGEST_HEADER: usize = 14;
 
-/// A `tungstenite` without a stream, which reads one whole frame. It checks the frame and removes the mask.
+/// A `tungstenite` without a stream, which reads one whole control frame. It checks the frame and removes the
+/// mask.
 pub(super) struct Window(WebSocketContext);
 
 impl Window {
@@ -33,28 +34,6 @@ impl Window {
         Ok(window)
     }
 
-    /// The payload of a fragment without its mask. Tungstenite reads it as a whole binary message, so that it
-    /// keeps nothing for the fragments to come.
-    pub(super) fn fragment(
-        prefix: &[u8],
-        payload: &[u8],
-        limits: &Limits,
-    ) -> Result<Bytes, CloseReason> {
-        /// FIN, and the opcode of binary messages.
-        const WHOLE: u8 = 0x82;
-        /// The reserved bits, which tungstenite checks.
-        const RESERVED: u8 = 0x70;
-
-        let mut header = [0; LONGEST_HEADER];
-        let header = &mut header[..prefix.len()];
-        header.copy_from_slice(prefix);
-        header[0] = header[0] & RESERVED | WHOLE;
-        match Self::new(prefix.len() + payload.len(), limits).read(header, payload)? {
-            Some(Incoming::Message(Message::Binary(bytes))) => Ok(bytes),
-            _ => Err(CloseReason::Protocol),
-        }
-    }
-
     /// Reads the frame that consists of `prefix`, its header, and the still masked `payload`.
     pub(super) fn read(
         mut self,
@@ -67,12 +46,6 @@ impl Window {
             Err(error) => return Err(violation(error)),
         };
         Ok(match frame {
-            Frame::Text(text) => {
-                let text =
-                    Text::from_utf8(detach(text.into())).map_err(|_| CloseReason::NotUtf8)?;
-                Some(Incoming::Message(Message::Text(text)))
-            }
-            Frame::Binary(bytes) => Some(Incoming::Message(Message::Binary(detach(bytes)))),
             Frame::Ping(payload) => Some(Incoming::Ping(detach(payload))),
             Frame::Pong(payload) => Some(Incoming::Pong(detach(payload))),
             Frame::Close(None) => Some(Incoming::Close(Close::no_status())),
@@ -81,7 +54,7 @@ impl Window {
                     .map_err(|_| CloseReason::BadCloseCode)?;
                 Some(Incoming::Close(close))
             }
-            Frame::Frame(_) => None,
+            Frame::Text(_) | Frame::Binary(_) | Frame::Frame(_) => None,
         })
     }
 }

@@ -9,7 +9,7 @@ use tokio::{io::AsyncWrite, task::coop::unconstrained};
 
 #[cfg(unix)]
 use super::plain::Plain;
-use super::{Io, queue::Queue, sweeper::Second};
+use super::{Io, queue::Queue, spare, sweeper::Second};
 
 /// What carries a socket, and who is woken for it.
 #[derive(Default)]
@@ -57,6 +57,12 @@ impl Carriage {
             Self::Plain(io) => Some(io),
             Self::Task(task) => Some(&mut *task.io),
         }
+    }
+
+    /// Whether it is known that there is nothing to read. Then a loop polls the socket when there is.
+    #[cfg(unix)]
+    pub(super) fn is_quiet(&self, cx: &mut Context<'_>) -> bool {
+        matches!(self, Self::Plain(io) if io.is_quiet(cx))
     }
 
     /// The connection itself, if another process can go on with it.
@@ -147,7 +153,7 @@ fn poll_write(
         let written = waiting.poll_write(io, now, cx);
         *is_read = waiting.is_read();
         ready!(written)?;
-        *queue = None;
+        queue.take().into_iter().for_each(spare::give_back);
     }
     Poll::Ready(Ok(()))
 }

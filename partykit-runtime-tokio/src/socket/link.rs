@@ -1,5 +1,5 @@
 use std::{
-    io, mem,
+    io, iter, mem,
     net::IpAddr,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -22,7 +22,7 @@ use super::{
     pace::MessageCount,
     state::{Phase, State},
     sweeper::{NEVER, Second},
-    task::Seat,
+    task::{News, Seat},
 };
 #[cfg(unix)]
 use super::{
@@ -30,7 +30,7 @@ use super::{
     reactor::Home,
     state::{Next, Pause},
 };
-use crate::codec::{close_reply, encode_close, encode_message};
+use crate::codec::{close_reply, encode_close};
 
 /// The room's end of a socket. It exists before the handshake is answered and queues frames from then on.
 /// [`run`](super::run) gives it the socket.
@@ -134,14 +134,6 @@ impl Link {
         }
     }
 
-    /// Notes that there may be something to read, and whether the client has hung up behind it.
-    #[cfg(unix)]
-    pub(super) fn set_readable(&self, hung_up: bool) {
-        if let Carriage::Plain(io) = &mut self.lock().carriage {
-            io.set_readable(hung_up);
-        }
-    }
-
     pub(super) fn settings(&self) -> &LinkSettings {
         &self.settings
     }
@@ -156,14 +148,25 @@ impl Link {
         self.lock().seat.take()
     }
 
+    /// Notes what the socket's loop has heard of it, then does the same.
+    pub(super) fn begin(&self, news: News) -> Option<Seat> {
+        let mut state = self.lock();
+        #[cfg(unix)]
+        if let Carriage::Plain(io) = &mut state.carriage {
+            io.hear(news);
+        }
+        state.seat.take()
+    }
+
     /// Gives it back.
     pub(super) fn put_seat(&self, seat: Seat) {
         self.lock().seat = Some(seat);
     }
 
     /// Called by the task: writes what waits. Keeps the task's waker: other threads write too, and the task
-    /// goes on where the socket takes no more.
-    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Progress {
+    /// goes on where the socket takes no more. If it `may_rest`, because it has nothing to go on with, it waits
+    /// when there is nothing to read.
+    pub(super) fn poll(&self, may_rest: bool, cx: &mut Context<'_>) -> Progress {
         self.with(|state| {
             state.carriage.set_task(cx.waker());
             if let Some(report) = state.begin_report() {
@@ -180,6 +183,10 @@ impl Link {
             }
             match state.phase {
                 Phase::Open if state.is_condemned() => Progress::Wait,
+                #[cfg(unix)]
+                Phase::Open | Phase::Closing if may_rest && state.carriage.is_quiet(cx) => {
+                    Progress::Wait
+                }
                 Phase::Open | Phase::Closing => {
                     Progress::Read { clogged: state.is_clogged(&self.settings) }
                 }
@@ -454,12 +461,21 @@ impl Socket for Link {
         self.decide(Verdict::Refuse(close));
     }
 
-    fn send(&self, message: &Outgoing) {
+    fn send(&self, message: Outgoing<'_>) {
+        self.send_all(&mut iter::once(message), false);
+    }
+
+    fn send_all(&self, messages: &mut dyn Iterator<Item = Outgoing<'_>>, flushes: bool) {
         self.with(|state| {
-            if state.speaks() {
+            for message in messages {
+                if !state.speaks() {
+                    break;
+                }
                 self.settings.meter.sent(message.message().len());
-                let encode = |message: &_| self.settings.outbound.frame(encode_message(message));
-                state.send(message.encoded(encode).clone(), &self.settings);
+                state.say(message, &self.settings);
+            }
+            if flushes {
+                state.write(&self.settings);
             }
         });
     }

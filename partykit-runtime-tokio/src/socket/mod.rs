@@ -24,6 +24,7 @@ mod queue;
 mod reactor;
 pub(crate) mod scratch;
 mod settings;
+mod spare;
 mod state;
 mod sweeper;
 mod task;

@@ -12,7 +12,7 @@ use mio::{Interest, Registry, Token, unix::SourceFd};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tracing::debug;
 
-use super::Io;
+use super::{Io, task::News};
 use crate::limits::Place;
 
 /// A plain TCP socket, watched by a loop of the [`Reactor`](super::Reactor). It is `Pending` where the
@@ -50,10 +50,20 @@ impl Plain {
         registry.register(&mut SourceFd(&self.stream.as_raw_fd()), token, interest)
     }
 
-    /// Notes that there may be something to read, and whether the client has hung up behind it.
-    pub(super) fn set_readable(&mut self, hung_up: bool) {
-        self.readable = true;
-        self.hung_up |= hung_up;
+    /// Notes what a loop has heard.
+    pub(super) fn hear(&mut self, news: News) {
+        self.readable |= news.readable;
+        self.hung_up |= news.hung_up;
+    }
+
+    /// Whether it is known that there is nothing to read. Then its loop polls it when there is.
+    pub(super) fn is_quiet(&self, cx: &mut Context<'_>) -> bool {
+        !self.readable && !self.filled && !self.is_called_back(cx)
+    }
+
+    /// Whether a client at another address needs its place.
+    fn is_called_back(&self, cx: &mut Context<'_>) -> bool {
+        self.place.as_ref().is_some_and(|place| place.poll_called_back(cx).is_ready())
     }
 }
 
@@ -92,9 +102,7 @@ impl AsyncRead for Plain {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Some(place) = &self.place
-            && place.poll_called_back(cx).is_ready()
-        {
+        if self.is_called_back(cx) {
             let why = "its place was lent, and a client at another address needs it";
             return Poll::Ready(Err(io::Error::new(ErrorKind::ConnectionAborted, why)));
         }

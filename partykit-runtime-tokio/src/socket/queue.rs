@@ -73,6 +73,25 @@ impl Queue {
         }
     }
 
+    /// Makes an empty queue one that begins now.
+    pub(super) fn renew(&mut self, now: Second) {
+        let mut renewed = Self::new(now);
+        (renewed.pieces, renewed.tail) = (take(&mut self.pieces), take(&mut self.tail));
+        debug_assert!(renewed.pieces.is_empty() && renewed.tail.is_empty());
+        *self = renewed;
+    }
+
+    /// Ends the use of an empty queue. Returns the bytes of memory that it keeps for its next use. `None` if
+    /// it is not empty.
+    pub(super) fn retire(&mut self) -> Option<usize> {
+        self.wake_all();
+        self.charge = None;
+        let is_empty = self.pieces.is_empty() && self.tail.is_empty();
+        is_empty.then(|| {
+            size_of::<Self>() + self.pieces.capacity() * size_of::<Bytes>() + self.tail.capacity()
+        })
+    }
+
     /// A queue with the bytes that waited in another one: see [`Queue::waiting`].
     #[cfg(unix)]
     pub(super) fn resume(bytes: Bytes, written: usize, now: Second, ledger: &Arc<Ledger>) -> Self {
@@ -101,13 +120,23 @@ impl Queue {
         if frame.len() > SMALL {
             return self.push_alone(frame, ledger);
         }
-        if self.tail.len() + frame.len() > JOINED {
+        self.push_small(frame.len(), ledger, |tail| tail.extend_from_slice(&frame));
+    }
+
+    /// Queues a frame of at most [`SMALL`] bytes, which `append` adds to those before it.
+    pub(super) fn push_small(
+        &mut self,
+        length: usize,
+        ledger: &Arc<Ledger>,
+        append: impl FnOnce(&mut Vec<u8>),
+    ) {
+        if self.tail.len() + length > JOINED {
             self.end_tail(ledger);
             // More small frames are likely to follow.
             self.tail.reserve(JOINED / 4);
         }
-        self.bytes += frame.len();
-        self.tail.extend_from_slice(&frame);
+        self.bytes += length;
+        append(&mut self.tail);
     }
 
     /// Queues a frame that is not joined with others.

@@ -10,7 +10,7 @@ use std::{
     io, mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker, ready},
     time::{Duration, Instant},
@@ -23,7 +23,11 @@ use tracing::{debug, error, warn};
 
 use partykit_core::runtime::CloseReason;
 
-use super::{Sweeper, sweeper::Second, task::SocketTask};
+use super::{
+    Sweeper,
+    sweeper::Second,
+    task::{News, SocketTask},
+};
 use crate::{gather::gather, host::requeue, shutdown::Alive};
 
 /// The most ready sockets that are taken at once.
@@ -138,7 +142,7 @@ impl Reactor {
     /// anyway.
     pub(super) fn wake(&self, home: &Home) {
         if let Some((number, place)) = home.get()
-            && home.queue()
+            && home.queue(News::default())
         {
             self.loops[number].tell(|mail| mail.woken.push(place));
         }
@@ -267,13 +271,10 @@ impl Loop {
             count += 1;
             let place = event.token().0;
             let Some(socket) = self.sockets.get(place) else { continue };
-            let link = socket.task.link();
             let hung_up = event.is_read_closed() || event.is_error();
-            if event.is_readable() || hung_up {
-                link.set_readable(hung_up);
-            }
+            let news = News { readable: event.is_readable() || hung_up, hung_up };
             // If it is queued already, its place is in the mail.
-            if link.home().queue() {
+            if socket.task.link().home().queue(news) {
                 self.ready.push_back(place);
             }
         }
@@ -288,9 +289,9 @@ impl Loop {
         while let Some(place) = self.ready.pop_front() {
             let Some(socket) = self.sockets.get_mut(place) else { continue };
             let link = socket.task.link();
-            link.home().unqueue();
+            let news = link.home().unqueue();
             let waker = Waker::from(link.clone());
-            if socket.task.advance(&mut Context::from_waker(&waker)).is_ready() {
+            if socket.task.advance(news, &mut Context::from_waker(&waker)).is_ready() {
                 socket.task.link().unwatch_if_left(self.poll.get_ref().registry());
                 self.sockets.remove(place);
             }
@@ -318,7 +319,7 @@ impl Loop {
                 link.lost(CloseReason::Broken);
             }
             link.arrive();
-            if link.home().queue() {
+            if link.home().queue(News::default()) {
                 self.ready.push_back(place);
             }
         }
@@ -336,8 +337,8 @@ pub(super) struct Home {
     /// The number of the loop in the upper eight bits, and the place in the loop, plus one. 0 before it is
     /// known.
     address: AtomicU32,
-    /// The loop is going to poll the socket.
-    is_queued: AtomicBool,
+    /// Whether the loop is going to poll the socket, and the [`News`] of it, as bits.
+    news: AtomicU8,
 }
 
 impl Home {
@@ -359,14 +360,22 @@ impl Home {
         self.address.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether the caller has to see to it that the socket is polled.
-    fn queue(&self) -> bool {
-        !self.is_queued.swap(true, Ordering::SeqCst)
+    const QUEUED: u8 = 1;
+    const READABLE: u8 = 2;
+    const HUNG_UP: u8 = 4;
+
+    /// Adds news. Whether the caller has to see to it that the socket is polled.
+    fn queue(&self, news: News) -> bool {
+        let readable = if news.readable { Self::READABLE } else { 0 };
+        let hung_up = if news.hung_up { Self::HUNG_UP } else { 0 };
+        let before = self.news.fetch_or(Self::QUEUED | readable | hung_up, Ordering::SeqCst);
+        before & Self::QUEUED == 0
     }
 
-    /// It is polled after this.
-    fn unqueue(&self) {
-        self.is_queued.store(false, Ordering::SeqCst);
+    /// The socket is polled after this, with the news since the last time.
+    fn unqueue(&self) -> News {
+        let news = self.news.swap(0, Ordering::SeqCst);
+        News { readable: news & Self::READABLE != 0, hung_up: news & Self::HUNG_UP != 0 }
     }
 }
 

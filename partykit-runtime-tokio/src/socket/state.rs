@@ -7,18 +7,22 @@ use std::{
 };
 
 use bytes::Bytes;
-use partykit_core::{Close, runtime::CloseReason};
+use partykit_core::{
+    Close,
+    runtime::{CloseReason, Outgoing},
+};
 use tokio::{io::AsyncWrite, sync::oneshot};
 
 use super::{
     LinkSettings, Verdict,
     carriage::Carriage,
     pace::MessageCount,
-    queue::Queue,
+    queue::{Queue, SMALL},
+    spare,
     sweeper::{NEVER, Second, past},
     task::Seat,
 };
-use crate::codec::{encode_close, encode_ping};
+use crate::codec::{append_message, encode_close, encode_message, encode_ping, message_frame};
 
 #[cfg(unix)]
 mod pause;
@@ -216,20 +220,40 @@ impl State {
         self.phase == Phase::Open && self.writing != Writing::Broken
     }
 
+    /// Queues a message, unless too much waits for the client. The frame of a short one is made in the queue.
+    pub(super) fn say(&mut self, message: Outgoing<'_>, settings: &LinkSettings) {
+        let length = message_frame(message.message());
+        if length > SMALL {
+            let encode = |message: &_| settings.outbound.frame(encode_message(message));
+            return self.send(message.encoded(encode), settings);
+        }
+        if self.has_space(length, settings) {
+            let append = |frames: &mut _| append_message(message.message(), frames);
+            self.queue(settings).push_small(length, &settings.outbound, append);
+        }
+    }
+
     /// Queues a frame, unless too much waits for the client.
     pub(super) fn send(&mut self, frame: Bytes, settings: &LinkSettings) {
-        if !self.fits(&frame, settings) {
+        if self.has_space(frame.len(), settings) {
+            self.queue(settings).push(frame, &settings.outbound);
+        }
+    }
+
+    /// Whether a frame of this length can be queued. If too much waits, the client is given up.
+    fn has_space(&mut self, length: usize, settings: &LinkSettings) -> bool {
+        if !self.fits(length, settings) {
             // Write first: the client may have read meanwhile, and only what the socket does not take counts.
             self.write(settings);
         }
         if !self.speaks() {
-            return;
+            return false;
         }
-        if self.fits(&frame, settings) {
-            self.queue(settings).push(frame, &settings.outbound);
-        } else {
+        let fits = self.fits(length, settings);
+        if !fits {
             self.fall_behind(settings);
         }
+        fits
     }
 
     /// Closes the connection with the server's Close.
@@ -498,14 +522,14 @@ impl State {
     }
 
     /// Whether a frame fits. The first message in the queue may be longer than the limit.
-    fn fits(&self, frame: &Bytes, settings: &LinkSettings) -> bool {
+    fn fits(&self, length: usize, settings: &LinkSettings) -> bool {
         let most = settings.outbound.per_client();
-        let fits = |queue: &Queue| queue.cost_behind_first() + frame.len() <= most;
+        let fits = |queue: &Queue| queue.cost_behind_first() + length <= most;
         self.queue.as_deref().is_none_or(fits)
     }
 
     fn queue(&mut self, settings: &LinkSettings) -> &mut Queue {
-        self.queue.get_or_insert_with(|| Box::new(Queue::new(settings.sweeper.now())))
+        self.queue.get_or_insert_with(|| spare::take(settings.sweeper.now()))
     }
 
     /// Queues a Close as a piece of its own, so that it stays when earlier frames are dropped.

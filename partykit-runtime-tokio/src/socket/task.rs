@@ -65,9 +65,9 @@ impl SocketTask {
         &self.0
     }
 
-    /// Does what can be done now. Ready when the socket has ended.
-    pub(super) fn advance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(seat) = self.0.take_seat() else { return Poll::Ready(()) };
+    /// Does what can be done now, with the news since the last time. Ready when the socket has ended.
+    pub(super) fn advance(&mut self, news: News, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(seat) = self.0.begin(news) else { return Poll::Ready(()) };
         let mut turn = Turn::new(&self.0, seat);
         // One socket must not take the others of its loop with it.
         let advanced = catch_unwind(AssertUnwindSafe(|| turn.advance(cx)));
@@ -83,8 +83,17 @@ impl Future for SocketTask {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.advance(cx)
+        self.advance(News::default(), cx)
     }
+}
+
+/// What a loop has heard of a socket.
+#[derive(Clone, Copy, Default)]
+pub(super) struct News {
+    /// There may be something to read.
+    pub(super) readable: bool,
+    /// The client has hung up behind it.
+    pub(super) hung_up: bool,
 }
 
 impl Drop for SocketTask {
@@ -220,7 +229,8 @@ impl<'a> Turn<'a> {
             if self.is_evicted(cx) {
                 self.crowd_out();
             }
-            match self.link.poll(cx) {
+            let may_rest = self.aside.is_none() && self.decoder.is_blank();
+            match self.link.poll(may_rest, cx) {
                 Progress::Tell(close) => self.tell(close),
                 Progress::Read { clogged } => ready!(self.poll_read(clogged, cx)),
                 Progress::Discard => ready!(self.poll_discard(cx)),

@@ -11,8 +11,8 @@ use tracing::warn;
 
 use super::{Awake, RoomCell};
 use crate::{
-    Close, Connection, StateError,
-    connection::{Owner, outgoing::Outgoing, record::Status},
+    Close, Connection, Message, StateError,
+    connection::{Owner, record::Status},
     storage::Lookup,
     value::close_reason::CloseReason,
 };
@@ -36,11 +36,11 @@ impl RoomCell {
 }
 
 impl Owner for RoomCell {
-    fn send(self: Arc<Self>, connection: &Connection, frame: Arc<Outgoing>) {
+    fn send(self: Arc<Self>, connection: &Connection, message: Message) {
         match self.in_turn() {
-            Some(in_turn) => drop(self.inside(&in_turn, |turn| turn.send(connection, frame))),
+            Some(in_turn) => drop(self.inside(&in_turn, |turn| turn.send(connection, message))),
             None => {
-                if self.outside(|machine, _| machine.send(connection, frame)).is_some() {
+                if self.outside(|machine, _| machine.send(connection, message)).is_some() {
                     self.fall_behind(connection);
                 }
             }

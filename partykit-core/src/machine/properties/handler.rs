@@ -1,6 +1,6 @@
 //! What the handler does that runs, and how it ends.
 
-use std::{panic::Location, sync::Arc};
+use std::panic::Location;
 
 use bytes::Bytes;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Body, Close, ErrorId, Message, Response, RoomAddress, RoomId,
-    connection::outgoing::Outgoing,
+    connection::outgoing::Shared,
     machine::{Answer, CancelReason, Failed, Scope, TransactionId, TurnMut},
     value::failure::Failure,
 };
@@ -92,8 +92,8 @@ impl World {
         }
         let connection = self.model.clients[client].connection.clone();
         match turn {
-            Some(_) => self.turn().send(&connection, frame(number)),
-            None => self.machine.send(&connection, frame(number)),
+            Some(_) => self.turn().send(&connection, message(number)),
+            None => self.machine.send(&connection, message(number)),
         };
     }
 
@@ -105,8 +105,8 @@ impl World {
         let except = except.map(|client| self.model.clients[client].connection.clone());
         let tag = tagged.then_some("tag");
         match turn {
-            Some(_) => self.turn().broadcast(tag, except.as_slice(), frame(number)),
-            None => self.machine.broadcast(tag, frame(number)),
+            Some(_) => self.turn().broadcast(tag, except.as_slice(), Shared::new(message(number))),
+            None => self.machine.broadcast(tag, Shared::new(message(number))),
         };
     }
 
@@ -210,6 +210,6 @@ impl World {
     }
 }
 
-fn frame(number: u64) -> Arc<Outgoing> {
-    Arc::new(Outgoing::new(Message::from(number.to_string())))
+fn message(number: u64) -> Message {
+    Message::from(number.to_string())
 }

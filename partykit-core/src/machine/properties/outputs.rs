@@ -89,7 +89,9 @@ impl World {
     }
 
     fn effect(&mut self, effect: Effect) {
-        if self.fault == Fault::Overtaken && matches!(effect, Effect::Frame { .. }) {
+        if self.fault == Fault::Overtaken
+            && matches!(effect, Effect::Answer(..) | Effect::Frame { .. })
+        {
             match self.swapped.take() {
                 None => self.swapped = Some(effect),
                 Some(first) => {
@@ -114,6 +116,10 @@ impl World {
             Effect::Close(peer, close) | Effect::HangUp(peer, close) => {
                 let what = What::Close(parse(close.reason().as_bytes()), peer.key() as usize);
                 self.model.released(what, &self.store);
+            }
+            Effect::Answer(peer, message) => {
+                let number = parse(message.as_text().expect("text").as_bytes());
+                self.model.released(What::Frame(number, peer.key() as usize), &self.store);
             }
             Effect::Frame { to, frame } => {
                 let number = parse(frame.message().as_text().expect("text").as_bytes());

@@ -232,12 +232,12 @@ impl Bench {
 
     /// The handler says something.
     pub(super) fn send(&mut self, to: &Connection, text: &'static str) {
-        self.turn().send(to, Arc::new(Outgoing::new(text.into())));
+        self.turn().send(to, text.into());
     }
 
     /// Somebody else says something.
     pub(super) fn send_outside(&mut self, to: &Connection, text: &'static str) {
-        self.machine.send(to, Arc::new(Outgoing::new(text.into())));
+        self.machine.send(to, text.into());
     }
 
     pub(super) fn spawn(&mut self) -> u64 {
@@ -258,7 +258,7 @@ struct NoSocket;
 impl Socket for NoSocket {
     fn accept(&self) {}
     fn refuse(&self, _: Close) {}
-    fn send(&self, _: &Outgoing) {}
+    fn send(&self, _: Outgoing<'_>) {}
     fn close(&self, _: Close) {}
     fn flush(&self) {}
 }
@@ -283,6 +283,9 @@ fn say(effect: Effect, ids: &[String]) -> String {
         Effect::Accept(connection) => format!("accept {}", connection.id()),
         Effect::Close(peer, close) | Effect::HangUp(peer, close) => {
             format!("close {} {}", id(&peer), close.code())
+        }
+        Effect::Answer(peer, message) => {
+            format!("{} <- {}", id(&peer), message.as_text().unwrap_or_default())
         }
         Effect::Frame { to, frame } => {
             let to: Vec<&str> = to.iter().map(id).collect();
