@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use js_sys::Number;
 use tracing::{
     Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
@@ -132,6 +133,30 @@ impl Subscriber for Console {
 struct Fields(String);
 
 impl Visit for Fields {
+    // By the platform: Rust's own code for it is 14 kB of wasm.
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        let text = Number::from(value).to_string_with_radix(10).map(String::from);
+        self.record_debug(field, &format_args!("{}", text.unwrap_or_default()));
+    }
+
+    // In two halves, for the same reason. Few values are so large.
+    fn record_i128(&mut self, field: &Field, value: i128) {
+        match i64::try_from(value) {
+            Ok(value) => self.record_debug(field, &value),
+            Err(_) => self.record_u128(field, value as u128),
+        }
+    }
+
+    fn record_u128(&mut self, field: &Field, value: u128) {
+        match u64::try_from(value) {
+            Ok(value) => self.record_debug(field, &value),
+            Err(_) => {
+                let (high, low) = ((value >> 64) as u64, value as u64);
+                self.record_debug(field, &format_args!("{high:#x}{low:016x}"));
+            }
+        }
+    }
+
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if !self.0.is_empty() && !self.0.ends_with(' ') {
             self.0.push(' ');

@@ -16,7 +16,11 @@ impl TagIndex {
         let keys = self.0.entry(hash).or_insert(Keys::One(key));
         match keys {
             Keys::One(other) if *other == key => {}
-            Keys::One(other) => *keys = Keys::Many(BTreeSet::from([*other, key])),
+            Keys::One(other) => {
+                let mut many = BTreeSet::new();
+                many.extend([*other, key]);
+                *keys = Keys::Many(many);
+            }
             Keys::Many(keys) => drop(keys.insert(key)),
         }
     }

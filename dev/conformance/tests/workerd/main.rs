@@ -3,5 +3,6 @@
 mod checklist;
 mod desk;
 mod leaks;
+mod log;
 mod suite;
 mod support;

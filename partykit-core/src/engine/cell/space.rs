@@ -1,5 +1,5 @@
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     task::Waker,
 };
 
@@ -86,9 +86,10 @@ impl Space {
         }
         if intake.is_empty() && self.queued < self.waiting.len() {
             // What they had here was dropped, and not handled.
-            let mut rest: Vec<u64> = self.waiting.keys().copied().collect();
-            rest.sort_unstable();
-            rest.into_iter().for_each(|who| self.enqueue(who));
+            // In the order in which they came.
+            let mut rest = BTreeSet::new();
+            rest.extend(self.waiting.keys());
+            rest.iter().for_each(|who| self.enqueue(*who));
         }
         while let Some(who) = self.queue.front().copied() {
             if let Some(Waiter { size, queued: true, .. }) = self.waiting.get(&who) {
