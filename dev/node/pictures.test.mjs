@@ -1,6 +1,6 @@
-// The pictures of the examples' pages that the guide shows. They are taken at every run, so that the
-// pages stay ones that can be shown; `UPDATE_SCREENSHOT=1` takes its time where something is to be seen
-// of it, on the port that a reader will see, and writes the guide's pictures anew.
+// The pictures of the examples' pages that the guide shows. Every run takes them, so that the pages stay fit to
+// be shown. `UPDATE_SCREENSHOT=1` writes them into the guide: on the port that a reader will see, and with pauses
+// where a picture shows time.
 
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
@@ -9,8 +9,8 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 
-import { BoardPage, RelayPage, browser as launch } from "./page.mjs";
-import { Board, Relay } from "./server.mjs";
+import { BoardPage, ChatPage, RelayPage, browser as launch } from "./page.mjs";
+import { Board, Chat, Relay } from "./server.mjs";
 
 const UPDATE = process.env.UPDATE_SCREENSHOT === "1";
 const HOST = UPDATE ? "127.0.0.1:1999" : undefined;
@@ -105,5 +105,39 @@ describe("the picture", { timeout: 120_000 }, () => {
     await passes(3);
     await take(here, "board.png", { hover: here.card("Order drinks for forty") });
     assert.equal(await here.count(), 31);
+  });
+
+  it("of the chat shows what was said while one was away, who is here, and who types", async (t) => {
+    const chat = await Chat.start(path.join(directory, "chat"), HOST);
+    t.after(() => chat.stop());
+    const enter = async (name) => {
+      const page = await ChatPage.open(browser, chat, "lounge", LOOKS);
+      await page.join(name);
+      return page;
+    };
+    const said = [];
+    const says = async (name, page, text) => {
+      await page.say(text);
+      said.push(`${name}: ${text}`);
+      await page.reads(...said);
+    };
+    const [ada, grace, edsger] = [await enter("Ada"), await enter("Grace"), await enter("Edsger")];
+    await says("Ada", ada, "Who has seen the logbook of the Mark II?");
+    await says("Grace", grace, "It is on my desk. There is a moth in it.");
+    await edsger.reads(...said);
+    const address = edsger.page.url();
+    await edsger.page.goto("about:blank");
+    await ada.sees("Ada (you)", "Grace");
+    await says("Ada", ada, "A moth?");
+    await says("Grace", grace, "It was in relay 70 of panel F.");
+    await says("Grace", grace, "First actual case of a bug being found.");
+    await edsger.page.goto(address);
+    await edsger.reads(...said);
+    await says("Edsger", edsger, "My train was in a tunnel. What did I miss?");
+    await says("Ada", ada, "Nothing, it seems.");
+    await grace.type("Glue it in");
+    await ada.shows("typing", "Grace is typing …");
+    await ada.sees("Ada (you)", "Edsger", "Grace");
+    await take(ada, "chat.png");
   });
 });

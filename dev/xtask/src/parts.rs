@@ -12,19 +12,23 @@ use crate::{
 };
 
 /// The pages. What they go on from is the first room.
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 16] = [
     "README.md",
     "docs/src/introduction.md",
     "docs/src/alarms.md",
     "docs/src/calls.md",
     "docs/src/from-partykit.md",
     "docs/src/hibernation.md",
+    "docs/src/history.md",
+    "docs/src/presence.md",
+    "docs/src/schedules.md",
     "docs/src/small.md",
     "docs/src/state.md",
     "docs/src/storage.md",
     "docs/src/tags.md",
     "docs/src/tasks.md",
     "docs/src/testing.md",
+    "docs/src/yjs.md",
 ];
 
 const FIRST: &str = "docs/src/first-room.md";
