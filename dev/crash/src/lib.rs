@@ -2,8 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+mod arguments;
 mod copies;
 mod crowd;
+mod desk;
 mod failing;
 mod history;
 mod model;
@@ -23,7 +25,7 @@ pub use history::Violation;
 pub use model::{Life, ModelPlan, ModelReport, live, model};
 pub use options::{Command, HELP, parse};
 pub use power::{Loss, scribe, self_test, shim};
-pub use recovery::{Recovered, Recovery, logs, recover};
+pub use recovery::{Recovered, Recovery, Whose, logs, recover};
 pub use run::{Plan, Report, run};
 pub use schedules::{Timetables, run_timetables, timetables};
 pub use server::{Fault, Storing, serve};

@@ -1,12 +1,12 @@
 //! `cargo xtask crash` runs this.
 
-use std::{env, path::Path, process::ExitCode};
+use std::{collections::BTreeSet, env, path::Path, process::ExitCode};
 
 use partykit::Result;
 use partykit_crash::{
-    Command, HELP, Lives, ModelPlan, Plan, Recovery, Soak, Timetables, bells, live, lives, logs,
-    model, parse, recover, run, run_timetables, scribe, self_test, serve, shim, short_life, soak,
-    timetables,
+    Command, HELP, Lives, ModelPlan, Plan, Recovery, Soak, Timetables, Whose, bells, live, lives,
+    logs, model, parse, recover, run, run_timetables, scribe, self_test, serve, shim, short_life,
+    soak, timetables,
 };
 
 #[tokio::main]
@@ -121,8 +121,14 @@ async fn judge_schedules(arguments: &[String]) -> Result {
 async fn judge_history(arguments: &[String]) -> Result {
     let plan = Recovery::parse(arguments)?;
     println!("{plan:?}");
-    let found = recover(&plan).await?;
-    println!("{found}");
+    let found = recover(&plan, Whose::Ours).await?;
+    println!("PartyKit: {found}");
+    if plan.beside {
+        for kills in BTreeSet::from([0, plan.kills]) {
+            let plan = Recovery { kills, ..plan.clone() };
+            println!("socket.io: {}", recover(&plan, Whose::SocketIo).await?);
+        }
+    }
     match (found.is_whole(), plan.forgets) {
         (true, false) | (false, true) => Ok(()),
         (true, true) => Err("this had to be found, and was not".into()),

@@ -37,7 +37,8 @@ partykit-crash life DIRECTORY --operations N --seed N [--fault FAULT]
 partykit-crash scribe SCRIPT
 partykit-crash alarms [--alarms N] [--seconds N] [--fault early-removal] [--seed N]
 partykit-crash schedules [--rooms N] [--seconds N] [--fault early-removal] [--seed N]
-partykit-crash history [--listeners N] [--rate N] [--seconds N] [--sleeps N] [--kills N] [--forgets] [--seed N]
+partykit-crash history [--listeners N] [--rate N] [--seconds N] [--sleeps N] [--kills N] [--beside] [--forgets]
+               [--seed N]
 partykit-crash faults [--all | --sample N] [--kind KIND] [--forgets] [--seed N]
 
   --kills N       how often the server is killed; default: 15
@@ -58,7 +59,9 @@ partykit-crash faults [--all | --sample N] [--kind KIND] [--forgets] [--seed N]
                   1,500 ms for 60 s (--seconds); --fault early-removal has to be found
   history         50 listeners (--listeners) behind a proxy that cuts each every 2 to 5 s hear 200 messages a
                   second (--rate) for 60 s (--seconds), while the room is put to sleep 10 times (--sleeps) and
-                  the server is killed twice (--kills); --forgets: it keeps them in memory, which has to be found
+                  the server is killed twice (--kills); --beside: the same with socket.io 4.8's connection state
+                  recovery, without kills and with them; --forgets: our server keeps its messages in memory, which
+                  has to be found
   faults          each operation on a file fails in turn, --all of them or a sample (default: 120);
                   --forgets: the store does not read back what a failed one has left, which has to be found";
 

@@ -114,7 +114,7 @@ pub(crate) const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "crash",
-        about: "the same as long as one likes: --kills 200 [--power-loss] [--relaxed] [--seed N]; model --operations 1000000; alarms --seconds 180; schedules --seconds 180; yjs --kills 200",
+        about: "the same as long as one likes: --kills 200 [--power-loss] [--relaxed] [--seed N]; model --operations 1000000; alarms --seconds 180; schedules --seconds 180; history --beside; yjs --kills 200",
         run: crash_as_told,
     },
     Tool {
@@ -347,6 +347,9 @@ fn crash(root: &Path) -> Outcome {
 fn crash_as_told(root: &Path, arguments: &[String]) -> Outcome {
     if let ["yjs", rest @ ..] = &*words(arguments) {
         return yjs::crash(root, rest);
+    }
+    if arguments.iter().any(|argument| argument == "--beside") {
+        tools::install_socket_io(root)?;
     }
     build_programs(root)?;
     let program = built("partykit-crash", "partykit-crash")?;

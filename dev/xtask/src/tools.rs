@@ -33,6 +33,9 @@ pub(crate) const WORKERD: &str = "dev/workerd";
 /// The clients of Yjs, below the root.
 pub(crate) const YJS: &str = "dev/yjs";
 
+/// socket.io, which our history is run beside, below the root.
+const SOCKET_IO: &str = "dev/crash/socket-io";
+
 /// The server on Bun that sockets are measured beside, below the root.
 const BUN: &str = "dev/bench/bun";
 
@@ -65,6 +68,11 @@ pub(crate) fn install_fuzz(root: &Path) -> Result<(), Failure> {
 /// Installs Bun where the bench looks for it: by the lock file, and for nothing else.
 pub(crate) fn install_bun(root: &Path) -> Result<(), Failure> {
     install_node_modules(&root.join(BUN))
+}
+
+/// Installs socket.io where `partykit-crash history --beside` looks for it: by the lock file.
+pub(crate) fn install_socket_io(root: &Path) -> Result<(), Failure> {
+    install_node_modules(&root.join(SOCKET_IO))
 }
 
 /// A failure that says how to get `tool`, unless it is there.

@@ -25,6 +25,7 @@ use tokio::{
 
 use crate::{
     Loss,
+    arguments::{Arguments, unknown},
     power::{Power, shim},
 };
 
@@ -106,17 +107,15 @@ impl Lives {
     pub fn parse(arguments: &[String]) -> Result<Self, String> {
         let mut lives =
             Self { sample: Some(120), kind: None, forgets: false, seed: fastrand::u64(..) };
-        let mut rest = arguments.iter();
-        while let Some(argument) = rest.next() {
-            let mut value = || rest.next().ok_or_else(|| format!("{argument} needs a value"));
-            let number = |word: &String| word.parse::<u64>().map_err(|error| error.to_string());
-            match argument.as_str() {
+        let mut rest = Arguments::new(arguments);
+        while let Some(name) = rest.name() {
+            match name {
                 "--all" => lives.sample = None,
                 "--forgets" => lives.forgets = true,
-                "--sample" => lives.sample = Some(number(value()?)? as usize),
-                "--kind" => lives.kind = Some(value()?.clone()),
-                "--seed" => lives.seed = number(value()?)?,
-                _ => return Err(format!("{argument} is not understood here")),
+                "--sample" => lives.sample = Some(rest.value(name)?),
+                "--kind" => lives.kind = Some(rest.value(name)?),
+                "--seed" => lives.seed = rest.value(name)?,
+                _ => return Err(unknown(name)),
             }
         }
         Ok(lives)

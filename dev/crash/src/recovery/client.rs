@@ -19,7 +19,7 @@ use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 use super::{PARTY, Place, ROOM, Recovered, address_of, lock};
 
 /// How long a client waits until it connects again.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
 /// What the server says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -71,7 +71,7 @@ impl Heard {
         found.gaps += ears.gaps;
     }
 
-    fn hear(&self, told: &Told) {
+    pub(super) fn hear(&self, told: &Told) {
         let mut ears = lock(&self.0);
         match *told {
             Told::Fresh => ears.has_begun = true,
@@ -137,6 +137,10 @@ impl Desk {
         self.0.0.load(Ordering::Relaxed)
     }
 
+    pub(super) fn confirm(&self, number: u64) {
+        self.0.0.fetch_max(number, Ordering::Relaxed);
+    }
+
     /// Whether it is to wait: a room to which something is always said cannot be put to sleep. It says the
     /// rest later.
     pub(super) fn hold(&self, holds: bool) {
@@ -162,12 +166,8 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    pub(super) fn new(place: Place, rate: u64, total: u64) -> Self {
-        Self { place, rate, total, due: 0, said: 0, since: None, desk: Desk::default() }
-    }
-
-    pub(super) fn desk(&self) -> Desk {
-        self.desk.clone()
+    pub(super) fn new(place: Place, rate: u64, total: u64, desk: Desk) -> Self {
+        Self { place, rate, total, due: 0, said: 0, since: None, desk }
     }
 
     pub(super) async fn run(mut self) {
@@ -198,7 +198,7 @@ impl Publisher {
                     let Message::Text(text) = message.ok_or("the server hung up")?? else { continue };
                     if let Told::Said { at, number } = serde_json::from_str(&text)? {
                         self.since = Some(at);
-                        self.desk.0.0.fetch_max(number, Ordering::Relaxed);
+                        self.desk.confirm(number);
                     }
                 }
             }

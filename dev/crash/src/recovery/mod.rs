@@ -1,9 +1,11 @@
 //! Listeners whose connections are cut all the time hear every message of a publisher, once and in order: through a
-//! proxy that cuts each after a while, while the room is put to sleep and the server is killed.
+//! proxy that cuts each after a while, while the room is put to sleep and the server is killed. socket.io's recovery
+//! can be run beside.
 
 mod client;
 mod proxy;
 mod server;
+mod socket_io;
 
 use std::{
     env, fmt,
@@ -17,10 +19,14 @@ use tokio::{task::JoinSet, time::sleep};
 
 pub use server::logs;
 
-use client::{Heard, Listener, Publisher};
+use client::{Desk, Heard, Listener, Publisher};
 use proxy::Proxy;
 
-use crate::{crowd::ask, process::Process};
+use crate::{
+    arguments::{Arguments, unknown},
+    desk::told,
+    process::Process,
+};
 
 /// The party, and its room.
 const PARTY: &str = "log";
@@ -48,8 +54,20 @@ pub struct Recovery {
     pub kills: u32,
     /// The server keeps its messages in memory, which has to be found.
     pub forgets: bool,
+    /// socket.io is run beside.
+    pub beside: bool,
     /// What decides about the moments.
     pub seed: u64,
+}
+
+/// Whose server and clients run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "main runs them all")]
+pub enum Whose {
+    /// A room with a history.
+    Ours,
+    /// socket.io 4.8 with connection state recovery. It has no sleep.
+    SocketIo,
 }
 
 /// What came of it.
@@ -90,23 +108,21 @@ impl Recovery {
             sleeps: 10,
             kills: 2,
             forgets: false,
+            beside: false,
             seed: fastrand::u64(..),
         };
-        let mut rest = arguments.iter();
-        while let Some(argument) = rest.next() {
-            let mut number = || {
-                let word = rest.next().ok_or_else(|| format!("{argument} needs a value"))?;
-                word.parse::<u64>().map_err(|_| format!("{word} is not such a number"))
-            };
-            match argument.as_str() {
-                "--listeners" => plan.listeners = number()? as usize,
-                "--rate" => plan.rate = number()?.max(1),
-                "--seconds" => plan.seconds = number()?,
-                "--sleeps" => plan.sleeps = number()? as u32,
-                "--kills" => plan.kills = number()? as u32,
-                "--seed" => plan.seed = number()?,
+        let mut rest = Arguments::new(arguments);
+        while let Some(name) = rest.name() {
+            match name {
+                "--listeners" => plan.listeners = rest.value(name)?,
+                "--rate" => plan.rate = rest.value::<u64>(name)?.max(1),
+                "--seconds" => plan.seconds = rest.value(name)?,
+                "--sleeps" => plan.sleeps = rest.value(name)?,
+                "--kills" => plan.kills = rest.value(name)?,
+                "--seed" => plan.seed = rest.value(name)?,
                 "--forgets" => plan.forgets = true,
-                _ => return Err(format!("{argument} is not understood here")),
+                "--beside" => plan.beside = true,
+                _ => return Err(unknown(name)),
             }
         }
         Ok(plan)
@@ -139,8 +155,8 @@ type Place = Arc<Mutex<SocketAddr>>;
 /// # Errors
 ///
 /// When nothing can be said: a server does not start, or nothing was cut.
-pub async fn recover(plan: &Recovery) -> Result<Recovered, BoxError> {
-    let stage = Stage { place: tempfile::tempdir()?, forgets: plan.forgets };
+pub async fn recover(plan: &Recovery, whose: Whose) -> Result<Recovered, BoxError> {
+    let stage = Stage { place: tempfile::tempdir()?, whose, forgets: plan.forgets };
     let mut random = fastrand::Rng::with_seed(plan.seed);
     let (mut server, address) = stage.start().await?;
     let place: Place = Arc::new(Mutex::new(address));
@@ -148,19 +164,32 @@ pub async fn recover(plan: &Recovery) -> Result<Recovered, BoxError> {
     let total = plan.rate * plan.seconds;
     let mut listeners = JoinSet::new();
     let heard: Vec<Heard> = (0..plan.listeners).map(|_| Heard::default()).collect();
-    for (number, heard) in heard.iter().enumerate() {
-        listeners.spawn(Listener::new(number, proxy.place(), heard.clone()).run());
-    }
+    let _clients = match whose {
+        Whose::SocketIo => Some(socket_io::listen(&proxy.place(), heard.clone())?),
+        Whose::Ours => {
+            for (number, heard) in heard.iter().enumerate() {
+                listeners.spawn(Listener::new(number, proxy.place(), heard.clone()).run());
+            }
+            None
+        }
+    };
     let begun = Instant::now();
     while heard.iter().any(|heard| !heard.has_begun()) && begun.elapsed() < PATIENCE {
         sleep(Duration::from_millis(20)).await;
     }
-    let publisher = Publisher::new(place.clone(), plan.rate, total);
-    let desk = publisher.desk();
-    let mut publishing = tokio::spawn(publisher.run());
+    let desk = Desk::default();
+    let mut publishing = match whose {
+        Whose::SocketIo => {
+            tokio::spawn(socket_io::publish(place.clone(), plan.rate, total, desk.clone()))
+        }
+        Whose::Ours => {
+            tokio::spawn(Publisher::new(place.clone(), plan.rate, total, desk.clone()).run())
+        }
+    };
 
     let mut found = Recovered { published: total, ..Recovered::default() };
-    let steps = plan.sleeps + plan.kills;
+    let sleeps = if whose == Whose::Ours { plan.sleeps } else { 0 };
+    let steps = sleeps + plan.kills;
     let pause = Duration::from_secs(plan.seconds) / (steps + 1);
     for step in 1..=steps {
         sleep(pause).await;
@@ -173,9 +202,8 @@ pub async fn recover(plan: &Recovery) -> Result<Recovered, BoxError> {
             *lock(&place) = address;
         } else {
             desk.hold(true);
-            let room = serde_json::to_string(ROOM)?;
             let until = Instant::now() + PATIENCE;
-            while ask(address_of(&place), "/sleep", room.clone()).await?.as_ref() != b"true" {
+            while !told::<bool>(address_of(&place), "/sleep", ROOM).await? {
                 if Instant::now() > until {
                     return Err("the room does not sleep".into());
                 }
@@ -206,14 +234,21 @@ pub async fn recover(plan: &Recovery) -> Result<Recovered, BoxError> {
 /// Where servers run, one after the other.
 struct Stage {
     place: tempfile::TempDir,
+    whose: Whose,
     forgets: bool,
 }
 
 impl Stage {
     async fn start(&self) -> Result<(Process, SocketAddr), BoxError> {
-        let mut command = tokio::process::Command::new(env::current_exe()?);
-        command.arg("log").arg(self.place.path().join("data"));
-        command.args(self.forgets.then_some("--forgets"));
+        let command = match self.whose {
+            Whose::SocketIo => socket_io::server()?,
+            Whose::Ours => {
+                let mut command = tokio::process::Command::new(env::current_exe()?);
+                command.arg("log").arg(self.place.path().join("data"));
+                command.args(self.forgets.then_some("--forgets"));
+                command
+            }
+        };
         let mut server = Process::spawn(command, &self.place.path().join("server.log"))?;
         let address = server.listens().await?;
         Ok((server, address))
@@ -237,9 +272,9 @@ mod tests {
         let parsed = |line: &str| {
             Recovery::parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
         };
-        let plan = parsed("--listeners 5 --seconds 7 --kills 1 --forgets").unwrap();
+        let plan = parsed("--listeners 5 --seconds 7 --kills 1 --forgets --beside").unwrap();
         assert_eq!((plan.listeners, plan.rate, plan.seconds, plan.kills), (5, 200, 7, 1));
-        assert!(plan.forgets);
+        assert!(plan.forgets && plan.beside);
         assert!(
             parsed("--rate").is_err() && parsed("--rate many").is_err() && parsed("x").is_err()
         );

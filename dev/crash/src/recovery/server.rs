@@ -1,14 +1,13 @@
-use std::io::{self, Write as _};
+use std::io;
 
 use partykit::{
     Connection, Message, Options, Request, Result, Room, Runtime, Server,
     history::{History, Resumed},
-    server::Handle,
 };
-use tokio::net::TcpListener;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::{PARTY, client::Told};
+use crate::desk::{self, Question};
 
 /// More than is published.
 const HISTORY: History = History::new().keep(10_000_000).keep_bytes(1 << 30);
@@ -70,26 +69,14 @@ pub async fn logs(arguments: &[String]) -> Result {
     let data = arguments.first().ok_or("log DIRECTORY [--forgets]")?;
     let forgets = arguments.iter().any(|it| it == "--forgets");
     tracing_subscriber::fmt().with_max_level(LevelFilter::WARN).with_writer(io::stderr).init();
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    let runtime = Runtime::builder()
+    let builder = Runtime::builder()
         .party_with(PARTY, move |_| Log { forgets, remembered: Vec::new() })
-        .data(data)
-        .fallback(answer)
-        .build()?;
-    let mut out = io::stdout();
-    writeln!(out, "{address}")?;
-    out.flush()?;
-    runtime.serve_on(listener).await;
-    Ok(())
+        .backend(desk::open(data, None)?);
+    desk::serve(builder, answer).await
 }
 
-/// `/sleep`, with a room as JSON: `true` when it sleeps.
-async fn answer(request: Request) -> partykit::Response {
-    let room = request.body().bytes().and_then(|body| serde_json::from_slice::<String>(body).ok());
-    let (Some(room), Some(handle)) = (room, request.extensions().get::<Handle>()) else {
-        return partykit::Response::new("false".into());
-    };
-    let sleeps = handle.evict(PARTY, &room).await.is_ok();
-    partykit::Response::new(sleeps.to_string().into())
+/// `/sleep`, with a room: `true` when it sleeps.
+async fn answer(asked: Question) -> Result<String> {
+    let room: String = asked.about()?;
+    Ok(asked.handle.evict(PARTY, &room).await.is_ok().to_string())
 }

@@ -7,7 +7,6 @@ mod server;
 
 use std::{
     env, io,
-    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -20,7 +19,9 @@ use judge::Verdict;
 use server::Stored;
 
 use crate::{
-    crowd::{ask, now},
+    arguments::{Arguments, unknown},
+    crowd::now,
+    desk::{told, told_of_each},
     process::{Process, last_words},
     server::Fault,
 };
@@ -37,9 +38,6 @@ const REST: Duration = Duration::from_secs(10);
 
 /// How long what runs once may take until it has run.
 const PATIENCE: Duration = Duration::from_secs(460);
-
-/// So many rooms stand in one question.
-const PAGE: usize = 250;
 
 /// What is done.
 #[derive(Clone, Debug)]
@@ -63,21 +61,17 @@ impl Timetables {
     /// What is wrong with them, in words.
     pub fn parse(arguments: &[String]) -> Result<Self, String> {
         let mut plan = Self { rooms: 1_000, seconds: 60, fault: None, seed: fastrand::u64(..) };
-        let mut rest = arguments.iter();
-        while let Some(argument) = rest.next() {
-            let mut value = || rest.next().ok_or_else(|| format!("{argument} needs a value"));
-            let number = |word: &String| {
-                word.parse::<u64>().map_err(|_| format!("{word} is not such a number"))
-            };
-            match argument.as_str() {
-                "--rooms" => plan.rooms = number(value()?)? as usize,
-                "--seconds" => plan.seconds = number(value()?)?,
-                "--seed" => plan.seed = number(value()?)?,
-                "--fault" => match value()?.parse()? {
+        let mut rest = Arguments::new(arguments);
+        while let Some(name) = rest.name() {
+            match name {
+                "--rooms" => plan.rooms = rest.value(name)?,
+                "--seconds" => plan.seconds = rest.value(name)?,
+                "--seed" => plan.seed = rest.value(name)?,
+                "--fault" => match rest.value(name)? {
                     fault @ Fault::EarlyRemoval => plan.fault = Some(fault),
                     other => return Err(format!("{other} is not about schedules")),
                 },
-                _ => return Err(format!("{argument} is not understood here")),
+                _ => return Err(unknown(name)),
             }
         }
         Ok(plan)
@@ -106,11 +100,9 @@ pub async fn run_timetables(plan: &Timetables) -> Result<Vec<String>, BoxError> 
     // What runs once does so in the first two thirds of the run, and not before all are set.
     let begin = now() + 2_000 + plan.rooms as u64 * 10;
     let span = 1 + plan.seconds * 1_000 * 2 / 3;
-    for page in rooms.chunks(PAGE) {
-        let plans: Vec<_> =
-            page.iter().map(|room| (room, begin + random.u64(..span), random.u64(..))).collect();
-        let _: Vec<Stored> = told(address, "/set", &plans).await?;
-    }
+    let plans: Vec<_> =
+        rooms.iter().map(|room| (room, begin + random.u64(..span), random.u64(..))).collect();
+    told_of_each::<Stored>(address, "/set", &plans).await?;
     let (mut kills, end) = (0, Instant::now() + Duration::from_secs(plan.seconds));
     let mut running = Some(server);
     while Instant::now() < end {
@@ -134,24 +126,12 @@ pub async fn run_timetables(plan: &Timetables) -> Result<Vec<String>, BoxError> 
         left = told(address, "/once", &rooms).await?;
     }
     let mut verdict = Verdict::new(plan.rooms, killed_until, kills);
-    for page in rooms.chunks(PAGE) {
-        let stored: Vec<Stored> = told(address, "/stored", &page).await?;
-        page.iter().zip(&stored).for_each(|(room, stored)| verdict.room(room, stored));
-    }
+    let stored: Vec<Stored> = told_of_each(address, "/stored", &rooms).await?;
+    rooms.iter().zip(&stored).for_each(|(room, stored)| verdict.room(room, stored));
     server.kill().await?;
     println!("{verdict}");
     if plan.fault.is_none() && (verdict.runs < plan.rooms * 4 || kills == 0) {
         return Err("nothing was killed, or hardly a schedule ran: this says nothing".into());
     }
     Ok(verdict.broken)
-}
-
-async fn told<T: serde::de::DeserializeOwned>(
-    address: SocketAddr,
-    path: &str,
-    about: &impl serde::Serialize,
-) -> Result<T, BoxError> {
-    let answer = ask(address, path, serde_json::to_string(about)?).await?;
-    Ok(serde_json::from_slice(&answer)
-        .map_err(|error| format!("{path}: {error}: {}", String::from_utf8_lossy(&answer)))?)
 }

@@ -4,27 +4,17 @@
 //! * `/stored`, with `[room, ..]`: what each of them has stored.
 //! * `/once`, with `[room, ..]`: how many schedules that run once are left. This starts no room.
 
-use std::{
-    collections::BTreeMap,
-    io::{self, Write as _},
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, TryStreamExt, stream};
 use partykit::{
-    Body, List, Options, Request, Response, Result, Room, Run, Runtime, Server, Timestamp, When,
-    http::StatusCode,
-    runtime::read_schedules,
-    server::Handle,
-    storage::{Backend, DiskBackend, Durability},
+    List, Options, Request, Response, Result, Room, RoomAddress, RoomId, Run, Runtime, Server,
+    Timestamp, When, runtime::read_schedules, storage::Backend,
 };
-use partykit::{RoomAddress, RoomId};
 use serde::{Deserialize, Serialize};
-use tokio::{net::TcpListener, time::sleep};
+use tokio::time::sleep;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::server::{Fault, Faulty};
+use crate::desk::{self, Question};
 
 /// The party.
 const PARTY: &str = "timetable";
@@ -34,9 +24,6 @@ pub(super) const SCHEDULES: usize = 10;
 
 /// How many of them run again and again.
 pub(super) const REPEATING: usize = 6;
-
-/// How many rooms are asked at a time.
-const AT_ONCE: usize = 64;
 
 /// For how long a room is quiet before it sleeps.
 const QUIET: Duration = Duration::from_millis(300);
@@ -170,79 +157,34 @@ async fn set(room: &Room, plan: &Plan) -> Result {
 pub async fn timetables(arguments: &[String]) -> Result {
     let Some(data) = arguments.first() else { return Err("timetables DIRECTORY [FAULT]".into()) };
     tracing_subscriber::fmt().with_max_level(LevelFilter::OFF).with_writer(io::stderr).init();
-    let store = DiskBackend::open(data, Durability::Durable)?;
-    let store: Arc<dyn Backend> = match arguments.get(1) {
-        None => Arc::new(store),
-        Some(fault) => Arc::new(Faulty::new(Arc::new(store), fault.parse::<Fault>()?)),
-    };
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    let desk = Arc::new(Desk { store: store.clone(), handle: OnceLock::new() });
-    let asked = desk.clone();
-    let runtime = Runtime::builder()
-        .party::<Timetable>(PARTY)
-        .backend(store)
-        .fallback(move |request| asked.clone().answer(request))
-        .build()?;
-    desk.handle.get_or_init(|| runtime.handle());
-    let mut out = io::stdout();
-    writeln!(out, "{address}")?;
-    out.flush()?;
-    runtime.serve_on(listener).await;
-    Ok(())
+    let store = desk::open(data, arguments.get(1))?;
+    let builder = Runtime::builder().party::<Timetable>(PARTY).backend(store.clone());
+    desk::serve(builder, move |asked| answer(store.clone(), asked)).await
 }
 
-struct Desk {
-    store: Arc<dyn Backend>,
-    handle: OnceLock<Handle>,
-}
-
-impl Desk {
-    async fn answer(self: Arc<Self>, request: Request) -> Response {
-        self.say(request).await.unwrap_or_else(|error| {
-            let mut response = Response::new(error.to_string().into());
-            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-            response
-        })
-    }
-
-    async fn say(&self, request: Request) -> Result<Response> {
-        let handle = self.handle.get().ok_or("it starts")?;
-        let path = request.uri().path().to_owned();
-        let body = request.body().bytes().map_or(&[][..], |bytes| bytes);
-        let rooms: Vec<(String, String)> = match &path[..] {
-            "/set" => {
-                let plans: Vec<(String, u64, u64)> = serde_json::from_slice(body)?;
-                let plans = plans.into_iter().map(|(room, at, seed)| (room, Plan { at, seed }));
-                let texts = plans.map(|(room, plan)| Ok((room, serde_json::to_string(&plan)?)));
-                texts.collect::<Result<_>>()?
-            }
-            "/stored" => {
-                let rooms: Vec<String> = serde_json::from_slice(body)?;
-                rooms.into_iter().map(|room| (room, String::new())).collect()
-            }
-            "/once" => return json(&self.once(serde_json::from_slice(body)?).await?),
-            _ => return Err(format!("nothing is at {path}").into()),
-        };
-        let all = stream::iter(rooms).map(async |(room, body)| {
-            let answer = handle.request(PARTY, &room, Request::new(Body::from(body))).await?;
-            let body = answer.body().bytes().map_or(&[][..], |bytes| bytes);
-            Ok::<Stored, partykit::BoxError>(serde_json::from_slice(body)?)
-        });
-        json(&all.buffered(AT_ONCE).try_collect::<Vec<_>>().await?)
-    }
-
-    async fn once(&self, rooms: Vec<String>) -> Result<usize> {
-        let mut left = 0;
-        for room in rooms {
-            let room = RoomAddress::new(PARTY, RoomId::new(room)?);
-            let all = read_schedules(&*self.store, &room).await?;
-            left += all.iter().filter(|schedule| period(&schedule.name).is_none()).count();
+async fn answer(store: Arc<dyn Backend>, asked: Question) -> Result<String> {
+    match &asked.path[..] {
+        "/set" => {
+            let plans: Vec<(String, u64, u64)> = asked.about()?;
+            let plans = plans.into_iter().map(|(room, at, seed)| (room, Plan { at, seed }));
+            let texts = plans.map(|(room, plan)| Ok((room, serde_json::to_string(&plan)?)));
+            let texts: Vec<_> = texts.collect::<Result<_>>()?;
+            asked.ask_rooms::<Stored>(PARTY, texts).await
         }
-        Ok(left)
+        "/stored" => {
+            let rooms: Vec<String> = asked.about()?;
+            let rooms = rooms.into_iter().map(|room| (room, String::new()));
+            asked.ask_rooms::<Stored>(PARTY, rooms).await
+        }
+        "/once" => {
+            let mut left = 0;
+            for room in asked.about::<Vec<String>>()? {
+                let room = RoomAddress::new(PARTY, RoomId::new(room)?);
+                let all = read_schedules(&*store, &room).await?;
+                left += all.iter().filter(|schedule| period(&schedule.name).is_none()).count();
+            }
+            Ok(left.to_string())
+        }
+        _ => Err(asked.unknown()),
     }
-}
-
-fn json(said: &impl Serialize) -> Result<Response> {
-    Ok(Response::new(serde_json::to_string(said)?.into()))
 }

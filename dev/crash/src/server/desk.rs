@@ -1,10 +1,11 @@
 use std::{fs, path::Path, sync::Arc};
 
 use partykit::{
-    BoxError, Request, Response, Result,
-    http::StatusCode,
+    BoxError, Result,
     storage::{Backend, BackupOptions, DiskBackend},
 };
+
+use crate::desk::Question;
 
 /// What the test asks beside rooms.
 ///
@@ -20,21 +21,12 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) async fn answer(self, request: Request) -> Response {
-        let path = request.uri().path();
-        let said = match path.strip_prefix("/backup/") {
+    pub(super) async fn answer(self, asked: Question) -> Result<String> {
+        match asked.path.strip_prefix("/backup/") {
             Some(name) => self.back_up(name).await,
-            None if path == "/wake-ups" => self.wake_ups().await,
-            None => Err(format!("nothing is at {path}").into()),
-        };
-        said.map_or_else(
-            |error| {
-                let mut response = Response::new(error.to_string().into());
-                *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-                response
-            },
-            |said| Response::new(said.into()),
-        )
+            None if asked.path == "/wake-ups" => self.wake_ups().await,
+            None => Err(asked.unknown()),
+        }
     }
 
     async fn wake_ups(&self) -> Result<String, BoxError> {

@@ -5,17 +5,12 @@ mod faults;
 mod ledger;
 mod stream;
 
-use std::{
-    io::{self, Write as _},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{io, path::PathBuf, sync::Arc};
 
 use partykit::{
     Result, Runtime,
     storage::{Backend, DiskBackend, Durability, rig},
 };
-use tokio::net::TcpListener;
 use tracing_subscriber::filter::LevelFilter;
 
 pub use faults::Fault;
@@ -50,21 +45,13 @@ pub struct Storing {
 pub async fn serve(storing: &Storing) -> Result {
     tracing_subscriber::fmt().with_max_level(LevelFilter::WARN).with_writer(io::stderr).init();
     let (disk, backend) = storing.open()?;
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
     let is_stale = storing.fault == Some(Fault::StaleCopy);
     let desk = Desk { store: backend.clone(), disk, is_stale };
-    let runtime = Runtime::builder()
+    let builder = Runtime::builder()
         .party::<ledger::Ledger>(LEDGER)
         .party::<stream::Stream>(STREAM)
-        .backend(backend)
-        .fallback(move |request| desk.clone().answer(request))
-        .build()?;
-    let mut out = io::stdout();
-    writeln!(out, "{address}")?;
-    out.flush()?;
-    runtime.serve_on(listener).await;
-    Ok(())
+        .backend(backend);
+    crate::desk::serve(builder, move |asked| desk.clone().answer(asked)).await
 }
 
 impl Storing {

@@ -3,7 +3,6 @@
 //! never early, none lost, its effect stored once.
 
 mod bell;
-mod desk;
 mod scenes;
 mod server;
 mod verdict;
@@ -19,12 +18,14 @@ use tokio::time::{sleep, timeout};
 
 pub use server::bells;
 
-use bell::Nature;
+use bell::{Nature, Stored};
 use server::Stage;
 use verdict::Verdict;
 
 use crate::{
+    arguments::{Arguments, unknown},
     crowd::now,
+    desk::{told, told_of_each},
     process::{Process, last_words},
     server::Fault,
 };
@@ -78,21 +79,17 @@ impl Soak {
     /// What is wrong with them, in words.
     pub fn parse(arguments: &[String]) -> Result<Self, String> {
         let mut soak = Self { alarms: 10_000, seconds: 180, fault: None, seed: fastrand::u64(..) };
-        let mut rest = arguments.iter();
-        while let Some(argument) = rest.next() {
-            let mut value = || rest.next().ok_or_else(|| format!("{argument} needs a value"));
-            let number = |word: &String| {
-                word.parse::<u64>().map_err(|_| format!("{word} is not such a number"))
-            };
-            match argument.as_str() {
-                "--alarms" => soak.alarms = number(value()?)? as usize,
-                "--seconds" => soak.seconds = number(value()?)?,
-                "--seed" => soak.seed = number(value()?)?,
-                "--fault" => match value()?.parse()? {
+        let mut rest = Arguments::new(arguments);
+        while let Some(name) = rest.name() {
+            match name {
+                "--alarms" => soak.alarms = rest.value(name)?,
+                "--seconds" => soak.seconds = rest.value(name)?,
+                "--seed" => soak.seed = rest.value(name)?,
+                "--fault" => match rest.value(name)? {
                     fault @ Fault::EarlyRemoval => soak.fault = Some(fault),
                     other => return Err(format!("{other} is not about alarms")),
                 },
-                _ => return Err(format!("{argument} is not understood here")),
+                _ => return Err(unknown(name)),
             }
         }
         Ok(soak)
@@ -181,7 +178,7 @@ impl<'a> Run<'a> {
         let span = 1 + self.plan.seconds * 1_000 * 2 / 3;
         let rooms = self.sound.iter().chain(&self.poisonous);
         self.alarms = rooms.map(|room| (room.clone(), begin + self.random.u64(..span))).collect();
-        desk::set(address, &self.alarms).await?;
+        told_of_each::<Stored>(address, "/set", &self.alarms).await?;
         let left = begin.saturating_sub(now());
         if left == 0 {
             return Err("this machine is too slow: alarms rang before all were set".into());
@@ -222,7 +219,7 @@ impl<'a> Run<'a> {
             if timeout(Duration::from_millis(100), server.ended()).await.is_ok() {
                 return Err(format!("the server ended by itself: {left} alarms are left").into());
             }
-            let pending = desk::pending(address).await?;
+            let pending = told::<usize>(address, "/pending", &()).await?;
             if pending != left {
                 (left, changed) = (pending, Instant::now());
             }
@@ -234,8 +231,9 @@ impl<'a> Run<'a> {
 
     async fn judge(&self, address: SocketAddr, killed_until: u64) -> Result<Verdict, BoxError> {
         // Before any room is started by a question.
-        let poisonous = desk::alarms(address, &self.poisonous).await?;
-        let stored = desk::stored(address, &self.sound).await?;
+        let poisonous: Vec<Option<(bool, u32)>> =
+            told_of_each(address, "/alarms", &self.poisonous).await?;
+        let stored: Vec<Stored> = told_of_each(address, "/stored", &self.sound).await?;
         let lines = witness::read(&self.stage.witness())?;
         let mut verdict = Verdict::new(self.alarms.len(), self.begun, killed_until);
         (verdict.kills, verdict.aborts) = (self.kills, self.aborts);

@@ -5,8 +5,16 @@ use std::time::{Duration, Instant};
 use partykit::BoxError;
 use tokio::time::{sleep, timeout};
 
-use super::{Broken, bell::Nature, desk, server::Stage, witness};
-use crate::crowd::now;
+use super::{
+    Broken,
+    bell::{Nature, Stored},
+    server::Stage,
+    witness,
+};
+use crate::{
+    crowd::now,
+    desk::{told, told_of_each},
+};
 
 /// Kills of the first story, and how long after its start a server is killed.
 const KILLS: usize = 8;
@@ -29,7 +37,8 @@ pub(super) async fn killed_in_the_handler() -> Result<Vec<Broken>, BoxError> {
     let mut server = stage.start(&[])?;
     let address = server.listens().await?;
     let at = now();
-    desk::set(address, &rooms.iter().map(|room| (room.clone(), at)).collect::<Vec<_>>()).await?;
+    let alarms: Vec<_> = rooms.iter().map(|room| (room.clone(), at)).collect();
+    told_of_each::<Stored>(address, "/set", &alarms).await?;
     for _ in 0..KILLS {
         sleep(LIFE).await;
         server.kill().await?;
@@ -40,10 +49,10 @@ pub(super) async fn killed_in_the_handler() -> Result<Vec<Broken>, BoxError> {
     let mut server = stage.start(&[])?;
     let address = server.listens().await?;
     let begun = Instant::now();
-    while desk::pending(address).await? > 0 && begun.elapsed() < PATIENCE {
+    while told::<usize>(address, "/pending", &()).await? > 0 && begun.elapsed() < PATIENCE {
         sleep(Duration::from_millis(50)).await;
     }
-    let stored = desk::stored(address, &rooms).await?;
+    let stored: Vec<Stored> = told_of_each(address, "/stored", &rooms).await?;
     let rang = stored.iter().filter(|stored| stored.done && stored.rings.len() == 1).count();
     let deaths: u32 = stored.iter().flat_map(|stored| &stored.rings).map(|ring| ring.deaths).sum();
     println!(
@@ -67,7 +76,7 @@ pub(super) async fn poison() -> Result<Vec<Broken>, BoxError> {
     let share = 10_000 / rooms.len() as u64;
     let mut alarms: Vec<_> = rooms.iter().cloned().zip((at..).step_by(share as usize)).collect();
     alarms.push((poison.clone(), at));
-    desk::set(address, &alarms).await?;
+    told_of_each::<Stored>(address, "/set", &alarms).await?;
     let end = Instant::now() + LOOP;
     let mut starts = 0;
     while timeout(end.saturating_duration_since(Instant::now()), server.ended()).await.is_ok() {
@@ -80,9 +89,10 @@ pub(super) async fn poison() -> Result<Vec<Broken>, BoxError> {
     let deaths = deaths.iter().filter(|line| line.room == poison).count();
     let mut server = stage.start(std::slice::from_ref(&poison))?;
     let address = server.listens().await?;
-    let stored = desk::stored(address, &rooms).await?;
+    let stored: Vec<Stored> = told_of_each(address, "/stored", &rooms).await?;
     let rang = stored.iter().filter(|stored| stored.done && stored.rings.len() == 1).count();
-    let alarm = desk::alarms(address, std::slice::from_ref(&poison)).await?;
+    let alarm: Vec<Option<(bool, u32)>> =
+        told(address, "/alarms", std::slice::from_ref(&poison)).await?;
     let is_kept = matches!(alarm[..], [Some((true, died))] if died as usize >= deaths);
     server.kill().await?;
     println!(

@@ -1,0 +1,214 @@
+//! What a sleeping room that is a document takes of the heap, counted by the allocator: the bytes of its connections.
+#![allow(missing_docs)]
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use partykit_core::{
+    Backend, CallError, Close, MemoryBackend, Options, Request, Response, Result, RoomAddress,
+    RoomId, Server, Timestamp,
+    runtime::{Chain, ConnectionKey, Host, Outgoing, RoomCell, Socket, drive},
+};
+use partykit_yjs::Yjs;
+use peak_alloc::PeakAlloc;
+use yrs::{Doc, Text, Transact, encoding::write::Write};
+
+#[global_allocator]
+static HEAP: PeakAlloc = PeakAlloc;
+
+const CONNECTIONS: usize = 200;
+
+/// What an editor tells of its user, as y-codemirror does.
+const CURSOR: &str = r##"{"user":{"name":"Ada Lovelace","color":"#30bced"},"cursor":{"anchor":{"type":null,"tname":"text","item":{"client":2271960813,"clock":118},"assoc":0},"head":{"type":null,"tname":"text","item":{"client":2271960813,"clock":118},"assoc":0}}}"##;
+
+/// Weighs nothing that is not said of it.
+#[derive(Default)]
+struct Bare;
+
+impl Server for Bare {
+    fn options() -> Options {
+        Yjs::<()>::options()
+    }
+}
+
+/// A host whose tasks run when the test says so, on a clock that stands still.
+struct Still {
+    tasks: Mutex<Vec<BoxFuture<'static, ()>>>,
+    backend: Arc<dyn Backend>,
+    start: fn(Arc<RoomCell>) -> BoxFuture<'static, ()>,
+}
+
+impl Still {
+    fn of<S: Server + Default>() -> Arc<Self> {
+        let backend: Arc<dyn Backend> = Arc::new(MemoryBackend::default());
+        let start = |room| drive(room, |_| S::default()).boxed();
+        Arc::new(Self { tasks: Mutex::default(), backend, start })
+    }
+
+    /// Polls all tasks a few times, as often as a driver may yield before it waits for its timer.
+    fn run(&self) {
+        for _ in 0..16 {
+            let tasks = std::mem::take(&mut *self.tasks.lock().unwrap());
+            for mut task in tasks {
+                if (&mut task).now_or_never().is_none() {
+                    self.tasks.lock().unwrap().push(task);
+                }
+            }
+        }
+    }
+}
+
+impl Host for Still {
+    fn elapsed(&self) -> Duration {
+        Duration::from_secs(1000)
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::default()
+    }
+
+    fn random(&self, bytes: &mut [u8]) {
+        bytes.fill(7);
+    }
+
+    fn var(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    fn sleep_until(&self, _: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.tasks.lock().unwrap().push(task);
+    }
+
+    fn start(&self, room: &Arc<RoomCell>) {
+        self.spawn((self.start)(room.clone()));
+    }
+
+    fn vacant(&self, _: &Arc<RoomCell>) {}
+
+    fn call(
+        &self,
+        to: RoomAddress,
+        _: Request,
+        _: Chain,
+    ) -> BoxFuture<'static, Result<Response, CallError>> {
+        Box::pin(async move { Err(CallError::Cycle(to)) })
+    }
+
+    fn tell(&self, _: RoomAddress, _: Request) {}
+
+    fn knows_party(&self, _: &str) -> bool {
+        false
+    }
+}
+
+struct Wire;
+
+impl Socket for Wire {
+    fn accept(&self) {}
+    fn refuse(&self, close: Close) {
+        panic!("a connect failed: {close}");
+    }
+    fn send(&self, _: &Outgoing) {}
+    fn close(&self, close: Close) {
+        panic!("a client was closed: {close}");
+    }
+    fn flush(&self) {}
+}
+
+/// The bytes of a sleeping room with [`CONNECTIONS`], to which each has said what `say` gives for its number. What
+/// the room has stored is not counted.
+fn weigh<S: Server + Default>(say: impl Fn(usize) -> Vec<Vec<u8>>) -> usize {
+    let host = Still::of::<S>();
+    let backend = host.backend.clone();
+    let address = RoomAddress::new("documents", RoomId::new("room").unwrap());
+    let room = RoomCell::new(address, Arc::new(S::options()), host.clone());
+    let keys: Vec<ConnectionKey> = (0..CONNECTIONS)
+        .map(|n| {
+            let id = format!("{n:021}");
+            let uri = format!("http://127.0.0.1:1999/parties/documents/room?_pk={id}");
+            let key = room.connect(&id, &uri, Request::default(), Arc::new(Wire)).unwrap();
+            host.run();
+            key
+        })
+        .collect();
+    for (n, key) in keys.into_iter().enumerate() {
+        for frame in say(n) {
+            room.message(key, frame.into()).unwrap();
+            host.run();
+        }
+    }
+    room.hibernate().now_or_never().expect("nothing keeps it awake").unwrap();
+    host.run();
+    assert!(host.tasks.lock().unwrap().is_empty(), "it sleeps");
+    let asleep = HEAP.current_usage();
+    drop((room, host));
+    let bytes = asleep - HEAP.current_usage();
+    drop(backend);
+    bytes
+}
+
+fn sync(step: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0, step];
+    frame.write_buf(payload);
+    frame
+}
+
+/// What a client says of itself.
+fn awareness(client: usize, state: &str) -> Vec<u8> {
+    let mut payload = Vec::new();
+    payload.write_var(1_usize);
+    payload.write_var(client);
+    payload.write_var(1_usize);
+    payload.write_string(state);
+    let mut frame = vec![1];
+    frame.write_buf(payload);
+    frame
+}
+
+/// One test, because all tests of this program share the heap.
+#[test]
+fn a_sleeping_document_weighs_what_its_connections_do() {
+    let document = {
+        let doc = Doc::new();
+        let text = doc.get_or_insert_text("text");
+        let mut txn = doc.transact_mut();
+        text.insert(&mut txn, 0, &"All work and no play. ".repeat(100_000));
+        txn.encode_update_v1()
+    };
+    assert!(document.len() > 2_000_000, "a large one");
+    // The first writes the document, and some ask for it.
+    let asks = |n: usize| match n {
+        0 => vec![sync(2, &document), sync(0, &[0])],
+        1..5 => vec![sync(0, &[0])],
+        _ => Vec::new(),
+    };
+    let talks = |n: usize| [asks(n), vec![awareness(n + 1, CURSOR)]].concat();
+
+    // What is made once is made before.
+    weigh::<Yjs>(asks);
+    let bare = weigh::<Bare>(|_| vec![vec![0, 0, 1, 0]]);
+    let asked = weigh::<Yjs>(asks);
+    let seen = weigh::<Yjs>(talks);
+    let slot = (seen - asked) / CONNECTIONS;
+    println!(
+        "asleep with {CONNECTIONS} connections: {bare} bytes without a document, {asked} with one of {} bytes, and \
+         {slot} more for each connection that shows a cursor of {} bytes",
+        document.len(),
+        CURSOR.len(),
+    );
+    assert!(asked <= bare + 256, "{asked} bytes, and {bare} without a document");
+    // JSON in JSON has a \ for each quote.
+    let text = serde_json::to_string(CURSOR).unwrap().len();
+    assert!(slot <= text + 96, "{slot} bytes for a state of {text}");
+}
