@@ -161,7 +161,7 @@ fn sleeping_rooms_are_bytes() {
     }
     let each = (HEAP.current_usage() - before) / ROOMS - WIRE;
     println!("a sleeping room with one connection: {each} bytes");
-    assert!(each <= 600, "{each} bytes for a sleeping room with one connection");
+    assert!(each <= 430, "{each} bytes for a sleeping room with one connection");
 
     let hall = room(&host, &options, &party, 99_999);
     let mut crowd = Vec::with_capacity(CONNECTIONS);
@@ -175,7 +175,7 @@ fn sleeping_rooms_are_bytes() {
     hibernate(&host, &hall);
     let each = (HEAP.current_usage() - before) / CONNECTIONS - WIRE;
     println!("a connection of a sleeping room: {each} bytes");
-    assert!(each <= 150, "{each} bytes for a connection of a sleeping room");
+    assert!(each <= 75, "{each} bytes for a connection of a sleeping room");
 
     // Awake for one message, and asleep again: nothing has grown.
     let before = HEAP.current_usage();

@@ -74,8 +74,8 @@ impl Attachment {
         if attachment.keeps_limits() { Ok(attachment) } else { Err(AttachmentError::OverLimit) }
     }
 
-    /// Reads what was encoded in this process: its limits were checked when the connection came.
-    pub(super) fn read(bytes: &[u8]) -> Result<Self, AttachmentError> {
+    /// Reads without a look at the limits.
+    fn read(bytes: &[u8]) -> Result<Self, AttachmentError> {
         let (version, rest) = bytes.split_first().ok_or(AttachmentError::Malformed)?;
         if ![VERSION, WITHOUT_SLOTS].contains(version) {
             return Err(AttachmentError::Version(*version));
@@ -83,18 +83,6 @@ impl Attachment {
         let decoded = postcard::take_from_bytes::<Self>(rest);
         let (attachment, left) = decoded.map_err(|_| AttachmentError::Malformed)?;
         if left.is_empty() { Ok(attachment) } else { Err(AttachmentError::Malformed) }
-    }
-
-    /// All fields are empty.
-    pub(super) fn blank() -> Self {
-        Self { order: 0, id: String::new(), uri: String::new(), tags: Vec::new(), state: None }
-    }
-
-    /// The id and the tags beside it in an encoded attachment.
-    pub(super) fn tags_of(bytes: &[u8]) -> Option<(&str, Vec<&str>)> {
-        type Head<'a> = (u64, &'a str, &'a str, Vec<&'a str>);
-        let (_, id, _, tags) = postcard::take_from_bytes::<Head<'_>>(bytes.get(1..)?).ok()?.0;
-        Some((id, tags))
     }
 
     /// What is attached, in bytes, as [`limits::ATTACHMENT`] counts it.
@@ -109,42 +97,6 @@ impl Attachment {
             && self.tags.len() < limits::TAGS
             && self.tags.iter().all(is_tag)
             && self.size() <= limits::ATTACHMENT
-    }
-}
-
-/// Encodes the attachments of many connections, each into one allocation that is as large as it.
-#[derive(Default)]
-pub(crate) struct Encoder {
-    scratch: Vec<u8>,
-}
-
-/// An [`Attachment`] whose fields are borrowed. It has the same bytes.
-#[derive(Serialize)]
-struct View<'a> {
-    order: u64,
-    id: &'a str,
-    uri: &'a str,
-    tags: Vec<&'a str>,
-    state: Option<&'a [u8]>,
-}
-
-impl Encoder {
-    /// What [`Attachment::encode`] makes of [`Attachment::of`].
-    pub(crate) fn encode(&mut self, connection: &Connection) -> Box<[u8]> {
-        let state = connection.committed_state();
-        let has_slots = state.as_ref().is_some_and(|state| state.first() == Some(&MARK));
-        let view = View {
-            order: connection.key(),
-            id: connection.id(),
-            uri: connection.uri(),
-            tags: connection.tags().skip(1).collect(),
-            state: state.as_deref(),
-        };
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.clear();
-        scratch.push(if has_slots { VERSION } else { WITHOUT_SLOTS });
-        self.scratch = postcard::to_extend(&view, scratch).unwrap_or_default();
-        self.scratch.as_slice().into()
     }
 }
 
@@ -174,6 +126,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::connection::kept::Kept;
 
     fn attachment() -> impl Strategy<Value = Attachment> {
         let tag = "[a-zé]{1,40}";
@@ -241,10 +194,9 @@ mod tests {
             let ada = room.connect("ada").await;
             ada.connection().set_state(&1).unwrap();
             let attachment = Attachment::of(ada.connection());
-            assert_eq!(*Encoder::default().encode(ada.connection()), *attachment.encode());
-            let tags = Attachment::tags_of(&attachment.encode())
-                .map(|(id, tags)| (id.to_owned(), tags.concat()));
-            assert_eq!(tags, Some(("ada".to_owned(), "admin".to_owned())));
+            let kept = Kept::of(ada.connection(), None, &mut Vec::new());
+            assert_eq!(kept.attachment(attachment.order, None), attachment);
+            assert_eq!(kept.tags().collect::<Vec<_>>(), ["ada", "admin"]);
             assert_eq!((&*attachment.id, &*attachment.uri), ("ada", ada.connection().uri()));
             assert_eq!(
                 (attachment.tags, attachment.state),

@@ -4,7 +4,8 @@ use std::sync::{Arc, Weak};
 
 use super::{
     Connection, Owner,
-    attachment::{Attachment, Encoder},
+    attachment::Attachment,
+    kept::{self, base_of},
     peer::Peer,
     socket::Socket,
 };
@@ -20,7 +21,9 @@ pub(crate) enum Status {
     Closing,
 }
 
-/// One connection of a room, in 40 bytes and its encoded attachment.
+/// One connection of a room, in 40 bytes and what is kept of it.
+///
+/// The same `base` has to be given to all methods that want one, until [`Record::set_base`] changes it.
 pub(crate) struct Record {
     /// The key, bits of the id's hash, whether it was listed, and the status.
     word: u64,
@@ -36,8 +39,8 @@ struct Held {
 enum Kept {
     /// A handle was made since the room woke, or is still held.
     Live(Connection),
-    /// The [`Attachment`], encoded.
-    Bytes(Box<[u8]>),
+    /// The [`Attachment`].
+    Bytes(kept::Kept),
 }
 
 const STATUS_BITS: u32 = 2;
@@ -59,11 +62,16 @@ impl Record {
     }
 
     /// A listed connection that comes back, of which there is no handle.
-    pub(crate) fn resumed(attachment: &Attachment, socket: Arc<dyn Socket>, hash: u64) -> Self {
+    pub(crate) fn resumed(
+        attachment: &Attachment,
+        socket: Arc<dyn Socket>,
+        hash: u64,
+        base: Option<&str>,
+    ) -> Self {
         let word =
             attachment.order.min(LAST_KEY) << KEY_SHIFT | (hash & MARK) << MARK_SHIFT | LISTED;
-        let kept = Kept::Bytes(attachment.encode().into());
-        let mut record = Self { word, held: Some(Held { socket, kept }) };
+        let kept = kept::Kept::of_attachment(attachment, base, &mut Vec::new());
+        let mut record = Self { word, held: Some(Held { socket, kept: Kept::Bytes(kept) }) };
         record.set_status(Status::Open);
         record
     }
@@ -124,8 +132,12 @@ impl Record {
     }
 
     /// The handle. Makes it, and keeps it, if the record has no handle yet.
-    pub(crate) fn handle(&mut self, room: &Weak<dyn Owner>) -> Option<Connection> {
-        let connection = self.peek(room)?;
+    pub(crate) fn handle(
+        &mut self,
+        room: &Weak<dyn Owner>,
+        base: Option<&str>,
+    ) -> Option<Connection> {
+        let connection = self.peek(room, base)?;
         if let Some(held) = &mut self.held {
             held.kept = Kept::Live(connection.clone());
         }
@@ -134,22 +146,29 @@ impl Record {
 
     /// A handle for a look. If the record has no handle, this makes one and does not keep it: two handles of one
     /// connection do not share their state.
-    pub(crate) fn peek(&self, room: &Weak<dyn Owner>) -> Option<Connection> {
+    pub(crate) fn peek(&self, room: &Weak<dyn Owner>, base: Option<&str>) -> Option<Connection> {
         let Held { socket, kept } = self.held.as_ref()?;
         Some(match kept {
             Kept::Live(connection) => connection.clone(),
-            Kept::Bytes(_) => Connection::resume(self.attachment()?, room.clone(), socket.clone()),
+            Kept::Bytes(_) => {
+                Connection::resume(self.attachment(base)?, room.clone(), socket.clone())
+            }
         })
     }
 
     /// What is attached to the connection.
-    pub(crate) fn attachment(&self) -> Option<Attachment> {
+    pub(crate) fn attachment(&self, base: Option<&str>) -> Option<Attachment> {
+        Some(match &self.held.as_ref()?.kept {
+            Kept::Live(connection) => Attachment::of(connection),
+            Kept::Bytes(kept) => kept.attachment(self.key(), base),
+        })
+    }
+
+    /// What its uri has in common with others, if it is a usual one.
+    pub(crate) fn base(&self, base: Option<&str>) -> Option<String> {
         match &self.held.as_ref()?.kept {
-            Kept::Live(connection) => Some(Attachment::of(connection)),
-            Kept::Bytes(bytes) => {
-                let attachment = Attachment::read(bytes).unwrap_or_else(|_| Attachment::blank());
-                Some(Attachment { order: self.key(), ..attachment })
-            }
+            Kept::Live(connection) => base_of(connection.uri()).map(str::to_owned),
+            Kept::Bytes(_) => base_of(&self.attachment(base)?.uri).map(str::to_owned),
         }
     }
 
@@ -157,10 +176,7 @@ impl Record {
     pub(crate) fn tags<R>(&self, look: impl FnOnce(&mut dyn Iterator<Item = &str>) -> R) -> R {
         match self.held.as_ref().map(|held| &held.kept) {
             Some(Kept::Live(connection)) => look(&mut connection.tags()),
-            Some(Kept::Bytes(bytes)) => {
-                let (id, tags) = Attachment::tags_of(bytes).unwrap_or_default();
-                look(&mut std::iter::once(id).chain(tags))
-            }
+            Some(Kept::Bytes(kept)) => look(&mut kept.tags()),
             None => look(&mut std::iter::empty()),
         }
     }
@@ -179,13 +195,21 @@ impl Record {
     }
 
     /// The room sleeps: the handle becomes bytes, unless other code has it, too.
-    pub(crate) fn rest(&mut self, encoder: &mut Encoder) {
+    pub(crate) fn rest(&mut self, base: Option<&str>, scratch: &mut Vec<u8>) {
         let Some(held) = &mut self.held else { return };
         if let Kept::Live(connection) = &held.kept
             && self.word & LISTED != 0
             && !connection.is_shared()
         {
-            held.kept = Kept::Bytes(encoder.encode(connection));
+            held.kept = Kept::Bytes(kept::Kept::of(connection, base, scratch));
+        }
+    }
+
+    /// The room has another base from now on.
+    pub(crate) fn set_base(&mut self, old: Option<&str>, new: Option<&str>, scratch: &mut Vec<u8>) {
+        let key = self.key();
+        if let Some(Held { kept: Kept::Bytes(kept), .. }) = &mut self.held {
+            *kept = kept::Kept::of_attachment(&kept.attachment(key, old), new, scratch);
         }
     }
 }
@@ -238,26 +262,26 @@ mod tests {
     #[test]
     fn a_handle_that_somebody_has_stays_and_another_comes_back_as_it_was() {
         let (mut record, room) = record(7, "ada", 1);
-        let mut encoder = Encoder::default();
-        record.rest(&mut encoder);
+        let mut scratch = Vec::new();
+        record.rest(None, &mut scratch);
         assert!(record.is_live(), "its tags are not known yet");
         record.set_listed();
-        let held = record.handle(&room).unwrap();
+        let held = record.handle(&room, None).unwrap();
         drop(held.commit_state(Some(b"1".as_slice().into())));
-        record.rest(&mut encoder);
+        record.rest(None, &mut scratch);
         assert!(record.is_live());
         let (socket, before) = (Arc::as_ptr(held.socket()).addr(), Attachment::of(&held));
         drop(held);
-        record.rest(&mut encoder);
+        record.rest(None, &mut scratch);
         assert!(!record.is_live());
         assert!(record.has_id("ada") && record.has_tag("blue") && !record.has_id("blue"));
-        assert!(record.peek(&room).is_some() && !record.is_live(), "a look makes no handle");
-        let back = record.handle(&room).unwrap();
+        assert!(record.peek(&room, None).is_some() && !record.is_live(), "a look makes no handle");
+        let back = record.handle(&room, None).unwrap();
         assert_eq!(Arc::as_ptr(back.socket()).addr(), socket);
         assert_eq!(Attachment::of(&back), before);
-        assert_eq!(record.handle(&room), Some(back));
+        assert_eq!(record.handle(&room, None), Some(back));
         record.end();
-        assert!(record.is_gone() && record.handle(&room).is_none() && !record.has_tag("ada"));
+        assert!(record.is_gone() && record.handle(&room, None).is_none() && !record.has_tag("ada"));
         assert_eq!(record.key(), 7);
     }
 
@@ -265,12 +289,12 @@ mod tests {
     fn slots_of_libraries_come_back_with_the_state() {
         let (mut record, room) = record(8, "ada", 1);
         record.set_listed();
-        let held = record.handle(&room).unwrap();
+        let held = record.handle(&room, None).unwrap();
         drop(held.commit_state(Some(b"\0 state and slots".as_slice().into())));
         let before = Attachment::of(&held);
         drop(held);
-        record.rest(&mut Encoder::default());
+        record.rest(None, &mut Vec::new());
         assert!(!record.is_live());
-        assert_eq!(record.attachment(), Some(before));
+        assert_eq!(record.attachment(None), Some(before));
     }
 }

@@ -16,7 +16,9 @@ use crate::{Epoch, Options, connection::Owner};
 pub(crate) struct Dormant {
     records: Records,
     ledger: Ledger,
-    epoch: Option<Epoch>,
+    /// The claim, if `claimed`.
+    epoch: Epoch,
+    claimed: bool,
     /// The number of the last task or guard.
     last_hold: u64,
     /// Failed starts in a row.
@@ -24,8 +26,6 @@ pub(crate) struct Dormant {
     /// Nothing is stored.
     blank: bool,
     visited: bool,
-    stateless: bool,
-    crowded: bool,
 }
 
 impl Dormant {
@@ -39,13 +39,12 @@ impl Dormant {
         Self {
             records,
             ledger: Ledger::of(Accountant::new(now)),
-            epoch: None,
+            epoch: Epoch(0),
+            claimed: false,
             last_hold: 0,
             start_failures: 0,
             blank: false,
             visited: false,
-            stateless: false,
-            crowded: false,
         }
     }
 
@@ -62,12 +61,11 @@ impl Dormant {
         mailbox.share(all);
         let roster = Roster::new(self.records, room);
         let mut machine = Machine::with(options, mailbox, roster, self.ledger.open(now), now);
-        machine.epoch = self.epoch;
+        machine.epoch = self.claimed.then_some(self.epoch);
         machine.holders.continue_from(self.last_hold);
         machine.start_failures = self.start_failures;
         machine.blank_at = self.blank.then(|| machine.gate.written());
-        (machine.visited, machine.stateless) = (self.visited, self.stateless);
-        machine.crowded = self.crowded;
+        machine.visited = self.visited;
         machine
     }
 
@@ -82,7 +80,7 @@ impl Dormant {
 
     /// Gives the claim back: the next start claims again.
     pub(crate) fn release_claim(&mut self) -> Option<Epoch> {
-        self.epoch.take()
+        mem::take(&mut self.claimed).then_some(self.epoch)
     }
 
     /// The room as it is now, without what waits at its sockets.
@@ -116,12 +114,11 @@ impl Machine {
             blank: self.is_blank(),
             records: self.roster.rest(),
             ledger: Ledger::of(mem::replace(&mut self.accountant, Accountant::new(Duration::ZERO))),
-            epoch: self.epoch,
+            epoch: self.epoch.unwrap_or(Epoch(0)),
+            claimed: self.epoch.is_some(),
             last_hold: self.holders.last(),
             start_failures: self.start_failures,
             visited: self.visited,
-            stateless: self.stateless,
-            crowded: self.crowded,
         })
     }
 }

@@ -10,7 +10,7 @@ use super::{
 /// An account that is not kept at the moment.
 #[derive(Debug)]
 pub(super) enum Ledger {
-    /// Its numbers, times in nanoseconds, each with seven bits in a byte.
+    /// Which of its numbers are not 0, then those numbers: times in nanoseconds, seven bits in a byte.
     Bytes(Box<[u8]>),
     /// One that names a place in the code has no such form.
     Whole(Box<Accountant>),
@@ -25,7 +25,11 @@ impl Ledger {
         }
         let mut bytes = Vec::with_capacity(128);
         let Accountant { account, born, .. } = &accountant;
-        for number in numbers(account, *born) {
+        let numbers = numbers(account, *born);
+        let present =
+            numbers.iter().rev().fold(0, |bits, number| bits << 1 | u64::from(*number > 0));
+        write(&mut bytes, present);
+        for number in numbers.into_iter().filter(|number| *number > 0) {
             write(&mut bytes, number);
         }
         for (cause, times) in &account.causes {
@@ -81,7 +85,12 @@ fn numbers(account: &Account, born: Duration) -> [u64; 19] {
 }
 
 fn read(mut bytes: &[u8], now: Duration) -> Accountant {
-    let mut next = || number(&mut bytes).unwrap_or(0);
+    let mut present = number(&mut bytes).unwrap_or(0);
+    let mut next = || {
+        let is_there = present & 1 == 1;
+        present >>= 1;
+        if is_there { number(&mut bytes).unwrap_or(0) } else { 0 }
+    };
     let mut accountant = Accountant::new(now);
     accountant.born = Duration::from_nanos(next());
     let account = &mut accountant.account;

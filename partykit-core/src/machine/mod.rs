@@ -105,9 +105,9 @@ pub(crate) struct Machine {
     blank_at: Option<u64>,
     /// A client was connected since the claim.
     visited: bool,
-    /// The instance has no fields.
+    /// The instance has no fields. The driver says so, each time it begins.
     stateless: bool,
-    /// The runtime has very many rooms: those that hold nothing are to go.
+    /// The runtime has very many rooms: those that hold nothing are to go. The driver says so at each turn.
     crowded: bool,
     draining: bool,
     outputs: VecDeque<Output>,

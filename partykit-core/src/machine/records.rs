@@ -10,7 +10,7 @@ use crate::{
     Connection,
     connection::{
         Owner,
-        attachment::{Attachment, Encoder},
+        attachment::Attachment,
         record::{LAST_KEY, Record, Status},
         socket::Socket,
     },
@@ -26,7 +26,14 @@ pub(crate) struct Records {
     listed: u32,
     /// The bytes of ids, uris, tags and committed states, of connections that were listed.
     attached: u32,
+    /// How many connections there were when the base was chosen.
+    weighed: u32,
+    base: Option<Box<Base>>,
 }
+
+/// What the uris of most connections begin with. In a box of its own, because a room of one connection has none.
+#[derive(PartialEq)]
+struct Base(String);
 
 impl Records {
     /// A connection that was here before is here again.
@@ -37,7 +44,7 @@ impl Records {
         closing: bool,
     ) {
         let key = attachment.order.min(LAST_KEY);
-        self.insert(Record::resumed(attachment, socket, hash(&attachment.id)));
+        self.insert(Record::resumed(attachment, socket, hash(&attachment.id), text(&self.base)));
         self.listed += 1;
         self.attached += u32::try_from(attachment.size()).unwrap_or(0);
         if closing {
@@ -117,13 +124,25 @@ impl Records {
 
     /// The handle of a connection. Makes it if the record has no handle yet.
     pub(crate) fn handle(&mut self, key: u64, room: &Weak<dyn Owner>) -> Option<Connection> {
-        self.get_mut(key)?.handle(room)
+        let at = self.sorted.binary_search_by_key(&key, Record::key).ok()?;
+        self.sorted[at].handle(room, text(&self.base))
     }
 
     /// The handles of all listed connections, in connection order.
     pub(crate) fn handles(&mut self, room: &Weak<dyn Owner>) -> impl Iterator<Item = Connection> {
+        let base = text(&self.base);
         let open = self.sorted.iter_mut().filter(|it| it.status() == Status::Open);
-        open.filter_map(|record| record.handle(room))
+        open.filter_map(move |record| record.handle(room, base))
+    }
+
+    /// A handle for a look, see [`Record::peek`].
+    pub(crate) fn peek(&self, record: &Record, room: &Weak<dyn Owner>) -> Option<Connection> {
+        record.peek(room, text(&self.base))
+    }
+
+    /// What is attached to the connection of this record.
+    pub(crate) fn attachment(&self, record: &Record) -> Option<Attachment> {
+        record.attachment(text(&self.base))
     }
 
     /// Connections of any status, in connection order.
@@ -158,9 +177,30 @@ impl Records {
     /// The room sleeps: handles that no other code has become bytes.
     pub(super) fn rest(&mut self) {
         self.close_ranks();
-        let mut encoder = Encoder::default();
-        self.sorted.iter_mut().for_each(|record| record.rest(&mut encoder));
+        let mut scratch = Vec::new();
+        self.share();
+        let base = text(&self.base);
+        self.sorted.iter_mut().for_each(|record| record.rest(base, &mut scratch));
         self.sorted.shrink_to_fit();
+    }
+
+    /// Chooses the base again if there are twice as many connections as last time: it pays from two on.
+    pub(crate) fn share(&mut self) {
+        let len = self.sorted.len();
+        if len == 0 {
+            (self.base, self.weighed) = (None, 0);
+        }
+        if len < 2 * (self.weighed as usize).max(1) {
+            return;
+        }
+        self.weighed = u32::try_from(len).unwrap_or(u32::MAX);
+        let old = self.base.take();
+        let bases = self.sorted.iter().filter_map(|record| record.base(text(&old)));
+        self.base = most(bases).map(|base| Box::new(Base(base)));
+        if self.base != old {
+            let (old, new, mut scratch) = (text(&old), text(&self.base), Vec::new());
+            self.sorted.iter_mut().for_each(|record| record.set_base(old, new, &mut scratch));
+        }
     }
 
     fn close_ranks(&mut self) {
@@ -169,6 +209,26 @@ impl Records {
             self.gone = 0;
         }
     }
+}
+
+fn text(base: &Option<Box<Base>>) -> Option<&str> {
+    base.as_ref().map(|base| base.0.as_str())
+}
+
+/// What more than half of them are. If nothing is, one of them.
+fn most(all: impl Iterator<Item = String>) -> Option<String> {
+    let mut most = None;
+    let mut lead = 0_usize;
+    for one in all {
+        if most.as_ref() == Some(&one) {
+            lead += 1;
+        } else if lead == 0 {
+            (most, lead) = (Some(one), 1);
+        } else {
+            lead -= 1;
+        }
+    }
+    most
 }
 
 impl fmt::Debug for Records {

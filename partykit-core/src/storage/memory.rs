@@ -43,8 +43,8 @@ pub struct MemoryBackend(Arc<Mutex<Store>>);
 struct Store {
     /// The number of the last claim, counted over all rooms.
     last: u64,
-    /// The newest claim of every room that has one.
-    claims: HashMap<RoomAddress, Epoch>,
+    /// The newest claim of every room that has one, by party: so the rooms share the party's name.
+    claims: HashMap<Box<str>, HashMap<RoomId, Epoch>>,
     /// The rows of the rooms that have any.
     rooms: HashMap<RoomAddress, BTreeMap<Bytes, Bytes>>,
     /// The rooms that want to be woken.
@@ -76,7 +76,13 @@ impl Backend for MemoryBackend {
         let mut store = self.store();
         store.last += 1;
         let epoch = Epoch(store.last);
-        store.claims.insert(room.clone(), epoch);
+        match store.claims.get_mut(room.party()) {
+            Some(claims) => drop(claims.insert(room.room().clone(), epoch)),
+            None => {
+                let claims = HashMap::from([(room.room().clone(), epoch)]);
+                store.claims.insert(room.party().into(), claims);
+            }
+        }
         Ok(Claim { epoch, empty: !store.rooms.contains_key(room) })
     }
 
@@ -112,7 +118,7 @@ impl Backend for MemoryBackend {
         batch: Batch,
     ) -> Result<(), BackendError> {
         let mut store = self.store();
-        if store.claims.get(room) != Some(&epoch) {
+        if store.claim(room) != Some(epoch) {
             return Err(BackendError::StaleEpoch(epoch));
         }
         let was_listed = store.is_listed(room);
@@ -160,13 +166,22 @@ impl Backend for MemoryBackend {
 
     fn release(&self, room: &RoomAddress, epoch: Epoch) {
         let mut store = self.store();
-        if store.claims.get(room) == Some(&epoch) {
-            store.claims.remove(room);
+        if store.claim(room) == Some(epoch)
+            && let Some(claims) = store.claims.get_mut(room.party())
+        {
+            claims.remove(room.room());
+            if claims.is_empty() {
+                store.claims.remove(room.party());
+            }
         }
     }
 }
 
 impl Store {
+    fn claim(&self, room: &RoomAddress) -> Option<Epoch> {
+        self.claims.get(room.party())?.get(room.room()).copied()
+    }
+
     fn set_wake_up(&mut self, room: &RoomAddress, wake_up: WakeUp) {
         if let Some(before) = self.wake_ups.remove(room) {
             self.by_time.remove(&(before, room.clone()));

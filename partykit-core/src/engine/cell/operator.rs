@@ -50,9 +50,10 @@ impl RoomCell {
     ) -> Vec<ConnectionListing> {
         let room: Weak<dyn Owner> = Arc::<Self>::downgrade(self);
         let mut state = self.lock();
-        let rest = state.records().open().filter(|it| after.is_none_or(|after| it.key() > after));
+        let records = &*state.records();
+        let rest = records.open().filter(|it| after.is_none_or(|after| it.key() > after));
         // A list makes no handles that stay.
-        let page: Vec<_> = rest.take(limit).filter_map(|record| record.peek(&room)).collect();
+        let page: Vec<_> = rest.take(limit).filter_map(|it| records.peek(it, &room)).collect();
         drop(state);
         page.iter().map(ConnectionListing::new).collect()
     }

@@ -73,6 +73,7 @@ impl RoomCell {
             keys.push(ConnectionKey(attachment.order));
             records.resume(&attachment, socket, closing);
         }
+        records.share();
         let dormant = Dormant::of(records, host.elapsed());
         (Self::with(address, options.into(), host, dormant), keys)
     }
@@ -94,9 +95,10 @@ impl RoomCell {
     /// ```
     pub fn records(&self) -> Vec<Resumed> {
         let mut state = self.lock();
-        let known = state.records().all().filter(|it| it.status() != Status::Connecting);
+        let records = &*state.records();
+        let known = records.all().filter(|it| it.status() != Status::Connecting);
         let resumed = known.filter_map(|record| {
-            let (attachment, socket) = (record.attachment()?, record.socket()?.clone());
+            let (attachment, socket) = (records.attachment(record)?, record.socket()?.clone());
             Some(Resumed { attachment, socket, closing: record.status() == Status::Closing })
         });
         resumed.collect()
