@@ -6,6 +6,6 @@ mod rooms;
 
 pub(crate) use self::{
     address_rate::AddressRate,
-    clients::{ClientLimits, Clients, Evicted, Place, prefix},
+    clients::{ClientLimits, Clients, Evicted, Packed, Place, prefix},
     rooms::{AddressOf, RoomRate, known},
 };

@@ -22,7 +22,7 @@ use super::{
     pace::MessageCount,
     state::{Phase, State},
     sweeper::{NEVER, Second},
-    task::{News, Seat},
+    task::{News, Rest, Seat},
 };
 #[cfg(unix)]
 use super::{
@@ -139,28 +139,28 @@ impl Link {
     }
 
     /// Gives the link its socket.
-    pub(super) fn attach(&self, carriage: Carriage, seat: Seat) {
-        self.with(|state| state.attach(carriage, seat, &self.settings));
+    pub(super) fn attach(&self, carriage: Carriage, seat: Seat, left: Option<Box<Rest>>) {
+        self.with(|state| state.attach(carriage, seat, left, &self.settings));
     }
 
-    /// What the reading of the socket needs. `None` if the socket has ended.
-    pub(super) fn take_seat(&self) -> Option<Seat> {
-        self.lock().seat.take()
+    /// See [`State::take_seat`].
+    pub(super) fn take_seat(&self) -> Option<(Seat, Option<Box<Rest>>)> {
+        self.lock().take_seat()
     }
 
     /// Notes what the socket's loop has heard of it, then does the same.
-    pub(super) fn begin(&self, news: News) -> Option<Seat> {
+    pub(super) fn begin(&self, news: News) -> Option<(Seat, Option<Box<Rest>>)> {
         let mut state = self.lock();
         #[cfg(unix)]
         if let Carriage::Plain(io) = &mut state.carriage {
             io.hear(news);
         }
-        state.seat.take()
+        state.take_seat()
     }
 
     /// Gives it back.
-    pub(super) fn put_seat(&self, seat: Seat) {
-        self.lock().seat = Some(seat);
+    pub(super) fn put_seat(&self, seat: Seat, left: Option<Box<Rest>>) {
+        self.lock().put_seat(seat, left);
     }
 
     /// Called by the task: writes what waits. Keeps the task's waker: other threads write too, and the task

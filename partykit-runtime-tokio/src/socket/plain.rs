@@ -13,13 +13,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tracing::debug;
 
 use super::{Io, task::News};
-use crate::limits::Place;
+use crate::limits::{Packed, Place};
 
 /// A plain TCP socket, watched by a loop of the [`Reactor`](super::Reactor). It is `Pending` where the
 /// operating system would block, and wakes nothing: the loop polls its task when the socket is ready again.
 pub(crate) struct Plain {
     stream: TcpStream,
     place: Option<Arc<Place>>,
+    /// Where the client counts, if it shares its place with others that are settled.
+    settled: Option<Packed>,
     /// There may be something to read.
     readable: bool,
     /// The client has hung up. So behind what it has sent there is its end, of which the loop hears only once.
@@ -37,7 +39,11 @@ impl Plain {
         place: Option<Arc<Place>>,
     ) -> io::Result<Self> {
         let stream = stream.into_std()?;
-        Ok(Self { stream, place, readable: false, hung_up: false, filled: false })
+        let (place, settled) = match place.as_ref().and_then(|place| place.settle()) {
+            Some((shared, address)) => (Some(shared), Some(address)),
+            None => (place, None),
+        };
+        Ok(Self { stream, place, settled, readable: false, hung_up: false, filled: false })
     }
 
     /// Has a loop's set of sockets watch it.
@@ -84,7 +90,10 @@ impl Io for Plain {
     }
 
     fn address(&self) -> Option<IpAddr> {
-        self.place.as_ref()?.address()
+        match self.settled {
+            Some(address) => address.address(),
+            None => self.place.as_ref()?.address(),
+        }
     }
 
     fn into_tcp(self: Box<Self>) -> Result<(tokio::net::TcpStream, Arc<Place>), Box<dyn Io>> {
@@ -93,6 +102,14 @@ impl Io for Plain {
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         Some(self.stream.as_fd())
+    }
+}
+
+impl Drop for Plain {
+    fn drop(&mut self) {
+        if let (Some(place), Some(address)) = (&self.place, self.settled) {
+            place.leave(address);
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
     queue::{Queue, SMALL},
     spare,
     sweeper::{NEVER, Second, past},
-    task::Seat,
+    task::{Rest, Seat},
 };
 use crate::codec::{append_message, encode_close, encode_message, encode_ping, message_frame};
 
@@ -40,6 +40,7 @@ pub(super) struct State {
     pub(super) seat: Option<Seat>,
     pub(super) queue: Option<Box<Queue>>,
     rare: Option<Box<Rare>>,
+    /// When the client last said something. If it is on trial: when it is given up unless it says something.
     heard: Second,
     /// When the sweeper visits this link.
     pub(super) visit: Second,
@@ -49,6 +50,8 @@ pub(super) struct State {
     /// How far the socket is on its way out of this process.
     #[cfg(unix)]
     pub(super) pause: Pause,
+    /// The client was pinged, and has said nothing since.
+    on_trial: bool,
     /// The client read too slowly.
     pub(super) behind: bool,
     /// Too much waited for the client, so no message of it was taken.
@@ -62,11 +65,11 @@ pub(super) struct State {
 struct Rare {
     verdict: Option<oneshot::Sender<Verdict>>,
     messages: Option<MessageCount>,
+    /// What is left of the last read.
+    left: Option<Box<Rest>>,
     /// The server's Close that is queued or sent, in [`Phase::Closing`].
     closing: Option<Close>,
     report: Report,
-    /// When the client is given up unless it says something. 0 if there is no such time.
-    trial: Second,
     /// When the unfinished message began. 0 if no message is unfinished.
     begun: Second,
     /// When the phase ends, no matter what the client does. 0 if there is no such time.
@@ -132,20 +135,43 @@ impl State {
             writing: Writing::On,
             #[cfg(unix)]
             pause: Pause::No,
+            on_trial: false,
             behind: false,
             clogged: false,
             wake: false,
         }
     }
 
-    pub(super) fn attach(&mut self, carriage: Carriage, seat: Seat, settings: &LinkSettings) {
+    pub(super) fn attach(
+        &mut self,
+        carriage: Carriage,
+        seat: Seat,
+        left: Option<Box<Rest>>,
+        settings: &LinkSettings,
+    ) {
         let now = settings.sweeper.now();
-        (self.carriage, self.seat, self.heard) = (carriage, Some(seat), now);
+        self.carriage = carriage;
+        self.heard(now);
+        self.put_seat(seat, left);
         if let Some(queue) = &mut self.queue {
             queue.restart(now);
         }
         if self.phase == Phase::Draining {
             self.rare().deadline = settings.sweeper.after(settings.close_timeout);
+        }
+    }
+
+    /// What the reading of the socket needs. `None` if the socket has ended.
+    pub(super) fn take_seat(&mut self) -> Option<(Seat, Option<Box<Rest>>)> {
+        let seat = self.seat.take()?;
+        Some((seat, self.rare.as_mut().and_then(|rare| rare.left.take())))
+    }
+
+    /// Gives it back.
+    pub(super) fn put_seat(&mut self, seat: Seat, left: Option<Box<Rest>>) {
+        self.seat = Some(seat);
+        if left.is_some() {
+            self.rare().left = left;
         }
     }
 
@@ -169,8 +195,9 @@ impl State {
         self.rare.get_or_insert_default()
     }
 
+    /// When the client is given up unless it says something. 0 if there is no such time.
     fn trial(&self) -> Second {
-        self.rare.as_ref().map_or(0, |rare| rare.trial)
+        if self.on_trial { self.heard } else { 0 }
     }
 
     fn deadline(&self) -> Second {
@@ -401,10 +428,7 @@ impl State {
 
     /// Notes that the client said something.
     pub(super) fn heard(&mut self, now: Second) {
-        self.heard = now;
-        if let Some(rare) = &mut self.rare {
-            rare.trial = 0;
-        }
+        (self.heard, self.on_trial) = (now, false);
     }
 
     pub(super) fn resume(&mut self, now: Second) {
@@ -419,7 +443,7 @@ impl State {
         }
         let until = settings.sweeper.after(patience);
         if self.trial() == 0 || until < self.trial() {
-            self.rare().trial = until;
+            (self.heard, self.on_trial) = (until, true);
             // No payload is needed: any sign of life counts as an answer.
             self.send(encode_ping(&[]), settings);
         }
@@ -550,12 +574,12 @@ impl State {
 
 impl Rare {
     fn is_empty(&self) -> bool {
-        let Self { verdict, messages, closing, report, trial, begun, deadline } = self;
-        let times = (*trial, *begun, *deadline);
+        let Self { verdict, messages, left, closing, report, begun, deadline } = self;
         verdict.is_none()
             && messages.is_none()
+            && left.is_none()
             && closing.is_none()
             && matches!(report, Report::None)
-            && times == (0, 0, 0)
+            && (*begun, *deadline) == (0, 0)
     }
 }

@@ -46,14 +46,15 @@ impl SocketTask {
         let Start { decoder, unread } = start.into();
         let unfinished = decoder.is_mid_message();
         seat.unfinished = unfinished;
+        let mut left = None;
         let aside = (!unread.is_empty()).then(|| {
             let held = Held { message: None, buffer: unread.len(), rest: unread };
             Box::new(Aside { held: Some(held), charge: None })
         });
         if aside.is_some() || !decoder.is_blank() {
-            seat.rest = Some(Box::new(Rest { decoder, aside }));
+            left = Some(Box::new(Rest { decoder, aside }));
         }
-        link.attach(carriage.into(), seat);
+        link.attach(carriage.into(), seat, left);
         if unfinished {
             link.set_unfinished(true);
         }
@@ -67,11 +68,12 @@ impl SocketTask {
 
     /// Does what can be done now, with the news since the last time. Ready when the socket has ended.
     pub(super) fn advance(&mut self, news: News, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(seat) = self.0.begin(news) else { return Poll::Ready(()) };
-        let mut turn = Turn::new(&self.0, seat);
+        let Some((seat, left)) = self.0.begin(news) else { return Poll::Ready(()) };
+        let mut turn = Turn::new(&self.0, seat, left);
         // One socket must not take the others of its loop with it.
         let advanced = catch_unwind(AssertUnwindSafe(|| turn.advance(cx)));
-        self.0.put_seat(turn.into_seat());
+        let (seat, left) = turn.into_seat();
+        self.0.put_seat(seat, left);
         advanced.unwrap_or_else(|payload| {
             error!("a socket panicked, so it is closed: {}", panic_message(&*payload));
             Poll::Ready(())
@@ -109,9 +111,9 @@ impl Drop for SocketTask {
         let seat = self.0.take_seat();
         self.0.end();
         self.0.settings().meter.disconnected();
-        if let Some(seat) = seat.filter(|seat| !seat.told) {
+        if let Some((seat, left)) = seat.filter(|(seat, _)| !seat.told) {
             // The room ignores this for a refused connect, because it never knew the connection.
-            Turn::new(&self.0, seat).tell(CloseReason::Dropped.close());
+            Turn::new(&self.0, seat, left).tell(CloseReason::Dropped.close());
         }
     }
 }
@@ -125,21 +127,20 @@ pub(super) struct Seat {
     unfinished: bool,
     /// The room knows that the connection has ended.
     told: bool,
-    rest: Option<Box<Rest>>,
 }
 
 impl Seat {
     fn new(room: Arc<RoomCell>, connection: ConnectionKey) -> Self {
         let controls = ControlCount::default();
-        Self { room, connection, controls, unfinished: false, told: false, rest: None }
+        Self { room, connection, controls, unfinished: false, told: false }
     }
 }
 
 #[cfg(unix)]
-impl Seat {
+impl Rest {
     /// Writes down what was read and not given to the room.
     pub(super) fn to_hand_over(&self, state: &mut SocketState) {
-        let Some(Rest { decoder, aside }) = self.rest.as_deref() else { return };
+        let Self { decoder, aside } = self;
         let (frame, message) = decoder.unfinished();
         state.half = message.map(|(is_text, bytes, count)| (is_text, bytes.to_vec(), count));
         state.unread = frame.to_vec();
@@ -170,7 +171,7 @@ impl From<Bytes> for Start {
 
 /// What is left of a read. Most sockets have nothing.
 #[derive(Default)]
-struct Rest {
+pub(super) struct Rest {
     decoder: Decoder,
     aside: Option<Box<Aside>>,
 }
@@ -209,18 +210,18 @@ impl Held {
 }
 
 impl<'a> Turn<'a> {
-    fn new(link: &'a Arc<Link>, seat: Seat) -> Self {
-        let Seat { room, connection, controls, unfinished, told, rest } = seat;
-        let Rest { decoder, aside } = rest.map_or_else(Rest::default, |rest| *rest);
+    fn new(link: &'a Arc<Link>, seat: Seat, left: Option<Box<Rest>>) -> Self {
+        let Seat { room, connection, controls, unfinished, told } = seat;
+        let Rest { decoder, aside } = left.map_or_else(Rest::default, |left| *left);
         Self { link, room, connection, decoder, controls, aside, unfinished, told }
     }
 
     /// What the link keeps until the next one.
-    fn into_seat(self) -> Seat {
+    fn into_seat(self) -> (Seat, Option<Box<Rest>>) {
         let Self { room, connection, controls, unfinished, told, decoder, aside, .. } = self;
         let is_blank = decoder.is_blank() && aside.is_none();
-        let rest = (!is_blank).then(|| Box::new(Rest { decoder, aside }));
-        Seat { room, connection, controls, unfinished, told, rest }
+        let left = (!is_blank).then(|| Box::new(Rest { decoder, aside }));
+        (Seat { room, connection, controls, unfinished, told }, left)
     }
 
     /// Does what can be done now. Ready when the socket has ended.

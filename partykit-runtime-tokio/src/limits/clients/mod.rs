@@ -1,6 +1,7 @@
 //! Limits on open connections, and on connections that have not sent a whole request yet.
 
 mod books;
+mod packed;
 mod place;
 #[cfg(test)]
 mod tests;
@@ -8,7 +9,7 @@ mod tests;
 use std::{
     io,
     net::{IpAddr, Ipv6Addr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -20,7 +21,10 @@ use tokio::{
 };
 
 use self::books::Books;
-pub(crate) use self::place::{Evicted, Place};
+pub(crate) use self::{
+    packed::Packed,
+    place::{Evicted, Place},
+};
 use crate::admitted::Admitted;
 
 /// How many refused clients get an answer at the same time. Others are closed without one.
@@ -93,6 +97,8 @@ pub(crate) struct Clients {
     reserve: usize,
     patience: Duration,
     books: Mutex<Books>,
+    /// Shared by all settled clients, while there are any.
+    settled: Mutex<Weak<Place>>,
     told: Semaphore,
 }
 
@@ -110,6 +116,7 @@ impl Clients {
             reserve: RESERVE.min(connections / 8).max(1),
             patience: limits.patience,
             books: Mutex::default(),
+            settled: Mutex::default(),
             told: Semaphore::new(TOLD),
         })
     }
@@ -174,6 +181,16 @@ impl Clients {
             Ok::<_, io::Error>(())
         };
         let _ = timeout(Duration::from_secs(1), tell).await;
+    }
+
+    /// The place of all clients that are settled: most WebSockets are, and then need no place of their own.
+    fn settled(self: &Arc<Self>) -> Arc<Place> {
+        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        settled.upgrade().unwrap_or_else(|| {
+            let place = Arc::new(Place::of_settled(self.clone()));
+            *settled = Arc::downgrade(&place);
+            place
+        })
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {

@@ -1,6 +1,6 @@
 use std::{
     future::Future,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -14,11 +14,12 @@ use tokio::sync::oneshot;
 use super::{
     Clients,
     books::{Books, Loan, Unheard},
+    packed::Packed,
     prefix,
 };
 use crate::crowd::Ticket;
 
-/// The place of one client.
+/// The place of one client, or that of all clients that are [settled](Place::settle).
 pub(crate) struct Place {
     clients: Arc<Clients>,
     is_late: bool,
@@ -69,37 +70,6 @@ impl State {
     }
 }
 
-/// The [`prefix`] of an address, in 9 bytes. All places of idle WebSockets have one.
-#[derive(Clone, Copy)]
-enum Packed {
-    Unknown,
-    V4([u8; 4]),
-    /// The first half. The second one is zero.
-    V6([u8; 8]),
-}
-
-impl From<Option<IpAddr>> for Packed {
-    fn from(address: Option<IpAddr>) -> Self {
-        match address.map(prefix) {
-            None => Self::Unknown,
-            Some(IpAddr::V4(v4)) => Self::V4(v4.octets()),
-            Some(IpAddr::V6(v6)) => Self::V6(((v6.to_bits() >> 64) as u64).to_be_bytes()),
-        }
-    }
-}
-
-impl Packed {
-    fn address(self) -> Option<IpAddr> {
-        match self {
-            Self::Unknown => None,
-            Self::V4(v4) => Some(v4.into()),
-            Self::V6(half) => {
-                Some(Ipv6Addr::from_bits(u128::from(u64::from_be_bytes(half)) << 64).into())
-            }
-        }
-    }
-}
-
 /// The address has as many clients as it may have.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooMany;
@@ -112,6 +82,14 @@ impl Place {
     /// A place in the reserve.
     pub(super) fn late(clients: Arc<Clients>, address: Option<IpAddr>) -> Self {
         Self::with(clients, address, None, true)
+    }
+
+    /// That of all settled clients.
+    pub(super) fn of_settled(clients: Arc<Clients>) -> Self {
+        let place = Self::with(clients, None, None, false);
+        // It is not counted itself.
+        place.state().is_gone = true;
+        place
     }
 
     fn with(
@@ -192,6 +170,24 @@ impl Place {
             state.address = address.into();
         }
         Ok(())
+    }
+
+    /// Frees the client of its place, and counts it only at its address: see [`Clients::settled`]. `None` if it
+    /// cannot do without: it may have to go, or its request is awaited.
+    pub(crate) fn settle(&self) -> Option<(Arc<Self>, Packed)> {
+        let mut state = self.state();
+        if self.is_late || state.is_gone || state.rare.is_some() {
+            return None;
+        }
+        state.is_gone = true;
+        let address = state.address;
+        drop(state);
+        Some((self.clients.settled(), address))
+    }
+
+    /// A settled client at this address has gone.
+    pub(crate) fn leave(&self, address: Packed) {
+        self.clients.books().leave(address.address());
     }
 
     /// Ready when the place has been called back: the connection has to end.
@@ -288,25 +284,5 @@ impl Evicted {
         if self.0.await.is_err() {
             std::future::pending::<()>().await;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// All idle WebSockets have one, behind two counters.
-    #[test]
-    fn a_place_is_small() {
-        assert!(2 * size_of::<usize>() + size_of::<Place>() <= 64, "{}", size_of::<Place>());
-    }
-
-    #[test]
-    fn an_address_comes_back_as_its_prefix() {
-        for text in ["10.1.2.3", "::ffff:10.1.2.3", "2001:db8:1:2:3:4:5:6", "::1", "::"] {
-            let address: IpAddr = text.parse().unwrap();
-            assert_eq!(Packed::from(Some(address)).address(), Some(prefix(address)), "{text}");
-        }
-        assert_eq!(Packed::from(None).address(), None);
     }
 }

@@ -213,3 +213,45 @@ fn who_has_no_address_yet_has_no_share_of_beginnings() {
     assert_eq!(client.place.move_to([10, 0, 0, 7].into()), Ok(()));
     assert_eq!(clients.books().addresses.len(), 1);
 }
+
+#[test]
+fn a_settled_client_counts_at_its_address_until_it_leaves() {
+    let clients = Clients::new(limits(4, 2, 4));
+    let settle = |address| {
+        let client = Client::new(&clients, address);
+        assert!(client.place.settle().is_none(), "its request is awaited");
+        let client = client.heard();
+        let settled = client.place.settle().expect("nothing is owed");
+        assert!(client.place.settle().is_none(), "only once");
+        assert_eq!(client.place.move_to([10, 0, 0, 9].into()), Ok(()), "it stays where it is");
+        settled
+    };
+    let (one, other) = (settle("10.0.0.1"), settle("2001:db8::1"));
+    assert!(Arc::ptr_eq(&one.0, &other.0), "all share one place");
+    let second = Client::new(&clients, "10.0.0.1").heard();
+    assert!(Client::new(&clients, "10.0.0.1").place.is_late(), "it has its share");
+    assert_eq!(clients.books().clients, 3);
+    let counts = || {
+        let books = clients.books();
+        (books.clients, books.addresses.len())
+    };
+    for (place, address) in [one, other] {
+        place.leave(address);
+    }
+    assert_eq!(counts(), (1, 1));
+    drop(second);
+    assert_eq!(counts(), (0, 0));
+}
+
+#[test]
+fn a_lent_place_does_not_settle() {
+    let limits = ClientLimits { connections_per_address: None, ..limits(4, 0, 4) };
+    let clients = Clients::new(limits);
+    let all: Vec<_> = (0..4).map(|_| Client::new(&clients, "10.0.0.1").heard()).collect();
+    let settled = all.iter().filter_map(|client| client.place.settle()).collect::<Vec<_>>();
+    assert_eq!(settled.len(), 3, "the fourth is above the share");
+    let other = Client::new(&clients, "10.0.0.2").heard();
+    assert!(is_called_back(&all[3]) && !other.place.is_late());
+    drop((all, other));
+    assert_eq!(clients.books().clients, 3, "the settled ones are here");
+}

@@ -102,7 +102,10 @@ impl State {
         let address = self.carriage.io()?.address();
         let mut state =
             SocketState { closing, unsent, written, address, talker, ..SocketState::default() };
-        self.seat.as_ref()?.to_hand_over(&mut state);
+        self.seat.as_ref()?;
+        if let Some(left) = self.rare.as_ref().and_then(|rare| rare.left.as_ref()) {
+            left.to_hand_over(&mut state);
+        }
         Some(state)
     }
 }
