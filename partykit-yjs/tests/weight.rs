@@ -119,7 +119,7 @@ impl Socket for Wire {
     fn refuse(&self, close: Close) {
         panic!("a connect failed: {close}");
     }
-    fn send(&self, _: &Outgoing) {}
+    fn send(&self, _: Outgoing<'_>) {}
     fn close(&self, close: Close) {
         panic!("a client was closed: {close}");
     }
