@@ -1,14 +1,13 @@
-use std::panic::AssertUnwindSafe;
-
 use bytes::Bytes;
 use partykit_core::{Room, StorageError};
 use yrs::{
-    ClientID, Doc, OffsetKind, Options, ReadTxn, StateVector, Transact, merge_updates_v1,
+    ClientID, Doc, OffsetKind, Options, ReadTxn, StateVector, Transact,
     updates::{decoder::Decode, encoder::Encode},
 };
 
 use crate::{
     document::DocumentError,
+    replica::{Merged, Replica},
     rows::{self, PIECE, Weight},
     scan::Update,
 };
@@ -29,7 +28,7 @@ const SHALLOW: u32 = 256;
 /// The document of a room, as far as it is in memory.
 pub(crate) struct Book {
     /// `None` while the document is in use. It is put back when the work is stored.
-    doc: Option<Doc>,
+    replica: Option<Replica>,
     weight: Option<Weight>,
     /// Changes that cannot be read. A snapshot does not have them, so it leaves their rows aside.
     bad: Vec<(String, Bytes)>,
@@ -40,7 +39,7 @@ pub(crate) struct Book {
 
 impl Book {
     pub(crate) fn new(max: usize) -> Self {
-        Self { doc: None, weight: None, bad: Vec::new(), max: max as u64, is_changed: false }
+        Self { replica: None, weight: None, bad: Vec::new(), max: max as u64, is_changed: false }
     }
 
     /// Drops the document in memory, because it may differ from what is stored. It is read again.
@@ -54,7 +53,7 @@ impl Book {
     }
 
     pub(crate) fn is_loaded(&self) -> bool {
-        self.doc.is_some()
+        self.replica.is_some()
     }
 
     pub(crate) async fn weight(&mut self, room: &Room) -> Result<Weight, StorageError> {
@@ -71,27 +70,36 @@ impl Book {
         room: &Room,
         work: impl FnOnce(&Doc) -> Result<T, DocumentError>,
     ) -> Result<T, DocumentError> {
-        let doc = self.load(room).await?;
-        let done = on_stack(self.weight(room).await?.types(), || work(&doc))?;
-        self.doc = Some(doc);
+        self.with_replica(room, |replica| work(&replica.doc)).await
+    }
+
+    async fn with_replica<T>(
+        &mut self,
+        room: &Room,
+        work: impl FnOnce(&Replica) -> Result<T, DocumentError>,
+    ) -> Result<T, DocumentError> {
+        let replica = self.load(room).await?;
+        let done = on_stack(self.weight(room).await?.types(), || work(&replica))?;
+        self.replica = Some(replica);
         Ok(done)
     }
 
     /// Takes the document. Put it back when the changes are stored.
-    async fn load(&mut self, room: &Room) -> Result<Doc, DocumentError> {
-        if let Some(doc) = self.doc.take() {
-            return Ok(doc);
+    async fn load(&mut self, room: &Room) -> Result<Replica, DocumentError> {
+        if let Some(replica) = self.replica.take() {
+            return Ok(replica);
         }
         let types = self.weight(room).await?.types();
         let (snapshot, mut changes) = rows::read(room).await?;
         loop {
-            let doc = new_doc(room);
-            if !snapshot.is_empty() && !on_stack(types, || apply(&doc, &snapshot)) {
+            let mut replica = Replica::new(new_doc(room));
+            if !snapshot.is_empty() && !on_stack(types, || apply(&mut replica, &snapshot)) {
                 // An empty document instead would soon be stored as the snapshot.
                 return Err(DocumentError::Unreadable);
             }
-            let bad = on_stack(types, || changes.iter().position(|(_, row)| !apply(&doc, row)));
-            let Some(at) = bad else { return Ok(doc) };
+            let bad =
+                on_stack(types, || changes.iter().position(|(_, row)| !apply(&mut replica, row)));
+            let Some(at) = bad else { return Ok(replica) };
             // Without this change, the others can be read.
             let (key, row) = changes.remove(at);
             let (party, id) = (room.address().party(), room.id());
@@ -117,7 +125,7 @@ impl Book {
         vector: &[u8],
     ) -> Result<Vec<u8>, DocumentError> {
         let vector = StateVector::decode_v1(vector).map_err(|_| DocumentError::NoUpdate)?;
-        self.with(room, |doc| Ok(beyond(&doc.transact(), &vector))).await
+        self.with_replica(room, |replica| Ok(replica.beyond(&vector))).await
     }
 
     /// Stores an update as it is. The document need not be loaded for it.
@@ -126,7 +134,7 @@ impl Book {
         room: &Room,
         update: Update<'_>,
     ) -> Result<(), DocumentError> {
-        if self.doc.is_some() {
+        if self.replica.is_some() {
             self.apply(room, update).await?;
         } else if update.decode().is_none() {
             return Err(DocumentError::NoUpdate);
@@ -140,20 +148,12 @@ impl Book {
         room: &Room,
         update: Update<'_>,
     ) -> Result<Option<Vec<u8>>, DocumentError> {
-        let decoded = update.decode().ok_or(DocumentError::NoUpdate)?;
-        let doc = self.load(room).await?;
+        update.decode().ok_or(DocumentError::NoUpdate)?;
+        let mut replica = self.load(room).await?;
         let types = self.weight(room).await?.types().saturating_add(update.types);
-        let merged = on_stack(types, || {
-            caught(|| {
-                let mut txn = doc.transact_mut();
-                txn.apply_update(decoded).ok()?;
-                txn.commit();
-                Some((txn.encode_update_v1(), txn.has_missing_updates()))
-            })
-        });
-        let (news, is_waiting) = merged.flatten().ok_or(DocumentError::NoUpdate)?;
-        self.doc = Some(doc);
-        // A part of the update waits for an earlier one that has not arrived, so `news` does not have it.
+        let merged = on_stack(types, || replica.merge(update));
+        let Merged { news, is_waiting } = merged.ok_or(DocumentError::NoUpdate)?;
+        self.replica = Some(replica);
         let news = if is_waiting { update.bytes.to_vec() } else { news };
         let new = Update::new(&news).ok_or(DocumentError::TooDeep)?;
         if new.is_empty() {
@@ -204,27 +204,27 @@ impl Book {
 
     /// Applies an update, which does nothing if the document has it.
     async fn apply(&mut self, room: &Room, update: Update<'_>) -> Result<(), DocumentError> {
-        let doc = self.load(room).await?;
+        let mut replica = self.load(room).await?;
         let types = self.weight(room).await?.types().saturating_add(update.types);
-        if !on_stack(types, || apply(&doc, update.bytes)) {
+        if !on_stack(types, || replica.apply(update)) {
             return Err(DocumentError::NoUpdate);
         }
-        self.doc = Some(doc);
+        self.replica = Some(replica);
         Ok(())
     }
 
     /// Stores the whole document as a snapshot.
     async fn compact(&mut self, room: &Room) -> Result<(), DocumentError> {
         let mut weight = self.weight(room).await?;
-        let doc = self.load(room).await?;
-        let snapshot = beyond(&doc.transact(), &StateVector::default());
+        let replica = self.load(room).await?;
+        let snapshot = replica.beyond(&StateVector::default());
         let scanned = Update::new(&snapshot).ok_or(DocumentError::TooDeep)?;
         if snapshot.len() as u64 > self.max || scanned.types > TYPES {
             return Err(DocumentError::TooLarge { max: self.max });
         }
         rows::set_aside(room, &std::mem::take(&mut self.bad))?;
         weight.replace(room, &snapshot, scanned.types)?;
-        (self.doc, self.weight) = (Some(doc), Some(weight));
+        (self.replica, self.weight) = (Some(replica), Some(weight));
         Ok(())
     }
 }
@@ -240,36 +240,9 @@ fn new_doc(room: &Room) -> Doc {
     Doc::with_options(options)
 }
 
-/// What a document has beyond a state vector, and the changes that wait for others. A change that no client of
-/// Yjs makes may wait in a form that yrs does not read back. Then the answer is without the changes that wait.
-/// (`encode_state_as_update_v1` panics there, and each join would fail.)
-pub(crate) fn beyond(txn: &impl ReadTxn, vector: &StateVector) -> Vec<u8> {
-    let shown = txn.encode_diff_v1(vector);
-    let store = txn.store();
-    let waiting = caught(|| {
-        let changes = store.pending_update().map(|pending| pending.update.encode_v1());
-        // An update of no client, and what is deleted.
-        let deleted = store.pending_ds().map(|deleted| [vec![0], deleted.encode_v1()].concat());
-        [changes, deleted].into_iter().flatten().collect::<Vec<_>>()
-    });
-    match waiting {
-        Some(waiting) if !waiting.is_empty() => {
-            let all = [shown.clone()].into_iter().chain(waiting);
-            caught(|| merge_updates_v1(all).ok()).flatten().unwrap_or(shown)
-        }
-        _ => shown,
-    }
-}
-
-/// Applies an update. Returns whether it worked. If not, the document must not be used any more.
-fn apply(doc: &Doc, update: &[u8]) -> bool {
-    let Ok(update) = yrs::Update::decode_v1(update) else { return false };
-    caught(|| doc.transact_mut().apply_update(update).is_ok()).unwrap_or(false)
-}
-
-/// Calls yrs, which may panic at forged updates.
-fn caught<T>(call: impl FnOnce() -> T) -> Option<T> {
-    std::panic::catch_unwind(AssertUnwindSafe(call)).ok()
+/// Applies what is stored. Returns whether it worked. If not, the replica must not be used any more.
+fn apply(replica: &mut Replica, stored: &[u8]) -> bool {
+    Update::new(stored).is_some_and(|update| replica.apply(update))
 }
 
 /// Runs `call` with enough stack for this many nested types.

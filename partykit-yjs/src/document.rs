@@ -2,10 +2,13 @@ use std::fmt;
 
 use partykit_core::{BoxError, Room, StorageError};
 use serde::{Serialize, de::DeserializeOwned};
-use yrs::{Any, GetString, StateVector, Transact, TransactionMut, WriteTxn, types::ToJson};
+use yrs::{
+    Any, GetString, StateVector, Transact, TransactionMut, WriteTxn, types::ToJson,
+    updates::encoder::Encode,
+};
 
 use crate::{
-    book::{Book, TYPES, beyond},
+    book::{Book, TYPES},
     edit::{Edit, EditError},
     scan::{DEPTH, Update},
     wire,
@@ -135,7 +138,7 @@ impl Document<'_> {
     ///
     /// When the document cannot be read from storage.
     pub async fn export(&mut self) -> Result<Vec<u8>, DocumentError> {
-        self.look(|txn| Ok(beyond(txn, &StateVector::default()))).await
+        self.book.missing(self.room, &StateVector::default().encode_v1()).await
     }
 
     /// Applies an update of Yjs's first format: what `Y.encodeStateAsUpdate` gives. What is new in it is

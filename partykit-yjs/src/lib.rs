@@ -27,6 +27,7 @@ mod book;
 mod crowd;
 mod document;
 mod edit;
+mod replica;
 mod rows;
 mod scan;
 mod server;

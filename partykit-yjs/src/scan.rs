@@ -3,15 +3,22 @@
 //! `yrs` reserves memory for the number of items that an update announces, and recurses for each nested
 //! array. So a few bytes could use hundreds of megabytes, and a message of a megabyte could use up the stack,
 //! which ends the process. An update that passes here has no count that its bytes cannot hold, and nothing is
-//! nested deeper than [`DEPTH`].
+//! nested deeper than [`DEPTH`]. It names each client once, and no clock is out of range: what yrs makes of other
+//! updates depends on how it was compiled.
 
 use yrs::{
-    encoding::read::{Cursor, Error, Read},
+    encoding::{
+        read::{Cursor, Error, Read},
+        write::Write,
+    },
     updates::decoder::Decode,
 };
 
 /// How deep values may be nested in one another: as deep as serde_json reads.
 pub(crate) const DEPTH: u32 = 128;
+
+/// Ids of clients have 53 bits, so that JavaScript can hold them.
+const MAX_CLIENT: u64 = (1 << 53) - 1;
 
 /// An update in Yjs's first format that is safe to decode. It is complete, and no bytes follow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +31,36 @@ pub(crate) struct Update<'a> {
 impl<'a> Update<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Option<Self> {
         let mut scan = Scan { cursor: Cursor::new(bytes), types: 0 };
-        scan.update().ok().filter(|()| !scan.cursor.has_content())?;
+        scan.update().ok().filter(|_| !scan.cursor.has_content())?;
         Some(Self { bytes, types: scan.types })
+    }
+
+    /// Splits an update that would leave gaps: into what leaves none, which has all deletions, and the rest. `known`
+    /// tells up to which clock all of a client is known. `None` if the update leaves no gap.
+    pub(crate) fn split(self, known: impl Fn(u64) -> u32) -> Option<(Vec<u8>, Vec<Early>)> {
+        let (clients, deleted) =
+            Scan { cursor: Cursor::new(self.bytes), types: 0 }.update().ok()?;
+        let cuts: Vec<usize> = clients.iter().map(|client| client.cut(&known)).collect();
+        let is_whole = clients.iter().zip(&cuts).all(|(client, cut)| *cut == client.blocks.len());
+        if is_whole {
+            return None;
+        }
+        let mut ready = Vec::new();
+        ready.write_var(cuts.iter().filter(|cut| **cut > 0).count() as u32);
+        let mut early = Vec::new();
+        for (client, cut) in clients.iter().zip(cuts) {
+            if cut > 0 {
+                client.write(self.bytes, 0..cut, &mut ready);
+            }
+            if let Some(first) = client.blocks.get(cut) {
+                let mut bytes = vec![1];
+                client.write(self.bytes, cut..client.blocks.len(), &mut bytes);
+                bytes.push(0);
+                early.push(Early { client: client.id, clock: first.clock, bytes });
+            }
+        }
+        ready.extend_from_slice(&self.bytes[deleted..]);
+        Some((ready, early))
     }
 
     /// Whether it changes nothing.
@@ -39,10 +74,61 @@ impl<'a> Update<'a> {
     }
 }
 
+/// An update of one client that begins behind a gap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Early {
+    pub(crate) client: u64,
+    /// Where it begins.
+    pub(crate) clock: u32,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// What an update has of a client.
+struct Client {
+    id: u64,
+    blocks: Vec<Block>,
+    /// Where its blocks end in the bytes.
+    end: usize,
+}
+
+struct Block {
+    /// Where it begins in the bytes.
+    from: usize,
+    clock: u32,
+    length: u32,
+    is_gap: bool,
+}
+
+impl Client {
+    /// How many of its blocks leave no gap.
+    fn cut(&self, known: impl Fn(u64) -> u32) -> usize {
+        let mut known = known(self.id);
+        let cut = self.blocks.iter().position(|block| {
+            if block.is_gap {
+                return false;
+            }
+            let is_early = block.clock > known;
+            known = known.max(block.clock + block.length);
+            is_early
+        });
+        cut.unwrap_or(self.blocks.len())
+    }
+
+    /// Writes some of its blocks as a client of an update.
+    fn write(&self, bytes: &[u8], blocks: std::ops::Range<usize>, to: &mut Vec<u8>) {
+        let end = self.blocks.get(blocks.end).map_or(self.end, |block| block.from);
+        let first = &self.blocks[blocks.start];
+        to.write_var(blocks.len() as u32);
+        to.write_var(self.id);
+        to.write_var(first.clock);
+        to.extend_from_slice(&bytes[first.from..end]);
+    }
+}
+
 /// A state vector that is safe to decode.
 pub(crate) fn is_state_vector(bytes: &[u8]) -> bool {
     let mut scan = Scan { cursor: Cursor::new(bytes), types: 0 };
-    let done = scan.count(2).and_then(|clients| (0..clients).try_for_each(|_| scan.id()));
+    let done = scan.count(2).and_then(|clients| (0..clients).try_for_each(|_| scan.id().map(drop)));
     done.is_ok() && !scan.cursor.has_content()
 }
 
@@ -53,31 +139,45 @@ struct Scan<'a> {
     types: u32,
 }
 
-impl Scan<'_> {
-    fn update(&mut self) -> Scanned {
+impl<'a> Scan<'a> {
+    /// The clients, and where the deletions begin in the bytes.
+    fn update(&mut self) -> Scanned<(Vec<Client>, usize)> {
+        let mut clients = Vec::new();
         for _ in 0..self.count(3)? {
-            let blocks = self.count(2)?;
-            self.id()?; // the client, and its first clock here
-            for _ in 0..blocks {
-                self.block()?;
+            let count = self.count(2)?;
+            let (id, mut clock) = self.id()?;
+            let mut blocks = Vec::with_capacity(count);
+            for _ in 0..count {
+                let from = self.cursor.next;
+                let (length, is_gap) = self.block()?;
+                blocks.push(Block { from, clock, length, is_gap });
+                clock = clock.checked_add(length).ok_or(Error::UnexpectedValue)?;
             }
+            clients.push(Client { id, blocks, end: self.cursor.next });
         }
+        let mut ids: Vec<u64> = clients.iter().map(|client| client.id).collect();
+        ids.sort_unstable();
+        if ids.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(Error::UnexpectedValue);
+        }
+        let deleted = self.cursor.next;
         // What was deleted: for each client, from which clock and how many.
         for _ in 0..self.count(2)? {
-            self.cursor.read_var::<u64>()?;
+            self.client()?;
             for _ in 0..self.count(2)? {
-                self.number()?;
-                self.number()?;
+                let (clock, length) = (self.number()?, self.number()?);
+                clock.checked_add(length).ok_or(Error::UnexpectedValue)?;
             }
         }
-        Ok(())
+        Ok((clients, deleted))
     }
 
-    fn block(&mut self) -> Scanned {
+    /// Its length in the clock, and whether it is a gap.
+    fn block(&mut self) -> Scanned<(u32, bool)> {
         let info = self.cursor.read_u8()?;
         // A gap, or what was collected: only its length.
         if info == 10 || info == 0 {
-            return self.number().map(drop);
+            return Ok((self.number()?, info == 10));
         }
         let (has_left, has_right, has_key) = (info & 0x80 != 0, info & 0x40 != 0, info & 0x20 != 0);
         if has_left {
@@ -96,29 +196,45 @@ impl Scan<'_> {
                 self.string()?;
             }
         }
-        self.content(info & 0b1111)
+        Ok((self.content(info & 0b1111)?, false))
     }
 
-    fn content(&mut self, kind: u8) -> Scanned {
+    /// The content's length in the clock.
+    fn content(&mut self, kind: u8) -> Scanned<u32> {
         match kind {
-            1 => self.number().map(drop),
+            1 => self.number(),
             // yrs reads one more than the bytes say.
             2 => {
                 let texts = self.count(1)?;
-                (0..=texts).try_for_each(|_| self.string())
+                (0..=texts).try_for_each(|_| self.string().map(drop))?;
+                length(texts + 1)
             }
-            3..=5 => self.string(),
-            6 => self.string().and_then(|()| self.string()),
+            4 => {
+                let text = std::str::from_utf8(self.string()?);
+                length(text.map_err(|_| Error::UnexpectedValue)?.encode_utf16().count())
+            }
+            3 | 5 => self.string().map(|_| 1),
+            6 => {
+                self.string()?;
+                self.string().map(|_| 1)
+            }
             7 => {
                 self.types += 1;
                 // Only an element has a name here.
-                if self.cursor.read_u8()? == 3 { self.string() } else { Ok(()) }
+                if self.cursor.read_u8()? == 3 {
+                    self.string()?;
+                }
+                Ok(1)
             }
             8 => {
                 let values = self.count(1)?;
-                (0..values).try_for_each(|_| self.value(0))
+                (0..values).try_for_each(|_| self.value(0))?;
+                length(values)
             }
-            9 => self.string().and_then(|()| self.value(0)),
+            9 => {
+                self.string()?;
+                self.value(0).map(|()| 1)
+            }
             _ => Err(Error::UnexpectedValue),
         }
     }
@@ -132,10 +248,10 @@ impl Scan<'_> {
             125 => self.signed(),
             124 => self.cursor.read_exact(4).map(drop),
             122 | 123 => self.cursor.read_exact(8).map(drop),
-            119 | 116 => self.string(),
+            119 | 116 => self.string().map(drop),
             118 => {
                 let entries = self.count(2)?;
-                (0..entries).try_for_each(|_| self.string().and_then(|()| self.value(depth + 1)))
+                (0..entries).try_for_each(|_| self.string().and_then(|_| self.value(depth + 1)))
             }
             117 => {
                 let values = self.count(1)?;
@@ -151,16 +267,22 @@ impl Scan<'_> {
         if count <= self.left() / each { Ok(count) } else { Err(Error::EndOfBuffer(count)) }
     }
 
-    fn id(&mut self) -> Scanned {
-        self.cursor.read_var::<u64>()?;
-        self.number().map(drop)
+    /// A client, and a clock.
+    fn id(&mut self) -> Scanned<(u64, u32)> {
+        Ok((self.client()?, self.number()?))
     }
 
-    /// Skips text or bytes. Decoding checks later whether a text is UTF-8.
-    fn string(&mut self) -> Scanned {
+    fn client(&mut self) -> Scanned<u64> {
+        let client = self.cursor.read_var()?;
+        if client <= MAX_CLIENT { Ok(client) } else { Err(Error::UnexpectedValue) }
+    }
+
+    /// Skips text or bytes, and returns them. Decoding checks later whether a text is UTF-8.
+    fn string(&mut self) -> Scanned<&'a [u8]> {
         let length = self.count(1)?;
+        let from = self.cursor.next;
         self.cursor.next += length;
-        Ok(())
+        Ok(&self.cursor.buf[from..self.cursor.next])
     }
 
     fn number(&mut self) -> Scanned<u32> {
@@ -174,6 +296,10 @@ impl Scan<'_> {
     fn left(&self) -> usize {
         self.cursor.buf.len() - self.cursor.next
     }
+}
+
+fn length(count: usize) -> Scanned<u32> {
+    u32::try_from(count).map_err(|_| Error::UnexpectedValue)
 }
 
 #[cfg(test)]
@@ -250,6 +376,25 @@ mod tests {
         assert!(is_update(&value(&[117, 1, 126])));
         assert!(!is_update(&value(&[&[117][..], &many].concat())));
         assert!(!is_update(&value(&[&[118][..], &many].concat())));
+    }
+
+    #[test]
+    fn a_client_that_comes_twice_a_clock_or_an_id_out_of_range_does_not_pass() {
+        let text = |client: &[u8], clock: &[u8]| {
+            [&[1][..], client, clock, &[4, 1, 1, b't', 1, b'x']].concat()
+        };
+        let update =
+            |clients: &[Vec<u8>]| [&[clients.len() as u8][..], &clients.concat(), &[0]].concat();
+        assert!(is_update(&update(&[text(&[7], &[0]), text(&[8], &[0])])));
+        assert!(!is_update(&update(&[text(&[7], &[0]), text(&[7], &[1])])));
+        let last = [0xff, 0xff, 0xff, 0xff, 0x0f];
+        assert!(!is_update(&update(&[text(&[7], &last)])));
+        let large = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
+        assert!(is_update(&update(&[text(&[&large[..], &[0x0f]].concat(), &[0])])));
+        assert!(!is_update(&update(&[text(&[&large[..], &[0x1f]].concat(), &[0])])));
+        // The same among deletions.
+        assert!(is_update(&[0, 1, 7, 1, 0, 1]));
+        assert!(!is_update(&[&[0, 1, 7, 1, 1][..], &last].concat()));
     }
 
     /// Without the scan this ends the process: each array is one more call on the stack.
