@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { stripVTControlCharacters } from "node:util";
 
 import { items } from "./items.mjs";
 import { join } from "./join.mjs";
@@ -12,6 +13,8 @@ export class Server {
   #child = null;
   #output = "";
   #env;
+  /** The number of a process that has taken over from the one that was started. */
+  #next;
 
   /**
    * `variable` names the binary; `cargo xtask node` sets it. `host` is where it is to listen, `env` what
@@ -47,8 +50,17 @@ export class Server {
     return this;
   }
 
-  /** The number of the process that was started. */
-  get process() { return this.#child.pid; }
+  /** The number of the process that serves. */
+  get process() { return this.#next ?? this.#child.pid; }
+
+  /** Has the next process take over, and waits until it has. */
+  async replace() {
+    const taken = () => this.#output.match(/took over from the process before/g)?.length ?? 0;
+    const before = taken();
+    process.kill(this.process, "SIGUSR2");
+    await until("the next process takes over", () => taken() > before, { seen: () => this.#output });
+    this.#next = Number(/.*begins process=(\d+)/s.exec(stripVTControlCharacters(this.#output))[1]);
+  }
 
   /** What it has written since it started. */
   get output() { return this.#output; }
@@ -65,7 +77,10 @@ export class Server {
   }
 
   /** Ends it for good. */
-  discard() { return this.stop(); }
+  discard() {
+    if (this.#next) process.kill(this.#next, "SIGKILL");
+    return this.stop();
+  }
 
   /** Has the server do something, and returns its answer. Fails unless it did. */
   async post(path, query) {

@@ -7,6 +7,7 @@ mod copies;
 mod crowd;
 mod desk;
 mod failing;
+mod handover;
 mod history;
 mod model;
 mod options;

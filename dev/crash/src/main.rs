@@ -70,6 +70,9 @@ async fn judge(plan: &Plan) -> Result {
     if report.writes == 0 || report.steps == 0 || report.rings == 0 {
         return Err("nothing was written, or no alarm rang: this says nothing".into());
     }
+    if plan.hand_overs && (report.handed_over == 0 || report.kept == 0) {
+        return Err("no next process took over, or none was killed: this says nothing".into());
+    }
     Ok(())
 }
 

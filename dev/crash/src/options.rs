@@ -29,10 +29,10 @@ const PLANTED: [Planted; 8] = [
 
 /// What it takes.
 pub const HELP: &str = "\
-partykit-crash [--kills N] [--power-loss] [--relaxed] [--fault FAULT] [--seed N]
+partykit-crash [--kills N] [--hand-overs] [--power-loss] [--relaxed] [--fault FAULT] [--seed N]
 partykit-crash controls [--seed N]
 partykit-crash model [--operations N] [--fault FAULT] [--seed N]
-partykit-crash serve DIRECTORY [--relaxed] [--fault FAULT]
+partykit-crash serve DIRECTORY [--relaxed] [--fault FAULT] [--port PORT]
 partykit-crash life DIRECTORY --operations N --seed N [--fault FAULT]
 partykit-crash scribe SCRIPT
 partykit-crash alarms [--alarms N] [--seconds N] [--fault early-removal] [--seed N]
@@ -42,6 +42,8 @@ partykit-crash history [--listeners N] [--rate N] [--seconds N] [--sleeps N] [--
 partykit-crash faults [--all | --sample N] [--kind KIND] [--forgets] [--seed N]
 
   --kills N       how often the server is killed; default: 15
+  --hand-overs    the server hands over to the next process while clients work, and one of the two is killed
+                  at any moment; --fault droplast, which only the next process has, has to be found
   --power-loss    what was not synced is lost, too; the shim tests itself first
   --relaxed       the server does not sync; together with --power-loss it has to fail
   --fault FAULT   the server's store gets something wrong: early-frames, split-batch, early-removal,
@@ -96,7 +98,7 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, Str
     let command = arguments.next_if(|first| !first.starts_with('-'));
     let mut value = |what: &str| arguments.next().ok_or_else(|| format!("{what} is missing"));
     let (mut data, mut plan) = (None, Plan::new(fastrand::u64(..)));
-    let mut operations = OPERATIONS;
+    let (mut operations, mut port) = (OPERATIONS, None);
     match command.as_deref() {
         None | Some("controls" | "model") => {}
         Some("serve" | "life") => data = Some(PathBuf::from(value("DIRECTORY")?)),
@@ -116,8 +118,13 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, Str
             }
             ("--kills", None) => plan.kills = number(&value()?)?,
             ("--power-loss", None) => plan.power_loss = true,
+            ("--hand-overs", None) => plan.hand_overs = true,
+            ("--port", Some("serve")) => port = Some(number(&value()?)?),
             _ => return Err(format!("{argument} is not understood here")),
         }
+    }
+    if plan.hand_overs && (plan.power_loss || plan.relaxed) {
+        return Err("hand-overs are tried without power losses".into());
     }
     Ok(match (command.as_deref(), data) {
         (Some("controls"), _) => Command::Controls { seed: plan.seed },
@@ -128,7 +135,7 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, Str
             Command::Life(Life { data, operations, fault: plan.planted()?, seed: plan.seed })
         }
         (_, Some(data)) => {
-            Command::Serve(Storing { data, relaxed: plan.relaxed, fault: plan.fault })
+            Command::Serve(Storing { data, relaxed: plan.relaxed, fault: plan.fault, port })
         }
         _ => Command::Run(plan),
     })
@@ -143,6 +150,7 @@ impl Plan {
     pub fn new(seed: u64) -> Self {
         Self {
             kills: 15,
+            hand_overs: false,
             power_loss: false,
             relaxed: false,
             fault: None,
@@ -165,7 +173,9 @@ impl Plan {
         let planted = PLANTED.map(Fault::Planted);
         let faults = Fault::ALL.into_iter().chain(planted).map(fault);
         let relaxed = Self { relaxed: true, power_loss: true, ..base.clone() };
-        [relaxed].into_iter().chain(faults).collect()
+        let droplast = Some(Fault::Planted(Planted::DropLast));
+        let hand_overs = Self { fault: droplast, hand_overs: true, ..base.clone() };
+        [relaxed, hand_overs].into_iter().chain(faults).collect()
     }
 }
 
@@ -220,6 +230,9 @@ impl Storing {
         if let Some(fault) = self.fault {
             arguments.extend(["--fault".into(), fault.to_string().into()]);
         }
+        if let Some(port) = self.port {
+            arguments.extend(["--port".into(), port.to_string().into()]);
+        }
         arguments
     }
 }
@@ -238,6 +251,7 @@ mod tests {
             panic!("a plan");
         };
         assert!((plan.kills, plan.power_loss, plan.seed) == (200, true, 7) && !plan.relaxed);
+        assert!(matches!(parsed("--hand-overs"), Ok(Command::Run(plan)) if plan.hand_overs));
         assert!(matches!(parsed("controls --seed 3"), Ok(Command::Controls { seed: 3 })));
         let Ok(Command::Model(plan)) = parsed("model --operations 9 --fault noclear") else {
             panic!("a plan");
@@ -247,8 +261,12 @@ mod tests {
 
     #[test]
     fn a_server_is_told_what_the_plan_says() {
-        let storing =
-            Storing { data: "some/where".into(), relaxed: true, fault: Some(Fault::SplitBatch) };
+        let storing = Storing {
+            data: "some/where".into(),
+            relaxed: true,
+            fault: Some(Fault::SplitBatch),
+            port: Some(1999),
+        };
         let arguments = storing.arguments().into_iter().map(|it| it.into_string().unwrap());
         let Ok(Command::Serve(understood)) =
             parse(["serve".to_owned()].into_iter().chain(arguments))
@@ -257,6 +275,7 @@ mod tests {
         };
         assert_eq!(understood.data, storing.data);
         assert!(understood.relaxed && understood.fault == storing.fault);
+        assert_eq!(understood.port, storing.port);
     }
 
     #[test]
@@ -265,6 +284,9 @@ mod tests {
         for line in nonsense.into_iter().chain([
             "controls --kills 3",
             "serve here --seed 1",
+            "serve here --port 70000",
+            "--port 1999",
+            "--hand-overs --power-loss",
             "model --kills 3",
             "model --fault split-batch",
         ]) {

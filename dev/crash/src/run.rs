@@ -14,6 +14,7 @@ use crate::{
     Fault, Loss, Storing, Violation,
     copies::{self, Copies, Copy},
     crowd::{Crowd, Room, Stream, ask, now},
+    handover::{After, Site, Victim},
     power::{self, Power},
     process::{Process, last_words},
     protocol::{Ask, LEDGER, STREAM, Told},
@@ -43,6 +44,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Plan {
     /// How often the server is killed.
     pub kills: u32,
+    /// The server is replaced while clients work, and one of the two processes is killed meanwhile.
+    pub hand_overs: bool,
     /// A kill is a power loss, too.
     pub power_loss: bool,
     /// The server stores without a sync for each commit.
@@ -73,6 +76,10 @@ pub struct Report {
     pub logs: u64,
     /// How many alarms clients heard ring.
     pub rings: u64,
+    /// How often the next process has taken over, and how often the old one went on because that one was killed.
+    pub handed_over: u64,
+    /// See `handed_over`.
+    pub kept: u64,
     /// Each promise that was broken, with its room if it is one room's. The run ends with the kill after which it is found.
     pub violations: Vec<(String, Violation)>,
     /// The last that the servers logged.
@@ -87,7 +94,9 @@ pub struct Report {
 pub async fn run(plan: &Plan) -> Result<Report, BoxError> {
     let mut run = Run::new(plan)?;
     while run.kills < plan.kills && run.violations.is_empty() {
-        if run.random.u8(..8) == 0 {
+        if plan.hand_overs {
+            run.kill_while_it_hands_over().await?;
+        } else if run.random.u8(..8) == 0 {
             run.kill_while_it_starts().await?;
         } else {
             run.kill_at_work().await?;
@@ -110,6 +119,8 @@ struct Run<'a> {
     kills: u32,
     copies: u64,
     logs: u64,
+    handed_over: u64,
+    kept: u64,
     violations: Vec<(String, Violation)>,
 }
 
@@ -129,6 +140,8 @@ impl<'a> Run<'a> {
             kills: 0,
             copies: 0,
             logs: 0,
+            handed_over: 0,
+            kept: 0,
             violations: Vec::new(),
         })
     }
@@ -138,12 +151,21 @@ impl<'a> Run<'a> {
         self.plan.power_loss.then(|| Power::on(&power::shim()?, &disk, &log)).transpose()
     }
 
-    fn start(&self, power: Option<&Power>) -> io::Result<Process> {
-        let storing = Storing {
+    fn storing(&self) -> Storing {
+        Storing {
             data: self.place.path().join("disk").join("data"),
             relaxed: self.plan.relaxed,
             fault: self.plan.fault,
-        };
+            port: None,
+        }
+    }
+
+    fn start(&self, power: Option<&Power>) -> io::Result<Process> {
+        let mut storing = self.storing();
+        if self.plan.hand_overs {
+            // Only the next process has it.
+            storing.fault = None;
+        }
         Process::start(&self.program, &storing, power, &self.place.path().join("server.log"))
     }
 
@@ -189,6 +211,45 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Clients work at a server that is replaced a few times. As long as nothing is killed, nothing of them may
+    /// fail. What is stored is checked by another server.
+    async fn kill_while_it_hands_over(&mut self) -> Result<(), BoxError> {
+        let settles = self.random.u8(..SETTLES) == 0;
+        let Some((checker, _)) = self.start_and_check(None, settles).await? else { return Ok(()) };
+        checker.kill().await?;
+        let log = self.place.path().join("server.log");
+        let mut site = Site::start(&self.program, self.storing(), &log).await?;
+        let crowd = Crowd::start_over(site.address, &self.rooms, &self.streams, &mut self.random);
+        for _ in 0..self.random.u32(1..4) {
+            sleep(Duration::from_millis(self.random.u64(WORK))).await;
+            let victim = match self.random.u8(..4) {
+                0 => Some(Victim::Old),
+                1 => Some(Victim::Next),
+                _ => None,
+            };
+            if victim.is_some() {
+                crowd.farewell();
+            }
+            match site.hand_over(victim, &mut self.random).await {
+                Ok(After::Next) => self.handed_over += 1,
+                Ok(After::Same) => self.kept += 1,
+                Ok(After::Gone) => break,
+                Err(error) => {
+                    let broken = Violation::Unserved(error.to_string());
+                    self.violations.push(("the server".into(), broken));
+                    break;
+                }
+            }
+        }
+        sleep(Duration::from_millis(self.random.u64(WORK))).await;
+        crowd.farewell();
+        site.kill().await?;
+        self.kills += 1;
+        self.logs = self.newest_log().max(self.logs);
+        crowd.gone().await;
+        Ok(())
+    }
+
     /// A copy that has its name is whole, also when the server was killed before it said so; one that
     /// was confirmed is there.
     async fn check_copies(&mut self, all: &[Copy]) -> Result<(), BoxError> {
@@ -217,7 +278,7 @@ impl<'a> Run<'a> {
         };
         let wrong = wrong.map(|how| (copy.name.clone(), Violation::Half(how)));
         self.violations.extend(wrong);
-        let storing = Storing { data, relaxed: false, fault: None };
+        let storing = Storing { data, relaxed: false, fault: None, port: None };
         let log = self.place.path().join("server.log");
         let mut server = Process::start(&self.program, &storing, None, &log)?;
         let address = match server.listens().await {
@@ -345,6 +406,8 @@ impl<'a> Run<'a> {
             kills: self.kills,
             copies: self.copies,
             logs: self.logs,
+            handed_over: self.handed_over,
+            kept: self.kept,
             writes: self.writes(),
             steps: self.streams.iter().map(|stream| stream.track().steps).sum(),
             rings: self.rooms.iter().map(|room| room.history().rings).sum::<u64>()
@@ -391,8 +454,12 @@ async fn nothing_unseen(power: &Power) -> Result<(), BoxError> {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kills, writes, steps, logs, copies, rings, violations, .. } = self;
+        let Self { handed_over, kept, .. } = self;
         write!(f, "{kills} kills, {writes} writes and {steps} steps confirmed, ")?;
         write!(f, "{rings} alarms heard, {logs} files of the log, {copies} backups, ")?;
+        if handed_over + kept > 0 {
+            write!(f, "{handed_over} hand-overs, {kept} given up, ")?;
+        }
         write!(f, "{} promises broken", violations.len())?;
         violations
             .iter()

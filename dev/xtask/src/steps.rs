@@ -70,7 +70,7 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step {
         name: "crash",
-        about: "a server is killed 15 times, and loses power 15 times, and keeps its word; a store, and a model of it",
+        about: "a server is killed 15 times, also while it hands over, and loses power 15 times, and keeps its word; a store, and a model of it",
         run: crash,
     },
     Step {
@@ -114,7 +114,7 @@ pub(crate) const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "crash",
-        about: "the same as long as one likes: --kills 200 [--power-loss] [--relaxed] [--seed N]; model --operations 1000000; alarms --seconds 180; schedules --seconds 180; history --beside; yjs --kills 200",
+        about: "the same as long as one likes: --kills 200 [--hand-overs | --power-loss] [--relaxed] [--seed N]; model --operations 1000000; alarms --seconds 180; schedules --seconds 180; history --beside; yjs --kills 200",
         run: crash_as_told,
     },
     Tool {
@@ -335,7 +335,10 @@ fn crash(root: &Path) -> Outcome {
         "history --listeners 20 --seconds 8 --sleeps 3 --kills 1",
         "history --listeners 20 --seconds 8 --sleeps 40 --kills 0 --forgets",
     ];
-    let lines = ["", "--power-loss", "controls", "model"].into_iter().chain(failing).chain(alarms);
+    let lines = ["", "--hand-overs", "--power-loss", "controls", "model"]
+        .into_iter()
+        .chain(failing)
+        .chain(alarms);
     let lines = lines.chain(history);
     for line in lines {
         let arguments: Vec<_> = line.split_whitespace().map(str::to_owned).collect();

@@ -2,7 +2,7 @@
 
 use partykit::{
     Request, RequestExt, Response, ResponseExt,
-    http::{Method, StatusCode},
+    http::{HeaderName, HeaderValue, Method, StatusCode},
     server::Handle,
 };
 
@@ -17,7 +17,9 @@ pub(crate) async fn answer(request: Request) -> Response {
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/") => Response::html(page::html()),
         (&Method::GET, "/stats") => {
-            Response::json(&handle.room_stats("main", &room)).unwrap_or_default()
+            let mut stats = Response::json(&handle.room_stats("main", &room)).unwrap_or_default();
+            stats.headers_mut().extend([(SERVER, server())]);
+            stats
         }
         (&Method::POST, "/sleep") => match handle.evict("main", &room).await {
             Ok(()) => Response::empty(StatusCode::NO_CONTENT),
@@ -28,6 +30,14 @@ pub(crate) async fn answer(request: Request) -> Response {
         },
         _ => Response::text("not found").with_status(StatusCode::NOT_FOUND),
     }
+}
+
+/// Says who has answered. A deploy changes that, and nothing else that the page sees.
+const SERVER: HeaderName = HeaderName::from_static("relay-server");
+
+fn server() -> HeaderValue {
+    let version = format!("{}, process {}", env!("CARGO_PKG_VERSION"), std::process::id());
+    HeaderValue::try_from(version).expect("digits and points")
 }
 
 /// Writes the log to standard output, the address of the page first. Its level is `info`, unless

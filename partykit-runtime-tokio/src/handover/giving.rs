@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::future::join_all;
 use partykit_core::runtime::CloseReason;
-use tokio::{io::AsyncWriteExt, task::spawn_blocking, time::timeout};
+use tokio::{io::AsyncWriteExt, sync::oneshot, task::spawn_blocking, time::timeout};
 use tracing::{debug, error, info, warn};
 
 use super::{
@@ -135,8 +135,15 @@ async fn give(
     let given = match shutdown.is_under_way() {
         true => Err(io::Error::other("the runtime shuts down")),
         false => {
-            host.close_store().await;
-            transfer(&quiet, wire, shutdown, successor).await
+            let (host, (closed, is_closed)) = (host.clone(), oneshot::channel());
+            let closing = tokio::spawn(async move {
+                host.close_store().await;
+                // If nobody waits for it, the sockets could not be sent.
+                let _ = closed.send(());
+            });
+            let given = transfer(&quiet, is_closed, wire, shutdown, successor).await;
+            // Before it is opened again.
+            closing.await.map_err(io::Error::other).and(given)
         }
     };
     let quiet = Arc::into_inner(quiet).expect("the thread that sent it has ended");

@@ -58,7 +58,10 @@ impl Quiet {
         let begin = Instant::now();
         let settling = async {
             match pause_sockets(host, begin + grace).await {
-                Ok(()) => settle(host, begin + grace).await,
+                Ok(()) => {
+                    debug!(took = ?begin.elapsed(), "no socket is read any more");
+                    settle(host, begin + grace).await
+                }
                 Err(()) => Err(Vec::new()),
             }
         };
@@ -77,6 +80,7 @@ impl Quiet {
         if timeout(SHORT, drained).await.is_err() {
             warn!("a room did not go to sleep in {SHORT:?}");
         }
+        debug!(took = ?begin.elapsed(), "all rooms sleep");
         let sockets = take_sockets(host).await;
         host.registry().clear();
         let rooms = rooms.into_iter().map(|room| {
@@ -85,7 +89,9 @@ impl Quiet {
             }
             (room.address().clone(), room.records())
         });
-        Ok(Self { rooms: rooms.collect(), sockets })
+        let rooms = rooms.collect();
+        debug!(took = ?begin.elapsed(), sockets = sockets.len(), "everything is data");
+        Ok(Self { rooms, sockets })
     }
 
     /// The connections that have a socket, with it.

@@ -3,12 +3,12 @@ use std::{
     os::fd::OwnedFd,
     process,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use partykit_core::{
     RoomAddress, RoomId,
-    runtime::{Attachment, Resumed, Socket},
+    runtime::{Attachment, CloseReason, Resumed, Socket},
 };
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tracing::{debug, error, info, warn};
@@ -21,8 +21,11 @@ use super::{
 };
 use crate::{
     Listener,
+    admitted::Admitted,
     front::Front,
+    limits::Place,
     listen::By,
+    party::Party,
     socket::{Arrived, Carrier, Io},
 };
 
@@ -99,7 +102,10 @@ impl Held {
             }
         });
         match taken {
-            Ok(given) => Some(Self { wire, given }),
+            Ok(given) => {
+                debug!("all sockets have come");
+                Some(Self { wire, given })
+            }
             Err(error) => cannot(&error.to_string()),
         }
     }
@@ -112,7 +118,9 @@ impl Held {
     pub(crate) async fn keep(self, front: &Arc<Front>) -> io::Result<()> {
         let Self { wire, given } = self;
         let count = given.len();
+        let begin = Instant::now();
         let (rooms, sockets) = arrive(front, given)?;
+        debug!(took = ?begin.elapsed(), "all sockets are made again");
         let taken = tokio::task::spawn_blocking(move || {
             let mut wire = wire;
             debug!("all sockets are here: telling the process before");
@@ -153,8 +161,7 @@ fn arrive(front: &Arc<Front>, given: Vec<(Record, OwnedFd)>) -> io::Result<(Room
         let room = RoomId::new(record.room.as_str()).map_err(io::Error::other)?;
         let address = RoomAddress::new(party.name().clone(), room);
         let attachment = Attachment::decode(&record.attachment).map_err(io::Error::other)?;
-        let io = open(front, descriptor, &record)?;
-        let arrived = match Arrived::new(io, &record.socket, party.link()) {
+        let arrived = match open(front, party, descriptor, &record)? {
             Ok(arrived) => arrived,
             Err(reason) => {
                 let (party, room) = (address.party(), address.room().as_str());
@@ -179,25 +186,41 @@ fn arrive(front: &Arc<Front>, given: Vec<(Record, OwnedFd)>) -> io::Result<(Room
     Ok((rooms, sockets))
 }
 
-fn open(front: &Arc<Front>, descriptor: OwnedFd, record: &Record) -> io::Result<Box<dyn Io>> {
+/// Counts the client, and makes a socket of its descriptor. The inner error is about its unfinished message.
+fn open(
+    front: &Arc<Front>,
+    party: &Party,
+    descriptor: OwnedFd,
+    record: &Record,
+) -> io::Result<Result<Arrived, CloseReason>> {
+    let (settings, socket) = (party.link(), &record.socket);
     if record.is_unix {
         let stream = std::os::unix::net::UnixStream::from(descriptor);
-        stream.set_nonblocking(true)?;
-        carry::<tokio::net::UnixListener>(front, UnixStream::from_std(stream)?, record)
-    } else {
-        let stream = std::net::TcpStream::from(descriptor);
-        stream.set_nonblocking(true)?;
-        carry::<TcpListener>(front, TcpStream::from_std(stream)?, record)
+        let io = carry::<tokio::net::UnixListener>(front, UnixStream::from_std(stream)?, record)?;
+        return Ok(Arrived::new(io, socket, settings));
     }
+    let stream = std::net::TcpStream::from(descriptor);
+    if settings.reactor.is_some() {
+        // Tokio never has it.
+        let (_, place) = admit(front, (), record)?;
+        return Ok(Arrived::plain(stream, place, socket, settings));
+    }
+    let io = carry::<TcpListener>(front, TcpStream::from_std(stream)?, record)?;
+    Ok(Arrived::new(io, socket, settings))
 }
 
-/// Counts the client, and makes its stream what a listener of this kind would have made of it.
+/// Makes a stream what a listener of this kind would have made of it.
 fn carry<L: Listener>(
     front: &Arc<Front>,
     stream: L::Io,
     record: &Record,
 ) -> io::Result<Box<dyn Io>> {
-    let admitted = front.clients.admit(stream, record.socket.address);
-    let (io, _) = admitted.map_err(|_| io::Error::other("there are more clients than places"))?;
+    let (io, _) = admit(front, stream, record)?;
     Ok(Box::new(Carrier::<_, By<L>>::new(io.resets(L::reset).leave_alone())))
+}
+
+/// Counts the client.
+fn admit<I>(front: &Arc<Front>, io: I, record: &Record) -> io::Result<(Admitted<I>, Arc<Place>)> {
+    let admitted = front.clients.admit(io, record.socket.address);
+    admitted.map_err(|_| io::Error::other("there are more clients than places"))
 }

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::oneshot;
 use tracing::debug;
 
 use super::{
@@ -28,8 +29,11 @@ const BATCH: usize = 1 << 20;
 
 /// Sends all sockets, and waits until the next process has taken them. Returns their number. A shutdown that
 /// begins before the commit ends the next process.
+///
+/// The next process opens the store when it hears that it has all sockets: that is when this one has closed it.
 pub(super) async fn transfer(
     quiet: &Arc<Quiet>,
+    store_closed: oneshot::Receiver<()>,
     wire: Wire,
     shutdown: &Shutdown,
     successor: &mut Successor,
@@ -44,6 +48,7 @@ pub(super) async fn transfer(
         let mut wire = wire;
         wire.patience(TAKE)?;
         let count = send_sockets(&quiet, &mut wire)?;
+        store_closed.blocking_recv().map_err(io::Error::other)?;
         send(&mut wire, &Given::End, &[])?;
         debug!("sent all sockets to the next process");
         let (Taken, _) = receive(&mut wire)?;

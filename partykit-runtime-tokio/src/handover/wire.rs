@@ -12,7 +12,7 @@ use std::{
 };
 
 use rustix::{
-    io::{Errno, FdFlags, fcntl_setfd},
+    io::Errno,
     net::{
         RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
         SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -132,7 +132,7 @@ impl Wire {
             for message in control.drain() {
                 if let RecvAncillaryMessage::ScmRights(descriptors) = message {
                     for descriptor in descriptors {
-                        fcntl_setfd(&descriptor, FdFlags::CLOEXEC)?;
+                        keep_from_children(&descriptor)?;
                         self.arrived.push_back(descriptor);
                     }
                 }
@@ -154,6 +154,14 @@ impl Wire {
 const FLAGS: RecvFlags = RecvFlags::CMSG_CLOEXEC;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const FLAGS: RecvFlags = RecvFlags::empty();
+
+/// Where the flag does not do it.
+fn keep_from_children(descriptor: &OwnedFd) -> io::Result<()> {
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::CLOEXEC)?;
+    let _ = descriptor;
+    Ok(())
+}
 
 impl AsFd for Wire {
     fn as_fd(&self) -> BorrowedFd<'_> {

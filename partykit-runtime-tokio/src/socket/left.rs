@@ -1,7 +1,7 @@
 //! Sockets on their way out of this process, and into the next one.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, TcpStream},
     os::fd::BorrowedFd,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -18,9 +18,10 @@ use super::{
     Io, Link, LinkSettings,
     carriage::Carriage,
     open::{open, open_again},
+    plain::Plain,
     task::Start,
 };
-use crate::{codec::Decoder, shutdown::Alive};
+use crate::{codec::Decoder, limits::Place, shutdown::Alive};
 
 /// What the task of a socket says of its way out of this process.
 pub(crate) enum Out {
@@ -63,6 +64,7 @@ pub(crate) struct Arrived {
 /// Where a socket comes from.
 enum From {
     Process(Box<dyn Io>),
+    /// From another process if it is plain TCP, and back in any case.
     Back(Carriage),
 }
 
@@ -105,6 +107,21 @@ impl Arrived {
         settings: &Arc<LinkSettings>,
     ) -> Result<Self, CloseReason> {
         Self::make(From::Process(io), state, settings)
+    }
+
+    /// One of plain TCP that does not block, for a loop of the [`Reactor`](super::Reactor).
+    ///
+    /// # Errors
+    ///
+    /// As [`Arrived::new`].
+    pub(crate) fn plain(
+        stream: TcpStream,
+        place: Arc<Place>,
+        state: &SocketState,
+        settings: &Arc<LinkSettings>,
+    ) -> Result<Self, CloseReason> {
+        let carriage = Plain::from_std(stream, Some(place)).into();
+        Self::make(From::Back(carriage), state, settings)
     }
 
     fn make(

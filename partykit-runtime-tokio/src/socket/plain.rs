@@ -38,12 +38,16 @@ impl Plain {
         stream: tokio::net::TcpStream,
         place: Option<Arc<Place>>,
     ) -> io::Result<Self> {
-        let stream = stream.into_std()?;
+        Ok(Self::from_std(stream.into_std()?, place))
+    }
+
+    /// A stream that does not block.
+    pub(super) fn from_std(stream: TcpStream, place: Option<Arc<Place>>) -> Self {
         let (place, settled) = match place.as_ref().and_then(|place| place.settle()) {
             Some((shared, address)) => (Some(shared), Some(address)),
             None => (place, None),
         };
-        Ok(Self { stream, place, settled, readable: false, hung_up: false, filled: false })
+        Self { stream, place, settled, readable: false, hung_up: false, filled: false }
     }
 
     /// Has a loop's set of sockets watch it.

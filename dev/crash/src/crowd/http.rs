@@ -22,14 +22,35 @@ pub(crate) async fn ask(address: SocketAddr, path: &str, body: String) -> Result
 /// Writes one number after the other on one connection.
 pub(super) async fn write(address: SocketAddr, room: &Room, writer: &str) -> Result<(), BoxError> {
     let mut connection = connect(address).await?;
-    let path = format!("/parties/{LEDGER}/{}", room.name);
     loop {
-        let number = room.history().write(writer);
-        let ask = text(&Ask::Write { writer: writer.to_owned(), number });
-        let answer = send(&mut connection, address, &path, ask).await?;
-        if !matches!(hear(room, &answer)?, Told::Wrote(entry) if entry.number == number) {
-            return Err(format!("{writer} asked to write {number}, and was told otherwise").into());
-        }
+        write_one(&mut connection, address, room, writer).await?;
+    }
+}
+
+/// The same on a connection for each.
+pub(super) async fn write_apart(
+    address: SocketAddr,
+    room: &Room,
+    writer: &str,
+) -> Result<(), BoxError> {
+    loop {
+        write_one(&mut connect(address).await?, address, room, writer).await?;
+    }
+}
+
+async fn write_one(
+    connection: &mut SendRequest<Full<Bytes>>,
+    address: SocketAddr,
+    room: &Room,
+    writer: &str,
+) -> Result<(), BoxError> {
+    let path = format!("/parties/{LEDGER}/{}", room.name);
+    let number = room.history().write(writer);
+    let ask = text(&Ask::Write { writer: writer.to_owned(), number });
+    let answer = send(connection, address, &path, ask).await?;
+    match hear(room, &answer)? {
+        Told::Wrote(entry) if entry.number == number => Ok(()),
+        _ => Err(format!("{writer} asked to write {number}, and was told otherwise").into()),
     }
 }
 

@@ -93,6 +93,27 @@ impl Crowd {
         streams: &[Arc<Stream>],
         random: &mut fastrand::Rng,
     ) -> Self {
+        Self::begin(address, rooms, streams, random, false)
+    }
+
+    /// The same to a server that hands over. That ends connections of HTTP which wait for a request, so who
+    /// writes over HTTP makes one for each, and steps are done over sockets.
+    pub(crate) fn start_over(
+        address: SocketAddr,
+        rooms: &[Arc<Room>],
+        streams: &[Arc<Stream>],
+        random: &mut fastrand::Rng,
+    ) -> Self {
+        Self::begin(address, rooms, streams, random, true)
+    }
+
+    fn begin(
+        address: SocketAddr,
+        rooms: &[Arc<Room>],
+        streams: &[Arc<Stream>],
+        random: &mut fastrand::Rng,
+        hands_over: bool,
+    ) -> Self {
         let mut clients = JoinSet::new();
         let killed = Arc::new(AtomicBool::new(false));
         for room in rooms {
@@ -101,6 +122,7 @@ impl Crowd {
                 clients.spawn(async move {
                     let worked = match client {
                         0 | 1 => socket::write(address, &room, &format!("socket-{client}")).await,
+                        2 if hands_over => http::write_apart(address, &room, "http").await,
                         2 => http::write(address, &room, "http").await,
                         _ => socket::set_alarms(address, &room, random).await,
                     };
@@ -116,7 +138,7 @@ impl Crowd {
         for stream in streams {
             let (stream, killed, random) = (stream.clone(), killed.clone(), random.fork());
             clients.spawn(async move {
-                let worked = stream::step(address, &stream, random).await;
+                let worked = stream::step(address, &stream, random, hands_over).await;
                 if let Err(error) = worked
                     && !killed.load(Ordering::SeqCst)
                 {

@@ -23,13 +23,14 @@ fn failure(random: &mut fastrand::Rng) -> Option<Failure> {
     })
 }
 
-/// Does one step after the other, over a socket or over HTTP.
+/// Does one step after the other, over a socket or, unless it has to be one, over HTTP.
 pub(super) async fn step(
     address: SocketAddr,
     stream: &Stream,
     mut random: fastrand::Rng,
+    by_socket: bool,
 ) -> Result<(), BoxError> {
-    if random.bool() {
+    if !by_socket && random.bool() {
         over_http(address, stream, &mut random).await
     } else {
         over_a_socket(address, stream, &mut random).await

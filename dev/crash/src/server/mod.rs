@@ -5,10 +5,10 @@ mod faults;
 mod ledger;
 mod stream;
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{env, io, path::PathBuf, process, sync::Arc};
 
 use partykit::{
-    Result, Runtime,
+    Response, Result, Runtime,
     storage::{Backend, DiskBackend, Durability, rig},
 };
 use tracing_subscriber::filter::LevelFilter;
@@ -34,6 +34,9 @@ pub struct Storing {
     pub relaxed: bool,
     /// What the store gets wrong.
     pub fault: Option<Fault>,
+    /// Where a server listens that hands over to the next process. A fault is that of the next one. Such a server
+    /// makes no backups. `None` for any port, and no hand-over.
+    pub port: Option<u16>,
 }
 
 /// Serves until it is killed. The first line that it prints is the address.
@@ -44,6 +47,9 @@ pub struct Storing {
 /// When it cannot listen, or the store cannot be opened.
 pub async fn serve(storing: &Storing) -> Result {
     tracing_subscriber::fmt().with_max_level(LevelFilter::WARN).with_writer(io::stderr).init();
+    if let Some(port) = storing.port {
+        return storing.serve_in_turn(port).await;
+    }
     let (disk, backend) = storing.open()?;
     let is_stale = storing.fault == Some(Fault::StaleCopy);
     let desk = Desk { store: backend.clone(), disk, is_stale };
@@ -55,6 +61,22 @@ pub async fn serve(storing: &Storing) -> Result {
 }
 
 impl Storing {
+    /// Serves until another process takes over.
+    async fn serve_in_turn(&self, port: u16) -> Result {
+        rig::shrink(SMALLER);
+        let is_next = env::var_os("PARTYKIT_HANDOVER").is_some();
+        if let Some(Fault::Planted(fault)) = self.fault.filter(|_| is_next) {
+            rig::plant(fault);
+        }
+        Runtime::builder()
+            .party::<ledger::Ledger>(LEDGER)
+            .party::<stream::Stream>(STREAM)
+            .data(&self.data)
+            .fallback(async |_| Response::new(process::id().to_string().into()))
+            .serve(("127.0.0.1", port))
+            .await
+    }
+
     fn open(&self) -> Result<(DiskBackend, Arc<dyn Backend>)> {
         // To begin a file of the log syncs the one before it, which would hide that nothing else does.
         if !self.relaxed {

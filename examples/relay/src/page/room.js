@@ -177,7 +177,8 @@ async function poll() {
   try {
     const answer = await fetch(`/stats?${query}`, { cache: "no-store", signal: AbortSignal.timeout(3000) });
     if (!answer.ok) throw new Error(`status ${answer.status}`);
-    const stats = readings(await answer.json());
+    const stats = readings(await answer.json()), server = answer.headers.get("relay-server");
+    put($("server"), server ? `Served by version ${server}` : ""); // on Workers nobody says it
     failures = 0;
     showStats(stats);
     if (stats.phase === "unknown") pause = 10 * PERIOD; // it will hardly say anything else
