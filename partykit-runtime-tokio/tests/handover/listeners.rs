@@ -14,6 +14,7 @@ fn a_unix_socket_is_handed_over_with_its_connections() {
     let (mut ada, mut eve) = (site.connect_by_path("a", "ada"), site.connect_by_path("a", "eve"));
     ada.say("who");
     assert_eq!(ada.text(), r#"ada Some("ada") of 2, Some(First)"#);
+    let mut stay = Vec::new();
     for count in 3..5 {
         // Half a message is on its way.
         let frame = crate::house::frame("half");
@@ -26,7 +27,7 @@ fn a_unix_socket_is_handed_over_with_its_connections() {
         let mut late = site.connect_by_path("a", &format!("late{count}"));
         late.say("who");
         assert!(late.text().contains(&format!("of {count}, Some(Wake)")));
-        std::mem::forget(late);
+        stay.push(late);
     }
 }
 
@@ -48,7 +49,7 @@ fn the_file_of_a_process_that_is_gone_is_replaced_and_that_of_another_is_not() {
 }
 
 /// As systemd starts a process for a socket: descriptor 3, and two variables.
-fn activated(command: Command, listener: OwnedFd) -> Command {
+fn activated(command: &Command, listener: OwnedFd) -> Command {
     const SCRIPT: &str = r#"exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@""#;
     let mut shell = Command::new("sh");
     shell.args(["-c", SCRIPT]).arg(command.get_program()).args(command.get_args());
@@ -66,7 +67,7 @@ fn the_socket_of_systemd_is_served_and_handed_over() {
     let address = listener.local_addr().unwrap();
     // A client that came before the server.
     let early = std::net::TcpStream::connect(("127.0.0.1", address.port())).unwrap();
-    let mut site = Site::start_as("activated", |command| activated(command, listener.into()));
+    let mut site = Site::start_as("activated", |command| activated(&command, listener.into()));
     assert_eq!(site.addr, address);
     drop(early);
     site.addr = ([127, 0, 0, 1], address.port()).into();
@@ -86,7 +87,7 @@ fn a_socket_of_systemd_that_does_not_fit_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("other.sock");
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-    let site = Site::start_as("", |command| activated(command, listener.into()));
+    let site = Site::start_as("", |command| activated(&command, listener.into()));
     let warning = site.log.iter().find(|line| line.contains("systemd gave a socket at"));
     assert!(warning.unwrap().contains(path.to_str().unwrap()), "{:?}", site.log);
 }
