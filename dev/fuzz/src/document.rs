@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use arbitrary::Arbitrary;
 use futures_executor::block_on;
 use partykit_core::testing::{TestConnection, TestRoom};
@@ -45,6 +47,13 @@ enum Edit {
     Set(u8, u8),
     Nest(u8),
     Push(u8),
+}
+
+static FRAMES: AtomicU64 = AtomicU64::new(0);
+
+/// How many frames [`document`] has had rooms decode and apply, in this process.
+pub fn frames() -> u64 {
+    FRAMES.load(Ordering::Relaxed)
 }
 
 /// Has a room whose server is a document hear what the bytes say, awake and woken.
@@ -104,6 +113,7 @@ async fn run(acts: &[Act]) {
             }
         };
         sender.send(say).await;
+        FRAMES.fetch_add(1, Ordering::Relaxed);
     }
     assert!(sender.is_open(), "closed: {:?}", sender.closed());
     assert_eq!(room.errors(), Vec::<String>::new());

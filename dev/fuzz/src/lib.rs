@@ -12,7 +12,7 @@ mod machine;
 mod route;
 
 pub use attachment::attachment;
-pub use document::document;
+pub use document::{document, frames};
 pub use list::list;
 pub use machine::machine;
 pub use route::route;
