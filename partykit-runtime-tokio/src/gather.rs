@@ -14,12 +14,15 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
+use tokio::time::Instant;
 
 /// As many places for tasks are kept.
 const KEPT: usize = 1024;
 
 thread_local! {
     static WAITING: RefCell<Waiting> = const { RefCell::new(Waiting::new()) };
+    /// The time of what is gathered on this thread. `None` while nothing is gathered.
+    static TIME: Cell<Option<Instant>> = const { Cell::new(None) };
     /// The task that runs on this thread was woken by the end of a gathering.
     static GATHERED: Cell<bool> = const { Cell::new(false) };
 }
@@ -49,6 +52,7 @@ struct Gathering;
 
 impl Drop for Gathering {
     fn drop(&mut self) {
+        TIME.set(None);
         let mut tasks = WAITING.with_borrow_mut(|waiting| {
             waiting.gathers = false;
             mem::take(&mut waiting.tasks)
@@ -58,6 +62,17 @@ impl Drop for Gathering {
             WAITING.with_borrow_mut(|waiting| waiting.tasks = tasks);
         }
     }
+}
+
+/// What is gathered on this thread from now on happens at this time, so that the clock is not read for each
+/// message. Ends with the gathering.
+pub(crate) fn at(time: Instant) {
+    TIME.set(Some(time));
+}
+
+/// The time, at most a few messages old while something is gathered.
+pub(crate) fn now() -> Instant {
+    TIME.get().unwrap_or_else(Instant::now)
 }
 
 /// Whether the gathered task that runs on this thread was woken by the end of a [gathering](gather). So

@@ -146,14 +146,14 @@ impl TokioHost {
 
 impl Host for TokioHost {
     fn elapsed(&self) -> Duration {
-        self.origin.elapsed()
+        gather::now().saturating_duration_since(self.origin)
     }
 
     /// The wall clock. A test that pauses or moves Tokio's clock moves this one by the same distance.
     fn now(&self) -> Timestamp {
         // The order matters: if the thread is delayed in between, the result is a time in the past, never in
         // the future.
-        let (virtual_, wall) = (self.elapsed(), SystemTime::now());
+        let (virtual_, wall) = (self.origin.elapsed(), SystemTime::now());
         let real = self.real_origin.elapsed();
         let moved = match virtual_.checked_sub(real) {
             Some(ahead) if ahead > JITTER => wall + ahead,

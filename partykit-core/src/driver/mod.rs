@@ -88,11 +88,11 @@ async fn run<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send)
                     slice.restart();
                 }
                 let Some(job) = postpone(&cell, &mut pump, job).await else { continue };
-                let begun = slice.begin_turn(&**cell.host()).await;
+                let mut time = slice.begin_turn(&**cell.host()).await;
                 let room = Room::new(&cell, turn);
-                let result = run_turn(&room, &mut pump, &mut instance, &make, job, begun).await;
+                let result = run_turn(&room, &mut pump, &mut instance, &make, job, &mut time).await;
                 let crowded = cell.host().is_crowded();
-                cell.report(|machine, now| {
+                cell.report_at(time, |machine, now| {
                     machine.set_crowded(crowded);
                     machine.turn_ended(now, result);
                 });
@@ -134,14 +134,15 @@ async fn postpone(cell: &Driving, pump: &mut Pump<'_>, job: Job) -> Option<Job> 
     }
 }
 
-/// Runs one turn. Commits, timers and other outputs go on beside it.
+/// Runs one turn. Commits, timers and other outputs go on beside it. `time` is when it begins, and afterwards
+/// when it has ended.
 async fn run_turn<S: Server>(
     room: &Room,
     pump: &mut Pump<'_>,
     instance: &mut Option<S>,
     make: &(impl Fn(&RoomId) -> S + Send),
     job: Job,
-    begun: Duration,
+    time: &mut Duration,
 ) -> Result<Answer, Failed> {
     let (cell, turn) = (room.cell(), room.turn());
     let (connection, arrived) = match &job {
@@ -173,13 +174,12 @@ async fn run_turn<S: Server>(
     let dropped =
         scope::enter(&**cell, turn, || catch_unwind(AssertUnwindSafe(|| future.set(None))));
     // A turn that was to look at the alarm may have run a schedule.
-    let (handler, limit, overflow) =
-        room.inside(|turn| (turn.handler(), turn.options().handler_timeout, turn.overflow()));
-    let handled = |failed: bool| {
-        let took = cell.host().elapsed().saturating_sub(begun);
-        cell.observe(Fact::Handled { handler, took, failed });
-        took
-    };
+    let (handler, limit, overflow, is_misused) = room.inside(|turn| {
+        (turn.handler(), turn.options().handler_timeout, turn.overflow(), turn.is_misused())
+    });
+    let begun = mem::replace(time, cell.host().elapsed());
+    let (now, took) = (*time, time.saturating_sub(begun));
+    let handled = |failed: bool| cell.observe(Fact::Handled { handler, took, failed });
     let failure = match (ended, dropped) {
         (_, Err(payload)) => Failure::Panic(panic_message(payload)),
         (Err(CancelReason::CommitFailed(id)), Ok(())) => {
@@ -193,12 +193,9 @@ async fn run_turn<S: Server>(
             Failure::SaidTooMuch { bytes, limit }
         }
         (Ok(Ok(Answer::NotNow)), Ok(())) => return Ok(Answer::NotNow),
-        (Ok(Ok(_)), Ok(())) if room.inside(|turn| turn.is_misused()) => {
-            Failure::Error(StorageError::TransactionEnded.into())
-        }
+        (Ok(Ok(_)), Ok(())) if is_misused => Failure::Error(StorageError::TransactionEnded.into()),
         (Ok(Ok(answer)), Ok(())) => {
-            let took = handled(false);
-            let now = begun + took;
+            handled(false);
             if took > limit {
                 warn!(%handler, "a handler ran for {took:?} without an await, so it could not be cancelled");
                 room.inside(|turn| turn.overran());

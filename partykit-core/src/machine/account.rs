@@ -265,8 +265,11 @@ impl Accountant {
     /// Books the time since the last call, and what holds from now on.
     pub(crate) fn settle(&mut self, now: Duration, condition: Condition) {
         let passed = now.saturating_sub(self.settled);
-        self.account.book(&self.condition, passed);
-        self.settled = now.max(self.settled);
+        // Often: a turn that ends, and the next one that begins, are settled at the same time.
+        if !passed.is_zero() {
+            self.account.book(&self.condition, passed);
+            self.settled = now;
+        }
         self.condition = condition;
     }
 

@@ -1,5 +1,6 @@
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{HashMap, VecDeque},
+    hash::{BuildHasherDefault, Hasher},
     sync::Arc,
 };
 
@@ -20,7 +21,7 @@ pub(crate) struct Mailbox {
     /// The share of what all rooms have together.
     portion: Portion,
     /// What each connection has of the messages that wait. Connections without any have no entry.
-    shares: BTreeMap<u64, Share>,
+    shares: HashMap<u64, Share, BuildHasherDefault<KeyHasher>>,
     /// Closes that arrived at a room that could not start; the next start takes them first.
     kept: VecDeque<Event>,
 }
@@ -30,6 +31,25 @@ pub(crate) struct Mailbox {
 struct Share {
     events: usize,
     bytes: usize,
+}
+
+/// Hashes the keys of connections. The room gives these numbers one after another, so no client chooses them.
+#[derive(Clone, Copy, Debug, Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(self.0 ^ u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        // An odd number of 64 bits, as far from a pattern as the golden ratio is.
+        self.0 = key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
 }
 
 /// How much may wait, of one kind of event.
@@ -205,7 +225,7 @@ impl Mailbox {
     pub(crate) fn shrink(&mut self) {
         self.events.shrink_to_fit();
         if self.shares.is_empty() {
-            self.shares = BTreeMap::new();
+            self.shares = HashMap::default();
         }
     }
 

@@ -403,7 +403,7 @@ impl Machine {
         match &self.turn {
             Some(turn) if turn.cancelled || !turn.begun => None,
             Some(turn) => Some(turn.deadline),
-            None if self.phase == RoomPhase::Awake && self.reasons().is_empty() => {
+            None if self.phase == RoomPhase::Awake && !self.is_kept_awake() => {
                 Some(self.idle_since.saturating_add(self.idle_time()))
             }
             None if self.phase == RoomPhase::Asleep => self.remembered_until,
@@ -430,6 +430,16 @@ impl Machine {
             }
         }
         reasons
+    }
+
+    /// Whether there is one of the [reasons](Machine::reasons).
+    pub(super) fn is_kept_awake(&self) -> bool {
+        let by_clients = !self.options.hibernate && self.phase == RoomPhase::Awake;
+        self.turn.is_some()
+            || !self.mailbox.is_empty()
+            || self.gate.pending().next().is_some()
+            || self.gate.held() > 0
+            || !self.draining && (!self.holders.is_empty() || by_clients && self.roster.len() > 0)
     }
 
     /// Nothing is left of the room but what is in storage.

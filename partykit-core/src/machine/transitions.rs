@@ -136,7 +136,7 @@ impl Machine {
         // "When there is too much": the messages of a client that does not read wait for it.
         let Some(event) = self.mailbox.pop_but_of(&self.clogged) else {
             let idle = now.saturating_sub(self.idle_since);
-            if self.reasons().is_empty() && (self.draining || idle >= self.idle_time()) {
+            if !self.is_kept_awake() && (self.draining || idle >= self.idle_time()) {
                 self.sleep(now);
             }
             return;
@@ -186,8 +186,10 @@ impl Machine {
         // "Alarms": the row goes with the handler's own commit, and not before.
         self.silence(&mut turn);
         // "What anyone was told is durable": one handler, one batch.
-        let (overlay, states) = turn.overlay.take();
-        self.keep(overlay, states, turn.author());
+        if !turn.overlay.is_empty() || turn.overlay.has_states() {
+            let (overlay, states) = turn.overlay.take();
+            self.keep(overlay, states, turn.author());
+        }
         if self.draining {
             // Nothing rings any more.
             self.restore_alarm(turn.author());

@@ -148,14 +148,25 @@ impl Link {
         self.lock().take_seat()
     }
 
-    /// Notes what the socket's loop has heard of it, then does the same.
-    pub(super) fn begin(&self, news: News) -> Option<(Seat, Option<Box<Rest>>)> {
+    /// Notes what the socket's loop has heard of it, then does the same. Also returns whether the socket has
+    /// only to be read.
+    pub(super) fn begin(&self, news: News) -> Option<(Seat, Option<Box<Rest>>, bool)> {
         let mut state = self.lock();
         #[cfg(unix)]
         if let Carriage::Plain(io) = &mut state.carriage {
             io.hear(news);
         }
-        state.take_seat()
+        #[cfg(not(unix))]
+        let News { .. } = news;
+        let only_reads = state.only_reads();
+        state.take_seat().map(|(seat, left)| (seat, left, only_reads))
+    }
+
+    /// Whether there is nothing to do before the socket's loop hears of it again.
+    #[cfg(unix)]
+    pub(super) fn rests(&self, cx: &mut Context<'_>) -> bool {
+        let state = self.lock();
+        state.only_reads() && state.carriage.is_quiet(cx)
     }
 
     /// Gives it back.
@@ -164,9 +175,8 @@ impl Link {
     }
 
     /// Called by the task: writes what waits. Keeps the task's waker: other threads write too, and the task
-    /// goes on where the socket takes no more. If it `may_rest`, because it has nothing to go on with, it waits
-    /// when there is nothing to read.
-    pub(super) fn poll(&self, may_rest: bool, cx: &mut Context<'_>) -> Progress {
+    /// goes on where the socket takes no more.
+    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Progress {
         self.with(|state| {
             state.carriage.set_task(cx.waker());
             if let Some(report) = state.begin_report() {
@@ -183,10 +193,6 @@ impl Link {
             }
             match state.phase {
                 Phase::Open if state.is_condemned() => Progress::Wait,
-                #[cfg(unix)]
-                Phase::Open | Phase::Closing if may_rest && state.carriage.is_quiet(cx) => {
-                    Progress::Wait
-                }
                 Phase::Open | Phase::Closing => {
                     Progress::Read { clogged: state.is_clogged(&self.settings) }
                 }
@@ -202,13 +208,13 @@ impl Link {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        self.with(|state| {
-            let Some(mut io) = state.carriage.io() else { return Poll::Ready(Ok(0)) };
-            let mut buffer = ReadBuf::new(buffer);
-            ready!(Pin::new(&mut io).poll_read(cx, &mut buffer))?;
-            state.heard(self.settings.sweeper.now());
-            Poll::Ready(Ok(buffer.filled().len()))
-        })
+        let mut state = self.lock();
+        let Some(mut io) = state.carriage.io() else { return Poll::Ready(Ok(0)) };
+        let mut buffer = ReadBuf::new(buffer);
+        ready!(Pin::new(&mut io).poll_read(cx, &mut buffer))?;
+        // Its time limits only become later by this, so it is visited soon enough.
+        state.heard(self.settings.sweeper.now());
+        Poll::Ready(Ok(buffer.filled().len()))
     }
 
     /// Queues an answer to something that the client said. Returns whether too much waits for the client now:

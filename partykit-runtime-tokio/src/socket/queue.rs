@@ -75,10 +75,8 @@ impl Queue {
 
     /// Makes an empty queue one that begins now.
     pub(super) fn renew(&mut self, now: Second) {
-        let mut renewed = Self::new(now);
-        (renewed.pieces, renewed.tail) = (take(&mut self.pieces), take(&mut self.tail));
-        debug_assert!(renewed.pieces.is_empty() && renewed.tail.is_empty());
-        *self = renewed;
+        debug_assert!(self.bytes == 0 && self.written == 0 && self.charge.is_none());
+        (self.moved, self.taken, self.waits, self.is_read) = (now, 0, false, false);
     }
 
     /// Ends the use of an empty queue. Returns the bytes of memory that it keeps for its next use. `None` if

@@ -13,12 +13,12 @@ use std::{
         atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use mio::{Events, Token};
 use slab::Slab;
-use tokio::{io::unix::AsyncFd, runtime};
+use tokio::{io::unix::AsyncFd, runtime, time::Instant};
 use tracing::{debug, error, warn};
 
 use partykit_core::runtime::CloseReason;
@@ -28,7 +28,7 @@ use super::{
     sweeper::Second,
     task::{News, SocketTask},
 };
-use crate::{gather::gather, host::requeue, shutdown::Alive};
+use crate::{gather, host::requeue, shutdown::Alive};
 
 /// The most ready sockets that are taken at once.
 const BATCH: usize = 1024;
@@ -216,7 +216,7 @@ impl Loop {
                     );
                 }
             }
-            while gather(|| self.turn()) {
+            while gather::gather(|| self.turn()) {
                 tokio::task::yield_now().await;
                 requeue().await;
                 if let Err(error) = self.look() {
@@ -285,6 +285,7 @@ impl Loop {
     fn turn(&mut self) -> bool {
         self.read_mail();
         let begun = Instant::now();
+        gather::at(begun);
         let mut polled = 0;
         while let Some(place) = self.ready.pop_front() {
             let Some(socket) = self.sockets.get_mut(place) else { continue };
@@ -296,8 +297,12 @@ impl Loop {
                 self.sockets.remove(place);
             }
             polled += 1;
-            if polled % LOOK == 0 && begun.elapsed() >= SLICE {
-                return true;
+            if polled % LOOK == 0 {
+                let now = Instant::now();
+                if now.duration_since(begun) >= SLICE {
+                    return true;
+                }
+                gather::at(now);
             }
         }
         self.is_busy

@@ -242,6 +242,20 @@ impl State {
         stalled
     }
 
+    /// Whether a loop runs the socket, and there is nothing to do for it but to read.
+    pub(super) fn only_reads(&self) -> bool {
+        #[cfg(unix)]
+        return matches!(self.carriage, Carriage::Plain(_))
+            && self.phase == Phase::Open
+            && self.writing == Writing::On
+            && self.reading != Reading::Condemned
+            && self.pause == Pause::No
+            && self.queue.is_none()
+            && !self.clogged;
+        #[cfg(not(unix))]
+        false
+    }
+
     /// Whether the link still takes frames.
     pub(super) fn speaks(&self) -> bool {
         self.phase == Phase::Open && self.writing != Writing::Broken

@@ -68,10 +68,10 @@ impl SocketTask {
 
     /// Does what can be done now, with the news since the last time. Ready when the socket has ended.
     pub(super) fn advance(&mut self, news: News, cx: &mut Context<'_>) -> Poll<()> {
-        let Some((seat, left)) = self.0.begin(news) else { return Poll::Ready(()) };
+        let Some((seat, left, only_reads)) = self.0.begin(news) else { return Poll::Ready(()) };
         let mut turn = Turn::new(&self.0, seat, left);
         // One socket must not take the others of its loop with it.
-        let advanced = catch_unwind(AssertUnwindSafe(|| turn.advance(cx)));
+        let advanced = catch_unwind(AssertUnwindSafe(|| turn.advance(only_reads, cx)));
         let (seat, left) = turn.into_seat();
         self.0.put_seat(seat, left);
         advanced.unwrap_or_else(|payload| {
@@ -216,22 +216,34 @@ impl<'a> Turn<'a> {
         Self { link, room, connection, decoder, controls, aside, unfinished, told }
     }
 
+    /// Whether nothing is left of what was read.
+    fn is_blank(&self) -> bool {
+        self.decoder.is_blank() && self.aside.is_none()
+    }
+
     /// What the link keeps until the next one.
     fn into_seat(self) -> (Seat, Option<Box<Rest>>) {
+        let is_blank = self.is_blank();
         let Self { room, connection, controls, unfinished, told, decoder, aside, .. } = self;
-        let is_blank = decoder.is_blank() && aside.is_none();
         let left = (!is_blank).then(|| Box::new(Rest { decoder, aside }));
         (Seat { room, connection, controls, unfinished, told }, left)
     }
 
-    /// Does what can be done now. Ready when the socket has ended.
-    pub(super) fn advance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Does what can be done now; `only_reads` if that is known to be no more than to read. Ready when the
+    /// socket has ended.
+    pub(super) fn advance(&mut self, only_reads: bool, cx: &mut Context<'_>) -> Poll<()> {
+        if only_reads && self.is_blank() {
+            ready!(self.poll_read(false, cx));
+            #[cfg(unix)]
+            if self.is_blank() && self.link.rests(cx) {
+                return Poll::Pending;
+            }
+        }
         loop {
             if self.is_evicted(cx) {
                 self.crowd_out();
             }
-            let may_rest = self.aside.is_none() && self.decoder.is_blank();
-            match self.link.poll(may_rest, cx) {
+            match self.link.poll(cx) {
                 Progress::Tell(close) => self.tell(close),
                 Progress::Read { clogged } => ready!(self.poll_read(clogged, cx)),
                 Progress::Discard => ready!(self.poll_discard(cx)),
