@@ -336,12 +336,18 @@ impl Builder {
                 }
             };
             let parties = self.parties.iter().map(|party| party.name.to_string());
-            Held::take(parties.collect(), store.map(|path| path.display().to_string()))
+            Held::find(parties.collect(), store.map(|path| path.display().to_string()))
         };
         let (backend, store): (Arc<dyn Backend>, _) = match self.storage {
             Storage::Given(backend) => (backend, None),
             Storage::Disk(path) => {
-                let store = DiskBackend::open_with(path, self.durability, self.store)?;
+                // The process before has it open until it gives everything to this one.
+                #[cfg(unix)]
+                let open =
+                    if held.is_some() { DiskBackend::closed } else { DiskBackend::open_with };
+                #[cfg(not(unix))]
+                let open = DiskBackend::open_with;
+                let store = open(path, self.durability, self.store)?;
                 (Arc::new(store.clone()), Some(store))
             }
         };
@@ -349,6 +355,11 @@ impl Builder {
         let vars: Vars =
             Arc::new(move |name| explicit.get(name).cloned().or_else(|| environment(name)));
         let park = alarms::to_park(self.park, &vars);
+        #[cfg(unix)]
+        let (held, park) = match held {
+            Some(held) => (Some(held.and_park(park)), Vec::new()),
+            None => (None, park),
+        };
         let sweeper = Sweeper::start();
         #[cfg(unix)]
         let reactor = Reactor::start_or_warn(&sweeper);

@@ -78,13 +78,13 @@ pub(crate) struct Front {
     pub(crate) memory: Arc<Memory>,
     /// The memory for answers that wait for their clients.
     pub(crate) answers: Arc<Memory>,
-    /// What the process before this one has given, until it is kept.
+    /// The process before this one, until everything is taken from it.
     #[cfg(unix)]
     pub(crate) held: Mutex<Option<Held>>,
 }
 
 impl Front {
-    /// Takes over for good what the process before this one has given.
+    /// Takes over from the process before this one, if there is one.
     ///
     /// # Errors
     ///
@@ -94,7 +94,7 @@ impl Front {
         {
             let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(held) = held {
-                held.keep(self).await?;
+                held.take(self).await?;
             }
         }
         Ok(())

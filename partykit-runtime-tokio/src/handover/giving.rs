@@ -180,7 +180,8 @@ pub(super) async fn hello(
                 Ok(Ok(wire))
             }
             Err(why) => {
-                send(&mut wire, &Welcome::Go(why.clone()), &[])?;
+                // It may not wait for the reason, which the log here has too.
+                let _ = send(&mut wire, &Welcome::Go(why.clone()), &[]);
                 Ok(Err(why))
             }
         }
@@ -215,7 +216,8 @@ async fn prepare(host: &TokioHost, shutdown: &Shutdown, wire: Wire) -> Result<Wi
             }
             None => return Ok(Ok(wire)),
         };
-        send(&mut wire, &Given::Never(why.clone()), &[])?;
+        // The same.
+        let _ = send(&mut wire, &Given::Never(why.clone()), &[]);
         Ok(Err(why))
     };
     until_shutdown(shutdown, wire, talk).await

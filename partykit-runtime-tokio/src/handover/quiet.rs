@@ -123,7 +123,7 @@ impl Quiet {
                 }
             }
         }
-        revive(host, shutdown, rooms, arrived);
+        revive(host, shutdown, (rooms, arrived), Vec::new());
         shutdown.pause(false);
     }
 
@@ -137,13 +137,13 @@ impl Quiet {
     }
 }
 
-/// Makes rooms of records, and lets their sockets and all alarms go on. The registry is closed before, and
-/// open after it.
+/// Makes rooms of records, and lets their sockets and all alarms go on, but those to park. The registry is closed
+/// before, and open after it.
 pub(super) fn revive(
     host: &Arc<TokioHost>,
     shutdown: &Arc<Shutdown>,
-    rooms: Vec<(RoomAddress, Vec<Resumed>)>,
-    mut sockets: Sockets,
+    (rooms, mut sockets): (Vec<(RoomAddress, Vec<Resumed>)>, Sockets),
+    park: Vec<RoomAddress>,
 ) {
     let mut cells = Vec::with_capacity(rooms.len());
     let mut tasks = Vec::with_capacity(sockets.len());
@@ -169,7 +169,7 @@ pub(super) fn revive(
     for (socket, cell, connection) in tasks {
         socket.run(cell, connection, shutdown.socket());
     }
-    ringer::start(host, Vec::new());
+    ringer::start(host, park);
 }
 
 /// Has all sockets read nothing more, and waits until what they have read is in their rooms.

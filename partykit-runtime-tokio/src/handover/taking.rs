@@ -1,5 +1,5 @@
 use std::{
-    io,
+    io, mem,
     os::fd::OwnedFd,
     process,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
@@ -75,72 +75,75 @@ pub(crate) fn inherited(is_it: &dyn Fn(&OwnedFd) -> bool) -> Option<OwnedFd> {
     Some(predecessor.listeners.remove(at))
 }
 
-/// Everything of the old process, which still has it too. It is this process's when it is [kept](Held::keep).
+/// The old process, which still serves.
 pub(crate) struct Held {
     wire: Wire,
-    given: Vec<(Record, OwnedFd)>,
+    ready: Ready,
+    /// The rooms whose alarms are parked then.
+    park: Vec<RoomAddress>,
 }
 
 impl Held {
-    /// Has the old process stop everything and give it to this one. `None` if this process takes nothing
-    /// over. Call this when only opening the store can still fail.
-    pub(crate) fn take(parties: Vec<String>, store: Option<String>) -> Option<Self> {
-        let mut wire = predecessor()?.wire.take()?;
-        let taken = send(&mut wire, &Ready { parties, store }, &[]).and_then(|()| {
-            let mut given = Vec::new();
-            loop {
-                let (message, descriptors) = receive(&mut wire)?;
-                match message {
-                    Given::Batch(records) if records.len() == descriptors.len() => {
-                        given.extend(records.into_iter().zip(descriptors));
-                    }
-                    Given::Batch(_) => return Err(io::Error::other("not a descriptor each")),
-                    Given::End => return Ok(given),
-                    Given::Yours => return Err(io::Error::other("an answer before its question")),
-                    Given::Never(why) => return Err(io::Error::other(why)),
-                }
-            }
-        });
-        match taken {
-            Ok(given) => {
-                debug!("all sockets have come");
-                Some(Self { wire, given })
-            }
-            Err(error) => cannot(&error.to_string()),
-        }
+    /// `None` if this process takes nothing over.
+    pub(crate) fn find(parties: Vec<String>, store: Option<String>) -> Option<Self> {
+        let wire = predecessor()?.wire.take()?;
+        Some(Self { wire, ready: Ready { parties, store }, park: Vec::new() })
     }
 
-    /// Takes everything over for good, and lets it go on.
+    pub(crate) fn and_park(self, park: Vec<RoomAddress>) -> Self {
+        Self { park, ..self }
+    }
+
+    /// Has the old process stop everything and give it to this one, and lets it go on. The store is opened in
+    /// between. Call this when nothing else can fail: clients wait.
     ///
     /// # Errors
     ///
     /// When that is not possible. The old process goes on.
-    pub(crate) async fn keep(self, front: &Arc<Front>) -> io::Result<()> {
-        let Self { wire, given } = self;
-        let count = given.len();
-        let begin = Instant::now();
-        let (rooms, sockets) = arrive(front, given)?;
-        debug!(took = ?begin.elapsed(), "all sockets are made again");
-        let taken = tokio::task::spawn_blocking(move || {
-            let mut wire = wire;
-            debug!("all sockets are here: telling the process before");
-            match send(&mut wire, &Taken, &[]).and_then(|()| receive(&mut wire)) {
-                // Invariant: an old process that gives up kills this one before it closes the connection. So
-                // here it has died, and no other process has the sockets.
-                Err(error) if is_end(&error) => Ok(()),
-                Err(error) => Err(error),
-                Ok((Given::Yours, _)) => Ok(()),
-                Ok((Given::Never(why), _)) => Err(io::Error::other(why)),
-                Ok(_) => Err(io::Error::other("an answer of another kind")),
-            }
-        });
-        taken.await.map_err(io::Error::other)??;
+    pub(crate) async fn take(mut self, front: &Arc<Front>) -> io::Result<()> {
+        let (making, park) = (Making::new(front.clone()), mem::take(&mut self.park));
+        // It waits for the old process most of the time.
+        let taking = tokio::task::spawn_blocking(move || self.take_all(making));
+        let Making { rooms, sockets, .. } = taking.await.map_err(io::Error::other)??;
         if let Some(mut predecessor) = predecessor() {
             predecessor.listeners.clear();
         }
+        let (count, begin) = (sockets.len(), Instant::now());
         info!(connections = count, rooms = rooms.len(), "took over from the process before");
-        revive(&front.host, &front.shutdown, rooms, sockets);
+        revive(&front.host, &front.shutdown, (rooms, sockets), park);
+        debug!(took = ?begin.elapsed(), "all rooms and sockets go on");
         Ok(())
+    }
+
+    fn take_all(self, mut making: Making) -> io::Result<Making> {
+        let Self { mut wire, ready, .. } = self;
+        send(&mut wire, &ready, &[])?;
+        loop {
+            match receive(&mut wire).unwrap_or_else(|error| cannot(&error.to_string())) {
+                (Given::Batch(records), descriptors) if records.len() == descriptors.len() => {
+                    for (record, descriptor) in records.into_iter().zip(descriptors) {
+                        making.add(&record, descriptor)?;
+                    }
+                }
+                (Given::End, _) => break,
+                (Given::Never(why), _) => cannot(&why),
+                _ => return Err(io::Error::other("a message of another kind")),
+            }
+        }
+        debug!("all sockets have come");
+        if let Some(store) = making.front.host.store() {
+            store.reopen().map_err(io::Error::other)?;
+        }
+        debug!("all sockets are here: telling the process before");
+        match send(&mut wire, &Taken, &[]).and_then(|()| receive(&mut wire)) {
+            // Invariant: an old process that gives up kills this one before it closes the connection. So
+            // here it has died, and no other process has the sockets.
+            Err(error) if is_end(&error) => Ok(making),
+            Err(error) => Err(error),
+            Ok((Given::Yours, _)) => Ok(making),
+            Ok((Given::Never(why), _)) => Err(io::Error::other(why)),
+            Ok(_) => Err(io::Error::other("an answer of another kind")),
+        }
     }
 }
 
@@ -150,18 +153,25 @@ fn is_end(error: &io::Error) -> bool {
     matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
 }
 
-type Rooms = Vec<(RoomAddress, Vec<Resumed>)>;
+/// Rooms and sockets that are made of records, and do nothing yet.
+struct Making {
+    front: Arc<Front>,
+    rooms: Vec<(RoomAddress, Vec<Resumed>)>,
+    sockets: Sockets,
+}
 
-/// Makes the records rooms and sockets, which do nothing yet.
-fn arrive(front: &Arc<Front>, given: Vec<(Record, OwnedFd)>) -> io::Result<(Rooms, Sockets)> {
-    let (mut rooms, mut sockets) = (Rooms::new(), Sockets::new());
-    for (record, descriptor) in given {
-        let party = front.host.party(&record.party);
+impl Making {
+    fn new(front: Arc<Front>) -> Self {
+        Self { front, rooms: Vec::new(), sockets: Sockets::new() }
+    }
+
+    fn add(&mut self, record: &Record, descriptor: OwnedFd) -> io::Result<()> {
+        let party = self.front.host.party(&record.party);
         let party = party.ok_or_else(|| io::Error::other("a room of an unknown party"))?;
         let room = RoomId::new(record.room.as_str()).map_err(io::Error::other)?;
         let address = RoomAddress::new(party.name().clone(), room);
         let attachment = Attachment::decode(&record.attachment).map_err(io::Error::other)?;
-        let arrived = match open(front, party, descriptor, &record)? {
+        let arrived = match open(&self.front, party, descriptor, record)? {
             Ok(arrived) => arrived,
             Err(reason) => {
                 let (party, room) = (address.party(), address.room().as_str());
@@ -170,20 +180,20 @@ fn arrive(front: &Arc<Front>, given: Vec<(Record, OwnedFd)>) -> io::Result<(Room
                     room,
                     "dropped a client whose message is over a limit of this process: {reason:?}"
                 );
-                continue;
+                return Ok(());
             }
         };
         let socket: Arc<dyn Socket> = arrived.link().clone();
-        sockets.insert(place(&socket), arrived);
+        self.sockets.insert(place(&socket), arrived);
         let closing = record.socket.closing.is_some();
         let resumed = Resumed { attachment, socket, closing };
         // The sockets of a room come one after another.
-        match rooms.last_mut().filter(|(last, _)| *last == address) {
+        match self.rooms.last_mut().filter(|(last, _)| *last == address) {
             Some((_, records)) => records.push(resumed),
-            None => rooms.push((address, vec![resumed])),
+            None => self.rooms.push((address, vec![resumed])),
         }
+        Ok(())
     }
-    Ok((rooms, sockets))
 }
 
 /// Counts the client, and makes a socket of its descriptor. The inner error is about its unfinished message.

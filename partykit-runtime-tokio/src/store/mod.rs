@@ -68,7 +68,6 @@ use bytes::Bytes;
 use partykit_core::{
     Backend, BackendError, Batch, Claim, Epoch, KeyRange, RoomAddress, RoomId, Timestamp,
 };
-use tokio::sync::watch;
 
 pub use copies::{
     Backup, BackupOptions, CopyError, Dump, Finding, Load, LoadOptions, Progress, Salvage,
@@ -202,24 +201,27 @@ impl DiskBackend {
         durability: Durability,
         options: StoreOptions,
     ) -> Result<Self, StoreError> {
-        let path = path.as_ref();
-        let absolute =
-            std::path::absolute(path).map_err(|error| Fault::Io("found", error).at(path))?;
-        let shared = Arc::new(Shared {
-            path: absolute,
-            durability,
-            options,
-            queue: queue::Queue::default(),
-            claims: claims::Claims::default(),
-            postponed: Arc::default(),
-            state: watch::Sender::new(State::Recovering),
-        });
+        let shared = Shared::new(path.as_ref(), durability, options)?;
         let writer = Writer::open(shared.clone()).map_err(|fault| fault.at(&shared.path))?;
         let thread = thread::Builder::new().name("partykit-store".into());
         let writer = thread
             .spawn(move || writer.run())
             .map_err(|error| Fault::Io("opened", error).at(&shared.path))?;
         let (readers, writer) = (Readers::default(), Mutex::new(Some(writer)));
+        Ok(Self(Arc::new(Inner { shared, readers, writer })))
+    }
+
+    /// One that is closed: [`reopen`](DiskBackend::reopen) opens it.
+    #[cfg(unix)]
+    pub(crate) fn closed(
+        path: impl AsRef<Path>,
+        durability: Durability,
+        options: StoreOptions,
+    ) -> Result<Self, StoreError> {
+        let shared = Shared::new(path.as_ref(), durability, options)?;
+        shared.queue.close();
+        shared.state.send_replace(State::Closed);
+        let (readers, writer) = (Readers::default(), Mutex::new(None));
         Ok(Self(Arc::new(Inner { shared, readers, writer })))
     }
 

@@ -1,6 +1,6 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -44,6 +44,25 @@ pub(super) struct Shared {
     pub(super) queue: Queue,
     pub(super) claims: Claims,
     pub(super) state: watch::Sender<State>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        path: &Path,
+        durability: Durability,
+        options: StoreOptions,
+    ) -> Result<Arc<Self>, StoreError> {
+        let absolute = std::path::absolute(path);
+        Ok(Arc::new(Self {
+            path: absolute.map_err(|error| Fault::Io("found", error).at(path))?,
+            durability,
+            options,
+            postponed: Arc::default(),
+            queue: Queue::default(),
+            claims: Claims::default(),
+            state: watch::Sender::new(State::Recovering),
+        }))
+    }
 }
 
 /// Whether the store can be read.
