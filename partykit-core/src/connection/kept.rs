@@ -2,7 +2,7 @@
 //!
 //! These bytes never leave the process, so their form is not that of [`Attachment::encode`]. The id is
 //! written once, though it is usually a part of the uri too. What the uris of a room begin with is written
-//! once for the room: its [base](base_of).
+//! once for the room: its [base](super::base::Base).
 
 use super::{Connection, attachment::Attachment};
 
@@ -12,11 +12,6 @@ const ON_BASE: u8 = 1;
 const HAS_ID: u8 = 2;
 const HAS_TAGS: u8 = 4;
 const HAS_STATE: u8 = 8;
-
-/// What other uris of the room are likely to begin with: the path, and the `?` behind it.
-pub(crate) fn base_of(uri: &str) -> Option<&str> {
-    uri.find('?').map(|at| &uri[..=at])
-}
 
 /// What is kept of a connection, in one allocation that is as large as it.
 ///
@@ -233,7 +228,6 @@ mod tests {
         let id = "V1StGXR8_Z5jdHi6B-myT".to_owned();
         let uri = format!("{BASE}_pk={id}");
         let attachment = Attachment { order: 1, id, uri, tags: Vec::new(), state: None };
-        assert_eq!(base_of(&attachment.uri), Some(BASE));
         assert!(kept(&attachment, Some(BASE)).0.len() <= 32, "a size class");
         assert!(kept(&attachment, None).0.len() <= 4 + attachment.uri.len());
     }

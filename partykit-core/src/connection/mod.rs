@@ -1,6 +1,7 @@
 //! One WebSocket of a room: its handle, and what is kept of it.
 
 pub(crate) mod attachment;
+pub(crate) mod base;
 mod kept;
 pub(crate) mod key;
 pub(crate) mod listing;

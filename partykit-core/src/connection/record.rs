@@ -2,13 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use super::{
-    Connection, Owner,
-    attachment::Attachment,
-    kept::{self, base_of},
-    peer::Peer,
-    socket::Socket,
-};
+use super::{Connection, Owner, attachment::Attachment, kept, peer::Peer, socket::Socket};
 
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,11 +158,11 @@ impl Record {
         })
     }
 
-    /// What its uri has in common with others, if it is a usual one.
-    pub(crate) fn base(&self, base: Option<&str>) -> Option<String> {
+    /// The address of its request.
+    pub(crate) fn uri(&self, base: Option<&str>) -> Option<String> {
         match &self.held.as_ref()?.kept {
-            Kept::Live(connection) => base_of(connection.uri()).map(str::to_owned),
-            Kept::Bytes(_) => base_of(&self.attachment(base)?.uri).map(str::to_owned),
+            Kept::Live(connection) => Some(connection.uri().to_owned()),
+            Kept::Bytes(_) => Some(self.attachment(base)?.uri),
         }
     }
 

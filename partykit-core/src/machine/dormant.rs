@@ -19,10 +19,10 @@ pub(crate) struct Dormant {
     /// The claim, if `claimed`.
     epoch: Epoch,
     claimed: bool,
-    /// The number of the last task or guard.
-    last_hold: u64,
-    /// Failed starts in a row.
-    start_failures: u32,
+    /// The number of the last task or guard. After four billion they begin again.
+    last_hold: u32,
+    /// Failed starts in a row. More than 255 count as 255: the longest wait begins long before.
+    start_failures: u8,
     /// Nothing is stored.
     blank: bool,
     visited: bool,
@@ -62,8 +62,8 @@ impl Dormant {
         let roster = Roster::new(self.records, room);
         let mut machine = Machine::with(options, mailbox, roster, self.ledger.open(now), now);
         machine.epoch = self.claimed.then_some(self.epoch);
-        machine.holders.continue_from(self.last_hold);
-        machine.start_failures = self.start_failures;
+        machine.holders.continue_from(self.last_hold.into());
+        machine.start_failures = self.start_failures.into();
         machine.blank_at = self.blank.then(|| machine.gate.written());
         machine.visited = self.visited;
         machine
@@ -116,8 +116,8 @@ impl Machine {
             ledger: Ledger::of(mem::replace(&mut self.accountant, Accountant::new(Duration::ZERO))),
             epoch: self.epoch.unwrap_or(Epoch(0)),
             claimed: self.epoch.is_some(),
-            last_hold: self.holders.last(),
-            start_failures: self.start_failures,
+            last_hold: u32::try_from(self.holders.last()).unwrap_or(0),
+            start_failures: u8::try_from(self.start_failures).unwrap_or(u8::MAX),
             visited: self.visited,
         })
     }

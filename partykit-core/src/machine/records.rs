@@ -11,6 +11,7 @@ use crate::{
     connection::{
         Owner,
         attachment::Attachment,
+        base::Base,
         record::{LAST_KEY, Record, Status},
         socket::Socket,
     },
@@ -28,12 +29,8 @@ pub(crate) struct Records {
     attached: u32,
     /// How many connections there were when the base was chosen.
     weighed: u32,
-    base: Option<Box<Base>>,
+    base: Option<Arc<Base>>,
 }
-
-/// What the uris of most connections begin with. In a box of its own, because a room of one connection has none.
-#[derive(PartialEq)]
-struct Base(String);
 
 impl Records {
     /// A connection that was here before is here again.
@@ -184,19 +181,19 @@ impl Records {
         self.sorted.shrink_to_fit();
     }
 
-    /// Chooses the base again if there are twice as many connections as last time: it pays from two on.
+    /// Chooses the base again if there are twice as many connections as last time.
     pub(crate) fn share(&mut self) {
         let len = self.sorted.len();
         if len == 0 {
             (self.base, self.weighed) = (None, 0);
         }
-        if len < 2 * (self.weighed as usize).max(1) {
+        if len < 2 * (self.weighed as usize).max(1) && !(len == 1 && self.weighed == 0) {
             return;
         }
         self.weighed = u32::try_from(len).unwrap_or(u32::MAX);
         let old = self.base.take();
-        let bases = self.sorted.iter().filter_map(|record| record.base(text(&old)));
-        self.base = most(bases).map(|base| Box::new(Base(base)));
+        let uris = self.sorted.iter().filter_map(|record| record.uri(text(&old)));
+        self.base = Base::choose(uris);
         if self.base != old {
             let (old, new, mut scratch) = (text(&old), text(&self.base), Vec::new());
             self.sorted.iter_mut().for_each(|record| record.set_base(old, new, &mut scratch));
@@ -211,28 +208,60 @@ impl Records {
     }
 }
 
-fn text(base: &Option<Box<Base>>) -> Option<&str> {
-    base.as_ref().map(|base| base.0.as_str())
-}
-
-/// What more than half of them are. If nothing is, one of them.
-fn most(all: impl Iterator<Item = String>) -> Option<String> {
-    let mut most = None;
-    let mut lead = 0_usize;
-    for one in all {
-        if most.as_ref() == Some(&one) {
-            lead += 1;
-        } else if lead == 0 {
-            (most, lead) = (Some(one), 1);
-        } else {
-            lead -= 1;
-        }
-    }
-    most
+fn text(base: &Option<Arc<Base>>) -> Option<&str> {
+    base.as_ref().map(|base| base.as_str())
 }
 
 impl fmt::Debug for Records {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Records").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Close, connection::outgoing::Outgoing};
+
+    struct NoSocket;
+
+    impl Socket for NoSocket {
+        fn accept(&self) {}
+        fn refuse(&self, _: Close) {}
+        fn send(&self, _: Outgoing<'_>) {}
+        fn close(&self, _: Close) {}
+        fn flush(&self) {}
+    }
+
+    /// No matter what the uris of the room have in common at the time.
+    #[test]
+    fn each_connection_keeps_its_own_uri_while_others_come_and_go() {
+        let hosts = ["http://h", "https://g", "https://g", "https://g", "http://h"];
+        let (mut records, mut here) = (Records::default(), Vec::new());
+        let mut bases = Vec::new();
+        for (host, order) in hosts.iter().cycle().zip(1..40) {
+            let (id, tags) = (format!("client {order}"), vec!["red".to_owned()]);
+            let uri = format!("{host}/parties/main/hall?_pk={id}");
+            let attachment = Attachment { order, id, uri, tags, state: Some(vec![b'1']) };
+            records.resume(&attachment, Arc::new(NoSocket), false);
+            here.push(attachment);
+            if order % 7 == 0 {
+                let gone = here.remove(0);
+                records.remove(gone.order, gone.size());
+            }
+            records.rest();
+            bases.push(text(&records.base).map(str::to_owned));
+            let kept = records.all().filter_map(|record| records.attachment(record));
+            assert_eq!(kept.collect::<Vec<_>>(), here);
+        }
+        bases.dedup();
+        let base = |host: &str| Some(format!("{host}/parties/main/hall?"));
+        assert_eq!(bases[0].as_deref(), Some("http://h/parties/main/"));
+        assert_eq!(bases.last(), Some(&base("https://g")));
+        for gone in here {
+            records.remove(gone.order, gone.size());
+        }
+        records.rest();
+        assert_eq!((records.len(), text(&records.base)), (0, None));
     }
 }

@@ -203,3 +203,10 @@ fn those_that_leave_are_gone_and_the_others_keep_their_order() {
         assert!(cell.is_vacant() && is_data(&cell));
     });
 }
+
+/// With its two counts it fits into a usual size of allocators.
+#[test]
+fn a_cell_of_a_sleeping_room_is_small() {
+    let cell = 2 * size_of::<usize>() + size_of::<RoomCell>();
+    assert!(cell <= 192, "{cell} bytes");
+}
