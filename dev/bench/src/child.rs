@@ -74,6 +74,21 @@ impl Server {
         Self::run(Command::new(bench(kind)?).args(["serve", "rooms"]).arg(directory))
     }
 
+    /// The same of one whose memory is weighed. jemalloc keeps up to 4 MiB of free pages in each arena, for as
+    /// long as the process lives: its thread wakes for no less. Here it keeps none, because what it keeps does
+    /// not depend on how many connections there are.
+    ///
+    /// # Errors
+    ///
+    /// As above.
+    pub(crate) fn start_to_weigh(kind: Kind, allocator: Allocator) -> Result<Self> {
+        if kind == Kind::Bun || allocator == Allocator::Glibc {
+            return Self::start(kind, allocator);
+        }
+        let mut command = Command::new(binary(allocator)?);
+        Self::run(command.args(["serve", kind.name()]).env(JEMALLOC, "dirty_decay_ms:0"))
+    }
+
     /// The same of whatever these arguments make serve.
     pub(crate) fn start_with(arguments: &[&str], allocator: Allocator) -> Result<Self> {
         Self::run(Command::new(binary(allocator)?).args(arguments))

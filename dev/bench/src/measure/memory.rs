@@ -8,7 +8,7 @@ use partykit::Result;
 
 use super::{
     Sizes, hall,
-    weight::{FIRST, Scales},
+    weight::{Scales, WARM},
 };
 use crate::{
     child::{Allocator, Server},
@@ -56,13 +56,13 @@ fn turn(kind: Kind, allocator: Allocator, sizes: &Sizes, report: &mut Report) ->
     let (count, scales) = (sizes.idle, Scales::new(kind, allocator, sizes));
     let rooms = || ["lobby", "hall"].map(str::to_owned).into_iter();
     let mut crowd = Crowd::new()?;
-    let mut server = Server::start(kind, allocator)?;
-    crowd.connect(server.address(), FIRST, |_| "lobby".to_owned())?;
+    let mut server = Server::start_to_weigh(kind, allocator)?;
+    crowd.connect(server.address(), WARM, |_| "lobby".to_owned())?;
     echo(&mut crowd, ..)?;
     let before = scales.settled(&mut server, rooms())?;
 
     crowd.connect(server.address(), count, hall)?;
-    echo(&mut crowd, ..FIRST)?;
+    echo(&mut crowd, ..WARM)?;
     let fresh = scales.settled(&mut server, rooms())?;
     if kind == Kind::PartyKit {
         live(&mut crowd, &mut server, count as u64)?;
@@ -95,18 +95,18 @@ fn turn(kind: Kind, allocator: Allocator, sizes: &Sizes, report: &mut Report) ->
 /// A day in the life of a room with so many connections.
 fn live(crowd: &mut Crowd, server: &mut Server, count: u64) -> Result<()> {
     expect("the sleeping room's count", &server.ask("count hall")?, &count.to_string())?;
-    crowd.say(FIRST, BROADCAST)?;
+    crowd.say(WARM, BROADCAST)?;
     crowd.expect(0, count - 1)?;
 
     expect("the room after its eviction", &server.ask("evict hall")?, "asleep")?;
     expect("the sleeping room's count", &server.ask("count hall")?, &count.to_string())?;
     let starts = server.count("starts")?;
-    crowd.say(FIRST, ECHO)?;
+    crowd.say(WARM, ECHO)?;
     crowd.expect(1, 0)?;
     expect("the room after a message", &server.ask("phase hall")?, "awake")?;
     expect("the starts by it", &(server.count("starts")? - starts).to_string(), "1")?;
 
-    crowd.say(FIRST, BROADCAST)?;
+    crowd.say(WARM, BROADCAST)?;
     crowd.expect(0, count - 1)?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use super::{
     Sizes,
     memory::echo,
     own_room,
-    weight::{FIRST, Scales},
+    weight::{Scales, WARM},
 };
 use crate::{
     child::{Allocator, Server},
@@ -47,14 +47,14 @@ pub(super) fn take(sizes: &Sizes, report: &mut Report) -> Result<()> {
 fn turn(kind: Kind, sizes: &Sizes, report: &mut Report) -> Result<f64> {
     let (count, allocator) = (sizes.sleepers, Allocator::Jemalloc);
     let scales = Scales::new(kind, allocator, sizes);
-    let rooms = || (0..FIRST + count).map(own_room);
+    let rooms = || (0..WARM + count).map(own_room);
     let mut crowd = Crowd::new()?;
-    let mut server = Server::start(kind, allocator)?;
-    crowd.connect(server.address(), FIRST, own_room)?;
+    let mut server = Server::start_to_weigh(kind, allocator)?;
+    crowd.connect(server.address(), WARM, own_room)?;
     echo(&mut crowd, ..)?;
     let before = scales.settled(&mut server, rooms())?;
 
-    crowd.connect(server.address(), count, |index| own_room(FIRST + index))?;
+    crowd.connect(server.address(), count, |index| own_room(WARM + index))?;
     echo(&mut crowd, ..)?;
     let asleep = scales.settled(&mut server, rooms())?.of_one(before, count);
 

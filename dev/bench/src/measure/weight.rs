@@ -15,6 +15,10 @@ use crate::{
 /// its threads' buffers.
 pub(super) const FIRST: usize = 16;
 
+/// The same where a single connection weighs little: allocators keep some memory for each thread, and a few hundred
+/// connections fill that.
+pub(super) const WARM: usize = 512;
+
 /// How a server is weighed.
 #[derive(Clone, Copy)]
 pub(super) struct Scales {
