@@ -88,11 +88,11 @@ async fn run<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send)
                     slice.restart();
                 }
                 let Some(job) = postpone(&cell, &mut pump, job).await else { continue };
-                let mut time = slice.begin_turn(&**cell.host()).await;
+                let begun = slice.begin_turn(&**cell.host()).await;
                 let room = Room::new(&cell, turn);
-                let result = run_turn(&room, &mut pump, &mut instance, &make, job, &mut time).await;
+                let result = run_turn(&room, &mut pump, &mut instance, &make, job, begun).await;
                 let crowded = cell.host().is_crowded();
-                cell.report_at(time, |machine, now| {
+                cell.report(|machine, now| {
                     machine.set_crowded(crowded);
                     machine.turn_ended(now, result);
                 });
@@ -134,15 +134,14 @@ async fn postpone(cell: &Driving, pump: &mut Pump<'_>, job: Job) -> Option<Job> 
     }
 }
 
-/// Runs one turn. Commits, timers and other outputs go on beside it. `time` is when it begins, and afterwards
-/// when it has ended.
+/// Runs one turn. Commits, timers and other outputs go on beside it.
 async fn run_turn<S: Server>(
     room: &Room,
     pump: &mut Pump<'_>,
     instance: &mut Option<S>,
     make: &(impl Fn(&RoomId) -> S + Send),
     job: Job,
-    time: &mut Duration,
+    begun: Duration,
 ) -> Result<Answer, Failed> {
     let (cell, turn) = (room.cell(), room.turn());
     let (connection, arrived) = match &job {
@@ -177,8 +176,8 @@ async fn run_turn<S: Server>(
     let (handler, limit, overflow, is_misused) = room.inside(|turn| {
         (turn.handler(), turn.options().handler_timeout, turn.overflow(), turn.is_misused())
     });
-    let begun = mem::replace(time, cell.host().elapsed());
-    let (now, took) = (*time, time.saturating_sub(begun));
+    let now = cell.host().elapsed();
+    let took = now.saturating_sub(begun);
     let handled = |failed: bool| cell.observe(Fact::Handled { handler, took, failed });
     let failure = match (ended, dropped) {
         (_, Err(payload)) => Failure::Panic(panic_message(payload)),

@@ -2,7 +2,7 @@ use crate::{Connection, Message, Room, connection::outgoing::Shared};
 
 /// A message to many connections, made with [`Room::broadcast`] and sent with [`Broadcast::send`].
 ///
-/// It is encoded once for all connections.
+/// All connections share one copy of it.
 ///
 /// ```
 /// # use partykit_core::{Connection, Room};

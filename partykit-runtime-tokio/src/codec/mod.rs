@@ -3,7 +3,8 @@
 //! The reader of the socket puts bytes into a buffer that many connections can share. A [`Decoder`] cuts them
 //! into frames, takes the masks away with one copy, and puts the fragments of a message together; control
 //! frames are checked by `tungstenite`. Between two messages it holds only its own few bytes. The `encode_*`
-//! functions make what goes out, with one allocation a frame, so that all sockets share one encoded broadcast.
+//! functions make what goes out, with one allocation a frame, so that all sockets share one long broadcast. Short
+//! messages are encoded where they wait ([`append_message`]).
 //! The codec never answers by itself: the socket answers Pings and Closes.
 
 mod accept;

@@ -69,15 +69,7 @@ impl Driving {
     /// Tells the machine what the driver has waited for, with the time. The driver looks afterwards;
     /// all that watch the room are woken.
     pub(crate) fn report<R>(&self, report: impl FnOnce(&mut Machine, Duration) -> R) -> R {
-        self.report_at(self.host().elapsed(), report)
-    }
-
-    /// The same of something that happened at a time that is known.
-    pub(crate) fn report_at<R>(
-        &self,
-        now: Duration,
-        report: impl FnOnce(&mut Machine, Duration) -> R,
-    ) -> R {
+        let now = self.host().elapsed();
         let mut state = self.cell.lock();
         let awake = state.wake(&self.cell, now);
         let result = report(&mut awake.machine, now);
