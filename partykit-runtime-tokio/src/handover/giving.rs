@@ -138,7 +138,7 @@ async fn give(
             let (host, (closed, is_closed)) = (host.clone(), oneshot::channel());
             let closing = tokio::spawn(async move {
                 host.close_store().await;
-                // If nobody waits for it, the sockets could not be sent.
+                // It fails if the transfer has failed before.
                 let _ = closed.send(());
             });
             let given = transfer(&quiet, is_closed, wire, shutdown, successor).await;
