@@ -127,7 +127,7 @@ fn room(host: &Arc<Still>, options: &Arc<Options>, party: &Arc<str>, n: usize) -
 fn connect(room: &Arc<RoomCell>, n: usize) -> ConnectionKey {
     let id = format!("{n:021}");
     let uri = format!("http://127.0.0.1:1999/parties/main/{}?_pk={id}", room.address().room());
-    room.connect(&id, &uri, Request::default(), Arc::new(Wire(0))).unwrap()
+    room.connect(id, uri, Request::default(), Arc::new(Wire(0))).unwrap()
 }
 
 fn hibernate(host: &Still, room: &Arc<RoomCell>) {

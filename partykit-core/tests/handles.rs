@@ -171,7 +171,7 @@ fn handles_of_a_connection_are_one_while_its_room_sleeps_and_wakes() {
     let room = RoomCell::new(address, options, host);
     let connect = |n: usize| {
         let socket = Arc::new(Wire(0));
-        room.connect(&format!("client {n}"), "http://h/", Request::default(), socket).unwrap()
+        room.connect(format!("client {n}"), "http://h/", Request::default(), socket).unwrap()
     };
     let keys: Vec<ConnectionKey> = (0..CLIENTS).map(connect).collect();
     block_on(room.request(Request::default(), Chain::new())).unwrap();

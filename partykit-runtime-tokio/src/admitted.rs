@@ -1,5 +1,4 @@
 use std::{
-    any::Any,
     future::Future,
     io,
     net::IpAddr,
@@ -11,7 +10,6 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Sleep, sleep},
 };
 
@@ -59,16 +57,9 @@ impl<I> Admitted<I> {
         Pin::new(self.io.as_mut().expect(WHOLE))
     }
 
-    /// The stream and the place, if the stream is TCP.
-    pub(crate) fn into_tcp(mut self) -> Result<(TcpStream, Arc<Place>), Self>
-    where
-        I: 'static,
-    {
-        let io: &mut dyn Any = &mut self.io;
-        match io.downcast_mut::<Option<TcpStream>>().and_then(Option::take) {
-            Some(stream) => Ok((stream, self.place.clone())),
-            None => Err(self),
-        }
+    /// The stream, and the client's place.
+    pub(crate) fn into_parts(mut self) -> (I, Arc<Place>) {
+        (self.io.take().expect(WHOLE), self.place.clone())
     }
 
     /// The client's address. `None` if it is not known.

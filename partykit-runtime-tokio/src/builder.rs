@@ -392,9 +392,11 @@ impl Builder {
             // No room may run before all of it is this process's.
             host.registry().close();
         }
+        let mut routes = self.routes;
+        host.parties().for_each(|party| routes.add_party(party.name().clone()));
         Ok(Runtime::new(Front {
             host,
-            routes: self.routes,
+            routes,
             proxies: self.proxies,
             refusals: Refusals::default(),
             fallback: self.fallback,

@@ -29,6 +29,7 @@ mod handle;
 #[cfg(unix)]
 mod handover;
 mod host;
+mod ingress;
 mod limits;
 mod listen;
 mod memory;
@@ -49,6 +50,8 @@ mod signals;
 mod socket;
 mod stats;
 pub mod store;
+#[cfg(unix)]
+mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
 mod watch;

@@ -1,20 +1,10 @@
-use std::{
-    fmt,
-    future::Future,
-    io,
-    marker::PhantomData,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{fmt, future::Future, io, net::SocketAddr};
 #[cfg(unix)]
 use std::{
     os::fd::{AsFd, BorrowedFd},
     path::Path,
 };
 
-use bytes::Bytes;
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 #[cfg(unix)]
 use tokio::net::UnixListener;
 use tokio::{
@@ -23,15 +13,9 @@ use tokio::{
 };
 use tracing::debug;
 
+use crate::ServeError;
 #[cfg(unix)]
 use crate::given;
-use crate::{
-    ServeError,
-    admitted::Admitted,
-    limits::Place,
-    rewind::Rewind,
-    socket::{Carrier, Io, Never, Resets},
-};
 
 /// Where connections come from: TCP, Unix sockets, TLS over either (`TlsListener`, with the feature
 /// `tls`), or anything else that carries bytes both ways.
@@ -113,7 +97,19 @@ pub trait Listener: Send + 'static {
 /// MB for a client that reads nothing. For a slow client, it would then look for minutes as if it read
 /// nothing.
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
-const UNSENT: u32 = 128 << 10;
+pub(crate) const UNSENT: u32 = 128 << 10;
+
+/// Sets the options of TCP connections.
+pub(crate) fn tune(socket: &socket2::SockRef<'_>) {
+    // Otherwise a small frame would wait until the one before it is acknowledged.
+    if let Err(error) = socket.set_tcp_nodelay(true) {
+        debug!("TCP_NODELAY cannot be set: {error}");
+    }
+    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+    if let Err(error) = socket.set_tcp_notsent_lowat(UNSENT) {
+        debug!("TCP_NOTSENT_LOWAT cannot be set: {error}");
+    }
+}
 
 /// How many connections may wait to be accepted. The kernel allows at most `net.core.somaxconn`. The standard
 /// library asks for 128; when many clients come back after a restart, all further ones would have to try
@@ -241,14 +237,7 @@ impl Listener for TcpListener {
 
     async fn accept(&mut self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
         let (stream, peer) = Self::accept(self).await?;
-        // Otherwise a small frame would wait until the one before it is acknowledged.
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!("TCP_NODELAY cannot be set: {error}");
-        }
-        #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
-        if let Err(error) = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT) {
-            debug!("TCP_NOTSENT_LOWAT cannot be set: {error}");
-        }
+        tune(&socket2::SockRef::from(&stream));
         Ok((stream, Some(peer)))
     }
 
@@ -294,63 +283,4 @@ impl Listener for UnixListener {
         let address = self.local_addr().ok()?;
         address.as_pathname().map(|path| path.display().to_string())
     }
-}
-
-/// How a connection came in.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ingress {
-    /// The peer's address.
-    pub(crate) peer: Option<SocketAddr>,
-    pub(crate) is_encrypted: bool,
-    /// Whether the extensions of requests come from this program, and are kept.
-    pub(crate) keeps_extensions: bool,
-    /// Takes the connection out of HTTP after an upgrade, with the bytes that were already read from it.
-    pub(crate) release: fn(Upgraded) -> (Box<dyn Io>, Bytes),
-}
-
-/// The connection itself, without the wrappers of HTTP, which need memory.
-pub(crate) fn release<L: Listener>(upgraded: Upgraded) -> (Box<dyn Io>, Bytes) {
-    match upgraded.downcast::<TokioIo<Rewind<Admitted<L::Io>>>>() {
-        Ok(parts) => {
-            let (behind, io) = parts.io.into_inner().into_parts();
-            let read = match behind.is_empty() {
-                true => parts.read_buf,
-                false => [parts.read_buf, behind].concat().into(),
-            };
-            (carry::<L>(io), read)
-        }
-        Err(upgraded) => release_wrapped(upgraded),
-    }
-}
-
-/// The connection as a WebSocket has it.
-pub(crate) fn carry<L: Listener>(io: Admitted<L::Io>) -> Box<dyn Io> {
-    Box::new(Carrier::<_, By<L>>::new(io.leave_alone()))
-}
-
-/// Resets connections as their listener does.
-pub(crate) struct By<L>(PhantomData<L>);
-
-impl<L: Listener> Resets<Admitted<L::Io>> for By<L> {
-    fn reset(io: &Admitted<L::Io>) {
-        L::reset(io.io());
-    }
-
-    fn address(io: &Admitted<L::Io>) -> Option<IpAddr> {
-        io.address()
-    }
-
-    fn into_tcp(io: Admitted<L::Io>) -> Result<(TcpStream, Arc<Place>), Admitted<L::Io>> {
-        io.into_tcp()
-    }
-
-    #[cfg(unix)]
-    fn descriptor(io: &Admitted<L::Io>) -> Option<BorrowedFd<'_>> {
-        L::descriptor(io.io())
-    }
-}
-
-/// A connection of an unknown kind.
-pub(crate) fn release_wrapped(upgraded: Upgraded) -> (Box<dyn Io>, Bytes) {
-    (Box::new(Carrier::<_, Never>::new(TokioIo::new(upgraded))), Bytes::new())
 }

@@ -3,7 +3,10 @@ use std::{fmt, panic::resume_unwind, sync::Arc};
 use tokio::{net::ToSocketAddrs, task::JoinSet};
 use tracing::{error, info};
 #[cfg(unix)]
-use {crate::handover, tracing::debug};
+use {
+    crate::{handover, tcp::Door},
+    tracing::debug,
+};
 
 use crate::{
     Builder, Handle, Listener, RuntimeService, ServeError, bind,
@@ -164,7 +167,14 @@ impl Runtime {
         // In a task of its own: the future of `main` runs on no worker, and everything that is spawned from
         // there has to wake another thread. The set ends the task when this future is dropped.
         let mut accepting = JoinSet::new();
-        accepting.spawn(front::accept(self.front.clone(), listener));
+        let front = self.front.clone();
+        #[cfg(unix)]
+        match Door::of(listener) {
+            Ok(door) => accepting.spawn(front::accept(front, door)),
+            Err(listener) => accepting.spawn(front::accept(front, listener)),
+        };
+        #[cfg(not(unix))]
+        accepting.spawn(front::accept(front, listener));
         if let Some(Err(error)) = accepting.join_next().await
             && let Ok(payload) = error.try_into_panic()
         {

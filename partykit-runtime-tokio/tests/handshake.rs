@@ -106,8 +106,8 @@ fn print(what: &str, counted: AllocationInfo) -> (u64, u64) {
 fn a_handshake_takes_little() {
     let further = print("a further connection", handshakes(Plain, |_| "lobby".into()));
     let first = print("a new room", handshakes(Plain, |id| format!("room-{id}")));
-    assert!(further.0 <= 32 && further.1 < 11_500, "{further:?}");
-    assert!(first.0 <= 52 && first.1 < 18_000, "{first:?}");
+    assert!(further.0 <= 20 && further.1 < 9_000, "{further:?}");
+    assert!(first.0 <= 36 && first.1 < 15_000, "{first:?}");
 }
 
 #[cfg(feature = "tls")]

@@ -82,15 +82,15 @@ struct Inner {
 impl Connection {
     pub(crate) fn new(
         key: u64,
-        id: &str,
-        uri: &str,
+        id: impl Into<Box<str>>,
+        uri: impl Into<Box<str>>,
         room: Weak<dyn Owner>,
         socket: Arc<dyn Socket>,
     ) -> Self {
         Self(Arc::new(Inner {
             key,
             id: id.into(),
-            uri: kept(uri).into(),
+            uri: cut(uri.into()),
             tags: OnceLock::new(),
             state: Mutex::default(),
             room,
@@ -105,7 +105,7 @@ impl Connection {
         socket: Arc<dyn Socket>,
     ) -> Self {
         let Attachment { order, id, uri, tags, state } = attachment;
-        let connection = Self::new(order, &id, &uri, room, socket);
+        let connection = Self::new(order, id, uri, room, socket);
         connection.set_tags(Tags::known(tags));
         drop(connection.commit_state(state.map(Into::into)));
         connection
@@ -452,6 +452,11 @@ impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("id", &self.id()).finish_non_exhaustive()
     }
+}
+
+/// An address, cut to the part that is kept.
+fn cut(uri: Box<str>) -> Box<str> {
+    if uri.len() <= limits::URI { uri } else { kept(&uri).into() }
 }
 
 /// The part of an address that is kept.

@@ -111,8 +111,8 @@ impl RoomCell {
     /// When the room refuses without running `on_connect`. Answer the handshake with [`Refusal::response`].
     pub fn connect(
         self: &Arc<Self>,
-        id: &str,
-        uri: &str,
+        id: impl Into<Box<str>>,
+        uri: impl Into<Box<str>>,
         request: Request,
         socket: Arc<dyn Socket>,
     ) -> Result<ConnectionKey, Refusal> {

@@ -10,6 +10,8 @@ use super::{
 /// An account that is not kept at the moment.
 #[derive(Debug)]
 pub(super) enum Ledger {
+    /// Of a room that was never awake: when it began.
+    New(Duration),
     /// Which of its numbers are not 0, then those numbers: times in nanoseconds, seven bits in a byte.
     Bytes(Box<[u8]>),
     /// One that names a place in the code has no such form.
@@ -42,6 +44,7 @@ impl Ledger {
     /// Goes on with the account.
     pub(super) fn open(self, now: Duration) -> Accountant {
         match self {
+            Self::New(born) => Accountant::new(now).born(born),
             Self::Bytes(bytes) => read(&bytes, now),
             Self::Whole(accountant) => *accountant,
         }
@@ -50,6 +53,7 @@ impl Ledger {
     /// The account up to now.
     pub(super) fn account(&self, now: Duration) -> Account {
         match self {
+            Self::New(born) => Accountant::new(now).born(*born).account(now, None),
             Self::Bytes(bytes) => read(bytes, now).account(now, None),
             Self::Whole(accountant) => accountant.account(now, None),
         }

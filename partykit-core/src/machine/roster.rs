@@ -171,7 +171,7 @@ impl Roster {
 
     /// The newest listed connection with this id.
     pub(crate) fn by_id(&mut self, id: &str) -> Option<Connection> {
-        let newest = self.keys_of_id(id).pop()?;
+        let newest = self.newest_of_id(id, u64::MAX)?;
         self.get(newest)
     }
 
@@ -183,8 +183,7 @@ impl Roster {
 
     /// The newest listed connection with the same id that came before this one.
     pub(super) fn before(&mut self, connection: &Connection) -> Option<Peer> {
-        let keys = self.keys_of_id(connection.id());
-        let older = keys.into_iter().rev().find(|key| *key < connection.key())?;
+        let older = self.newest_of_id(connection.id(), connection.key())?;
         self.peer(older)
     }
 
@@ -199,18 +198,32 @@ impl Roster {
     }
 
     fn keys_of_id(&mut self, id: &str) -> Vec<u64> {
+        let mut keys = Vec::new();
+        self.with_keys_of_id(id, |key| keys.push(key));
+        keys
+    }
+
+    /// The newest listed connection with this id whose key is below `end`.
+    fn newest_of_id(&mut self, id: &str, end: u64) -> Option<u64> {
+        let mut newest = None;
+        self.with_keys_of_id(id, |key| newest = Some(key).filter(|key| *key < end).or(newest));
+        newest
+    }
+
+    /// Calls `see` with the keys of the listed connections with this id, in connection order.
+    fn with_keys_of_id(&mut self, id: &str, see: impl FnMut(u64)) {
         self.questions = self.questions.saturating_add(1);
         let (records, hash) = (&self.records, hash(id));
         if self.index.is_none() && self.questions <= QUESTIONS {
             let same = records.open().filter(|it| it.may_have_id(hash) && it.has_id(id));
-            return same.map(Record::key).collect();
+            return same.map(Record::key).for_each(see);
         }
         let keys = self.index.get_or_insert_with(|| index(records)).keys(hash);
         let has = |key: &u64| {
             let record = records.get(*key);
             record.is_some_and(|it| it.status() == Status::Open && it.has_id(id))
         };
-        keys.filter(has).collect()
+        keys.filter(has).for_each(see);
     }
 }
 

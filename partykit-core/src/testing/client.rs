@@ -93,7 +93,7 @@ impl TestConnection {
             self.cell.connection(self.key).unwrap_or_else(|| {
                 let room: Weak<dyn Owner> = Arc::<RoomCell>::downgrade(&self.cell);
                 let (order, socket) = (self.key.order(), self.socket.clone());
-                Connection::new(order, &self.id, &self.uri, room, socket)
+                Connection::new(order, &*self.id, &*self.uri, room, socket)
             })
         })
     }

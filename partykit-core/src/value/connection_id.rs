@@ -1,4 +1,4 @@
-use std::{borrow::Cow, fmt, ops::Deref, sync::Arc};
+use std::{borrow::Cow, fmt, ops::Deref};
 
 use crate::{RouteError, value::route};
 
@@ -15,7 +15,7 @@ use crate::{RouteError, value::route};
 /// # Ok::<(), partykit_core::InvalidConnectionId>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnectionId(Arc<str>);
+pub struct ConnectionId(Box<str>);
 
 impl ConnectionId {
     /// The longest id in bytes. An id is the first tag of its connection, and this is the longest tag.
@@ -50,7 +50,12 @@ impl ConnectionId {
     ///
     /// When the id is empty, too long, badly percent-encoded or not UTF-8. The answer is 400 then.
     pub fn from_query(query: Option<&str>) -> Result<Option<Self>, RouteError> {
-        let is_id = |pair: &&str| form_urlencoded::parse(pair.as_bytes()).any(|it| it.0 == "_pk");
+        let is_id = |pair: &&str| match pair.split_once('=').map_or(*pair, |(name, _)| name) {
+            name if name.contains(['%', '+']) => {
+                form_urlencoded::parse(pair.as_bytes()).any(|it| it.0 == "_pk")
+            }
+            name => name == "_pk",
+        };
         let Some(pair) = query.and_then(|query| query.split('&').find(is_id)) else {
             return Ok(None);
         };
@@ -85,6 +90,12 @@ impl std::str::FromStr for ConnectionId {
 
     fn from_str(id: &str) -> Result<Self, InvalidConnectionId> {
         Self::new(id)
+    }
+}
+
+impl From<ConnectionId> for Box<str> {
+    fn from(id: ConnectionId) -> Self {
+        id.0
     }
 }
 

@@ -1,4 +1,4 @@
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use http::StatusCode;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
@@ -55,10 +55,19 @@ impl RoutePrefix {
     ///
     /// When the path begins with the prefix but does not name a valid room.
     pub fn parse(&self, path: &str) -> Result<Option<Route>, RouteError> {
+        self.parse_with(path, |party| party.into())
+    }
+
+    /// The same, with names of parties that are made by `name`.
+    pub(crate) fn parse_with(
+        &self,
+        path: &str,
+        name: impl FnOnce(Cow<'_, str>) -> Arc<str>,
+    ) -> Result<Option<Route>, RouteError> {
         let mut rest = path;
         if self.is_short(path) {
             let _party = next_segment(&mut rest);
-            return route(DEFAULT_PARTY.into(), rest).map(Some);
+            return route(rest, || name(DEFAULT_PARTY.into())).map(Some);
         }
         for segment in &self.0 {
             match next_segment(&mut rest).map(decode) {
@@ -67,7 +76,7 @@ impl RoutePrefix {
             }
         }
         let party = decode(next_segment(&mut rest).ok_or(RouteError::MissingParty)?)?;
-        route(party, rest).map(Some)
+        route(rest, || name(party)).map(Some)
     }
 
     /// Whether a path has the short form `/party/:room`, which always means the party `main`.
@@ -128,9 +137,9 @@ impl Default for RoutePrefix {
 }
 
 /// The route to the room at the beginning of `rest`.
-fn route(party: Cow<'_, str>, mut rest: &str) -> Result<Route, RouteError> {
+fn route(mut rest: &str, party: impl FnOnce() -> Arc<str>) -> Result<Route, RouteError> {
     let room = decode(next_segment(&mut rest).ok_or(RouteError::MissingRoom)?)?;
-    let address = RoomAddress::new(party, RoomId::new(room)?);
+    let address = RoomAddress::new(party(), RoomId::new(room)?);
     Ok(Route::new(address).with_rest(rest.strip_prefix('/').unwrap_or(rest)))
 }
 
@@ -246,6 +255,9 @@ pub(crate) fn query_value(query: &str, name: &str) -> Option<String> {
 
 /// Percent-decodes. Fails if the encoding is bad.
 pub(crate) fn decode(text: &str) -> Result<Cow<'_, str>, RouteError> {
+    if !text.contains('%') {
+        return Ok(Cow::Borrowed(text));
+    }
     let is_hex = |digit: Option<&u8>| digit.is_some_and(u8::is_ascii_hexdigit);
     let bytes = text.as_bytes();
     let is_well_formed = |at: usize| is_hex(bytes.get(at + 1)) && is_hex(bytes.get(at + 2));

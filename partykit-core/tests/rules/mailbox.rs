@@ -261,7 +261,7 @@ fn all_clients_of_a_room_may_come_back_at_one_moment() {
     let cell = world.room("main", "room");
     let connect = |n: usize| {
         let socket = cell.sockets().remove(0);
-        cell.connect(&format!("client{n}"), "http://test/", wish(""), socket).map(drop)
+        cell.connect(format!("client{n}"), "http://test/", wish(""), socket).map(drop)
     };
     for n in 0..2000 {
         assert_eq!(connect(n), Ok(()), "{n}");
@@ -286,7 +286,7 @@ fn connects_that_wait_have_their_own_memory() {
         let mut request = wish("");
         request.headers_mut().insert("x-long", "v".repeat(8_000).parse().unwrap());
         let socket = cell.sockets().remove(0);
-        cell.connect(&format!("client{n}"), "http://test/", request, socket).map(drop)
+        cell.connect(format!("client{n}"), "http://test/", request, socket).map(drop)
     };
     let taken = (0..100).take_while(|n| connect(*n).is_ok()).count();
     assert!((5..=10).contains(&taken), "{taken} heads of 8 KB in 160 KB");

@@ -12,11 +12,11 @@ use partykit_core::{
     BoxError,
     runtime::{
         front::{Asked, BadHost, Refused},
-        parse_host, strip_internal,
+        parse_host, parse_shared_host, strip_internal,
     },
 };
 
-use crate::{ClientAddress, limits::Place, listen::Ingress, proxies::Proxies};
+use crate::{ClientAddress, ingress::Ingress, limits::Place, proxies::Proxies};
 
 /// A request that has come in. Its head is ready for the application: the URL is absolute, internal headers
 /// are removed, and the extensions have only the peer's address and what this program put there.
@@ -57,11 +57,14 @@ pub(super) fn no_body() -> ArrivalBody {
 }
 
 impl Arrival {
+    /// `host` is the text of the only `Host`, if it is known to be shared with the head.
+    ///
     /// # Errors
     ///
     /// When it is unclear which host the client asked for, or when it is not this server.
     pub(crate) fn new(
         mut head: Parts,
+        host: Option<Bytes>,
         body: ArrivalBody,
         place: Option<Arc<Place>>,
         ingress: Ingress,
@@ -70,7 +73,7 @@ impl Arrival {
         if head.method == Method::CONNECT {
             return Err(Refused::Connect);
         }
-        let peer_host = host(&head)?;
+        let peer_host = peer_host(&head, host)?;
         let told = proxies.read(&head, ingress.peer).map_err(|_| BadHost::Forwarded)?;
         let told = told.unwrap_or_default();
         let host = told.host.or_else(|| peer_host.clone());
@@ -99,12 +102,14 @@ impl Arrival {
     }
 }
 
-fn host(head: &Parts) -> Result<Option<Authority>, BadHost> {
+/// The host that a head names. `shared` is the text of its only `Host`, if that is known.
+fn peer_host(head: &Parts, shared: Option<Bytes>) -> Result<Option<Authority>, BadHost> {
     let mut values = head.headers.get_all(HOST).iter();
     let host = match (values.next(), values.next()) {
         (_, Some(_)) => return Err(BadHost::Repeated),
         (Some(value), None) => {
-            value.to_str().ok().and_then(parse_host).ok_or(BadHost::Malformed)?
+            let text = || value.to_str().ok().and_then(parse_host);
+            shared.map_or_else(text, parse_shared_host).ok_or(BadHost::Malformed)?
         }
         (None, None) if head.version < Version::HTTP_11 => return Ok(None),
         (None, None) if head.version > Version::HTTP_11 && head.uri.authority().is_some() => {
@@ -141,6 +146,15 @@ mod tests {
             request = request.header(HOST, *host);
         }
         request.body(()).unwrap().into_parts().0
+    }
+
+    /// The host, whether its text is shared or not.
+    fn host(head: &Parts) -> Result<Option<Authority>, BadHost> {
+        let last = head.headers.get_all(HOST).iter().next_back();
+        let shared = last.map(|last| Bytes::copy_from_slice(last.as_bytes()));
+        let host = peer_host(head, None);
+        assert_eq!(peer_host(head, shared), host);
+        host
     }
 
     #[test]

@@ -1,5 +1,6 @@
 use std::{
-    io, mem,
+    io,
+    mem::{self, MaybeUninit},
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -7,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
-    header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING},
+    header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE},
     request::Parts,
 };
 use partykit_core::runtime::front::Handshake;
@@ -34,6 +35,8 @@ pub(super) enum First {
 /// The head of a handshake.
 pub(super) struct Head {
     pub(super) parts: Parts,
+    /// The text of its last `Host`.
+    pub(super) host: Option<Bytes>,
     /// As it was sent.
     pub(super) bytes: Bytes,
     /// What was sent right behind it.
@@ -105,20 +108,20 @@ fn has_end(bytes: &[u8]) -> bool {
 
 /// `None` if the bytes are the beginning of a head.
 fn first(sent: &[u8]) -> Option<First> {
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut request = httparse::Request::new(&mut headers);
-    let length = match request.parse(sent) {
+    let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut []);
+    let length = match request.parse_with_uninit_headers(sent, &mut headers) {
         // Nothing at all is the end.
         Ok(httparse::Status::Partial) if !sent.is_empty() => return None,
-        Ok(httparse::Status::Complete(length)) if is_handshake(&request) => length,
+        Ok(httparse::Status::Complete(length)) if may_be_handshake(&request) => length,
         _ => return Some(First::Other(Bytes::copy_from_slice(sent))),
     };
     let (head, rest) = sent.split_at(length);
     let bytes = shared(head);
     let first = match parts(&request, head, &bytes) {
-        Some(parts) if Handshake::is_wanted(&parts.headers) => {
+        Some((parts, host)) if Handshake::is_wanted(&parts.headers) => {
             let rest = Bytes::copy_from_slice(rest);
-            First::Handshake(Head { parts, bytes, rest })
+            First::Handshake(Head { parts, host, bytes, rest })
         }
         _ => First::Other(Bytes::copy_from_slice(sent)),
     };
@@ -149,37 +152,42 @@ impl AsRef<[u8]> for Short {
 }
 
 /// Whether it may be one, in the form that browsers send. All others are left to hyper.
-fn is_handshake(request: &httparse::Request<'_, '_>) -> bool {
-    let is = |header: &httparse::Header<'_>, name: &HeaderName| {
-        header.name.eq_ignore_ascii_case(name.as_str())
-    };
-    let has_body = |header: &httparse::Header<'_>| {
-        [CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT].iter().any(|name| is(header, name))
-    };
+fn may_be_handshake(request: &httparse::Request<'_, '_>) -> bool {
     request.method == Some("GET")
         && request.version == Some(1)
         && request.path.is_some_and(|path| path.starts_with('/'))
-        && request.headers.iter().any(|header| is(header, &http::header::UPGRADE))
-        && !request.headers.iter().any(has_body)
+        && request.headers.iter().any(|it| it.name.eq_ignore_ascii_case(UPGRADE.as_str()))
 }
 
-/// The head as hyper would make it. All of it is a part of `bytes`, a copy of `head`. `None` if hyper would
-/// refuse it.
-fn parts(request: &httparse::Request<'_, '_>, head: &[u8], bytes: &Bytes) -> Option<Parts> {
+/// The head as hyper would make it, and the text of its last `Host`. All of it is a part of `bytes`, a copy of
+/// `head`. `None` if it may have a body, or if hyper would refuse it.
+fn parts(
+    request: &httparse::Request<'_, '_>,
+    head: &[u8],
+    bytes: &Bytes,
+) -> Option<(Parts, Option<Bytes>)> {
     let part = |part: &[u8]| {
         let at = part.as_ptr() as usize - head.as_ptr() as usize;
         bytes.slice(at..at + part.len())
     };
     let mut headers = HeaderMap::with_capacity(request.headers.len());
+    let mut host = None;
     for header in request.headers.iter() {
         let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
-        headers.append(name, HeaderValue::from_maybe_shared(part(header.value)).ok()?);
+        let value = part(header.value);
+        if name == HOST {
+            host = Some(value.clone());
+        } else if name == CONTENT_LENGTH || name == TRANSFER_ENCODING || name == EXPECT {
+            // It may have a body.
+            return None;
+        }
+        headers.append(name, HeaderValue::from_maybe_shared(value).ok()?);
     }
     let uri = Uri::from_maybe_shared(part(request.path?.as_bytes())).ok()?;
     let (mut parts, ()) = Request::new(()).into_parts();
     (parts.method, parts.uri, parts.version) = (Method::GET, uri, Version::HTTP_11);
     parts.headers = headers;
-    Some(parts)
+    Some((parts, host))
 }
 
 #[cfg(test)]
@@ -206,7 +214,8 @@ mod tests {
         let sent = HANDSHAKE.as_bytes().to_vec();
         let sent: Vec<u8> = sent.into_iter().chain(*b"\x81").collect();
         let Some(First::Handshake(head)) = read(&[&sent]) else { panic!("it is one") };
-        let Head { parts, bytes, rest } = head;
+        let Head { parts, host, bytes, rest } = head;
+        assert_eq!(host.as_deref(), Some(&b"h.com"[..]));
         assert_eq!((&*bytes, &*rest), (&sent[..sent.len() - 1], &b"\x81"[..]));
         assert_eq!((parts.method, parts.version), (Method::GET, Version::HTTP_11));
         assert_eq!(parts.uri, "/parties/main/a?b=c");

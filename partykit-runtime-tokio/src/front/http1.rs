@@ -17,7 +17,7 @@ use super::{
     head::{MAX_HEAD, MAX_HEADERS},
     unread::Unread,
 };
-use crate::{Listener, admitted::Admitted, limits::Place, listen::Ingress, rewind::Rewind};
+use crate::{Listener, admitted::Admitted, ingress::Ingress, limits::Place, rewind::Rewind};
 
 /// A connection that does not begin with an accepted handshake.
 pub(super) struct Http<L: Listener> {

@@ -19,7 +19,10 @@ pub(crate) use self::{refusals::Refusals, serve::accept};
 use std::sync::{Mutex, PoisonError};
 use std::{fmt, io, net::IpAddr, sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Either, ready},
+};
 use http::{
     HeaderMap, HeaderValue,
     header::{CONNECTION, Entry},
@@ -28,7 +31,7 @@ use partykit_core::{
     Handler, Request, Response, Route, Vars,
     runtime::{
         AppState, Host,
-        front::{Decision, Handshake, Refused, Routes, Surroundings, Wish},
+        front::{Decision, Handshake, Refused, Routes, Surroundings, Visit, Wish},
     },
 };
 use tracing::{Instrument, error_span};
@@ -41,8 +44,8 @@ use self::{
 use crate::handover::Held;
 use crate::{
     host::TokioHost,
+    ingress::Ingress,
     limits::{Clients, Place, RoomRate},
-    listen::Ingress,
     memory::Memory,
     party::Party,
     proxies::Proxies,
@@ -110,8 +113,8 @@ impl Front {
         Box::pin(async move {
             let upgrade = hyper::upgrade::on(&mut request);
             let (head, body) = request.into_parts();
-            let arrival = Arrival::new(head, body, place, ingress, &self.proxies);
-            match self.clone().answer(arrival).await {
+            let arrival = Arrival::new(head, None, body, place, ingress, &self.proxies);
+            match self.answer(arrival).await {
                 Answer::Http(response) => *response,
                 Answer::WebSocket(switch) => {
                     let (response, when_sent) = switch.into_response(upgrade, ingress);
@@ -122,41 +125,88 @@ impl Front {
         })
     }
 
-    /// The type says that the future is `Send`. The compiler cannot prove that by itself for the generic
-    /// servers that call this.
-    #[allow(clippy::manual_async_fn, reason = "an `async fn` does not say it")]
-    fn answer(
-        self: Arc<Self>,
+    /// Answers a request.
+    ///
+    /// The future is small, because each connection has it and Tokio copies it several times: all but a handshake
+    /// that is in order is in a box. The type says that it is `Send`. The compiler cannot prove that by itself for
+    /// the generic servers that call this.
+    fn answer<'a>(
+        &'a self,
         arrival: Result<Arrival, Refused>,
-    ) -> impl Future<Output = Answer> + Send + 'static {
-        async move {
-            match arrival {
-                Ok(arrival) => self.receive(arrival).await,
-                Err(refused) => Answer::new(self.refusals.answer(refused, None, None)),
-            }
-        }
+    ) -> impl Future<Output = Answer> + Send + 'a {
+        let other: BoxFuture<'a, Answer> = match arrival {
+            Ok(arrival) => match self.decide(&arrival) {
+                (Decision::Room { party, route, wish: Wish::Connect(handshake) }, visit) => {
+                    let welcome = self.welcome(party, route, handshake, arrival, visit);
+                    return Either::Left(welcome);
+                }
+                (decision, visit) => Box::pin(self.attend(decision, arrival, visit)),
+            },
+            Err(refused) => Box::pin(ready(Answer::new(self.refusals.answer(refused, None, None)))),
+        };
+        Either::Right(other)
     }
 
-    async fn receive(self: &Arc<Self>, arrival: Arrival) -> Answer {
-        let (decision, visit) = self.routes.find(&arrival.asked(), |name| self.host.party(name));
+    fn decide(&self, arrival: &Arrival) -> (Decision<&Party>, Visit) {
+        self.routes.find(&arrival.asked(), |name| self.host.party(name))
+    }
+
+    /// Answers a handshake that a room may accept.
+    fn welcome<'a>(
+        &'a self,
+        party: &'a Party,
+        route: Route,
+        handshake: Handshake,
+        arrival: Arrival,
+        visit: Visit,
+    ) -> impl Future<Output = Answer> + Send + 'a {
         let host = arrival.host.clone();
-        let mut is_late = false;
+        let span = error_span!("connect", party = route.party(), room = &**route.room());
+        let connected = span.in_scope(|| self.connect(party, route, handshake, arrival));
+        connected.instrument(span).map(move |connected| match connected {
+            Ok(switch) => Answer::WebSocket(switch),
+            Err(refused) => {
+                let response = self.refusals.answer(refused, visit.address(), host.as_ref());
+                self.finish(response, &visit, true, false)
+            }
+        })
+    }
+
+    /// Answers everything else.
+    async fn attend(&self, decision: Decision<&Party>, arrival: Arrival, visit: Visit) -> Answer {
+        let host = arrival.host.clone();
         let wants_socket = Handshake::is_wanted(&arrival.head.headers);
+        let mut is_late = false;
         let answer = match decision {
-            Decision::Respond(response) => Ok(Answer::new(response)),
+            Decision::Respond(response) => Ok(response),
             Decision::Refuse(refused) => Err(refused),
             Decision::Fallback => {
                 is_late = !self.has_place(&arrival);
-                self.fall_back(arrival).await.map(Answer::new)
+                self.fall_back(arrival).await
             }
-            Decision::Room { party, route, wish } => self.enter(party, &route, wish, arrival).await,
+            Decision::Room { party, route, .. } if self.has_place(&arrival) => {
+                let (name, room) = (route.party(), route.room().as_str());
+                let method = &arrival.head.method;
+                let span = error_span!("request", party = name, room, %method);
+                self.request(party, &route, arrival).instrument(span).await
+            }
+            Decision::Room { .. } => Err(Refused::TooManyClients),
         };
-        let mut response = match answer {
-            Ok(Answer::WebSocket(switch)) => return Answer::WebSocket(switch),
-            Ok(Answer::Http(response)) => *response,
-            Err(refused) => self.refusals.answer(refused, visit.address(), host.as_ref()),
-        };
-        self.routes.stamp(&visit, response.headers_mut());
+        let answer = answer.unwrap_or_else(|refused| {
+            self.refusals.answer(refused, visit.address(), host.as_ref())
+        });
+        self.finish(answer, &visit, wants_socket, is_late)
+    }
+
+    /// Adds to an answer what each answer has.
+    fn finish(
+        &self,
+        mut response: Response,
+        visit: &Visit,
+        wants_socket: bool,
+        is_late: bool,
+    ) -> Answer {
+        self.routes.stamp(visit, response.headers_mut());
         let party = visit.address().and_then(|address| self.host.party(address.party()));
         if let Some(party) = party.filter(|_| wants_socket) {
             party.meter().handshake_refused(response.status());
@@ -168,32 +218,6 @@ impl Front {
             close_after(response.headers_mut());
         }
         Answer::new(response)
-    }
-
-    /// Passes a request to its room.
-    async fn enter(
-        self: &Arc<Self>,
-        party: &Party,
-        route: &Route,
-        wish: Wish,
-        arrival: Arrival,
-    ) -> Result<Answer, Refused> {
-        if !self.has_place(&arrival) {
-            return Err(Refused::TooManyClients);
-        }
-        let (name, room) = (route.party(), route.room().as_str());
-        match wish {
-            Wish::Connect(handshake) => {
-                let span = error_span!("connect", party = name, room);
-                let connected = self.connect(party, route, handshake, arrival);
-                connected.instrument(span).await.map(Answer::WebSocket)
-            }
-            Wish::Request => {
-                let method = &arrival.head.method;
-                let span = error_span!("request", party = name, room, %method);
-                self.request(party, route, arrival).instrument(span).await.map(Answer::new)
-            }
-        }
     }
 
     /// Whether the client has a place for a request to a room, now that its address is known. A client of the

@@ -1,7 +1,7 @@
 use std::{
     future::{pending, poll_fn},
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Poll, ready},
     time::Duration,
@@ -10,6 +10,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, ReadBuf},
+    task::yield_now,
     time::timeout,
 };
 use tracing::{debug, warn};
@@ -23,8 +24,8 @@ use super::{
 use crate::{
     Listener,
     admitted::Admitted,
+    ingress::{Ingress, carry, release},
     limits::Place,
-    listen::{Ingress, carry, release},
     shutdown::{Alive, Stage},
     socket::scratch,
 };
@@ -43,17 +44,17 @@ const EARLY: usize = 8 << 10;
 /// Accepts connections until the runtime shuts down.
 pub(crate) async fn accept<L: Listener>(front: Arc<Front>, mut listener: L) {
     let is_encrypted = listener.is_encrypted();
+    let mut wants_none = pin!(front.shutdown.wants_none());
     loop {
         let accepted = tokio::select! {
             biased;
-            () = front.shutdown.wants_none() => {
-                // The listener stays open to the end. Clients that were told to come back then wait for the
-                // next process, if it has the listener too, and are not refused.
+            () = &mut wants_none => {
+                wants_none.set(front.shutdown.wants_none());
+                // A shutdown closes the listener, so that clients which come back are refused at once and try again.
+                // A listener of systemd, or of the next process, stays open with them.
                 tokio::select! {
                     biased;
-                    () = front.shutdown.reached(Stage::Stopping) => {
-                        return front.shutdown.reached(Stage::Stopped).await;
-                    }
+                    () = front.shutdown.reached(Stage::Stopping) => return,
                     () = front.shutdown.goes_on() => continue,
                 }
             }
@@ -96,14 +97,14 @@ async fn serve<L: Listener>(front: Arc<Front>, io: L::Io, ingress: Ingress, _ali
     let (read, answer) = match first {
         First::Other(read) => (read, None),
         First::Handshake(head) => {
-            let Head { parts, bytes, rest } = head;
+            let Head { parts, host, bytes, rest } = head;
             let place = Some(place.clone());
-            let arrival = Arrival::new(parts, no_body(), place, ingress, &front.proxies);
+            let arrival = Arrival::new(parts, host, no_body(), place, ingress, &front.proxies);
             let mut early = Early { read: rest };
             let answer = tokio::select! {
                 biased;
-                answer = front.clone().answer(arrival) => answer,
-                () = early.wait_for_end(&mut io) => {
+                answer = front.answer(arrival) => answer,
+                () = early.wait_for_end_later(&mut io) => {
                     return debug!("the client left before the upgrade");
                 }
             };
@@ -169,6 +170,13 @@ struct Early {
 }
 
 impl Early {
+    /// The same, once the tasks that are ready now have run: most rooms answer at once, and then nothing has to
+    /// watch the connection.
+    async fn wait_for_end_later(&mut self, io: &mut (impl AsyncRead + Unpin)) {
+        yield_now().await;
+        self.wait_for_end(io).await;
+    }
+
     /// Waits until the client has hung up. Looks no further than a client may read ahead.
     async fn wait_for_end(&mut self, io: &mut (impl AsyncRead + Unpin)) {
         if self.read.is_empty() {

@@ -12,7 +12,7 @@ use partykit_core::{BoxError, Response};
 use tower_service::Service;
 
 use super::{Front, arrival::boxed};
-use crate::listen::{Ingress, release_wrapped};
+use crate::ingress::{Ingress, release_wrapped};
 
 /// A [`Runtime`](crate::Runtime) as a part of another server, made by
 /// [`Runtime::service`](crate::Runtime::service). Clones share the runtime.

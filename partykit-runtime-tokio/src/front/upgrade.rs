@@ -1,12 +1,14 @@
 use std::{
-    future::poll_fn,
+    future::{poll_fn, ready},
     io,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
-    task::{Poll, ready},
+    task::{Poll, ready as ready_or_return},
 };
 
 use bytes::Bytes;
+use futures_util::{FutureExt, future::Either};
 use http::{
     HeaderValue, StatusCode,
     header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE},
@@ -20,17 +22,17 @@ use partykit_core::{
         front::{Connecting, Handshake, Refused, Welcome},
     },
 };
-use tokio::io::AsyncWrite;
+use tokio::{io::AsyncWrite, sync::oneshot};
 use tracing::debug;
 
 use super::{Front, arrival::Arrival};
 use crate::{
     codec::{self, ACCEPT},
     farewell,
-    listen::Ingress,
+    ingress::{Ingress, Transport},
     party::Party,
     shutdown::Alive,
-    socket::{self, Io, Link, Verdict, scratch},
+    socket::{self, Link, Verdict, scratch},
 };
 
 /// The beginning of a 101.
@@ -55,44 +57,91 @@ enum Role {
     Leave(Close),
 }
 
+/// What is known of a handshake before its hook is asked.
+#[derive(Clone, Copy)]
+struct Begun {
+    accept: [u8; ACCEPT],
+    /// The client's address, if the limit on new rooms is on.
+    client: Option<IpAddr>,
+    /// The client's address, if the limit on messages from one address is on.
+    talker: Option<IpAddr>,
+}
+
 impl Front {
-    /// Asks the hook and then the room.
-    pub(super) async fn connect(
-        &self,
-        party: &Party,
-        route: &Route,
+    /// Asks the hook and then the room. The future holds little of the request, so it is small.
+    pub(super) fn connect<'a>(
+        &'a self,
+        party: &'a Party,
+        route: Route,
         handshake: Handshake,
         arrival: Arrival,
-    ) -> Result<Switch, Refused> {
-        let Arrival { head, body, .. } = arrival;
-        let key = Handshake::key(&head, body.is_end_stream())?;
-        let accept = codec::accept_key(key);
-        let client = self.room_rate.address(&head);
-        let counts = party.link().pace.by_address.is_some();
-        let talker = counts.then(|| self.room_rate.client(&head)).flatten();
-
-        let asked = party.server().before_connect(&*self.host, route, handshake, head);
-        let Connecting { id, uri, request, protocol } = match asked.await? {
-            Welcome::In(connecting) => connecting,
-            Welcome::Away(..) if self.shutdown.is_under_way() => {
-                return Err(Refusal::ShuttingDown.into());
-            }
-            Welcome::Away(close, protocol) => {
-                let alive = self.shutdown.socket();
-                return Ok(Switch { accept, protocol, role: Role::Leave(close), alive });
-            }
+    ) -> impl Future<Output = Result<Switch, Refused>> + Send + 'a {
+        let begun = match self.begin(party, &arrival) {
+            Ok(begun) => begun,
+            Err(refused) => return Either::Left(ready(Err(refused))),
         };
-        self.count_if_new(route, client)?;
-        let (link, verdict) = Link::new(party.link());
-        if let Some(address) = talker {
-            link.set_address(address);
-        }
-        let entered = self.host.enter(party, route.address(), |cell| {
-            let socket = link.clone();
-            cell.connect(&id, &uri, request, socket).map(|connection| (cell.clone(), connection))
-        });
-        let pending = Pending(Some(entered??));
+        let asked = party.server().before_connect(&*self.host, &route, handshake, arrival.head);
+        Either::Right(asked.then(move |welcome| self.enter(party, &route, begun, welcome)))
+    }
 
+    fn begin(&self, party: &Party, arrival: &Arrival) -> Result<Begun, Refused> {
+        if !self.has_place(arrival) {
+            return Err(Refused::TooManyClients);
+        }
+        let key = Handshake::key(&arrival.head, arrival.body.is_end_stream())?;
+        let counts = party.link().pace.by_address.is_some();
+        Ok(Begun {
+            accept: codec::accept_key(key),
+            client: self.room_rate.address(&arrival.head),
+            talker: counts.then(|| self.room_rate.client(&arrival.head)).flatten(),
+        })
+    }
+
+    /// Asks the room.
+    fn enter<'a>(
+        &'a self,
+        party: &'a Party,
+        route: &Route,
+        begun: Begun,
+        welcome: Result<Welcome, Refused>,
+    ) -> impl Future<Output = Result<Switch, Refused>> + Send + use<'a> {
+        let Begun { accept, client, talker } = begun;
+        let enter = || {
+            let Connecting { id, uri, request, protocol } = match welcome? {
+                Welcome::In(connecting) => connecting,
+                Welcome::Away(..) if self.shutdown.is_under_way() => {
+                    return Err(Refusal::ShuttingDown.into());
+                }
+                Welcome::Away(close, protocol) => return Ok((Entered::Not(close), protocol)),
+            };
+            self.count_if_new(route, client)?;
+            let (link, verdict) = Link::new(party.link());
+            if let Some(address) = talker {
+                link.set_address(address);
+            }
+            let entered = self.host.enter(party, route.address(), |cell| {
+                let connected = cell.connect(id, uri, request, link.clone());
+                connected.map(|connection| (cell.clone(), connection))
+            });
+            let pending = Pending(Some(entered??));
+            Ok((Entered::Waits(link, pending, verdict), protocol))
+        };
+        let entered: Result<_, Refused> = enter();
+        async move {
+            let (entered, protocol) = entered?;
+            let role = match entered {
+                Entered::Not(close) => Role::Leave(close),
+                Entered::Waits(link, pending, verdict) => {
+                    self.decided(verdict).await?;
+                    Role::Join(link, pending)
+                }
+            };
+            Ok(Switch { accept, protocol, role, alive: self.shutdown.socket() })
+        }
+    }
+
+    /// Waits for the room's verdict. In both cases, the handshake is answered with 101.
+    async fn decided(&self, verdict: oneshot::Receiver<Verdict>) -> Result<(), Refused> {
         let Ok(verdict) = verdict.await else {
             let what = "the room never answered the handshake";
             return Err(Refused::failed(&*self.host, what, None));
@@ -105,9 +154,14 @@ impl Front {
             let (code, reason) = (u16::from(close.code()), close.reason());
             debug!(code, reason, "the room refused the connection");
         }
-        let alive = self.shutdown.socket();
-        Ok(Switch { accept, protocol, role: Role::Join(link, pending), alive })
+        Ok(())
     }
+}
+
+/// Whether the room was asked.
+enum Entered {
+    Waits(Arc<Link>, Pending, oneshot::Receiver<Verdict>),
+    Not(Close),
 }
 
 impl Switch {
@@ -129,7 +183,9 @@ impl Switch {
                     length += part.len();
                 }
                 while sent < length {
-                    match ready!(Pin::new(&mut *io).poll_write(cx, &buffer[sent..length]))? {
+                    match ready_or_return!(
+                        Pin::new(&mut *io).poll_write(cx, &buffer[sent..length])
+                    )? {
                         0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                         written => sent += written,
                     }
@@ -143,7 +199,7 @@ impl Switch {
 
     /// Runs the WebSocket. It lives as long as the client stays, so it holds nothing of the request. `read` is
     /// what the client sent behind its handshake.
-    pub(super) fn start(self, io: Box<dyn Io>, read: Bytes) {
+    pub(super) fn start(self, io: Transport, read: Bytes) {
         let alive = self.alive;
         match self.role {
             Role::Join(link, mut pending) => {
@@ -152,7 +208,7 @@ impl Switch {
             }
             Role::Leave(close) => {
                 tokio::spawn(async move {
-                    farewell::say(io, &close).await;
+                    farewell::say(io.into_io(), &close).await;
                     drop(alive);
                 });
             }

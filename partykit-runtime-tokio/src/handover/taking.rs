@@ -10,7 +10,7 @@ use partykit_core::{
     RoomAddress, RoomId,
     runtime::{Attachment, CloseReason, Resumed, Socket},
 };
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tracing::{debug, error, info, warn};
 
 use super::{
@@ -23,10 +23,11 @@ use crate::{
     Listener,
     admitted::Admitted,
     front::Front,
+    ingress::{Transport, carry},
     limits::Place,
-    listen::By,
     party::Party,
-    socket::{Arrived, Carrier, Io},
+    socket::Arrived,
+    tcp::{Door, Tcp},
 };
 
 /// How long the old process may take to answer, and to stop everything.
@@ -206,7 +207,7 @@ fn open(
     let (settings, socket) = (party.link(), &record.socket);
     if record.is_unix {
         let stream = std::os::unix::net::UnixStream::from(descriptor);
-        let io = carry::<tokio::net::UnixListener>(front, UnixStream::from_std(stream)?, record)?;
+        let io = carried::<tokio::net::UnixListener>(front, UnixStream::from_std(stream)?, record)?;
         return Ok(Arrived::new(io, socket, settings));
     }
     let stream = std::net::TcpStream::from(descriptor);
@@ -215,18 +216,18 @@ fn open(
         let (_, place) = admit(front, (), record)?;
         return Ok(Arrived::plain(stream, place, socket, settings));
     }
-    let io = carry::<TcpListener>(front, TcpStream::from_std(stream)?, record)?;
+    let io = carried::<Door>(front, Tcp::new(stream), record)?;
     Ok(Arrived::new(io, socket, settings))
 }
 
 /// Makes a stream what a listener of this kind would have made of it.
-fn carry<L: Listener>(
+fn carried<L: Listener>(
     front: &Arc<Front>,
     stream: L::Io,
     record: &Record,
-) -> io::Result<Box<dyn Io>> {
+) -> io::Result<Transport> {
     let (io, _) = admit(front, stream, record)?;
-    Ok(Box::new(Carrier::<_, By<L>>::new(io.resets(L::reset).leave_alone())))
+    Ok(carry::<L>(io.resets(L::reset)))
 }
 
 /// Counts the client.

@@ -5,16 +5,10 @@ use std::{
     marker::PhantomData,
     net::IpAddr,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
-
-use crate::limits::Place;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The transport of a connection.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {
@@ -24,9 +18,6 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {
 
     /// The client's address. `None` if it is not known.
     fn address(&self) -> Option<IpAddr>;
-
-    /// The TCP stream itself, and the client's place. Returns other transports as they are.
-    fn into_tcp(self: Box<Self>) -> Result<(TcpStream, Arc<Place>), Box<dyn Io>>;
 
     /// The connection itself, if another process can go on with it.
     #[cfg(unix)]
@@ -40,11 +31,6 @@ pub(crate) trait Resets<T>: 'static {
     /// The client's address. `None` if it is not known.
     fn address(_: &T) -> Option<IpAddr> {
         None
-    }
-
-    /// The TCP stream itself, and the client's place. Returns other transports as they are.
-    fn into_tcp(io: T) -> Result<(TcpStream, Arc<Place>), T> {
-        Err(io)
     }
 
     /// The connection itself, if another process can go on with it.
@@ -77,10 +63,6 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static, R: Resets<T>> Io for Ca
 
     fn address(&self) -> Option<IpAddr> {
         R::address(&self.0)
-    }
-
-    fn into_tcp(self: Box<Self>) -> Result<(TcpStream, Arc<Place>), Box<dyn Io>> {
-        R::into_tcp(self.0).map_err(|io| Box::new(Self::new(io)) as Box<dyn Io>)
     }
 
     #[cfg(unix)]

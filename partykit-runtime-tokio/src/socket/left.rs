@@ -21,7 +21,7 @@ use super::{
     plain::Plain,
     task::Start,
 };
-use crate::{codec::Decoder, limits::Place, shutdown::Alive};
+use crate::{codec::Decoder, ingress::Transport, limits::Place, shutdown::Alive};
 
 /// What the task of a socket says of its way out of this process.
 pub(crate) enum Out {
@@ -63,7 +63,7 @@ pub(crate) struct Arrived {
 
 /// Where a socket comes from.
 enum From {
-    Process(Box<dyn Io>),
+    Process(Transport),
     /// From another process if it is plain TCP, and back in any case.
     Back(Carriage),
 }
@@ -102,7 +102,7 @@ impl Arrived {
     ///
     /// When its unfinished message breaks a limit of this process.
     pub(crate) fn new(
-        io: Box<dyn Io>,
+        io: Transport,
         state: &SocketState,
         settings: &Arc<LinkSettings>,
     ) -> Result<Self, CloseReason> {
@@ -120,7 +120,7 @@ impl Arrived {
         state: &SocketState,
         settings: &Arc<LinkSettings>,
     ) -> Result<Self, CloseReason> {
-        let carriage = Plain::from_std(stream, Some(place)).into();
+        let carriage = Plain::new(stream, Some(place)).into();
         Self::make(From::Back(carriage), state, settings)
     }
 

@@ -2,19 +2,14 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use partykit_core::runtime::{ConnectionKey, RoomCell};
-#[cfg(unix)]
-use tokio::net::TcpStream;
 
 use super::{
-    Io, Link,
+    Link,
     task::{SocketTask, Start},
 };
-use crate::shutdown::Alive;
 #[cfg(unix)]
-use crate::{
-    limits::Place,
-    socket::{carriage::Carriage, plain::Plain},
-};
+use super::{carriage::Carriage, plain::Plain};
+use crate::{ingress::Transport, shutdown::Alive};
 
 /// Runs a socket to its end, after the handshake was answered with 101. Gives the client's messages to the
 /// room, and tells the room how the connection ended. A shutdown waits for `alive`.
@@ -25,7 +20,7 @@ use crate::{
 ///
 /// Outside of a Tokio runtime.
 pub(crate) fn open(
-    io: Box<dyn Io>,
+    transport: Transport,
     start: impl Into<Start>,
     link: Arc<Link>,
     room: Arc<RoomCell>,
@@ -33,43 +28,24 @@ pub(crate) fn open(
     alive: Alive,
 ) {
     #[cfg(unix)]
-    let io = match link.settings().reactor {
-        Some(_) => match io.into_tcp() {
-            Ok((stream, place)) => {
-                return open_tcp(stream, place, start, link, room, connection, alive);
-            }
-            Err(io) => io,
-        },
-        None => io,
+    let transport = match (transport, link.settings().reactor.clone()) {
+        (Transport::Tcp(io), Some(reactor)) => {
+            let (stream, place) = io.into_parts();
+            return match stream.into_std() {
+                Ok(stream) => {
+                    let io = Plain::new(stream, Some(place));
+                    reactor.open(SocketTask::new(io, start, link, room, connection), alive);
+                }
+                Err(error) => {
+                    tracing::debug!("a socket is lost: {error}");
+                    room.closed(connection, partykit_core::runtime::CloseReason::Broken.close());
+                }
+            };
+        }
+        (transport, _) => transport,
     };
-    let task = SocketTask::new(io, start, link, room, connection);
+    let task = SocketTask::new(transport.into_io(), start, link, room, connection);
     tokio::spawn(task.map(|()| drop(alive)));
-}
-
-/// The same for plain TCP, of a party whose settings have a [`Reactor`](super::Reactor).
-#[cfg(unix)]
-pub(crate) fn open_tcp(
-    stream: TcpStream,
-    place: Arc<Place>,
-    start: impl Into<Start>,
-    link: Arc<Link>,
-    room: Arc<RoomCell>,
-    connection: ConnectionKey,
-    alive: Alive,
-) {
-    match Plain::new(stream, Some(place)) {
-        Ok(io) => {
-            let reactor = link.settings().reactor.clone();
-            let task = SocketTask::new(io, start, link, room, connection);
-            if let Some(reactor) = reactor {
-                reactor.open(task, alive);
-            }
-        }
-        Err(error) => {
-            tracing::debug!("a socket is lost: {error}");
-            room.closed(connection, partykit_core::runtime::CloseReason::Broken.close());
-        }
-    }
 }
 
 /// The same for a socket that comes back from another process.

@@ -31,18 +31,8 @@ pub(crate) struct Plain {
 }
 
 impl Plain {
-    /// # Errors
-    ///
-    /// When Tokio cannot give the socket up.
-    pub(super) fn new(
-        stream: tokio::net::TcpStream,
-        place: Option<Arc<Place>>,
-    ) -> io::Result<Self> {
-        Ok(Self::from_std(stream.into_std()?, place))
-    }
-
-    /// A stream that does not block.
-    pub(super) fn from_std(stream: TcpStream, place: Option<Arc<Place>>) -> Self {
+    /// The stream must not block.
+    pub(super) fn new(stream: TcpStream, place: Option<Arc<Place>>) -> Self {
         let (place, settled) = match place.as_ref().and_then(|place| place.settle()) {
             Some((shared, address)) => (Some(shared), Some(address)),
             None => (place, None),
@@ -98,10 +88,6 @@ impl Io for Plain {
             Some(address) => address.address(),
             None => self.place.as_ref()?.address(),
         }
-    }
-
-    fn into_tcp(self: Box<Self>) -> Result<(tokio::net::TcpStream, Arc<Place>), Box<dyn Io>> {
-        Err(self)
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {

@@ -43,6 +43,9 @@ const LOOK: usize = 16;
 /// by itself: Tokio looks for it only when it has nothing else to do, or after 61 other tasks.
 const BUSY: usize = 8;
 
+/// An empty list with space for more sockets is not kept.
+const SPARE: usize = 64;
+
 /// The most loops. [`Home`] has eight bits for them.
 const MOST: usize = 64;
 
@@ -112,6 +115,7 @@ impl Reactor {
                 number,
                 inbox: inbox.clone(),
                 sockets: Slab::new(),
+                spare: Vec::new(),
                 ready: VecDeque::new(),
                 is_busy: false,
             };
@@ -197,6 +201,8 @@ struct Loop {
     events: Events,
     inbox: Arc<Inbox>,
     sockets: Slab<Socket>,
+    /// An empty list for sockets that are opened.
+    spare: Vec<Socket>,
     /// The places of the sockets that are to be polled.
     ready: VecDeque<usize>,
     /// Many sockets were ready the last time.
@@ -309,13 +315,15 @@ impl Loop {
     }
 
     fn read_mail(&mut self) {
-        let (opened, woken, due) = {
+        let mut opened = mem::take(&mut self.spare);
+        let (woken, due) = {
             let mut mail = self.inbox.mail();
-            let Mail { opened, woken, due, .. } = &mut *mail;
-            (mem::take(opened), mem::take(woken), mem::take(due))
+            let Mail { opened: there, woken, due, .. } = &mut *mail;
+            mem::swap(there, &mut opened);
+            (mem::take(woken), mem::take(due))
         };
         self.ready.extend(woken.into_iter().map(|place| place as usize));
-        for socket in opened {
+        for socket in opened.drain(..) {
             let link = socket.task.link().clone();
             let place = self.sockets.insert(socket);
             link.home().settle(self.number, place);
@@ -327,6 +335,9 @@ impl Loop {
             if link.home().queue(News::default()) {
                 self.ready.push_back(place);
             }
+        }
+        if opened.capacity() <= SPARE {
+            self.spare = opened;
         }
         for place in due {
             if let Some(socket) = self.sockets.get(place as usize) {

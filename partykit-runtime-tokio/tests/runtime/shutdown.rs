@@ -308,3 +308,30 @@ async fn what_is_said_after_it_began_is_not_taken() {
     within(down).await.unwrap();
     assert_eq!(entered.available_permits(), 0, "no handler has seen them");
 }
+
+/// While a handler still runs, clients that come back do not wait in a queue that no process reads.
+#[tokio::test]
+async fn clients_that_come_back_meanwhile_are_refused_at_once() {
+    let (entered, permits) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let (e, p) = (entered.clone(), permits.clone());
+    let make = move |_: &_| Busy {
+        entered: e.clone(),
+        permits: p.clone(),
+        closes: Arc::default(),
+        starts: Arc::default(),
+    };
+    let site = serve(Runtime::builder().party_with("busy", make)).await;
+    let mut talker = site.connect("/parties/busy/a").await;
+    talker.send("first").await;
+    within(entered.acquire()).await.unwrap().forget();
+    let handle = site.handle.clone();
+    let down = tokio::spawn(async move { handle.shutdown().await });
+    let is_refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    while !within(site.try_stream()).await.err().is_some_and(is_refused) {
+        tokio::task::yield_now().await;
+    }
+    permits.add_permits(1);
+    assert_eq!(talker.text().await, "first");
+    assert_eq!(talker.closed().await.0, 1012);
+    within(down).await.unwrap();
+}

@@ -257,7 +257,7 @@ impl World {
         let number = self.model.clients.len();
         let id = format!("c{number}");
         let room: Weak<dyn Owner> = Weak::<RoomCell>::new();
-        let connection = Connection::new(number as u64, &id, "", room, Arc::new(NoSocket));
+        let connection = Connection::new(number as u64, &*id, "", room, Arc::new(NoSocket));
         let client = Client::new(connection.clone(), tagged);
         let request = http::Request::new(Body::from((self.arrivals + 1).to_string()));
         let event = Event::Connect { connection, request: request.into(), arrived: self.now };

@@ -74,9 +74,10 @@ impl Handshake {
         has_token(headers, header::UPGRADE, "websocket")
     }
 
-    /// Whether it is a handshake without `Upgrade`, which a proxy has probably removed.
+    /// Whether a head that is not [wanted](Self::is_wanted) to be a handshake is one without `Upgrade`, which a
+    /// proxy has probably removed.
     pub(super) fn is_cut_short(headers: &HeaderMap) -> bool {
-        headers.contains_key(header::SEC_WEBSOCKET_KEY) && !Self::is_wanted(headers)
+        headers.contains_key(header::SEC_WEBSOCKET_KEY)
     }
 
     /// Reads a head that [is wanted](Self::is_wanted) to be a handshake.
@@ -231,8 +232,8 @@ mod tests {
 
     #[test]
     fn knows_one_whose_upgrade_is_lost() {
-        assert!(!Handshake::is_cut_short(&head(|_| ()).headers));
+        assert!(Handshake::is_wanted(&head(|_| ()).headers));
         let cut = head(|head| drop(head.headers.remove(header::UPGRADE)));
-        assert!(Handshake::is_cut_short(&cut.headers));
+        assert!(!Handshake::is_wanted(&cut.headers) && Handshake::is_cut_short(&cut.headers));
     }
 }

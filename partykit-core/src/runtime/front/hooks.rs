@@ -103,7 +103,7 @@ pub enum Welcome {
 ///     connecting: Connecting,
 ///     socket: Arc<dyn Socket>,
 /// ) -> Result<ConnectionKey, Refusal> {
-///     cell.connect(&connecting.id, &connecting.uri, connecting.request, socket)
+///     cell.connect(connecting.id, connecting.uri, connecting.request, socket)
 /// }
 /// # let _ = enter;
 /// ```

@@ -166,11 +166,11 @@ fn enter<P>(head: &Parts, visitor: &Visitor, party: P, route: Route) -> Decision
     if let Some(response) = Origins::preflight(&head.method, &head.headers, visitor) {
         return Decision::Respond(response);
     }
-    if Handshake::is_cut_short(&head.headers) {
-        return Decision::Refuse(Refused::NoUpgrade);
-    }
     if !Handshake::is_wanted(&head.headers) {
-        return Decision::Room { party, route, wish: Wish::Request };
+        return match Handshake::is_cut_short(&head.headers) {
+            true => Decision::Refuse(Refused::NoUpgrade),
+            false => Decision::Room { party, route, wish: Wish::Request },
+        };
     }
     match Handshake::parse(head) {
         Err(refused) => Decision::Refuse(refused),

@@ -1,4 +1,7 @@
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use http::HeaderMap;
 
@@ -28,6 +31,8 @@ pub struct Routes {
     origins: Origins,
     /// What some parties have of their own.
     own: BTreeMap<String, Own>,
+    /// The parties that are there, for sharing their names.
+    parties: BTreeSet<Arc<str>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -37,6 +42,12 @@ struct Own {
 }
 
 impl Routes {
+    /// Tells the name of a party. The addresses of its rooms then share it. Without this, each address has a copy
+    /// of the name.
+    pub fn add_party(&mut self, name: Arc<str>) {
+        self.parties.insert(name);
+    }
+
     /// Where the URLs of rooms begin, or those of this party's rooms. Default: `parties`.
     pub fn set_prefix(&mut self, party: Option<&str>, prefix: RoutePrefix) {
         match party {
@@ -107,7 +118,11 @@ impl Routes {
     pub(super) fn parse(&self, path: &str) -> Result<Option<Route>, RouteError> {
         let own = self.own.iter().filter_map(|(party, own)| Some((party, own.prefix.as_ref()?)));
         let meant = own.into_iter().find(|(party, prefix)| prefix.leads_to(path, party));
-        meant.map_or(&self.prefix, |(_, prefix)| prefix).parse(path)
+        let prefix = meant.map_or(&self.prefix, |(_, prefix)| prefix);
+        prefix.parse_with(path, |party| match self.parties.get(&*party) {
+            Some(name) => name.clone(),
+            None => party.into(),
+        })
     }
 
     /// Whether the room's party is under this path.

@@ -42,44 +42,48 @@ impl<With: Send + Sync + 'static> AnyServer<With> {
         self.0.drive(room, with)
     }
 
-    /// Asks `on_before_connect` about a client that wants a connection.
+    /// Asks `on_before_connect` about a client that wants a connection. The future does not hold the head, so it
+    /// is small.
     ///
     /// # Errors
     ///
     /// Why the client does not get a WebSocket.
-    pub async fn before_connect(
+    pub fn before_connect<'on, On: Surroundings + ?Sized>(
         &self,
-        on: &(impl Surroundings + ?Sized),
+        on: &'on On,
         route: &Route,
         handshake: Handshake,
         head: Parts,
-    ) -> Result<Welcome, Refused> {
+    ) -> impl Future<Output = Result<Welcome, Refused>> + Send + use<'on, With, On> {
         let uri = text(&head.uri);
         let request = Request::from_parts(head, Body::empty());
         let hook = self.0.before_connect(request, lobby(on, route));
+        let address = route.address().clone();
         let handler = Handler::OnBeforeConnect;
-        let admission = match admit(on, route.party(), handler, false, hook).await {
-            Err(Refused::Rejected(reject)) => {
-                let protocol = handshake.offered.first();
-                let protocol = protocol.and_then(|first| HeaderValue::from_str(first).ok());
-                return Ok(Welcome::Away(reject.close(), protocol));
-            }
-            admission => admission?,
-        };
-        let protocol = match admission.chosen_protocol() {
-            None => None,
-            Some(chosen) if !handshake.offered.iter().any(|offered| offered == chosen) => {
-                let error = format!("it chose {chosen:?}, which was not offered");
-                return failed(on, handler, &error);
-            }
-            Some(chosen) => match HeaderValue::from_str(chosen) {
-                Ok(chosen) => Some(chosen),
-                Err(error) => return failed(on, handler, &error.to_string()),
-            },
-        };
-        let id = handshake.id.unwrap_or_else(|| fresh_id(on));
-        let request = admission.into_request();
-        Ok(Welcome::In(Connecting { id, uri, request, protocol }))
+        async move {
+            let admission = match admit(on, address.party(), handler, false, hook).await {
+                Err(Refused::Rejected(reject)) => {
+                    let protocol = handshake.offered.first();
+                    let protocol = protocol.and_then(|first| HeaderValue::from_str(first).ok());
+                    return Ok(Welcome::Away(reject.close(), protocol));
+                }
+                admission => admission?,
+            };
+            let protocol = match admission.chosen_protocol() {
+                None => None,
+                Some(chosen) if !handshake.offered.iter().any(|offered| offered == chosen) => {
+                    let error = format!("it chose {chosen:?}, which was not offered");
+                    return failed(on, handler, &error);
+                }
+                Some(chosen) => match HeaderValue::from_str(chosen) {
+                    Ok(chosen) => Some(chosen),
+                    Err(error) => return failed(on, handler, &error.to_string()),
+                },
+            };
+            let id = handshake.id.unwrap_or_else(|| fresh_id(on));
+            let request = admission.into_request();
+            Ok(Welcome::In(Connecting { id, uri, request, protocol }))
+        }
     }
 
     /// Asks `on_before_request` about a request with its body. Returns the request for the room.

@@ -1,6 +1,6 @@
 mod pattern;
 
-pub use pattern::{InvalidOrigin, parse_host};
+pub use pattern::{InvalidOrigin, parse_host, parse_shared_host};
 
 use std::net::IpAddr;
 

@@ -1,5 +1,6 @@
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use http::uri::Authority;
 
 /// Pages that have no host: of sandboxed frames, of files, of web views.
@@ -168,7 +169,24 @@ impl HostPattern {
 /// assert!(parse_host("me@example.com").is_none());
 /// ```
 pub fn parse_host(text: &str) -> Option<Authority> {
-    let authority: Authority = text.parse().ok()?;
+    fitting(text.parse().ok()?)
+}
+
+/// [`parse_host`] of shared text, which is not copied.
+///
+/// ```
+/// use partykit_core::runtime::parse_shared_host;
+///
+/// let head = bytes::Bytes::from_static(b"Host: example.com");
+/// assert_eq!(parse_shared_host(head.slice(6..)).unwrap(), "example.com");
+/// ```
+pub fn parse_shared_host(text: Bytes) -> Option<Authority> {
+    fitting(Authority::from_maybe_shared(text).ok()?)
+}
+
+/// The authority, if it is a host and maybe a port.
+fn fitting(authority: Authority) -> Option<Authority> {
+    let text = authority.as_str();
     let has_odd_port = authority.port().is_none() && text.rsplit(']').next()?.contains(':');
     (!text.contains('@') && !authority.host().is_empty() && !has_odd_port).then_some(authority)
 }

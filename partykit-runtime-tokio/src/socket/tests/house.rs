@@ -134,7 +134,7 @@ impl House {
         // Guests with one id would be probed, each for the next.
         static GUESTS: AtomicUsize = AtomicUsize::new(0);
         let id = format!("guest {}", GUESTS.fetch_add(1, Ordering::Relaxed));
-        let key = self.room.connect(&id, uri, request, socket).unwrap();
+        let key = self.room.connect(id, uri, request, socket).unwrap();
         let verdict = verdict.await.unwrap();
         assert_eq!(matches!(verdict, Verdict::Refuse(_)), uri == "/refuse");
         let socket = SocketTask::new(
@@ -156,7 +156,7 @@ impl House {
         assert_eq!(verdict.await.unwrap(), Verdict::Accept);
         match &self.settings.reactor {
             Some(reactor) => {
-                let io = Plain::new(stream, None).unwrap();
+                let io = Plain::new(stream.into_std().unwrap(), None);
                 let task = SocketTask::new(io, Bytes::new(), link, room, key);
                 reactor.open(task, Shutdown::new(ShutdownTimes::default()).socket());
             }
