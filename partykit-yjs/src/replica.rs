@@ -80,7 +80,11 @@ impl Replica {
         let known = self.doc.transact().state_vector();
         let split = update.split(|client| known.get(&ClientID::new(client)));
         let (ready, early) = match &split {
-            Some((ready, early)) => (Update::new(ready)?, &**early),
+            Some((ready, early)) => {
+                // What waits is passed on, too: all of it can be read.
+                update.decode()?;
+                (Update::new(ready)?, &**early)
+            }
             None => (update, &[][..]),
         };
         let decoded = ready.decode()?;
@@ -174,6 +178,16 @@ mod tests {
         assert!(merged.is_waiting && replica.waiting.len() == 2);
         assert!(apply(&mut replica, &forged(8, &["89abcdefghijklmnopqrst"])));
         assert_eq!(replica.doc.transact().state_vector().get(&ClientID::new(7)), 31);
+    }
+
+    #[test]
+    fn what_cannot_be_read_does_not_wait() {
+        let mut replica = replica();
+        let mut bytes = forged(5, &["later"]);
+        let name = bytes.iter().position(|byte| *byte == b't').unwrap();
+        bytes[name] = 0xff;
+        assert!(!apply(&mut replica, &bytes));
+        assert!(replica.waiting.is_empty());
     }
 
     #[test]
