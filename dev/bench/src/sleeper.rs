@@ -24,14 +24,33 @@ impl Sleeper {
     ///
     /// When it does not: the Worker has not been built, for example.
     pub(crate) fn start(kind: Kind) -> Result<Self> {
+        Self::start_as(kind, |project| project)
+    }
+
+    /// The same with a `workerd` whose garbage can be [collected](Sleeper::collect_garbage).
+    pub(crate) fn start_collectable(kind: Kind) -> Result<Self> {
+        Self::start_as(kind, Project::collectable)
+    }
+
+    /// The same with a `workerd` that runs code compiled for speed as soon as it is hot.
+    ///
+    /// By default V8 compiles it in another thread, and asks the first to take it over. That request is lost when no
+    /// JavaScript is running at the moment. Then the function is never compiled for speed. So it would be chance
+    /// which functions are, and on a busy machine none.
+    pub(crate) fn start_compiling(kind: Kind) -> Result<Self> {
+        Self::start_as(kind, |project| project.v8_flag("--no-concurrent-recompilation"))
+    }
+
+    fn start_as(kind: Kind, adapt: impl FnOnce(Project) -> Project) -> Result<Self> {
         let (directory, class) = match kind {
             Kind::Worker => ("party", "Talk"),
             Kind::PartyServer => ("partyserver", "Main"),
             Kind::Object => ("object", "Bare"),
+            Kind::Floor => ("floor", "Floor"),
             kind => return Ok(Self::Tokio(Server::start(kind, Allocator::Jemalloc)?)),
         };
         let project = Project::open(Path::new(env!("CARGO_MANIFEST_DIR")).join(directory))?;
-        Ok(Self::Workerd(Workerd::start(&project.party("main", class))?))
+        Ok(Self::Workerd(Workerd::start(&adapt(project.party("main", class)))?))
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -45,6 +64,14 @@ impl Sleeper {
         match self {
             Self::Tokio(server) => server.process(),
             Self::Workerd(workerd) => Process(workerd.process_id()),
+        }
+    }
+
+    /// Collects the garbage of JavaScript; there is none on Tokio.
+    pub(crate) fn collect_garbage(&self) -> Result<()> {
+        match self {
+            Self::Tokio(_) => Ok(()),
+            Self::Workerd(workerd) => Ok(workerd.collect_garbage()?),
         }
     }
 

@@ -19,6 +19,7 @@ pub struct Project {
     pub(crate) storage: Option<PathBuf>,
     pub(crate) port: u16,
     pub(crate) v8_flags: Vec<String>,
+    pub(crate) is_collectable: bool,
 }
 
 /// A Durable Object class of a project, and the binding that leads to it.
@@ -91,6 +92,14 @@ impl Project {
         self
     }
 
+    /// Lets [`collect_garbage`](crate::Workerd::collect_garbage) reach the Worker's JavaScript: there is a module
+    /// more around it, which answers what that asks.
+    #[must_use]
+    pub fn collectable(mut self) -> Self {
+        self.is_collectable = true;
+        self.v8_flag("--expose-gc")
+    }
+
     /// Its Durable Objects.
     pub fn objects(&self) -> &[Object] {
         &self.objects
@@ -135,6 +144,7 @@ impl Project {
             storage: None,
             port: 0,
             v8_flags: Vec::new(),
+            is_collectable: false,
         })
     }
 }

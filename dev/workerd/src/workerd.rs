@@ -104,6 +104,20 @@ impl Workerd {
         }
     }
 
+    /// Collects the garbage of a Worker that is [collectable](crate::Project::collectable).
+    ///
+    /// Blocks.
+    ///
+    /// # Errors
+    ///
+    /// When the Worker does not answer, or is not collectable.
+    pub fn collect_garbage(&self) -> Result<(), Error> {
+        match post(self.http, "/collect-garbage")? {
+            (status, said) if (status.as_str(), said.trim()) == ("200", "collected") => Ok(()),
+            (status, said) => Err(Error::Refused(format!("{status} {said}"))),
+        }
+    }
+
     /// All that it has said until now. (What [`Workerd::log`] has may lag behind.)
     ///
     /// Blocks.
@@ -208,6 +222,13 @@ fn program() -> Result<PathBuf, Error> {
 pub(crate) fn prepare(project: &Project, directory: &Path) -> Result<(), Error> {
     let mut modules = Vec::new();
     copy_modules(&project.build, &directory.join("worker"), "", &mut modules)?;
+    if project.is_collectable {
+        let worker = directory.join("worker");
+        let failed = |error| Error::File(worker.clone(), error);
+        fs::rename(worker.join("index.js"), worker.join("collected.js")).map_err(failed)?;
+        fs::write(worker.join("index.js"), include_str!("collectable.js")).map_err(failed)?;
+        modules.push("collected.js".to_owned());
+    }
     // The first is the entry.
     modules.sort_by_key(|path| (path != "index.js", path.clone()));
     let storage = project.storage.clone().unwrap_or_else(|| directory.join("storage"));

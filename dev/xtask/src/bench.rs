@@ -32,6 +32,8 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Outcome {
     if only("workers") {
         workers::Build::of("bench-party").run(root)?;
         workers::bundle(root, "dev/bench/partyserver")?;
+        workers::assemble(root, "dev/bench/floor", "room")?;
+        workers::bundle(root, "dev/bench/floor")?;
     } else if !WITHOUT_BUN.into_iter().any(only) {
         tools::install_bun(root)?;
     }

@@ -224,9 +224,25 @@ pub(crate) fn bundle(root: &Path, directory: &str) -> Result<(), Failure> {
         .arg("--format=esm")
         .arg("--minify")
         .arg("--external:cloudflare:*")
+        .arg("--external:*.wasm")
         .arg("--log-level=warning")
         .env("NODE_PATH", modules)
         .run()
+}
+
+/// Makes `build/NAME.wasm` of `NAME.wat` in a directory.
+pub(crate) fn assemble(root: &Path, directory: &str, name: &str) -> Result<(), Failure> {
+    let program = root.join(tools::WORKERD).join("node_modules/.bin/wasm-as");
+    if !program.is_file() {
+        return Err(Failure::new("no wasm-as: run `cargo xtask setup`"));
+    }
+    let directory = root.join(directory);
+    let build = directory.join("build");
+    fs::create_dir_all(&build)
+        .map_err(|error| Failure::new(format!("{}: {error}", build.display())))?;
+    let line =
+        format!("{} --enable-bulk-memory {name}.wat -o build/{name}.wasm", program.display());
+    Command::new(&directory, &line).run()
 }
 
 /// What the harness's tests know of unwinding, on a nightly toolchain.

@@ -117,13 +117,24 @@ impl Report {
 
     /// The ratio of the part's own server to another, turn by turn.
     pub(crate) fn compare(&mut self, measure: &'static str, beside: Kind, goal: Option<Goal>) {
-        let figure = self.figures.iter().find(|figure| figure.measure == measure);
-        let values = figure.map_or_else(Vec::new, |figure| {
-            let [ours, theirs] =
-                [self.part.ours(), beside].map(|kind| figure.values[self.part.column(kind)].iter());
-            ours.zip(theirs).map(|(ours, theirs)| ours / theirs).collect()
-        });
+        let values = self.ratios(measure, self.part.ours(), beside);
         self.claims.push(Claim { measure: measure.into(), beside: beside.name(), values, goal });
+    }
+
+    /// The same for the server that ours cannot get below.
+    pub(crate) fn bound(&mut self, measure: &'static str, least: Kind, beside: Kind) {
+        let values = self.ratios(measure, least, beside);
+        let measure = format!("{measure}, of the {}", least.name()).into();
+        self.claims.push(Claim { measure, beside: beside.name(), values, goal: None });
+    }
+
+    fn ratios(&self, measure: &str, kind: Kind, beside: Kind) -> Vec<f64> {
+        let figure = self.figures.iter().find(|figure| figure.measure == measure);
+        figure.map_or_else(Vec::new, |figure| {
+            let [these, those] =
+                [kind, beside].map(|kind| figure.values[self.part.column(kind)].iter());
+            these.zip(those).map(|(this, that)| this / that).collect()
+        })
     }
 
     /// Our own values of a figure, turn by turn: what they are limited by is `beside`.

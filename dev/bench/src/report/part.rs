@@ -28,7 +28,9 @@ impl Part {
             Self::Sockets => &Kind::SOCKETS,
             Self::Storage => &[Kind::PartyKit],
             Self::Beside => &[Kind::PartyKit, Kind::Former],
-            Self::Workers => &Kind::SLEEPING,
+            Self::Workers => {
+                &[Kind::PartyKit, Kind::Worker, Kind::PartyServer, Kind::Object, Kind::Floor]
+            }
         }
     }
 
@@ -87,15 +89,18 @@ impl Part {
             ),
             Self::Workers => format!(
                 "{head}\n\
-                 Written by `cargo xtask bench --only workers`. One party, four times, asked by the same \
+                 Written by `cargo xtask bench --only workers`. One party, five times, asked by the same \
                  clients:\n\
                  *partykit*, on Tokio; *partykit on workerd*, the same Rust as a Worker; *partyserver on \
                  workerd*, in\n\
                  JavaScript with the npm package; *bare object on workerd*, in JavaScript on the \
                  platform's own interface,\n\
-                 with no ids, tags or attachments: what no library can go below.\n\n\
+                 with no ids, tags or attachments: what no library can go below. *least wasm on workerd* is \
+                 that, but what it\ndecides is 20 lines of wasm: what no room of wasm can go below.\n\n\
                  * Processor time is that of all threads of `workerd`, after some thousand events, with \
-                 the three Workers in turns. All\n  three note each end of a connection in their storage.\n\
+                 the four Workers in turns. All\n  note each end of a connection in their storage. V8 \
+                 compiles for speed in the thread that runs the code, or it would\n  be chance which functions \
+                 it compiles.\n\
                  * Memory is the proportional share (PSS) of the whole process, before and after so many \
                  connections in one\n  room, 10.5 s after the room was put to sleep. What a garbage \
                  collector has not yet collected counts: an idle\n  `workerd` collects nothing.\n\

@@ -36,6 +36,8 @@ pub(crate) enum Kind {
     PartyServer,
     /// The same without a library, in JavaScript.
     Object,
+    /// The same with wasm that does nothing but what the party decides.
+    Floor,
 }
 
 impl Kind {
@@ -52,6 +54,10 @@ impl Kind {
     pub(crate) const SLEEPING: [Self; 4] =
         [Self::PartyKit, Self::Worker, Self::PartyServer, Self::Object];
 
+    /// Those whose events' processor time is measured in `workerd`.
+    pub(crate) const WORKERS: [Self; 4] =
+        [Self::Worker, Self::PartyServer, Self::Object, Self::Floor];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::PartyKit => "partykit",
@@ -62,6 +68,7 @@ impl Kind {
             Self::Worker => "partykit on workerd",
             Self::PartyServer => "partyserver on workerd",
             Self::Object => "bare object on workerd",
+            Self::Floor => "least wasm on workerd",
         }
     }
 }
@@ -77,7 +84,9 @@ pub(crate) fn run(kind: Kind) -> Result<()> {
         Kind::Tungstenite => tungstenite::run(),
         Kind::Former => Err("the other revision serves that".into()),
         Kind::Bun => Err("Bun serves that".into()),
-        Kind::Worker | Kind::PartyServer | Kind::Object => Err("workerd serves that".into()),
+        Kind::Worker | Kind::PartyServer | Kind::Object | Kind::Floor => {
+            Err("workerd serves that".into())
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
 };
 
 const ASLEEP: &str = "bytes of a connection of a sleeping room";
+const COLLECTED: &str = "the same, after garbage was collected";
 const DELIVERIES: &str = "broadcast: deliveries a second";
 const WAKE: &str = "wake: answer of a sleeping room, p50, µs";
 const WAKE_LATE: &str = "wake: answer of a sleeping room, p99, µs";
@@ -42,10 +43,13 @@ pub(super) fn take(sizes: &Sizes, report: &mut Report) -> Result<()> {
     turns(sizes.worker_memory_turns, memory)?;
     turns(sizes.turns, broadcast)?;
     turns(sizes.turns, wake)?;
-    report.compare(ASLEEP, Kind::PartyServer, Some(Goal::AtMost(1.0)));
+    for measure in [ASLEEP, COLLECTED] {
+        report.compare(measure, Kind::PartyServer, Some(Goal::AtMost(1.0)));
+    }
     for beside in [Kind::PartyServer, Kind::Object, Kind::PartyKit] {
         if beside != Kind::PartyServer {
             report.compare(ASLEEP, beside, None);
+            report.compare(COLLECTED, beside, None);
         }
         for measure in [DELIVERIES, WAKE, WAKE_LATE, WARM] {
             report.compare(measure, beside, None);
@@ -124,13 +128,14 @@ fn memory(kind: Kind, sizes: &Sizes, report: &mut Report) -> Result<()> {
         server.process().memory()
     };
     let mut crowd = Crowd::new()?;
-    let mut server = Sleeper::start(kind)?;
+    let mut server = Sleeper::start_collectable(kind)?;
     // What the first clients cost is the server's code and its threads' buffers.
     let first = 16;
     crowd.connect(server.address(), first, |_| "lobby".to_owned())?;
     crowd.say(0, ECHO)?;
     crowd.expect(1, 0)?;
     server.put_to_sleep("lobby")?;
+    server.collect_garbage()?;
     let before = settled(&server)?;
 
     crowd.connect(server.address(), count, hall)?;
@@ -139,8 +144,13 @@ fn memory(kind: Kind, sizes: &Sizes, report: &mut Report) -> Result<()> {
         crowd.expect(1, 0)?;
     }
     server.put_to_sleep("hall")?;
-    let after = settled(&server)?;
-    report.record(ASLEEP, kind, (after as f64 - before as f64) / count as f64);
+    for (measure, collects) in [(ASLEEP, false), (COLLECTED, true)] {
+        if collects {
+            server.collect_garbage()?;
+        }
+        let after = settled(&server)?;
+        report.record(measure, kind, (after as f64 - before as f64) / count as f64);
+    }
 
     // They are connections: it wakes, and all of them hear of it.
     crowd.say(first, BROADCAST)?;
