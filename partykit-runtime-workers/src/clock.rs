@@ -1,33 +1,16 @@
+//! The platform's clock. It stands still while code runs, and moves when something arrives: so it is read
+//! once for each call of the platform.
+
 use std::{cell::Cell, time::Duration};
 
 use partykit_core::Timestamp;
 
-/// The platform's clock. It stands still while code runs, so it is read once for each call of the platform.
-pub(crate) struct Clock {
-    /// The latest time that was read, in milliseconds. It never goes back, even if the wall clock does.
-    latest: Cell<u64>,
-}
-
-impl Clock {
-    pub(crate) fn new() -> Self {
-        Self { latest: Cell::new(wall()) }
-    }
-
-    /// Time that never goes back.
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.latest.set(self.latest.get().max(wall()));
-        Duration::from_millis(self.latest.get())
-    }
-
-    /// The wall clock.
-    pub(crate) fn now() -> Timestamp {
-        Timestamp::from_millis(wall())
-    }
-}
-
 thread_local! {
     /// The wall clock of the current call of the platform. `None` until it is read.
     static WALL: Cell<Option<u64>> = const { Cell::new(None) };
+
+    /// The latest time that was seen, in milliseconds: the wall clock may be set back, [`elapsed`] is not.
+    static LATEST: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Begins a call of the platform: the clock may have moved.
@@ -35,11 +18,23 @@ pub(crate) fn arrive() {
     WALL.set(None);
 }
 
+/// Time that never goes back.
+pub(crate) fn elapsed() -> Duration {
+    wall();
+    Duration::from_millis(LATEST.get())
+}
+
+/// The wall clock.
+pub(crate) fn now() -> Timestamp {
+    Timestamp::from_millis(wall())
+}
+
 fn wall() -> u64 {
     WALL.get().unwrap_or_else(|| {
         // Whole milliseconds, far below 2^53.
         let now = js_sys::Date::now() as u64;
         WALL.set(Some(now));
+        LATEST.set(LATEST.get().max(now));
         now
     })
 }

@@ -3,7 +3,7 @@
 use std::{future::poll_fn, pin::Pin};
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, StatusCode, Uri, header, request::Parts};
+use http::{HeaderMap, Method, StatusCode, Uri, header, request::Parts};
 use http_body::Body as _;
 use js_sys::Uint8Array;
 use partykit_core::{
@@ -11,7 +11,7 @@ use partykit_core::{
     runtime::{front::Refused, strip_internal},
 };
 use send_wrapper::SendWrapper;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use wasm_bindgen::{JsCast, JsValue};
 
 use crate::{
@@ -109,7 +109,7 @@ pub(crate) fn to_js(tasks: &Tasks, response: Response) -> Result<JsResponse, JsV
     head.headers.remove(header::CONTENT_LENGTH);
     let status = head.status.as_u16();
     // The bytes are already encoded as `Content-Encoding` says, so the platform must not encode them again.
-    let init = Init { status, headers: pairs(&head.headers), encode_body: "manual" };
+    let init = Init { status, headers: Fields(&head.headers), encode_body: "manual" };
     let init = serde_json::to_string(&init).map_err(|error| error.to_string())?;
     if matches!(status, 101 | 204 | 205 | 304) {
         return js::respond(&init, None);
@@ -132,10 +132,24 @@ pub(crate) fn thrown(error: JsValue) -> BoxError {
 /// The options of the platform's `Response`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Init {
+struct Init<'a> {
     status: u16,
-    headers: Vec<(String, String)>,
+    headers: Fields<'a>,
     encode_body: &'static str,
+}
+
+/// Headers as an object, which the platform reads faster. A list of pairs only if a name is there twice.
+struct Fields<'a>(&'a HeaderMap);
+
+impl Serialize for Fields<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let pairs = pairs(self.0);
+        if self.0.keys_len() == self.0.len() {
+            serializer.collect_map(pairs)
+        } else {
+            serializer.collect_seq(pairs)
+        }
+    }
 }
 
 /// The next piece of a body, `None` after the last.

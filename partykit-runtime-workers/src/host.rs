@@ -11,7 +11,7 @@ use wasm_bindgen::JsValue;
 use crate::{
     Env,
     backend::ObjectBackend,
-    clock::Clock,
+    clock,
     js::{self, State},
     parties::{Parties, Party},
     stub::Stub,
@@ -75,11 +75,11 @@ impl ObjectHost {
 
 impl Host for ObjectHost {
     fn elapsed(&self) -> Duration {
-        self.timers.clock().elapsed()
+        clock::elapsed()
     }
 
     fn now(&self) -> Timestamp {
-        Clock::now()
+        clock::now()
     }
 
     fn random(&self, bytes: &mut [u8]) {
@@ -92,6 +92,11 @@ impl Host for ObjectHost {
 
     fn app_state(&self) -> Option<&AppState> {
         Some(&self.parties.settings.state)
+    }
+
+    /// The platform hands one event over at a time, and what it has is in the room before its driver runs.
+    fn is_gathered(&self) -> bool {
+        true
     }
 
     fn backend(&self) -> &Arc<dyn Backend> {

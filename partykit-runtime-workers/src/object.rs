@@ -1,6 +1,6 @@
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::BTreeMap,
     fmt,
     panic::{RefUnwindSafe, UnwindSafe},
     pin::pin,
@@ -12,8 +12,7 @@ use std::{
 use futures_util::{FutureExt, future::select};
 use js_sys::Promise;
 use partykit_core::{
-    AwakeReason, BoxError, Close, CloseCode, Message, Refusal, Response, RoomAddress, RoomId,
-    Timestamp,
+    AwakeReason, BoxError, Close, CloseCode, Refusal, Response, RoomAddress, RoomId, Timestamp,
     runtime::{
         Attachment, CloseReason, ConnectionKey, Resumed, RoomCell,
         front::{Refused, fit},
@@ -25,10 +24,11 @@ use wasm_bindgen::{JsCast, JsValue};
 use crate::{
     Env,
     backend::ObjectBackend,
-    clock::{self, Clock},
+    clock,
     convert::{self, thrown},
     envelope::{self, Asked, ENVELOPE, Envelope},
     host::ObjectHost,
+    inbox::{self, Said},
     js::{self, AutoResponse, JsRequest, JsResponse, JsWebSocket, State, WebSocketPair},
     log,
     parties::Parties,
@@ -51,7 +51,7 @@ struct Inner {
     host: Arc<ObjectHost>,
     frames: Rc<Frames>,
     /// The connections, by the number that each socket is marked with.
-    connections: RefCell<HashMap<u32, Open>>,
+    connections: RefCell<BTreeMap<u32, Open>>,
     message_limit: usize,
     /// Pending while the room does something.
     working: RefCell<Option<Promise>>,
@@ -78,6 +78,7 @@ impl Object {
         let env = Env::new(env);
         log::init(&env);
         let parties = parties(&env);
+        inbox::open();
         let ctx: State = ctx.unchecked_into();
         let party = parties.of_class(class).ok_or("no party has this class")?;
         let id = ctx.id()?;
@@ -161,11 +162,13 @@ impl Object {
         clock::arrive();
         let _call = self.tasks().enter();
         let inner = &self.0;
-        let Some(open) = inner.find(ws.unchecked_ref()) else { return JsValue::UNDEFINED };
+        let said = inbox::take(ws.unchecked_ref(), message, inner.message_limit);
+        let Some(Said { order, message }) = said else { return JsValue::UNDEFINED };
+        let Some(open) = inner.find(order) else { return JsValue::UNDEFINED };
         if open.socket.is_condemned() {
             return JsValue::UNDEFINED;
         }
-        let Some(message) = read(message, inner.message_limit) else {
+        let Some(message) = message else {
             inner.hang_up(&open, CloseReason::MessageTooLong.close());
             return inner.work();
         };
@@ -232,7 +235,7 @@ impl Object {
         drop(inner.work());
         self.tasks().promise(async move {
             if rung.await.is_err() {
-                let again: Timestamp = Clock::now() + ALARM_AGAIN;
+                let again: Timestamp = clock::now() + ALARM_AGAIN;
                 let storage = inner.ctx.storage()?;
                 drop(storage.set_alarm(again.as_millis() as f64)?);
             }
@@ -367,8 +370,8 @@ impl Inner {
         self.connections.borrow_mut().insert(order, open);
     }
 
-    fn find(&self, ws: &JsWebSocket) -> Option<Open> {
-        self.connections.borrow().get(&order(ws)?).cloned()
+    fn find(&self, order: u32) -> Option<Open> {
+        self.connections.borrow().get(&order).cloned()
     }
 
     fn remove(&self, ws: &JsWebSocket) -> Option<Open> {
@@ -455,7 +458,7 @@ impl Inner {
             (Rc::downgrade(self), self.cell.clone(), self.host.timers().clone());
         let held = self.host.tasks().promise(async move {
             while !cell.settled().await.is_empty() {
-                let timer = timers.sleep_until(timers.clock().elapsed() + HOLD);
+                let timer = timers.sleep_until(clock::elapsed() + HOLD);
                 select(pin!(cell.changed()), timer).await;
             }
             if let Some(me) = me.upgrade() {
@@ -492,16 +495,6 @@ fn attachment(ws: &JsWebSocket) -> Option<Attachment> {
 fn order(ws: &JsWebSocket) -> Option<u32> {
     let order = ws.order();
     (order >= 0.0).then_some(order as u32)
-}
-
-/// An incoming message. `None` if it is too long.
-fn read(message: &JsValue, limit: usize) -> Option<Message> {
-    let units = u32::try_from(limit).unwrap_or(u32::MAX);
-    // Each UTF-16 unit is at least one byte, so this limit is never too low.
-    if let Some(text) = js::text(message, units) {
-        return (text.len() <= limit).then(|| text.into());
-    }
-    js::bytes(message, units).map(Message::from)
 }
 
 /// How a connection ended, for the room.

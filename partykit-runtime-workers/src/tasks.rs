@@ -33,6 +33,8 @@ struct Inner {
     /// Set when the context has ended.
     ended: Cell<bool>,
     bell: Arc<Bell>,
+    /// Rings it.
+    waker: Waker,
 }
 
 /// Wakes the futures of a context.
@@ -58,11 +60,13 @@ impl Tasks {
                 is_entered: Cell::new(false),
                 open: RefCell::default(),
             };
+            let bell = Arc::new(Bell(SendWrapper::new(door)));
             Inner {
                 running: RefCell::default(),
                 fresh: RefCell::default(),
                 ended: Cell::new(false),
-                bell: Arc::new(Bell(SendWrapper::new(door))),
+                waker: Waker::from(bell.clone()),
+                bell,
             }
         }))
     }
@@ -115,14 +119,15 @@ impl Tasks {
         // Called from inside of a poll: the outer call goes on polling.
         let Ok(mut running) = inner.running.try_borrow_mut() else { return };
         let _entered = self.enter();
-        let waker = Waker::from(inner.bell.clone());
-        let mut cx = Context::from_waker(&waker);
+        let mut cx = Context::from_waker(&inner.waker);
         CURRENT.set(Rc::downgrade(inner));
         for _ in 0..POLLS {
             if inner.ended.get() {
                 break;
             }
-            running.extend(inner.fresh.take());
+            if !inner.fresh.borrow().is_empty() {
+                running.extend(inner.fresh.take());
+            }
             door.rung.set(false);
             let has_ended = matches!(running.poll_next_unpin(&mut cx), Poll::Ready(Some(())));
             if !has_ended && !door.rung.get() && inner.fresh.borrow().is_empty() {

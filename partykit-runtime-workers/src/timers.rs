@@ -11,15 +11,11 @@ use std::{
 
 use wasm_bindgen::{JsCast, JsValue, prelude::Closure};
 
-use crate::{
-    clock::{self, Clock},
-    js,
-};
+use crate::{clock, js};
 
 /// The timers of one room, which share one timer of the platform. It runs only while the room
 /// [works](Timers::work): a pending timer would keep an idle object in memory, and that costs money.
 pub(crate) struct Timers {
-    clock: Clock,
     waiting: RefCell<BTreeMap<(Duration, u64), Waker>>,
     next: Cell<u64>,
     works: Cell<bool>,
@@ -33,7 +29,6 @@ impl Timers {
             // The waker was taken out before it is called, so a panic in it leaves the timers whole.
             let me = AssertUnwindSafe(me.clone());
             Self {
-                clock: Clock::new(),
                 waiting: RefCell::default(),
                 next: Cell::new(0),
                 works: Cell::new(false),
@@ -46,10 +41,6 @@ impl Timers {
                 }),
             }
         })
-    }
-
-    pub(crate) fn clock(&self) -> &Clock {
-        &self.clock
     }
 
     /// Sets whether the room works. Its timers run only while it works.
@@ -68,7 +59,7 @@ impl Timers {
     fn ring(&self) {
         clock::arrive();
         self.armed.take();
-        let now = self.clock.elapsed();
+        let now = clock::elapsed();
         let mut waiting = self.waiting.borrow_mut();
         let later = waiting.split_off(&(now, u64::MAX));
         let due = std::mem::replace(&mut *waiting, later);
@@ -90,7 +81,7 @@ impl Timers {
             let _ = js::clear_timeout(&timer);
         }
         if let Some(at) = wanted {
-            let left = at.saturating_sub(self.clock.elapsed()).as_millis();
+            let left = at.saturating_sub(clock::elapsed()).as_millis();
             let millis = i32::try_from(left).unwrap_or(i32::MAX);
             let timer = js::set_timeout(self.ring.as_ref().unchecked_ref(), millis);
             *armed = timer.ok().map(|timer| (at, timer));
@@ -110,7 +101,7 @@ impl Drop for Timers {
 pub(crate) async fn pause(time: Duration) {
     let timers = Timers::new();
     timers.work(true);
-    timers.sleep_until(timers.clock.elapsed() + time).await;
+    timers.sleep_until(clock::elapsed() + time).await;
 }
 
 /// See [`Timers::sleep_until`].
@@ -123,11 +114,16 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.timers.clock.elapsed() >= self.key.0 {
+        if clock::elapsed() >= self.key.0 {
             return Poll::Ready(());
         }
-        self.timers.waiting.borrow_mut().insert(self.key, cx.waker().clone());
-        self.timers.arm();
+        let mut waiting = self.timers.waiting.borrow_mut();
+        // A timer is polled at each event of its room, and mostly waits already.
+        if waiting.get(&self.key).is_none_or(|known| !known.will_wake(cx.waker())) {
+            waiting.insert(self.key, cx.waker().clone());
+            drop(waiting);
+            self.timers.arm();
+        }
         Poll::Pending
     }
 }

@@ -6,7 +6,7 @@ mod dispatch;
 mod schedules;
 
 use std::{
-    future::poll_fn,
+    future::{Future, poll_fn},
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
@@ -15,7 +15,6 @@ use std::{
     time::Duration,
 };
 
-use futures_util::FutureExt;
 use tracing::{Instrument, debug, error, warn};
 
 use self::dispatch::{errand, turn};
@@ -245,7 +244,7 @@ async fn perform<S: Server>(
     room: &Room,
     job: Job,
 ) -> Result<Answer, Failure> {
-    let handle = async {
+    let mut handle = pin!(async {
         // Waiting for memory counts as the handler's time.
         if let Some(relief) = room.cell().host().relief() {
             relief.await;
@@ -255,11 +254,13 @@ async fn perform<S: Server>(
         }
         let server = instance.get_or_insert_with(|| make(room.room_id()));
         turn(server, room, job).await
-    };
-    match AssertUnwindSafe(handle).catch_unwind().await {
-        Ok(result) => result.map_err(Failure::Error),
-        Err(payload) => Err(Failure::Panic(panic_message(payload))),
-    }
+    });
+    // The future stays where it is: a handler's may be large, and this happens for each event.
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| handle.as_mut().poll(cx))) {
+        Ok(poll) => poll.map_err(Failure::Error),
+        Err(payload) => Poll::Ready(Err(Failure::Panic(panic_message(payload)))),
+    })
+    .await
 }
 
 /// A streamed response keeps the room awake until its body ends or is dropped.

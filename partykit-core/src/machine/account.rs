@@ -185,6 +185,9 @@ impl Account {
 
     /// Books that a room was like this for some time.
     fn book(&mut self, was: &Condition, passed: Duration) {
+        if passed.is_zero() {
+            return;
+        }
         if was.active {
             self.active += passed;
         }

@@ -11,8 +11,8 @@ pub(crate) use http::{
     respond_with, switching,
 };
 pub(crate) use object::{
-    AutoResponse, JsWebSocket, Sql, State, Storage, WebSocketPair, ask, attach, attached, bytes,
-    console, text,
+    AutoResponse, JsWebSocket, Sql, State, Storage, Taken, WebSocketPair, ask, attach, attached,
+    console, remember, take,
 };
 pub(crate) use promise::{Deferred, wait};
 pub(crate) use time::{clear_timeout, fill_random, set_timeout};

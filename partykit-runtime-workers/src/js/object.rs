@@ -3,11 +3,12 @@ use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen(module = "/src/js/glue.js")]
 extern "C" {
-    /// A message that is a text of at most `limit` units of UTF-16. `None` if it is longer, or bytes.
-    pub(crate) fn text(message: &JsValue, limit: u32) -> Option<String>;
+    /// Tells JavaScript where Wasm's memory is.
+    pub(crate) fn remember(memory: &JsValue);
 
-    /// A message that is at most `limit` bytes. `None` if it is longer, or a text.
-    pub(crate) fn bytes(message: &JsValue, limit: u32) -> Option<Vec<u8>>;
+    /// Writes what a socket says, and whose it is, to `at`, where there is `space`: see [`Taken`].
+    #[wasm_bindgen(js_name = take)]
+    fn take_into(socket: &JsWebSocket, message: &JsValue, limit: u32, at: u32, space: u32) -> i32;
 
     /// Asks the object of the room `name`, with an envelope and a body. `None` if there is no such binding.
     #[wasm_bindgen(catch)]
@@ -166,6 +167,34 @@ extern "C" {
 extern "C" {
     #[wasm_bindgen(thread_local_v2, js_name = console)]
     static CONSOLE: JsValue;
+}
+
+/// What became of a message.
+pub(crate) enum Taken {
+    /// It is there, with this many bytes.
+    Bytes(usize),
+    /// It is longer than it may be.
+    TooLong,
+    /// The socket is no connection's.
+    Nobodys,
+    /// It needs space for this many bytes.
+    Wants(usize),
+}
+
+/// Writes what a socket says to `at` in Wasm's memory, where there are `space` bytes.
+pub(crate) fn take(
+    socket: &JsWebSocket,
+    message: &JsValue,
+    limit: u32,
+    at: u32,
+    space: u32,
+) -> Taken {
+    match take_into(socket, message, limit, at, space) {
+        bytes @ 0.. => Taken::Bytes(bytes as usize),
+        -1 => Taken::TooLong,
+        -2 => Taken::Nobodys,
+        wanted => Taken::Wants((-8_i32).saturating_sub(wanted).unsigned_abs() as usize),
+    }
 }
 
 impl Sql {
