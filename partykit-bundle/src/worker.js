@@ -35,16 +35,8 @@ function noted(error) {
 addEventListener("error", (event) => noted(event.error));
 addEventListener("unhandledrejection", (event) => noted(event.reason));
 
-/** The answer of `call`, or an error as soon as none can come any more. Most are there at once. */
-function answer(call) {
-  let answered;
-  try {
-    renew();
-    answered = call();
-  } catch (error) {
-    noted(error);
-    throw error;
-  }
+/** What a call has answered, or an error as soon as no answer can come any more. Most answers are there at once. */
+function settled(answered) {
   if (!(answered instanceof Promise)) return answered;
   return new Promise((resolve, reject) => {
     waiting.add(reject);
@@ -62,6 +54,17 @@ function answer(call) {
   });
 }
 
+/** The answer of `call`. */
+function answer(call) {
+  try {
+    renew();
+    return settled(call());
+  } catch (error) {
+    noted(error);
+    throw error;
+  }
+}
+
 /** The class that the platform makes its objects of, around one that wasm exports. */
 function durableObject(Exported) {
   return class {
@@ -76,33 +79,41 @@ function durableObject(Exported) {
     }
 
     fetch(request) {
-      return this.#call((room) => room.fetch(request));
+      return answer(() => this.#awake().fetch(request));
     }
 
     alarm(info) {
-      return this.#call((room) => room.alarm(info));
+      return answer(() => this.#awake().alarm(info));
     }
 
+    // The most frequent call, so it is written out: V8 often runs it without having compiled it for speed, and
+    // then each function more costs.
     webSocketMessage(socket, message) {
-      return this.#call((room) => room.webSocketMessage(socket, message));
+      try {
+        if (failed) renew();
+        const room = this.#generation === generation ? this.#room : this.#awake();
+        return settled(room.webSocketMessage(socket, message));
+      } catch (error) {
+        noted(error);
+        throw error;
+      }
     }
 
     webSocketClose(socket, code, reason, wasClean) {
-      return this.#call((room) => room.webSocketClose(socket, code, reason, wasClean));
+      return answer(() => this.#awake().webSocketClose(socket, code, reason, wasClean));
     }
 
     webSocketError(socket, error) {
-      return this.#call((room) => room.webSocketError(socket, error));
+      return answer(() => this.#awake().webSocketError(socket, error));
     }
 
-    #call(handler) {
-      return answer(() => {
-        if (this.#generation !== generation) {
-          this.#room = new Exported(this.#ctx, this.#env);
-          this.#generation = generation;
-        }
-        return handler(this.#room);
-      });
+    /** The room in the wasm instance of now. */
+    #awake() {
+      if (this.#generation !== generation) {
+        this.#room = new Exported(this.#ctx, this.#env);
+        this.#generation = generation;
+      }
+      return this.#room;
     }
   };
 }
