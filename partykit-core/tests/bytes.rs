@@ -1,5 +1,7 @@
 //! What sleeping rooms and their connections take of the heap, counted by the allocator.
 
+mod doubles;
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -8,11 +10,12 @@ use std::{
 use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
 use partykit_core::{
-    Backend, CallError, Close, Connection, MemoryBackend, Message, Options, Request, Response,
-    Result, Room, RoomAddress, RoomId, Server, Timestamp,
-    runtime::{Chain, ConnectionKey, Host, Outgoing, RoomCell, Socket, drive},
+    Connection, Message, Options, Request, Result, Room, RoomAddress, RoomId, Server,
+    runtime::{ConnectionKey, RoomCell, drive},
 };
 use peak_alloc::PeakAlloc;
+
+use self::doubles::{Bare, Runs, Wire};
 
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
@@ -27,98 +30,47 @@ impl Server for Relay {
     }
 }
 
-/// A host whose tasks run when the test says so, on a clock that stands still.
-struct Still {
-    tasks: Mutex<Vec<BoxFuture<'static, ()>>>,
-    backend: Arc<dyn Backend>,
+/// Tasks run when the test says so, and the clock stands still.
+#[derive(Default)]
+struct Still(Mutex<Vec<BoxFuture<'static, ()>>>);
+
+impl Runs for Still {
+    fn elapsed(&self) -> Duration {
+        Duration::from_secs(1000)
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.0.lock().unwrap().push(task);
+    }
+
+    fn drive(&self, room: Arc<RoomCell>) -> BoxFuture<'static, ()> {
+        Box::pin(drive(room, |_| Relay))
+    }
 }
 
 impl Still {
     /// Polls all tasks a few times, as often as a driver may yield before it waits for its timer.
     fn run(&self) {
         for _ in 0..16 {
-            let tasks = std::mem::take(&mut *self.tasks.lock().unwrap());
+            let tasks = std::mem::take(&mut *self.0.lock().unwrap());
             for mut task in tasks {
                 if (&mut task).now_or_never().is_none() {
-                    self.tasks.lock().unwrap().push(task);
+                    self.0.lock().unwrap().push(task);
                 }
             }
         }
     }
 }
 
-impl Host for Still {
-    fn elapsed(&self) -> Duration {
-        Duration::from_secs(1000)
-    }
-
-    fn now(&self) -> Timestamp {
-        Timestamp::default()
-    }
-
-    fn random(&self, bytes: &mut [u8]) {
-        bytes.fill(7);
-    }
-
-    fn var(&self, _: &str) -> Option<String> {
-        None
-    }
-
-    fn backend(&self) -> &Arc<dyn Backend> {
-        &self.backend
-    }
-
-    fn sleep_until(&self, _: Duration) -> BoxFuture<'static, ()> {
-        Box::pin(std::future::pending())
-    }
-
-    fn spawn(&self, task: BoxFuture<'static, ()>) {
-        self.tasks.lock().unwrap().push(task);
-    }
-
-    fn start(&self, room: &Arc<RoomCell>) {
-        self.spawn(Box::pin(drive(room.clone(), |_| Relay)));
-    }
-
-    fn vacant(&self, _: &Arc<RoomCell>) {}
-
-    fn call(
-        &self,
-        to: RoomAddress,
-        _: Request,
-        _: Chain,
-    ) -> BoxFuture<'static, Result<Response, CallError>> {
-        Box::pin(async move { Err(CallError::Cycle(to)) })
-    }
-
-    fn tell(&self, _: RoomAddress, _: Request) {}
-
-    fn knows_party(&self, _: &str) -> bool {
-        false
-    }
-}
-
-/// 16 bytes for the counts of its `Arc`, and 8 of its own.
-struct Wire(#[allow(dead_code, reason = "every socket has something")] u64);
-
-impl Socket for Wire {
-    fn accept(&self) {}
-    fn refuse(&self, close: Close) {
-        panic!("a connect failed: {close}");
-    }
-    fn send(&self, _: Outgoing<'_>) {}
-    fn close(&self, _: Close) {}
-    fn flush(&self) {}
-}
-
+/// A socket, and the two counts of its `Arc`.
 const WIRE: usize = 24;
 
-fn host() -> Arc<Still> {
-    let backend: Arc<dyn Backend> = Arc::new(MemoryBackend::default());
-    Arc::new(Still { tasks: Mutex::default(), backend })
-}
-
-fn room(host: &Arc<Still>, options: &Arc<Options>, party: &Arc<str>, n: usize) -> Arc<RoomCell> {
+fn room(
+    host: &Arc<Bare<Still>>,
+    options: &Arc<Options>,
+    party: &Arc<str>,
+    n: usize,
+) -> Arc<RoomCell> {
     let address = RoomAddress::new(party.clone(), RoomId::new(format!("room-{n:05}")).unwrap());
     RoomCell::new(address, options.clone(), host.clone())
 }
@@ -127,13 +79,13 @@ fn room(host: &Arc<Still>, options: &Arc<Options>, party: &Arc<str>, n: usize) -
 fn connect(room: &Arc<RoomCell>, n: usize) -> ConnectionKey {
     let id = format!("{n:021}");
     let uri = format!("http://127.0.0.1:1999/parties/main/{}?_pk={id}", room.address().room());
-    room.connect(id, uri, Request::default(), Arc::new(Wire(0))).unwrap()
+    room.connect(id, uri, Request::default(), Arc::new(Wire::default())).unwrap()
 }
 
-fn hibernate(host: &Still, room: &Arc<RoomCell>) {
-    host.run();
+fn hibernate(host: &Bare<Still>, room: &Arc<RoomCell>) {
+    host.runs.run();
     room.hibernate().now_or_never().expect("nothing keeps it awake").unwrap();
-    host.run();
+    host.runs.run();
 }
 
 /// One test, because all tests of this program share the heap.
@@ -142,7 +94,7 @@ fn sleeping_rooms_are_bytes() {
     const ROOMS: usize = 2000;
     const CONNECTIONS: usize = 10_000;
 
-    let (host, party) = (host(), Arc::from("main"));
+    let (host, party) = (Bare::new(Still::default()), Arc::from("main"));
     let options = Arc::new(Options::new().hibernate(true));
     // What is made once is made before.
     let first = room(&host, &options, &party, 0);
@@ -154,7 +106,7 @@ fn sleeping_rooms_are_bytes() {
     for n in 0..ROOMS {
         let room = room(&host, &options, &party, n + 1);
         let key = connect(&room, n);
-        host.run();
+        host.runs.run();
         room.message(key, "hello".into()).unwrap();
         hibernate(&host, &room);
         rooms.push(room);
@@ -169,7 +121,7 @@ fn sleeping_rooms_are_bytes() {
     for n in 0..CONNECTIONS {
         crowd.push(connect(&hall, n));
         if n % 200 == 0 {
-            host.run();
+            host.runs.run();
         }
     }
     hibernate(&host, &hall);

@@ -1,5 +1,7 @@
 //! Handles that threads take and drop while their room sleeps and wakes: all of one connection are one.
 
+mod doubles;
+
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
@@ -12,10 +14,11 @@ use std::{
 use futures_core::future::BoxFuture;
 use futures_executor::block_on;
 use partykit_core::{
-    Backend, CallError, Close, Connection, MemoryBackend, Message, Options, Request, Response,
-    Result, Room, RoomAddress, RoomId, Server, Timestamp,
-    runtime::{Chain, ConnectionKey, Host, Outgoing, RoomCell, Socket, drive},
+    Connection, Message, Options, Request, Response, Result, Room, RoomAddress, RoomId, Server,
+    runtime::{Chain, ConnectionKey, RoomCell, drive},
 };
+
+use self::doubles::{Bare, Runs, Wire};
 
 static INSTANCES: AtomicUsize = AtomicUsize::new(0);
 
@@ -47,39 +50,15 @@ impl Server for Counter {
     }
 }
 
-/// A host with a thread for each task.
+/// A thread for each task.
 struct Threads {
     origin: Instant,
-    backend: Arc<dyn Backend>,
     running: Mutex<Vec<thread::JoinHandle<()>>>,
 }
 
-impl Host for Threads {
+impl Runs for Threads {
     fn elapsed(&self) -> Duration {
         self.origin.elapsed()
-    }
-
-    fn now(&self) -> Timestamp {
-        Timestamp::default()
-    }
-
-    fn random(&self, bytes: &mut [u8]) {
-        bytes.fill(7);
-    }
-
-    fn var(&self, _: &str) -> Option<String> {
-        None
-    }
-
-    fn backend(&self) -> &Arc<dyn Backend> {
-        &self.backend
-    }
-
-    fn sleep_until(&self, at: Duration) -> BoxFuture<'static, ()> {
-        if at <= self.elapsed() {
-            return Box::pin(std::future::ready(()));
-        }
-        Box::pin(std::future::pending())
     }
 
     fn spawn(&self, task: BoxFuture<'static, ()>) {
@@ -89,38 +68,9 @@ impl Host for Threads {
         running.push(task);
     }
 
-    fn start(&self, room: &Arc<RoomCell>) {
-        self.spawn(Box::pin(drive(room.clone(), |_| Counter::new())));
+    fn drive(&self, room: Arc<RoomCell>) -> BoxFuture<'static, ()> {
+        Box::pin(drive(room, |_| Counter::new()))
     }
-
-    fn vacant(&self, _: &Arc<RoomCell>) {}
-
-    fn call(
-        &self,
-        to: RoomAddress,
-        _: Request,
-        _: Chain,
-    ) -> BoxFuture<'static, Result<Response, CallError>> {
-        Box::pin(async move { Err(CallError::Cycle(to)) })
-    }
-
-    fn tell(&self, _: RoomAddress, _: Request) {}
-
-    fn knows_party(&self, _: &str) -> bool {
-        false
-    }
-}
-
-struct Wire(#[allow(dead_code, reason = "so that each has an address of its own")] u8);
-
-impl Socket for Wire {
-    fn accept(&self) {}
-    fn refuse(&self, close: Close) {
-        panic!("a connect failed: {close}");
-    }
-    fn send(&self, _: Outgoing<'_>) {}
-    fn close(&self, _: Close) {}
-    fn flush(&self) {}
 }
 
 fn count(connection: &Connection) -> u32 {
@@ -161,16 +111,12 @@ fn handles_of_a_connection_are_one_while_its_room_sleeps_and_wakes() {
     const CLIENTS: usize = 4;
     const ROUNDS: u32 = 300;
 
-    let host = Arc::new(Threads {
-        origin: Instant::now(),
-        backend: Arc::new(MemoryBackend::default()),
-        running: Mutex::default(),
-    });
+    let host = Bare::new(Threads { origin: Instant::now(), running: Mutex::default() });
     let options = Options::new().hibernate(true).hibernate_after(Duration::ZERO);
     let address = RoomAddress::new("counter", RoomId::new("r").unwrap());
     let room = RoomCell::new(address, options, host);
     let connect = |n: usize| {
-        let socket = Arc::new(Wire(0));
+        let socket = Arc::new(Wire::default());
         room.connect(format!("client {n}"), "http://h/", Request::default(), socket).unwrap()
     };
     let keys: Vec<ConnectionKey> = (0..CLIENTS).map(connect).collect();
