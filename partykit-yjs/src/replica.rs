@@ -2,7 +2,7 @@
 //!
 //! yrs applies a change of a client before that client's earlier ones, if it depends on none of them, and leaves a
 //! gap. An update that overlaps the far end of a gap then makes yrs use memory that it has freed. No client of Yjs
-//! makes such an update, but anybody may forge one. So what lies behind a gap waits here until the gap is filled, as it
+//! makes such an update, but an attacker may forge one. So what lies behind a gap waits here until the gap is filled, as it
 //! does in Yjs.
 
 use std::panic::AssertUnwindSafe;
