@@ -137,7 +137,9 @@ fn weigh<S: Server + Default>(say: impl Fn(usize) -> Vec<Vec<u8>>) -> usize {
         .map(|n| {
             let id = format!("{n:021}");
             let uri = format!("http://127.0.0.1:1999/parties/documents/room?_pk={id}");
-            let key = room.connect(&id, &uri, Request::default(), Arc::new(Wire)).unwrap();
+            let key = room
+                .connect(id.as_str(), uri.as_str(), Request::default(), Arc::new(Wire))
+                .unwrap();
             host.run();
             key
         })

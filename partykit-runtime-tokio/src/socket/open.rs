@@ -8,7 +8,7 @@ use super::{
     task::{SocketTask, Start},
 };
 #[cfg(unix)]
-use super::{carriage::Carriage, plain::Plain};
+use super::{carriage::Carriage, plain::Plain, reactor::shared};
 use crate::{ingress::Transport, shutdown::Alive};
 
 /// Runs a socket to its end, after the handshake was answered with 101. Gives the client's messages to the
@@ -34,7 +34,9 @@ pub(crate) fn open(
             return match stream.into_std() {
                 Ok(stream) => {
                     let io = Plain::new(stream, Some(place));
-                    reactor.open(SocketTask::new(io, start, link, room, connection), alive);
+                    let shared = shared(&room, connection);
+                    let task = SocketTask::new(io, start, link, room, connection);
+                    reactor.open(task, shared, alive);
                 }
                 Err(error) => {
                     tracing::debug!("a socket is lost: {error}");
@@ -60,9 +62,10 @@ pub(super) fn open_again(
 ) {
     let reactor = link.settings().reactor.clone();
     let is_plain = matches!(carriage, Carriage::Plain(_));
+    let shared = shared(&room, connection);
     let task = SocketTask::new(carriage, start, link, room, connection);
     match reactor.filter(|_| is_plain) {
-        Some(reactor) => reactor.open(task, alive),
+        Some(reactor) => reactor.open(task, shared, alive),
         None => drop(tokio::spawn(task.map(|()| drop(alive)))),
     }
 }

@@ -7,10 +7,10 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     future::poll_fn,
-    io, mem,
+    io, mem, ptr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicU8, AtomicU32, Ordering},
     },
     task::{Context, Poll, Waker, ready},
     time::Duration,
@@ -21,7 +21,7 @@ use slab::Slab;
 use tokio::{io::unix::AsyncFd, runtime, time::Instant};
 use tracing::{debug, error, warn};
 
-use partykit_core::runtime::CloseReason;
+use partykit_core::runtime::{CloseReason, ConnectionKey, RoomCell};
 
 use super::{
     Sweeper,
@@ -40,8 +40,9 @@ const SLICE: Duration = Duration::from_millis(2);
 const LOOK: usize = 16;
 
 /// With this many ready sockets at once, more of them are likely to be ready soon. Then the loop looks again
-/// by itself: Tokio looks for it only when it has nothing else to do, or after 61 other tasks.
-const BUSY: usize = 8;
+/// by itself: Tokio looks for it only when it has nothing else to do, or after 61 other tasks, and by way of its
+/// own set.
+const BUSY: usize = 2;
 
 /// An empty list with space for more sockets is not kept.
 const SPARE: usize = 64;
@@ -49,10 +50,21 @@ const SPARE: usize = 64;
 /// The most loops. [`Home`] has eight bits for them.
 const MOST: usize = 64;
 
+/// This many connections of a room, one after another, are on the same loop. So a small room has one loop: it
+/// handles everything that its clients said in one go, and writes to each of them once. A large room has all
+/// loops.
+pub(super) const TOGETHER: u64 = 512;
+
 /// Runs the sockets of plain TCP. Dropping it ends the loops, as soon as they have no sockets.
 pub(crate) struct Reactor {
     loops: Vec<Arc<Inbox>>,
-    next: AtomicUsize,
+}
+
+/// A number that a connection shares with those that came to its room shortly before and after it.
+pub(super) fn shared(room: &RoomCell, connection: ConnectionKey) -> usize {
+    // Cells are at any multiple of some size, so the lower bits say little.
+    let room = (ptr::from_ref(room).addr() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    (room + connection.order() / TOGETHER) as usize
 }
 
 /// What a loop is told by others.
@@ -123,15 +135,14 @@ impl Reactor {
             Ok(inbox)
         };
         let loops = (0..loops).map(start).collect::<io::Result<_>>()?;
-        let reactor = Arc::new(Self { loops, next: AtomicUsize::new(0) });
+        let reactor = Arc::new(Self { loops });
         sweeper.watch(&reactor);
         Ok(reactor)
     }
 
-    /// Gives a socket to a loop.
-    pub(super) fn open(&self, task: SocketTask, alive: Alive) {
-        let next = self.next.fetch_add(1, Ordering::Relaxed);
-        let inbox = &self.loops[next % self.loops.len()];
+    /// Gives a socket to a loop. The number is that of [`shared`].
+    pub(super) fn open(&self, task: SocketTask, shared: usize, alive: Alive) {
+        let inbox = &self.loops[shared % self.loops.len()];
         inbox.tell(|mail| mail.opened.push(Socket { task, _alive: alive }));
     }
 }

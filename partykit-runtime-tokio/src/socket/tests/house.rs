@@ -42,7 +42,7 @@ use crate::{
 #[cfg(unix)]
 use crate::{
     shutdown::{Shutdown, ShutdownTimes},
-    socket::plain::Plain,
+    socket::{plain::Plain, reactor::shared},
 };
 
 /// Larger than anything that a test leaves unread.
@@ -157,8 +157,9 @@ impl House {
         match &self.settings.reactor {
             Some(reactor) => {
                 let io = Plain::new(stream.into_std().unwrap(), None);
+                let shared = shared(&room, key);
                 let task = SocketTask::new(io, Bytes::new(), link, room, key);
-                reactor.open(task, Shutdown::new(ShutdownTimes::default()).socket());
+                reactor.open(task, shared, Shutdown::new(ShutdownTimes::default()).socket());
             }
             None => {
                 let io: Box<dyn Io> = Box::new(Carrier::<_, Never>::new(stream));

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use partykit_core::{Options, runtime::CloseReason};
+use partykit_core::{
+    Options,
+    runtime::{CloseReason, ConnectionKey},
+};
 use proptest::{collection::vec, prelude::*};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -11,7 +14,10 @@ use tokio::{
 };
 
 use super::house::{House, close_frame, eventually, frame};
-use crate::socket::Reactor;
+use crate::socket::{
+    Reactor,
+    reactor::{TOGETHER, shared},
+};
 
 /// What runs the socket.
 #[derive(Clone, Copy, Debug)]
@@ -236,4 +242,16 @@ async fn no_loop_is_left_without_handles_and_sockets() {
     house.closed().await;
     drop(house);
     eventually(|| tasks() == 0).await;
+}
+
+#[tokio::test]
+async fn connections_that_come_one_after_another_share_a_loop() {
+    let house = House::new();
+    let number = |order| shared(&house.room, ConnectionKey::new(order));
+    assert_eq!(number(0), number(TOGETHER - 1));
+    assert_eq!(number(0) + 1, number(TOGETHER), "a large room has all loops");
+    // Rooms are at different addresses, so some of them are on different loops.
+    let houses: Vec<_> = (0..64).map(|_| House::new()).collect();
+    let on_first = |house: &&House| shared(&house.room, ConnectionKey::new(0)).is_multiple_of(2);
+    assert!((1..64).contains(&houses.iter().filter(on_first).count()));
 }
