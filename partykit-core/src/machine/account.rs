@@ -265,11 +265,6 @@ impl Accountant {
         }
     }
 
-    /// Of a room that was made at this time.
-    pub(super) fn born(self, born: Duration) -> Self {
-        Self { born, ..self }
-    }
-
     /// Books the time since the last call, and what holds from now on.
     pub(crate) fn settle(&mut self, now: Duration, condition: Condition) {
         let passed = now.saturating_sub(self.settled);

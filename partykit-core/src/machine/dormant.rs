@@ -38,7 +38,7 @@ impl Dormant {
     pub(crate) fn of(records: Records, now: Duration) -> Self {
         Self {
             records,
-            ledger: Ledger::New(now),
+            ledger: Ledger::of(Accountant::new(now)),
             epoch: Epoch(0),
             claimed: false,
             last_hold: 0,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::{
     account::{Account, Accountant, LongestAwake},
     wake_cause::WakeCause,
@@ -10,8 +12,6 @@ use super::{
 /// An account that is not kept at the moment.
 #[derive(Debug)]
 pub(super) enum Ledger {
-    /// Of a room that was never awake: when it began.
-    New(Duration),
     /// Which of its numbers are not 0, then those numbers: times in nanoseconds, seven bits in a byte.
     Bytes(Box<[u8]>),
     /// One that names a place in the code has no such form.
@@ -25,7 +25,7 @@ impl Ledger {
         if longest.is_some_and(|longest| longest.held_by.is_some()) {
             return Self::Whole(Box::new(accountant));
         }
-        let mut bytes = Vec::with_capacity(128);
+        let mut bytes = SmallVec::<[u8; 128]>::new();
         let Accountant { account, born, .. } = &accountant;
         let numbers = numbers(account, *born);
         let present =
@@ -44,7 +44,6 @@ impl Ledger {
     /// Goes on with the account.
     pub(super) fn open(self, now: Duration) -> Accountant {
         match self {
-            Self::New(born) => Accountant::new(now).born(born),
             Self::Bytes(bytes) => read(&bytes, now),
             Self::Whole(accountant) => *accountant,
         }
@@ -53,7 +52,6 @@ impl Ledger {
     /// The account up to now.
     pub(super) fn account(&self, now: Duration) -> Account {
         match self {
-            Self::New(born) => Accountant::new(now).born(*born).account(now, None),
             Self::Bytes(bytes) => read(bytes, now).account(now, None),
             Self::Whole(accountant) => accountant.account(now, None),
         }
@@ -133,7 +131,7 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn write(into: &mut Vec<u8>, mut number: u64) {
+fn write(into: &mut SmallVec<[u8; 128]>, mut number: u64) {
     while number >= 0x80 {
         into.push(number as u8 | 0x80);
         number >>= 7;
