@@ -200,8 +200,13 @@ impl Plan {
     /// Whether this is what a control has to be found by.
     pub fn asks_for(&self, violation: &Violation) -> bool {
         match self.fault {
-            None => self.relaxed && matches!(violation, Violation::Lost(_)),
-            Some(Fault::EarlyFrames | Fault::StaleCopy) => matches!(violation, Violation::Lost(_)),
+            // The ring of an alarm is a row, too, and it may be the only one that is lost.
+            None => {
+                self.relaxed && matches!(violation, Violation::Lost(_) | Violation::AlarmLost(_))
+            }
+            Some(Fault::EarlyFrames | Fault::StaleCopy) => {
+                matches!(violation, Violation::Lost(_) | Violation::AlarmLost(_))
+            }
             Some(Fault::SplitBatch) => matches!(violation, Violation::Half(_)),
             Some(Fault::EarlyRemoval) => matches!(violation, Violation::AlarmLost(_)),
             // An alarm that has rung is deleted, too.
@@ -213,9 +218,10 @@ impl Plan {
                 matches!(violation, Violation::Back(_) | Violation::Lost(_))
             }
             // The store does not open any more, or rows are missing.
-            Some(Fault::Planted(_)) => {
-                matches!(violation, Violation::Lost(_) | Violation::Unserved(_))
-            }
+            Some(Fault::Planted(_)) => matches!(
+                violation,
+                Violation::Lost(_) | Violation::AlarmLost(_) | Violation::Unserved(_)
+            ),
         }
     }
 }
