@@ -67,7 +67,7 @@ impl Sleeper {
         }
     }
 
-    /// Collects the garbage of JavaScript; there is none on Tokio.
+    /// Collects the garbage of JavaScript. Does nothing on Tokio.
     pub(crate) fn collect_garbage(&self) -> Result<()> {
         match self {
             Self::Tokio(_) => Ok(()),

@@ -20,7 +20,7 @@ impl<'a> Arguments<'a> {
     ///
     /// # Errors
     ///
-    /// When there is none, or it is not a `T`.
+    /// When it is missing, or is not a `T`.
     pub(crate) fn value<T: FromStr>(&mut self, name: &str) -> Result<T, String> {
         let word = self.name().ok_or_else(|| format!("{name} needs a value"))?;
         word.parse().map_err(|_| format!("{name} does not take {word}"))

@@ -17,11 +17,12 @@ use partykit_runtime_tokio::{Listener, Runtime};
 use tokio::{
     io::{DuplexStream, duplex},
     sync::{Semaphore, mpsc},
+    task::JoinHandle,
     time::Instant,
 };
 use tokio_tungstenite::client_async;
 
-use crate::support::{eventually, parse, serve, within};
+use crate::support::{Client, Site, eventually, parse, serve, within};
 
 /// Answers when it gets a permit.
 struct Busy {
@@ -272,9 +273,17 @@ async fn whoever_is_at_the_door_is_sent_away() {
     assert_eq!([first.status(), second.status()], [503; 2]);
 }
 
-/// A room that goes down takes no message and loses none: its sockets are not read any more.
-#[tokio::test]
-async fn what_is_said_after_it_began_is_not_taken() {
+/// A server that shuts down while a handler waits for a permit.
+struct Leaving {
+    site: Site,
+    /// Its message "first" is what the handler handles.
+    talker: Client,
+    down: JoinHandle<()>,
+    entered: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
+}
+
+async fn leaving() -> Leaving {
     let (entered, permits) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let (e, p) = (entered.clone(), permits.clone());
     let make = move |_: &_| Busy {
@@ -289,6 +298,13 @@ async fn what_is_said_after_it_began_is_not_taken() {
     within(entered.acquire()).await.unwrap().forget();
     let handle = site.handle.clone();
     let down = tokio::spawn(async move { handle.shutdown().await });
+    Leaving { site, talker, down, entered, permits }
+}
+
+/// A room that goes down takes no message and loses none: its sockets are not read any more.
+#[tokio::test]
+async fn what_is_said_after_it_began_is_not_taken() {
+    let Leaving { site, mut talker, down, entered, permits } = leaving().await;
     let ask = || site.handle.request("busy", "b", Request::default());
     while !matches!(within(ask()).await, Err(CallError::Refused(_, Refusal::ShuttingDown))) {
         tokio::task::yield_now().await;
@@ -312,20 +328,7 @@ async fn what_is_said_after_it_began_is_not_taken() {
 /// While a handler still runs, clients that come back do not wait in a queue that no process reads.
 #[tokio::test]
 async fn clients_that_come_back_meanwhile_are_refused_at_once() {
-    let (entered, permits) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-    let (e, p) = (entered.clone(), permits.clone());
-    let make = move |_: &_| Busy {
-        entered: e.clone(),
-        permits: p.clone(),
-        closes: Arc::default(),
-        starts: Arc::default(),
-    };
-    let site = serve(Runtime::builder().party_with("busy", make)).await;
-    let mut talker = site.connect("/parties/busy/a").await;
-    talker.send("first").await;
-    within(entered.acquire()).await.unwrap().forget();
-    let handle = site.handle.clone();
-    let down = tokio::spawn(async move { handle.shutdown().await });
+    let Leaving { site, mut talker, down, permits, .. } = leaving().await;
     let is_refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
     while !within(site.try_stream()).await.err().is_some_and(is_refused) {
         tokio::task::yield_now().await;
