@@ -197,31 +197,15 @@ impl Plan {
         }
     }
 
-    /// Whether this is what a control has to be found by.
+    /// Whether this shows a control's fault. Without a fault no promise is broken, so each broken one shows it:
+    /// which one is chance. A server that does not open its store shows only a fault that damages files.
     pub fn asks_for(&self, violation: &Violation) -> bool {
-        match self.fault {
-            // The ring of an alarm is a row, too, and it may be the only one that is lost.
-            None => {
-                self.relaxed && matches!(violation, Violation::Lost(_) | Violation::AlarmLost(_))
-            }
-            Some(Fault::EarlyFrames | Fault::StaleCopy) => {
-                matches!(violation, Violation::Lost(_) | Violation::AlarmLost(_))
-            }
-            Some(Fault::SplitBatch) => matches!(violation, Violation::Half(_)),
-            Some(Fault::EarlyRemoval) => matches!(violation, Violation::AlarmLost(_)),
-            // An alarm that has rung is deleted, too.
-            Some(Fault::Planted(Planted::NoDeletes)) => {
-                matches!(violation, Violation::Back(_) | Violation::AlarmTwice(_))
-            }
-            // What was before is there, and not what came after it.
-            Some(Fault::Planted(Planted::NoClear)) => {
-                matches!(violation, Violation::Back(_) | Violation::Lost(_))
-            }
-            // The store does not open any more, or rows are missing.
-            Some(Fault::Planted(_)) => matches!(
-                violation,
-                Violation::Lost(_) | Violation::AlarmLost(_) | Violation::Unserved(_)
+        match violation {
+            Violation::Unserved(_) => matches!(
+                self.fault,
+                Some(Fault::Planted(planted)) if !matches!(planted, Planted::NoDeletes | Planted::NoClear)
             ),
+            _ => true,
         }
     }
 }

@@ -3,11 +3,14 @@
 use std::{
     ffi::OsStr,
     fmt,
-    io::{self, BufRead, BufReader},
+    io::{self, BufRead, BufReader, Read, Seek},
     path::Path,
     process::{self, Stdio},
     time::Instant,
 };
+
+/// A failure of a command that ran apart has this many lines of what it said.
+const LAST: usize = 20;
 
 /// Why a step failed, in words for the person who ran it.
 #[derive(Debug)]
@@ -85,6 +88,30 @@ impl Command {
         self.judge(status, started).map(|()| seen)
     }
 
+    /// Runs it, and prints all that it wrote when it has ended: for commands that run beside others. A failure
+    /// has the last lines.
+    pub(crate) fn apart(mut self) -> Result<(), Failure> {
+        let started = Instant::now();
+        let mut log = tempfile::tempfile().map_err(|error| self.not_started(&error))?;
+        let both = log.try_clone().and_then(|out| Ok((out, log.try_clone()?)));
+        let (out, err) = both.map_err(|error| self.not_started(&error))?;
+        let status = self.inner.stdout(out).stderr(err).status();
+        let status = status.map_err(|error| self.not_started(&error))?;
+        let mut said = Vec::new();
+        log.rewind()
+            .and_then(|()| log.read_to_end(&mut said))
+            .map_err(|error| self.not_started(&error))?;
+        let said = String::from_utf8_lossy(&said);
+        // One call, so that two commands that end together do not mix.
+        println!("$ {}\n{}  ({:.1} s)", self.line, said, started.elapsed().as_secs_f64());
+        if status.success() {
+            return Ok(());
+        }
+        let lines: Vec<_> = said.lines().collect();
+        let last = lines[lines.len().saturating_sub(LAST)..].join("\n");
+        Err(Failure::new(format!("{}: {status}\n{last}", self.line)))
+    }
+
     /// Runs it and returns what it wrote to standard error, which nobody sees unless it fails.
     pub(crate) fn log(mut self) -> Result<String, Failure> {
         self.announce();
@@ -155,6 +182,13 @@ mod tests {
     fn a_log_is_what_went_to_standard_error() {
         assert_eq!(command("cargo --version").log().unwrap(), "");
         assert!(command("cargo no-such-subcommand").log().is_err());
+    }
+
+    #[test]
+    fn a_failure_of_a_command_that_ran_apart_has_its_last_words() {
+        assert!(command("cargo --version").apart().is_ok());
+        let failure = command("cargo no-such-subcommand").apart().unwrap_err().to_string();
+        assert!(failure.contains("no such command"), "{failure}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod bench;
 mod book;
 mod charts;
 mod command;
+mod crash;
 mod deploy;
 mod fuzz;
 mod image;

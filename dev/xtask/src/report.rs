@@ -54,7 +54,19 @@ impl Report {
     }
 
     pub(crate) fn print(&self) {
-        print!("\n{}", self.table());
+        print!("\n{}{}", self.table(), self.failures());
+    }
+
+    /// Why steps failed, again: what they printed may be far above.
+    fn failures(&self) -> String {
+        let mut failures = String::new();
+        for Row { name, ended } in &self.rows {
+            if let Some((_, Err(failure))) = ended {
+                writeln!(failures, "\nstep {name} FAILED: {failure}")
+                    .expect("a String takes every write");
+            }
+        }
+        failures
     }
 
     fn table(&self) -> String {
@@ -90,6 +102,7 @@ mod tests {
         let words: Vec<_> =
             table.lines().map(|line| line[10..].split("  ").next().unwrap()).collect();
         assert_eq!(words, ["passed", "PASSED, BUT", "FAILED", "not run"]);
+        assert_eq!(report.failures(), "\nstep c FAILED: broken\n");
         assert!(table.lines().nth(1).unwrap().ends_with("without x"));
     }
 }

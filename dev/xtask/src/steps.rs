@@ -8,7 +8,7 @@ use std::{
 use crate::{
     api, autobahn, bench, book,
     command::{Command, Failure},
-    fuzz, package,
+    crash, fuzz, package,
     report::{Outcome, Verdict},
     rules, tools, workers, yjs,
 };
@@ -71,7 +71,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "crash",
         about: "a server is killed 15 times, also while it hands over, and loses power 15 times, and keeps its word; a store, and a model of it",
-        run: crash,
+        run: crash::step,
     },
     Step {
         name: "api",
@@ -119,7 +119,7 @@ pub(crate) const TOOLS: &[Tool] = &[
     Tool {
         name: "crash",
         about: "the same as long as one likes: --kills 200 [--hand-overs | --power-loss] [--relaxed] [--seed N]; model --operations 1000000; alarms --seconds 180; schedules --seconds 180; history --beside; yjs --kills 200",
-        run: crash_as_told,
+        run: crash::as_told,
     },
     Tool {
         name: "fuzz",
@@ -324,44 +324,6 @@ fn herd(root: &Path) -> Outcome {
                 .into(),
         )),
     }
-}
-
-/// What has to be found is tried too: a checker that finds nothing shows nothing.
-fn crash(root: &Path) -> Outcome {
-    let failing = ["faults --sample 60", "faults --forgets --kind dirsync --sample 104"];
-    let alarms = [
-        "alarms --alarms 300 --seconds 5",
-        "alarms --alarms 300 --seconds 5 --fault early-removal",
-        "schedules --rooms 50 --seconds 10",
-        "schedules --rooms 50 --seconds 10 --fault early-removal",
-    ];
-    let history = [
-        "history --listeners 20 --seconds 8 --sleeps 3 --kills 1",
-        "history --listeners 20 --seconds 8 --sleeps 40 --kills 0 --forgets",
-    ];
-    let lines = ["", "--hand-overs", "--power-loss", "controls", "model"]
-        .into_iter()
-        .chain(failing)
-        .chain(alarms);
-    let lines = lines.chain(history);
-    for line in lines {
-        let arguments: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
-        crash_as_told(root, &arguments)?;
-    }
-    Ok(Verdict::Passed)
-}
-
-fn crash_as_told(root: &Path, arguments: &[String]) -> Outcome {
-    if let ["yjs", rest @ ..] = &*words(arguments) {
-        return yjs::crash(root, rest);
-    }
-    if arguments.iter().any(|argument| argument == "--beside") {
-        tools::install_socket_io(root)?;
-    }
-    build_programs(root)?;
-    let program = built("partykit-crash", "partykit-crash")?;
-    let command = Command::built(root, &program);
-    passed(arguments.iter().fold(command, |command, argument| command.arg(argument)).run())
 }
 
 fn doc(root: &Path) -> Outcome {
