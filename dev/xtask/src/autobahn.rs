@@ -1,9 +1,9 @@
-//! The WebSocket conformance suite, Autobahn|Testsuite, against the echo example.
+//! The WebSocket conformance suite, Autobahn|Testsuite, against the echo example, over each transport.
 
 use std::{
     collections::BTreeMap,
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{self, Stdio},
     thread,
@@ -27,6 +27,9 @@ const CASES: usize = 517;
 /// Ends a run that hangs; one takes about 20 s.
 const LIMIT: Duration = Duration::from_secs(600);
 
+/// What a socket can be run by. The server says where it serves each.
+const TRANSPORTS: [&str; 3] = ["loop", "task", "tls"];
+
 /// Bad UTF-8 that comes in parts is found at the end of a frame, not at the first byte that is wrong.
 const NON_STRICT: &[&str] = &["6.4.3", "6.4.4"];
 
@@ -38,7 +41,7 @@ pub(crate) fn install(root: &Path) -> Result<(), Failure> {
     Command::new(root, "bash dev/xtask/autobahn.sh").arg(&home()?.display().to_string()).run()
 }
 
-/// Runs every case against `server`, a program that prints the URL of its echo on its first line.
+/// Runs every case against `server`, a program whose first lines are the transports and their URLs.
 /// The suite has to be installed.
 pub(crate) fn run(server: &Path) -> Outcome {
     let reports = server.with_file_name("autobahn-reports");
@@ -50,39 +53,82 @@ pub(crate) fn run(server: &Path) -> Outcome {
     fs::create_dir_all(&reports).map_err(failed)?;
 
     let server = Server::start(server)?;
-    let spec = json!({
-        "outdir": reports,
-        "servers": [{ "agent": "partykit", "url": server.url, "options": { "version": 18 } }],
-        "cases": ["*"],
-        "exclude-cases": [],
-        "exclude-agent-cases": {},
-    });
-    fs::write(reports.join("spec.json"), spec.to_string()).map_err(failed)?;
-    let log = fs::File::create(reports.join("wstest.log")).map_err(failed)?;
-    println!("$ wstest -m fuzzingclient, against {}", server.url);
     let started = Instant::now();
-    let mut suite = process::Command::new(home()?.join("wstest"))
-        .args(["-m", "fuzzingclient", "-s", "spec.json"])
-        .current_dir(&reports)
-        .stdin(Stdio::null())
-        .stderr(log.try_clone().map_err(failed)?)
-        .stdout(log)
-        .spawn()
-        .map_err(failed)?;
-    let ended = wait(&mut suite);
+    // A run waits most of the time.
+    let mut suites = Vec::new();
+    for (name, url) in &server.urls {
+        println!("$ wstest -m fuzzingclient, against {url} ({name})");
+        suites.push(Suite::start(&reports, name, url)?);
+    }
+    let mut tallies = Vec::new();
+    for suite in suites {
+        tallies.push(suite.tally(started + LIMIT)?);
+    }
     println!("  ({:.1} s)", started.elapsed().as_secs_f64());
-    if !ended {
-        let message = format!("not over after {LIMIT:?}: see {}", reports.display());
-        return Err(Failure::new(message));
+    for (name, tally) in &tallies {
+        println!("{name}: {}", tally.summary());
+    }
+    verdict(&tallies)
+}
+
+/// A run of the suite against one transport.
+struct Suite {
+    name: String,
+    directory: PathBuf,
+    process: process::Child,
+}
+
+impl Suite {
+    fn start(reports: &Path, name: &str, url: &str) -> Result<Self, Failure> {
+        let failed = |error: std::io::Error| Failure::new(format!("{name}: {error}"));
+        let directory = reports.join(name);
+        fs::create_dir_all(&directory).map_err(failed)?;
+        let spec = json!({
+            "outdir": directory,
+            "servers": [{ "agent": name, "url": url, "options": { "version": 18 } }],
+            "cases": ["*"],
+            "exclude-cases": [],
+            "exclude-agent-cases": {},
+        });
+        fs::write(directory.join("spec.json"), spec.to_string()).map_err(failed)?;
+        let log = fs::File::create(directory.join("wstest.log")).map_err(failed)?;
+        let process = process::Command::new(home()?.join("wstest"))
+            .args(["-m", "fuzzingclient", "-s", "spec.json"])
+            .current_dir(&directory)
+            .stdin(Stdio::null())
+            .stderr(log.try_clone().map_err(failed)?)
+            .stdout(log)
+            .spawn()
+            .map_err(failed)?;
+        Ok(Self { name: name.to_owned(), directory, process })
     }
 
-    // The suite succeeds whatever came of its cases: only the report tells.
-    let index = fs::read_to_string(reports.join("index.json")).map_err(failed)?;
-    let index: Value = serde_json::from_str(&index)
-        .map_err(|error| Failure::new(format!("the suite's report: {error}")))?;
-    let tally = judge(&index["partykit"]);
-    println!("{}", tally.summary());
-    tally.verdict()
+    /// What came of the cases, once it has ended by itself.
+    fn tally(mut self, deadline: Instant) -> Result<(String, Tally), Failure> {
+        while matches!(self.process.try_wait(), Ok(None)) {
+            if Instant::now() > deadline {
+                let (name, directory) = (&self.name, self.directory.display());
+                let message = format!("{name}: not over after {LIMIT:?}: see {directory}");
+                return Err(Failure::new(message));
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        // The suite succeeds whatever came of its cases: only the report tells.
+        let failed = |error| Failure::new(format!("{}: the suite's report: {error}", self.name));
+        let index = self.directory.join("index.json");
+        let index = fs::read_to_string(index).map_err(|error| failed(error.to_string()))?;
+        let index: Value =
+            serde_json::from_str(&index).map_err(|error| failed(error.to_string()))?;
+        let tally = judge(&index[&self.name]);
+        Ok((self.name.clone(), tally))
+    }
+}
+
+impl Drop for Suite {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 /// Where the suite lives.
@@ -90,44 +136,36 @@ fn home() -> Result<PathBuf, Failure> {
     Ok(tools::cache()?.join(format!("autobahn-testsuite-{VERSION}")))
 }
 
-/// Whether it ended in time by itself.
-fn wait(suite: &mut process::Child) -> bool {
-    let deadline = Instant::now() + LIMIT;
-    while Instant::now() < deadline {
-        if !matches!(suite.try_wait(), Ok(None)) {
-            return true;
-        }
-        thread::sleep(Duration::from_millis(100));
-    }
-    let _ = suite.kill();
-    let _ = suite.wait();
-    false
-}
-
 /// A server while it is needed.
 struct Server {
     process: process::Child,
-    url: String,
+    /// By the names of [`TRANSPORTS`].
+    urls: BTreeMap<String, String>,
 }
 
 impl Server {
     fn start(program: &Path) -> Result<Self, Failure> {
         let failed = |error| Failure::new(format!("{}: {error}", program.display()));
         let mut process = process::Command::new(program)
-            .arg("127.0.0.1:0")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
             .map_err(failed)?;
-        let mut line = String::new();
         let stdout = process.stdout.take().expect("stdout is piped");
-        let read = BufReader::new(stdout).read_line(&mut line);
-        let url = line.split_whitespace().find(|word| word.starts_with("ws://"));
-        let server = Self { process, url: url.unwrap_or_default().to_owned() };
-        read.map_err(failed)?;
-        match server.url.is_empty() {
-            true => Err(Failure::new(format!("{} says {line:?}, no URL", program.display()))),
-            false => Ok(server),
+        let mut server = Self { process, urls: BTreeMap::new() };
+        for line in BufReader::new(stdout).lines().take(TRANSPORTS.len()) {
+            let line = line.map_err(failed)?;
+            if let Some((name, url)) = line.split_once(' ') {
+                server.urls.insert(name.to_owned(), url.to_owned());
+            }
+        }
+        match server.urls.keys().eq(TRANSPORTS) {
+            true => Ok(server),
+            false => Err(Failure::new(format!(
+                "{} has to serve {TRANSPORTS:?}, and says {:?}",
+                program.display(),
+                server.urls
+            ))),
         }
     }
 }
@@ -158,16 +196,28 @@ impl Tally {
         lines.join("\n")
     }
 
-    fn verdict(&self) -> Outcome {
+    /// What is wrong with it.
+    fn complaint(&self) -> Option<String> {
         match (self.passed + self.failed.len(), self.failed.len()) {
-            (CASES, 0) => Ok(Verdict::Passed),
-            (CASES, failed) => Err(Failure::new(format!("{failed} of {CASES} cases failed"))),
-            (ran, _) => Err(Failure::new(format!("{ran} cases ran, not {CASES}"))),
+            (CASES, 0) => None,
+            (CASES, failed) => Some(format!("{failed} of {CASES} cases failed")),
+            (ran, _) => Some(format!("{ran} cases ran, not {CASES}")),
         }
     }
 }
 
-/// `cases` is the report of one server: what it did in each case, and how the connection ended.
+/// Every case has to pass over each transport.
+fn verdict(tallies: &[(String, Tally)]) -> Outcome {
+    let complaint =
+        |(name, tally): &(String, Tally)| Some(format!("{name}: {}", tally.complaint()?));
+    let complaints: Vec<_> = tallies.iter().filter_map(complaint).collect();
+    match complaints.is_empty() {
+        true => Ok(Verdict::Passed),
+        false => Err(Failure::new(complaints.join("; "))),
+    }
+}
+
+/// `cases` is the report of one transport: what it did in each case, and how the connection ended.
 fn judge(cases: &Value) -> Tally {
     let mut tally = Tally::default();
     for (id, case) in cases.as_object().into_iter().flatten() {
@@ -212,7 +262,7 @@ mod tests {
             ("13.7.18", "UNIMPLEMENTED", "OK"),
         ];
         let tally = judge(&report(CASES - 3, &known));
-        assert!(matches!(tally.verdict(), Ok(Verdict::Passed)));
+        assert_eq!(tally.complaint(), None);
         assert!(tally.summary().ends_with("\n517 passed, 0 failed"), "{}", tally.summary());
     }
 
@@ -228,7 +278,7 @@ mod tests {
             ("6.4.3", "NON-STRICT", "WRONG CODE"),
         ] {
             let tally = judge(&report(CASES - 1, &[other]));
-            assert_eq!(tally.verdict().unwrap_err().to_string(), "1 of 517 cases failed");
+            assert_eq!(tally.complaint().unwrap(), "1 of 517 cases failed");
             assert!(tally.summary().contains(&format!("FAILED: {} was", other.0)), "{other:?}");
         }
     }
@@ -237,14 +287,27 @@ mod tests {
     fn a_run_of_fewer_cases_fails() {
         for (report, ran) in [(report(CASES - 1, &[]), 516), (report(0, &[]), 0), (Value::Null, 0)]
         {
-            let failure = judge(&report).verdict().unwrap_err().to_string();
-            assert_eq!(failure, format!("{ran} cases ran, not 517"));
+            let complaint = judge(&report).complaint().unwrap();
+            assert_eq!(complaint, format!("{ran} cases ran, not 517"));
         }
     }
 
     #[test]
-    fn a_server_that_says_no_url_is_refused() {
+    fn each_transport_is_judged() {
+        let ran = |name: &str, cases| (name.to_owned(), judge(&report(cases, &[])));
+        let passed = verdict(&[ran("loop", CASES), ran("tls", CASES)]);
+        assert!(matches!(passed, Ok(Verdict::Passed)));
+        let failure = verdict(&[ran("loop", CASES), ran("task", 0), ran("tls", 0)]);
+        let expected = "task: 0 cases ran, not 517; tls: 0 cases ran, not 517";
+        assert_eq!(failure.unwrap_err().to_string(), expected);
+    }
+
+    #[test]
+    fn a_server_without_all_transports_is_refused() {
         let failure = Server::start(Path::new("echo")).err().unwrap().to_string();
-        assert_eq!(failure, "echo says \"127.0.0.1:0\\n\", no URL");
+        assert!(
+            failure.starts_with("echo has to serve [\"loop\", \"task\", \"tls\"]"),
+            "{failure}"
+        );
     }
 }

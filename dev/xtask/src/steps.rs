@@ -45,7 +45,7 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step {
         name: "autobahn",
-        about: "the WebSocket conformance suite, against the echo example",
+        about: "the WebSocket conformance suite, against the echo example over each transport",
         run: autobahn,
     },
     Step {
@@ -245,7 +245,7 @@ fn node(root: &Path) -> Outcome {
 fn autobahn(root: &Path) -> Outcome {
     autobahn::install(root)?;
     build_programs(root)?;
-    autobahn::run(&built("echo", "echo")?)
+    autobahn::run(&built("partykit-conformance", "transports")?)
 }
 
 /// First what the build path and the harness promise by themselves, below any runtime.
