@@ -16,9 +16,9 @@ use crate::{
 /// What the step runs, the longest first. What has to be found is tried too: a checker that finds nothing
 /// shows nothing.
 const LINES: [&str; 13] = [
+    "faults --sample 60",
     "controls",
     "--hand-overs",
-    "faults --sample 60",
     "--power-loss",
     "",
     "faults --forgets --kind dirsync --sample 104",

@@ -19,6 +19,13 @@ pub(crate) enum Verdict {
 /// What a step returns.
 pub(crate) type Outcome = Result<Verdict, Failure>;
 
+/// Runs one step, and says how long it took.
+pub(crate) fn timed(step: impl FnOnce() -> Outcome) -> (Duration, Outcome) {
+    let started = Instant::now();
+    let outcome = step();
+    (started.elapsed(), outcome)
+}
+
 /// The table of steps, one row each, `not run` until something else is known.
 #[derive(Debug)]
 pub(crate) struct Report {
@@ -39,13 +46,16 @@ impl Report {
     /// Runs one step and notes how it ended.
     pub(crate) fn run(&mut self, name: &str, step: impl FnOnce() -> Outcome) {
         println!("\n==> {name}");
-        let started = Instant::now();
-        let outcome = step();
-        if let Err(failure) = &outcome {
+        self.note(name, timed(step));
+    }
+
+    /// Notes how a step ended, and after which time.
+    pub(crate) fn note(&mut self, name: &str, ended: (Duration, Outcome)) {
+        if let Err(failure) = &ended.1 {
             eprintln!("\nstep {name} FAILED: {failure}");
         }
         if let Some(row) = self.rows.iter_mut().find(|row| row.name == name) {
-            row.ended = Some((started.elapsed(), outcome));
+            row.ended = Some(ended);
         }
     }
 
