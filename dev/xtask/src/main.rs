@@ -69,15 +69,14 @@ fn root() -> PathBuf {
     xtask.ancestors().nth(2).expect("xtask is dev/xtask of the repository").to_path_buf()
 }
 
-/// The tool that is asked for, and its arguments. A step of the same name is what is asked for when none
-/// of them is an option of the tool.
+/// The tool that is asked for, and its arguments. A step of the same name is what is asked for when all of them
+/// are other steps, or `--keep-going`.
 fn tool(arguments: &[String]) -> Option<(&'static Tool, &[String])> {
     let (name, rest) = arguments.split_first()?;
     let tool = TOOLS.iter().find(|tool| tool.name == name)?;
-    let is_step = STEPS.iter().any(|step| step.name == name);
-    let is_told =
-        |rest: &[String]| rest.iter().any(|it| it.starts_with('-') && it != "--keep-going");
-    (!is_step || is_told(rest)).then_some((tool, rest))
+    let is_step = |word: &String| STEPS.iter().any(|step| step.name == word);
+    let is_told = rest.iter().any(|word| word != "--keep-going" && !is_step(word));
+    (!is_step(name) || is_told).then_some((tool, rest))
 }
 
 /// The steps that `names` ask for, in the order asked; `Err` is the first name that no step has.
@@ -162,14 +161,18 @@ mod tests {
     }
 
     #[test]
-    fn a_tool_with_the_name_of_a_step_is_meant_when_it_has_options() {
+    fn a_tool_with_the_name_of_a_step_is_meant_when_it_has_arguments_of_its_own() {
         let meant = |line: &str| {
             let arguments: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
             tool(&arguments).map(|(tool, rest)| (tool.name, rest.len()))
         };
         assert_eq!(meant("crash --kills 200"), Some(("crash", 2)));
+        for line in ["crash model", "crash controls", "crash history", "crash yjs", "api nonsense"] {
+            assert_eq!(meant(line), line.split_once(' ').map(|(name, _)| (name, 1)), "{line}");
+        }
+        assert_eq!(meant("crash model --keep-going"), Some(("crash", 2)));
         assert_eq!(meant("bench"), Some(("bench", 0)));
-        for line in ["crash", "crash --keep-going", "fmt crash", "fmt --keep-going", ""] {
+        for line in ["crash", "crash --keep-going", "crash deny", "fmt crash", "fmt model", ""] {
             assert_eq!(meant(line), None, "{line}");
         }
     }
