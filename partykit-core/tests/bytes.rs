@@ -1,21 +1,14 @@
 //! What sleeping rooms and their connections take of the heap, counted by the allocator.
 
-mod doubles;
+use std::sync::Arc;
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
-
-use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
 use partykit_core::{
     Connection, Message, Options, Request, Result, Room, RoomAddress, RoomId, Server,
-    runtime::{ConnectionKey, RoomCell, drive},
+    runtime::{ConnectionKey, RoomCell},
+    testing::bare::{Bare, Still, Wire},
 };
 use peak_alloc::PeakAlloc;
-
-use self::doubles::{Bare, Runs, Wire};
 
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
@@ -27,38 +20,6 @@ impl Server for Relay {
     async fn on_message(&mut self, room: &Room, sender: &Connection, message: Message) -> Result {
         room.broadcast(message).except(sender).send();
         Ok(())
-    }
-}
-
-/// Tasks run when the test says so, and the clock stands still.
-#[derive(Default)]
-struct Still(Mutex<Vec<BoxFuture<'static, ()>>>);
-
-impl Runs for Still {
-    fn elapsed(&self) -> Duration {
-        Duration::from_secs(1000)
-    }
-
-    fn spawn(&self, task: BoxFuture<'static, ()>) {
-        self.0.lock().unwrap().push(task);
-    }
-
-    fn drive(&self, room: Arc<RoomCell>) -> BoxFuture<'static, ()> {
-        Box::pin(drive(room, |_| Relay))
-    }
-}
-
-impl Still {
-    /// Polls all tasks a few times, as often as a driver may yield before it waits for its timer.
-    fn run(&self) {
-        for _ in 0..16 {
-            let tasks = std::mem::take(&mut *self.0.lock().unwrap());
-            for mut task in tasks {
-                if (&mut task).now_or_never().is_none() {
-                    self.0.lock().unwrap().push(task);
-                }
-            }
-        }
     }
 }
 
@@ -94,7 +55,7 @@ fn sleeping_rooms_are_bytes() {
     const ROOMS: usize = 2000;
     const CONNECTIONS: usize = 10_000;
 
-    let (host, party) = (Bare::new(Still::default()), Arc::from("main"));
+    let (host, party) = (Bare::new(Still::of::<Relay>()), Arc::from("main"));
     let options = Arc::new(Options::new().hibernate(true));
     // What is made once is made before.
     let first = room(&host, &options, &party, 0);

@@ -1,7 +1,5 @@
 //! Handles that threads take and drop while their room sleeps and wakes: all of one connection are one.
 
-mod doubles;
-
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
@@ -16,9 +14,8 @@ use futures_executor::block_on;
 use partykit_core::{
     Connection, Message, Options, Request, Response, Result, Room, RoomAddress, RoomId, Server,
     runtime::{Chain, ConnectionKey, RoomCell, drive},
+    testing::bare::{Bare, Runs, Wire},
 };
-
-use self::doubles::{Bare, Runs, Wire};
 
 static INSTANCES: AtomicUsize = AtomicUsize::new(0);
 

@@ -216,36 +216,33 @@ mod tests {
 
     use futures_util::future::BoxFuture;
     use partykit_core::{
-        Backend, CallError, Close, MemoryBackend, Options, Request, Response, Result, Room, RoomId,
-        Server, Timestamp,
-        runtime::{Chain, ConnectionKey, Host, Outgoing, Socket, drive},
+        Close, Options, Request, Response, Result, Room, RoomId, Server,
+        runtime::{Chain, ConnectionKey, Outgoing, Socket, drive},
+        testing::bare::{Bare, Runs},
     };
     use tokio::sync::oneshot;
 
     use super::*;
 
-    /// A host that makes the cells itself, and looks at all earlier ones of the name when it does.
-    struct House {
-        me: Weak<Self>,
+    /// The rooms of a registry, on real time.
+    struct Town {
         registry: Registry,
-        options: Options,
-        backend: Arc<dyn Backend>,
-        made: Mutex<HashMap<RoomAddress, Vec<Weak<RoomCell>>>>,
         tokio: tokio::runtime::Handle,
         origin: Instant,
     }
 
+    /// Makes the cells itself, and looks at all earlier ones of the name when it does.
+    struct House {
+        host: Arc<Bare<Town>>,
+        options: Options,
+        made: Mutex<HashMap<RoomAddress, Vec<Weak<RoomCell>>>>,
+    }
+
     impl House {
         fn new(options: Options, tokio: &tokio::runtime::Runtime) -> Arc<Self> {
-            Arc::new_cyclic(|me| Self {
-                me: me.clone(),
-                registry: Registry::new(MAX_ROOMS),
-                options,
-                backend: Arc::new(MemoryBackend::default()),
-                made: Mutex::default(),
-                tokio: tokio.handle().clone(),
-                origin: Instant::now(),
-            })
+            let (registry, origin) = (Registry::new(MAX_ROOMS), Instant::now());
+            let host = Bare::new(Town { registry, tokio: tokio.handle().clone(), origin });
+            Arc::new(Self { host, options, made: Mutex::default() })
         }
 
         fn enter<R>(
@@ -253,12 +250,11 @@ mod tests {
             address: &RoomAddress,
             input: impl FnOnce(&Arc<RoomCell>) -> R,
         ) -> Result<R, Refusal> {
-            self.registry.enter(address, || self.make(address), input, || ())
+            self.host.runs.registry.enter(address, || self.make(address), input, || ())
         }
 
         fn make(&self, address: &RoomAddress) -> Arc<RoomCell> {
-            let host = self.me.upgrade().unwrap();
-            let cell = RoomCell::new(address.clone(), self.options.clone(), host);
+            let cell = RoomCell::new(address.clone(), self.options.clone(), self.host.clone());
             let mut made = self.made.lock().unwrap();
             let cells = made.entry(address.clone()).or_default();
             cells.retain(|cell| cell.strong_count() > 0);
@@ -270,14 +266,14 @@ mod tests {
 
         fn request(&self, address: &RoomAddress) -> Result<Response, Refusal> {
             let answer = self.enter(address, |cell| cell.request(Request::default(), Chain::new()));
-            self.tokio.block_on(answer?)
+            self.host.runs.tokio.block_on(answer?)
         }
 
         /// Connects and goes away again.
         fn visit(&self, address: &RoomAddress) {
             let (socket, decided) = TestSocket::new();
             let (cell, connection) = self.connect(address, socket).unwrap();
-            self.tokio.block_on(decided).unwrap();
+            self.host.runs.tokio.block_on(decided).unwrap();
             cell.closed(connection, Close::normal());
         }
 
@@ -295,7 +291,7 @@ mod tests {
 
         fn wait_until_forgotten(&self) {
             let begin = Instant::now();
-            while !self.registry.all().is_empty() {
+            while !self.host.runs.registry.all().is_empty() {
                 assert!(
                     begin.elapsed() < Duration::from_secs(20),
                     "vacant rooms are not forgotten"
@@ -305,25 +301,9 @@ mod tests {
         }
     }
 
-    impl Host for House {
+    impl Runs for Town {
         fn elapsed(&self) -> Duration {
             self.origin.elapsed()
-        }
-
-        fn now(&self) -> Timestamp {
-            Timestamp::default()
-        }
-
-        fn random(&self, bytes: &mut [u8]) {
-            bytes.fill(7);
-        }
-
-        fn var(&self, _: &str) -> Option<String> {
-            None
-        }
-
-        fn backend(&self) -> &Arc<dyn Backend> {
-            &self.backend
         }
 
         fn sleep_until(&self, at: Duration) -> BoxFuture<'static, ()> {
@@ -334,27 +314,12 @@ mod tests {
             self.tokio.spawn(task);
         }
 
-        fn start(&self, room: &Arc<RoomCell>) {
-            self.tokio.spawn(drive(room.clone(), Counter::new));
+        fn drive(&self, room: Arc<RoomCell>) -> BoxFuture<'static, ()> {
+            Box::pin(drive(room, Counter::new))
         }
 
         fn vacant(&self, room: &Arc<RoomCell>) {
             self.registry.forget(room);
-        }
-
-        fn call(
-            &self,
-            to: RoomAddress,
-            _: Request,
-            _: Chain,
-        ) -> BoxFuture<'static, Result<Response, CallError>> {
-            Box::pin(async move { Err(CallError::Cycle(to)) })
-        }
-
-        fn tell(&self, _: RoomAddress, _: Request) {}
-
-        fn knows_party(&self, _: &str) -> bool {
-            false
         }
     }
 
@@ -469,12 +434,12 @@ mod tests {
         let (cell, connection) = house.connect(&address(5), socket).unwrap();
         tokio.block_on(decided).unwrap();
         tokio.block_on(cell.hibernate()).unwrap();
-        house.registry.forget(&cell);
-        assert!(Arc::ptr_eq(&house.registry.find(&address(5)).unwrap(), &cell));
+        house.host.runs.registry.forget(&cell);
+        assert!(Arc::ptr_eq(&house.host.runs.registry.find(&address(5)).unwrap(), &cell));
         cell.closed(connection, Close::normal());
         house.wait_until_forgotten();
         assert!(cell.is_vacant());
-        house.registry.forget(&cell);
+        house.host.runs.registry.forget(&cell);
     }
 
     #[test]
@@ -483,7 +448,7 @@ mod tests {
         let house = House::new(options().max_connections(0), &tokio);
         let (socket, _decided) = TestSocket::new();
         assert_eq!(house.connect(&address(6), socket).unwrap_err(), Refusal::Full);
-        assert!(house.registry.find(&address(6)).is_none());
+        assert!(house.host.runs.registry.find(&address(6)).is_none());
     }
 
     #[test]
@@ -494,8 +459,8 @@ mod tests {
         let (socket, decided) = TestSocket::new();
         let (cell, _connection) = house.connect(&address(7), socket).unwrap();
         tokio.block_on(decided).unwrap();
-        house.registry.forget(&stranger);
-        assert!(Arc::ptr_eq(&house.registry.find(&address(7)).unwrap(), &cell));
+        house.host.runs.registry.forget(&stranger);
+        assert!(Arc::ptr_eq(&house.host.runs.registry.find(&address(7)).unwrap(), &cell));
     }
 
     #[test]
@@ -505,12 +470,12 @@ mod tests {
         let (socket, decided) = TestSocket::new();
         let (cell, _connection) = house.connect(&address(8), socket).unwrap();
         tokio.block_on(decided).unwrap();
-        let rooms = house.registry.close();
+        let rooms = house.host.runs.registry.close();
         assert!(rooms.len() == 1 && Arc::ptr_eq(&rooms[0], &cell));
         for len in [8, 9] {
             assert_eq!(house.request(&address(len)).unwrap_err(), Refusal::ShuttingDown);
         }
-        house.registry.clear();
-        assert!(house.registry.find(&address(8)).is_none());
+        house.host.runs.registry.clear();
+        assert!(house.host.runs.registry.find(&address(8)).is_none());
     }
 }

@@ -1,16 +1,13 @@
 //! What a sleeping room that is a document takes of the heap, counted by the allocator: the bytes of its connections.
 #![allow(missing_docs)]
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::sync::Arc;
 
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::FutureExt;
 use partykit_core::{
-    Backend, CallError, Close, MemoryBackend, Options, Request, Response, Result, RoomAddress,
-    RoomId, Server, Timestamp,
-    runtime::{Chain, ConnectionKey, Host, Outgoing, RoomCell, Socket, drive},
+    Options, Request, RoomAddress, RoomId, Server,
+    runtime::{ConnectionKey, Host, RoomCell},
+    testing::bare::{Bare, Still, Wire},
 };
 use partykit_yjs::Yjs;
 use peak_alloc::PeakAlloc;
@@ -26,111 +23,19 @@ const CURSOR: &str = r##"{"user":{"name":"Ada Lovelace","color":"#30bced"},"curs
 
 /// Weighs nothing that is not said of it.
 #[derive(Default)]
-struct Bare;
+struct Plain;
 
-impl Server for Bare {
+impl Server for Plain {
     fn options() -> Options {
         Yjs::<()>::options()
     }
 }
 
-/// A host whose tasks run when the test says so, on a clock that stands still.
-struct Still {
-    tasks: Mutex<Vec<BoxFuture<'static, ()>>>,
-    backend: Arc<dyn Backend>,
-    start: fn(Arc<RoomCell>) -> BoxFuture<'static, ()>,
-}
-
-impl Still {
-    fn of<S: Server + Default>() -> Arc<Self> {
-        let backend: Arc<dyn Backend> = Arc::new(MemoryBackend::default());
-        let start = |room| drive(room, |_| S::default()).boxed();
-        Arc::new(Self { tasks: Mutex::default(), backend, start })
-    }
-
-    /// Polls all tasks a few times, as often as a driver may yield before it waits for its timer.
-    fn run(&self) {
-        for _ in 0..16 {
-            let tasks = std::mem::take(&mut *self.tasks.lock().unwrap());
-            for mut task in tasks {
-                if (&mut task).now_or_never().is_none() {
-                    self.tasks.lock().unwrap().push(task);
-                }
-            }
-        }
-    }
-}
-
-impl Host for Still {
-    fn elapsed(&self) -> Duration {
-        Duration::from_secs(1000)
-    }
-
-    fn now(&self) -> Timestamp {
-        Timestamp::default()
-    }
-
-    fn random(&self, bytes: &mut [u8]) {
-        bytes.fill(7);
-    }
-
-    fn var(&self, _: &str) -> Option<String> {
-        None
-    }
-
-    fn backend(&self) -> &Arc<dyn Backend> {
-        &self.backend
-    }
-
-    fn sleep_until(&self, _: Duration) -> BoxFuture<'static, ()> {
-        Box::pin(std::future::pending())
-    }
-
-    fn spawn(&self, task: BoxFuture<'static, ()>) {
-        self.tasks.lock().unwrap().push(task);
-    }
-
-    fn start(&self, room: &Arc<RoomCell>) {
-        self.spawn((self.start)(room.clone()));
-    }
-
-    fn vacant(&self, _: &Arc<RoomCell>) {}
-
-    fn call(
-        &self,
-        to: RoomAddress,
-        _: Request,
-        _: Chain,
-    ) -> BoxFuture<'static, Result<Response, CallError>> {
-        Box::pin(async move { Err(CallError::Cycle(to)) })
-    }
-
-    fn tell(&self, _: RoomAddress, _: Request) {}
-
-    fn knows_party(&self, _: &str) -> bool {
-        false
-    }
-}
-
-struct Wire;
-
-impl Socket for Wire {
-    fn accept(&self) {}
-    fn refuse(&self, close: Close) {
-        panic!("a connect failed: {close}");
-    }
-    fn send(&self, _: Outgoing<'_>) {}
-    fn close(&self, close: Close) {
-        panic!("a client was closed: {close}");
-    }
-    fn flush(&self) {}
-}
-
 /// The bytes of a sleeping room with [`CONNECTIONS`], to which each has said what `say` gives for its number. What
 /// the room has stored is not counted.
 fn weigh<S: Server + Default>(say: impl Fn(usize) -> Vec<Vec<u8>>) -> usize {
-    let host = Still::of::<S>();
-    let backend = host.backend.clone();
+    let host = Bare::new(Still::of::<S>());
+    let backend = host.backend().clone();
     let address = RoomAddress::new("documents", RoomId::new("room").unwrap());
     let room = RoomCell::new(address, Arc::new(S::options()), host.clone());
     let keys: Vec<ConnectionKey> = (0..CONNECTIONS)
@@ -138,21 +43,21 @@ fn weigh<S: Server + Default>(say: impl Fn(usize) -> Vec<Vec<u8>>) -> usize {
             let id = format!("{n:021}");
             let uri = format!("http://127.0.0.1:1999/parties/documents/room?_pk={id}");
             let key = room
-                .connect(id.as_str(), uri.as_str(), Request::default(), Arc::new(Wire))
+                .connect(id.as_str(), uri.as_str(), Request::default(), Arc::new(Wire::default()))
                 .unwrap();
-            host.run();
+            host.runs.run();
             key
         })
         .collect();
     for (n, key) in keys.into_iter().enumerate() {
         for frame in say(n) {
             room.message(key, frame.into()).unwrap();
-            host.run();
+            host.runs.run();
         }
     }
     room.hibernate().now_or_never().expect("nothing keeps it awake").unwrap();
-    host.run();
-    assert!(host.tasks.lock().unwrap().is_empty(), "it sleeps");
+    host.runs.run();
+    assert!(host.runs.is_done(), "it sleeps");
     let asleep = HEAP.current_usage();
     drop((room, host));
     let bytes = asleep - HEAP.current_usage();
@@ -199,7 +104,7 @@ fn a_sleeping_document_weighs_what_its_connections_do() {
 
     // What is made once is made before.
     weigh::<Yjs>(asks);
-    let bare = weigh::<Bare>(|_| vec![vec![0, 0, 1, 0]]);
+    let bare = weigh::<Plain>(|_| vec![vec![0, 0, 1, 0]]);
     let asked = weigh::<Yjs>(asks);
     let seen = weigh::<Yjs>(talks);
     let slot = (seen - asked) / CONNECTIONS;

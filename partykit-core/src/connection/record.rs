@@ -211,26 +211,11 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        Close,
-        connection::{outgoing::Outgoing, tags::Tags},
-        engine::cell::RoomCell,
-    };
-
-    struct NoSocket(#[allow(dead_code, reason = "so that each has an address of its own")] u8);
-
-    impl Socket for NoSocket {
-        fn accept(&self) {}
-        fn refuse(&self, _: Close) {}
-        fn send(&self, _: Outgoing<'_>) {}
-        fn close(&self, _: Close) {}
-        fn flush(&self) {}
-    }
+    use crate::{connection::tags::Tags, engine::cell::RoomCell, testing::bare::NoSocket};
 
     fn record(key: u64, id: &str, hash: u64) -> (Record, Weak<dyn Owner>) {
         let room: Weak<dyn Owner> = Weak::<RoomCell>::new();
-        let connection =
-            Connection::new(key, id, "http://h/?a", room.clone(), Arc::new(NoSocket(0)));
+        let connection = Connection::new(key, id, "http://h/?a", room.clone(), Arc::new(NoSocket));
         connection.set_tags(Tags::known(vec!["red".into(), "blue".into()]));
         (Record::new(connection, hash), room)
     }

@@ -221,17 +221,7 @@ impl fmt::Debug for Records {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Close, connection::outgoing::Outgoing};
-
-    struct NoSocket;
-
-    impl Socket for NoSocket {
-        fn accept(&self) {}
-        fn refuse(&self, _: Close) {}
-        fn send(&self, _: Outgoing<'_>) {}
-        fn close(&self, _: Close) {}
-        fn flush(&self) {}
-    }
+    use crate::testing::bare::NoSocket;
 
     /// No matter what the uris of the room have in common at the time.
     #[test]

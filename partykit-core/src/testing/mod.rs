@@ -33,6 +33,8 @@
 //! ```
 
 mod alarm;
+#[doc(hidden)]
+pub mod bare;
 mod builder;
 mod client;
 mod faulty;

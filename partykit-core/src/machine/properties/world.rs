@@ -21,9 +21,10 @@ use super::{
 use crate::{
     Batch, Body, Claim, Close, Connection, Epoch, ErrorId, Message, Options, Refusal, TaskResult,
     Timestamp,
-    connection::{Owner, outgoing::Outgoing, socket::Socket},
+    connection::Owner,
     engine::cell::RoomCell,
     machine::{Answer, Dormant, Effect, Event, Failed, Machine, RoomPhase, TransactionId},
+    testing::bare::NoSocket,
     value::chain::Chain,
     value::failure::Failure,
 };
@@ -95,16 +96,6 @@ pub(super) struct World {
 pub(super) enum Task {
     Announced,
     Running,
-}
-
-struct NoSocket;
-
-impl Socket for NoSocket {
-    fn accept(&self) {}
-    fn refuse(&self, _: Close) {}
-    fn send(&self, _: Outgoing<'_>) {}
-    fn close(&self, _: Close) {}
-    fn flush(&self) {}
 }
 
 impl World {

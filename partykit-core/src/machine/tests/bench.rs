@@ -11,12 +11,13 @@ use futures_channel::oneshot;
 
 use crate::{
     Alarm, Body, Claim, Close, Connection, Epoch, ErrorId, Message, Options, Refusal, Timestamp,
-    connection::{Owner, outgoing::Outgoing, peer::Peer, socket::Socket, tags::Tags},
+    connection::{Owner, peer::Peer, tags::Tags},
     engine::cell::RoomCell,
     machine::{
         Answer, CancelReason, Dormant, Effect, Event, Fact, Failed, Job, Machine, Output, Scope,
         TransactionId, TurnMut,
     },
+    testing::bare::NoSocket,
     value::chain::Chain,
     value::failure::Failure,
 };
@@ -251,16 +252,6 @@ impl Bench {
         self.now += time;
         self.machine.tick(self.now);
     }
-}
-
-struct NoSocket;
-
-impl Socket for NoSocket {
-    fn accept(&self) {}
-    fn refuse(&self, _: Close) {}
-    fn send(&self, _: Outgoing<'_>) {}
-    fn close(&self, _: Close) {}
-    fn flush(&self) {}
 }
 
 fn awake(dormant: Dormant, options: &Options, now: Duration) -> Machine {

@@ -15,9 +15,10 @@ use std::{
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt, future::BoxFuture};
 use partykit_core::{
-    Backend, Body, CallError, Close, Connection, MemoryBackend, Message, Options, Request,
-    Response, Result, Room, RoomAddress, RoomId, Server, Timestamp,
-    runtime::{Chain, ConnectionKey, Host, RoomCell, Socket, drive},
+    Body, Close, Connection, Message, Options, Request, Result, Room, RoomAddress, RoomId, Server,
+    Timestamp,
+    runtime::{ConnectionKey, RoomCell, Socket, drive},
+    testing::bare::{Bare, Runs},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
@@ -100,11 +101,9 @@ impl House {
             Meter::new(&"main".into()),
         );
         change(&mut settings);
-        let backend: Arc<dyn Backend> = Arc::new(MemoryBackend::default());
-        let start = Instant::now();
-        let host = TestHost { start, backend, outbound, shared: shared.clone() };
+        let host = Bare::new(Guests { start: Instant::now(), outbound, shared: shared.clone() });
         let address = RoomAddress::new("main", RoomId::new("room").unwrap());
-        let room = RoomCell::new(address, options, Arc::new(host));
+        let room = RoomCell::new(address, options, host);
         Self { room, settings: Arc::new(settings), shared, closes }
     }
 
@@ -385,67 +384,35 @@ impl Server for Talker {
     }
 }
 
-struct TestHost {
+struct Guests {
     start: Instant,
-    backend: Arc<dyn Backend>,
     outbound: Arc<Outbound>,
     shared: Arc<Shared>,
 }
 
-impl Host for TestHost {
+impl Runs for Guests {
     fn elapsed(&self) -> Duration {
         self.start.elapsed()
-    }
-
-    fn now(&self) -> Timestamp {
-        SystemTime::now().into()
-    }
-
-    fn random(&self, bytes: &mut [u8]) {
-        getrandom::fill(bytes).unwrap();
-    }
-
-    fn var(&self, _: &str) -> Option<String> {
-        None
-    }
-
-    fn backend(&self) -> &Arc<dyn Backend> {
-        &self.backend
     }
 
     fn sleep_until(&self, at: Duration) -> BoxFuture<'static, ()> {
         Box::pin(tokio::time::sleep_until(self.start + at))
     }
 
+    fn now(&self) -> Timestamp {
+        SystemTime::now().into()
+    }
+
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         tokio::spawn(task);
     }
 
-    fn start(&self, room: &Arc<RoomCell>) {
+    fn drive(&self, room: Arc<RoomCell>) -> BoxFuture<'static, ()> {
         let shared = self.shared.clone();
-        tokio::spawn(drive(room.clone(), move |_| Talker(shared.clone())));
-    }
-
-    fn vacant(&self, _: &Arc<RoomCell>) {}
-
-    fn call(
-        &self,
-        to: RoomAddress,
-        _: Request,
-        _: Chain,
-    ) -> BoxFuture<'static, Result<Response, CallError>> {
-        unreachable!("no test calls {to}")
-    }
-
-    fn tell(&self, to: RoomAddress, _: Request) {
-        unreachable!("no test tells {to}")
+        Box::pin(drive(room, move |_| Talker(shared.clone())))
     }
 
     fn relief(&self) -> Option<BoxFuture<'static, ()>> {
         self.outbound.relief()
-    }
-
-    fn knows_party(&self, _: &str) -> bool {
-        false
     }
 }
