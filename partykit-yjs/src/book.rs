@@ -246,7 +246,7 @@ fn apply(replica: &mut Replica, stored: &[u8]) -> bool {
 }
 
 /// Runs `call` with enough stack for this many nested types.
-fn on_stack<T>(types: u32, call: impl FnOnce() -> T) -> T {
+pub(crate) fn on_stack<T>(types: u32, call: impl FnOnce() -> T) -> T {
     if types <= SHALLOW {
         return call();
     }

@@ -27,6 +27,9 @@ mod book;
 mod crowd;
 mod document;
 mod edit;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod replica;
 mod rows;
 mod scan;

@@ -4,21 +4,26 @@
 //! array. So a few bytes could use hundreds of megabytes, and a message of a megabyte could use up the stack,
 //! which ends the process. An update that passes here has no count that its bytes cannot hold, and nothing is
 //! nested deeper than [`DEPTH`]. It names each client once, and no clock is out of range: what yrs makes of other
-//! updates depends on how it was compiled.
+//! updates depends on how it was compiled. And it has nothing that yrs reads and Yjs does not, or otherwise: Yjs fails
+//! at such an update, so no browser could open the document any more.
 
 use yrs::{
     encoding::{
         read::{Cursor, Error, Read},
         write::Write,
     },
+    merge_updates_v1,
     updates::decoder::Decode,
 };
 
 /// How deep values may be nested in one another: as deep as serde_json reads.
 pub(crate) const DEPTH: u32 = 128;
 
-/// Ids of clients have 53 bits, so that JavaScript can hold them.
-const MAX_CLIENT: u64 = (1 << 53) - 1;
+/// JavaScript holds integers of 53 bits. lib0 fails at others.
+pub(crate) const MAX_INTEGER: u64 = (1 << 53) - 1;
+
+/// What an object among values begins with.
+const OBJECT: u8 = 118;
 
 /// An update in Yjs's first format that is safe to decode. It is complete, and no bytes follow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +43,7 @@ impl<'a> Update<'a> {
     /// Splits an update that would leave gaps: into what leaves none, which has all deletions, and the rest. `known`
     /// tells up to which clock all of a client is known. `None` if the update leaves no gap.
     pub(crate) fn split(self, known: impl Fn(u64) -> u32) -> Option<(Vec<u8>, Vec<Early>)> {
-        let (clients, deleted) =
-            Scan { cursor: Cursor::new(self.bytes), types: 0 }.update().ok()?;
+        let (clients, deleted) = self.clients()?;
         let cuts: Vec<usize> = clients.iter().map(|client| client.cut(&known)).collect();
         let is_whole = clients.iter().zip(&cuts).all(|(client, cut)| *cut == client.blocks.len());
         if is_whole {
@@ -53,14 +57,17 @@ impl<'a> Update<'a> {
                 client.write(self.bytes, 0..cut, &mut ready);
             }
             if let Some(first) = client.blocks.get(cut) {
-                let mut bytes = vec![1];
-                client.write(self.bytes, cut..client.blocks.len(), &mut bytes);
-                bytes.push(0);
-                early.push(Early { client: client.id, clock: first.clock, bytes });
+                let mut section = Vec::new();
+                client.write(self.bytes, cut..client.blocks.len(), &mut section);
+                early.push(Early { client: client.id, clock: first.clock, section });
             }
         }
         ready.extend_from_slice(&self.bytes[deleted..]);
         Some((ready, early))
+    }
+
+    fn clients(self) -> Option<(Vec<Client>, usize)> {
+        Scan { cursor: Cursor::new(self.bytes), types: 0 }.update().ok()
     }
 
     /// Whether it changes nothing.
@@ -74,13 +81,33 @@ impl<'a> Update<'a> {
     }
 }
 
-/// An update of one client that begins behind a gap.
+/// What an update has of one client, from behind a gap on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Early {
     pub(crate) client: u64,
     /// Where it begins.
     pub(crate) clock: u32,
-    pub(crate) bytes: Vec<u8>,
+    /// As it stands in an update.
+    section: Vec<u8>,
+}
+
+impl Early {
+    /// An update of these. Each is of another client.
+    pub(crate) fn update<'a>(all: impl ExactSizeIterator<Item = &'a Self>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.write_var(all.len());
+        all.for_each(|early| bytes.extend_from_slice(&early.section));
+        bytes.push(0);
+        bytes
+    }
+
+    /// Both of one client in one. `None` if yrs cannot read what it makes of them.
+    pub(crate) fn join(&self, other: &Self) -> Option<Self> {
+        let bytes = [self, other].map(|early| Self::update([early].into_iter()));
+        let bytes = merge_updates_v1(bytes).ok()?;
+        let (_, mut early) = Update::new(&bytes)?.split(|_| 0)?;
+        early.pop().filter(|_| early.is_empty())
+    }
 }
 
 /// What an update has of a client.
@@ -150,25 +177,26 @@ impl<'a> Scan<'a> {
             for _ in 0..count {
                 let from = self.cursor.next;
                 let (length, is_gap) = self.block()?;
+                if length == 0 {
+                    return Err(Error::UnexpectedValue);
+                }
                 blocks.push(Block { from, clock, length, is_gap });
                 clock = clock.checked_add(length).ok_or(Error::UnexpectedValue)?;
             }
             clients.push(Client { id, blocks, end: self.cursor.next });
         }
-        let mut ids: Vec<u64> = clients.iter().map(|client| client.id).collect();
-        ids.sort_unstable();
-        if ids.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(Error::UnexpectedValue);
-        }
+        each_once(clients.iter().map(|client| client.id).collect())?;
         let deleted = self.cursor.next;
         // What was deleted: for each client, from which clock and how many.
+        let mut ids = Vec::new();
         for _ in 0..self.count(2)? {
-            self.client()?;
+            ids.push(self.client()?);
             for _ in 0..self.count(2)? {
                 let (clock, length) = (self.number()?, self.number()?);
                 clock.checked_add(length).ok_or(Error::UnexpectedValue)?;
             }
         }
+        each_once(ids)?;
         Ok((clients, deleted))
     }
 
@@ -178,6 +206,10 @@ impl<'a> Scan<'a> {
         // A gap, or what was collected: only its length.
         if info == 10 || info == 0 {
             return Ok((self.number()?, info == 10));
+        }
+        // Yjs looks at this bit, and yrs does not.
+        if info & 0x10 != 0 {
+            return Err(Error::UnexpectedValue);
         }
         let (has_left, has_right, has_key) = (info & 0x80 != 0, info & 0x40 != 0, info & 0x20 != 0);
         if has_left {
@@ -203,12 +235,6 @@ impl<'a> Scan<'a> {
     fn content(&mut self, kind: u8) -> Scanned<u32> {
         match kind {
             1 => self.number(),
-            // yrs reads one more than the bytes say.
-            2 => {
-                let texts = self.count(1)?;
-                (0..=texts).try_for_each(|_| self.string().map(drop))?;
-                length(texts + 1)
-            }
             4 => {
                 let text = std::str::from_utf8(self.string()?);
                 length(text.map_err(|_| Error::UnexpectedValue)?.encode_utf16().count())
@@ -220,11 +246,13 @@ impl<'a> Scan<'a> {
             }
             7 => {
                 self.types += 1;
-                // Only an element has a name here.
-                if self.cursor.read_u8()? == 3 {
-                    self.string()?;
+                match self.cursor.read_u8()? {
+                    // An array, a map, a text, a fragment, and a text in XML.
+                    0 | 1 | 2 | 4 | 6 => Ok(1),
+                    // An element, with its name.
+                    3 => self.string().map(|_| 1),
+                    _ => Err(Error::UnexpectedValue),
                 }
-                Ok(1)
             }
             8 => {
                 let values = self.count(1)?;
@@ -233,8 +261,10 @@ impl<'a> Scan<'a> {
             }
             9 => {
                 self.string()?;
-                self.value(0).map(|()| 1)
+                let is_object = self.cursor.buf.get(self.cursor.next) == Some(&OBJECT);
+                self.value(0).and(if is_object { Ok(1) } else { Err(Error::UnexpectedValue) })
             }
+            // Also values as the first versions of Yjs wrote them (2): yrs reads one more than there are.
             _ => Err(Error::UnexpectedValue),
         }
     }
@@ -249,7 +279,7 @@ impl<'a> Scan<'a> {
             124 => self.cursor.read_exact(4).map(drop),
             122 | 123 => self.cursor.read_exact(8).map(drop),
             119 | 116 => self.string().map(drop),
-            118 => {
+            OBJECT => {
                 let entries = self.count(2)?;
                 (0..entries).try_for_each(|_| self.string().and_then(|_| self.value(depth + 1)))
             }
@@ -274,7 +304,7 @@ impl<'a> Scan<'a> {
 
     fn client(&mut self) -> Scanned<u64> {
         let client = self.cursor.read_var()?;
-        if client <= MAX_CLIENT { Ok(client) } else { Err(Error::UnexpectedValue) }
+        if client <= MAX_INTEGER { Ok(client) } else { Err(Error::UnexpectedValue) }
     }
 
     /// Skips text or bytes, and returns them. Decoding checks later whether a text is UTF-8.
@@ -290,12 +320,19 @@ impl<'a> Scan<'a> {
     }
 
     fn signed(&mut self) -> Scanned {
-        self.cursor.read_var::<i64>().map(drop)
+        let number = self.cursor.read_var::<i64>()?;
+        if number.unsigned_abs() <= MAX_INTEGER { Ok(()) } else { Err(Error::UnexpectedValue) }
     }
 
     fn left(&self) -> usize {
         self.cursor.buf.len() - self.cursor.next
     }
+}
+
+fn each_once(mut ids: Vec<u64>) -> Scanned {
+    ids.sort_unstable();
+    let is_twice = ids.windows(2).any(|pair| pair[0] == pair[1]);
+    if is_twice { Err(Error::UnexpectedValue) } else { Ok(()) }
 }
 
 fn length(count: usize) -> Scanned<u32> {
@@ -340,6 +377,7 @@ mod tests {
         map.remove(&mut txn, "gone");
         array.push_back(&mut txn, Doc::new());
         array.push_back(&mut txn, Any::from(1_i64 << 60));
+        array.insert_range(&mut txn, 0, [1, 2, 3]);
         xml.push_back(&mut txn, XmlElementPrelim::empty("p"));
         txn.encode_state_as_update_v1(&StateVector::default())
     }
@@ -354,6 +392,47 @@ mod tests {
         assert!(is_state_vector(&vector) && is_state_vector(&[0]));
         let map = doc.get_or_insert_map("map");
         assert!(matches!(map.get(&doc.transact(), "nested"), Some(Out::YMap(_))));
+    }
+
+    /// Where a gap begins depends on it.
+    #[test]
+    fn each_content_is_as_long_as_in_yrs() {
+        let bytes = everything();
+        let update = Update::new(&bytes).unwrap();
+        let doc = Doc::new();
+        doc.transact_mut().apply_update(update.decode().unwrap()).unwrap();
+        let (clients, _) = update.clients().unwrap();
+        let ends = clients.iter().map(|client| {
+            let last = client.blocks.last().unwrap();
+            (yrs::ClientID::new(client.id), last.clock + last.length)
+        });
+        assert_eq!(doc.transact().state_vector(), ends.collect::<StateVector>());
+    }
+
+    /// Each of these makes `Y.applyUpdate` fail, or read something else.
+    #[test]
+    fn what_yjs_does_not_read_as_yrs_does_not_pass() {
+        let block = |block: &[u8]| [&[1, 1, 7, 0][..], block, &[0]].concat();
+        let value = |value: &[u8]| block(&[&[8, 1, 1, b'a', 1][..], value].concat());
+        let large = [0xbf, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f]; // 2^54 - 1
+        let integer = [0xbf, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f]; // 2^53 - 1
+        for (good, bad) in [
+            (block(&[4, 1, 1, b'a', 1, b'x']), block(&[0x14, 1, 1, b'a', 1, b'x'])),
+            (block(&[4, 1, 1, b'a', 1, b'x']), block(&[4, 1, 1, b'a', 0])),
+            (block(&[1, 1, 1, b'a', 1]), block(&[1, 1, 1, b'a', 0])),
+            (block(&[0, 1]), block(&[0, 0])),
+            (block(&[10, 1]), block(&[10, 0])),
+            (value(&[126]), block(&[8, 1, 1, b'a', 0])),
+            (value(&[126]), block(&[2, 1, 1, b'a', 1, 1, b'1', 1, b'2'])),
+            (value(&[&[125][..], &integer].concat()), value(&[&[125][..], &large].concat())),
+            (block(&[7, 1, 1, b'a', 6]), block(&[7, 1, 1, b'a', 5])),
+            (block(&[7, 1, 1, b'a', 0]), block(&[7, 1, 1, b'a', 9])),
+            (block(&[7, 1, 1, b'a', 3, 1, b'p']), block(&[7, 1, 1, b'a', 15])),
+            (block(&[9, 1, 1, b'a', 1, b'g', 118, 0]), block(&[9, 1, 1, b'a', 1, b'g', 126])),
+        ] {
+            assert!(is_update(&good), "{good:?}");
+            assert!(!is_update(&bad), "{bad:?}");
+        }
     }
 
     #[test]
@@ -395,6 +474,8 @@ mod tests {
         // The same among deletions.
         assert!(is_update(&[0, 1, 7, 1, 0, 1]));
         assert!(!is_update(&[&[0, 1, 7, 1, 1][..], &last].concat()));
+        assert!(is_update(&[0, 2, 7, 1, 0, 1, 8, 1, 0, 1]));
+        assert!(!is_update(&[0, 2, 7, 1, 0, 1, 7, 1, 3, 1]));
     }
 
     /// Without the scan this ends the process: each array is one more call on the stack.
@@ -421,7 +502,7 @@ mod tests {
                 bytes[at] = byte;
             }
             if is_update(&bytes) {
-                let _ = std::panic::catch_unwind(|| yrs::Update::decode_v1(&bytes).is_ok());
+                drop(yrs::Update::decode_v1(&bytes));
             }
         }
     }

@@ -6,7 +6,7 @@ use yrs::encoding::{
     write::Write,
 };
 
-use crate::scan::{Update, is_state_vector};
+use crate::scan::{MAX_INTEGER, Update, is_state_vector};
 
 /// In y-partyserver, custom text messages begin with this.
 pub(crate) const CUSTOM: &str = "__YPS:";
@@ -129,6 +129,9 @@ fn entries(bytes: &[u8]) -> Result<Vec<Entry>, Malformed> {
     let mut entries = Vec::new();
     for _ in 0..count {
         let client = cursor.read_var().map_err(short)?;
+        if client > MAX_INTEGER {
+            return Err(Malformed("an id that JavaScript cannot hold"));
+        }
         let clock = cursor.read_var().map_err(short)?;
         let state = cursor.read_string().map_err(short)?;
         if serde_json::from_str::<serde::de::IgnoredAny>(state).is_err() {
@@ -185,6 +188,8 @@ mod tests {
             assert!(Frame::decode(&hex(junk)).is_err(), "{junk}");
         }
         assert!(Frame::decode(&hex("01 06 01 01 01 02 7b7b")).is_err(), "no JSON");
+        assert!(Frame::decode(&hex("01 0d 01 ffffffffffffff0f 01 02 7b7d")).is_ok());
+        assert!(Frame::decode(&hex("01 0d 01 ffffffffffffff1f 01 02 7b7d")).is_err(), "54 bits");
     }
 
     proptest! {

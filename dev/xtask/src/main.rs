@@ -167,7 +167,8 @@ mod tests {
             tool(&arguments).map(|(tool, rest)| (tool.name, rest.len()))
         };
         assert_eq!(meant("crash --kills 200"), Some(("crash", 2)));
-        for line in ["crash model", "crash controls", "crash history", "crash yjs", "api nonsense"] {
+        for line in ["crash model", "crash controls", "crash history", "crash yjs", "api nonsense"]
+        {
             assert_eq!(meant(line), line.split_once(' ').map(|(name, _)| (name, 1)), "{line}");
         }
         assert_eq!(meant("crash model --keep-going"), Some(("crash", 2)));

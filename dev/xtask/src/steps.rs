@@ -123,7 +123,7 @@ pub(crate) const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "fuzz",
-        about: "runs each fuzz target for 20 s, or for as many as it is told; --target document --runs 1000000; needs a nightly toolchain",
+        about: "runs each fuzz target for 20 s, or for as many as it is told; --target document_frame --runs 1000000; needs a nightly toolchain",
         run: fuzz,
     },
     Tool {

@@ -2,8 +2,8 @@ use futures_executor::block_on;
 use std::sync::Arc;
 
 use partykit_core::{
-    Backend, Batch, Body, List, MemoryBackend, Request, Response, Result, Room, RoomAddress,
-    testing::TestRoom,
+    Backend, Batch, Body, Connection, List, MemoryBackend, Request, Response, Result, Room,
+    RoomAddress, testing::TestRoom,
 };
 use partykit_yjs::{Document, YServer, Yjs};
 use yrs::encoding::write::Write;
@@ -81,6 +81,103 @@ fn junk_changes_nothing_and_closes_nobody() {
         assert_eq!(room.rows(List::new()).await, before);
         ada.insert(5, "!").await;
         assert_eq!(Client::new(&room, "bob", 2).await.text(), "sound!");
+    });
+}
+
+/// An update of client 7 with one letter at a clock.
+fn letter(clock: u8, letter: u8) -> Vec<u8> {
+    vec![1, 1, 7, clock, 4, 1, 1, b't', 1, letter, 0]
+}
+
+/// yrs finds only in decoding that a text is not UTF-8.
+#[test]
+fn what_cannot_be_read_is_not_stored_by_a_room_that_sleeps() {
+    block_on(async {
+        let room = TestRoom::<Yjs>::new();
+        let ada = Client::new(&room, "ada", 1).await;
+        let bob = Client::new(&room, "bob", 2).await;
+        room.hibernate().await.unwrap();
+        bob.connection.received();
+        ada.say_update(&letter(0, 0xff)).await;
+        assert!(room.rows(List::new()).await.is_empty());
+        assert_eq!(bob.connection.received(), []);
+    });
+}
+
+/// It came in an answer to the server's question, of which only what is new is stored.
+#[test]
+fn what_waits_is_stored() {
+    block_on(async {
+        let room = TestRoom::<Yjs>::new();
+        let ada = Client::new(&room, "ada", 1).await;
+        ada.connection.send(sync(1, &letter(1, b'b'))).await;
+        room.crash().await;
+        let bob = Client::new(&room, "bob", 2).await;
+        bob.connection.send(sync(1, &letter(0, b'a'))).await;
+        assert_eq!(Client::new(&room, "eve", 3).await.text().len(), 2);
+    });
+}
+
+#[derive(Default)]
+struct Gallery;
+
+impl YServer for Gallery {
+    fn max_document() -> usize {
+        2_000
+    }
+
+    fn is_read_only(&self, _: &Room, connection: &Connection) -> bool {
+        connection.id() == "guest"
+    }
+}
+
+#[test]
+fn one_that_may_only_read_writes_nothing_whatever_it_sends() {
+    block_on(async {
+        let room = TestRoom::<Yjs<Gallery>>::new();
+        let mut ada = Client::new(&room, "ada", 1).await;
+        ada.insert(0, "sound").await;
+        let mut guest = Client::new(&room, "guest", 2).await;
+        let before = room.rows(List::new()).await;
+        ada.hear().await;
+        let long = [&[1, 1, 7, 0, 4, 1, 1, b't', 0xff, 0x7f][..], &[b'x'; 0x3fff], &[0]].concat();
+        let updates = [&letter(0, b'x')[..], &letter(3, b'x'), &letter(0, 0xff), &long, &[7], &[]];
+        for update in updates.into_iter().flat_map(|update| [sync(1, update), sync(2, update)]) {
+            guest.connection.send(update).await;
+        }
+        for frame in [
+            vec![],
+            vec![0],
+            vec![0, 7, 0],
+            vec![1, 9, 1],
+            vec![2],
+            vec![3],
+            vec![9],
+            sync(0, &[1]),
+        ] {
+            guest.connection.send(frame).await;
+        }
+        assert!(guest.connection.is_open() && room.errors().is_empty());
+        assert_eq!(room.rows(List::new()).await, before);
+        assert_eq!(ada.connection.received(), []);
+        // It still reads, and its cursor is seen.
+        guest.hear().await;
+        assert_eq!(guest.text(), "sound");
+        guest.move_to("{\"at\":1}").await;
+        ada.hear().await;
+        assert!(ada.sees().contains(&(2, "{\"at\":1}")));
+    });
+}
+
+/// One frame with an id that JavaScript cannot hold would hide all cursors from who comes later.
+#[test]
+fn a_cursor_with_an_id_out_of_range_is_not_kept() {
+    block_on(async {
+        let room = TestRoom::<Yjs>::new();
+        let ada = room.connect("ada").await;
+        ada.send(awareness(&[(1 << 53, 1, "{}")])).await;
+        let bob = room.connect("bob").await;
+        assert_eq!(bob.received().len(), 1, "what the room has, and no cursors");
     });
 }
 
