@@ -33,6 +33,11 @@ pub(crate) struct Records {
 }
 
 impl Records {
+    /// With space for as many connections as come back, and no more.
+    pub(crate) fn with_capacity(connections: usize) -> Self {
+        Self { sorted: Vec::with_capacity(connections), ..Self::default() }
+    }
+
     /// A connection that was here before is here again.
     pub(crate) fn resume(
         &mut self,

@@ -135,7 +135,7 @@ impl Arrived {
             }
             None => Decoder::default(),
         };
-        let (link, _) = Link::new(settings);
+        let link = Link::accepted(settings);
         if let Some(talker) = state.talker {
             link.set_address(talker);
         }

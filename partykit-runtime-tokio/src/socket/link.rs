@@ -58,14 +58,23 @@ impl Link {
     /// one.
     pub(crate) fn new(settings: &Arc<LinkSettings>) -> (Arc<Self>, oneshot::Receiver<Verdict>) {
         let (verdict, decided) = oneshot::channel();
-        let link = Arc::new_cyclic(|me| Self {
+        (Self::make(settings, State::new(Some(verdict))), decided)
+    }
+
+    /// The same for a connection that a room has accepted in another process, or before it was to go there.
+    #[cfg(unix)]
+    pub(super) fn accepted(settings: &Arc<LinkSettings>) -> Arc<Self> {
+        Self::make(settings, State::new(None))
+    }
+
+    fn make(settings: &Arc<LinkSettings>, state: State) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
             settings: settings.clone(),
             me: me.clone(),
-            state: Mutex::new(State::new(verdict)),
+            state: Mutex::new(state),
             #[cfg(unix)]
             home: Home::default(),
-        });
-        (link, decided)
+        })
     }
 
     /// Sets the client's address, for the limit on messages from one address.

@@ -122,12 +122,14 @@ enum Writing {
 }
 
 impl State {
-    pub(super) fn new(verdict: oneshot::Sender<Verdict>) -> Self {
+    /// `None` for a connection that was accepted before.
+    pub(super) fn new(verdict: Option<oneshot::Sender<Verdict>>) -> Self {
+        let rare = verdict.map(|verdict| Rare { verdict: Some(verdict), ..Rare::default() });
         Self {
             carriage: Carriage::Absent,
             seat: None,
             queue: None,
-            rare: Some(Box::new(Rare { verdict: Some(verdict), ..Rare::default() })),
+            rare: rare.map(Box::new),
             heard: 0,
             visit: NEVER,
             phase: Phase::Open,

@@ -67,7 +67,7 @@ impl RoomCell {
         host: Arc<dyn Host>,
         sockets: Vec<Resumed>,
     ) -> (Arc<Self>, Vec<ConnectionKey>) {
-        let mut records = Records::default();
+        let mut records = Records::with_capacity(sockets.len());
         let mut keys = Vec::with_capacity(sockets.len());
         for Resumed { attachment, socket, closing } in sockets {
             keys.push(ConnectionKey(attachment.order));
