@@ -59,7 +59,10 @@ mod writer;
 use std::{
     fmt,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -174,6 +177,8 @@ struct Inner {
     shared: Arc<Shared>,
     readers: Readers,
     writer: Mutex<Option<JoinHandle<()>>>,
+    /// Whether another process has had it until now.
+    waits: AtomicBool,
 }
 
 impl DiskBackend {
@@ -208,10 +213,10 @@ impl DiskBackend {
             .spawn(move || writer.run())
             .map_err(|error| Fault::Io("opened", error).at(&shared.path))?;
         let (readers, writer) = (Readers::default(), Mutex::new(Some(writer)));
-        Ok(Self(Arc::new(Inner { shared, readers, writer })))
+        Ok(Self(Arc::new(Inner { shared, readers, writer, waits: AtomicBool::new(false) })))
     }
 
-    /// One that is closed: [`reopen`](DiskBackend::reopen) opens it.
+    /// One that another process has. [`reopen`](DiskBackend::reopen) opens it.
     #[cfg(unix)]
     pub(crate) fn closed(
         path: impl AsRef<Path>,
@@ -222,7 +227,7 @@ impl DiskBackend {
         shared.queue.close();
         shared.state.send_replace(State::Closed);
         let (readers, writer) = (Readers::default(), Mutex::new(None));
-        Ok(Self(Arc::new(Inner { shared, readers, writer })))
+        Ok(Self(Arc::new(Inner { shared, readers, writer, waits: AtomicBool::new(true) })))
     }
 
     /// The directory.
@@ -259,6 +264,7 @@ impl DiskBackend {
         let shared = &self.0.shared;
         let writer = Writer::open(shared.clone()).map_err(|fault| fault.at(&shared.path))?;
         shared.queue.reopen();
+        self.0.waits.store(false, Ordering::Relaxed);
         let thread = thread::Builder::new().name("partykit-store".into());
         let spawned = thread.spawn(move || writer.run());
         *running = Some(spawned.map_err(|error| Fault::Io("opened", error).at(&shared.path))?);
@@ -278,7 +284,7 @@ impl DiskBackend {
             State::Open(tree) => Some(Ok(tree.clone())),
             State::Recovering => None,
             State::Failed(cause) => Some(Err(BackendError::Failed(cause.clone().into()))),
-            State::Closed => Some(Err(BackendError::Failed("the store is closed".into()))),
+            State::Closed => Some(Err(self.closed_error())),
         };
         let settled_now = settled(&self.0.shared.state.borrow());
         if let Some(tree) = settled_now {
@@ -287,7 +293,15 @@ impl DiskBackend {
         let mut states = self.0.shared.state.subscribe();
         let state = states.wait_for(|state| settled(state).is_some()).await;
         let state = state.map_err(|error| BackendError::Failed(error.into()))?;
-        settled(&state).unwrap_or_else(|| Err(BackendError::Failed("the store is closed".into())))
+        settled(&state).unwrap_or_else(|| Err(self.closed_error()))
+    }
+
+    fn closed_error(&self) -> BackendError {
+        let why = match self.0.waits.load(Ordering::Relaxed) {
+            true => "the process before has the store until this one serves",
+            false => "the store is closed",
+        };
+        BackendError::Failed(why.into())
     }
 
     async fn read_rows<R: Read>(

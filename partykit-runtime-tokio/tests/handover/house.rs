@@ -57,6 +57,10 @@ impl Server for Counter {
                 }
             }
             Some("bye") => sender.close(4000, "bye")?,
+            Some("remind") => {
+                room.storage().set_alarm_in(Duration::from_secs(3600))?;
+                sender.send("soon");
+            }
             Some("who") => {
                 let state: Option<String> = sender.state()?;
                 let (id, count) = (sender.id(), room.count());
@@ -119,9 +123,18 @@ fn server() {
             "another store" if is_next => builder.in_memory(),
             _ => builder.data(&data),
         };
+        if mode == "parks" && is_next {
+            builder = builder.park_alarm("main", "reminded");
+        }
         let grace = if mode == "short" { 300 } else { 20_000 };
         builder = builder.shutdown_grace(Duration::from_millis(grace));
         let runtime = builder.shutdown_spread(Duration::ZERO).build().unwrap();
+        if is_next && mode == "asks early" {
+            let (handle, request) = (runtime.handle(), Request::default());
+            let listed = handle.rooms("main", None, 9).await.map(|rooms| rooms.len());
+            let asked = handle.request("main", "a", request).await.map(|it| it.status());
+            println!("partykit: early: {listed:?}, {asked:?}");
+        }
         if is_next && mode == "panics" {
             panic!("this version does not work");
         }
@@ -227,6 +240,13 @@ impl Site {
             if line.contains(text) {
                 return line;
             }
+        }
+    }
+
+    /// The log has this, or will have it.
+    pub(crate) fn has_said(&mut self, text: &str) {
+        if !self.log.iter().any(|line| line.contains(text)) {
+            self.wait_for(text);
         }
     }
 

@@ -129,3 +129,32 @@ fn a_process_with_few_descriptors_left_keeps_all_clients() {
         assert_eq!(client.text(), "here");
     }
 }
+
+/// The first process has no alarm to park, and the next one opens the store late.
+#[test]
+fn alarms_that_the_next_process_has_to_park_are_parked() {
+    let mut site = Site::start("parks");
+    let mut client = site.connect("reminded", "ada");
+    client.say("remind");
+    assert_eq!(client.text(), "soon");
+    site.replace();
+    site.has_said("parked the alarm of this room");
+    client.say("after");
+    assert_eq!(client.text(), "after");
+}
+
+/// Rooms and rows are those of the process before until this one serves. Who asks too early is told so, and
+/// nothing is made that would be in the way.
+#[test]
+fn before_it_serves_the_next_process_has_no_rooms_and_no_rows() {
+    let mut site = Site::start("asks early");
+    let mut client = site.connect("a", "ada");
+    client.say("one");
+    assert_eq!(client.text(), "one");
+    site.replace();
+    let early = site.log.iter().find(|line| line.contains("early: ")).unwrap();
+    assert!(early.contains("the process before has the store until this one serves"), "{early}");
+    assert!(early.contains("ShuttingDown"), "{early}");
+    client.say("stored");
+    assert_eq!(client.text(), "1");
+}
