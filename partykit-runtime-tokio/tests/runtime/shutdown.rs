@@ -15,7 +15,7 @@ use partykit_core::{
 };
 use partykit_runtime_tokio::{Listener, Runtime};
 use tokio::{
-    io::{DuplexStream, duplex},
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     sync::{Semaphore, mpsc},
     task::JoinHandle,
     time::Instant,
@@ -84,7 +84,6 @@ async fn what_runs_ends_and_sockets_are_told_to_come_back() {
     let mut stream = site.stream().await;
     let asking = tokio::spawn(async move {
         let request = format!("GET /parties/busy/asked HTTP/1.1\r\nhost: {addr}\r\n\r\n");
-        use tokio::io::AsyncWriteExt;
         stream.write_all(request.as_bytes()).await.unwrap();
         parse(&crate::support::read_to_end(&mut stream).await)
     });
@@ -337,4 +336,36 @@ async fn clients_that_come_back_meanwhile_are_refused_at_once() {
     assert_eq!(talker.text().await, "first");
     assert_eq!(talker.closed().await.0, 1012);
     within(down).await.unwrap();
+}
+
+/// More than the operating system takes for a client that reads nothing.
+const LARGE: usize = 8 << 20;
+
+/// Answers with that.
+#[derive(Default)]
+struct Large;
+
+impl Server for Large {
+    async fn on_request(&mut self, _: &Room, _: Request) -> Result<Response> {
+        Ok(Response::new(vec![b'x'; LARGE].into()))
+    }
+}
+
+/// Hyper has all of it, and the shutdown ends the connection behind it.
+#[tokio::test]
+async fn an_answer_that_waits_for_its_client_arrives_whole() {
+    let site = serve(Runtime::builder().party::<Large>("large")).await;
+    let mut stream = site.stream().await;
+    let request = format!("GET /parties/large/a HTTP/1.1\r\nhost: {}\r\n\r\n", site.addr);
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    let mut answer = vec![0];
+    within(stream.read_exact(&mut answer)).await.unwrap();
+    let handle = site.handle.clone();
+    let shutdown = tokio::spawn(async move { handle.shutdown().await });
+    within(async { while site.try_stream().await.is_ok() {} }).await;
+    within(stream.read_to_end(&mut answer)).await.unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    assert_eq!(parse(&answer).body().len(), LARGE);
+    within(shutdown).await.unwrap();
 }
