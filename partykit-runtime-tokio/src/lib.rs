@@ -9,6 +9,14 @@
     clippy::result_large_err,
     reason = "an answer given early is an Err, at most once a request"
 )]
+#![cfg_attr(
+    not(unix),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "what only loops and hand-overs need, which are for Unix"
+    )
+)]
 
 mod admitted;
 mod alarms;

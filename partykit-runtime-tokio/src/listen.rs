@@ -96,7 +96,7 @@ pub trait Listener: Send + 'static {
 /// How many unsent bytes of a connection the operating system may hold. Without this limit it takes up to 4
 /// MB for a client that reads nothing. For a slow client, it would then look for minutes as if it read
 /// nothing.
-#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+#[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) const UNSENT: u32 = 128 << 10;
 
 /// Sets the options of TCP connections.
@@ -105,7 +105,7 @@ pub(crate) fn tune(socket: &socket2::SockRef<'_>) {
     if let Err(error) = socket.set_tcp_nodelay(true) {
         debug!("TCP_NODELAY cannot be set: {error}");
     }
-    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     if let Err(error) = socket.set_tcp_notsent_lowat(UNSENT) {
         debug!("TCP_NOTSENT_LOWAT cannot be set: {error}");
     }

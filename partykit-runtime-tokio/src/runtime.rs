@@ -180,7 +180,10 @@ impl Runtime {
         {
             resume_unwind(payload);
         }
+        #[cfg(unix)]
         drop(noted);
+        #[cfg(not(unix))]
+        let () = noted;
         self.front.shutdown.reached(Stage::Stopped).await;
     }
 

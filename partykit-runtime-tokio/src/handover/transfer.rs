@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::net::{AddressFamily, getsockname};
 use tokio::sync::oneshot;
 use tracing::debug;
 
@@ -88,8 +89,7 @@ fn send_sockets(quiet: &Quiet, wire: &mut Wire) -> io::Result<usize> {
             }
             Some(doubled) => doubled,
         }?;
-        let is_unix =
-            rustix::net::sockopt::socket_domain(&descriptor)? == rustix::net::AddressFamily::UNIX;
+        let is_unix = getsockname(&descriptor)?.address_family() == AddressFamily::UNIX;
         let record = Record {
             party: address.party().to_owned(),
             room: address.room().as_str().to_owned(),
