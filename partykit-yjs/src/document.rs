@@ -11,7 +11,7 @@ use crate::{
     book::{Book, TYPES},
     edit::{Edit, EditError},
     scan::{DEPTH, Update},
-    wire,
+    subdocs, wire,
 };
 
 /// A room's Yjs document, as the server sees it. It is loaded from storage at the first use, and dropped with
@@ -221,6 +221,8 @@ fn json(any: &Any, depth: u32) -> Result<serde_json::Value, DocumentError> {
         Any::Array(values) => {
             values.iter().map(|value| json(value, depth + 1)).collect::<Result<_, _>>()?
         }
+        // A document in this one has no value.
+        Any::Map(entries) if entries.contains_key(subdocs::KEY) => serde_json::Value::Null,
         Any::Map(entries) => {
             let entries =
                 entries.iter().map(|(key, value)| Ok((key.clone(), json(value, depth + 1)?)));

@@ -3,8 +3,8 @@
 use std::sync::OnceLock;
 
 use yrs::{
-    Any, Array, Doc, Map, MapPrelim, ReadTxn, StateVector, Text, Transact, XmlElementPrelim,
-    XmlFragment, encoding::write::Write, updates::decoder::Decode,
+    Any, Array, ArrayPrelim, Doc, Map, MapPrelim, ReadTxn, StateVector, Text, Transact,
+    XmlElementPrelim, XmlFragment, encoding::write::Write, updates::decoder::Decode,
 };
 
 use crate::{
@@ -101,6 +101,8 @@ fn story() -> &'static (Vec<u8>, Vec<u8>) {
             let nested = map.insert(&mut txn, "nested", MapPrelim::default());
             nested.insert(&mut txn, "deep", Any::from_json(r#"[{"a":[1,2.5,null]}]"#).unwrap());
             map.insert(&mut txn, "bytes", Any::from(vec![1_u8, 2]));
+            let inner = array.push_back(&mut txn, ArrayPrelim::default());
+            inner.push_back(&mut txn, Doc::with_client_id(5));
             array.insert_range(&mut txn, 0, [1, 2, 3]);
             array.push_back(&mut txn, Any::from(1_i64 << 60));
             xml.push_back(&mut txn, XmlElementPrelim::empty("p"));

@@ -34,6 +34,7 @@ mod replica;
 mod rows;
 mod scan;
 mod server;
+mod subdocs;
 mod wire;
 
 pub use document::{Document, DocumentError};

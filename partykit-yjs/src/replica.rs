@@ -13,7 +13,10 @@ use yrs::{
     updates::encoder::Encode,
 };
 
-use crate::scan::{Early, Update};
+use crate::{
+    scan::{Early, Update},
+    subdocs::{inward, outward},
+};
 
 /// A document, and what waits for it.
 pub(crate) struct Replica {
@@ -38,18 +41,22 @@ impl Replica {
     /// Applies an update, and what has waited for it. Returns whether it worked. If not, this must not be used any
     /// more.
     pub(crate) fn apply(&mut self, update: Update<'_>) -> bool {
+        let inner = inward(update.bytes);
+        let Some(update) = Update::inner(&inner) else { return false };
         self.step(update, |_| ()).is_some() && self.settle().is_some()
     }
 
     /// The same, and says what was new.
     pub(crate) fn merge(&mut self, update: Update<'_>) -> Option<Merged> {
+        let inner = inward(update.bytes);
+        let update = Update::inner(&inner)?;
         let before = self.waiting();
         let news = self.step(update, |txn| txn.encode_update_v1())?;
         // What has waited before may wait for ever, and is no reason to take all of each update for new.
         let after = self.waiting();
         let is_waiting = after.is_none() || after != before;
         self.settle()?;
-        Some(Merged { news, is_waiting })
+        Some(Merged { news: outward(&news).into_owned(), is_waiting })
     }
 
     /// What the document has beyond a state vector, and the changes that wait for others. A change that no client of
@@ -59,10 +66,11 @@ impl Replica {
         let shown = self.doc.transact().encode_diff_v1(vector);
         let waiting = self.waiting().unwrap_or_default();
         if waiting.is_empty() {
-            return shown;
+            return outward(&shown).into_owned();
         }
         let all = [shown.clone()].into_iter().chain(waiting);
-        caught(|| merge_updates_v1(all).ok()).flatten().unwrap_or(shown)
+        let all = caught(|| merge_updates_v1(all).ok()).flatten().unwrap_or(shown);
+        outward(&all).into_owned()
     }
 
     /// What waits, as updates. `None` if yrs cannot write it.
@@ -91,7 +99,7 @@ impl Replica {
             Some((ready, early)) => {
                 // What waits is passed on, too: all of it can be read.
                 update.decode()?;
-                (Update::new(ready)?, &**early)
+                (Update::inner(ready)?, &**early)
             }
             None => (update, &[][..]),
         };
@@ -123,7 +131,7 @@ impl Replica {
             }
             due.iter().for_each(|early| drop(self.early.remove(&early.client)));
             let update = Early::update(due.iter());
-            self.step(Update::new(&update)?, |_| ())?;
+            self.step(Update::inner(&update)?, |_| ())?;
         }
         Some(())
     }

@@ -16,6 +16,8 @@ use yrs::{
     updates::decoder::Decode,
 };
 
+use crate::subdocs;
+
 /// How deep values may be nested in one another: as deep as serde_json reads.
 pub(crate) const DEPTH: u32 = 128;
 
@@ -35,7 +37,16 @@ pub(crate) struct Update<'a> {
 
 impl<'a> Update<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Option<Self> {
-        let mut scan = Scan { cursor: Cursor::new(bytes), types: 0 };
+        let mut scan = Scan::new(bytes);
+        scan.update().ok().filter(|_| !scan.cursor.has_content())?;
+        let is_ours = |content: &Content| matches!(content.special, Special::Standing(_));
+        let is_a_clients = !scan.contents.iter().any(is_ours);
+        is_a_clients.then_some(Self { bytes, types: scan.types })
+    }
+
+    /// One that yrs has written, or that is made for it.
+    pub(crate) fn inner(bytes: &'a [u8]) -> Option<Self> {
+        let mut scan = Scan::new(bytes);
         scan.update().ok().filter(|_| !scan.cursor.has_content())?;
         Some(Self { bytes, types: scan.types })
     }
@@ -67,7 +78,7 @@ impl<'a> Update<'a> {
     }
 
     fn clients(self) -> Option<(Vec<Client>, usize)> {
-        Scan { cursor: Cursor::new(self.bytes), types: 0 }.update().ok()
+        Scan::new(self.bytes).update().ok()
     }
 
     /// Whether it changes nothing.
@@ -105,7 +116,7 @@ impl Early {
     pub(crate) fn join(&self, other: &Self) -> Option<Self> {
         let bytes = [self, other].map(|early| Self::update([early].into_iter()));
         let bytes = merge_updates_v1(bytes).ok()?;
-        let (_, mut early) = Update::new(&bytes)?.split(|_| 0)?;
+        let (_, mut early) = Update::inner(&bytes)?.split(|_| 0)?;
         early.pop().filter(|_| early.is_empty())
     }
 }
@@ -152,9 +163,32 @@ impl Client {
     }
 }
 
+/// A content that [`subdocs`](crate::subdocs) has to do with.
+pub(crate) struct Content {
+    /// Where the byte is that says its kind.
+    pub(crate) info: usize,
+    pub(crate) range: std::ops::Range<usize>,
+    pub(crate) special: Special,
+}
+
+pub(crate) enum Special {
+    Document,
+    /// What stands for a document.
+    Standing(String),
+}
+
+/// The special contents of an update, in their order.
+pub(crate) fn contents(update: &[u8]) -> Vec<Content> {
+    let mut scan = Scan::new(update);
+    match scan.update() {
+        Ok(_) => scan.contents,
+        Err(_) => Vec::new(),
+    }
+}
+
 /// A state vector that is safe to decode.
 pub(crate) fn is_state_vector(bytes: &[u8]) -> bool {
-    let mut scan = Scan { cursor: Cursor::new(bytes), types: 0 };
+    let mut scan = Scan::new(bytes);
     let done = scan.count(2).and_then(|clients| (0..clients).try_for_each(|_| scan.id().map(drop)));
     done.is_ok() && !scan.cursor.has_content()
 }
@@ -164,9 +198,14 @@ type Scanned<T = ()> = Result<T, Error>;
 struct Scan<'a> {
     cursor: Cursor<'a>,
     types: u32,
+    contents: Vec<Content>,
 }
 
 impl<'a> Scan<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        Self { cursor: Cursor::new(bytes), types: 0, contents: Vec::new() }
+    }
+
     /// The clients, and where the deletions begin in the bytes.
     fn update(&mut self) -> Scanned<(Vec<Client>, usize)> {
         let mut clients = Vec::new();
@@ -202,6 +241,7 @@ impl<'a> Scan<'a> {
 
     /// Its length in the clock, and whether it is a gap.
     fn block(&mut self) -> Scanned<(u32, bool)> {
+        let info_at = self.cursor.next;
         let info = self.cursor.read_u8()?;
         // A gap, or what was collected: only its length.
         if info == 10 || info == 0 {
@@ -228,18 +268,28 @@ impl<'a> Scan<'a> {
                 self.string()?;
             }
         }
-        Ok((self.content(info & 0b1111)?, false))
+        let from = self.cursor.next;
+        let (length, special) = self.content(info & 0b1111)?;
+        if let Some(special) = special {
+            let range = from..self.cursor.next;
+            self.contents.push(Content { info: info_at, range, special });
+        }
+        Ok((length, false))
     }
 
     /// The content's length in the clock.
-    fn content(&mut self, kind: u8) -> Scanned<u32> {
-        match kind {
+    fn content(&mut self, kind: u8) -> Scanned<(u32, Option<Special>)> {
+        let length = match kind {
             1 => self.number(),
             4 => {
                 let text = std::str::from_utf8(self.string()?);
                 length(text.map_err(|_| Error::UnexpectedValue)?.encode_utf16().count())
             }
-            3 | 5 => self.string().map(|_| 1),
+            3 => self.string().map(|_| 1),
+            5 => {
+                let special = subdocs::standing(self.string()?).map(Special::Standing);
+                return Ok((1, special));
+            }
             6 => {
                 self.string()?;
                 self.string().map(|_| 1)
@@ -262,11 +312,16 @@ impl<'a> Scan<'a> {
             9 => {
                 self.string()?;
                 let is_object = self.cursor.buf.get(self.cursor.next) == Some(&OBJECT);
-                self.value(0).and(if is_object { Ok(1) } else { Err(Error::UnexpectedValue) })
+                self.value(0)?;
+                if !is_object {
+                    return Err(Error::UnexpectedValue);
+                }
+                return Ok((1, Some(Special::Document)));
             }
             // Also values as the first versions of Yjs wrote them (2): yrs reads one more than there are.
             _ => Err(Error::UnexpectedValue),
-        }
+        };
+        Ok((length?, None))
     }
 
     fn value(&mut self, depth: u32) -> Scanned {
