@@ -46,7 +46,8 @@ fn run() -> Result<()> {
     }
     bind(input, directory)?;
     let bindings = fs::read_to_string(directory.join("index.js"))?;
-    fs::write(directory.join("bindings.js"), format!("{}{TERMINATED}", at_once(&bindings)?))?;
+    let own = format!("{}{TERMINATED}{}", at_once(&bindings)?, shortcut(&bindings));
+    fs::write(directory.join("bindings.js"), own)?;
     fs::write(directory.join("index.js"), worker(&bindings)?)?;
     Ok(())
 }
@@ -71,6 +72,17 @@ fn at_once(bindings: &str) -> Result<String> {
     const SOURCE_PHASE: &str = "import source wasmModule from";
     ensure!(bindings.contains(SOURCE_PHASE), "wasm-bindgen imports no wasm");
     Ok(bindings.replacen(SOURCE_PHASE, "import wasmModule from", 1))
+}
+
+/// Exports the short way to a room: JavaScript of the runtime that wasm does not call. A library without the
+/// runtime has no short way.
+fn shortcut(bindings: &str) -> String {
+    const RUNTIME: &str = "./snippets/partykit-runtime-workers-";
+    let mut imported = bindings.split(['"', '\'']).filter(|text| text.starts_with(RUNTIME));
+    match imported.find(|text| text.ends_with("/src/js/glue.js")) {
+        Some(glue) => format!("\nexport {{ shortcut as __shortcut }} from {glue:?};\n"),
+        None => "\nexport function __shortcut() {}\n".to_owned(),
+    }
 }
 
 /// The Worker for these bindings.
@@ -128,6 +140,19 @@ mod tests {
         assert!(failure.contains("export!"), "{failure}");
         let no_class = "\nexport function fetch(request, env, ctx) {\n}\n";
         assert!(worker(no_class).unwrap_err().to_string().contains("no Durable Object"));
+    }
+
+    #[test]
+    fn the_short_way_is_the_runtimes() {
+        let glue = "./snippets/partykit-runtime-workers-1a2b/src/js/glue.js";
+        let bindings = format!(
+            "import {{ ask }} from './snippets/a-1/src/js/glue.js'\nimport {{ ask }} from '{glue}'\n"
+        );
+        assert_eq!(
+            shortcut(&bindings),
+            format!("\nexport {{ shortcut as __shortcut }} from \"{glue}\";\n")
+        );
+        assert_eq!(shortcut(BINDINGS), "\nexport function __shortcut() {}\n");
     }
 
     #[test]

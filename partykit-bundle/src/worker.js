@@ -120,7 +120,10 @@ function durableObject(Exported) {
 
 export default {
   fetch(request, env, ctx) {
-    return answer(() => bindings.fetch(request, env, ctx));
+    const answered = bindings.__shortcut(request, env);
+    if (answered === undefined) return answer(() => bindings.fetch(request, env, ctx));
+    // What the platform says then decides whether the room is asked again.
+    return answered.catch((error) => answer(() => bindings.fetch(request, env, ctx, error)));
   },
 };
 

@@ -3,7 +3,7 @@
 use std::{future::poll_fn, pin::Pin};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, StatusCode, Uri, header, request::Parts};
+use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header, request::Parts};
 use http_body::Body as _;
 use js_sys::Uint8Array;
 use partykit_core::{
@@ -15,20 +15,22 @@ use serde::{Serialize, Serializer};
 use wasm_bindgen::{JsCast, JsValue};
 
 use crate::{
-    envelope::{self, ENVELOPE, from_pairs, pairs},
-    js::{self, JsReader, JsRequest, JsResponse, JsWriter, TransformStream},
+    envelope::{self, ENVELOPE, header_value, pairs},
+    js::{self, JsReader, JsResponse, JsWriter, TransformStream},
     settled::Settled,
     tasks::Tasks,
 };
 
-/// The head of an incoming request, without internal headers.
-pub(crate) fn head(request: &JsRequest) -> Result<Parts, BoxError> {
-    let (method, uri, headers): (String, String, Vec<(String, String)>) =
-        serde_json::from_str(&js::head(request).map_err(thrown)?)?;
+/// The head of a client's request, from the text that `js::head` makes. Without internal headers.
+pub(crate) fn head(text: &str) -> Result<Parts, BoxError> {
+    let mut lines = text.split('\n');
+    let mut line = || lines.next().unwrap_or_default();
     let mut head = http::Request::new(()).into_parts().0;
-    head.method = Method::from_bytes(method.as_bytes())?;
-    head.uri = uri.parse::<Uri>()?;
-    head.headers = from_pairs(&headers)?;
+    head.method = Method::from_bytes(line().as_bytes())?;
+    head.uri = line().parse::<Uri>()?;
+    while let (Some(name), Some(value)) = (lines.next(), lines.next()) {
+        head.headers.append(HeaderName::from_bytes(name.as_bytes())?, header_value(value)?);
+    }
     strip_internal(&mut head.headers);
     Ok(head)
 }

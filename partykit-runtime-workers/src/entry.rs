@@ -1,4 +1,4 @@
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{cell::Cell, pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::{Either, select};
@@ -23,23 +23,36 @@ use crate::{
     envelope::{self, Envelope},
     js::{self, JsRequest, JsResponse, WebSocketPair},
     log,
+    object::Inner,
     parties::{Parties, Party},
     stub::{Stub, StubError},
     tasks::Tasks,
     timers::pause,
 };
 
-/// Answers a request from outside. The `fetch` handler of [`export!`](crate::export) calls this.
-pub fn fetch(parties: fn(&Env) -> &'static Parties, request: JsValue, env: JsValue) -> Promise {
+/// Answers a request from outside. The `fetch` handler of [`export!`](crate::export) calls this. `failed` is how
+/// the room's object has failed, if it was asked by the short way.
+pub fn fetch(
+    parties: fn(&Env) -> &'static Parties,
+    request: JsValue,
+    env: JsValue,
+    failed: JsValue,
+) -> Promise {
     clock::arrive();
     let env = Env::new(env);
     log::init(&env);
     let parties = parties(&env);
     let tasks = Tasks::new();
     let _call = tasks.enter();
-    let entry = Entry { parties, env, tasks: tasks.clone() };
+    let failed = (!failed.is_undefined()).then_some(failed);
+    let entry = Entry { parties, env, tasks: tasks.clone(), room: None, failed: Cell::new(failed) };
     let response = tasks.promise(async move {
-        let response = match entry.answer(request.unchecked_into()).await {
+        let request: JsRequest = request.unchecked_into();
+        let response = match js::head(&request) {
+            Ok(head) => entry.answer(request, &head).await,
+            Err(error) => Err(convert::thrown(error)),
+        };
+        let response = match response {
             Ok(response) => response,
             Err(error) => {
                 convert::to_js(&entry.tasks, entry.failed(&error.to_string()).into_response())?
@@ -53,11 +66,18 @@ pub fn fetch(parties: fn(&Env) -> &'static Parties, request: JsValue, env: JsVal
 
 /// Where requests come in. [`partykit_core::runtime::front`] decides which room a request is for. Many
 /// entries may run at the same time, on different machines.
-struct Entry {
-    parties: &'static Parties,
-    env: Env,
-    /// Of this one request.
-    tasks: Tasks,
+///
+/// A request like one before it comes to the room's object by a short way: JavaScript has found the object. Then
+/// the entry is there, with the room.
+pub(crate) struct Entry {
+    pub(crate) parties: &'static Parties,
+    pub(crate) env: Env,
+    /// Of this one request, or of the room.
+    pub(crate) tasks: Tasks,
+    /// The room, if the entry is at its object.
+    pub(crate) room: Option<Rc<Inner>>,
+    /// How the room's object has failed, if it was asked before.
+    pub(crate) failed: Cell<Option<JsValue>>,
 }
 
 /// An answer, of ours or of a room.
@@ -67,8 +87,13 @@ enum Answer {
 }
 
 impl Entry {
-    async fn answer(&self, request: JsRequest) -> Result<JsResponse, BoxError> {
-        let Ok(head) = convert::head(&request) else {
+    /// Answers a client; `head` is the text of the request's head.
+    pub(crate) async fn answer(
+        &self,
+        request: JsRequest,
+        head: &str,
+    ) -> Result<JsResponse, BoxError> {
+        let Ok(head) = convert::head(head) else {
             return self.to_js(Refused::BadUrl.into_response());
         };
         let body = request.body().map_err(convert::thrown)?;
@@ -78,14 +103,16 @@ impl Entry {
         let asked = Asked { head: &head, host, peer_host: host, is_encrypted };
         let (decision, visit) = routes.find(&asked, |name| self.parties.named(name));
         let answer = match decision {
+            // Another Worker with a binding to this class has sent it.
+            _ if !self.is_for_room(&visit) => Err(Refused::NotByEntry),
             Decision::Respond(response) => Ok(Answer::Ours(response)),
             Decision::Refuse(refused) => Err(refused),
             Decision::Fallback => self.fall_back(head, body).await.map(Answer::Ours),
             Decision::Room { party, route, wish: Wish::Connect(handshake) } => {
-                self.connect(party, &route, &visit, handshake, head).await
+                self.connect(party, &route, &visit, handshake, head, &request).await
             }
             Decision::Room { party, route, wish: Wish::Request } => {
-                self.request(party, &route, &visit, head, body).await
+                self.request(party, &route, &visit, head, body, &request).await
             }
         };
         let mut response = match answer {
@@ -108,6 +135,7 @@ impl Entry {
         visit: &Visit,
         handshake: Handshake,
         head: Parts,
+        from: &JsRequest,
     ) -> Result<Answer, Refused> {
         let welcome = party.server().before_connect(&self.hooks(), route, handshake, head).await?;
         let Connecting { id, uri, request, protocol } = match welcome {
@@ -121,6 +149,14 @@ impl Entry {
             }
         };
         let protocol = protocol.and_then(|protocol| protocol.to_str().ok().map(ToOwned::to_owned));
+        if let Some(room) = &self.room {
+            let connected = room.connect(request, id.as_str(), &uri, protocol.as_deref()).await;
+            let connected = connected.map_err(|error| self.failed(&error.to_string()))?;
+            return connected.map(Answer::Rooms).map_err(Into::into);
+        }
+        if party.server().admits_connects() {
+            self.learn(from, party);
+        }
         let id = id.as_str().to_owned();
         let kind = envelope::Asked::Connect { id, address: uri, protocol };
         let envelope = Envelope::new(kind, &request, &Chain::new()).for_page_of(visit.visitor());
@@ -135,10 +171,17 @@ impl Entry {
         visit: &Visit,
         head: Parts,
         body: JsValue,
+        from: &JsRequest,
     ) -> Result<Answer, Refused> {
         let body = convert::read(body, party.options().request_body_limit()).await?;
         let request = Request::from_parts(head, body.into());
         let request = party.server().before_request(&self.hooks(), route, request).await?;
+        if let Some(room) = &self.room {
+            return Ok(Answer::Ours(room.request(request, Chain::new()).await?));
+        }
+        if party.server().admits_requests() {
+            self.learn(from, party);
+        }
         let envelope = Envelope::new(envelope::Asked::Request, &request, &Chain::new());
         let envelope = envelope.for_page_of(visit.visitor());
         let body = convert::collect(request.into_body()).await;
@@ -155,11 +198,26 @@ impl Entry {
     ) -> Result<Answer, Refused> {
         let settings = &self.parties.settings;
         let stub = Stub { env: &self.env, settings, party, address: route.address() };
-        let sent = stub.send(envelope, body).await;
+        let sent = stub.send(envelope, body, self.failed.take()).await;
         sent.map(Answer::Rooms).map_err(|error| match error {
             StubError::Overloaded(_) => Refusal::Overloaded.into(),
             StubError::Failed(detail) => self.failed(&detail),
         })
+    }
+
+    /// Lets requests like this one take the short way. The hook of this party lets them all in.
+    fn learn(&self, request: &JsRequest, party: &Party) {
+        let settings = &self.parties.settings;
+        let Some(beginning) = settings.routes.beginning(party.name()) else { return };
+        let (jurisdiction, hint) =
+            (settings.jurisdiction.as_deref(), settings.location_hint.as_deref());
+        // If it fails, the next one takes the long way.
+        drop(js::learn(request, &beginning, party.class(), jurisdiction, hint));
+    }
+
+    /// Whether the room that a client asks for is here, if this is at a room.
+    fn is_for_room(&self, visit: &Visit) -> bool {
+        self.room.as_ref().is_none_or(|room| visit.address() == Some(room.address()))
     }
 
     /// Passes a request that is not for a room to the fallback.

@@ -11,6 +11,9 @@ use serde_json::value::RawValue;
 /// The header that carries an [`Envelope`]. Entries remove it from requests from outside.
 pub(crate) const ENVELOPE: &str = "x-partykit-envelope";
 
+/// How each envelope begins. No method of HTTP begins like this.
+pub(crate) const BEGINNING: char = '{';
+
 /// Says in the answer to a call that the room did not answer, and why.
 pub(crate) const REFUSAL: &str = "x-partykit-refusal";
 

@@ -74,8 +74,9 @@ macro_rules! export {
                 request: $crate::__private::JsValue,
                 env: $crate::__private::JsValue,
                 _ctx: $crate::__private::JsValue,
+                failed: $crate::__private::JsValue,
             ) -> $crate::__private::Promise {
-                $crate::__private::fetch(parties, request, env)
+                $crate::__private::fetch(parties, request, env, failed)
             }
 
             $($crate::__class!($class);)+

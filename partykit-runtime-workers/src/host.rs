@@ -1,4 +1,4 @@
-use std::{fmt, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::Cell, fmt, rc::Rc, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use partykit_core::{
@@ -12,7 +12,9 @@ use crate::{
     Env,
     backend::ObjectBackend,
     clock,
+    entry::Entry,
     js::{self, State},
+    object::Inner,
     parties::{Parties, Party},
     stub::Stub,
     tasks::Tasks,
@@ -60,6 +62,12 @@ impl ObjectHost {
     /// Which pages may read answers.
     pub(crate) fn origins(&self) -> &Origins {
         self.parties.settings.routes.origins_of(self.party.name())
+    }
+
+    /// The entry for clients whose requests come straight to the object of this room.
+    pub(crate) fn entry(&self, room: Rc<Inner>) -> Entry {
+        let (env, tasks) = (self.env.clone(), self.tasks().clone());
+        Entry { parties: self.parties, env, tasks, room: Some(room), failed: Cell::default() }
     }
 
     /// The tasks of the object.

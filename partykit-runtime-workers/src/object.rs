@@ -12,9 +12,10 @@ use std::{
 use futures_util::{FutureExt, future::select};
 use js_sys::Promise;
 use partykit_core::{
-    AwakeReason, BoxError, Close, CloseCode, Refusal, Response, RoomAddress, RoomId, Timestamp,
+    AwakeReason, BoxError, Close, CloseCode, Refusal, Request, Response, RoomAddress, RoomId,
+    Timestamp,
     runtime::{
-        Attachment, CloseReason, ConnectionKey, Resumed, RoomCell,
+        Attachment, Chain, CloseReason, ConnectionKey, Resumed, RoomCell,
         front::{Refused, fit},
     },
 };
@@ -26,7 +27,7 @@ use crate::{
     backend::ObjectBackend,
     clock,
     convert::{self, thrown},
-    envelope::{self, Asked, ENVELOPE, Envelope},
+    envelope::{self, Asked, Envelope},
     host::ObjectHost,
     inbox::{self, Said},
     js::{self, AutoResponse, JsRequest, JsResponse, JsWebSocket, State, WebSocketPair},
@@ -45,7 +46,8 @@ const ALARM_AGAIN: Duration = Duration::from_secs(5);
 /// A room as a Durable Object: the inside of the class that [`export!`](crate::export) makes.
 pub struct Object(Rc<Inner>);
 
-struct Inner {
+/// A room, the platform's things that it uses, and its connections.
+pub(crate) struct Inner {
     ctx: State,
     cell: Arc<RoomCell>,
     host: Arc<ObjectHost>,
@@ -271,11 +273,12 @@ const OPEN: u16 = 1;
 
 impl Inner {
     async fn answer(self: &Rc<Self>, request: JsRequest) -> Result<JsResponse, BoxError> {
-        let Some(header) = js::header(&request, ENVELOPE).map_err(thrown)? else {
-            // Another Worker with a binding to this class has sent it.
-            return self.to_js(Refused::NotByEntry.into_response());
-        };
-        let envelope = Envelope::decode(&header)?;
+        let arrived = js::arrived(&request).map_err(thrown)?;
+        if !arrived.starts_with(envelope::BEGINNING) {
+            self.log("a client's request has come by the short way");
+            return self.host.entry(self.clone()).answer(request, &arrived).await;
+        }
+        let envelope = Envelope::decode(&arrived)?;
         if let Asked::Connect { id, address, protocol } = &envelope.kind {
             let request = envelope.request(bytes::Bytes::new())?;
             let connected = self.connect(request, id, address, protocol.as_deref()).await?;
@@ -296,22 +299,13 @@ impl Inner {
             let answer = told.map_or_else(envelope::refuse, |()| Response::default());
             return self.inward(answer);
         }
-        let is_head = request.method() == http::Method::HEAD;
-        let answer = self.cell.request(request, envelope.chain()?);
-        self.keep_working();
-        let answer = answer.await.map(|response| {
-            let fitting = fit(self.host.env(), "on_request", is_head, response);
-            fitting.unwrap_or_else(Refused::into_response)
-        });
-        let response = match (answer, &envelope.kind) {
+        let answer = self.request(request, envelope.chain()?).await;
+        match (answer, &envelope.kind) {
             (Ok(response), Asked::Call) => self.inward(response),
             (Err(refusal), Asked::Call) => self.inward(envelope::refuse(refusal)),
             (Ok(response), _) => self.outward(&envelope, response),
             (Err(refusal), _) => self.outward(&envelope, refusal.response()),
-        };
-        // A streamed body keeps the room in memory.
-        self.keep_working();
-        response
+        }
     }
 
     /// An answer for a client. The entry passes it on as it is.
@@ -330,9 +324,33 @@ impl Inner {
         convert::to_js(self.host.tasks(), response).map_err(thrown)
     }
 
-    async fn connect(
+    pub(crate) fn address(&self) -> &RoomAddress {
+        self.cell.address()
+    }
+
+    /// Asks the room.
+    pub(crate) async fn request(
         self: &Rc<Self>,
-        request: partykit_core::Request,
+        request: Request,
+        chain: Chain,
+    ) -> Result<Response, Refusal> {
+        let is_head = request.method() == http::Method::HEAD;
+        let answer = self.cell.request(request, chain);
+        self.keep_working();
+        let answer = answer.await.map(|response| {
+            let fitting = fit(self.host.env(), "on_request", is_head, response);
+            fitting.unwrap_or_else(Refused::into_response)
+        });
+        // A streamed body keeps the room in memory.
+        self.keep_working();
+        answer
+    }
+
+    /// Makes a connection of a client's request. Returns the answer, which is a WebSocket also if it is closed at
+    /// once.
+    pub(crate) async fn connect(
+        self: &Rc<Self>,
+        request: Request,
         id: &str,
         address: &str,
         protocol: Option<&str>,

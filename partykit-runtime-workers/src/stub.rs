@@ -42,19 +42,23 @@ pub(crate) enum StubError {
 
 impl Stub<'_> {
     /// Sends a request. Tried again when the platform says that this makes sense, and that it is not
-    /// overloaded.
+    /// overloaded. `failed` is how the first try has ended, if there was one.
     pub(crate) async fn send(
         &self,
         envelope: &Envelope,
         body: &Bytes,
+        mut failed: Option<JsValue>,
     ) -> Result<JsResponse, StubError> {
         let header = envelope.encode();
         let mut tries = 0;
         loop {
             tries += 1;
-            let sent = match self.fetch(envelope, &header, body) {
-                Ok(sent) => Settled::of(&sent).await,
-                Err(error) => Err(error),
+            let sent = match failed.take() {
+                Some(error) => Err(error),
+                None => match self.fetch(envelope, &header, body) {
+                    Ok(sent) => Settled::of(&sent).await,
+                    Err(error) => Err(error),
+                },
             };
             let error = match sent {
                 Ok(response) => return Ok(response.unchecked_into()),
@@ -110,7 +114,7 @@ impl Stub<'_> {
             Ok(body) => body,
             Err(error) => return Err(refused(failed(&error))),
         };
-        let answer = match self.send(&envelope, &body).await {
+        let answer = match self.send(&envelope, &body, None).await {
             Ok(answer) => answer,
             Err(StubError::Overloaded(_)) => return Err(refused(Refusal::Overloaded)),
             Err(error) => return Err(refused(failed(&error))),
@@ -128,7 +132,7 @@ impl Stub<'_> {
     pub(crate) async fn tell(&self, request: Request) {
         let envelope = Envelope::new(Asked::Tell, &request, &Chain::new());
         let sent = match convert::collect(request.into_body()).await {
-            Ok(body) => self.send(&envelope, &body).await.map_err(|error| error.to_string()),
+            Ok(body) => self.send(&envelope, &body, None).await.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
         if let Err(error) = sent {

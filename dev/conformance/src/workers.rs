@@ -95,7 +95,8 @@ impl Server for Desk {
         Ok(())
     }
 
-    async fn on_request(&mut self, _: &Room, _: Request) -> Result<Response> {
+    async fn on_request(&mut self, _: &Room, request: Request) -> Result<Response> {
+        assert_ne!(request.uri().query(), Some("panic"), "a client asked for it");
         let pieces = ["a", "b", "c"].map(|piece| Ok(piece.into()));
         Ok(Response::new(Body::stream(futures_util::stream::iter(pieces))))
     }

@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{any::TypeId, fmt, sync::Arc};
 
 use serde::Serialize;
 
@@ -144,6 +144,13 @@ impl Admit {
     }
 }
 
+impl Admit {
+    /// Whether the default hook of this server gave this answer.
+    pub(crate) fn is_by_default_of<S: 'static>(&self) -> bool {
+        matches!(self, Self::Continue(it) if it.by_default_of == Some(TypeId::of::<S>()))
+    }
+}
+
 impl From<Request> for Admit {
     fn from(request: Request) -> Self {
         Self::Continue(Admission::new(request))
@@ -187,12 +194,19 @@ impl From<Response> for Admit {
 pub struct Admission {
     request: Request,
     protocol: Option<String>,
+    /// The server whose default hook made this. A hook of its own may ask another server's.
+    by_default_of: Option<TypeId>,
 }
 
 impl Admission {
     /// Lets `request` through. The hook may change the request, but not the room that it goes to.
     pub fn new(request: Request) -> Self {
-        Self { request, protocol: None }
+        Self { request, protocol: None, by_default_of: None }
+    }
+
+    /// What the default hook of this server answers, always.
+    pub(crate) fn by_default_of<S: 'static>(request: Request) -> Self {
+        Self { by_default_of: Some(TypeId::of::<S>()), ..Self::new(request) }
     }
 
     /// Props for the room: it reads them with [`RequestExt::props`](crate::RequestExt::props).

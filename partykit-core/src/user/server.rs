@@ -1,8 +1,8 @@
 use std::future::{self, Future};
 
 use crate::{
-    Admit, Alarm, Body, Close, Connection, HandlerError, Lobby, Message, Options, Request,
-    Response, Result, Room, TaskResult,
+    Admission, Admit, Alarm, Body, Close, Connection, HandlerError, Lobby, Message, Options,
+    Request, Response, Result, Room, TaskResult,
 };
 
 /// What a room does when a client connects, sends a message, leaves or makes an HTTP request.
@@ -49,7 +49,7 @@ pub trait Server: Sized + Send + 'static {
         lobby: &Lobby,
     ) -> impl Future<Output = Result<Admit>> + Send {
         let _ = lobby;
-        future::ready(Ok(request.into()))
+        future::ready(Ok(Admission::by_default_of::<Self>(request).into()))
     }
 
     /// Checks a plain HTTP request before the room sees it. A [`Reject`](crate::Reject) is answered with its
@@ -59,7 +59,7 @@ pub trait Server: Sized + Send + 'static {
         lobby: &Lobby,
     ) -> impl Future<Output = Result<Admit>> + Send {
         let _ = lobby;
-        future::ready(Ok(request.into()))
+        future::ready(Ok(Admission::by_default_of::<Self>(request).into()))
     }
 
     /// The tags of a new connection, beside its id, which is always the first tag. They never change.

@@ -116,15 +116,23 @@ impl RoutePrefix {
     /// # Ok::<(), partykit_core::InvalidRoomId>(())
     /// ```
     pub fn path(&self, route: &Route) -> String {
-        let prefix = self.0.iter().map(String::as_str);
-        let mut path = String::new();
-        for segment in prefix.chain([route.party(), route.room()]) {
-            path.push('/');
-            path.extend(utf8_percent_encode(segment, SEGMENT));
-        }
+        let mut path = self.beginning(route.party());
+        path.extend(utf8_percent_encode(route.room(), SEGMENT));
         if !route.rest.is_empty() {
             path.push('/');
             path.push_str(&route.rest);
+        }
+        path
+    }
+}
+
+impl RoutePrefix {
+    /// The path of a party's rooms, up to the room's name.
+    pub(crate) fn beginning(&self, party: &str) -> String {
+        let mut path = "/".to_owned();
+        for segment in self.0.iter().map(String::as_str).chain([party]) {
+            path.extend(utf8_percent_encode(segment, SEGMENT));
+            path.push('/');
         }
         path
     }

@@ -58,14 +58,75 @@ export function take(socket, message, limit, at, space) {
   return encoder.encodeInto(message, bytes.subarray(start, start + wanted)).written;
 }
 
-/** All of a request but its body, as JSON. */
+/** The header that carries a request from an entry, or from another room, to a room. */
+const ENVELOPE = "x-partykit-envelope";
+
+/** All of a request but its body: method, address, and names and values of all headers, each on a line. */
 export function head(request) {
-  return JSON.stringify([request.method, request.url, [...request.headers]]);
+  let text = `${request.method}\n${request.url}`;
+  for (const [name, value] of request.headers) text += `\n${name}\n${value}`;
+  return text;
 }
 
-/** One header of a request. */
-export function header(request, name) {
-  return request.headers.get(name) ?? undefined;
+/** What a room's object gets: an envelope, or the head of a request that came the short way. */
+export function arrived(request) {
+  return request.headers.get(ENVELOPE) ?? head(request);
+}
+
+/**
+ * Requests that wasm has passed on as they were, so far: where they began, from which page, for what, and to
+ * which room's object. The next ones like these take a short way, without this wasm. The room's object decides
+ * about them again, with the same code.
+ */
+const ways = [];
+
+/** So that a client who varies what it sends does not fill them. */
+const MOST_WAYS = 32;
+
+/** The rest of such an address: a plain name of a room, and what every parser of addresses reads alike. */
+const PLAIN = /([\w-]{1,64})(?:\/[\w./~:,;@!$*()=&-]*)?(?:\?([\w./~:,;@!$*()=&-]*))?$/y;
+
+/** The first `_pk` of a query. */
+const CONNECTION_ID = /(?:^|&)_pk=([^&]*)/;
+
+/** Notes that this request was passed on as it was: `beginning` is the path up to the room's name. */
+export function learn(request, beginning, binding, jurisdiction, hint) {
+  const { url, headers } = request;
+  const start = url.slice(0, url.indexOf("/", "https://".length)) + beginning;
+  const way = { start, origin: headers.get("origin"), upgrade: headers.get("upgrade"), binding, jurisdiction, hint };
+  if (ways.length < MOST_WAYS && url.startsWith(start) && wayOf(url, way.origin, way.upgrade) === undefined) ways.push(way);
+}
+
+function wayOf(url, origin, upgrade) {
+  return ways.find((way) => url.startsWith(way.start) && way.origin === origin && way.upgrade === upgrade);
+}
+
+/** The answer of the room itself, or `undefined` for a request that wasm has to look at. */
+export function shortcut(request, env) {
+  if (ways.length === 0 || request.method !== "GET") return undefined;
+  const { url, headers } = request;
+  const upgrade = headers.get("upgrade");
+  const way = wayOf(url, headers.get("origin"), upgrade);
+  if (way === undefined) return undefined;
+  PLAIN.lastIndex = way.start.length;
+  const plain = PLAIN.exec(url);
+  if (plain === null || url.length > 2000) return undefined;
+  const id = CONNECTION_ID.exec(plain[2] ?? "");
+  if (id !== null && !/^[\w-]{1,64}$/.test(id[1])) return undefined;
+  // Only entries and rooms may send this one.
+  if (headers.has(ENVELOPE) || request.body !== null) return undefined;
+  // A handshake whose `Upgrade` was removed on its way.
+  if (upgrade === null && headers.has("sec-websocket-key")) return undefined;
+  return objectOf(env, way.binding, way.jurisdiction, plain[1], way.hint)?.fetch(request);
+}
+
+/** A stub of a room's object. `undefined` without a binding to its class. */
+function objectOf(env, binding, jurisdiction, name, hint) {
+  let namespace = env[binding];
+  if (namespace === undefined || namespace === null) return undefined;
+  if (jurisdiction !== undefined) namespace = namespace.jurisdiction(jurisdiction);
+  const options = hint === undefined ? undefined : { locationHint: hint };
+  return namespace.get(namespace.idFromName(name), options);
 }
 
 /** A response. The body is copied: it lies in Wasm's memory. */
@@ -112,11 +173,9 @@ export function wait(promise, settled, key) {
 
 /** Asks the object of a room. `undefined` without a binding to its class. */
 export function ask(env, binding, jurisdiction, name, hint, url, envelope, upgrade, body) {
-  let namespace = env[binding];
-  if (namespace === undefined || namespace === null) return undefined;
-  if (jurisdiction !== undefined) namespace = namespace.jurisdiction(jurisdiction);
-  const options = hint === undefined ? undefined : { locationHint: hint };
-  const headers = { "x-partykit-envelope": envelope };
+  const object = objectOf(env, binding, jurisdiction, name, hint);
+  if (object === undefined) return undefined;
+  const headers = { [ENVELOPE]: envelope };
   if (upgrade) headers.upgrade = "websocket";
   // A redirect is the room's answer, and for the client to follow. The platform would ask the same room
   // again, 20 times, and then fail. And a body, even an empty one, is a stream that the room has to read.
@@ -124,5 +183,5 @@ export function ask(env, binding, jurisdiction, name, hint, url, envelope, upgra
   if (body.length > 0) Object.assign(init, { method: "POST", body: body.slice() });
   // Not a `Request`: the platform would make a second one of it.
   const target = URL.canParse(url) ? url : "http://room/";
-  return namespace.get(namespace.idFromName(name), options).fetch(target, init);
+  return object.fetch(target, init);
 }

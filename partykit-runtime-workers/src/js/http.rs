@@ -3,13 +3,24 @@ use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen(module = "/src/js/glue.js")]
 extern "C" {
-    /// Method, address, and names and values of all headers, as a JSON array.
+    /// Method, address, and names and values of all headers, each on a line.
     #[wasm_bindgen(catch)]
     pub(crate) fn head(request: &JsRequest) -> Result<String, JsValue>;
 
-    /// One header of a request.
+    /// What a room's object gets: an envelope, or the head of a client's request.
     #[wasm_bindgen(catch)]
-    pub(crate) fn header(request: &JsRequest, name: &str) -> Result<Option<String>, JsValue>;
+    pub(crate) fn arrived(request: &JsRequest) -> Result<String, JsValue>;
+
+    /// Notes that a request was passed on as it was: the next ones like it take a short way. `beginning` is the
+    /// path up to the name of the room.
+    #[wasm_bindgen(catch)]
+    pub(crate) fn learn(
+        request: &JsRequest,
+        beginning: &str,
+        binding: &str,
+        jurisdiction: Option<&str>,
+        hint: Option<&str>,
+    ) -> Result<(), JsValue>;
 
     /// A response; `init` is the JSON of what its constructor takes.
     #[wasm_bindgen(catch)]

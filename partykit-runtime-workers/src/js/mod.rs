@@ -7,7 +7,7 @@ mod promise;
 mod time;
 
 pub(crate) use http::{
-    JsReader, JsRequest, JsResponse, JsWriter, TransformStream, head, header, respond,
+    JsReader, JsRequest, JsResponse, JsWriter, TransformStream, arrived, head, learn, respond,
     respond_with, switching,
 };
 pub(crate) use object::{

@@ -4,5 +4,6 @@ mod checklist;
 mod desk;
 mod leaks;
 mod log;
+mod short;
 mod suite;
 mod support;

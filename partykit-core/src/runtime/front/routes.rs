@@ -109,6 +109,29 @@ impl Routes {
         }
     }
 
+    /// The path of a party's rooms up to the room's name, for a short way to them. If a path begins with this, and
+    /// letters, digits, `-` and `_` follow up to its end or the next `/`, then these are the name of a room of the
+    /// party. `None` if that is not certain, because another party has a prefix that leads there too.
+    ///
+    /// ```
+    /// use partykit_core::{RoutePrefix, runtime::front::Routes};
+    ///
+    /// let mut routes = Routes::default();
+    /// assert_eq!(routes.beginning("chat").as_deref(), Some("/parties/chat/"));
+    /// routes.set_prefix(Some("game"), RoutePrefix::new("parties/chat"));
+    /// assert_eq!(routes.beginning("chat"), None, "/parties/chat/game/a is a room of the game");
+    /// ```
+    pub fn beginning(&self, party: &str) -> Option<String> {
+        let prefix = |own: &'_ Own| own.prefix.clone();
+        let own = self.own.get(party).and_then(prefix);
+        let beginning = own.as_ref().unwrap_or(&self.prefix).beginning(party);
+        let others = self.own.iter().filter(|(other, _)| *other != party);
+        let mut others = others.filter_map(|(name, own)| Some(prefix(own)?.beginning(name)));
+        let is_alone =
+            others.all(|other| !other.starts_with(&beginning) && !beginning.starts_with(&other));
+        is_alone.then_some(beginning)
+    }
+
     /// Those of all parties that have none of their own.
     pub(super) fn origins(&self) -> &Origins {
         &self.origins
@@ -202,6 +225,40 @@ mod tests {
             assert_eq!(find(&routes, path), leads, "{path}");
         }
         assert_ne!(find(&routes, "/play/game"), "fallback", "it is a room's, without its name");
+    }
+
+    #[test]
+    fn what_follows_a_beginning_is_a_room_of_the_party() {
+        const PREFIXES: [Option<&str>; 5] =
+            [None, Some(""), Some("parties"), Some("parties/chat"), Some("/a b/\u{fc}/")];
+        let mut certain = 0;
+        for common in PREFIXES {
+            for (chat, game) in PREFIXES.iter().flat_map(|a| PREFIXES.iter().map(move |b| (*a, *b)))
+            {
+                let mut routes = Routes::default();
+                for (party, prefix) in [(None, common), (Some("chat"), chat), (Some("game"), game)]
+                {
+                    if let Some(prefix) = prefix {
+                        routes.set_prefix(party, RoutePrefix::new(prefix));
+                    }
+                }
+                for party in PARTIES {
+                    let Some(beginning) = routes.beginning(party) else { continue };
+                    certain += 1;
+                    for room in ["a", "party", "parties", "main", "chat", "game", "-_0Z-z9"] {
+                        for rest in ["", "/", "/main/a", "/game", "//x", "?a=/parties/game/b"] {
+                            let path = format!("{beginning}{room}{rest}");
+                            assert_eq!(
+                                find(&routes, &path),
+                                format!("{party}/{room}"),
+                                "{routes:?} {path}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+        assert!((200..5 * 5 * 5 * 3).contains(&certain), "{certain}");
     }
 
     #[test]

@@ -1,6 +1,9 @@
 use std::{
     fmt::{self, Write},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures_core::future::BoxFuture;
@@ -34,7 +37,29 @@ pub struct AnyServer<With = ()>(Box<dyn Erased<With>>);
 impl<With: Send + Sync + 'static> AnyServer<With> {
     /// A server whose instances are made by `make`.
     pub fn new<S: Server>(make: impl Fn(&RoomId, &With) -> S + Send + Sync + 'static) -> Self {
-        Self(Box::new(Arc::new(make)))
+        let (connects, requests) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self(Box::new(Arc::new(Made { make, connects, requests })))
+    }
+
+    /// Whether it is known that `on_before_connect` lets all clients in unchanged, because it is the default
+    /// one. That is known after its first call.
+    ///
+    /// ```
+    /// use partykit_core::{RoomId, Server, runtime::front::AnyServer};
+    ///
+    /// struct Open;
+    /// impl Server for Open {}
+    ///
+    /// let server = AnyServer::new(|_: &RoomId, (): &()| Open);
+    /// assert!(!server.admits_connects() && !server.admits_requests(), "not asked yet");
+    /// ```
+    pub fn admits_connects(&self) -> bool {
+        self.0.admits_connects()
+    }
+
+    /// The same of `on_before_request`.
+    pub fn admits_requests(&self) -> bool {
+        self.0.admits_requests()
     }
 
     /// Runs a room until it sleeps, see [`drive`].
@@ -114,26 +139,61 @@ trait Erased<With>: Send + Sync {
     fn drive(&self, room: Arc<RoomCell>, with: With) -> BoxFuture<'static, ()>;
     fn before_connect(&self, request: Request, lobby: Lobby) -> BoxFuture<'static, Result<Admit>>;
     fn before_request(&self, request: Request, lobby: Lobby) -> BoxFuture<'static, Result<Admit>>;
+    fn admits_connects(&self) -> bool;
+    fn admits_requests(&self) -> bool;
 }
 
-/// `F` makes the instances.
-impl<S, With, F> Erased<With> for Arc<F>
+struct Made<F> {
+    /// Makes the instances.
+    make: F,
+    /// Whether `on_before_connect` is known to be the default one.
+    connects: AtomicBool,
+    /// Whether `on_before_request` is.
+    requests: AtomicBool,
+}
+
+impl<S, With, F> Erased<With> for Arc<Made<F>>
 where
     S: Server,
     With: Send + Sync + 'static,
     F: Fn(&RoomId, &With) -> S + Send + Sync + 'static,
 {
     fn drive(&self, room: Arc<RoomCell>, with: With) -> BoxFuture<'static, ()> {
-        let make = self.clone();
-        Box::pin(drive(room, move |id| make(id, &with)))
+        let made = self.clone();
+        Box::pin(drive(room, move |id| (made.make)(id, &with)))
     }
 
     fn before_connect(&self, request: Request, lobby: Lobby) -> BoxFuture<'static, Result<Admit>> {
-        Box::pin(async move { S::on_before_connect(request, &lobby).await })
+        let made = self.clone();
+        Box::pin(async move {
+            let answer = S::on_before_connect(request, &lobby).await;
+            note::<S>(&made.connects, &answer);
+            answer
+        })
     }
 
     fn before_request(&self, request: Request, lobby: Lobby) -> BoxFuture<'static, Result<Admit>> {
-        Box::pin(async move { S::on_before_request(request, &lobby).await })
+        let made = self.clone();
+        Box::pin(async move {
+            let answer = S::on_before_request(request, &lobby).await;
+            note::<S>(&made.requests, &answer);
+            answer
+        })
+    }
+
+    fn admits_connects(&self) -> bool {
+        self.connects.load(Ordering::Relaxed)
+    }
+
+    fn admits_requests(&self) -> bool {
+        self.requests.load(Ordering::Relaxed)
+    }
+}
+
+/// A server has one hook of each kind: what is true of one answer is true of all.
+fn note<S: Server>(admits: &AtomicBool, answer: &Result<Admit>) {
+    if answer.as_ref().is_ok_and(Admit::is_by_default_of::<S>) {
+        admits.store(true, Ordering::Relaxed);
     }
 }
 
@@ -157,4 +217,52 @@ fn fresh_id(on: &(impl Surroundings + ?Sized)) -> ConnectionId {
     let mut bytes = [0; 16];
     on.random(&mut bytes);
     ConnectionId::from_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::{Admission, RoomAddress};
+
+    struct Open;
+    impl Server for Open {}
+
+    /// Lets all in, by code of its own.
+    struct Own;
+    impl Server for Own {
+        async fn on_before_connect(request: Request, _: &Lobby) -> Result<Admit> {
+            Ok(Admission::new(request).into())
+        }
+    }
+
+    /// Passes on what another server answers, which may depend on the request.
+    struct Around;
+    impl Server for Around {
+        async fn on_before_connect(request: Request, lobby: &Lobby) -> Result<Admit> {
+            Open::on_before_connect(request, lobby).await
+        }
+    }
+
+    /// Whether it is known of the hooks that they are the default, after each has been called.
+    fn known<S: Server>(make: fn() -> S) -> (bool, bool) {
+        let server = AnyServer::new(move |_: &RoomId, (): &()| make());
+        assert!(!server.admits_connects() && !server.admits_requests());
+        let lobby = || Lobby::new(RoomAddress::new("a", RoomId::new("b").unwrap()), |_| None);
+        let asked = server.0.before_connect(Request::default(), lobby()).now_or_never();
+        assert!(matches!(asked, Some(Ok(Admit::Continue(_)))));
+        let connects = server.admits_connects();
+        assert!(!server.admits_requests(), "that hook was not called");
+        let asked = server.0.before_request(Request::default(), lobby()).now_or_never();
+        assert!(matches!(asked, Some(Ok(Admit::Continue(_)))));
+        (connects, server.admits_requests())
+    }
+
+    #[test]
+    fn only_the_servers_own_default_hook_is_known_to_let_all_in() {
+        assert_eq!(known(|| Open), (true, true));
+        assert_eq!(known(|| Own), (false, true));
+        assert_eq!(known(|| Around), (false, true));
+    }
 }
