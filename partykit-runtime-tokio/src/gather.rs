@@ -85,14 +85,17 @@ pin_project! {
     /// A future that is not woken before the [gathering](gather) on this thread has ended.
     pub(crate) struct Gathered<F> {
         waker: Option<(Arc<Later>, Waker)>,
+        // It was made during a gathering, and has not run yet.
+        begins: bool,
         #[pin]
         future: F,
     }
 }
 
-/// Has a task wait for the end of a [gathering](gather).
+/// Has a task wait for the end of a [gathering](gather). A task that is made during one begins after it, as if
+/// its end had woken the task: Tokio runs what a task has spawned when that task has ended its turn.
 pub(crate) fn gathered<F: Future>(future: F) -> Gathered<F> {
-    Gathered { waker: None, future }
+    Gathered { waker: None, begins: WAITING.with_borrow(|waiting| waiting.gathers), future }
 }
 
 impl<F: Future> Future for Gathered<F> {
@@ -106,7 +109,8 @@ impl<F: Future> Future for Gathered<F> {
                 Arc::new(Later { task: cx.waker().clone(), waited: AtomicBool::new(false) });
             (later.clone(), Waker::from(later))
         }));
-        let _restore = Restore(GATHERED.replace(later.waited.swap(false, Ordering::Relaxed)));
+        let waited = later.waited.swap(false, Ordering::Relaxed);
+        let _restore = Restore(GATHERED.replace(waited | mem::take(this.begins)));
         this.future.poll(&mut Context::from_waker(waker))
     }
 }
@@ -217,5 +221,23 @@ mod tests {
         let Poll::Ready((_, told)) = task.as_mut().poll(&mut cx) else { unreachable!() };
         assert_eq!(told, [false, true, false, false]);
         assert!(!is_gathered(), "no task runs");
+    }
+
+    /// A room that wakes for what a loop has read has nothing to wait for.
+    #[test]
+    fn a_task_that_is_made_during_a_gathering_begins_at_its_end() {
+        let mut told = Vec::new();
+        let mut task = gather(|| {
+            Box::pin(gathered(poll_fn(|_| {
+                told.push(is_gathered());
+                Poll::<()>::Pending
+            })))
+        });
+        let waker = Waker::from(Arc::<Count>::default());
+        let mut cx = Context::from_waker(&waker);
+        assert!(task.as_mut().poll(&mut cx).is_pending());
+        assert!(task.as_mut().poll(&mut cx).is_pending());
+        drop(task);
+        assert_eq!(told, [true, false]);
     }
 }
