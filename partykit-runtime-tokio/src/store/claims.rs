@@ -3,7 +3,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use partykit_core::{Epoch, RoomAddress};
+use partykit_core::{Epoch, RoomAddress, RoomId};
 use tokio::sync::Notify;
 
 /// Who holds which room. Only the number of times that the store was opened is on disk; the rest is in
@@ -18,9 +18,16 @@ pub(super) struct Claims {
 struct State {
     /// The number of the last claim, counted over all rooms.
     last: u64,
-    newest: HashMap<RoomAddress, Epoch>,
+    /// The newest claim of every room that has one, by party: so the rooms share the party's name.
+    newest: HashMap<Box<str>, HashMap<RoomId, Epoch>>,
     /// The rooms whose commits are being written.
     writing: HashSet<RoomAddress>,
+}
+
+impl State {
+    fn newest(&self, room: &RoomAddress) -> Option<Epoch> {
+        self.newest.get(room.party())?.get(room.room()).copied()
+    }
 }
 
 /// Whether a commit may be written now.
@@ -54,7 +61,13 @@ impl Claims {
             let mut state = self.state();
             state.last += 1;
             let epoch = Epoch(state.last);
-            state.newest.insert(room.clone(), epoch);
+            match state.newest.get_mut(room.party()) {
+                Some(newest) => drop(newest.insert(room.room().clone(), epoch)),
+                None => {
+                    let newest = HashMap::from([(room.room().clone(), epoch)]);
+                    state.newest.insert(room.party().into(), newest);
+                }
+            }
             epoch
         };
         let mut given = Given { claims: self, room, epoch, has_arrived: false };
@@ -72,18 +85,22 @@ impl Claims {
 
     pub(super) fn release(&self, room: &RoomAddress, epoch: Epoch) {
         let mut state = self.state();
-        if state.newest.get(room) == Some(&epoch) {
-            state.newest.remove(room);
-            let (capacity, count) = (state.newest.capacity(), state.newest.len());
-            if capacity >= WORTH_SHRINKING && count <= capacity / 4 {
-                state.newest.shrink_to(capacity / 2);
-            }
+        let Some(newest) = state.newest.get_mut(room.party()) else { return };
+        if newest.get(room.room()) != Some(&epoch) {
+            return;
+        }
+        newest.remove(room.room());
+        let (capacity, count) = (newest.capacity(), newest.len());
+        if count == 0 {
+            state.newest.remove(room.party());
+        } else if capacity >= WORTH_SHRINKING && count <= capacity / 4 {
+            newest.shrink_to(capacity / 2);
         }
     }
 
     /// How many rooms are claimed.
     pub(super) fn count(&self) -> usize {
-        self.state().newest.len()
+        self.state().newest.values().map(HashMap::len).sum()
     }
 
     /// Takes the commits whose turn it is.
@@ -93,7 +110,7 @@ impl Claims {
     ) -> Vec<Turn> {
         let mut state = self.state();
         let turn = |(room, epoch): (&RoomAddress, Epoch)| {
-            if state.newest.get(room) != Some(&epoch) {
+            if state.newest(room) != Some(epoch) {
                 Turn::IsStale
             } else if state.writing.insert(room.clone()) {
                 Turn::Begins
