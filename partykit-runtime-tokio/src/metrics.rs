@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
-use partykit_core::{Handler, Refusal, runtime::Fact};
+use partykit_core::{Handler, Refusal, WakeCause, runtime::Fact};
 
 /// Gauge: open WebSockets.
 pub const CONNECTIONS: &str = "partykit_connections";
@@ -96,6 +96,17 @@ const HANDLERS: [Handler; 9] = [
     Handler::OnTask,
 ];
 
+/// What rooms wake for.
+const CAUSES: [WakeCause; 7] = [
+    WakeCause::Alarm,
+    WakeCause::Connect,
+    WakeCause::Disconnect,
+    WakeCause::Error,
+    WakeCause::Message,
+    WakeCause::Request,
+    WakeCause::Task,
+];
+
 /// Counts that the store had no space to merge its files.
 pub(crate) fn merge_postponed() {
     counter!(MERGES_POSTPONED).increment(1);
@@ -114,6 +125,8 @@ pub(crate) struct Meter {
     handlers: [Histogram; HANDLERS.len()],
     commits: Histogram,
     slow_clients: Counter,
+    sleeps: Counter,
+    wakes: [Counter; CAUSES.len()],
 }
 
 impl Meter {
@@ -139,6 +152,8 @@ impl Meter {
             handlers: HANDLERS.map(handler),
             commits: histogram!(COMMIT, "party" => of()),
             slow_clients: counter!(SLOW_CLIENTS, "party" => of()),
+            sleeps: counter!(SLEEPS, "party" => of()),
+            wakes: CAUSES.map(|cause| counter!(WAKES, "party" => of(), "cause" => cause.name())),
         }
     }
 
@@ -214,7 +229,7 @@ impl Meter {
                 self.awake.decrement(1);
             }
             Fact::Slept { awake } => {
-                counter!(SLEEPS, "party" => of()).increment(1);
+                self.sleeps.increment(1);
                 self.awake_time.record(awake);
                 self.awake.decrement(1);
             }
@@ -223,7 +238,10 @@ impl Meter {
                 self.awake.decrement(1);
             }
             Fact::Woke(cause) => {
-                counter!(WAKES, "party" => of(), "cause" => cause.to_string()).increment(1);
+                match CAUSES.iter().position(|known| *known == cause) {
+                    Some(known) => self.wakes[known].increment(1),
+                    None => counter!(WAKES, "party" => of(), "cause" => cause.name()).increment(1),
+                }
                 self.awake.increment(1);
             }
             _ => {}

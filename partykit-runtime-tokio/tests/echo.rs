@@ -1,4 +1,4 @@
-//! What an echo and a broadcast take from the allocator. The runtime runs on the test's own thread, whose
+//! What an echo, a wake and a broadcast take from the allocator. The runtime runs on the test's own thread, whose
 //! allocations are counted; the clients are on another thread.
 #![cfg(target_os = "linux")]
 
@@ -10,7 +10,7 @@ use std::{
 
 use allocation_counter::measure;
 use partykit_core::{Connection, Message, Options, Result, Room, Server};
-use partykit_runtime_tokio::{Runtime, bind};
+use partykit_runtime_tokio::{Handle, Runtime, bind};
 use tokio::{runtime, sync::oneshot};
 
 /// How often each thing is done before it is counted, and then while it is counted.
@@ -83,34 +83,51 @@ impl Client {
 const TEXT: u8 = 1;
 const BINARY: u8 = 2;
 
-/// How often the server asks the allocator for memory while a round is done [`ROUNDS`] times.
-fn allocations(clients: usize, round: fn(&mut [Client])) -> f64 {
-    let tokio = runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let addr = tokio.block_on(async {
-        let runtime = Runtime::builder().party::<Talk>("main").in_memory().build().unwrap();
-        let listener = bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        tokio::spawn(async move { runtime.serve_on(listener).await });
-        addr
-    });
-    let mut crowd = Vec::new();
-    let mut rounds = |first: bool| {
-        let (done, is_done) = oneshot::channel();
-        let mut crowd_now = std::mem::take(&mut crowd);
-        let speaking = thread::spawn(move || {
-            if first {
-                crowd_now.extend((0..clients).map(|id| Client::connect(addr, "lobby", id)));
-            }
-            (0..ROUNDS).for_each(|_| round(&mut crowd_now));
-            let _ = done.send(());
-            crowd_now
+/// A server on this thread.
+struct House {
+    tokio: runtime::Runtime,
+    addr: SocketAddr,
+    handle: Handle,
+}
+
+impl House {
+    fn open() -> Self {
+        let tokio = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (addr, handle) = tokio.block_on(async {
+            let runtime = Runtime::builder().party::<Talk>("main").in_memory().build().unwrap();
+            let listener = bind("127.0.0.1:0").await.unwrap();
+            let (addr, handle) = (listener.local_addr().unwrap(), runtime.handle());
+            tokio::spawn(async move { runtime.serve_on(listener).await });
+            (addr, handle)
         });
-        let counted = measure(|| tokio.block_on(is_done).unwrap());
-        crowd = speaking.join().unwrap();
-        counted.count_total as f64 / ROUNDS as f64
+        Self { tokio, addr, handle }
+    }
+
+    /// How often the server asks the allocator for memory until the clients, on another thread, are done.
+    fn count<R: Send + 'static>(&self, clients: impl FnOnce() -> R + Send + 'static) -> (u64, R) {
+        let (done, is_done) = oneshot::channel();
+        let speaking = thread::spawn(move || {
+            let result = clients();
+            let _ = done.send(());
+            result
+        });
+        let counted = measure(|| self.tokio.block_on(is_done).unwrap());
+        (counted.count_total, speaking.join().unwrap())
+    }
+}
+
+/// What a round takes that is done [`ROUNDS`] times.
+fn allocations(clients: usize, round: fn(&mut [Client])) -> f64 {
+    let house = House::open();
+    let addr = house.addr;
+    let rounds = move |mut crowd: Vec<Client>| {
+        (0..ROUNDS).for_each(|_| round(&mut crowd));
+        crowd
     };
-    rounds(true);
-    rounds(false)
+    let connect = move || (0..clients).map(|id| Client::connect(addr, "lobby", id)).collect();
+    let (_, crowd) = house.count(move || rounds(connect()));
+    let (counted, _) = house.count(move || rounds(crowd));
+    counted as f64 / ROUNDS as f64
 }
 
 /// The message itself is one.
@@ -122,6 +139,41 @@ fn an_echo_takes_little() {
     });
     println!("an echo: {lone} allocations");
     assert!(lone < 1.25, "{lone}");
+}
+
+/// Its machine, its driver and its handle are made for the message.
+#[test]
+fn the_first_message_to_a_sleeping_room_takes_little() {
+    let house = House::open();
+    let addr = house.addr;
+    let echoes = |mut rooms: Vec<Client>| {
+        for client in &mut rooms {
+            client.say(TEXT);
+            client.hear(TEXT);
+        }
+        rooms
+    };
+    let sleep = || {
+        house.tokio.block_on(async {
+            for room in 0..CROWD {
+                house.handle.evict("main", &format!("room-{room}")).await.unwrap();
+            }
+            // The rooms' tasks end.
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+        });
+        assert_eq!(house.handle.stats().parties["main"].asleep, CROWD);
+    };
+    let connect = move |room| Client::connect(addr, &format!("room-{room}"), room);
+    let (_, rooms) = house.count(move || echoes((0..CROWD).map(connect).collect()));
+    sleep();
+    let (_, rooms) = house.count(move || echoes(rooms));
+    sleep();
+    let (counted, _) = house.count(move || echoes(rooms));
+    let each = counted as f64 / CROWD as f64;
+    println!("the first message to a sleeping room: {each} allocations");
+    assert!(each < 11.0, "{each}");
 }
 
 #[test]

@@ -13,6 +13,9 @@ const HAS_ID: u8 = 2;
 const HAS_TAGS: u8 = 4;
 const HAS_STATE: u8 = 8;
 
+/// The flags and the lengths of the texts rarely need more bytes.
+const ROOM_FOR_LENGTHS: usize = 16;
+
 /// What is kept of a connection, in one allocation that is as large as it.
 ///
 /// The bytes: flags; the id; the uri without the base, up to the id; if it has the id, what comes behind it;
@@ -49,6 +52,7 @@ impl Kept {
         scratch.clear();
         let on_base = base.and_then(|base| uri.strip_prefix(base));
         let rest = on_base.unwrap_or(uri);
+        scratch.reserve(ROOM_FOR_LENGTHS + id.len() + rest.len() + state.map_or(0, <[u8]>::len));
         let around_id = rest.rfind(id).map(|at| (&rest[..at], &rest[at + id.len()..]));
         let flags = [
             (on_base.is_some(), ON_BASE),
@@ -77,13 +81,10 @@ impl Kept {
     pub(crate) fn attachment(&self, order: u64, base: Option<&str>) -> Attachment {
         let mut parts = Parts::of(&self.0);
         let id = parts.id();
-        let mut uri = String::new();
-        uri.push_str(base.filter(|_| parts.has(ON_BASE)).unwrap_or_default());
-        uri.push_str(parts.text());
-        if parts.has(HAS_ID) {
-            uri.push_str(id);
-            uri.push_str(parts.text());
-        }
+        let base = base.filter(|_| parts.has(ON_BASE)).unwrap_or_default();
+        let begin = parts.text();
+        let (own_id, end) = if parts.has(HAS_ID) { (id, parts.text()) } else { ("", "") };
+        let uri = [base, begin, own_id, end].concat();
         let tags = parts.tags().map(str::to_owned).collect();
         let state = parts.has(HAS_STATE).then(|| parts.rest.to_vec());
         Attachment { order, id: id.to_owned(), uri, tags, state }

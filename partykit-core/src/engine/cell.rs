@@ -10,7 +10,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use doors::{Driving, InTurn};
+pub(crate) use doors::{Driving, InTurn, Outputs};
 pub use resume::Resumed;
 
 use self::{
@@ -70,7 +70,7 @@ pub struct RoomCell {
 }
 
 impl RoomCell {
-    /// Makes a room that sleeps and has no connection.
+    /// Makes a room that sleeps and has no connection. Its [account](crate::Account) begins with its first event.
     ///
     /// Rooms of one party should share their options, in an `Arc`.
     pub fn new(
@@ -78,8 +78,7 @@ impl RoomCell {
         options: impl Into<Arc<Options>>,
         host: Arc<dyn Host>,
     ) -> Arc<Self> {
-        let dormant = Dormant::new(host.elapsed());
-        Self::with(address, options.into(), host, dormant)
+        Self::with(address, options.into(), host, Dormant::new())
     }
 
     fn with(

@@ -1,5 +1,4 @@
 use std::{
-    collections::VecDeque,
     future::Future,
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -14,7 +13,7 @@ use futures_util::{FutureExt, future::abortable};
 use tracing::error;
 
 use super::{
-    cell::Driving,
+    cell::{Driving, Outputs},
     delivery::{Delivery, flush_later},
 };
 use crate::{
@@ -31,13 +30,13 @@ use crate::{
 /// Acts on the machine's outputs, and waits for claims, commits and timers.
 pub(crate) struct Pump<'a> {
     cell: &'a Driving,
-    claim: Option<BoxFuture<'static, Result<Claim, BackendError>>>,
+    claim: Option<BoxFuture<'a, Result<Claim, BackendError>>>,
     /// Ends with when the room is to be woken, if the commit says that.
     commit: Option<BoxFuture<'static, Committed>>,
     /// When the commit began.
     committing: Duration,
     timer: Option<(Duration, BoxFuture<'static, ()>)>,
-    outputs: VecDeque<Output>,
+    outputs: <Outputs as IntoIterator>::IntoIter,
     /// Frames since the last flush that are not queued at a socket yet.
     frames: Vec<(Targets, Frame)>,
     /// The connections where frames were queued since the last flush.
@@ -71,7 +70,7 @@ impl<'a> Pump<'a> {
             commit: None,
             committing: Duration::ZERO,
             timer: None,
-            outputs: VecDeque::new(),
+            outputs: Outputs::new().into_iter(),
             frames: Vec::new(),
             unflushed: Vec::new(),
             delivery: None,
@@ -91,8 +90,10 @@ impl<'a> Pump<'a> {
             if self.delivery.is_some() {
                 continue;
             }
-            let deadline = self.cell.take_outputs(cx.waker(), &mut self.outputs);
-            if !self.outputs.is_empty() || self.poll_storage(cx) || self.poll_timer(cx, deadline) {
+            let mut outputs = Outputs::new();
+            let deadline = self.cell.take_outputs(cx.waker(), &mut outputs);
+            self.outputs = outputs.into_iter();
+            if self.outputs.len() > 0 || self.poll_storage(cx) || self.poll_timer(cx, deadline) {
                 continue;
             }
             if self.claim.is_none() && self.commit.is_none() && self.cell.retire() {
@@ -106,11 +107,10 @@ impl<'a> Pump<'a> {
     /// Does what is to be done, up to what the driver has to do, or to what has to be delivered first.
     fn apply_all(&mut self) -> Option<Step> {
         while self.delivery.is_none() {
-            let output = self.outputs.pop_front()?;
-            if !self.frames.is_empty() && is_behind_frames(&output) {
-                self.outputs.push_front(output);
+            let next = self.outputs.as_slice().first()?;
+            if !self.frames.is_empty() && is_behind_frames(next) {
                 self.delivery = Some(Delivery::queue(mem::take(&mut self.frames)));
-            } else if let Some(step) = self.apply(output) {
+            } else if let Some(step) = self.outputs.next().and_then(|next| self.apply(next)) {
                 return Some(step);
             }
         }
@@ -144,11 +144,13 @@ impl<'a> Pump<'a> {
             Output::Cancel(reason) => return Some(Step::Cancel(reason)),
             Output::CancelTasks(tasks) => tasks.iter().for_each(|id| self.cell.abort_task(*id)),
             Output::Claim => {
-                let cell = Arc::clone(self.cell);
-                self.claim =
-                    Some(Box::pin(
-                        async move { cell.host().backend().claim(cell.address()).await },
-                    ));
+                let cell = self.cell;
+                let claim = || cell.host().backend().claim(cell.address());
+                let claim = catch_unwind(AssertUnwindSafe(claim));
+                self.claim = Some(claim.unwrap_or_else(|payload| {
+                    let error = BackendError::Failed(panic_message(payload).into());
+                    Box::pin(async { Err(error) })
+                }));
             }
             Output::Commit(batch, epoch) => {
                 let cell = Arc::clone(self.cell);
@@ -322,7 +324,7 @@ fn is_behind_frames(output: &Output) -> bool {
 
 /// Polls a backend's future. A panic counts as a failure.
 fn poll_guarded<T>(
-    future: &mut Pin<Box<dyn Future<Output = T> + Send>>,
+    future: &mut Pin<Box<dyn Future<Output = T> + Send + '_>>,
     cx: &mut Context<'_>,
     failed: impl FnOnce(BackendError) -> T,
 ) -> Poll<T> {

@@ -40,7 +40,8 @@ pub struct Account {
     pub sleeps: u64,
     /// How often the instance was dropped because something failed.
     pub resets: u64,
-    /// How often each kind of event made an instance necessary.
+    /// How often each kind of event made an instance necessary, in the order of the kinds' names. Kinds that
+    /// never did are left out.
     #[serde(serialize_with = "shapes::counts")]
     pub causes: Vec<(WakeCause, u64)>,
     /// The kind of the last event that made an instance necessary, and when that was, counted like `life`.
@@ -155,7 +156,10 @@ impl Account {
         self.awake.add(&other.awake);
         self.sleeps += other.sleeps;
         self.resets += other.resets;
-        other.causes.iter().for_each(|(cause, times)| self.count(*cause, *times));
+        let mut causes = Causes::default();
+        let all = self.causes.iter().chain(&other.causes);
+        all.for_each(|(cause, times)| causes.count(*cause, *times));
+        self.causes = causes.list();
         self.last_wake = None;
         self.dropped_messages += other.dropped_messages;
         self.rejected += other.rejected;
@@ -167,13 +171,6 @@ impl Account {
             self.longest_awake.clone_from(&other.longest_awake);
         }
         is_longer
-    }
-
-    fn count(&mut self, cause: WakeCause, more: u64) {
-        match self.causes.iter_mut().find(|(known, _)| *known == cause) {
-            Some((_, times)) => *times += more,
-            None => self.causes.push((cause, more)),
-        }
     }
 
     fn saved(&self, spent: Duration) -> f64 {
@@ -244,10 +241,31 @@ pub(crate) struct Condition {
     pub(crate) connections: bool,
 }
 
+/// How often each cause made an instance necessary.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Causes([u64; WakeCause::ALL.len()]);
+
+impl Causes {
+    pub(super) fn count(&mut self, cause: WakeCause, more: u64) {
+        self.0[cause as usize] += more;
+    }
+
+    /// Those that did at least once, in their order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (WakeCause, u64)> {
+        WakeCause::ALL.into_iter().zip(self.0).filter(|(_, times)| *times > 0)
+    }
+
+    fn list(&self) -> Vec<(WakeCause, u64)> {
+        self.iter().collect()
+    }
+}
+
 /// Keeps an [`Account`] as time goes on.
 #[derive(Debug)]
 pub(crate) struct Accountant {
+    /// Without its causes.
     pub(super) account: Account,
+    pub(super) causes: Causes,
     pub(super) born: Duration,
     settled: Duration,
     woken: Duration,
@@ -258,6 +276,7 @@ impl Accountant {
     pub(crate) fn new(now: Duration) -> Self {
         Self {
             account: Account::default(),
+            causes: Causes::default(),
             born: now,
             settled: now,
             woken: now,
@@ -279,7 +298,7 @@ impl Accountant {
     pub(crate) fn woke(&mut self, now: Duration, cause: WakeCause) {
         self.woken = now;
         self.account.last_wake = Some((cause, now.saturating_sub(self.born)));
-        self.account.count(cause, 1);
+        self.causes.count(cause, 1);
     }
 
     pub(crate) fn last_wake(&self) -> Option<WakeCause> {
@@ -324,6 +343,7 @@ impl Accountant {
         holder: Option<(AwakeReason, Duration)>,
     ) -> Account {
         let mut account = self.account.clone();
+        account.causes = self.causes.list();
         account.life = now.saturating_sub(self.born);
         account.book(&self.condition, now.saturating_sub(self.settled));
         if self.condition.resident {

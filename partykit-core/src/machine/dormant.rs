@@ -29,16 +29,20 @@ pub(crate) struct Dormant {
 }
 
 impl Dormant {
-    /// A room that was never awake.
-    pub(crate) fn new(now: Duration) -> Self {
-        Self::of(Records::default(), now)
+    /// A room to which nothing has happened. Takes nothing from the allocator.
+    pub(crate) fn new() -> Self {
+        Self::with(Records::default(), Ledger::blank())
     }
 
     /// A room that comes back with these connections.
     pub(crate) fn of(records: Records, now: Duration) -> Self {
+        Self::with(records, Ledger::of(Accountant::new(now)))
+    }
+
+    fn with(records: Records, ledger: Ledger) -> Self {
         Self {
             records,
-            ledger: Ledger::of(Accountant::new(now)),
+            ledger,
             epoch: Epoch(0),
             claimed: false,
             last_hold: 0,

@@ -1,12 +1,10 @@
-use std::{
-    collections::{HashMap, VecDeque},
-    hash::{BuildHasherDefault, Hasher},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     event::Event,
+    lane::Lane,
     mailboxes::{Mailboxes, Portion},
+    shares::{Share, Shares},
     wake_cause::WakeCause,
 };
 use crate::Options;
@@ -14,42 +12,16 @@ use crate::Options;
 /// The events that wait for a room, in the order in which they came.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
-    events: VecDeque<Event>,
+    events: Lane<[Event; 1]>,
     bytes: usize,
     /// The connects among them. They have bounds of their own, so they take no place of other events.
     connects: Share,
     /// The share of what all rooms have together.
     portion: Portion,
-    /// What each connection has of the messages that wait. Connections without any have no entry.
-    shares: HashMap<u64, Share, BuildHasherDefault<KeyHasher>>,
+    /// What each connection has of the messages that wait.
+    shares: Shares,
     /// Closes that arrived at a room that could not start; the next start takes them first.
     kept: VecDeque<Event>,
-}
-
-/// What waits of one connection, or of one kind.
-#[derive(Clone, Copy, Debug, Default)]
-struct Share {
-    events: usize,
-    bytes: usize,
-}
-
-/// Hashes the keys of connections. The room gives these numbers one after another, so no client chooses them.
-#[derive(Clone, Copy, Debug, Default)]
-struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(self.0 ^ u64::from(*byte)));
-    }
-
-    fn write_u64(&mut self, key: u64) {
-        // An odd number of 64 bits, as far from a pattern as the golden ratio is.
-        self.0 = key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    }
 }
 
 /// How much may wait, of one kind of event.
@@ -161,7 +133,7 @@ impl Mailbox {
     }
 
     pub(crate) fn has_message_of(&self, connection: u64) -> bool {
-        self.shares.contains_key(&connection)
+        self.shares.get(connection).is_some()
     }
 
     /// What a sleeping room would wake for.
@@ -194,13 +166,13 @@ impl Mailbox {
 
     /// Whether a message of `size` bytes fits within what one connection may have here.
     pub(crate) fn has_space_of(&self, connection: u64, bounds: Bounds, size: usize) -> bool {
-        let share = self.shares.get(&connection).copied().unwrap_or_default();
+        let share = self.shares.get(connection).unwrap_or_default();
         bounds.admit(share.events, share.bytes, size)
     }
 
     /// Whether a connection has at most half of what it may have here.
     pub(crate) fn is_half_free(&self, connection: u64, bounds: Bounds) -> bool {
-        let share = self.shares.get(&connection).copied().unwrap_or_default();
+        let share = self.shares.get(connection).unwrap_or_default();
         share.events <= bounds.events / 2 && share.bytes <= bounds.bytes / 2
     }
 
@@ -223,41 +195,35 @@ impl Mailbox {
 
     /// Gives back the memory that a busy time took.
     pub(crate) fn shrink(&mut self) {
-        self.events.shrink_to_fit();
-        if self.shares.is_empty() {
-            self.shares = HashMap::default();
-        }
+        self.events.shrink(0);
+        self.shares.shrink();
     }
 
     fn count(&mut self, event: &Event) {
         let size = event.size();
         self.bytes += size;
         self.portion.adjust(self.bytes);
-        let share = match event {
-            Event::Message { sender, .. } => self.shares.entry(sender.key()).or_default(),
-            Event::Connect { .. } => &mut self.connects,
-            _ => return,
-        };
-        share.events += 1;
-        share.bytes += size;
+        match event {
+            Event::Message { sender, .. } => self.shares.add(sender.key(), size),
+            Event::Connect { .. } => {
+                self.connects.events += 1;
+                self.connects.bytes += size;
+            }
+            _ => {}
+        }
     }
 
     fn discount(&mut self, event: &Event) {
         let size = event.size();
         self.bytes -= size;
         self.portion.adjust(self.bytes);
-        let share = match event {
-            Event::Message { sender, .. } => self.shares.get_mut(&sender.key()),
-            Event::Connect { .. } => Some(&mut self.connects),
-            _ => None,
-        };
-        let Some(share) = share else { return };
-        share.events -= 1;
-        share.bytes -= size;
-        if let Event::Message { sender, .. } = event
-            && share.events == 0
-        {
-            self.shares.remove(&sender.key());
+        match event {
+            Event::Message { sender, .. } => self.shares.subtract(sender.key(), size),
+            Event::Connect { .. } => {
+                self.connects.events -= 1;
+                self.connects.bytes -= size;
+            }
+            _ => {}
         }
     }
 }

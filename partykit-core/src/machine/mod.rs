@@ -18,6 +18,7 @@ mod gate;
 mod handler_error;
 mod ids;
 mod intake;
+mod lane;
 mod ledger;
 mod mailbox;
 mod mailboxes;
@@ -28,6 +29,7 @@ mod overlay;
 mod properties;
 mod records;
 mod roster;
+mod shares;
 mod speech;
 mod start_reason;
 mod states;
@@ -40,7 +42,7 @@ mod turn;
 mod turn_mut;
 mod wake_cause;
 
-use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 pub use account::{Account, LongestAwake, TimeAwake};
 pub use awake::AwakeReason;
@@ -64,8 +66,8 @@ pub(crate) use roster::Roster;
 pub(crate) use turn_mut::TurnMut;
 
 use self::{
-    account::Accountant, attempts::Attempts, awake::Holders, gate::Gate, mailbox::Mailbox,
-    turn::Turn,
+    account::Accountant, attempts::Attempts, awake::Holders, gate::Gate, lane::Lane,
+    mailbox::Mailbox, turn::Turn,
 };
 use crate::{
     Claim, Close, Connection, Epoch, Handler, Message, Options, Refusal,
@@ -110,7 +112,7 @@ pub(crate) struct Machine {
     /// The runtime has very many rooms: those that hold nothing are to go. The driver says so at each turn.
     crowded: bool,
     draining: bool,
-    outputs: VecDeque<Output>,
+    outputs: Lane<[Output; 2]>,
     /// Something was queued at a socket since the last flush.
     unflushed: bool,
     turns_unflushed: u32,
@@ -151,7 +153,7 @@ impl Machine {
             stateless: false,
             crowded: false,
             draining: false,
-            outputs: VecDeque::new(),
+            outputs: Lane::default(),
             unflushed: false,
             turns_unflushed: 0,
             bytes_unflushed: 0,
@@ -387,9 +389,7 @@ impl Machine {
     pub(crate) fn poll(&mut self) -> Option<Output> {
         let output = self.outputs.pop_front();
         if output.is_none() {
-            if self.outputs.capacity() > KEPT {
-                self.outputs = VecDeque::new();
-            }
+            self.outputs.shrink(KEPT);
             if self.unflushed {
                 self.flushed();
                 return Some(Output::Flush);

@@ -422,11 +422,11 @@ fn why_a_room_wakes_and_why_it_starts() {
 
     let account = room.machine.stats(room.now).account;
     let causes = [
-        (WakeCause::Request, 1),
         (WakeCause::Connect, 1),
-        (WakeCause::Message, 1),
-        (WakeCause::Error, 1),
         (WakeCause::Disconnect, 1),
+        (WakeCause::Error, 1),
+        (WakeCause::Message, 1),
+        (WakeCause::Request, 1),
     ];
     assert_eq!(account.causes, causes);
     assert_eq!(account.last_wake, Some((WakeCause::Disconnect, 30 * SECOND)));

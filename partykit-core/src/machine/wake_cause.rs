@@ -29,9 +29,27 @@ pub enum WakeCause {
     Task,
 }
 
-impl fmt::Display for WakeCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl WakeCause {
+    /// All of them, in their order.
+    pub(super) const ALL: [Self; 7] = [
+        Self::Alarm,
+        Self::Connect,
+        Self::Disconnect,
+        Self::Error,
+        Self::Message,
+        Self::Request,
+        Self::Task,
+    ];
+
+    /// Its name, for logs and metrics.
+    ///
+    /// ```
+    /// use partykit_core::WakeCause;
+    ///
+    /// assert_eq!(WakeCause::Disconnect.name(), "disconnect");
+    /// ```
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Alarm => "alarm",
             Self::Connect => "connect",
             Self::Disconnect => "disconnect",
@@ -39,6 +57,12 @@ impl fmt::Display for WakeCause {
             Self::Message => "message",
             Self::Request => "request",
             Self::Task => "task",
-        })
+        }
+    }
+}
+
+impl fmt::Display for WakeCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }

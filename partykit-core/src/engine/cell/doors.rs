@@ -5,7 +5,9 @@
 //! RoomCell::inside) leads to the turn that runs: the driver polls this code, so the driver looks. [`InTurn`]
 //! is the proof. Only the driver can [`report`](Driving::report).
 
-use std::{collections::VecDeque, mem, ops::Deref, sync::Arc, task::Waker, time::Duration};
+use std::{mem, ops::Deref, sync::Arc, task::Waker, time::Duration};
+
+use smallvec::SmallVec;
 
 use super::{Awake, RoomCell};
 use crate::{
@@ -13,8 +15,8 @@ use crate::{
     machine::{Machine, Output, Scope, TurnId, TurnMut},
 };
 
-/// The driver takes this many outputs at once. So what waits to leave a room is in memory once.
-const AT_ONCE: usize = 1024;
+/// The outputs that the driver takes at once. They are few, so that they need no memory of their own.
+pub(crate) type Outputs = SmallVec<[Output; 4]>;
 
 /// The proof that this code is a part of a turn, which the driver of the room polls.
 #[derive(Debug)]
@@ -81,11 +83,7 @@ impl Driving {
 
     /// Takes outputs, up to the next one that the driver has to act on by itself. Keeps the driver's waker.
     /// Returns when the machine wants to be called again.
-    pub(crate) fn take_outputs(
-        &self,
-        waker: &Waker,
-        into: &mut VecDeque<Output>,
-    ) -> Option<Duration> {
+    pub(crate) fn take_outputs(&self, waker: &Waker, into: &mut Outputs) -> Option<Duration> {
         let (taken, wakers) = self.cell.state.take(waker, |state| {
             let Some(state) = state.awake() else { return (None, Vec::new()) };
             // The outputs that were taken last have left.
@@ -100,8 +98,8 @@ impl Driving {
                     output,
                     Output::Run(..) | Output::Cancel(_) | Output::DropInstance(_) | Output::Flush
                 );
-                into.push_back(output);
-                if stop || into.len() >= AT_ONCE {
+                into.push(output);
+                if stop || into.len() == into.inline_size() {
                     break;
                 }
             }

@@ -37,7 +37,7 @@ impl State {
     /// The machine, made of the data if the room sleeps.
     pub(super) fn wake(&mut self, cell: &Arc<RoomCell>, now: Duration) -> &mut Awake {
         if let Self::Asleep(dormant) = self {
-            let dormant = mem::replace(dormant, Dormant::new(now));
+            let dormant = mem::replace(dormant, Dormant::new());
             let room: Weak<dyn Owner> = Arc::<RoomCell>::downgrade(cell);
             let machine = dormant.wake(cell.options.clone(), cell.host.mailboxes(), room, now);
             *self = Self::Awake(Box::new(Awake {

@@ -417,7 +417,7 @@ impl World {
 }
 
 fn machine(options: &Options, now: Duration, fault: Fault) -> Machine {
-    let mut machine = awake(Dormant::new(now), options, now);
+    let mut machine = awake(Dormant::new(), options, now);
     machine.gate.switched_off = fault == Fault::OpenGate;
     machine
 }

@@ -48,7 +48,7 @@ impl Bench {
     pub(super) fn with(options: Options) -> Self {
         let now = Duration::ZERO;
         Self {
-            machine: awake(Dormant::new(now), &options, now),
+            machine: awake(Dormant::new(), &options, now),
             options,
             ids: Vec::new(),
             now,
