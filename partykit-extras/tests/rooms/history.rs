@@ -379,6 +379,12 @@ struct Publisher(History, for<'a> fn(&'a History, &'a Room) -> Publishing<'a>);
 type Publishing<'a> = std::pin::Pin<Box<dyn Future<Output = Result<(), HistoryError>> + Send + 'a>>;
 
 impl Server for Publisher {
+    async fn on_connect(&mut self, room: &Room, new: &Connection, request: &Request) -> Result {
+        let resumed = self.0.resume(room, new, request).await?;
+        new.send(format!("{resumed:?}"));
+        Ok(())
+    }
+
     async fn on_message(&mut self, room: &Room, _: &Connection, _: Message) -> Result {
         Ok((self.1)(&self.0, room).await?)
     }
@@ -395,6 +401,16 @@ fn publisher(
     publish: for<'a> fn(&'a History, &'a Room) -> Publishing<'a>,
 ) -> TestRoom<Publisher> {
     TestRoomBuilder::new(move |_| Publisher(history, publish)).build()
+}
+
+/// What somebody hears who comes back with a position, and how many messages before it.
+async fn resumed(room: &TestRoom<Publisher>, since: &str) -> (String, usize) {
+    let uri = format!("/parties/main/test?_pk=again&since={since}");
+    let request = Request::builder().uri(uri).body("".into()).unwrap();
+    let client = room.connect_with("again", request).await;
+    let mut heard = client.received();
+    let resumed = heard.pop().unwrap();
+    (resumed.as_text().unwrap().to_owned(), heard.len())
 }
 
 /// The offsets of the messages that are stored.
@@ -468,11 +484,37 @@ fn what_is_too_old_is_not_sent_and_goes_with_the_next() {
         room.advance(Duration::from_secs(60)).await;
         room.connect("eve").await.close(1000, "").await.unwrap();
         assert_eq!(recent().await, 3);
+        let positions = room.stored::<Vec<String>>("recent").await.unwrap();
+        assert_eq!(resumed(&room, &positions[1]).await, ("Caught(1)".to_owned(), 1));
         room.advance(Duration::from_secs(1)).await;
+        assert_eq!(resumed(&room, &positions[1]).await, ("Gap".to_owned(), 0));
+        assert_eq!(resumed(&room, &positions[2]).await, ("Caught(0)".to_owned(), 0));
         room.connect("eve").await.close(1000, "").await.unwrap();
         assert_eq!((recent().await, kept(&room).await.len()), (0, 3));
         ada.send("").await;
         assert_eq!(kept(&room).await, [4]);
+    });
+}
+
+/// 18 messages of 1 MiB are kept, and 16 of them fit into an answer.
+#[test]
+fn one_that_missed_too_much_is_told_of_a_gap() {
+    fn megabyte<'a>(history: &'a History, room: &'a Room) -> Publishing<'a> {
+        Box::pin(async {
+            history.publish(room).send(|_| Message::from(vec![7; 1 << 20])).await.map(drop)
+        })
+    }
+    block_on(async {
+        let room = publisher(History::new().keep_bytes(64 << 20), megabyte);
+        let ada = room.connect("ada").await;
+        for _ in 0..18 {
+            ada.send("").await;
+            ada.received();
+        }
+        room.connect("eve").await.close(1000, "").await.unwrap();
+        let positions = room.stored::<Vec<String>>("recent").await.unwrap();
+        assert_eq!(resumed(&room, &positions[0]).await, ("Gap".to_owned(), 0));
+        assert_eq!(resumed(&room, &positions[1]).await, ("Caught(16)".to_owned(), 16));
     });
 }
 
