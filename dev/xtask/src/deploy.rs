@@ -1,5 +1,5 @@
-//! The guide's page about deploying, as far as this machine can try it: the units of systemd. What it serves,
-//! [`Reader`](crate::pages::Reader) has tried, and its image [`image`](crate::image) tries.
+//! The guide's pages about deploying, as far as this machine can try them: the units of systemd. What they serve,
+//! [`Reader`](crate::pages::Reader) has tried, and the image [`image`](crate::image) tries.
 
 use std::{fs, path::Path, process::Command as Process};
 
@@ -8,7 +8,7 @@ use crate::{
     tools,
 };
 
-const UNITS: [&str; 2] = ["my-party.socket", "my-party.service"];
+const UNITS: [&str; 3] = ["my-party.socket", "my-party.service", "reload.service"];
 
 /// Where the units say that the program is.
 const INSTALLED: &str = "/usr/local/bin/my-party";
@@ -21,8 +21,8 @@ pub(crate) fn has_systemd() -> bool {
 /// What the page says that the service is rated, at most, in tenths.
 const EXPOSURE: &str = "16";
 
-/// systemd has nothing to say about the units, and rates the service as the page says. `directory` is that of the crate, into which the page's blocks
-/// were written, and which was built.
+/// systemd has nothing to say about the units, and rates the service as the page says. `directory` is that of the
+/// crate, into which the pages' blocks were written, and which was built.
 pub(crate) fn verify_units(directory: &Path) -> Result<(), Failure> {
     let program = directory.join("target/debug/my-party");
     let mut command = Process::new("systemd-analyze");

@@ -43,8 +43,9 @@ const PAGES: [&str; 5] = [
 /// The crate that they make.
 const CRATE: &str = "my-party";
 
-/// The page that goes on from there, for machines that have systemd.
+/// The pages that go on from there, for machines that have systemd.
 const DEPLOYING: &str = "docs/src/deploying.md";
+const DEPLOYS: &str = "docs/src/deploys.md";
 
 /// The same for machines that have promtool.
 const PROMETHEUS: &str = "docs/src/prometheus.md";
@@ -193,8 +194,9 @@ fn follow(root: &Path, place: &Path, target: &Path) -> Result<(), Failure> {
         .with("Cargo.lock", root.join("Cargo.lock"))
         .with("node_modules", modules);
     let is_deployed = deploy::has_systemd();
-    let tried = [promtool.is_some().then_some(PROMETHEUS), is_deployed.then_some(DEPLOYING)];
-    for page in PAGES.into_iter().chain(tried.into_iter().flatten()) {
+    let deploying = is_deployed.then_some([DEPLOYING, DEPLOYS]).into_iter().flatten();
+    let tried = promtool.is_some().then_some(PROMETHEUS).into_iter().chain(deploying);
+    for page in PAGES.into_iter().chain(tried) {
         let text =
             fs::read_to_string(root.join(page)).map_err(|error| of(page.as_ref(), &error))?;
         let acts = reader.follow(page, &text)?;

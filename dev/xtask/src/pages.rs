@@ -8,6 +8,8 @@
 //! | `<!-- run -->` | is run, each line behind a `$`; it has to succeed |
 //! | `<!-- start: ADDRESS -->` | is started, and ends with the page, or when the page starts another one there |
 //! | `<!-- serve: ADDRESS -->` | is started as well; two clients of a relay have to hear each other there |
+//! | `<!-- keep: ADDRESS -->` | is run, and two clients of a relay that are connected there stay connected |
+//! | `<!-- next: ADDRESS -->` | is started, and takes over there: what was started before ends, and two clients stay |
 //! | `<!-- install -->` | installs packages of npm: those that are here have to be what it asks for |
 //!
 //! `<!-- browser: WHAT -->` stands in front of a sentence, and a browser does what this says:
@@ -15,10 +17,10 @@
 
 use std::{
     ffi::OsString,
-    fs,
+    fs, io,
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command as Process, Stdio},
+    process::{Child, Command as Process, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -37,6 +39,8 @@ enum Act {
     Run { script: String },
     Serve { script: String, address: SocketAddr },
     Start { script: String, address: String },
+    Keep { script: String, address: SocketAddr },
+    Next { script: String, address: SocketAddr },
     Install,
     Browse { what: String },
 }
@@ -115,11 +119,20 @@ impl Reader {
             Act::Serve { script, address } => {
                 println!("  {page}: serves by\n{script}");
                 self.start(script, &address.to_string())?;
-                relayed(*address).map_err(|error| Failure::new(format!("{address}: {error}")))
+                let relayed = join(*address).and_then(|mut pair| relayed(&mut pair));
+                relayed.map_err(|error| Failure::new(format!("{address}: {error}")))
             }
             Act::Start { script, address } => {
                 println!("  {page}: starts\n{script}");
                 self.start(script, address)
+            }
+            Act::Keep { script, address } => {
+                println!("  {page}: runs, with clients that stay,\n{script}");
+                keep(*address, || self.run(script))
+            }
+            Act::Next { script, address } => {
+                println!("  {page}: starts what takes over\n{script}");
+                keep(*address, || self.take_over(script, &address.to_string()))
             }
             Act::Install => {
                 println!("  {page}: takes the packages of npm that are here");
@@ -136,7 +149,7 @@ impl Reader {
     fn run(&mut self, script: &str) -> Result<(), Failure> {
         let told = self.directory.join(".directory");
         let script = format!("set -e\n{script}pwd > '{}'", told.display());
-        let failed = |error: std::io::Error| Failure::new(error.to_string());
+        let failed = |error: io::Error| Failure::new(error.to_string());
         self.succeeds(&mut self.bash(&script))?;
         self.directory = fs::read_to_string(&told).map_err(failed)?.trim_end().into();
         fs::remove_file(&told).map_err(failed)?;
@@ -160,21 +173,27 @@ impl Reader {
         if TcpStream::connect(address).is_ok() {
             return Err(Failure::new(format!("{address} is in use by another program")));
         }
-        let mut command = self.bash(script.trim());
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let mut served = Served(command.spawn().map_err(|error| Failure::new(error.to_string()))?);
-        let until = Instant::now() + PATIENCE;
-        while TcpStream::connect(address).is_err() {
-            if let Ok(Some(status)) = served.0.try_wait() {
+        let mut served = Served::new(self.shell(script))?;
+        wait(|| {
+            if let Some(status) = served.ended() {
                 return Err(Failure::new(format!("the server ended: {status}")));
             }
-            if Instant::now() > until {
-                return Err(Failure::new(format!("nobody listens on {address}")));
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
+            Ok(TcpStream::connect(address).is_ok())
+        })?;
         Ok(served)
+    }
+
+    /// Starts a server that takes over, and waits until it has: then the one before ends.
+    fn take_over(&mut self, script: &str, address: &str) -> Result<(), Failure> {
+        let mut next = Served::new(self.shell(script))?;
+        let before = self.started.iter_mut().find(|(other, _)| other == address);
+        let (_, before) = before.ok_or_else(|| Failure::new("nothing was started there"))?;
+        wait(|| match next.ended() {
+            Some(status) => Err(Failure::new(format!("the next server ended: {status}"))),
+            None => Ok(before.ended().is_some()),
+        })?;
+        *before = next;
+        Ok(())
     }
 
     /// Has npm compare the packages that are here with those that `package.json` asks for.
@@ -194,6 +213,11 @@ impl Reader {
         }
     }
 
+    /// A shell that stays, and sees the end of what it has started, as a reader's does.
+    fn shell(&self, script: &str) -> Process {
+        self.bash(&format!("{script}exit $?"))
+    }
+
     fn bash(&self, script: &str) -> Process {
         let mut command = Process::new("bash");
         command.arg("-c").arg(script).current_dir(&self.directory).stdin(Stdio::null());
@@ -204,37 +228,86 @@ impl Reader {
     }
 }
 
-/// Two clients of one room: what the first says, the second hears.
-fn relayed(address: SocketAddr) -> Result<(), tungstenite::Error> {
+type Client = tungstenite::WebSocket<TcpStream>;
+
+/// Two clients of one room.
+fn join(address: SocketAddr) -> Result<[Client; 2], tungstenite::Error> {
     let join = || {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         let url = format!("ws://{address}/parties/main/lobby");
         tungstenite::client(url, stream).map(|(socket, _)| socket).map_err(|error| match error {
             tungstenite::HandshakeError::Failure(error) => error,
-            interrupted => tungstenite::Error::Io(std::io::Error::other(interrupted.to_string())),
+            interrupted => tungstenite::Error::Io(io::Error::other(interrupted.to_string())),
         })
     };
-    let (mut ada, mut bob) = (join()?, join()?);
+    Ok([join()?, join()?])
+}
+
+/// What the first one says, the second one hears.
+fn relayed([ada, bob]: &mut [Client; 2]) -> Result<(), tungstenite::Error> {
     ada.send(Message::text("hello"))?;
     match bob.read()? {
         Message::Text(text) if text.as_str() == "hello" => Ok(()),
-        other => Err(tungstenite::Error::Io(std::io::Error::other(format!("heard {other:?}")))),
+        other => Err(tungstenite::Error::Io(io::Error::other(format!("heard {other:?}")))),
     }
+}
+
+/// Does something while two clients are connected, and has them talk before and after it.
+fn keep(address: SocketAddr, act: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    let failed = |error| Failure::new(format!("{address}: {error}"));
+    let mut pair = join(address).map_err(failed)?;
+    relayed(&mut pair).map_err(failed)?;
+    act()?;
+    relayed(&mut pair).map_err(failed)
+}
+
+/// Waits until something is so.
+fn wait(mut is_so: impl FnMut() -> Result<bool, Failure>) -> Result<(), Failure> {
+    let until = Instant::now() + PATIENCE;
+    while !is_so()? {
+        if Instant::now() > until {
+            return Err(Failure::new(format!("nothing happens in {PATIENCE:?}")));
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
 }
 
 /// Ends with all processes that it has started.
 #[derive(Debug)]
 struct Served(Child);
 
+impl Served {
+    /// In a process group of its own.
+    fn new(mut command: Process) -> Result<Self, Failure> {
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        command.spawn().map(Self).map_err(|error| Failure::new(error.to_string()))
+    }
+
+    /// How it has ended, it and all that it has started, such as the process that took over from it.
+    fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.0.try_wait().ok().flatten()?;
+        (!self.signal("-0")).then_some(status)
+    }
+
+    /// Whether there is a process that it reaches.
+    fn signal(&self, signal: &str) -> bool {
+        let group = format!("-{}", self.0.id());
+        let mut kill = Process::new("kill");
+        kill.args([signal, "--", &group]).stderr(Stdio::null());
+        kill.status().is_ok_and(|status| status.success())
+    }
+}
+
 impl Drop for Served {
     fn drop(&mut self) {
-        let group = format!("-{}", self.0.id());
         // Not SIGINT, which the children of a shell's background job ignore.
         for signal in ["-TERM", "-KILL"] {
-            let _ = Process::new("kill").args([signal, "--", &group]).status();
+            self.signal(signal);
             for _ in 0..200 {
-                if matches!(self.0.try_wait(), Ok(Some(_))) {
+                if self.ended().is_some() {
                     return;
                 }
                 thread::sleep(Duration::from_millis(100));
@@ -243,7 +316,7 @@ impl Drop for Served {
     }
 }
 
-fn place(source: &Path, target: &Path) -> std::io::Result<()> {
+fn place(source: &Path, target: &Path) -> io::Result<()> {
     if target.exists() {
         return Ok(());
     }
@@ -278,7 +351,7 @@ fn acts(text: &str) -> Result<Vec<Act>, String> {
         if verb == "browser" {
             acts.push(Act::Browse { what: noun.to_owned() });
         }
-        if !["file", "run", "serve", "start", "install"].contains(&verb) {
+        if !["file", "run", "serve", "start", "keep", "next", "install"].contains(&verb) {
             continue;
         }
         if !lines.next().is_some_and(|line| line.starts_with("```")) {
@@ -296,7 +369,11 @@ fn acts(text: &str) -> Result<Vec<Act>, String> {
             "install" => Act::Install,
             _ => {
                 let address = noun.parse().map_err(|_| format!("{noun} is no address"))?;
-                Act::Serve { script: script(), address }
+                match verb {
+                    "keep" => Act::Keep { script: script(), address },
+                    "next" => Act::Next { script: script(), address },
+                    _ => Act::Serve { script: script(), address },
+                }
             }
         });
     }
@@ -311,14 +388,16 @@ mod tests {
     fn a_page_is_read_in_its_order_and_other_blocks_are_not() {
         let page = "# A\n<!-- run -->\n```console\n$ cargo new a\nCreated\n$ cd a\n```\n\
                     ```toml\nno = 1\n```\n<!-- a note -->\n<!-- file: src/main.rs -->\n```rust\nfn main() {}\n```\n\
-                    <!-- serve: 127.0.0.1:1999 -->\n```console\n$ cargo run\n```\n";
+                    <!-- serve: 127.0.0.1:1999 -->\n```console\n$ cargo run\n```\n\
+                    <!-- keep: 127.0.0.1:1999 -->\n```console\n$ kill -USR2 7\n```\n\
+                    <!-- next: 127.0.0.1:1999 -->\n```console\n$ A=b cargo run\n```\n";
+        let address = SocketAddr::from(([127, 0, 0, 1], 1999));
         let expected = [
             Act::Run { script: "cargo new a\ncd a\n".into() },
             Act::Write { file: "src/main.rs".into(), text: "fn main() {}\n".into() },
-            Act::Serve {
-                script: "cargo run\n".into(),
-                address: SocketAddr::from(([127, 0, 0, 1], 1999)),
-            },
+            Act::Serve { script: "cargo run\n".into(), address },
+            Act::Keep { script: "kill -USR2 7\n".into(), address },
+            Act::Next { script: "A=b cargo run\n".into(), address },
         ];
         assert_eq!(acts(page).unwrap(), expected);
         let page = "<!-- start: localhost:5173 -->\n```\n$ npx vite\n```\n\n<!-- browser: a page -->\n\nLook.\n\
