@@ -10,12 +10,14 @@ mod document;
 mod list;
 mod machine;
 mod route;
+mod transports;
 
 pub use attachment::attachment;
 pub use document::{document, frames};
 pub use list::list;
 pub use machine::machine;
 pub use route::route;
+pub use transports::transports;
 
 use arbitrary::{Arbitrary, Unstructured};
 

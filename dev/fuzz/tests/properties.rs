@@ -59,4 +59,9 @@ proptest! {
     fn document(bytes in vec(any::<u8>(), 0..600)) {
         fuzz::document(&bytes);
     }
+
+    #[test]
+    fn transports(bytes in vec(any::<u8>(), 0..400)) {
+        fuzz::transports(&bytes);
+    }
 }

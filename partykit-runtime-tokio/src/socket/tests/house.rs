@@ -146,25 +146,18 @@ impl House {
         Guest { io, link, room: self.room.clone(), key, task: tokio::spawn(socket) }
     }
 
-    /// Has a loop run the stream, if the house has loops, and otherwise a task.
+    /// Has a loop run the stream.
     #[cfg(unix)]
     pub(super) async fn open_tcp(&self, stream: TcpStream) {
         let (link, verdict) = Link::new(&self.settings);
         let key = self.room.connect("guest", "/", Request::new(Body::empty()), link.clone());
         let (key, room) = (key.unwrap(), self.room.clone());
         assert_eq!(verdict.await.unwrap(), Verdict::Accept);
-        match &self.settings.reactor {
-            Some(reactor) => {
-                let io = Plain::new(stream.into_std().unwrap(), None);
-                let shared = shared(&room, key);
-                let task = SocketTask::new(io, Bytes::new(), link, room, key);
-                reactor.open(task, shared, Shutdown::new(ShutdownTimes::default()).socket());
-            }
-            None => {
-                let io: Box<dyn Io> = Box::new(Carrier::<_, Never>::new(stream));
-                tokio::spawn(SocketTask::new(io, Bytes::new(), link, room, key));
-            }
-        }
+        let reactor = self.settings.reactor.as_ref().expect("a house with loops");
+        let io = Plain::new(stream.into_std().unwrap(), None);
+        let shared = shared(&room, key);
+        let task = SocketTask::new(io, Bytes::new(), link, room, key);
+        reactor.open(task, shared, Shutdown::new(ShutdownTimes::default()).socket());
     }
 
     /// What the next `on_close` is told.
