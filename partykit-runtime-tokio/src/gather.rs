@@ -95,7 +95,9 @@ pin_project! {
 /// Has a task wait for the end of a [gathering](gather). A task that is made during one begins after it, as if
 /// its end had woken the task: Tokio runs what a task has spawned when that task has ended its turn.
 pub(crate) fn gathered<F: Future>(future: F) -> Gathered<F> {
-    Gathered { waker: None, begins: WAITING.with_borrow(|waiting| waiting.gathers), future }
+    // There is nothing to gather on a thread that ends.
+    let gathers = WAITING.try_with(|waiting| waiting.borrow().gathers);
+    Gathered { waker: None, begins: gathers.unwrap_or(false), future }
 }
 
 impl<F: Future> Future for Gathered<F> {

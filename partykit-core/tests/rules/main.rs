@@ -14,6 +14,7 @@ mod fairness;
 mod kit;
 mod mailbox;
 mod operator;
+mod panicking;
 mod rejected;
 mod resume;
 mod saying;
