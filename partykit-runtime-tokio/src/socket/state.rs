@@ -370,8 +370,7 @@ impl State {
 
     /// Writes as much as the socket takes. The task writes the rest later.
     pub(super) fn write(&mut self, settings: &LinkSettings) {
-        // Invariant: the room knows of the end before the client does. So nothing is written until the task
-        // has told the room.
+        // Invariant: the room knows of the end before the client does, so nothing is written before that.
         if self.rare.as_ref().is_some_and(|rare| !matches!(rare.report, Report::None)) {
             return;
         }
