@@ -124,12 +124,11 @@ enum Writing {
 impl State {
     /// `None` for a connection that was accepted before.
     pub(super) fn new(verdict: Option<oneshot::Sender<Verdict>>) -> Self {
-        let rare = verdict.map(|verdict| Rare { verdict: Some(verdict), ..Rare::default() });
         Self {
             carriage: Carriage::Absent,
             seat: None,
             queue: None,
-            rare: rare.map(Box::new),
+            rare: verdict.map(|it| Box::new(Rare { verdict: Some(it), ..Rare::default() })),
             heard: 0,
             visit: NEVER,
             phase: Phase::Open,
