@@ -10,7 +10,7 @@ use {
 
 use crate::{
     Builder, Handle, Listener, RuntimeService, ServeError, bind,
-    front::{self, Front},
+    front::{self, Accepting, Front},
     shutdown::Stage,
     signals,
 };
@@ -170,11 +170,11 @@ impl Runtime {
         let front = self.front.clone();
         #[cfg(unix)]
         match Door::of(listener) {
-            Ok(door) => accepting.spawn(front::accept(front, door)),
-            Err(listener) => accepting.spawn(front::accept(front, listener)),
+            Ok(door) => accepting.spawn(front::accept(front, door, Accepting::Serves)),
+            Err(listener) => accepting.spawn(front::accept(front, listener, Accepting::Spawns)),
         };
         #[cfg(not(unix))]
-        accepting.spawn(front::accept(front, listener));
+        accepting.spawn(front::accept(front, listener, Accepting::Spawns));
         if let Some(Err(error)) = accepting.join_next().await
             && let Ok(payload) = error.try_into_panic()
         {

@@ -155,7 +155,12 @@ impl Tcp {
     /// now, it does not know that yet.
     fn write(&self, slices: &[IoSlice<'_>]) -> Option<io::Result<usize>> {
         let stream = self.descriptor()?;
-        at_once(|| SockRef::from(&stream).send_vectored_with_flags(slices, NO_SIGNAL))
+        let stream = SockRef::from(&stream);
+        at_once(|| match slices {
+            // The system has less to do for one.
+            [slice] => stream.send_with_flags(slice, NO_SIGNAL),
+            slices => stream.send_vectored_with_flags(slices, NO_SIGNAL),
+        })
     }
 
     /// Has Tokio watch it.

@@ -11,9 +11,13 @@ mod serve;
 mod service;
 mod unread;
 mod upgrade;
+mod young;
 
 pub use self::service::RuntimeService;
-pub(crate) use self::{refusals::Refusals, serve::accept};
+pub(crate) use self::{
+    refusals::Refusals,
+    serve::{Accepting, accept},
+};
 
 #[cfg(unix)]
 use std::sync::{Mutex, PoisonError};
@@ -39,6 +43,7 @@ use tracing::{Instrument, error_span};
 use self::{
     arrival::{Arrival, ArrivalBody},
     upgrade::Switch,
+    young::in_own_task,
 };
 #[cfg(unix)]
 use crate::handover::Held;
@@ -140,7 +145,9 @@ impl Front {
                     let welcome = self.welcome(party, route, handshake, arrival, visit);
                     return Either::Left(welcome);
                 }
-                (decision, visit) => Box::pin(self.attend(decision, arrival, visit)),
+                (decision, visit) => {
+                    Box::pin(in_own_task(true, self.attend(decision, arrival, visit)))
+                }
             },
             Err(refused) => Box::pin(ready(Answer::new(self.refusals.answer(refused, None, None)))),
         };

@@ -20,6 +20,7 @@ use super::{
     arrival::{Arrival, no_body},
     head::{First, Head, Reading},
     http1::Http,
+    young::{Young, grown_up, in_own_task, own_task},
 };
 use crate::{
     Listener,
@@ -41,15 +42,27 @@ const BEGUN: Duration = Duration::from_millis(300);
 /// nearly no client sends any.
 const EARLY: usize = 8 << 10;
 
+/// How connections are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Accepting {
+    /// The accepting task itself reads what a client has sent, and goes on with a handshake.
+    #[cfg(unix)]
+    Serves,
+    /// Each connection has a task from its beginning, because the first read may take long.
+    Spawns,
+}
+
 /// Accepts connections until the runtime shuts down.
-pub(crate) async fn accept<L: Listener>(front: Arc<Front>, mut listener: L) {
+pub(crate) async fn accept<L: Listener>(front: Arc<Front>, mut listener: L, accepting: Accepting) {
     let is_encrypted = listener.is_encrypted();
+    let mut young = Young::new();
     let mut wants_none = pin!(front.shutdown.wants_none());
     loop {
         let accepted = tokio::select! {
             biased;
             () = &mut wants_none => {
                 wants_none.set(front.shutdown.wants_none());
+                young.let_go();
                 // A shutdown closes the listener, so that clients which come back are refused at once and try again.
                 // A listener of systemd, or of the next process, stays open with them.
                 tokio::select! {
@@ -59,13 +72,19 @@ pub(crate) async fn accept<L: Listener>(front: Arc<Front>, mut listener: L) {
                 }
             }
             accepted = listener.accept() => accepted,
+            () = poll_fn(|cx| young.poll(cx)) => continue,
         };
         match accepted {
             Ok((io, peer)) => {
                 let alive = front.shutdown.http();
                 let release = release::<L>;
                 let ingress = Ingress { peer, is_encrypted, keeps_extensions: false, release };
-                tokio::spawn(serve::<L>(front.clone(), io, ingress, alive));
+                let serving = serve::<L>(front.clone(), io, ingress, alive);
+                match accepting {
+                    #[cfg(unix)]
+                    Accepting::Serves => young.begin(serving).await,
+                    Accepting::Spawns => drop(tokio::spawn(serving)),
+                }
             }
             Err(error) if is_of_one_connection(&error) => {
                 debug!("a connection was gone before it was accepted: {error}");
@@ -90,7 +109,7 @@ async fn serve<L: Listener>(front: Arc<Front>, io: L::Io, ingress: Ingress, _ali
         Ok((io, place)) => (io.resets(L::reset), place),
         Err(io) => {
             front.refusals.log_crowded();
-            return front.clients.refuse(io).await;
+            return in_own_task(true, front.clients.refuse(io)).await;
         }
     };
     let Some(first) = begin(&front, &mut io, &place).await else { return };
@@ -119,7 +138,7 @@ async fn serve<L: Listener>(front: Arc<Front>, io: L::Io, ingress: Ingress, _ali
             }
         }
     };
-    Http::<L> { io, read, place, ingress, answer }.serve(front).await;
+    in_own_task(true, Http::<L> { io, read, place, ingress, answer }.serve(front)).await;
 }
 
 /// Reads the first head. `None` if the connection has to end.
@@ -133,6 +152,7 @@ async fn begin<I: AsyncRead + Unpin>(
     let read = match arrived.await {
         Poll::Ready(read) => read,
         Poll::Pending => {
+            own_task().await;
             // Until the head is whole, other clients may need the place.
             let (_listening, evicted) = place.listen();
             let whole = poll_fn(|cx| reading.poll(io, cx));
@@ -173,6 +193,7 @@ impl Early {
     /// The same, once the tasks that are ready now have run: most rooms answer at once, and then nothing has to
     /// watch the connection.
     async fn wait_for_end_later(&mut self, io: &mut (impl AsyncRead + Unpin)) {
+        grown_up().await;
         yield_now().await;
         self.wait_for_end(io).await;
     }

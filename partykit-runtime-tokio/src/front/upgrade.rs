@@ -25,7 +25,7 @@ use partykit_core::{
 use tokio::{io::AsyncWrite, sync::oneshot};
 use tracing::debug;
 
-use super::{Front, arrival::Arrival};
+use super::{Front, arrival::Arrival, young::in_own_task};
 use crate::{
     codec::{self, ACCEPT},
     farewell,
@@ -81,6 +81,8 @@ impl Front {
             Err(refused) => return Either::Left(ready(Err(refused))),
         };
         let asked = party.server().before_connect(&*self.host, &route, handshake, arrival.head);
+        // A hook may block its thread, and then no other client would be accepted.
+        let asked = in_own_task(!party.server().admits_connects(), asked);
         Either::Right(asked.then(move |welcome| self.enter(party, &route, begun, welcome)))
     }
 

@@ -15,6 +15,8 @@ use tokio::{
     io::{AsyncRead, ReadBuf},
     sync::oneshot,
 };
+#[cfg(unix)]
+use tracing::error;
 
 use super::{
     LinkSettings,
@@ -427,6 +429,8 @@ impl Link {
     fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.lock();
         let result = act(&mut state);
+        #[cfg(unix)]
+        self.hear_of_space(&mut state);
         let due = state.due(&self.settings).max(self.settings.sweeper.now() + 1);
         if due < state.visit && self.schedule(&state, due) {
             state.visit = due;
@@ -446,6 +450,18 @@ impl Link {
             self.wake_loop();
         }
         result
+    }
+
+    /// Sees to it that the loop hears when the socket takes what still waits.
+    #[cfg(unix)]
+    fn hear_of_space(&self, state: &mut State) {
+        let State { carriage: Carriage::Plain(io), .. } = state else { return };
+        if let Some(reactor) = self.settings.reactor.as_ref().filter(|_| io.is_stuck())
+            && let Err(error) = reactor.watch_writes(&self.home, io)
+        {
+            error!("a socket cannot be watched, so it is closed: {error}");
+            state.lose(CloseReason::Broken);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

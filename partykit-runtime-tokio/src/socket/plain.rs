@@ -22,12 +22,37 @@ pub(crate) struct Plain {
     place: Option<Arc<Place>>,
     /// Where the client counts, if it shares its place with others that are settled.
     settled: Option<Packed>,
-    /// There may be something to read.
-    readable: bool,
+    unread: Unread,
     /// The client has hung up. So behind what it has sent there is its end, of which the loop hears only once.
     hung_up: bool,
+    watched: Watched,
+}
+
+/// What is there to read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unread {
+    Nothing,
+    /// There may be something.
+    Some,
     /// The last read filled the buffer. Other sockets come before the next one.
-    filled: bool,
+    More,
+}
+
+/// What a loop hears of a socket.
+///
+/// Nearly all sockets take at once what is written, and one that is watched for space wakes its loop for nothing when
+/// the watching begins. So it is watched for space only after it was full for the first time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Watched {
+    Nothing,
+    /// The same, and it is full.
+    NothingYet,
+    /// That there is something to read.
+    Reads,
+    /// The same, and it is full: the loop would not hear when it takes more.
+    Stuck,
+    /// Everything.
+    All,
 }
 
 impl Plain {
@@ -37,7 +62,8 @@ impl Plain {
             Some((shared, address)) => (Some(shared), Some(address)),
             None => (place, None),
         };
-        Self { stream, place, settled, readable: false, hung_up: false, filled: false }
+        let (unread, watched) = (Unread::Nothing, Watched::Nothing);
+        Self { stream, place, settled, unread, hung_up: false, watched }
     }
 
     /// Has a loop's set of sockets watch it.
@@ -46,19 +72,55 @@ impl Plain {
     ///
     /// When the operating system cannot watch it.
     pub(super) fn watch(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let (watched, interest) = match self.watched {
+            Watched::NothingYet => (Watched::All, Interest::READABLE | Interest::WRITABLE),
+            _ => (Watched::Reads, Interest::READABLE),
+        };
+        registry.register(&mut SourceFd(&self.stream.as_raw_fd()), token, interest)?;
+        self.watched = watched;
+        Ok(())
+    }
+
+    /// Whether it takes no more, and its loop would not hear when it does.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.watched == Watched::Stuck
+    }
+
+    /// Has its loop hear when it takes more, which it may do already.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system cannot watch it.
+    pub(super) fn watch_writes(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
-        registry.register(&mut SourceFd(&self.stream.as_raw_fd()), token, interest)
+        registry.reregister(&mut SourceFd(&self.stream.as_raw_fd()), token, interest)?;
+        self.watched = Watched::All;
+        Ok(())
     }
 
     /// Notes what a loop has heard.
     pub(super) fn hear(&mut self, news: News) {
-        self.readable |= news.readable;
+        if news.readable && self.unread == Unread::Nothing {
+            self.unread = Unread::Some;
+        }
         self.hung_up |= news.hung_up;
     }
 
     /// Whether it is known that there is nothing to read. Then its loop polls it when there is.
     pub(super) fn is_quiet(&self, cx: &mut Context<'_>) -> bool {
-        !self.readable && !self.filled && !self.is_called_back(cx)
+        self.unread == Unread::Nothing && !self.is_called_back(cx)
+    }
+
+    /// Notes how a write has ended.
+    fn note<T>(&mut self, written: Poll<T>) -> Poll<T> {
+        if written.is_pending() {
+            self.watched = match self.watched {
+                Watched::Nothing => Watched::NothingYet,
+                Watched::Reads => Watched::Stuck,
+                watched => watched,
+            };
+        }
+        written
     }
 
     /// Whether a client at another address needs its place.
@@ -70,6 +132,7 @@ impl Plain {
 impl Plain {
     /// Ends the watching.
     pub(super) fn unwatch(&mut self, registry: &Registry) {
+        self.watched = Watched::Nothing;
         if let Err(error) = registry.deregister(&mut SourceFd(&self.stream.as_raw_fd())) {
             debug!("a socket is still watched: {error}");
         }
@@ -113,41 +176,46 @@ impl AsyncRead for Plain {
             let why = "its place was lent, and a client at another address needs it";
             return Poll::Ready(Err(io::Error::new(ErrorKind::ConnectionAborted, why)));
         }
-        if self.filled {
-            self.filled = false;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        if !self.readable {
-            return Poll::Pending;
+        match self.unread {
+            Unread::Nothing => return Poll::Pending,
+            Unread::Some => {}
+            Unread::More => {
+                self.unread = Unread::Some;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }
         let space = buffer.remaining();
         let read = retry(|| (&self.stream).read(buffer.initialize_unfilled()));
+        // The loop hears of everything that comes after a read that left space.
+        self.unread = if self.hung_up { Unread::Some } else { Unread::Nothing };
         if let Poll::Ready(Ok(length)) = &read {
             buffer.advance(*length);
-            self.filled = *length == space;
+            if *length == space {
+                self.unread = Unread::More;
+            }
         }
-        // The loop hears of everything that comes after a read that left space.
-        self.readable = self.filled || self.hung_up;
         read.map_ok(drop)
     }
 }
 
 impl AsyncWrite for Plain {
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        retry(|| (&self.stream).write(bytes))
+        let written = retry(|| (&self.stream).write(bytes));
+        self.note(written)
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        retry(|| (&self.stream).write_vectored(slices))
+        let written = retry(|| (&self.stream).write_vectored(slices));
+        self.note(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -25,6 +25,7 @@ use partykit_core::runtime::{CloseReason, ConnectionKey, RoomCell};
 
 use super::{
     Sweeper,
+    plain::Plain,
     sweeper::Second,
     task::{News, SocketTask},
 };
@@ -68,7 +69,11 @@ pub(super) fn shared(room: &RoomCell, connection: ConnectionKey) -> usize {
 }
 
 /// What a loop is told by others.
-pub(super) struct Inbox(Mutex<Mail>);
+pub(super) struct Inbox {
+    mail: Mutex<Mail>,
+    /// The set of sockets.
+    registry: mio::Registry,
+}
 
 #[derive(Default)]
 struct Mail {
@@ -115,12 +120,14 @@ impl Reactor {
     pub(crate) fn start(sweeper: &Sweeper) -> io::Result<Arc<Self>> {
         let loops = runtime::Handle::current().metrics().num_workers().min(MOST);
         let start = |number| {
-            let inbox = Arc::new(Inbox(Mutex::default()));
+            let poll = mio::Poll::new()?;
+            let registry = poll.registry().try_clone()?;
+            let inbox = Arc::new(Inbox { mail: Mutex::default(), registry });
             #[allow(
                 deprecated,
                 reason = "its successor is unsafe code; a Poll keeps its descriptor"
             )]
-            let poll = AsyncFd::with_interest(mio::Poll::new()?, tokio::io::Interest::READABLE)?;
+            let poll = AsyncFd::with_interest(poll, tokio::io::Interest::READABLE)?;
             let looping = Loop {
                 poll,
                 events: Events::with_capacity(BATCH),
@@ -163,6 +170,12 @@ impl Reactor {
         }
     }
 
+    /// Has the loop hear when a socket takes more. Does nothing before the loop knows the socket.
+    pub(super) fn watch_writes(&self, home: &Home, io: &mut Plain) -> io::Result<()> {
+        let Some((number, place)) = home.get() else { return Ok(()) };
+        io.watch_writes(&self.loops[number].registry, Token(place as usize))
+    }
+
     /// Has the loop visit a socket. `false` if the loop does not know the socket yet.
     pub(super) fn schedule(&self, home: &Home, when: Second) -> bool {
         let Some((number, place)) = home.get() else { return false };
@@ -201,7 +214,7 @@ impl Inbox {
     }
 
     fn mail(&self) -> MutexGuard<'_, Mail> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,7 +1,10 @@
+use std::{collections::HashSet, sync::Mutex};
+
 use partykit_core::{
     Admission, Admit, Body, Connection, Lobby, Request, RequestExt, Response, Result, Room, Server,
 };
 use partykit_runtime_tokio::Runtime;
+use tokio::task;
 
 use crate::support::{Site, header, serve, tells_only_an_id};
 
@@ -133,6 +136,31 @@ async fn a_protocol_that_was_not_offered_is_an_error() {
         assert_eq!(answer.status(), 500);
         assert!(tells_only_an_id(answer.body(), "chat"), "{}", answer.body());
     }
+}
+
+/// Notes in which task its hook runs.
+#[derive(Default)]
+struct Noting;
+
+static TASKS: Mutex<Vec<task::Id>> = Mutex::new(Vec::new());
+
+impl Server for Noting {
+    async fn on_before_connect(request: Request, _: &Lobby) -> Result<Admit> {
+        TASKS.lock().unwrap().push(task::id());
+        Ok(request.into())
+    }
+}
+
+/// So a hook that blocks its thread does not keep other clients from being accepted.
+#[tokio::test]
+async fn each_hook_runs_in_a_task_of_its_own() {
+    let site = serve(Runtime::builder().party::<Noting>("main")).await;
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        clients.push(site.connect("/parties/main/a").await);
+    }
+    let tasks: HashSet<_> = TASKS.lock().unwrap().drain(..).collect();
+    assert_eq!(tasks.len(), clients.len());
 }
 
 /// The head of the answer to an upgrade.
