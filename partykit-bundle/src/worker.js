@@ -2,7 +2,7 @@
 //
 // One wasm instance serves all rooms of an isolate. A panic (or running out of memory) leaves it in no
 // state to go on: everybody who waits for it gets an error, and the next call finds a new instance. The
-// sockets and the storage are the platform's, and stay; each room is constructed anew by its next event,
+// sockets and the storage are the platform's, and stay; each room is made again by its next event,
 // as if it had slept.
 import * as bindings from "./bindings.js";
 
@@ -26,7 +26,7 @@ function renew() {
 function noted(error) {
   if (failed || !bindings.__terminated()) return;
   failed = true;
-  console.error("the wasm instance failed, every room of this isolate starts anew:", error);
+  console.error("the wasm instance failed, every room of this isolate starts again:", error);
   for (const reject of waiting) reject(new Error("the wasm instance failed"));
   waiting.clear();
 }

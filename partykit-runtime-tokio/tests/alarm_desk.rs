@@ -159,7 +159,7 @@ async fn a_handler_that_the_shutdown_ends_rings_at_once_at_the_next_start() {
     drop(handle);
     journal.stuck.store(false, Ordering::SeqCst);
     let handle = journal.runtime(&backend);
-    // Virtual time begins anew with each runtime: it has to come as far as that of the one before.
+    // Virtual time begins again with each runtime: it has to come as far as that of the one before.
     sleep(100 * SECOND).await;
     assert_eq!(journal.take(), ["start a", "a rings 0-0"], "neither a failure nor a death");
     assert_eq!(handle.alarm("bell", "a").await.unwrap(), None);

@@ -48,7 +48,7 @@ impl Server for Bell {
         }
     }
 
-    /// Sets the alarm so many milliseconds from now.
+    /// Sets the alarm this many milliseconds from now.
     async fn on_request(&mut self, room: &Room, request: Request) -> Result<Response> {
         let wait = request.query("in").ok_or("in how many milliseconds?")?.parse()?;
         room.storage().set_alarm(room.now() + Duration::from_millis(wait))?;
@@ -87,7 +87,7 @@ impl Tower {
         self.rung.lock().unwrap().values().sum()
     }
 
-    /// Lets time pass until so many have rung.
+    /// Lets time pass until this many have rung.
     async fn wait_for(&self, rung: usize) {
         let begin = Instant::now();
         while self.rung() < rung {
@@ -146,7 +146,7 @@ async fn alarms_outlive_the_runtime() {
     sleep(300 * SECOND).await;
     assert_eq!(tower.rung(), 0);
 
-    // Its wall clock begins anew, as if the system's had been set back.
+    // Its wall clock begins again, as if the system's had been set back.
     let handle = tower.runtime(backend.clone());
     tower.wait_for(1).await;
     tower.wait_for(2).await;

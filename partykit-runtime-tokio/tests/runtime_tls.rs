@@ -23,7 +23,7 @@ mod wire;
 
 const TRANSPORT: transport::Transport = transport::Transport::Tls;
 
-/// A client that has not said hello in ten seconds is gone; whoever comes after it does not wait for it.
+/// A client that has not said hello in ten seconds is gone; a client that comes after it does not wait for it.
 #[tokio::test]
 async fn a_client_that_never_shakes_hands_holds_nobody_up() {
     use tokio::{io::AsyncReadExt, net::TcpStream};

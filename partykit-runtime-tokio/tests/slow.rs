@@ -66,7 +66,7 @@ fn given_up(handle: &Handle) -> u64 {
     handle.stats().parties["main"].slow_clients
 }
 
-/// What so many clients, which read nothing, let wait of messages of this size, at most.
+/// What this many clients, which read nothing, let wait of messages of this size, at most.
 async fn most_that_waits(clients: usize, size: usize, limit: usize) -> usize {
     let runtime = builder().max_outbound(limit, limit / 4).build().unwrap();
     let handle = runtime.handle();

@@ -158,7 +158,7 @@ async fn outlast_half_handshakes(builder: Builder) {
         timeout(NEVER, good.read_to_end(&mut answer)).await.unwrap().unwrap();
         assert!(answer.starts_with(b"HTTP/1.1 404"), "{}", String::from_utf8_lossy(&answer));
     }
-    // 80 had to make space, and ten more may have. Whoever is left hears nothing.
+    // 80 had to make space, and ten more may have. A client that is left hears nothing.
     for stream in &mut slow[..80] {
         let mut rest = Vec::new();
         let _ = timeout(NEVER, stream.read_to_end(&mut rest)).await.expect("hung up on");

@@ -53,7 +53,7 @@ fn connect(address: SocketAddr, number: usize) -> TcpStream {
     stream
 }
 
-/// The heap's bytes when the room sleeps with so many connections, and nothing changes any more.
+/// The heap's bytes when the room sleeps with this many connections, and nothing changes any more.
 async fn at_rest(handle: &Handle, connections: usize) -> usize {
     let settled = async {
         let is_asleep = || {

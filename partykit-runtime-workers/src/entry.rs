@@ -7,7 +7,7 @@ use js_sys::Promise;
 use partykit_core::{
     BoxError, Close, Options, Refusal, Request, Response, Route, Vars,
     runtime::{
-        AppState, Chain,
+        AppState, Chain, Chosen,
         front::{
             self, Asked, Connecting, Decision, Handshake, Refused, Surroundings, Visit, Welcome,
             Wish,
@@ -173,7 +173,7 @@ impl Entry {
         body: JsValue,
         from: &JsRequest,
     ) -> Result<Answer, Refused> {
-        let body = convert::read(body, party.options().request_body_limit()).await?;
+        let body = convert::read(body, Chosen::of(party.options()).max_request_body).await?;
         let request = Request::from_parts(head, body.into());
         let request = party.server().before_request(&self.hooks(), route, request).await?;
         if let Some(room) = &self.room {
@@ -224,7 +224,7 @@ impl Entry {
     async fn fall_back(&self, head: Parts, body: JsValue) -> Result<Response, Refused> {
         let fallback = self.parties.settings.fallback.as_ref().ok_or(Refused::NotFound)?;
         let is_head = head.method == Method::HEAD;
-        let body = convert::read(body, Options::default().request_body_limit()).await?;
+        let body = convert::read(body, Chosen::of(&Options::default()).max_request_body).await?;
         let request = Request::from_parts(head, body.into());
         let env = self.env.clone();
         let work = Box::pin(async move { fallback(request, env).await });

@@ -15,7 +15,7 @@ use partykit_core::{
     AwakeReason, BoxError, Close, CloseCode, Refusal, Request, Response, RoomAddress, RoomId,
     Timestamp,
     runtime::{
-        Attachment, Chain, CloseReason, ConnectionKey, Resumed, RoomCell,
+        Attachment, Chain, Chosen, CloseReason, ConnectionKey, Resumed, RoomCell,
         front::{Refused, fit},
     },
 };
@@ -54,7 +54,7 @@ pub(crate) struct Inner {
     frames: Rc<Frames>,
     /// The connections, by the number that each socket is marked with.
     connections: RefCell<BTreeMap<u32, Open>>,
-    message_limit: usize,
+    max_message: usize,
     /// Pending while the room does something.
     working: RefCell<Option<Promise>>,
     /// A timer keeps the room in memory while it does nothing.
@@ -104,8 +104,9 @@ impl Object {
             }
         }
         let options = party.options().clone();
-        let message_limit = options.message_limit();
-        match options.auto_response_pair() {
+        let chosen = Chosen::of(&options);
+        let max_message = chosen.max_message;
+        match chosen.auto_response {
             Some((request, response)) => {
                 ctx.set_auto_response(&AutoResponse::new(request, response)?)?;
             }
@@ -118,7 +119,7 @@ impl Object {
             host,
             frames,
             connections: RefCell::default(),
-            message_limit,
+            max_message,
             working: RefCell::default(),
             holds: Cell::new(false),
         };
@@ -164,7 +165,7 @@ impl Object {
         clock::arrive();
         let _call = self.tasks().enter();
         let inner = &self.0;
-        let said = inbox::take(ws.unchecked_ref(), message, inner.message_limit);
+        let said = inbox::take(ws.unchecked_ref(), message, inner.max_message);
         let Some(Said { order, message }) = said else { return JsValue::UNDEFINED };
         let Some(open) = inner.find(order) else { return JsValue::UNDEFINED };
         if open.socket.is_condemned() {

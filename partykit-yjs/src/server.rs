@@ -204,12 +204,12 @@ pub trait YServer: Sized + Send + 'static {
 /// Rooms that are documents and nothing more.
 ///
 /// ```
-/// use partykit_core::{Server, testing::TestRoom};
+/// use partykit_core::{Server, runtime::Chosen, testing::TestRoom};
 /// use partykit_yjs::Yjs;
 ///
 /// // `.party::<Yjs>("documents")` with a runtime.
 /// let room = TestRoom::<Yjs>::new();
-/// assert!(Yjs::<()>::options().hibernates());
+/// assert!(Chosen::of(&Yjs::<()>::options()).hibernate);
 /// ```
 impl YServer for () {}
 

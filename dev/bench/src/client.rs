@@ -86,7 +86,7 @@ fn head(stream: &mut TcpStream) -> Result<Vec<u8>> {
     Ok(head)
 }
 
-/// A client that takes no more than so many bytes a second.
+/// A client that takes no more than this many bytes a second.
 pub(crate) struct Reader {
     input: BufReader<Paced>,
 }

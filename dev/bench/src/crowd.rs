@@ -12,10 +12,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::protocol::{Heard, Tally, client_frame, client_pong, handshake, with_id};
 
-/// So many handshakes are under way at once, unless all are to be.
+/// This many handshakes are under way at once, unless all are to be.
 const HANDSHAKES: usize = 128;
 
-/// So many connections come from one address, as the ports of an address are few.
+/// This many connections come from one address, as the ports of an address are few.
 const PER_ADDRESS: usize = 250;
 
 /// The server is taken for dead when nothing happens for so long.
@@ -130,7 +130,7 @@ impl Crowd {
         Ok(())
     }
 
-    /// Goes on until all clients together have heard so many answers and broadcasts, not one more.
+    /// Goes on until all clients together have heard this many answers and broadcasts, not one more.
     /// Returns how long it took.
     pub(crate) fn expect(&mut self, answers: u64, broadcasts: u64) -> Result<Duration> {
         let begun = Instant::now();

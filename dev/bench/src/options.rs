@@ -28,7 +28,7 @@ pub(crate) enum Command {
     Serve(Kind),
     /// Rooms in a store in this directory.
     ServeRooms(PathBuf),
-    /// What hostile clients attack, with so many places, at this port.
+    /// What hostile clients attack, with this many places, at this port.
     ServeHostile(usize, u16),
     /// What is replaced while clients talk, with its data in this directory, at this port.
     ServeHandover(PathBuf, u16),

@@ -57,7 +57,7 @@ impl Bad {
 
 fn bad(what: impl Into<String>, head: impl AsRef<[u8]>, tokio: Heard) -> Bad {
     let (what, head) = (what.into(), head.as_ref().to_vec());
-    // Whoever is let in says goodbye.
+    // A client that is let in says goodbye.
     Bad { what, head, frames: frame(0x88, b"\x03\xE8"), tokio, workers: tokio }
 }
 
@@ -92,7 +92,7 @@ fn announce(first: u8, length: u64) -> Vec<u8> {
 
 /// What is wrong about frames.
 fn frames() -> Vec<Bad> {
-    // Whoever is let through says goodbye.
+    // A client that is let through says goodbye.
     let sent = |what: &str, frames: Vec<u8>, tokio| Bad {
         frames: [frames, frame(0x88, b"\x03\xE8")].concat(),
         ..bad(what, text(&handshake("/parties/probe/hostile?_pk=eve")), tokio)
@@ -100,7 +100,7 @@ fn frames() -> Vec<Bad> {
     let long = [announce(0x82, (1 << 20) + 1), vec![0; (1 << 20) + 1]].concat();
     vec![
         sent("a message over the limit", long, Closed(1009)),
-        sent("a text that is none", frame(0x81, b"\xFF\xFE"), Closed(1007)).on_workers(Said),
+        sent("a text that is not UTF-8", frame(0x81, b"\xFF\xFE"), Closed(1007)).on_workers(Said),
         sent("a frame without a mask", b"\x81\x02hi".to_vec(), Closed(1002)).on_workers(Said),
         sent("an opcode that means nothing", frame(0x83, b""), Closed(1002)),
         sent("a reserved bit", frame(0xA1, b"hi"), Closed(1002)),
@@ -205,7 +205,7 @@ fn heads() -> Vec<Bad> {
         with("a NUL", Status(400), &add("x-a: \0")),
         with("both lengths", Status(400), &add("content-length: 5\r\ntransfer-encoding: chunked"))
             .on_workers(Closed(1002)),
-        with("a length that is none", Status(400), &add("content-length: +5")),
+        with("a length that is not a number", Status(400), &add("content-length: +5")),
         with("101 headers", Status(431), &|lines| lines.extend(vec!["x-a: b".to_owned(); 101]))
             .on_workers(Closed(1000)),
         with("a long header", Status(431), &|lines| {
@@ -393,7 +393,7 @@ async fn names_are_nothing_but_names(target: &Target) {
     }
 }
 
-/// Whoever writes what our own parts tell each other gets no further with it.
+/// A client that writes what our own parts tell each other gets no further with it.
 async fn headers_of_ours_are_nothing_from_outside(target: &Target) {
     let room = target.room(Mode::Hibernating, "forged");
     let envelope = r#"{"kind":"Call","method":"POST","uri":"http://x/parties/probe/x/fail","headers":[],"props":{"name":"eve","party":"x","room":"x"},"chain":[]}"#;

@@ -25,7 +25,7 @@ use crate::{
 /// How many rooms are asked at a time.
 const AT_ONCE: usize = 64;
 
-/// So many rooms stand in one question.
+/// This many rooms stand in one question.
 const PAGE: usize = 250;
 
 /// The store in a directory. `fault` is what it gets wrong.

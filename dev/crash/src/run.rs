@@ -26,7 +26,7 @@ const WORK: std::ops::Range<u64> = 20..500;
 /// When a server is killed that may not be done with starting, in milliseconds.
 const START: std::ops::Range<u64> = 0..60;
 
-/// At how many starts one waits until all alarms have rung: one in so many.
+/// At how many starts one waits until all alarms have rung: one in this many.
 const SETTLES: u8 = 6;
 
 /// Alarms that are further ahead are not waited for, in milliseconds.

@@ -40,7 +40,7 @@ pub(crate) struct Value {
 pub(crate) enum When {
     /// It was, a second ago.
     Past,
-    /// In so many milliseconds.
+    /// In this many milliseconds.
     Soon(u64),
     /// The same; its handler fails the first time.
     Flaky(u64),
@@ -195,7 +195,7 @@ impl Dice {
         Action::Put(self.single(), self.value())
     }
 
-    /// Up to so many rows, some of them deleted.
+    /// Up to this many rows, some of them deleted.
     fn puts(&mut self, most: u64) -> Vec<Action> {
         let count = 1 + self.below(most);
         let one = |_| match self.below(4) {

@@ -62,7 +62,7 @@ impl Project {
         self
     }
 
-    /// Keeps the storage in this directory. Unless said, in one that is gone with the [`Workerd`].
+    /// Keeps the storage in this directory. Default: one that is gone with the [`Workerd`].
     ///
     /// [`Workerd`]: crate::Workerd
     #[must_use]
@@ -71,14 +71,14 @@ impl Project {
         self
     }
 
-    /// Takes the Worker from this directory. Unless said, from that of `main`.
+    /// Takes the Worker from this directory. Default: that of `main`.
     #[must_use]
     pub fn build(mut self, directory: impl Into<PathBuf>) -> Self {
         self.build = directory.into();
         self
     }
 
-    /// Listens on this port. Unless said, on any that is free.
+    /// Listens on this port. Default: any that is free.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         self.port = port;

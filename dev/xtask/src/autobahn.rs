@@ -243,7 +243,7 @@ fn judge(cases: &Value) -> Tally {
 mod tests {
     use super::*;
 
-    /// So many cases that are fine, and some others.
+    /// This many cases that are fine, and some others.
     fn report(fine: usize, others: &[(&str, &str, &str)]) -> Value {
         let fine = (0..fine).map(|n| (format!("1.{n}"), "OK", "INFORMATIONAL"));
         let others =

@@ -31,7 +31,7 @@ const LINES: [&str; 13] = [
     "alarms --alarms 300 --seconds 5 --fault early-removal",
 ];
 
-/// So many lines run at once: most of them wait most of the time.
+/// This many lines run at once: most of them wait most of the time.
 const LANES: usize = 2;
 
 /// Runs all lines, and says of each that failed why.

@@ -353,7 +353,7 @@ fn after_three_failed_starts_the_room_refuses_for_1_2_4_up_to_30_seconds() {
     room.done();
     room.pass(10 * SECOND);
     assert_eq!(room.machine.phase, RoomPhase::Asleep);
-    // One success, and the count begins anew.
+    // One success, and the count begins again.
     for _ in 0..2 {
         assert!(room.tell().is_ok());
         room.start_fails();

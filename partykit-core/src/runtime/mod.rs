@@ -25,5 +25,5 @@ pub use crate::{
     },
     machine::{Fact, Mailboxes},
     storage::{AlarmState, describe_row, read_alarm},
-    value::{app_state::AppState, chain::Chain, close_reason::CloseReason},
+    value::{app_state::AppState, chain::Chain, close_reason::CloseReason, options::Chosen},
 };

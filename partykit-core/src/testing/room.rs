@@ -168,7 +168,7 @@ impl<S: Server> TestRoom<S> {
         let (cell, socket) = (self.cell().clone(), Arc::new(TestSocket::default()));
         let uri = format!("http://test{uri}");
         let key = cell.connect(id, &*uri, request, socket.clone())?;
-        let rate = self.options.message_rate_limit();
+        let rate = self.options.message_rate;
         Ok(TestConnection::new(key, (id, &uri), socket, self.host.clone(), cell, rate))
     }
 

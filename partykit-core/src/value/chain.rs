@@ -13,9 +13,9 @@ use crate::RoomAddress;
 /// # Ok::<(), partykit_core::InvalidRoomId>(())
 /// ```
 #[derive(Clone, Default)]
-pub struct Chain(Option<Arc<Link>>);
+pub struct Chain(Option<Arc<Waiting>>);
 
-struct Link {
+struct Waiting {
     room: RoomAddress,
     before: Chain,
 }
@@ -29,7 +29,7 @@ impl Chain {
     /// Adds a room that waits. For runtimes whose calls leave the process.
     #[must_use]
     pub fn then(&self, room: RoomAddress) -> Self {
-        Self(Some(Arc::new(Link { room, before: self.clone() })))
+        Self(Some(Arc::new(Waiting { room, before: self.clone() })))
     }
 
     /// Whether `room` waits in this chain.
@@ -41,9 +41,9 @@ impl Chain {
     pub fn rooms(&self) -> impl Iterator<Item = &RoomAddress> {
         let mut next = self;
         std::iter::from_fn(move || {
-            let link = next.0.as_deref()?;
-            next = &link.before;
-            Some(&link.room)
+            let Waiting { room, before } = next.0.as_deref()?;
+            next = before;
+            Some(room)
         })
     }
 }

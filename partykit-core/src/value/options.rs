@@ -10,7 +10,7 @@ use crate::Text;
 /// use partykit_core::Options;
 ///
 /// let options = Options::new().hibernate(true).hibernate_after(Duration::from_secs(2));
-/// assert!(options.hibernates());
+/// # let _ = options;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -196,29 +196,45 @@ impl Options {
     pub fn call_timeout(self, limit: Duration) -> Self {
         Self { call_timeout: limit, ..self }
     }
+}
 
-    /// Whether the party hibernates.
-    pub fn hibernates(&self) -> bool {
-        self.hibernate
-    }
+/// What a runtime reads of a server's options, each under the name of the function that sets it. What only the core
+/// reads is not here.
+///
+/// ```
+/// use partykit_core::{Options, runtime::Chosen};
+///
+/// let options = Options::new().max_message(4096).hibernate(true);
+/// let chosen = Chosen::of(&options);
+/// assert_eq!((chosen.max_message, chosen.hibernate), (4096, true));
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Chosen<'a> {
+    /// Whether the party hibernates: [`Options::hibernate`].
+    pub hibernate: bool,
+    /// The request and the response: [`Options::auto_response`]. `None` if there is no such pair.
+    pub auto_response: Option<(&'a Text, &'a Text)>,
+    /// In bytes: [`Options::max_message`].
+    pub max_message: usize,
+    /// Messages per second, and burst: [`Options::max_message_rate`]. `None` if there is no limit.
+    pub max_message_rate: Option<(NonZeroU32, NonZeroU32)>,
+    /// In bytes: [`Options::max_request_body`].
+    pub max_request_body: usize,
+}
 
-    /// The texts of [`Options::auto_response`]: the request and the response. For runtimes.
-    pub fn auto_response_pair(&self) -> Option<(&Text, &Text)> {
-        self.auto_response.as_ref().map(|(request, response)| (request, response))
-    }
-
-    /// The limit of [`Options::max_message`]. For runtimes.
-    pub fn message_limit(&self) -> usize {
-        self.max_message
-    }
-
-    /// The limits of [`Options::max_message_rate`]: messages per second, and burst. For runtimes.
-    pub fn message_rate_limit(&self) -> Option<(NonZeroU32, NonZeroU32)> {
-        self.message_rate
-    }
-
-    /// The limit of [`Options::max_request_body`]. For runtimes.
-    pub fn request_body_limit(&self) -> usize {
-        self.max_request_body
+impl<'a> Chosen<'a> {
+    /// Reads these options.
+    pub fn of(options: &'a Options) -> Self {
+        Self {
+            hibernate: options.hibernate,
+            auto_response: options
+                .auto_response
+                .as_ref()
+                .map(|(request, response)| (request, response)),
+            max_message: options.max_message,
+            max_message_rate: options.message_rate,
+            max_request_body: options.max_request_body,
+        }
     }
 }

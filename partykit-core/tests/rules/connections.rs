@@ -93,7 +93,7 @@ fn every_way_to_go_is_told_once_with_its_code() {
         for client in [&ada, &bob, &eve] {
             client.vanish().await;
         }
-        assert_eq!(stage.journal(), NOTHING, "a second end is none");
+        assert_eq!(stage.journal(), NOTHING, "a second end counts for nothing");
     });
 }
 

@@ -21,7 +21,7 @@ fn busy() -> (World, Client) {
     busy_with(2, 10_000)
 }
 
-/// A room that is busy until `end`, and so many messages and bytes of whose mailbox are free.
+/// A room that is busy until `end`, and this many messages and bytes of whose mailbox are free.
 fn busy_with(events: usize, bytes: usize) -> (World, Client) {
     let world = World::new();
     world.party("main", |options| options.hibernate(true).mailbox(events, bytes));
@@ -82,7 +82,7 @@ impl Stalled {
     }
 }
 
-/// So many sockets with a message each, connected one after another.
+/// This many sockets with a message each, connected one after another.
 fn crowd(world: &World, count: usize) -> Vec<Stalled> {
     let clients: Vec<_> =
         (0..count).map(|n| (n, world.connect("main", "room", &format!("c{n}")))).collect();

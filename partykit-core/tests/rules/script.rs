@@ -73,7 +73,7 @@ impl Stage {
         self.state().journal.push(what.into());
     }
 
-    /// Lets whoever waits at a latch go on; whether somebody did.
+    /// Lets those go on who wait at a latch; whether somebody did.
     pub(crate) fn open(&self, latch: &str) -> bool {
         let waiting = self.state().latches.remove(latch).unwrap_or_default();
         waiting.into_iter().filter(|waiter| !waiter.is_canceled()).count() > 0
@@ -296,7 +296,7 @@ impl<'a> Run<'a> {
             "clear" => storage.delete_all(),
             "sync" => storage.sync().await?,
             "state" => somebody()?.set_state(rest)?,
-            // An alarm so many seconds after the beginning of the test.
+            // An alarm this many seconds after the beginning of the test.
             "alarm" => storage.set_alarm(Timestamp::from_millis(
                 EPOCH.checked_add_signed(1000 * rest.parse::<i64>()?).ok_or("a moment")?,
             ))?,

@@ -24,7 +24,7 @@ enum Node {
     Read(u8),
     /// Lists all rows, which have to be those of the model.
     List,
-    /// Lets others go on, so many times.
+    /// Lets others go on, this many times.
     Wait(u8),
     Sequence(Vec<Node>),
     Join(Vec<Node>),

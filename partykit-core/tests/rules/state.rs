@@ -155,7 +155,7 @@ fn the_connections_of_a_room_have_64_mib_attached() {
         })
         .await;
 
-        // Whoever needs less, or goes, leaves space.
+        // A client that needs less, or goes, leaves space.
         crowd[0].connection().set_state("less").unwrap();
         last.set_state(&state).unwrap();
         assert!(crowd[0].connection().set_state(&state).is_err());

@@ -1,4 +1,4 @@
-//! Sleep is invisible: a server that makes its fields anew in `on_start` does the same whether its room
+//! Sleep is invisible: a server that makes its fields again in `on_start` does the same whether its room
 //! slept or not; and one that does not is found out.
 
 use std::{collections::BTreeSet, time::Duration};
@@ -11,7 +11,7 @@ use partykit_core::{
 };
 use proptest::prelude::*;
 
-/// Caches in its fields what storage and connections say, and makes it anew in `on_start`.
+/// Caches in its fields what storage and connections say, and makes it again in `on_start`.
 #[derive(Default)]
 struct Tally {
     total: u32,

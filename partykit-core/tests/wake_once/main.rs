@@ -38,7 +38,7 @@ macro_rules! house {
                 pub(super) room: WakeOnce<Room>,
                 pub(super) starts: AtomicUsize,
                 drivers: AtomicUsize,
-                /// So many events the room stays awake for.
+                /// This many events the room stays awake for.
                 pub(super) awake_for: usize,
                 /// The driver looks whether there is work and ends, as one step.
                 pub(super) careful: bool,
@@ -102,7 +102,7 @@ macro_rules! house {
                 }
             }
 
-            /// So many threads, each with an event; nothing may be left of it.
+            /// This many threads, each with an event; nothing may be left of it.
             pub(super) fn run(events: usize, awake_for: usize, careful: bool) {
                 let mut builder = model::Builder::new();
                 // Every interleaving of two threads; of three, those with at most two preemptions.

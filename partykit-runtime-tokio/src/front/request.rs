@@ -2,7 +2,7 @@ use http::Method;
 use partykit_core::{
     Options, Request, Response, Route,
     runtime::{
-        Chain,
+        Chain, Chosen,
         front::{self, Refused},
     },
 };
@@ -24,7 +24,7 @@ impl Front {
     ) -> Result<Response, Refused> {
         let is_head = arrival.head.method == Method::HEAD;
         let client = self.room_rate.address(&arrival.head);
-        let limit = party.options().request_body_limit();
+        let limit = Chosen::of(party.options()).max_request_body;
         let (request, _memory) = self.read(arrival, limit).await?;
         let request = party.server().before_request(&*self.host, route, request).await?;
         self.count_if_new(route, client)?;
@@ -39,7 +39,7 @@ impl Front {
     pub(super) async fn fall_back(&self, arrival: Arrival) -> Result<Response, Refused> {
         let Some(fallback) = &self.fallback else { return Err(Refused::NotFound) };
         let is_head = arrival.head.method == Method::HEAD;
-        let limit = Options::default().request_body_limit();
+        let limit = Chosen::of(&Options::default()).max_request_body;
         let (mut request, _memory) = self.read(arrival, limit).await?;
         let handle = Handle::new(self.host.clone(), self.shutdown.clone());
         request.extensions_mut().insert(handle);

@@ -4,7 +4,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use partykit_core::{Message, Options, Text};
+use partykit_core::{Message, Options, Text, runtime::Chosen};
 
 use super::{Ledger, Outbound, Sweeper, pace::PaceLimits};
 use crate::{
@@ -70,12 +70,13 @@ impl LinkSettings {
         memory: Arc<Memory>,
         meter: Meter,
     ) -> Self {
-        let auto_response = options.auto_response_pair().map(|(request, response)| {
+        let chosen = Chosen::of(options);
+        let auto_response = chosen.auto_response.map(|(request, response)| {
             (request.clone(), encode_message(&Message::Text(response.clone())))
         });
         Self {
-            limits: Limits::new(options.message_limit()),
-            pace: PaceLimits::new(options.message_rate_limit()),
+            limits: Limits::new(chosen.max_message),
+            pace: PaceLimits::new(chosen.max_message_rate),
             auto_response,
             outbound: Ledger::new(outbound),
             memory,

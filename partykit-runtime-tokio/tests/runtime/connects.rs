@@ -111,7 +111,7 @@ async fn a_failed_start_fails_its_event_and_the_next_one_tries_again() {
     assert_eq!(site.try_connect("/parties/shaky/a", &[]).await.err().unwrap().status(), 503);
 }
 
-/// Lets in whoever says `in`, and tells how it goes.
+/// Lets in those who say `in`, and tells how it goes.
 struct Picky(mpsc::UnboundedSender<String>);
 
 impl Server for Picky {

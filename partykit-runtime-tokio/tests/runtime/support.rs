@@ -140,7 +140,7 @@ impl Site {
     /// Sends these bytes on a new connection and reads until it ends.
     pub(crate) async fn raw(&self, bytes: &[u8]) -> String {
         let mut stream = self.stream().await;
-        // Whoever is refused early may not be read to the end.
+        // A client that is refused early may not be read to the end.
         let _ = stream.write_all(bytes).await;
         let _ = stream.flush().await;
         read_to_end(&mut stream).await

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::support::{address, directory, puts, rows};
 
-/// A small file system in memory, for whoever may mount one.
+/// A small file system in memory, for those who may mount one.
 pub(crate) struct SmallDisk {
     directory: TempDir,
 }

@@ -62,7 +62,7 @@ async fn threat_01_slowloris() {
     witness.is_alone().await;
 }
 
-/// Half a request from each of so many clients at an address.
+/// Half a request from each of this many clients at an address.
 #[cfg(target_os = "linux")]
 async fn half_requests(ip: &str, count: usize, to: SocketAddr) -> Vec<TcpStream> {
     let mut slow = Vec::new();
@@ -175,7 +175,7 @@ async fn open_from(ip: &str, to: SocketAddr, forwarded: Option<&str>) -> (TcpStr
     (stream, status == *b"HTTP/1.1 101")
 }
 
-/// Opens so many at an address; those that are let in.
+/// Opens this many at an address; those that are let in.
 #[cfg(target_os = "linux")]
 async fn fill(ip: &str, count: usize, to: SocketAddr, forwarded: Option<&str>) -> Vec<TcpStream> {
     let mut held = Vec::new();

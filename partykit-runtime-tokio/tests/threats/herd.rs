@@ -23,7 +23,7 @@ use crate::support::within;
 /// PartySocket gives a handshake up after this time.
 const HANDSHAKE: Duration = Duration::from_secs(4);
 
-/// PartySocket 1.3 waits so many seconds before each try, without any jitter, and 10 from then on.
+/// PartySocket 1.3 waits this many seconds before each try, without any jitter, and 10 from then on.
 const WAITS: [f64; 6] = [0.0, 3.0, 3.9, 5.1, 6.6, 8.6];
 
 /// All have to be back after this time.

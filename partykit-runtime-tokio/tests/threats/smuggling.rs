@@ -68,7 +68,7 @@ async fn threat_09_a_malformed_handshake_gets_one_answer() {
         ("bare line feeds in it", 400, add("x-a: b\nhost: evil.com")),
         ("a chunked body in disguise", 400, add("transfer-encoding: xchunked")),
         ("two lengths", 400, add("content-length: 5\r\ncontent-length: 6")),
-        ("a length that is none", 400, add("content-length: +5")),
+        ("a length that is not a number", 400, add("content-length: +5")),
         ("CONNECT", 400, set(0, &format!("CONNECT {host} HTTP/1.1"))),
         ("no target", 400, set(0, "GET HTTP/1.1")),
         ("a header without a name", 400, add(": b")),

@@ -57,7 +57,7 @@ impl Contestant {
     }
 }
 
-/// In so many rooms at a time, with the measure's name.
+/// In this many rooms at a time, with the measure's name.
 pub(crate) const ROOMS: [(usize, &str); 3] = [
     (1, "durable commits a second, 1 room"),
     (16, "durable commits a second, 16 rooms"),

@@ -20,7 +20,7 @@ pub(super) const DELIVERY_TIME: &str = "broadcast: processor time of a delivery,
 pub(super) const ECHOES: &str = "echoes a second";
 pub(super) const ECHO_TIME: &str = "processor time of an echo, µs";
 
-/// One in so many handshakes is not counted: before those, nothing is compiled, or in a cache.
+/// One in this many handshakes is not counted: before those, nothing is compiled, or in a cache.
 pub(super) const WARM_UP: usize = 10;
 
 pub(super) fn take(sizes: &Sizes, report: &mut Report) -> Result<()> {

@@ -31,7 +31,7 @@ const FORGOTTEN: Duration = Duration::from_secs(5);
 /// All have to be given up by then.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Clients that are told so many messages of so many bytes again and again.
+/// Clients that are told this many messages of this many bytes again and again.
 #[derive(Clone, Copy)]
 struct Deaf {
     clients: usize,

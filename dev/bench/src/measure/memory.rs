@@ -92,7 +92,7 @@ fn turn(kind: Kind, allocator: Allocator, sizes: &Sizes, report: &mut Report) ->
     Ok(())
 }
 
-/// A day in the life of a room with so many connections.
+/// A day in the life of a room with this many connections.
 fn live(crowd: &mut Crowd, server: &mut Server, count: u64) -> Result<()> {
     expect("the sleeping room's count", &server.ask("count hall")?, &count.to_string())?;
     crowd.say(WARM, BROADCAST)?;

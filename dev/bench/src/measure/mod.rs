@@ -77,7 +77,7 @@ pub(crate) struct Sizes {
     pub(crate) worker_memory_turns: usize,
     /// How often they take turns with each event whose processor time is measured.
     pub(crate) worker_cost_turns: usize,
-    /// What part of the warm-up they get before that: one in so many.
+    /// What part of the warm-up they get before that: one in this many.
     pub(crate) worker_warm_up_part: u64,
     /// Rooms that are written, with a server of this revision or another.
     pub(crate) written: u64,

@@ -78,7 +78,7 @@ fn plain(sizes: &Sizes) -> Result<Weight> {
     })
 }
 
-/// Weighs a connection. `more` makes so many more, and has all of them ask.
+/// Weighs a connection. `more` makes this many more, and has all of them ask.
 fn weigh<C>(
     sizes: &Sizes,
     server: &mut Server,

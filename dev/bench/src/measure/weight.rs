@@ -86,7 +86,7 @@ impl Scales {
 }
 
 impl Weight {
-    /// What one of so many weighs that have come since.
+    /// What one of this many weighs that have come since.
     pub(super) fn of_one(self, before: Self, count: usize) -> Self {
         let of_one = |now: f64, before: f64| (now - before) / count as f64;
         let heap = self.heap.zip(before.heap).map(|(now, before)| of_one(now, before));

@@ -320,12 +320,12 @@ impl fmt::Display for Claim {
     }
 }
 
-/// The value below which so many in a hundred are; NaN, which reaches no goal, of none.
+/// The value below which this many in a hundred are; NaN, which reaches no goal, of none.
 pub(crate) fn percentile(values: &mut [f64], percent: usize) -> f64 {
     permille(values, percent * 10)
 }
 
-/// The value below which so many in a thousand are; NaN, which reaches no goal, of none.
+/// The value below which this many in a thousand are; NaN, which reaches no goal, of none.
 pub(crate) fn permille(values: &mut [f64], permille: usize) -> f64 {
     values.sort_by(f64::total_cmp);
     let last = values.len().saturating_sub(1);

@@ -101,7 +101,7 @@ impl Part {
                  the four Workers in turns. All\n  note each end of a connection in their storage. V8 \
                  compiles for speed in the thread that runs the code, or it would\n  be chance which functions \
                  it compiles.\n\
-                 * Memory is the proportional share (PSS) of the whole process, before and after so many \
+                 * Memory is the proportional share (PSS) of the whole process, before and after this many \
                  connections in one\n  room, 10.5 s after the room was put to sleep. What a garbage \
                  collector has not yet collected counts: an idle\n  `workerd` collects nothing.\n\
                  * A wake is the time from a message to its answer when the room slept (`workerd` is told \

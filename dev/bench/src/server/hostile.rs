@@ -45,7 +45,7 @@ impl Server for Burner {
     }
 }
 
-/// A message of so many bytes that begins with its number.
+/// A message of this many bytes that begins with its number.
 pub(crate) fn numbered(number: usize, bytes: usize) -> String {
     let mut message = format!("{number} ");
     message.extend(std::iter::repeat_n('.', bytes - message.len()));

@@ -30,7 +30,7 @@ pub(super) fn run() -> Result<()> {
     thread::spawn(move || {
         let Err(error) = server.serve();
         eprintln!("the raw server failed: {error}");
-        // Whoever waits for an answer gets none, and sees that the process has ended.
+        // A client that waits for an answer gets none, and sees that the process has ended.
         std::process::exit(1);
     });
     talk(address, |question| format!("unknown question {question}"))

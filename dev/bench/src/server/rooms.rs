@@ -43,7 +43,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Questions: `write FROM UPTO` writes rooms, each of which sleeps before many others are awake, and
 /// answers with the bytes that clients have written so far; `burst FROM UPTO` writes them as fast as it
 /// goes, so that tens of thousands are awake at the same time;
-/// `remind FROM UPTO` does so and sets their alarms, far away; `pend UPTO` sets so many wake-ups in the
+/// `remind FROM UPTO` does so and sets their alarms, far away; `pend UPTO` sets this many wake-ups in the
 /// store, without rooms; `due MILLISECONDS` has the first room's alarm ring then; `left`, what is in
 /// memory of all rooms; `tasks` and `threads`, how many there are; `answered` and `rung`, after how many
 /// microseconds the first room has answered, or its alarm has rung; `read`, how many bytes were read

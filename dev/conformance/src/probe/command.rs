@@ -124,7 +124,7 @@ pub enum Command {
     },
     /// Sets the alarm, and answers when it rings: `at`, in milliseconds of the room's clock.
     SetAlarm {
-        /// In so many milliseconds.
+        /// In this many milliseconds.
         within: i64,
     },
     /// Sets the alarm to a moment of the room's clock, in milliseconds. An `error` says what is wrong.
@@ -149,7 +149,7 @@ pub enum Command {
     Schedule {
         /// Its name.
         name: String,
-        /// In so many milliseconds.
+        /// In this many milliseconds.
         within: u64,
         /// Again and again, and not once.
         #[serde(default)]
@@ -279,7 +279,7 @@ pub struct Range {
     pub end: Option<String>,
     /// The last key first.
     pub reverse: bool,
-    /// At most so many rows.
+    /// At most this many rows.
     pub limit: Option<usize>,
     /// The rows are loaded one after another.
     pub stream: bool,

@@ -5,7 +5,7 @@
 //! They talk to a [`Switchboard`], and panic when something is not as it has to be.
 
 use fastrand::Rng;
-use partykit::Server as _;
+use partykit::{Server as _, runtime::Chosen};
 use serde_json::{Value, json};
 use tokio::task::yield_now;
 
@@ -14,7 +14,7 @@ use crate::{SWITCHBOARD, Switchboard};
 
 /// "Connect with hibernation enabled"
 pub async fn line_01(target: &Target) {
-    assert!(Switchboard::options().hibernates());
+    assert!(Chosen::of(&Switchboard::options()).hibernate);
     let house = House::open(target, "line-01");
     let mut ada = house.room.connect("ada").await;
     assert_eq!(ada.next_json().await, json!({ "count": 1, "mode": "solo" }));

@@ -10,7 +10,7 @@ use crate::protocol::{Failure, STREAM, Told};
 const UNDER_WAY: u64 = 6;
 
 /// How often a step fails before it succeeds, and how often a client pauses until the room sleeps: one in
-/// so many.
+/// this many.
 const FAILS: u32 = 6;
 const PAUSES: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(60);

@@ -47,7 +47,7 @@ impl Versions {
         self.state().versions.push(version);
     }
 
-    /// It was answered, as the last one of so many operations.
+    /// It was answered, as the last one of this many operations.
     pub(super) fn done(&self, operations: u64) {
         let mut state = self.state();
         state.done = state.versions.len();

@@ -152,7 +152,7 @@ impl Desk {
     }
 }
 
-/// Publishes so many messages a second, directly at the server. A message is confirmed when it comes back;
+/// Publishes this many messages a second, directly at the server. A message is confirmed when it comes back;
 /// after a kill, those that were not are said again.
 pub(super) struct Publisher {
     place: Place,

@@ -29,7 +29,7 @@ use crate::{
 /// How long a server lives, in milliseconds.
 const LIFE: std::ops::Range<u64> = 100..1_500;
 
-/// One life in so many is longer, so that runs that have died are tried again.
+/// One life in this many is longer, so that runs that have died are tried again.
 const LONG: u8 = 10;
 const LONG_LIFE: std::ops::Range<u64> = 2_500..5_000;
 

@@ -124,7 +124,7 @@ impl WrappedBackend for Faulty {
                 let (inner, room) = (self.inner.clone(), room.clone());
                 tokio::spawn(async move {
                     sleep(WINDOW).await;
-                    // Whoever was told that it is done cannot be told that it is not.
+                    // A client that was told that it is done cannot be told that it is not.
                     let _ = inner.commit(&room, epoch, batch).await;
                     drop(turn);
                 });

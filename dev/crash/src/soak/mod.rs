@@ -36,7 +36,7 @@ const BELL: &str = "bell";
 /// How long a server lives, in milliseconds.
 const LIFE: std::ops::Range<u64> = 50..1_000;
 
-/// One life in so many is longer: alarms that have died are left alone for 2 s and more, and are to ring, and
+/// One life in this many is longer: alarms that have died are left alone for 2 s and more, and are to ring, and
 /// to be killed, again.
 const LONG: u8 = 12;
 const LONG_LIFE: std::ops::Range<u64> = 2_500..5_000;
@@ -44,7 +44,7 @@ const LONG_LIFE: std::ops::Range<u64> = 2_500..5_000;
 /// How long no alarm may come to its end when the server is left alone: the longest pause, and half of it.
 const PATIENCE: Duration = Duration::from_secs(460);
 
-/// One alarm in so many ends the process.
+/// One alarm in this many ends the process.
 const POISONOUS: usize = 1_000;
 
 /// What is done.

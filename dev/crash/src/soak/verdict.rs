@@ -36,7 +36,7 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    /// None yet: so many alarms were set, the first for then, and the server was left alone then.
+    /// None yet: this many alarms were set, the first for then, and the server was left alone then.
     pub(super) fn new(alarms: usize, begun: u64, killed_until: u64) -> Self {
         Self { alarms, begun, killed_until, ..Self::default() }
     }

@@ -11,7 +11,7 @@ use crate::support::PATIENCE;
 /// `workerd` needs two descriptors for each, and a common limit is 20,000.
 const CROWD: usize = 5_000;
 
-/// So many connect at once.
+/// This many connect at once.
 const DOORS: usize = 20;
 
 #[test]

@@ -33,5 +33,5 @@ fn a_message_that_fails_leaves_the_socket_open() {
     let mut client = Client::connect(workerd.address(), "a");
     client.say("panic");
     assert_eq!(client.ask("after"), "after 1");
-    assert!(workerd.log().wait_for("starts anew", PATIENCE).is_some());
+    assert!(workerd.log().wait_for("starts again", PATIENCE).is_some());
 }

@@ -1,4 +1,4 @@
-// The board's DOM: drawn anew from the model at each change, at most once a frame; a card's element
+// The board's DOM: drawn again from the model at each change, at most once a frame; a card's element
 // stays the same as long as its item is there, so that nobody loses the text that they are typing.
 
 import { Model } from "./model.js";
@@ -137,7 +137,7 @@ function edit(card, text) {
   getSelection().collapseToEnd();
 }
 
-/** Puts a card into a column, so many cards from the top. */
+/** Puts a card into a column, this many cards from the top. */
 function move(id, name, from) {
   const others = column(name).filter((item) => item.id !== id);
   const [above, below] = [others[from - 1]?.place, others[from]?.place];

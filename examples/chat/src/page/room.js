@@ -16,7 +16,7 @@ export class Room {
   #typing = false;
   #on;
 
-  /** `on.change` is called when something else is to be shown, `on.rejected` when the token is none. */
+  /** `on.change` is called when something else is to be shown, `on.rejected` when there is no such token. */
   constructor(name, token, on) {
     this.#on = on;
     this.socket = new PartySocket({

@@ -286,7 +286,7 @@ fn an_order_is_carried_out_without_a_start() {
     room.trace();
     assert!(is_answered(&mut answer) && room.machine.is_vacant());
 
-    // It does not ring, whoever asks.
+    // It does not ring, no matter who asks.
     let mut asked = ask_asleep(&mut room);
     assert!(!begin(&mut room, OLD, WALL + OLD, row.parked()).rings);
     assert_eq!(written(&room).1, Some(WakeUp::Never));
