@@ -132,7 +132,9 @@ impl Record {
         base: Option<&str>,
     ) -> Option<Connection> {
         let connection = self.peek(room, base)?;
-        if let Some(held) = &mut self.held {
+        if let Some(held) = &mut self.held
+            && let Kept::Bytes(_) = held.kept
+        {
             held.kept = Kept::Live(connection.clone());
         }
         Some(connection)

@@ -12,6 +12,7 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Poll, ready},
+    thread,
     time::Duration,
 };
 
@@ -87,14 +88,19 @@ async fn run<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send)
                     slice.restart();
                 }
                 let Some(job) = postpone(&cell, &mut pump, job).await else { continue };
+                if mem::take(&mut pump.took_time) {
+                    slice.read_the_clock();
+                }
                 let begun = slice.begin_turn(&**cell.host()).await;
                 let room = Room::new(&cell, turn);
-                let result = run_turn(&room, &mut pump, &mut instance, &make, job, begun).await;
+                let (result, now) =
+                    run_turn(&room, &mut pump, &mut instance, &make, job, begun).await;
                 let crowded = cell.host().is_crowded();
-                cell.report(|machine, now| {
+                cell.report_at(now, |machine| {
                     machine.set_crowded(crowded);
                     machine.turn_ended(now, result);
                 });
+                slice.turn_ended(now);
             }
             Step::DropInstance(why) => {
                 let instance = instance.take();
@@ -133,7 +139,7 @@ async fn postpone(cell: &Driving, pump: &mut Pump<'_>, job: Job) -> Option<Job> 
     }
 }
 
-/// Runs one turn. Commits, timers and other outputs go on beside it.
+/// Runs one turn. Commits, timers and other outputs go on beside it. Also returns when it ended.
 async fn run_turn<S: Server>(
     room: &Room,
     pump: &mut Pump<'_>,
@@ -141,14 +147,11 @@ async fn run_turn<S: Server>(
     make: &(impl Fn(&RoomId) -> S + Send),
     job: Job,
     begun: Duration,
-) -> Result<Answer, Failed> {
+) -> (Result<Answer, Failed>, Duration) {
     let (cell, turn) = (room.cell(), room.turn());
-    let (connection, arrived) = match &job {
-        Job::Handle(Event::Connect { connection, arrived, .. }) => {
-            (Some(connection.clone()), Some(*arrived))
-        }
-        Job::Handle(event) => (event.connection().cloned(), None),
-        Job::Start => (None, None),
+    let arrived = match &job {
+        Job::Handle(Event::Connect { arrived, .. }) => Some(*arrived),
+        _ => None,
     };
     if matches!(job, Job::Start) {
         let cause = room.wake_cause().map(tracing::field::display);
@@ -171,12 +174,33 @@ async fn run_turn<S: Server>(
     // Drops what the handler held, as a part of its turn, because the drop may still send something.
     let dropped =
         scope::enter(&**cell, turn, || catch_unwind(AssertUnwindSafe(|| future.set(None))));
+    let times = Times { begun, arrived, ended: cell.host().elapsed() };
+    (judge(room, ended, dropped, &times), times.ended)
+}
+
+/// The times of one turn.
+struct Times {
+    begun: Duration,
+    /// Of a client that connects.
+    arrived: Option<Duration>,
+    ended: Duration,
+}
+
+/// What came of a turn. A failure is logged.
+fn judge(
+    room: &Room,
+    ended: Result<Result<Answer, Failure>, CancelReason>,
+    dropped: thread::Result<()>,
+    times: &Times,
+) -> Result<Answer, Failed> {
+    let cell = room.cell();
     // A turn that was to look at the alarm may have run a schedule.
     let (handler, limit, overflow, is_misused) = room.inside(|turn| {
         (turn.handler(), turn.options().handler_timeout, turn.overflow(), turn.is_misused())
     });
-    let now = cell.host().elapsed();
-    let took = now.saturating_sub(begun);
+    let took = times.ended.saturating_sub(times.begun);
+    let waited = times.arrived.map(|arrived| times.ended.saturating_sub(arrived));
+    let connection = || room.inside(|turn| turn.connection());
     let handled = |failed: bool| cell.observe(Fact::Handled { handler, took, failed });
     let failure = match (ended, dropped) {
         (_, Err(payload)) => Failure::Panic(panic_message(payload)),
@@ -197,9 +221,9 @@ async fn run_turn<S: Server>(
             if took > limit {
                 warn!(%handler, "a handler ran for {took:?} without an await, so it could not be cancelled");
                 room.inside(|turn| turn.overran());
-            } else if arrived.is_some_and(|arrived| now.saturating_sub(arrived) > SLOW_CONNECT) {
+            } else if waited.is_some_and(|waited| waited > SLOW_CONNECT) {
                 warn!(
-                    connection = connection.as_ref().map(Connection::id),
+                    connection = connection().as_ref().map(Connection::id),
                     "a connect took over {SLOW_CONNECT:?}: PartySocket gives up by then and connects again"
                 );
             }
@@ -216,7 +240,7 @@ async fn run_turn<S: Server>(
         cell.observe(Fact::Rejected { handler });
         debug!(
             %handler,
-            connection = connection.as_ref().map(Connection::id),
+            connection = connection().as_ref().map(Connection::id),
             status = reject.status().as_u16(),
             text = reject.text(),
             "{handler} rejected what a client sent"
@@ -227,7 +251,7 @@ async fn run_turn<S: Server>(
     let id = cell.error_id();
     error!(
         %handler,
-        connection = connection.as_ref().map(Connection::id),
+        connection = connection().as_ref().map(Connection::id),
         error_id = %id,
         error = failure.detail(),
         "{handler} {}",
@@ -297,6 +321,8 @@ struct Slice {
     /// When the slice began. `None` if no turn has run in it yet.
     begun: Option<Duration>,
     turns: u32,
+    /// The time, if no time has passed since it was read.
+    now: Option<Duration>,
 }
 
 impl Slice {
@@ -304,14 +330,24 @@ impl Slice {
         *self = Self::default();
     }
 
+    /// A turn has ended just now.
+    fn turn_ended(&mut self, now: Duration) {
+        self.now = Some(now);
+    }
+
+    /// Time has passed since the last turn.
+    fn read_the_clock(&mut self) {
+        self.now = None;
+    }
+
     /// Lets others run first if the slice is over. Returns the time.
     async fn begin_turn(&mut self, host: &dyn Host) -> Duration {
-        let mut now = host.elapsed();
+        let mut now = self.now.take().unwrap_or_else(|| host.elapsed());
         let begun = *self.begun.get_or_insert(now);
         if self.turns >= TURNS_PER_YIELD || now.saturating_sub(begun) >= limits::SLICE {
             host.yield_now().await;
             now = host.elapsed();
-            *self = Self { begun: Some(now), turns: 0 };
+            *self = Self { begun: Some(now), ..Self::default() };
         }
         self.turns += 1;
         now

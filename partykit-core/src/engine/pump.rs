@@ -49,6 +49,8 @@ pub(crate) struct Pump<'a> {
     pub(crate) clogged: Vec<Peer>,
     /// Whether the driver has rested since the last turn.
     pub(crate) rested: bool,
+    /// Whether time may have passed since the last turn: there was something to deliver or to wait for.
+    pub(crate) took_time: bool,
 }
 
 /// When the room is to be woken, if the commit says that; and how the commit ended.
@@ -77,6 +79,7 @@ impl<'a> Pump<'a> {
             pause: None,
             clogged: Vec::new(),
             rested: true,
+            took_time: true,
         }
     }
 
@@ -99,7 +102,7 @@ impl<'a> Pump<'a> {
             if self.claim.is_none() && self.commit.is_none() && self.cell.retire() {
                 return Poll::Ready(Step::Rest);
             }
-            self.rested = true;
+            (self.rested, self.took_time) = (true, true);
             return Poll::Pending;
         }
     }
@@ -127,6 +130,7 @@ impl<'a> Pump<'a> {
                 (self.pause, begun) = (None, None);
             }
             let Some(delivery) = &mut self.delivery else { return Poll::Ready(()) };
+            self.took_time = true;
             if !delivery.advance(&mut self.unflushed) {
                 self.frames = self.delivery.take().map_or_else(Vec::new, Delivery::end);
                 continue;

@@ -115,18 +115,31 @@ impl Records {
     }
 
     pub(crate) fn get(&self, key: u64) -> Option<&Record> {
-        let at = self.sorted.binary_search_by_key(&key, Record::key).ok()?;
+        let at = self.position(key)?;
         self.sorted.get(at).filter(|record| !record.is_gone())
     }
 
     fn get_mut(&mut self, key: u64) -> Option<&mut Record> {
-        let at = self.sorted.binary_search_by_key(&key, Record::key).ok()?;
+        let at = self.position(key)?;
         self.sorted.get_mut(at).filter(|record| !record.is_gone())
+    }
+
+    /// Where the record of this key is.
+    fn position(&self, key: u64) -> Option<usize> {
+        let first = self.sorted.first()?.key();
+        // Each key is larger than the one before, so it cannot be farther from the first one than this. It is
+        // just there while nothing between them has gone.
+        let distance = usize::try_from(key.checked_sub(first)?).unwrap_or(usize::MAX);
+        let most = distance.min(self.sorted.len() - 1);
+        if self.sorted[most].key() == key {
+            return Some(most);
+        }
+        self.sorted[..most].binary_search_by_key(&key, Record::key).ok()
     }
 
     /// The handle of a connection. Makes it if the record has no handle yet.
     pub(crate) fn handle(&mut self, key: u64, room: &Weak<dyn Owner>) -> Option<Connection> {
-        let at = self.sorted.binary_search_by_key(&key, Record::key).ok()?;
+        let at = self.position(key)?;
         self.sorted[at].handle(room, text(&self.base))
     }
 
@@ -227,6 +240,33 @@ impl fmt::Debug for Records {
 mod tests {
     use super::*;
     use crate::testing::bare::NoSocket;
+
+    #[test]
+    fn a_record_is_found_by_its_key_wherever_it_is() {
+        let mut records = Records::default();
+        let mut here = std::collections::BTreeSet::new();
+        // Resumed ones come in any order, and with gaps.
+        for order in [7, 3, 4, 12, 13, 14, 20] {
+            let (id, uri) = (order.to_string(), "http://h/".to_owned());
+            let attachment = Attachment { order, id, uri, tags: Vec::new(), state: None };
+            records.resume(&attachment, Arc::new(NoSocket), false);
+            here.insert(order);
+        }
+        let check = |records: &Records, here: &std::collections::BTreeSet<u64>| {
+            for key in 0..25 {
+                let found = records.get(key).map(Record::key);
+                assert_eq!(found, here.contains(&key).then_some(key));
+            }
+        };
+        check(&records, &here);
+        for gone in [3, 13, 20, 4, 12, 7, 14] {
+            records.remove(gone, 0);
+            here.remove(&gone);
+            check(&records, &here);
+            records.close_ranks();
+            check(&records, &here);
+        }
+    }
 
     /// No matter what the uris of the room have in common at the time.
     #[test]

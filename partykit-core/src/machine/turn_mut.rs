@@ -49,6 +49,11 @@ impl TurnMut<'_> {
         self.machine.turn.as_ref().map_or(Handler::OnStart, |turn| turn.handler)
     }
 
+    /// Whose event it handles.
+    pub(crate) fn connection(&self) -> Option<Connection> {
+        self.machine.turn.as_ref().and_then(|turn| turn.connection.clone())
+    }
+
     pub(crate) fn start_reason(&self) -> StartReason {
         self.machine.start_reason
     }

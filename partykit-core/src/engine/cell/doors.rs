@@ -72,9 +72,14 @@ impl Driving {
     /// all that watch the room are woken.
     pub(crate) fn report<R>(&self, report: impl FnOnce(&mut Machine, Duration) -> R) -> R {
         let now = self.host().elapsed();
+        self.report_at(now, |machine| report(machine, now))
+    }
+
+    /// The same with a time that was just read.
+    pub(crate) fn report_at<R>(&self, now: Duration, report: impl FnOnce(&mut Machine) -> R) -> R {
         let mut state = self.cell.lock();
         let awake = state.wake(&self.cell, now);
-        let result = report(&mut awake.machine, now);
+        let result = report(&mut awake.machine);
         let wakers = awake.wakers();
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
