@@ -42,9 +42,15 @@ impl Waiting {
 
 /// Does some work. The [gathered](Gathered) tasks that it wakes on this thread run after it.
 pub(crate) fn gather<R>(work: impl FnOnce() -> R) -> R {
+    gather_and_count(work).0
+}
+
+/// The same. Also returns how many tasks these are.
+pub(crate) fn gather_and_count<R>(work: impl FnOnce() -> R) -> (R, usize) {
     WAITING.with_borrow_mut(|waiting| waiting.gathers = true);
     let _end = Gathering;
-    work()
+    let result = work();
+    (result, WAITING.with_borrow(|waiting| waiting.tasks.len()))
 }
 
 /// Wakes what waits, also when the work panics.
@@ -187,10 +193,11 @@ mod tests {
         let inner = inner.unwrap();
         inner.wake_by_ref();
         assert_eq!(woken(), 1, "nothing is gathered");
-        gather(|| {
+        let ((), tasks) = gather_and_count(|| {
             inner.wake_by_ref();
             assert_eq!(woken(), 1);
         });
+        assert_eq!(tasks, 1);
         assert_eq!(woken(), 2);
         let panicked = std::panic::catch_unwind(|| {
             gather(|| {

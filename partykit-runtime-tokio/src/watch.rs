@@ -182,6 +182,9 @@ impl Watch {
         });
         for (thread, (count, work)) in polled {
             let known = self.known.entry(thread).or_insert(Known { count, since: now, said: None });
+            if known.since < now {
+                work.wake_another_thread();
+            }
             let is_due = known.said.is_none_or(|said| now - said >= AGAIN);
             if now - known.since >= BLOCKED && is_due {
                 if known.said.is_none() {
@@ -196,6 +199,14 @@ impl Watch {
 }
 
 impl Work {
+    /// Only one of Tokio's threads waits for sockets and timers. If this is the one that is blocked, the others
+    /// sleep until they get a task.
+    fn wake_another_thread(&self) {
+        if let Self::Room(cell) = self {
+            cell.host().spawn(Box::pin(async {}));
+        }
+    }
+
     fn blocks(&self, since: Duration) {
         match self {
             Self::Room(cell) => {

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use partykit_core::{Request, Response, Result, Room, Server};
+use partykit_core::{Connection, Message, Request, Response, Result, Room, Server};
 use partykit_runtime_tokio::{Builder, Handle, Runtime, bind};
 
 /// How long anything may take before it counts as never.
@@ -78,7 +78,7 @@ const ASK: &[u8] = b"GET /parties/quiet/a HTTP/1.1\r\nhost: a\r\n\r\n";
 fn busy_rooms_let_quiet_ones_run_at_every_event_interval() {
     for interval in [1, 2, 61] {
         let builder = Runtime::builder().party::<Busy>("busy").party::<Quiet>("quiet");
-        let server = OneThread::serve(interval, builder);
+        let server = Threads::serve(1, interval, builder);
         for room in ["one", "two", "three"] {
             server.request("busy", room);
         }
@@ -107,7 +107,7 @@ fn a_room_that_says_much_to_many_lets_quiet_ones_run_at_every_event_interval() {
                 let is_done = is_done.clone();
                 move |_| Witness(is_done.clone())
             });
-        let server = OneThread::serve(interval, builder);
+        let server = Threads::serve(1, interval, builder);
         // The server knows the connection, and the room, before all begins.
         let mut client = server.client();
         client.write_all(ASK).unwrap();
@@ -121,17 +121,51 @@ fn a_room_that_says_much_to_many_lets_quiet_ones_run_at_every_event_interval() {
     }
 }
 
-/// A runtime with one thread, which looks at its sockets after `interval` turns of tasks.
-struct OneThread {
+/// Blocks its thread until something else has happened.
+struct Blocked {
+    begins: mpsc::Sender<()>,
+    ends: Arc<std::sync::Mutex<mpsc::Receiver<()>>>,
+}
+
+impl Server for Blocked {
+    async fn on_message(&mut self, _: &Room, _: &Connection, _: Message) -> Result {
+        self.begins.send(())?;
+        self.ends.lock().unwrap().recv_timeout(NEVER)?;
+        Ok(())
+    }
+}
+
+/// The thread that is blocked was the one that looked at the sockets.
+#[test]
+fn a_handler_that_blocks_its_thread_lets_the_other_thread_go_on() {
+    let ((begins, begun), (end, ends)) = (mpsc::channel(), mpsc::channel());
+    let ends = Arc::new(std::sync::Mutex::new(ends));
+    let builder = Runtime::builder()
+        .party::<Quiet>("quiet")
+        .party_with("blocked", move |_| Blocked { begins: begins.clone(), ends: ends.clone() });
+    let server = Threads::serve(2, 61, builder);
+    let (mut quiet, mut blocked) = (server.client(), server.listener("blocked"));
+    quiet.write_all(ASK).unwrap();
+    assert_eq!(answer(&mut quiet), "quiet");
+    blocked.write_all(b"\x81\x81\0\0\0\0.").unwrap();
+    begun.recv_timeout(NEVER).unwrap();
+    quiet.write_all(ASK).unwrap();
+    assert_eq!(answer(&mut quiet), "quiet");
+    end.send(()).unwrap();
+    server.end();
+}
+
+/// A runtime with a few threads, which look at their sockets after `interval` turns of tasks.
+struct Threads {
     tokio: tokio::runtime::Runtime,
     address: SocketAddr,
     handle: Handle,
 }
 
-impl OneThread {
-    fn serve(interval: u32, builder: Builder) -> Self {
+impl Threads {
+    fn serve(threads: usize, interval: u32, builder: Builder) -> Self {
         let tokio = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
+            .worker_threads(threads)
             .event_interval(interval)
             .enable_all()
             .build()

@@ -548,13 +548,9 @@ impl Socket for Link {
 
 /// Has the socket's loop poll it.
 #[cfg(unix)]
-impl std::task::Wake for Link {
-    fn wake(self: Arc<Self>) {
-        self.wake_loop();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.wake_loop();
+impl futures_util::task::ArcWake for Link {
+    fn wake_by_ref(link: &Arc<Self>) {
+        link.wake_loop();
     }
 }
 

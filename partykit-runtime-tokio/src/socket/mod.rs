@@ -22,6 +22,8 @@ mod plain;
 mod queue;
 #[cfg(unix)]
 mod reactor;
+#[cfg(unix)]
+mod runner;
 pub(crate) mod scratch;
 mod settings;
 mod spare;

@@ -1,12 +1,11 @@
 //! The loops that run the sockets of plain TCP.
 //!
-//! Each loop is one task of Tokio, with a set of sockets of its own for the operating system to watch (epoll
-//! or kqueue). So a socket needs no task, no waker and no place in Tokio's own set. A loop takes all sockets
-//! that are ready, gives what they say to the rooms, and only then lets other tasks run.
+//! Each loop has a set of sockets of its own for the operating system to watch (epoll or kqueue). So a socket
+//! needs no task, no waker and no place in Tokio's own set. A loop takes all sockets that are ready, gives what
+//! they say to the rooms, and only then lets other tasks run. A [`Runner`] runs it.
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    future::poll_fn,
     io, mem, ptr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -16,9 +15,10 @@ use std::{
     time::Duration,
 };
 
+use futures_util::task::waker_ref;
 use mio::{Events, Token};
 use slab::Slab;
-use tokio::{io::unix::AsyncFd, runtime, time::Instant};
+use tokio::{io::unix::AsyncFd, runtime};
 use tracing::{debug, error, warn};
 
 use partykit_core::runtime::{CloseReason, ConnectionKey, RoomCell};
@@ -26,24 +26,14 @@ use partykit_core::runtime::{CloseReason, ConnectionKey, RoomCell};
 use super::{
     Sweeper,
     plain::Plain,
+    runner::{Runner, SLICE, Slice},
     sweeper::Second,
     task::{News, SocketTask},
 };
-use crate::{gather, host::requeue, shutdown::Alive};
+use crate::shutdown::Alive;
 
 /// The most ready sockets that are taken at once.
 const BATCH: usize = 1024;
-
-/// After this time a loop lets other tasks run.
-const SLICE: Duration = Duration::from_millis(2);
-
-/// The time is looked at after this many sockets.
-const LOOK: usize = 16;
-
-/// With this many ready sockets at once, more of them are likely to be ready soon. Then the loop looks again
-/// by itself: Tokio looks for it only when it has nothing else to do, or after 61 other tasks, and by way of its
-/// own set.
-const BUSY: usize = 2;
 
 /// An empty list with space for more sockets is not kept.
 const SPARE: usize = 64;
@@ -108,7 +98,7 @@ impl Reactor {
         started.map_err(warn).ok()
     }
 
-    /// Starts a loop for each thread of this Tokio runtime.
+    /// Makes a loop for each thread of this Tokio runtime, and runs them.
     ///
     /// # Errors
     ///
@@ -118,8 +108,17 @@ impl Reactor {
     ///
     /// Outside of a Tokio runtime.
     pub(crate) fn start(sweeper: &Sweeper) -> io::Result<Arc<Self>> {
-        let loops = runtime::Handle::current().metrics().num_workers().min(MOST);
-        let start = |number| {
+        let threads = runtime::Handle::current().metrics().num_workers();
+        Self::start_with(sweeper, threads.min(MOST), SLICE)
+    }
+
+    /// Starts this many loops. After `slice` those that have more to do go to other threads.
+    pub(super) fn start_with(
+        sweeper: &Sweeper,
+        count: usize,
+        slice: Duration,
+    ) -> io::Result<Arc<Self>> {
+        let make = |number| {
             let poll = mio::Poll::new()?;
             let registry = poll.registry().try_clone()?;
             let inbox = Arc::new(Inbox { mail: Mutex::default(), registry });
@@ -128,21 +127,20 @@ impl Reactor {
                 reason = "its successor is unsafe code; a Poll keeps its descriptor"
             )]
             let poll = AsyncFd::with_interest(poll, tokio::io::Interest::READABLE)?;
-            let looping = Loop {
+            Ok(Loop {
                 poll,
                 events: Events::with_capacity(BATCH),
                 number,
-                inbox: inbox.clone(),
+                inbox,
                 sockets: Slab::new(),
                 spare: Vec::new(),
                 ready: VecDeque::new(),
-                is_busy: false,
-            };
-            tokio::spawn(looping.run());
-            Ok(inbox)
+                is_active: false,
+            })
         };
-        let loops = (0..loops).map(start).collect::<io::Result<_>>()?;
-        let reactor = Arc::new(Self { loops });
+        let loops = (0..count).map(make).collect::<io::Result<Vec<_>>>()?;
+        let reactor = Arc::new(Self { loops: loops.iter().map(|it| it.inbox.clone()).collect() });
+        tokio::spawn(Runner::new(loops, slice).run());
         sweeper.watch(&reactor);
         Ok(reactor)
     }
@@ -218,7 +216,8 @@ impl Inbox {
     }
 }
 
-struct Loop {
+/// A set of sockets, and what is to be done for them.
+pub(super) struct Loop {
     /// Its number among the loops.
     number: usize,
     poll: AsyncFd<mio::Poll>,
@@ -229,35 +228,13 @@ struct Loop {
     spare: Vec<Socket>,
     /// The places of the sockets that are to be polled.
     ready: VecDeque<usize>,
-    /// Many sockets were ready the last time.
-    is_busy: bool,
+    /// The operating system had news the last time.
+    is_active: bool,
 }
 
 impl Loop {
-    async fn run(mut self) {
-        loop {
-            match poll_fn(|cx| self.poll_ready(cx)).await {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(error) => {
-                    return error!(
-                        sockets = self.sockets.len(),
-                        "the sockets cannot be watched any more: {error}"
-                    );
-                }
-            }
-            while gather::gather(|| self.turn()) {
-                tokio::task::yield_now().await;
-                requeue().await;
-                if let Err(error) = self.look() {
-                    debug!("looking at the sockets failed: {error}");
-                }
-            }
-        }
-    }
-
     /// Ready when there is something to do. `false` when there never will be.
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+    pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         {
             let mut mail = self.inbox.mail();
             if !(mail.woken.is_empty() && mail.opened.is_empty() && mail.due.is_empty()) {
@@ -288,17 +265,23 @@ impl Loop {
         }
     }
 
-    /// Looks for ready sockets without waiting.
-    fn look(&mut self) -> io::Result<()> {
+    /// Looks for ready sockets without waiting, if there were any the last time. Then more of them are likely to
+    /// be ready soon. Tokio looks for it only when it has nothing else to do, or after 61 other tasks, and by way
+    /// of its own set.
+    pub(super) fn look(&mut self) {
+        if !self.is_active {
+            return;
+        }
         let found = self.poll.get_mut().poll(&mut self.events, Some(Duration::ZERO));
         self.note();
-        found.or_else(retry)
+        if let Err(error) = found.or_else(retry) {
+            debug!("looking at the sockets failed: {error}");
+        }
     }
 
     fn note(&mut self) {
-        let mut count = 0;
+        self.is_active = !self.events.is_empty();
         for event in &self.events {
-            count += 1;
             let place = event.token().0;
             let Some(socket) = self.sockets.get(place) else { continue };
             let hung_up = event.is_read_closed() || event.is_error();
@@ -308,34 +291,39 @@ impl Loop {
                 self.ready.push_back(place);
             }
         }
-        self.is_busy = count >= BUSY;
     }
 
-    /// Polls the sockets that are ready. Returns whether more are, or soon will be.
-    fn turn(&mut self) -> bool {
+    /// Whether sockets are left that have something to do.
+    pub(super) fn has_more(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Whether sockets were woken since the turn began.
+    pub(super) fn has_woken(&self) -> bool {
+        !self.inbox.mail().woken.is_empty()
+    }
+
+    /// How many sockets it has.
+    pub(super) fn len(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// Polls the sockets that have something to do, until the time is over.
+    pub(super) fn turn(&mut self, slice: &mut Slice) {
         self.read_mail();
-        let begun = Instant::now();
-        gather::at(begun);
-        let mut polled = 0;
         while let Some(place) = self.ready.pop_front() {
-            let Some(socket) = self.sockets.get_mut(place) else { continue };
+            let Some(socket) = self.sockets.get(place) else { continue };
             let link = socket.task.link();
             let news = link.home().unqueue();
-            let waker = Waker::from(link.clone());
+            let waker = waker_ref(link);
             if socket.task.advance(news, &mut Context::from_waker(&waker)).is_ready() {
-                socket.task.link().unwatch_if_left(self.poll.get_ref().registry());
+                link.unwatch_if_left(self.poll.get_ref().registry());
                 self.sockets.remove(place);
             }
-            polled += 1;
-            if polled % LOOK == 0 {
-                let now = Instant::now();
-                if now.duration_since(begun) >= SLICE {
-                    return true;
-                }
-                gather::at(now);
+            if slice.is_over_after_one_more() {
+                return;
             }
         }
-        self.is_busy
     }
 
     fn read_mail(&mut self) {

@@ -67,7 +67,7 @@ impl SocketTask {
     }
 
     /// Does what can be done now, with the news since the last time. Ready when the socket has ended.
-    pub(super) fn advance(&mut self, news: News, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn advance(&self, news: News, cx: &mut Context<'_>) -> Poll<()> {
         let Some((seat, left, only_reads)) = self.0.begin(news) else { return Poll::Ready(()) };
         let mut turn = Turn::new(&self.0, seat, left);
         // One socket must not take the others of its loop with it.
@@ -84,7 +84,7 @@ impl SocketTask {
 impl Future for SocketTask {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.advance(News::default(), cx)
     }
 }

@@ -43,7 +43,7 @@ use crate::{
 #[cfg(unix)]
 use crate::{
     shutdown::{Shutdown, ShutdownTimes},
-    socket::{plain::Plain, reactor::shared},
+    socket::{Reactor, plain::Plain, reactor::shared},
 };
 
 /// Larger than anything that a test leaves unread.
@@ -149,15 +149,32 @@ impl House {
     /// Has a loop run the stream.
     #[cfg(unix)]
     pub(super) async fn open_tcp(&self, stream: TcpStream) {
-        let (link, verdict) = Link::new(&self.settings);
-        let key = self.room.connect("guest", "/", Request::new(Body::empty()), link.clone());
-        let (key, room) = (key.unwrap(), self.room.clone());
-        assert_eq!(verdict.await.unwrap(), Verdict::Accept);
+        let (link, key) = self.admit("guest").await;
         let reactor = self.settings.reactor.as_ref().expect("a house with loops");
+        self.open_on(reactor, shared(&self.room, key), stream, (link, key));
+    }
+
+    /// The room takes a connection in. It has no socket yet.
+    #[cfg(unix)]
+    pub(super) async fn admit(&self, id: &str) -> (Arc<Link>, ConnectionKey) {
+        let (link, verdict) = Link::new(&self.settings);
+        let key = self.room.connect(id, "/", Request::new(Body::empty()), link.clone());
+        assert_eq!(verdict.await.unwrap(), Verdict::Accept);
+        (link, key.unwrap())
+    }
+
+    /// Has the loop of this number run the socket.
+    #[cfg(unix)]
+    pub(super) fn open_on(
+        &self,
+        reactor: &Reactor,
+        number: usize,
+        stream: TcpStream,
+        (link, key): (Arc<Link>, ConnectionKey),
+    ) {
         let io = Plain::new(stream.into_std().unwrap(), None);
-        let shared = shared(&room, key);
-        let task = SocketTask::new(io, Bytes::new(), link, room, key);
-        reactor.open(task, shared, Shutdown::new(ShutdownTimes::default()).socket());
+        let task = SocketTask::new(io, Bytes::new(), link, self.room.clone(), key);
+        reactor.open(task, number, Shutdown::new(ShutdownTimes::default()).socket());
     }
 
     /// What the next `on_close` is told.

@@ -63,6 +63,44 @@ async fn no_loop_is_left_without_handles_and_sockets() {
     eventually(|| tasks() == 0).await;
 }
 
+/// How many loops go to other tasks, and when, depends on the threads and on the time. Here there is one thread,
+/// and never time.
+#[tokio::test]
+async fn loops_that_have_too_much_to_do_are_given_to_other_tasks_and_come_back() {
+    const LOOPS: usize = 3;
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let options = Options::new().hibernate(true).hibernate_after(Duration::ZERO);
+    let house = House::with(options, |settings| {
+        let started = Reactor::start_with(&settings.sweeper, LOOPS, Duration::ZERO);
+        settings.reactor = Some(started.unwrap());
+    });
+    let reactor = house.settings.reactor.clone().unwrap();
+    let (mut clients, mut sockets) = (Vec::new(), Vec::new());
+    for id in 0..60 {
+        let (mut client, ours) = pair().await;
+        client.write_all(&frame(0x81, b"early")).await.unwrap();
+        sockets.push((ours, house.admit(&id.to_string()).await));
+        clients.push(client);
+    }
+    house.room.hibernate().await.unwrap();
+    let calm = tasks();
+    for (number, (socket, connection)) in sockets.into_iter().enumerate() {
+        house.open_on(&reactor, number, socket, connection);
+    }
+    tokio::task::yield_now().await;
+    assert!(tasks() >= calm + LOOPS - 1, "one loop stays");
+    house.handled(clients.len()).await;
+    house.room.hibernate().await.unwrap();
+    eventually(|| tasks() == calm).await;
+    // Those that came back are run again.
+    for client in &mut clients {
+        client.write_all(&frame(0x81, b"late")).await.unwrap();
+    }
+    house.handled(2 * clients.len()).await;
+    drop((clients, reactor, house));
+    eventually(|| tasks() == 0).await;
+}
+
 #[tokio::test]
 async fn connections_that_come_one_after_another_share_a_loop() {
     let house = House::new();
