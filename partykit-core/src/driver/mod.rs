@@ -73,7 +73,7 @@ async fn run<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send)
     let mut pump = Pump::new(&cell);
     let mut instance = None;
     if size_of::<S>() == 0 {
-        cell.report(|machine, _| machine.set_stateless());
+        cell.report(cell.now(), |machine, _| machine.set_stateless());
     }
     let mut slice = Slice::default();
     loop {
@@ -96,7 +96,7 @@ async fn run<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send)
                 let (result, now) =
                     run_turn(&room, &mut pump, &mut instance, &make, job, begun).await;
                 let crowded = cell.host().is_crowded();
-                cell.report_at(now, |machine| {
+                cell.report(now, |machine, now| {
                     machine.set_crowded(crowded);
                     machine.turn_ended(now, result);
                 });
@@ -130,7 +130,7 @@ async fn postpone(cell: &Driving, pump: &mut Pump<'_>, job: Job) -> Option<Job> 
         return Some(job);
     }
     let sender = sender.peer();
-    match cell.report(|machine, now| machine.postpone(now, job)) {
+    match cell.report(cell.now(), |machine, now| machine.postpone(now, job)) {
         Ok(()) => {
             pump.clogged.push(sender);
             None

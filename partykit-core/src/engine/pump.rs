@@ -262,7 +262,7 @@ impl<'a> Pump<'a> {
             if peer.socket().poll_drained(limits::CLOGGED, cx).is_pending() {
                 self.clogged.push(peer);
             } else {
-                self.cell.report(|machine, now| machine.unclog(now, peer.key()));
+                self.cell.report(self.cell.now(), |machine, now| machine.unclog(now, peer.key()));
             }
         }
     }
@@ -275,7 +275,7 @@ impl<'a> Pump<'a> {
             self.claim = None;
             let result = result
                 .map_err(|error| self.storage_failed("claimed", Failure::Error(error.into())));
-            self.cell.report(|machine, now| machine.claimed(now, result));
+            self.cell.report(self.cell.now(), |machine, now| machine.claimed(now, result));
             return true;
         }
         if let Some(commit) = &mut self.commit
@@ -291,7 +291,7 @@ impl<'a> Pump<'a> {
             }
             let result = result
                 .map_err(|error| self.storage_failed("stored", Failure::Commit(error.to_string())));
-            self.cell.report(|machine, now| machine.commit_ended(now, result));
+            self.cell.report(self.cell.now(), |machine, now| machine.commit_ended(now, result));
             return true;
         }
         false
@@ -309,7 +309,7 @@ impl<'a> Pump<'a> {
             return false;
         }
         self.timer = None;
-        self.cell.report(|machine, now| machine.tick(now));
+        self.cell.report(self.cell.now(), |machine, now| machine.tick(now));
         true
     }
 

@@ -183,7 +183,7 @@ impl<F: Future> Future for InOwnTask<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         if *this.is_needed && WHERE.get() != Where::OwnTask {
-            // Whoever polls the handshake looks for it.
+            // The accepting task looks for it and gives the handshake a task.
             WHERE.set(Where::Leaves);
             return Poll::Pending;
         }

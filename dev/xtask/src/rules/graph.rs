@@ -20,7 +20,7 @@ const ENTRIES: usize = 36;
 /// What borrows the machine and shows a part of it.
 const VIEWS: [&str; 2] = ["TurnMut", "Intake"];
 /// Functions of the views that others call, at most.
-const VIEWED: usize = 49;
+const VIEWED: usize = 50;
 /// Functions of the cell that lead others to the machine, at most: `inside` and `outside`.
 const DOORS: usize = 2;
 /// The same of its `Driving`, which only the driver has: `report`.

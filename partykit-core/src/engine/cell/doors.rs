@@ -68,18 +68,21 @@ impl Driving {
         InTurn(turn)
     }
 
-    /// Tells the machine what the driver has waited for, with the time. The driver looks afterwards;
-    /// all that watch the room are woken.
-    pub(crate) fn report<R>(&self, report: impl FnOnce(&mut Machine, Duration) -> R) -> R {
-        let now = self.host().elapsed();
-        self.report_at(now, |machine| report(machine, now))
+    /// The time now.
+    pub(crate) fn now(&self) -> Duration {
+        self.host().elapsed()
     }
 
-    /// The same with a time that was just read.
-    pub(crate) fn report_at<R>(&self, now: Duration, report: impl FnOnce(&mut Machine) -> R) -> R {
+    /// Tells the machine what the driver has waited for, and the time that was just read. The driver looks
+    /// afterwards; all that watch the room are woken.
+    pub(crate) fn report<R>(
+        &self,
+        now: Duration,
+        report: impl FnOnce(&mut Machine, Duration) -> R,
+    ) -> R {
         let mut state = self.cell.lock();
         let awake = state.wake(&self.cell, now);
-        let result = report(&mut awake.machine);
+        let result = report(&mut awake.machine, now);
         let wakers = awake.wakers();
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
