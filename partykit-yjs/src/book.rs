@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use partykit_core::{Room, StorageError};
 use yrs::{
-    ClientID, Doc, OffsetKind, Options, ReadTxn, StateVector, Transact,
+    Doc, ReadTxn, StateVector, Transact,
     updates::{decoder::Decode, encoder::Encode},
 };
 
@@ -92,7 +92,7 @@ impl Book {
         let types = self.weight(room).await?.types();
         let (snapshot, mut changes) = rows::read(room).await?;
         loop {
-            let mut replica = Replica::new(new_doc(room));
+            let mut replica = Replica::new(client(room));
             if !snapshot.is_empty() && !on_stack(types, || apply(&mut replica, &snapshot)) {
                 // An empty document instead would soon be stored as the snapshot.
                 return Err(DocumentError::Unreadable);
@@ -217,27 +217,24 @@ impl Book {
     async fn compact(&mut self, room: &Room) -> Result<(), DocumentError> {
         let mut weight = self.weight(room).await?;
         let replica = self.load(room).await?;
-        let snapshot = replica.beyond(&StateVector::default());
+        let (snapshot, is_less) = replica.snapshot();
         let scanned = Update::new(&snapshot).ok_or(DocumentError::TooDeep)?;
         if snapshot.len() as u64 > self.max || scanned.types > TYPES {
             return Err(DocumentError::TooLarge { max: self.max });
         }
         rows::set_aside(room, &std::mem::take(&mut self.bad))?;
         weight.replace(room, &snapshot, scanned.types)?;
-        (self.replica, self.weight) = (Some(replica), Some(weight));
+        // What is stored is read again for the next use, so that memory does not keep what was deleted.
+        self.replica = (!is_less).then_some(replica);
+        self.weight = Some(weight);
         Ok(())
     }
 }
 
-fn new_doc(room: &Room) -> Doc {
+/// The client that the server is, for its own changes.
+fn client(room: &Room) -> u64 {
     // The room's random number, because a test can repeat it. 53 bits, so that JavaScript can hold it.
-    let client = u64::from_le_bytes(room.random()) >> 11;
-    let options = Options {
-        // Yjs counts in UTF-16 units.
-        offset_kind: OffsetKind::Utf16,
-        ..Options::with_client_id(ClientID::new(client))
-    };
-    Doc::with_options(options)
+    u64::from_le_bytes(room.random()) >> 11
 }
 
 /// Applies what is stored. Returns whether it worked. If not, the replica must not be used any more.

@@ -24,7 +24,7 @@ use crate::{
 /// When a document cannot be read back, or is not the same then, or two documents that have heard the same differ.
 pub fn frame(bytes: &[u8]) {
     let Some((&kind, rest)) = bytes.split_first() else { return };
-    let (before, honest) = story();
+    let (before, honest, _) = story();
     let bytes = match kind % 8 {
         0 => rest.to_vec(),
         1 => wire::step_1(rest),
@@ -79,13 +79,13 @@ fn hear(replica: &mut Replica, update: Update<'_>) {
 }
 
 fn read(bytes: &[u8]) -> Option<Replica> {
-    let mut replica = Replica::new(Doc::with_client_id(99));
+    let mut replica = Replica::new(99);
     replica.apply(Update::new(bytes)?).then_some(replica)
 }
 
 /// A document with one of each kind of content, and a later update that touches all of them.
-fn story() -> &'static (Vec<u8>, Vec<u8>) {
-    static STORY: OnceLock<(Vec<u8>, Vec<u8>)> = OnceLock::new();
+fn story() -> &'static (Vec<u8>, Vec<u8>, Doc) {
+    static STORY: OnceLock<(Vec<u8>, Vec<u8>, Doc)> = OnceLock::new();
     STORY.get_or_init(|| {
         let doc = Doc::with_client_id(7);
         let text = doc.get_or_insert_text("t");
@@ -111,7 +111,9 @@ fn story() -> &'static (Vec<u8>, Vec<u8>) {
         let vector = doc.transact().state_vector();
         let before = doc.transact().encode_state_as_update_v1(&StateVector::default());
         write(3);
-        (before, doc.transact().encode_state_as_update_v1(&vector))
+        let honest = doc.transact().encode_state_as_update_v1(&vector);
+        // yrs never frees a document that has one in it. A sanitizer does not mind while it is in use.
+        (before, honest, doc)
     })
 }
 
@@ -123,10 +125,21 @@ mod tests {
 
     #[test]
     fn the_honest_update_is_heard_whole() {
-        let (before, honest) = story();
+        let (before, honest, _) = story();
         let mut replica = read(before).unwrap();
         let merged = replica.merge(Update::new(honest).unwrap()).unwrap();
         assert!(!merged.is_waiting && !merged.news.is_empty());
+    }
+
+    /// The target found this. It made yrs use what its collector had freed. Only a sanitizer sees that.
+    #[test]
+    fn what_the_target_has_found() {
+        let between_types = [
+            14, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 15, 15, 0xc4, 0x2a, 15, 15, 15,
+            0x81, 15, 15, 15, 15, 15, 15, 15, 15, 0xe8, 0x2f, 15, 15, 0xe8, 0x26, 0x3f, 0x1c, 6,
+            0x10, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 0x10, 15, 15, 15, 15,
+        ];
+        frame(&between_types);
     }
 
     proptest! {

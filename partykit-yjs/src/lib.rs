@@ -24,6 +24,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod book;
+mod collect;
 mod crowd;
 mod document;
 mod edit;

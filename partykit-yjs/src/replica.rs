@@ -6,14 +6,15 @@
 //! does in Yjs. This can go when a later version of yrs than 0.28 leaves no gap: when the tests below and the fuzz
 //! target `document_frame` pass without `split`.
 
-use std::{collections::BTreeMap, panic::AssertUnwindSafe};
+use std::{borrow::Cow, collections::BTreeMap, panic::AssertUnwindSafe};
 
 use yrs::{
-    ClientID, Doc, ReadTxn, StateVector, Transact, TransactionMut, merge_updates_v1,
-    updates::encoder::Encode,
+    ClientID, Doc, OffsetKind, Options, ReadTxn, StateVector, Transact, TransactionMut,
+    merge_updates_v1, updates::encoder::Encode,
 };
 
 use crate::{
+    collect::collected,
     scan::{Early, Update},
     subdocs::{inward, outward},
 };
@@ -34,8 +35,16 @@ pub(crate) struct Merged {
 }
 
 impl Replica {
-    pub(crate) fn new(doc: Doc) -> Self {
-        Self { doc, early: BTreeMap::new() }
+    /// An empty document, for changes of this client.
+    pub(crate) fn new(client: u64) -> Self {
+        let options = Options {
+            // Yjs counts in UTF-16 units.
+            offset_kind: OffsetKind::Utf16,
+            // What was deleted is left out of the bytes: see `collect`.
+            skip_gc: true,
+            ..Options::with_client_id(ClientID::new(client))
+        };
+        Self { doc: Doc::with_options(options), early: BTreeMap::new() }
     }
 
     /// Applies an update, and what has waited for it. Returns whether it worked. If not, this must not be used any
@@ -56,21 +65,33 @@ impl Replica {
         let after = self.waiting();
         let is_waiting = after.is_none() || after != before;
         self.settle()?;
-        Some(Merged { news: outward(&news).into_owned(), is_waiting })
+        Some(Merged { news: outward(&collected(&news)).into_owned(), is_waiting })
     }
 
     /// What the document has beyond a state vector, and the changes that wait for others. A change that no client of
     /// Yjs makes may wait in a form that yrs does not read back. Then the answer is without the changes that wait.
     /// (`encode_state_as_update_v1` panics there, and each join would fail.)
     pub(crate) fn beyond(&self, vector: &StateVector) -> Vec<u8> {
-        let shown = self.doc.transact().encode_diff_v1(vector);
+        self.written(vector).0
+    }
+
+    /// The whole document, and whether this has more than it in memory: what was deleted.
+    pub(crate) fn snapshot(&self) -> (Vec<u8>, bool) {
+        self.written(&StateVector::default())
+    }
+
+    fn written(&self, vector: &StateVector) -> (Vec<u8>, bool) {
+        let all = self.doc.transact().encode_diff_v1(vector);
+        let shown = collected(&all);
+        let is_less = matches!(shown, Cow::Owned(_));
         let waiting = self.waiting().unwrap_or_default();
         if waiting.is_empty() {
-            return outward(&shown).into_owned();
+            return (outward(&shown).into_owned(), is_less);
         }
+        let shown = shown.into_owned();
         let all = [shown.clone()].into_iter().chain(waiting);
         let all = caught(|| merge_updates_v1(all).ok()).flatten().unwrap_or(shown);
-        outward(&all).into_owned()
+        (outward(&all).into_owned(), is_less)
     }
 
     /// What waits, as updates. `None` if yrs cannot write it.
@@ -150,13 +171,12 @@ mod tests {
     };
 
     use proptest::{collection::vec, prelude::*, sample::Index};
-    use yrs::{GetString, OffsetKind, Options, Text, encoding::write::Write};
+    use yrs::{GetString, Text, encoding::write::Write};
 
     use super::*;
 
     fn replica() -> Replica {
-        let options = Options::with_client_id(ClientID::new(99));
-        Replica::new(Doc::with_options(Options { offset_kind: OffsetKind::Utf16, ..options }))
+        Replica::new(99)
     }
 
     fn text(replica: &Replica) -> String {

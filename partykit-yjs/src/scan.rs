@@ -7,6 +7,8 @@
 //! updates depends on how it was compiled. And it has nothing that yrs reads and Yjs does not, or otherwise: Yjs fails
 //! at such an update, so no browser could open the document any more.
 
+use std::ops::Range;
+
 use yrs::{
     encoding::{
         read::{Cursor, Error, Read},
@@ -54,7 +56,7 @@ impl<'a> Update<'a> {
     /// Splits an update that would leave gaps: into what leaves none, which has all deletions, and the rest. `known`
     /// tells up to which clock all of a client is known. `None` if the update leaves no gap.
     pub(crate) fn split(self, known: impl Fn(u64) -> u32) -> Option<(Vec<u8>, Vec<Early>)> {
-        let (clients, deleted) = self.clients()?;
+        let (clients, deleted) = clients(self.bytes)?;
         let cuts: Vec<usize> = clients.iter().map(|client| client.cut(&known)).collect();
         let is_whole = clients.iter().zip(&cuts).all(|(client, cut)| *cut == client.blocks.len());
         if is_whole {
@@ -75,10 +77,6 @@ impl<'a> Update<'a> {
         }
         ready.extend_from_slice(&self.bytes[deleted..]);
         Some((ready, early))
-    }
-
-    fn clients(self) -> Option<(Vec<Client>, usize)> {
-        Scan::new(self.bytes).update().ok()
     }
 
     /// Whether it changes nothing.
@@ -121,20 +119,26 @@ impl Early {
     }
 }
 
+/// The clients of an update, and where its deletions begin in the bytes.
+pub(crate) fn clients(update: &[u8]) -> Option<(Vec<Client>, usize)> {
+    Scan::new(update).update().ok()
+}
+
 /// What an update has of a client.
-struct Client {
-    id: u64,
-    blocks: Vec<Block>,
+pub(crate) struct Client {
+    pub(crate) id: u64,
+    pub(crate) blocks: Vec<Block>,
     /// Where its blocks end in the bytes.
     end: usize,
 }
 
-struct Block {
+pub(crate) struct Block {
     /// Where it begins in the bytes.
-    from: usize,
-    clock: u32,
-    length: u32,
-    is_gap: bool,
+    pub(crate) from: usize,
+    pub(crate) clock: u32,
+    /// More than 0.
+    pub(crate) length: u32,
+    pub(crate) is_gap: bool,
 }
 
 impl Client {
@@ -153,13 +157,17 @@ impl Client {
     }
 
     /// Writes some of its blocks as a client of an update.
-    fn write(&self, bytes: &[u8], blocks: std::ops::Range<usize>, to: &mut Vec<u8>) {
-        let end = self.blocks.get(blocks.end).map_or(self.end, |block| block.from);
-        let first = &self.blocks[blocks.start];
+    fn write(&self, bytes: &[u8], blocks: Range<usize>, to: &mut Vec<u8>) {
         to.write_var(blocks.len() as u32);
         to.write_var(self.id);
-        to.write_var(first.clock);
-        to.extend_from_slice(&bytes[first.from..end]);
+        to.write_var(self.blocks[blocks.start].clock);
+        to.extend_from_slice(&bytes[self.range(blocks)]);
+    }
+
+    /// Where some of its blocks stand in the bytes.
+    pub(crate) fn range(&self, blocks: Range<usize>) -> Range<usize> {
+        let end = self.blocks.get(blocks.end).map_or(self.end, |block| block.from);
+        self.blocks[blocks.start].from..end
     }
 }
 
@@ -167,7 +175,7 @@ impl Client {
 pub(crate) struct Content {
     /// Where the byte is that says its kind.
     pub(crate) info: usize,
-    pub(crate) range: std::ops::Range<usize>,
+    pub(crate) range: Range<usize>,
     pub(crate) special: Special,
 }
 
@@ -456,7 +464,7 @@ mod tests {
         let update = Update::new(&bytes).unwrap();
         let doc = Doc::new();
         doc.transact_mut().apply_update(update.decode().unwrap()).unwrap();
-        let (clients, _) = update.clients().unwrap();
+        let (clients, _) = clients(update.bytes).unwrap();
         let ends = clients.iter().map(|client| {
             let last = client.blocks.last().unwrap();
             (yrs::ClientID::new(client.id), last.clock + last.length)

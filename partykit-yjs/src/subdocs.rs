@@ -102,18 +102,18 @@ mod tests {
         let inner = inward(&bytes);
         assert_ne!(*inner, *bytes);
         assert_eq!(outward(&inner), bytes);
-        let mut replica = Replica::new(Doc::with_client_id(99));
+        let mut replica = Replica::new(99);
         apply(&mut replica, &bytes);
         assert_eq!(replica.doc.transact().subdocs().count(), 0);
         assert_eq!(replica.beyond(&StateVector::default()), bytes);
-        let merged = Replica::new(Doc::with_client_id(98)).merge(Update::new(&bytes).unwrap());
+        let merged = Replica::new(98).merge(Update::new(&bytes).unwrap());
         assert_eq!(merged.unwrap().news, bytes);
     }
 
     /// With a document in yrs, this reads what was freed. Only a sanitizer sees that, or that one is never freed.
     #[test]
     fn a_document_goes_with_what_it_stands_in() {
-        let mut replica = Replica::new(Doc::with_client_id(99));
+        let mut replica = Replica::new(99);
         nested().iter().for_each(|bytes| apply(&mut replica, bytes));
         assert_eq!(replica.doc.get_or_insert_array("a").len(&replica.doc.transact()), 0);
     }

@@ -6,7 +6,7 @@ use partykit_core::{
     RoomAddress, testing::TestRoom,
 };
 use partykit_yjs::{Document, YServer, Yjs};
-use yrs::encoding::write::Write;
+use yrs::{Map, MapPrelim, Text, Transact, encoding::write::Write};
 
 use crate::client::{Client, awareness, sync};
 
@@ -55,6 +55,66 @@ fn a_document_that_is_rewritten_stays_small() {
             ada.say_update(&update).await;
         }
         assert!(ada.connection.is_open());
+    });
+}
+
+/// What a room has stored in all.
+async fn stored(room: &TestRoom<Yjs>) -> usize {
+    room.rows(List::new().prefix("yjs:")).await.iter().map(|(_, value)| value.len()).sum()
+}
+
+/// Memory keeps what was deleted until the document is stored as a snapshot. What is stored does not, and neither
+/// does what is sent to one that joins.
+#[test]
+fn a_text_that_is_typed_and_deleted_again_and_again_does_not_grow() {
+    block_on(async {
+        let room = TestRoom::<Yjs>::new();
+        let mut ada = Client::new(&room, "ada", 1).await;
+        for round in 0..30 {
+            ada.insert(0, &"0123456789".repeat(10_000)).await;
+            let typed = stored(&room).await;
+            let deletes = ada.edit(|doc| {
+                let text = doc.get_or_insert_text("t");
+                let mut txn = doc.transact_mut();
+                text.remove_range(&mut txn, 0, 100_000);
+                txn.encode_update_v1()
+            });
+            ada.say_update(&deletes).await;
+            let bob = room.connect("bob").await;
+            bob.send(sync(0, &[0])).await;
+            let sent: usize = bob.received().iter().map(|frame| frame.as_bytes().len()).sum();
+            assert!(sent < 2_000, "{sent} bytes for an empty document after {round} rounds");
+            bob.vanish().await;
+            // A snapshot, and no more changes than it has bytes. Each text leaves behind where it was.
+            let most = 200_200 + 20 * round;
+            let sizes = [typed, stored(&room).await];
+            assert!(sizes.iter().all(|size| *size <= most), "{sizes:?} bytes after {round} rounds");
+        }
+    });
+}
+
+/// A type that was deleted is no longer one of those that a document may have.
+#[test]
+fn types_that_are_made_and_deleted_again_and_again_do_not_count() {
+    block_on(async {
+        let room = TestRoom::<Yjs>::new();
+        let ada = Client::new(&room, "ada", 1).await;
+        for _ in 0..1_000 {
+            let update = ada.edit(|doc| {
+                let map = doc.get_or_insert_map("m");
+                let mut txn = doc.transact_mut();
+                let inner = map.insert(&mut txn, "k", MapPrelim::from([("a", "some value")]));
+                inner.insert(&mut txn, "b", MapPrelim::from([("c", "another")]));
+                txn.encode_update_v1()
+            });
+            ada.say_update(&update).await;
+        }
+        ada.connection.vanish().await;
+        let meta = room.rows(List::new().prefix("yjs:m")).await.remove(0).1;
+        let types = u32::from_le_bytes(meta[8..12].try_into().unwrap());
+        assert_eq!(types, 2, "of 2,000 that were made");
+        let bytes = stored(&room).await;
+        assert!(bytes < 20_000, "{bytes} bytes for two small maps");
     });
 }
 

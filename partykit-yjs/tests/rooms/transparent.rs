@@ -2,7 +2,10 @@ use futures_executor::block_on;
 use partykit_core::testing::{Step, TestRoomBuilder, transparency};
 use partykit_yjs::Yjs;
 use proptest::prelude::*;
-use yrs::{ClientID, Doc, OffsetKind, Options, Text, Transact};
+use yrs::{
+    ClientID, Doc, Map, MapPrelim, OffsetKind, Options, Out, Text, Transact, TransactionMut,
+    Update, updates::decoder::Decode,
+};
 
 use crate::client::{awareness, sync};
 
@@ -111,5 +114,51 @@ proptest! {
         if let Err(difference) = block_on(transparency(rooms, &steps(&acts))) {
             return Err(TestCaseError::fail(difference.to_string()));
         }
+    }
+}
+
+/// What a document in memory keeps of a deleted type, and one that was stored does not, shows in no answer.
+#[test]
+fn sleep_does_not_show_in_what_stood_in_a_deleted_type() {
+    let [ada, bob] = [1, 2].map(Doc::with_client_id);
+    let map = ada.get_or_insert_map("m");
+    let change = |change: &dyn Fn(&mut TransactionMut<'_>)| {
+        let mut txn = ada.transact_mut();
+        change(&mut txn);
+        txn.encode_update_v1()
+    };
+    let made = change(&|txn| {
+        map.insert(txn, "k", MapPrelim::from([("a", 1)]));
+    });
+    bob.transact_mut().apply_update(Update::decode_v1(&made).unwrap()).unwrap();
+    let deleted = change(&|txn| {
+        map.remove(txn, "k");
+    });
+    let text = ada.get_or_insert_text("t");
+    // So much that all becomes a snapshot.
+    let typed = change(&|txn| text.insert(txn, 0, &"0123456789".repeat(7_000)));
+    // Bob has not heard yet that it was deleted.
+    let late = {
+        let Some(Out::YMap(inner)) = bob.get_or_insert_map("m").get(&bob.transact(), "k") else {
+            panic!("he has the map")
+        };
+        let mut txn = bob.transact_mut();
+        inner.insert(&mut txn, "b", 2);
+        inner.insert(&mut txn, "c", MapPrelim::from([("d", 3)]));
+        txn.encode_update_v1()
+    };
+    let steps = [
+        Step::connect("ada"),
+        Step::connect("bob"),
+        Step::say("ada", sync(0, &[0])),
+        Step::say("ada", sync(1, &made)),
+        Step::say("ada", sync(1, &deleted)),
+        Step::say("ada", sync(1, &typed)),
+        Step::say("bob", sync(1, &late)),
+        Step::say("ada", sync(0, &[0])),
+    ];
+    let rooms = || TestRoomBuilder::new(|_| <Yjs>::default());
+    if let Err(difference) = block_on(transparency(rooms, &steps)) {
+        panic!("{difference}");
     }
 }
