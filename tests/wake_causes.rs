@@ -108,7 +108,7 @@ async fn an_alarm_wakes() {
         assert_eq!(client.next_json().await, json!({ "alarm": 1 }), "a new instance rings");
     }
     assert!(log::lines().iter().any(|line| line.contains("cause=alarm")), "it is logged");
-    assert_eq!(causes(&house), [(WakeCause::Connect, 1), (WakeCause::Alarm, 1)]);
+    assert_eq!(causes(&house), [(WakeCause::Alarm, 1), (WakeCause::Connect, 1)]);
     house.sleep().await;
     assert_eq!(stats(&house).account.sleeps, 2, "once");
 }

@@ -14,6 +14,16 @@ use tempfile::TempDir;
 
 use super::support::{address, directory, open, puts, rows, write};
 
+/// Removes a file, or a directory in which an open store may make files meanwhile.
+fn remove(path: &Path) {
+    if path.is_file() {
+        return fs::remove_file(path).unwrap();
+    }
+    while let Err(error) = fs::remove_dir_all(path) {
+        assert_eq!(error.kind(), io::ErrorKind::DirectoryNotEmpty);
+    }
+}
+
 /// An open store with an acknowledged row.
 struct Scene {
     _directory: TempDir,
@@ -76,7 +86,7 @@ fn copy(from: &Path, to: &Path) {
 #[tokio::test]
 async fn a_directory_that_is_removed_is_not_made_again() {
     let scene = Scene::new().await;
-    fs::remove_dir_all(&scene.data).unwrap();
+    remove(&scene.data);
     scene.is_refused().await;
     scene.store.close().await;
     assert!(!scene.data.exists());
@@ -165,7 +175,7 @@ async fn files_that_are_deleted_are_missed_before_anything_is_acknowledged() {
     for file in ["store", "log/0000000000000001", "log"] {
         let scene = Scene::new().await;
         let path = scene.data.join(file);
-        if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.unwrap();
+        remove(&path);
         assert!(scene.put("k").await.is_err(), "{file}");
         scene.store.close().await;
     }
@@ -190,7 +200,7 @@ async fn a_second_store_on_the_directory_does_not_start() {
     fs::remove_file(scene.aside.join("store")).unwrap();
     refused(&scene.aside);
     for entry in entries(&scene.aside).unwrap() {
-        if entry.is_dir() { fs::remove_dir_all(entry) } else { fs::remove_file(entry) }.unwrap();
+        remove(&entry);
     }
     refused(&scene.aside);
     scene.store.close().await;
