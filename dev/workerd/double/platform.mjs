@@ -78,7 +78,7 @@ export class Platform {
     const uri = `http://host/parties/probe/room?_pk=${id}`;
     const kind = { Connect: { id, address: uri, protocol: null } };
     const envelope = { kind, method: "GET", uri, headers: [], props: null, chain: [] };
-    const headers = new Headers({ "x-partykit-envelope": encodeURIComponent(JSON.stringify(envelope)) });
+    const headers = new Headers({ "x-partykit-envelope": JSON.stringify(envelope).replaceAll("%", "%25") });
     const { status } = await object.fetch({ headers, body: null });
     await this.settle();
     return { status, end: this.#end };
