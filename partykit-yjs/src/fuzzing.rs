@@ -93,12 +93,18 @@ fn hear_all(updates: &[Vec<u8>]) {
 /// Applies an update, and reads what is stored then. `None` if the update cannot be applied.
 fn hear(replica: &mut Replica, update: Update<'_>) -> Option<Replica> {
     update.decode()?;
+    // When changes wait and others take their place (a client of Yjs never says two things of one clock), yrs tries
+    // them again at other times than a document does that reads both.
+    let is_settled = replica.waiting().is_some_and(|waiting| waiting.is_empty());
     let merged = on_stack(update.types, || replica.merge(update))?;
     let vector = replica.doc.transact().state_vector();
     let whole = on_stack(update.types, || replica.beyond(&StateVector::default()));
     let scanned = Update::new(&whole).expect("a snapshot");
     let read = on_stack(scanned.types, || read(&whole)).expect("a snapshot that can be read");
-    assert_eq!(read.doc.transact().state_vector(), vector, "after and before it was stored");
+    if is_settled {
+        let read = read.doc.transact().state_vector();
+        assert_eq!(read, vector, "after and before it was stored");
+    }
     if !merged.is_waiting {
         let news = Update::new(&merged.news).expect("news");
         assert!(news.decode().is_some(), "news that can be read");
@@ -171,7 +177,8 @@ mod tests {
         }
     }
 
-    /// The target found this. It made yrs use what its collector had freed. Only a sanitizer sees that.
+    /// The first made yrs use what its collector had freed. Only a sanitizer sees that. The second says two things of one
+    /// clock, while one of them waits.
     #[test]
     fn what_the_target_has_found() {
         let between_types = [
@@ -180,6 +187,7 @@ mod tests {
             0x10, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 0x10, 15, 15, 15, 15,
         ];
         frame(&between_types);
+        frame(&[0x6f, 0x67, 0x63, 13, 0x10, 0xad, 0x10, 3, 0x20, 2, 10, 0, 1, 7, 1, 0x32, 0x44]);
     }
 
     proptest! {

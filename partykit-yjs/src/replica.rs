@@ -9,7 +9,7 @@
 use std::{borrow::Cow, collections::BTreeMap, panic::AssertUnwindSafe};
 
 use yrs::{
-    ClientID, Doc, OffsetKind, Options, ReadTxn, StateVector, Transact, TransactionMut,
+    ClientID, Doc, ID, IdSet, OffsetKind, Options, ReadTxn, StateVector, Transact, TransactionMut,
     merge_updates_v1, updates::encoder::Encode,
 };
 
@@ -24,6 +24,8 @@ pub(crate) struct Replica {
     pub(crate) doc: Doc,
     /// By client. One piece each: what waits for what does not take longer the more messages it came in.
     early: BTreeMap<u64, Early>,
+    /// The nested types, deleted ones included.
+    types: IdSet,
 }
 
 /// What came of an update.
@@ -40,11 +42,11 @@ impl Replica {
         let options = Options {
             // Yjs counts in UTF-16 units.
             offset_kind: OffsetKind::Utf16,
-            // What was deleted is left out of the bytes: see `collect`.
+            // The collector is unsafe for nested types: see `collect`. `step` has it take the rest.
             skip_gc: true,
             ..Options::with_client_id(ClientID::new(client))
         };
-        Self { doc: Doc::with_options(options), early: BTreeMap::new() }
+        Self { doc: Doc::with_options(options), early: BTreeMap::new(), types: IdSet::new() }
     }
 
     /// Applies an update, and what has waited for it. Returns whether it worked. If not, this must not be used any
@@ -95,7 +97,7 @@ impl Replica {
     }
 
     /// What waits, as updates. `None` if yrs cannot write it.
-    fn waiting(&self) -> Option<Vec<Vec<u8>>> {
+    pub(crate) fn waiting(&self) -> Option<Vec<Vec<u8>>> {
         let txn = self.doc.transact();
         let store = txn.store();
         let early = || Early::update(self.early.values());
@@ -115,6 +117,13 @@ impl Replica {
         then: impl FnOnce(&mut TransactionMut<'_>) -> T,
     ) -> Option<T> {
         let known = self.doc.transact().state_vector();
+        for (client, clock) in update.type_ids() {
+            let client = ClientID::new(client);
+            // Others are known already, no matter what this says of them.
+            if clock >= known.get(&client) {
+                self.types.insert(ID::new(client, clock), 1);
+            }
+        }
         let split = update.split(|client| known.get(&ClientID::new(client)));
         let (ready, early) = match &split {
             Some((ready, early)) => {
@@ -128,6 +137,9 @@ impl Replica {
         let done = caught(|| {
             let mut txn = self.doc.transact_mut();
             txn.apply_update(decoded).ok()?;
+            // Before yrs joins what was deleted: joining many texts copies each again and again.
+            let values = txn.delete_set().diff(&self.types);
+            txn.gc(Some(&values));
             txn.commit();
             Some(then(&mut txn))
         });

@@ -26,6 +26,9 @@ pub(crate) const DEPTH: u32 = 128;
 /// JavaScript holds integers of 53 bits. lib0 fails at others.
 pub(crate) const MAX_INTEGER: u64 = (1 << 53) - 1;
 
+/// The kind of content that is a nested type.
+pub(crate) const TYPE: u8 = 7;
+
 /// What an object among values begins with.
 const OBJECT: u8 = 118;
 
@@ -77,6 +80,18 @@ impl<'a> Update<'a> {
         }
         ready.extend_from_slice(&self.bytes[deleted..]);
         Some((ready, early))
+    }
+
+    /// A client and a clock for each nested type that it makes.
+    pub(crate) fn type_ids(self) -> Vec<(u64, u32)> {
+        let clients = (self.types > 0).then(|| clients(self.bytes)).flatten();
+        let clients = clients.map(|(clients, _)| clients).unwrap_or_default();
+        let is_type = |block: &&Block| self.bytes[block.from] & 0b1111 == TYPE;
+        let of = |client: &Client| {
+            let types = client.blocks.iter().filter(is_type);
+            types.map(|block| (client.id, block.clock)).collect::<Vec<_>>()
+        };
+        clients.iter().flat_map(of).collect()
     }
 
     /// Whether it changes nothing.
@@ -302,7 +317,7 @@ impl<'a> Scan<'a> {
                 self.string()?;
                 self.string().map(|_| 1)
             }
-            7 => {
+            TYPE => {
                 self.types += 1;
                 match self.cursor.read_u8()? {
                     // An array, a map, a text, a fragment, and a text in XML.
