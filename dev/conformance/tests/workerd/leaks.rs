@@ -60,9 +60,10 @@ async fn wake_again(room: &Room<'_>, client: &mut Client) -> u64 {
     client.next_text().await.parse().expect("a number of bytes")
 }
 
-/// The process's share of the machine's memory (PSS), in KiB, on systems that tell it.
+/// What the process alone has in memory, in KiB, on systems that tell it. Its share of the program's own pages would
+/// change with each other `workerd` that starts or ends.
 fn resident(workerd: &Workerd) -> Option<u64> {
     let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", workerd.process_id())).ok()?;
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:"))?;
     line.split_whitespace().next()?.parse().ok()
 }
