@@ -152,13 +152,14 @@ impl Process {
         Ok(Duration::from_nanos(nanoseconds))
     }
 
-    /// Its proportional share of memory, in bytes.
+    /// Memory of its own, in bytes: pages that are no file's. Its share of the program's pages, which PSS adds,
+    /// changes with what other processes of the same program have read of it, as the clients' process does.
     pub(crate) fn memory(self) -> Result<u64> {
         let path = format!("/proc/{}/smaps_rollup", self.0);
         let rollup = fs::read_to_string(path)?;
-        let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:"));
         let kibibytes = line.and_then(|line| line.split_whitespace().next());
-        Ok(kibibytes.ok_or("a kernel without PSS")?.parse::<u64>()? * 1024)
+        Ok(kibibytes.ok_or("a kernel that does not tell anonymous memory")?.parse::<u64>()? * 1024)
     }
 }
 

@@ -11,7 +11,7 @@
 //! A figure by itself says as much of the machine and of what else it did as of the server. So what
 //! counts are ratios, each of two servers that took turns in the same run; a ratio is the median over
 //! those turns. Processor time is what the kernel's scheduler counted for the server's threads, memory
-//! is the process's proportional share (PSS).
+//! is what the process alone has (its anonymous pages).
 //!
 //! What hostile clients cost the others is measured apart too, `cargo xtask bench --only hostile`, beside
 //! limits; so is what slow clients get and cost, `--only readers` and `--only deaf`, and what comes when

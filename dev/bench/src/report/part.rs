@@ -71,7 +71,7 @@ impl Part {
                  turns.\n\n\
                  * Processor time is that of all threads of the server, in user space and in the kernel. On \
                  loopback that is also\n  the kernel's work for what clients receive.\n\
-                 * Memory is the proportional share (PSS) of the server's process, less what it had with 16 \
+                 * Memory is what the server's process alone has (anonymous pages), less what it had with 16 \
                  connections. It is read\n  22 s after the last event: rooms fall asleep 10 s after it, and \
                  jemalloc gives free pages back 10 s later.\n  *On the heap* is what the program has asked \
                  for and not given back, in jemalloc's sizes.\n\
@@ -101,7 +101,7 @@ impl Part {
                  the four Workers in turns. All\n  note each end of a connection in their storage. V8 \
                  compiles for speed in the thread that runs the code, or it would\n  be chance which functions \
                  it compiles.\n\
-                 * Memory is the proportional share (PSS) of the whole process, before and after this many \
+                 * Memory is what the process alone has (anonymous pages), before and after this many \
                  connections in one\n  room, 10.5 s after the room was put to sleep. What a garbage \
                  collector has not yet collected counts: an idle\n  `workerd` collects nothing.\n\
                  * A wake is the time from a message to its answer when the room slept (`workerd` is told \
