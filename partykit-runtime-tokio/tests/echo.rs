@@ -2,6 +2,8 @@
 //! allocations are counted; the clients are on another thread.
 #![cfg(target_os = "linux")]
 
+mod upgraded;
+
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
@@ -12,6 +14,8 @@ use allocation_counter::measure;
 use partykit_core::{Connection, Message, Options, Result, Room, Server};
 use partykit_runtime_tokio::{Handle, Runtime, bind};
 use tokio::{runtime, sync::oneshot};
+
+use upgraded::upgraded;
 
 /// How often each thing is done before it is counted, and then while it is counted.
 const ROUNDS: usize = 200;
@@ -45,22 +49,14 @@ struct Client(TcpStream);
 
 impl Client {
     fn connect(addr: SocketAddr, room: &str, id: usize) -> Self {
-        let mut stream = TcpStream::connect(addr).unwrap();
+        let stream = TcpStream::connect(addr).unwrap();
         stream.set_nodelay(true).unwrap();
         let request = format!(
             "GET /parties/main/{room}?_pk={id} HTTP/1.1\r\nHost: {addr}\r\n\
              Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).unwrap();
-            answer.extend(byte);
-        }
-        assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
-        Self(stream)
+        Self(upgraded(stream, &request))
     }
 
     fn say(&mut self, opcode: u8) {

@@ -2,6 +2,8 @@
 //! of its own, which also is the server: the whole process's memory is counted.
 #![cfg(unix)]
 
+mod upgraded;
+
 use std::{
     env,
     io::{BufRead, BufReader, Lines, Read, Write},
@@ -16,6 +18,8 @@ use partykit_core::{
 use partykit_runtime_tokio::{Handle, Runtime, bind};
 use peak_alloc::PeakAlloc;
 use tokio::task::yield_now;
+
+use upgraded::upgraded;
 
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
@@ -129,21 +133,13 @@ impl Site {
     }
 
     fn connect(&self, number: usize) -> TcpStream {
-        let mut stream = self.open();
+        let stream = self.open();
         let request = format!(
             "GET /parties/relay/a?_pk=client-number-{number:0>7} HTTP/1.1\r\nhost: h\r\n\
              upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n\
              sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).unwrap();
-            answer.extend(byte);
-        }
-        assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
-        stream
+        upgraded(stream, &request)
     }
 
     fn open(&self) -> TcpStream {

@@ -2,6 +2,8 @@
 //! whose allocations are counted; the clients are on another thread.
 #![cfg(target_os = "linux")]
 
+mod upgraded;
+
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
@@ -12,6 +14,8 @@ use allocation_counter::{AllocationInfo, measure};
 use partykit_core::{Options, Server};
 use partykit_runtime_tokio::{Listener, Runtime};
 use tokio::{net::TcpListener, runtime, sync::oneshot};
+
+use upgraded::upgraded;
 
 /// How many handshakes are measured. Tables grow now and then, so one alone says little.
 const HANDSHAKES: usize = 200;
@@ -50,22 +54,14 @@ impl Way for Plain {
 
 /// One handshake, as a browser sends it.
 fn connect<W: Way>(way: W, addr: SocketAddr, room: &str, id: usize) -> W::Client {
-    let mut stream = way.open(addr);
+    let stream = way.open(addr);
     let request = format!(
         "GET /parties/main/{room}?_pk=1b9d6bcd-bbfd-4b2d-{id} HTTP/1.1\r\nHost: {addr}\r\n\
          Connection: Upgrade\r\nUpgrade: websocket\r\nOrigin: http://{addr}\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
          Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
     );
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).unwrap();
-        answer.extend(byte);
-    }
-    assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
-    stream
+    upgraded(stream, &request)
 }
 
 /// What `HANDSHAKES` of them take, one after another, after as many that are not counted. `room` names the room

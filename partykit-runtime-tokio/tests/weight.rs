@@ -2,8 +2,9 @@
 //! it is the whole process's memory that is counted.
 #![cfg(target_os = "linux")]
 
+mod upgraded;
+
 use std::{
-    io::{Read, Write},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
@@ -12,6 +13,8 @@ use partykit_core::{Connection, Message, Options, Result, Room, RoomPhase, Serve
 use partykit_runtime_tokio::{Handle, Runtime, bind};
 use peak_alloc::PeakAlloc;
 use tokio::{task::yield_now, time::timeout};
+
+use upgraded::upgraded;
 
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
@@ -35,22 +38,14 @@ impl Server for Relay {
 
 /// A client takes nothing of the heap.
 fn connect(address: SocketAddr, number: usize) -> TcpStream {
-    let mut stream = TcpStream::connect(address).unwrap();
+    let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(NEVER)).unwrap();
     let request = format!(
         "GET /parties/relay/a?_pk=client-number-{number:0>7} HTTP/1.1\r\nhost: h\r\n\
          upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n\
          sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     );
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).unwrap();
-        answer.extend(byte);
-    }
-    assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
-    stream
+    upgraded(stream, &request)
 }
 
 /// The heap's bytes when the room sleeps with this many connections, and nothing changes any more.

@@ -23,7 +23,8 @@ impl Server for Hello {
     }
 }
 
-/// Claims panic while `panics` is set: when they are called, or when they are polled.
+/// Claims panic while `panics` is set: when they are called, or when they are polled. The functions of `WrappedBackend`
+/// are polled only, so this is a backend of its own.
 struct Panicking {
     memory: MemoryBackend,
     panics: AtomicBool,
