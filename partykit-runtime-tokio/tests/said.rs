@@ -2,17 +2,15 @@
 //! limit says, counted at the allocator. In a binary of its own, and one after another: it is the whole
 //! process's memory that is counted.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-};
+mod in_process;
+
+use std::sync::{Arc, Mutex};
 
 use futures_util::{SinkExt, StreamExt};
 use partykit_core::{
     CallError, Connection, HandlerError, Message, Options, Refusal, Request, Result, Room, Server,
 };
-use partykit_runtime_tokio::{Listener, Runtime};
+use partykit_runtime_tokio::Runtime;
 use peak_alloc::PeakAlloc;
 use tokio::{
     io::{DuplexStream, duplex},
@@ -22,6 +20,8 @@ use tokio_tungstenite::{
     WebSocketStream, client_async,
     tungstenite::{Message as Frame, protocol::frame::coding::CloseCode},
 };
+
+use in_process::Within;
 
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
@@ -67,20 +67,6 @@ impl Server for Talker {
     async fn on_error(&mut self, _: &Room, error: HandlerError) -> Result {
         *self.failed.lock().unwrap() = Some(error.to_string());
         Ok(())
-    }
-}
-
-/// Connections within this process.
-struct Within(mpsc::Receiver<DuplexStream>);
-
-impl Listener for Within {
-    type Io = DuplexStream;
-
-    async fn accept(&mut self) -> io::Result<(DuplexStream, Option<SocketAddr>)> {
-        match self.0.recv().await {
-            Some(stream) => Ok((stream, None)),
-            None => std::future::pending().await,
-        }
     }
 }
 

@@ -1,23 +1,26 @@
 //! Clients that read and clients that do not, over real connections and with the heap counted. In a
 //! binary of its own, and one after another: it is the whole process's memory that is counted.
 
+mod in_process;
+
 use std::{
     io,
-    net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use futures_util::{SinkExt, StreamExt};
 use partykit_core::{Connection, Message, Result, Room, Server};
-use partykit_runtime_tokio::{Builder, Handle, Listener, Runtime};
+use partykit_runtime_tokio::{Builder, Handle, Runtime};
 use peak_alloc::PeakAlloc;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, DuplexStream, duplex},
+    io::{AsyncRead, AsyncWrite, duplex},
     net::{TcpListener, TcpStream},
     sync::mpsc,
     time::sleep,
 };
 use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message as Frame};
+
+use in_process::Within;
 
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
@@ -38,20 +41,6 @@ impl Server for Burst {
 
 fn numbered(number: usize, size: usize) -> String {
     format!("{number:0>4}{}", ".".repeat(size - 4))
-}
-
-/// Connections within this process, which hold 256 bytes each way.
-struct Within(mpsc::Receiver<DuplexStream>);
-
-impl Listener for Within {
-    type Io = DuplexStream;
-
-    async fn accept(&mut self) -> io::Result<(DuplexStream, Option<SocketAddr>)> {
-        match self.0.recv().await {
-            Some(stream) => Ok((stream, None)),
-            None => std::future::pending().await,
-        }
-    }
 }
 
 fn builder() -> Builder {

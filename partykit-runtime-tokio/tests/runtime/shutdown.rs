@@ -1,3 +1,6 @@
+#[path = "../in_process/mod.rs"]
+mod in_process;
+
 use std::{
     io,
     net::SocketAddr,
@@ -21,6 +24,8 @@ use tokio::{
     time::Instant,
 };
 use tokio_tungstenite::client_async;
+
+use in_process::Within;
 
 use crate::support::{Client, Site, eventually, parse, serve, within};
 
@@ -141,20 +146,6 @@ async fn a_room_that_is_done_waits_for_no_other() {
     assert_eq!(stuck.text().await, "said at last");
     assert_eq!(stuck.closed().await.0, 1012);
     within(down).await.unwrap();
-}
-
-/// Connections within this process, which need no time for anything.
-struct Within(mpsc::Receiver<DuplexStream>);
-
-impl Listener for Within {
-    type Io = DuplexStream;
-
-    async fn accept(&mut self) -> io::Result<(DuplexStream, Option<SocketAddr>)> {
-        match self.0.recv().await {
-            Some(stream) => Ok((stream, None)),
-            None => std::future::pending().await,
-        }
-    }
 }
 
 /// Tells in which task it is asked for a connection. None ever comes.
