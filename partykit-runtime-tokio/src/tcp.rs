@@ -5,12 +5,13 @@
 
 use std::{
     any::Any,
+    future::poll_fn,
     io::{self, IoSlice, Read},
     mem,
     net::{Shutdown, SocketAddr, TcpStream},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -51,19 +52,26 @@ impl Door {
         let listener = AsyncFd::with_interest(listener, Interest::READABLE)?;
         Ok(Self(listener))
     }
+
+    fn poll_accept(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(TcpStream, Option<SocketAddr>)>> {
+        loop {
+            let mut ready = ready!(self.0.poll_read_ready(cx))?;
+            if let Ok(accepted) = ready.try_io(|listener| accept(listener.get_ref())) {
+                return Poll::Ready(accepted);
+            }
+        }
+    }
 }
 
 impl Listener for Door {
     type Io = Tcp;
 
     async fn accept(&mut self) -> io::Result<(Tcp, Option<SocketAddr>)> {
-        loop {
-            let mut ready = self.0.readable().await?;
-            if let Ok(accepted) = ready.try_io(|listener| accept(listener.get_ref())) {
-                let (stream, peer) = accepted?;
-                return Ok((Tcp::new(stream), peer));
-            }
-        }
+        let (stream, peer) = poll_fn(|cx| self.poll_accept(cx)).await?;
+        Ok((Tcp::new(stream), peer))
     }
 
     fn reset(io: &Tcp) {

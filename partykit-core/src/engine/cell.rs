@@ -120,7 +120,7 @@ impl RoomCell {
             let (key, room) = (roster.next_key(), roster.room().clone());
             let connection = Connection::new(key, id, uri, room, socket);
             let (request, arrived) = (Box::new(request), now);
-            let event = Event::Connect { connection, request, arrived };
+            let event = Event::connect(connection, request, arrived);
             let pushed = state.machine.push(now, event);
             pushed.map(|()| ConnectionKey(key)).map_err(|(refusal, _)| refusal)
         })

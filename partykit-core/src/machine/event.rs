@@ -24,6 +24,8 @@ pub(crate) enum Event {
         connection: Connection,
         request: Box<Request>,
         arrived: Duration,
+        /// Its [size](Event::size), which is asked for several times.
+        size: usize,
     },
     Error(HandlerError),
     Message {
@@ -51,13 +53,22 @@ impl Event {
     /// What one takes of the queue that it waits in, which may be twice as large as what is in it.
     const PLACE: usize = 2 * size_of::<Self>();
 
+    /// A client wants to connect.
+    pub(crate) fn connect(
+        connection: Connection,
+        request: Box<Request>,
+        arrived: Duration,
+    ) -> Self {
+        let size = Self::PLACE + size_of_request(&request);
+        Self::Connect { connection, request, arrived, size }
+    }
+
     /// The bytes that it keeps in memory while it waits: its place in the queue, and what it holds.
     pub(crate) fn size(&self) -> usize {
         match self {
             Self::Message { message, .. } => Self::size_of_message(message),
-            Self::Connect { request, .. } | Self::Request { request, .. } => {
-                Self::PLACE + size_of_request(request)
-            }
+            Self::Connect { size, .. } => *size,
+            Self::Request { request, .. } => Self::PLACE + size_of_request(request),
             _ => Self::PLACE,
         }
     }

@@ -1,14 +1,35 @@
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    hash::{BuildHasherDefault, Hasher},
+};
 
-/// From the hash of a tag to the connections that have it. Ids are tags.
+/// From the keyed hash of a tag to the connections that have it. Ids are tags.
 #[derive(Debug, Default)]
-pub(super) struct TagIndex(HashMap<u64, Keys>);
+pub(super) struct TagIndex(HashMap<u64, Keys, BuildHasherDefault<Hashed>>);
 
 /// The connections of one tag: nearly always one, because every id is a tag.
 #[derive(Debug)]
 enum Keys {
     One(u64),
     Many(BTreeSet<u64>),
+}
+
+/// What is a keyed hash already needs no other one.
+#[derive(Debug, Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("all keys are numbers");
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl TagIndex {

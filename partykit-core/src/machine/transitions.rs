@@ -418,10 +418,10 @@ impl Machine {
             }
             // "Starting": a close waits for the next start.
             Event::Close { .. } if !self.draining => self.mailbox.keep(event),
-            Event::Connect { connection, request, arrived } => {
+            Event::Connect { connection, request, arrived, size } => {
                 self.roster.remove(connection.key());
                 self.outputs.push_back(Output::Refuse(connection.clone(), closed_by(refusal)));
-                self.discard(Discard::Event(Event::Connect { connection, request, arrived }));
+                self.discard(Discard::Event(Event::Connect { connection, request, arrived, size }));
             }
             // "Starting": a message is dropped and counted, and never tried again.
             Event::Message { .. } => {

@@ -7,7 +7,7 @@ mod origins;
 
 pub use self::{
     answer::{INTERNAL_HEADERS, strip_internal},
-    origins::{InvalidOrigin, Origins, Visitor, parse_host, parse_shared_host},
+    origins::{InvalidOrigin, Origins, Visitor, parse_host},
 };
 #[cfg(feature = "schedules")]
 pub use crate::storage::read_schedules;

@@ -50,6 +50,9 @@ impl ConnectionId {
     ///
     /// When the id is empty, too long, badly percent-encoded or not UTF-8. The answer is 400 then.
     pub fn from_query(query: Option<&str>) -> Result<Option<Self>, RouteError> {
+        if let Some(id) = query.and_then(plain) {
+            return Ok(Some(Self::new(id)?));
+        }
         let is_id = |pair: &&str| match pair.split_once('=').map_or(*pair, |(name, _)| name) {
             name if name.contains(['%', '+']) => {
                 form_urlencoded::parse(pair.as_bytes()).any(|it| it.0 == "_pk")
@@ -83,6 +86,14 @@ impl ConnectionId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// The value of `_pk`, if it comes first and is spelled plainly, as by PartySocket.
+fn plain(query: &str) -> Option<&str> {
+    let rest = query.strip_prefix("_pk=")?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let (id, rest) = rest.split_at(rest.bytes().position(|it| !is_plain(it)).unwrap_or(rest.len()));
+    (rest.is_empty() || rest.starts_with('&')).then_some(id)
 }
 
 impl std::str::FromStr for ConnectionId {

@@ -187,7 +187,8 @@ impl Route {
     /// ```
     #[must_use]
     pub fn with_rest(mut self, rest: &str) -> Self {
-        self.rest = utf8_percent_encode(rest, PATH).to_string();
+        self.rest.clear();
+        self.rest.extend(utf8_percent_encode(rest, PATH));
         self
     }
 
@@ -263,7 +264,8 @@ pub(crate) fn query_value(query: &str, name: &str) -> Option<String> {
 
 /// Percent-decodes. Fails if the encoding is bad.
 pub(crate) fn decode(text: &str) -> Result<Cow<'_, str>, RouteError> {
-    if !text.contains('%') {
+    // A loop: a search that is made for long texts takes longer to begin than this to end.
+    if !text.bytes().any(|byte| byte == b'%') {
         return Ok(Cow::Borrowed(text));
     }
     let is_hex = |digit: Option<&u8>| digit.is_some_and(u8::is_ascii_hexdigit);
@@ -277,8 +279,10 @@ pub(crate) fn decode(text: &str) -> Result<Cow<'_, str>, RouteError> {
 
 /// Takes the next segment that is not empty off the front of a path.
 fn next_segment<'a>(path: &mut &'a str) -> Option<&'a str> {
-    let trimmed = path.trim_start_matches('/');
-    let (segment, rest) = trimmed.split_at(trimmed.find('/').unwrap_or(trimmed.len()));
+    let begin = path.bytes().position(|byte| byte != b'/').unwrap_or(path.len());
+    let trimmed = &path[begin..];
+    let end = trimmed.bytes().position(|byte| byte == b'/').unwrap_or(trimmed.len());
+    let (segment, rest) = trimmed.split_at(end);
     *path = rest;
     (!segment.is_empty()).then_some(segment)
 }

@@ -1,18 +1,18 @@
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
 use bytes::Bytes;
 use http::{
-    Method, Uri, Version,
+    HeaderValue, Method, Uri, Version,
     header::HOST,
     request::Parts,
-    uri::{Authority, PathAndQuery, Scheme},
+    uri::{self, Authority, PathAndQuery, Scheme},
 };
 use http_body_util::{BodyExt, Empty, combinators::UnsyncBoxBody};
 use partykit_core::{
     BoxError,
     runtime::{
         front::{Asked, BadHost, Refused},
-        parse_host, parse_shared_host, strip_internal,
+        parse_host, strip_internal,
     },
 };
 
@@ -57,14 +57,11 @@ pub(super) fn no_body() -> ArrivalBody {
 }
 
 impl Arrival {
-    /// `host` is the text of the only `Host`, if it is known to be shared with the head.
-    ///
     /// # Errors
     ///
     /// When it is unclear which host the client asked for, or when it is not this server.
     pub(crate) fn new(
         mut head: Parts,
-        host: Option<Bytes>,
         body: ArrivalBody,
         place: Option<Arc<Place>>,
         ingress: Ingress,
@@ -73,7 +70,7 @@ impl Arrival {
         if head.method == Method::CONNECT {
             return Err(Refused::Connect);
         }
-        let peer_host = peer_host(&head, host)?;
+        let peer_host = peer_host(&head)?;
         let told = proxies.read(&head, ingress.peer).map_err(|_| BadHost::Forwarded)?;
         let told = told.unwrap_or_default();
         let host = told.host.or_else(|| peer_host.clone());
@@ -102,15 +99,26 @@ impl Arrival {
     }
 }
 
-/// The host that a head names. `shared` is the text of its only `Host`, if that is known.
-fn peer_host(head: &Parts, shared: Option<Bytes>) -> Result<Option<Authority>, BadHost> {
+thread_local! {
+    /// The last host that was asked for. Most servers have one name, which nearly all clients say.
+    static LAST: RefCell<Option<Authority>> = const { RefCell::new(None) };
+}
+
+/// Reads a `Host`.
+fn read_host(value: &HeaderValue) -> Option<Authority> {
+    LAST.with_borrow_mut(|last| match last {
+        Some(last) if last.as_str().as_bytes() == value.as_bytes() => Some(last.clone()),
+        // Copied, because the text of the request is to be freed with the request.
+        _ => last.insert(parse_host(value.to_str().ok()?)?).clone().into(),
+    })
+}
+
+/// The host that a head names.
+fn peer_host(head: &Parts) -> Result<Option<Authority>, BadHost> {
     let mut values = head.headers.get_all(HOST).iter();
     let host = match (values.next(), values.next()) {
         (_, Some(_)) => return Err(BadHost::Repeated),
-        (Some(value), None) => {
-            let text = || value.to_str().ok().and_then(parse_host);
-            shared.map_or_else(text, parse_shared_host).ok_or(BadHost::Malformed)?
-        }
+        (Some(value), None) => read_host(value).ok_or(BadHost::Malformed)?,
         (None, None) if head.version < Version::HTTP_11 => return Ok(None),
         (None, None) if head.version > Version::HTTP_11 && head.uri.authority().is_some() => {
             return Ok(head.uri.authority().cloned());
@@ -129,9 +137,11 @@ fn peer_host(head: &Parts, shared: Option<Bytes>) -> Result<Option<Authority>, B
 /// client can send the headers of such a proxy.
 fn absolute(scheme: Scheme, host: &Authority, uri: &Uri) -> Uri {
     let path = uri.path_and_query().cloned();
-    let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let whole = Uri::builder().scheme(scheme).authority(host.clone()).path_and_query(path);
-    whole.build().unwrap_or_else(|_| uri.clone())
+    let mut parts = uri::Parts::default();
+    parts.scheme = Some(scheme);
+    parts.authority = Some(host.clone());
+    parts.path_and_query = Some(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+    Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
 }
 
 #[cfg(test)]
@@ -148,12 +158,13 @@ mod tests {
         request.body(()).unwrap().into_parts().0
     }
 
-    /// The host, whether its text is shared or not.
+    /// The host, whether it is the last one or not.
     fn host(head: &Parts) -> Result<Option<Authority>, BadHost> {
-        let last = head.headers.get_all(HOST).iter().next_back();
-        let shared = last.map(|last| Bytes::copy_from_slice(last.as_bytes()));
-        let host = peer_host(head, None);
-        assert_eq!(peer_host(head, shared), host);
+        LAST.set(None);
+        let host = peer_host(head);
+        assert_eq!(peer_host(head), host);
+        LAST.set(parse_host("another"));
+        assert_eq!(peer_host(head), host);
         host
     }
 

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
-    header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE},
+    header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, UPGRADE},
     request::Parts,
 };
 use partykit_core::runtime::front::Handshake;
@@ -35,8 +35,6 @@ pub(super) enum First {
 /// The head of a handshake.
 pub(super) struct Head {
     pub(super) parts: Parts,
-    /// The text of its last `Host`.
-    pub(super) host: Option<Bytes>,
     /// As it was sent.
     pub(super) bytes: Bytes,
     /// What was sent right behind it.
@@ -119,9 +117,9 @@ fn first(sent: &[u8]) -> Option<First> {
     let (head, rest) = sent.split_at(length);
     let bytes = shared(head);
     let first = match parts(&request, head, &bytes) {
-        Some((parts, host)) if Handshake::is_wanted(&parts.headers) => {
+        Some(parts) if Handshake::is_wanted(&parts.headers) => {
             let rest = Bytes::copy_from_slice(rest);
-            First::Handshake(Head { parts, host, bytes, rest })
+            First::Handshake(Head { parts, bytes, rest })
         }
         _ => First::Other(Bytes::copy_from_slice(sent)),
     };
@@ -159,35 +157,27 @@ fn may_be_handshake(request: &httparse::Request<'_, '_>) -> bool {
         && request.headers.iter().any(|it| it.name.eq_ignore_ascii_case(UPGRADE.as_str()))
 }
 
-/// The head as hyper would make it, and the text of its last `Host`. All of it is a part of `bytes`, a copy of
-/// `head`. `None` if it may have a body, or if hyper would refuse it.
-fn parts(
-    request: &httparse::Request<'_, '_>,
-    head: &[u8],
-    bytes: &Bytes,
-) -> Option<(Parts, Option<Bytes>)> {
+/// The head as hyper would make it. All of it is a part of `bytes`, a copy of `head`. `None` if it may have a body,
+/// or if hyper would refuse it.
+fn parts(request: &httparse::Request<'_, '_>, head: &[u8], bytes: &Bytes) -> Option<Parts> {
     let part = |part: &[u8]| {
         let at = part.as_ptr() as usize - head.as_ptr() as usize;
         bytes.slice(at..at + part.len())
     };
     let mut headers = HeaderMap::with_capacity(request.headers.len());
-    let mut host = None;
     for header in request.headers.iter() {
         let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
-        let value = part(header.value);
-        if name == HOST {
-            host = Some(value.clone());
-        } else if name == CONTENT_LENGTH || name == TRANSFER_ENCODING || name == EXPECT {
+        if name == CONTENT_LENGTH || name == TRANSFER_ENCODING || name == EXPECT {
             // It may have a body.
             return None;
         }
-        headers.append(name, HeaderValue::from_maybe_shared(value).ok()?);
+        headers.append(name, HeaderValue::from_maybe_shared(part(header.value)).ok()?);
     }
     let uri = Uri::from_maybe_shared(part(request.path?.as_bytes())).ok()?;
     let (mut parts, ()) = Request::new(()).into_parts();
     (parts.method, parts.uri, parts.version) = (Method::GET, uri, Version::HTTP_11);
     parts.headers = headers;
-    Some((parts, host))
+    Some(parts)
 }
 
 #[cfg(test)]
@@ -214,8 +204,8 @@ mod tests {
         let sent = HANDSHAKE.as_bytes().to_vec();
         let sent: Vec<u8> = sent.into_iter().chain(*b"\x81").collect();
         let Some(First::Handshake(head)) = read(&[&sent]) else { panic!("it is one") };
-        let Head { parts, host, bytes, rest } = head;
-        assert_eq!(host.as_deref(), Some(&b"h.com"[..]));
+        let Head { parts, bytes, rest } = head;
+        assert_eq!(parts.headers["host"], "h.com");
         assert_eq!((&*bytes, &*rest), (&sent[..sent.len() - 1], &b"\x81"[..]));
         assert_eq!((parts.method, parts.version), (Method::GET, Version::HTTP_11));
         assert_eq!(parts.uri, "/parties/main/a?b=c");

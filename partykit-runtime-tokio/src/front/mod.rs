@@ -3,6 +3,7 @@
 
 mod arrival;
 mod body;
+mod client;
 mod head;
 mod http1;
 mod refusals;
@@ -30,6 +31,7 @@ use futures_util::{
 use http::{
     HeaderMap, HeaderValue,
     header::{CONNECTION, Entry},
+    uri::Authority,
 };
 use partykit_core::{
     Handler, Request, Response, Route, Vars,
@@ -38,11 +40,11 @@ use partykit_core::{
         front::{Decision, Handshake, Refused, Routes, Surroundings, Visit, Wish},
     },
 };
-use tracing::{Instrument, error_span};
+use tracing::{Instrument, Span, error_span};
 
 use self::{
     arrival::{Arrival, ArrivalBody},
-    upgrade::Switch,
+    upgrade::{Asked, Switch},
     young::in_own_task,
 };
 #[cfg(unix)]
@@ -71,6 +73,23 @@ impl Answer {
     fn new(response: Response) -> Self {
         Self::Http(Box::new(response))
     }
+}
+
+/// How far a handshake has come at once.
+enum Now {
+    Answered(Answer),
+    /// Its room has to answer.
+    Asked(Waits),
+    /// Code of the application is asked next.
+    Decided(Decision<()>, Box<Arrival>, Visit),
+}
+
+/// A handshake that waits for its room.
+struct Waits {
+    asked: Asked,
+    span: Span,
+    visit: Visit,
+    host: Option<Authority>,
 }
 
 /// Where requests come in.
@@ -118,7 +137,7 @@ impl Front {
         Box::pin(async move {
             let upgrade = hyper::upgrade::on(&mut request);
             let (head, body) = request.into_parts();
-            let arrival = Arrival::new(head, None, body, place, ingress, &self.proxies);
+            let arrival = Arrival::new(head, body, place, ingress, &self.proxies);
             match self.answer(arrival).await {
                 Answer::Http(response) => *response,
                 Answer::WebSocket(switch) => {
@@ -132,30 +151,100 @@ impl Front {
 
     /// Answers a request.
     ///
-    /// The future is small, because each connection has it and Tokio copies it several times: all but a handshake
-    /// that is in order is in a box. The type says that it is `Send`. The compiler cannot prove that by itself for
-    /// the generic servers that call this.
+    /// The future is small, because Tokio copies it several times: all but a handshake that is in order is in a box.
+    /// The type says that it is `Send`. The compiler cannot prove that by itself for the generic servers that call
+    /// this.
     fn answer<'a>(
         &'a self,
         arrival: Result<Arrival, Refused>,
     ) -> impl Future<Output = Answer> + Send + 'a {
-        let other: BoxFuture<'a, Answer> = match arrival {
-            Ok(arrival) => match self.decide(&arrival) {
-                (Decision::Room { party, route, wish: Wish::Connect(handshake) }, visit) => {
-                    let welcome = self.welcome(party, route, handshake, arrival, visit);
-                    return Either::Left(welcome);
-                }
-                (decision, visit) => {
-                    Box::pin(in_own_task(true, self.attend(decision, arrival, visit)))
-                }
-            },
-            Err(refused) => Box::pin(ready(Answer::new(self.refusals.answer(refused, None, None)))),
-        };
-        Either::Right(other)
+        match arrival {
+            Ok(arrival) => {
+                let (decision, visit, _) = self.decide(&arrival);
+                Either::Left(self.act(decision, arrival, visit))
+            }
+            Err(refused) => Either::Right(ready(self.misunderstood(refused))),
+        }
     }
 
-    fn decide(&self, arrival: &Arrival) -> (Decision<&Party>, Visit) {
-        self.routes.find(&arrival.asked(), |name| self.host.party(name))
+    /// Asks the room of a handshake, unless code of the application is to be asked before it.
+    fn answer_now(&self, arrival: Result<Arrival, Refused>) -> Now {
+        let arrival = match arrival {
+            Ok(arrival) => arrival,
+            Err(refused) => return Now::Answered(self.misunderstood(refused)),
+        };
+        let (decision, visit, party) = self.decide(&arrival);
+        match (decision, party.filter(|party| party.server().admits_connects())) {
+            (Decision::Room { route, wish: Wish::Connect(handshake), .. }, Some(party)) => {
+                let host = arrival.host.clone();
+                let span = connect_span(&route);
+                match span.in_scope(|| self.enter_unasked(party, &route, handshake, arrival)) {
+                    Ok(asked) => Now::Asked(Waits { asked, span, visit, host }),
+                    Err(refused) => Now::Answered(self.turn_away(refused, &visit, host.as_ref())),
+                }
+            }
+            (decision, _) => Now::Decided(decision, Box::new(arrival), visit),
+        }
+    }
+
+    /// Waits for the room's answer to a handshake.
+    fn verdict(&self, waits: Waits) -> impl Future<Output = Answer> + Send + '_ {
+        let Waits { asked, span, visit, host } = waits;
+        self.decided(asked).instrument(span).map(move |switch| match switch {
+            Ok(switch) => Answer::WebSocket(switch),
+            Err(refused) => self.turn_away(refused, &visit, host.as_ref()),
+        })
+    }
+
+    /// Does what was decided. All but a handshake is in a box.
+    fn act<'a>(
+        &'a self,
+        decision: Decision<()>,
+        arrival: Arrival,
+        visit: Visit,
+    ) -> impl Future<Output = Answer> + Send + 'a {
+        let decision = match self.with_party(decision) {
+            Decision::Room { party, route, wish: Wish::Connect(handshake) } => {
+                return Either::Left(self.welcome(party, route, handshake, arrival, visit));
+            }
+            decision => decision,
+        };
+        let attending: BoxFuture<'a, Answer> =
+            Box::pin(in_own_task(true, self.attend(decision, arrival, visit)));
+        Either::Right(attending)
+    }
+
+    /// Decides about a request. Also returns its party, if there is one.
+    fn decide(&self, arrival: &Arrival) -> (Decision<()>, Visit, Option<&Party>) {
+        let mut found = None;
+        let (decision, visit) = self.routes.find(&arrival.asked(), |name| {
+            found = self.host.party(name);
+            found.map(drop)
+        });
+        (decision, visit, found)
+    }
+
+    fn with_party(&self, decision: Decision<()>) -> Decision<&Party> {
+        match decision {
+            Decision::Respond(response) => Decision::Respond(response),
+            Decision::Refuse(refused) => Decision::Refuse(refused),
+            Decision::Fallback => Decision::Fallback,
+            Decision::Room { party: (), route, wish } => match self.host.party(route.party()) {
+                Some(party) => Decision::Room { party, route, wish },
+                None => Decision::Refuse(Refused::NoParty),
+            },
+        }
+    }
+
+    /// Answers a request whose head makes no sense.
+    fn misunderstood(&self, refused: Refused) -> Answer {
+        Answer::new(self.refusals.answer(refused, None, None))
+    }
+
+    /// Refuses a handshake.
+    fn turn_away(&self, refused: Refused, visit: &Visit, host: Option<&Authority>) -> Answer {
+        let response = self.refusals.answer(refused, visit.address(), host);
+        self.finish(response, visit, true, false)
     }
 
     /// Answers a handshake that a room may accept.
@@ -168,14 +257,11 @@ impl Front {
         visit: Visit,
     ) -> impl Future<Output = Answer> + Send + 'a {
         let host = arrival.host.clone();
-        let span = error_span!("connect", party = route.party(), room = &**route.room());
+        let span = connect_span(&route);
         let connected = span.in_scope(|| self.connect(party, route, handshake, arrival));
         connected.instrument(span).map(move |connected| match connected {
             Ok(switch) => Answer::WebSocket(switch),
-            Err(refused) => {
-                let response = self.refusals.answer(refused, visit.address(), host.as_ref());
-                self.finish(response, &visit, true, false)
-            }
+            Err(refused) => self.turn_away(refused, &visit, host.as_ref()),
         })
     }
 
@@ -248,6 +334,10 @@ impl Front {
         }
         self.room_rate.count(client)
     }
+}
+
+fn connect_span(route: &Route) -> Span {
+    error_span!("connect", party = route.party(), room = &**route.room())
 }
 
 /// Ends the connection after this answer. An `Upgrade` in the header stays.

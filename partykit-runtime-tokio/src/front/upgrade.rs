@@ -83,7 +83,23 @@ impl Front {
         let asked = party.server().before_connect(&*self.host, &route, handshake, arrival.head);
         // A hook may block its thread, and then no other client would be accepted.
         let asked = in_own_task(!party.server().admits_connects(), asked);
-        Either::Right(asked.then(move |welcome| self.enter(party, &route, begun, welcome)))
+        Either::Right(asked.then(move |welcome| {
+            let entered = self.enter(party, &route, begun, welcome);
+            async move { self.decided(entered?).await }
+        }))
+    }
+
+    /// The same for a server with the default hook, which is not asked, up to the room's answer.
+    pub(super) fn enter_unasked(
+        &self,
+        party: &Party,
+        route: &Route,
+        handshake: Handshake,
+        arrival: Arrival,
+    ) -> Result<Asked, Refused> {
+        let begun = self.begin(party, &arrival)?;
+        let connecting = party.server().let_in(&*self.host, handshake, arrival.head);
+        self.enter(party, route, begun, Ok(Welcome::In(connecting)))
     }
 
     fn begin(&self, party: &Party, arrival: &Arrival) -> Result<Begun, Refused> {
@@ -100,50 +116,51 @@ impl Front {
     }
 
     /// Asks the room.
-    fn enter<'a>(
-        &'a self,
-        party: &'a Party,
+    fn enter(
+        &self,
+        party: &Party,
         route: &Route,
         begun: Begun,
         welcome: Result<Welcome, Refused>,
-    ) -> impl Future<Output = Result<Switch, Refused>> + Send + use<'a> {
+    ) -> Result<Asked, Refused> {
         let Begun { accept, client, talker } = begun;
-        let enter = || {
-            let Connecting { id, uri, request, protocol } = match welcome? {
-                Welcome::In(connecting) => connecting,
-                Welcome::Away(..) if self.shutdown.is_under_way() => {
-                    return Err(Refusal::ShuttingDown.into());
-                }
-                Welcome::Away(close, protocol) => return Ok((Entered::Not(close), protocol)),
-            };
-            self.count_if_new(route, client)?;
-            let (link, verdict) = Link::new(party.link());
-            if let Some(address) = talker {
-                link.set_address(address);
+        let Connecting { id, uri, request, protocol } = match welcome? {
+            Welcome::In(connecting) => connecting,
+            Welcome::Away(..) if self.shutdown.is_under_way() => {
+                return Err(Refusal::ShuttingDown.into());
             }
-            let entered = self.host.enter(party, route.address(), |cell| {
-                let connected = cell.connect(id, uri, request, link.clone());
-                connected.map(|connection| (cell.clone(), connection))
-            });
-            let pending = Pending(Some(entered??));
-            Ok((Entered::Waits(link, pending, verdict), protocol))
+            Welcome::Away(close, protocol) => {
+                return Ok(Asked { accept, protocol, entered: Entered::Not(close) });
+            }
         };
-        let entered: Result<_, Refused> = enter();
-        async move {
-            let (entered, protocol) = entered?;
-            let role = match entered {
-                Entered::Not(close) => Role::Leave(close),
-                Entered::Waits(link, pending, verdict) => {
-                    self.decided(verdict).await?;
-                    Role::Join(link, pending)
-                }
-            };
-            Ok(Switch { accept, protocol, role, alive: self.shutdown.socket() })
+        self.count_if_new(route, client)?;
+        let (link, verdict) = Link::new(party.link());
+        if let Some(address) = talker {
+            link.set_address(address);
         }
+        let entered = self.host.enter(party, route.address(), |cell| {
+            let connected = cell.connect(id, uri, request, link.clone());
+            connected.map(|connection| (cell.clone(), connection))
+        });
+        let pending = Pending(Some(entered??));
+        Ok(Asked { accept, protocol, entered: Entered::Waits(link, pending, verdict) })
+    }
+
+    /// Waits for the room's answer.
+    pub(super) async fn decided(&self, asked: Asked) -> Result<Switch, Refused> {
+        let Asked { accept, protocol, entered } = asked;
+        let role = match entered {
+            Entered::Not(close) => Role::Leave(close),
+            Entered::Waits(link, pending, verdict) => {
+                self.agreed(verdict).await?;
+                Role::Join(link, pending)
+            }
+        };
+        Ok(Switch { accept, protocol, role, alive: self.shutdown.socket() })
     }
 
     /// Waits for the room's verdict. In both cases, the handshake is answered with 101.
-    async fn decided(&self, verdict: oneshot::Receiver<Verdict>) -> Result<(), Refused> {
+    async fn agreed(&self, verdict: oneshot::Receiver<Verdict>) -> Result<(), Refused> {
         let Ok(verdict) = verdict.await else {
             let what = "the room never answered the handshake";
             return Err(Refused::failed(&*self.host, what, None));
@@ -158,6 +175,13 @@ impl Front {
         }
         Ok(())
     }
+}
+
+/// A handshake that the hook has let in.
+pub(super) struct Asked {
+    accept: [u8; ACCEPT],
+    protocol: Option<HeaderValue>,
+    entered: Entered,
 }
 
 /// Whether the room was asked.

@@ -22,6 +22,7 @@ use tokio::{
 };
 use tracing::error;
 
+use super::client::Rest;
 use crate::gather::gather;
 
 /// When this many handshakes wait in the accepting task, their rooms have their turns before another client is
@@ -62,8 +63,8 @@ impl Young {
         Self { waiting: Vec::new(), due: None, tokio: runtime::Handle::current() }
     }
 
-    /// Does what can be done now for a connection.
-    pub(super) async fn begin(&mut self, serving: impl Future<Output = ()> + Send + 'static) {
+    /// Does what can be done now for a connection. `serve` does it, and returns what is left to do.
+    pub(super) async fn begin(&mut self, serve: impl FnOnce(&mut Context<'_>) -> Rest) {
         consume_budget().await;
         if self.waiting.len() >= MOST {
             yield_now().await;
@@ -76,11 +77,19 @@ impl Young {
                 self.let_go();
             }
         }
-        let mut serving: BoxFuture<'static, ()> = Box::pin(serving);
-        match poll_fn(|cx| Poll::Ready(advance(&mut serving, cx))).await {
-            Fate::Over => {}
-            Fate::Waits => self.waiting.push(serving),
-            Fate::Leaves => drop(self.tokio.spawn(serving)),
+        let (mut serve, mut rest) = (Some(serve), None);
+        let begun = poll_fn(|cx| {
+            let serve = serve.take();
+            Poll::Ready(guarded(|| {
+                rest = serve.and_then(|serve| serve(cx));
+                rest.as_mut().map_or(Poll::Ready(()), |rest| rest.as_mut().poll(cx))
+            }))
+        });
+        let fate = begun.await;
+        match (fate, rest) {
+            (Fate::Waits, Some(rest)) => self.waiting.push(rest),
+            (Fate::Leaves, Some(rest)) => drop(self.tokio.spawn(rest)),
+            (Fate::Over, _) | (_, None) => {}
         }
     }
 
@@ -134,9 +143,13 @@ enum Fate {
 }
 
 fn advance(serving: &mut BoxFuture<'static, ()>, cx: &mut Context<'_>) -> Fate {
+    guarded(|| serving.as_mut().poll(cx))
+}
+
+fn guarded(work: impl FnOnce() -> Poll<()>) -> Fate {
     let _restore = Restore(WHERE.replace(Where::Young));
     // Rooms wait for the end of the gathering, so they take all clients in that have come until then.
-    let polled = catch_unwind(AssertUnwindSafe(|| gather(|| serving.as_mut().poll(cx))));
+    let polled = catch_unwind(AssertUnwindSafe(|| gather(work)));
     match polled {
         Ok(Poll::Ready(())) => Fate::Over,
         Ok(Poll::Pending) if WHERE.get() == Where::Leaves => Fate::Leaves,
@@ -234,6 +247,11 @@ mod tests {
         task::spawn(test).await.unwrap()
     }
 
+    /// Begins with what has nothing to do at once.
+    async fn begin(young: &mut Young, serving: impl Future<Output = ()> + Send + 'static) {
+        young.begin(|_| Some(Box::pin(serving))).await;
+    }
+
     /// Lets all other tasks run.
     async fn others_run(young: &mut Young) {
         for _ in 0..4 {
@@ -251,13 +269,12 @@ mod tests {
             let (log, mut young) = (Log::default(), Young::new());
             let (verdict, decided) = oneshot::channel();
             let (at_once, later) = (log.clone(), log.clone());
-            young.begin(async move { at_once.note("at once") }).await;
-            young
-                .begin(async move {
-                    in_own_task(false, decided).await.unwrap();
-                    later.note("later");
-                })
-                .await;
+            begin(&mut young, async move { at_once.note("at once") }).await;
+            begin(&mut young, async move {
+                in_own_task(false, decided).await.unwrap();
+                later.note("later");
+            })
+            .await;
             assert_eq!((log.take(), young.waiting.len()), (vec![("at once", true)], 1));
             verdict.send(()).unwrap();
             others_run(&mut young).await;
@@ -272,20 +289,19 @@ mod tests {
             let (log, mut young) = (Log::default(), Young::new());
             let theirs = log.clone();
             let hook = async move { theirs.note("hook") };
-            young.begin(in_own_task(true, hook)).await;
+            begin(&mut young, in_own_task(true, hook)).await;
             assert_eq!((log.take(), young.waiting.len()), (vec![], 0));
             others_run(&mut young).await;
             assert_eq!(log.take(), [("hook", false)]);
 
             // Also what comes to it later.
             let (theirs, (woken, waits)) = (log.clone(), oneshot::channel());
-            young
-                .begin(async move {
-                    waits.await.unwrap();
-                    own_task().await;
-                    theirs.note("request");
-                })
-                .await;
+            begin(&mut young, async move {
+                waits.await.unwrap();
+                own_task().await;
+                theirs.note("request");
+            })
+            .await;
             woken.send(()).unwrap();
             others_run(&mut young).await;
             assert_eq!(log.take(), [("request", false)]);
@@ -299,12 +315,11 @@ mod tests {
         accepting(async {
             let (log, mut young) = (Log::default(), Young::new());
             let grown = log.clone();
-            young
-                .begin(async move {
-                    grown_up().await;
-                    grown.note("grown up");
-                })
-                .await;
+            begin(&mut young, async move {
+                grown_up().await;
+                grown.note("grown up");
+            })
+            .await;
             others_run(&mut young).await;
             assert_eq!((log.take(), young.waiting.len()), (vec![], 1));
             let longer = tokio::time::timeout(LONGEST * 2, poll_fn(|cx| young.poll(cx)));
@@ -325,7 +340,7 @@ mod tests {
                     grown_up().await;
                     grown.note("grown up");
                 };
-                young.begin(waits).await;
+                begin(&mut young, waits).await;
                 assert!(young.waiting.len() <= MOST);
             }
             drop(young);
@@ -339,10 +354,12 @@ mod tests {
     async fn a_panic_ends_one_connection() {
         accepting(async {
             let (log, mut young) = (Log::default(), Young::new());
-            young.begin(async { panic!("as code of ours might") }).await;
+            begin(&mut young, async { panic!("as code of ours might") }).await;
+            assert!(WHERE.get() == Where::OwnTask);
+            young.begin(|_| panic!("before there is a future")).await;
             assert!(WHERE.get() == Where::OwnTask);
             let next = log.clone();
-            young.begin(async move { next.note("next") }).await;
+            begin(&mut young, async move { next.note("next") }).await;
             assert_eq!((log.take(), young.waiting.len()), (vec![("next", true)], 0));
         })
         .await;

@@ -251,7 +251,7 @@ impl World {
         let connection = Connection::new(number as u64, &*id, "", room, Arc::new(NoSocket));
         let client = Client::new(connection.clone(), tagged);
         let request = http::Request::new(Body::from((self.arrivals + 1).to_string()));
-        let event = Event::Connect { connection, request: request.into(), arrived: self.now };
+        let event = Event::connect(connection, request.into(), self.now);
         // Known before it is pushed, as it may be refused at once.
         self.model.clients.push(client);
         if !self.push(event) {

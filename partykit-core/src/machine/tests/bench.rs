@@ -133,7 +133,7 @@ impl Bench {
         let room: Weak<dyn Owner> = Weak::<RoomCell>::new();
         let connection = Connection::new(self.connections, id, "", room, Arc::new(NoSocket));
         let request = http::Request::new(Body::empty()).into();
-        let event = Event::Connect { connection: connection.clone(), request, arrived: self.now };
+        let event = Event::connect(connection.clone(), request, self.now);
         (connection, self.push(event))
     }
 

@@ -1,4 +1,6 @@
-use http::{HeaderMap, HeaderName, Method, StatusCode, Version, header, request::Parts};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request::Parts,
+};
 
 use super::Refused;
 use crate::ConnectionId;
@@ -93,8 +95,8 @@ impl Handshake {
             return Err(BadHandshake::TwoUpgrades.into());
         }
         let id = ConnectionId::from_query(head.uri.query())?;
-        let offered = tokens(&head.headers, header::SEC_WEBSOCKET_PROTOCOL);
-        Ok(Self { id, offered: offered.map(ToOwned::to_owned).collect() })
+        let offered = head.headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).into_iter();
+        Ok(Self { id, offered: offered.flat_map(tokens).map(ToOwned::to_owned).collect() })
     }
 
     /// Checks the rest of a handshake, for a runtime that speaks HTTP itself. Returns the key that the answer
@@ -153,19 +155,21 @@ fn one(headers: &HeaderMap, name: HeaderName) -> Result<Option<&[u8]>, Repeated>
 }
 
 fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
-    tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token))
+    headers.get_all(name).into_iter().any(|value| {
+        // Nearly always it is the whole value.
+        value.as_bytes().eq_ignore_ascii_case(token.as_bytes())
+            || tokens(value).any(|found| found.eq_ignore_ascii_case(token))
+    })
 }
 
 /// The parts of a list between its commas.
-fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
+fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
+    let value = value.to_str().unwrap_or_default();
+    value.split(',').map(str::trim).filter(|token| !token.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn head(edit: impl FnOnce(&mut Parts)) -> Parts {
@@ -200,6 +204,28 @@ mod tests {
         assert_eq!(handshake.id.as_deref(), Some("me"));
         assert_eq!(handshake.offered, ["a", "b", "c"]);
         assert_eq!(Handshake::key(&head, true).unwrap(), b"dGhlIHNhbXBsZSBub25jZQ==");
+    }
+
+    #[test]
+    fn finds_a_token_alone_or_in_a_list() {
+        for (value, found) in [
+            ("upgrade", true),
+            ("UPGRADE", true),
+            ("keep-alive, Upgrade", true),
+            (" ,upgrade ,x", true),
+            ("upgrades", false),
+            ("up grade", false),
+            ("", false),
+        ] {
+            let head = head(set("connection", value));
+            assert_eq!(has_token(&head.headers, header::CONNECTION, "upgrade"), found, "{value}");
+        }
+        let mut head = head(set("connection", "keep-alive"));
+        let bytes = HeaderValue::from_bytes(b"upgrade, \xff").unwrap();
+        head.headers.append("connection", bytes);
+        assert!(!has_token(&head.headers, header::CONNECTION, "upgrade"), "it is no text");
+        head.headers.append("connection", HeaderValue::from_static("x, upgrade"));
+        assert!(has_token(&head.headers, header::CONNECTION, "upgrade"));
     }
 
     #[test]

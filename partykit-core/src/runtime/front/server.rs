@@ -1,5 +1,5 @@
 use std::{
-    fmt::{self, Write},
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_core::future::BoxFuture;
-use http::{HeaderValue, Method, Uri, request::Parts};
+use http::{HeaderValue, Method, Uri, request::Parts, uri::Authority};
 
 use super::{
     Refused, Surroundings,
@@ -111,6 +111,21 @@ impl<With: Send + Sync + 'static> AnyServer<With> {
         }
     }
 
+    /// Lets a client in as the default `on_before_connect` does, without a call of it. Only for a server of which
+    /// [`admits_connects`](Self::admits_connects) is true.
+    pub fn let_in(
+        &self,
+        on: &(impl Surroundings + ?Sized),
+        handshake: Handshake,
+        head: Parts,
+    ) -> Connecting {
+        debug_assert!(self.admits_connects(), "its hook has to be asked");
+        let uri = text(&head.uri);
+        let id = handshake.id.unwrap_or_else(|| fresh_id(on));
+        let request = Request::from_parts(head, Body::empty());
+        Connecting { id, uri, request, protocol: None }
+    }
+
     /// Asks `on_before_request` about a request with its body. Returns the request for the room.
     ///
     /// # Errors
@@ -201,14 +216,14 @@ fn lobby(on: &(impl Surroundings + ?Sized), route: &Route) -> Lobby {
     Lobby::with_vars(route.address().clone(), on.vars()).with_state(on.app_state())
 }
 
-/// A URI as text, in one piece.
+/// A URI as text, as it is displayed, in one piece.
 fn text(uri: &Uri) -> String {
-    let scheme = uri.scheme_str().map_or(0, |scheme| scheme.len() + "://".len());
-    let host = uri.authority().map_or(0, |authority| authority.as_str().len());
-    let path = uri.path_and_query().map_or(1, |path| path.as_str().len());
-    let mut text = String::with_capacity(scheme + host + path);
-    // Writing into a text cannot fail.
-    let _ = write!(text, "{uri}");
+    let (scheme, colon) = uri.scheme_str().map_or(("", ""), |scheme| (scheme, "://"));
+    let host = uri.authority().map_or("", Authority::as_str);
+    let (mark, query) = uri.query().map_or(("", ""), |query| ("?", query));
+    let parts = [scheme, colon, host, uri.path(), mark, query];
+    let mut text = String::with_capacity(parts.iter().map(|part| part.len()).sum());
+    parts.into_iter().for_each(|part| text.push_str(part));
     text
 }
 
@@ -257,6 +272,16 @@ mod tests {
         let asked = server.0.before_request(Request::default(), lobby()).now_or_never();
         assert!(matches!(asked, Some(Ok(Admit::Continue(_)))));
         (connects, server.admits_requests())
+    }
+
+    #[test]
+    fn the_text_of_a_uri_is_what_is_displayed() {
+        for uri in
+            ["http://h.com/a?b=c", "http://h.com", "/", "/a?", "*", "h.com", "https://[::1]:1/?a"]
+        {
+            let uri: Uri = uri.parse().unwrap();
+            assert_eq!(text(&uri), uri.to_string());
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 mod pattern;
 
-pub use pattern::{InvalidOrigin, parse_host, parse_shared_host};
+pub use pattern::{InvalidOrigin, parse_host};
 
 use std::net::IpAddr;
 
@@ -175,10 +175,10 @@ impl Origins {
     /// The answer to a browser that asks before it sends: everything that it wants to send is allowed, if its
     /// page is. Returns `None` if it is not such a question.
     pub fn preflight(method: &Method, headers: &HeaderMap, visitor: &Visitor) -> Option<Response> {
-        let wanted = headers.get(ACCESS_CONTROL_REQUEST_METHOD)?;
         if method != Method::OPTIONS || *visitor == Visitor::Unknown {
             return None;
         }
+        let wanted = headers.get(ACCESS_CONTROL_REQUEST_METHOD)?;
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         let answer = response.headers_mut();

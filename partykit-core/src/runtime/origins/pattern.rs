@@ -1,6 +1,5 @@
 use std::net::IpAddr;
 
-use bytes::Bytes;
 use http::uri::Authority;
 
 /// Pages that have no host: of sandboxed frames, of files, of web views.
@@ -170,18 +169,6 @@ impl HostPattern {
 /// ```
 pub fn parse_host(text: &str) -> Option<Authority> {
     fitting(text.parse().ok()?)
-}
-
-/// [`parse_host`] of shared text, which is not copied.
-///
-/// ```
-/// use partykit_core::runtime::parse_shared_host;
-///
-/// let head = bytes::Bytes::from_static(b"Host: example.com");
-/// assert_eq!(parse_shared_host(head.slice(6..)).unwrap(), "example.com");
-/// ```
-pub fn parse_shared_host(text: Bytes) -> Option<Authority> {
-    fitting(Authority::from_maybe_shared(text).ok()?)
 }
 
 /// The authority, if it is a host and maybe a port.

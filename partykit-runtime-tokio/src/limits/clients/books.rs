@@ -33,6 +33,22 @@ impl Books {
         self.at(address) < share
     }
 
+    /// Takes a client in, if its address [has its share](Self::has_share). Returns whether it has.
+    pub(super) fn enter_share(&mut self, address: Option<IpAddr>, share: usize) -> bool {
+        if let Some(address) = address {
+            // A new address is not noted if it may have no place at all.
+            match self.addresses.get_mut(&address) {
+                Some(count) if *count < share => *count += 1,
+                None if share > 0 => drop(self.addresses.insert(address, 1)),
+                _ => return false,
+            }
+        } else if share == 0 {
+            return false;
+        }
+        self.clients += 1;
+        true
+    }
+
     pub(super) fn enter(&mut self, address: Option<IpAddr>) {
         self.clients += 1;
         if let Some(address) = address {

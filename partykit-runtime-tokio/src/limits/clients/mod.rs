@@ -139,7 +139,10 @@ impl Clients {
     ) -> Result<(Admitted<I>, Arc<Place>), I> {
         let address = address.map(prefix);
         let mut books = self.books();
-        let place = if self.make_space(&mut books, address) {
+        let has_space = books.clients < self.connections;
+        let place = if has_space && books.enter_share(address, self.per_address) {
+            Place::new(self.clone(), address, None)
+        } else if self.make_space(&mut books, address) {
             let is_lent = !books.has_share(address, self.per_address);
             let loan = is_lent.then(|| books.lend(address));
             books.enter(address);
