@@ -102,8 +102,8 @@ fn print(what: &str, counted: AllocationInfo) -> (u64, u64) {
 fn a_handshake_takes_little() {
     let further = print("a further connection", handshakes(Plain, |_| "lobby".into()));
     let first = print("a new room", handshakes(Plain, |id| format!("room-{id}")));
-    assert!(further.0 <= 20 && further.1 < 9_000, "{further:?}");
-    assert!(first.0 <= 28 && first.1 < 13_000, "{first:?}");
+    assert!(further.0 <= 17 && further.1 < 6_500, "{further:?}");
+    assert!(first.0 <= 25 && first.1 < 11_500, "{first:?}");
 }
 
 #[cfg(feature = "tls")]

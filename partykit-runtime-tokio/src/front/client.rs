@@ -18,7 +18,7 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    Answer, Front, Now,
+    Answer, Front, Now, Waits,
     arrival::{Arrival, no_body},
     head::{First, Head, Reading},
     http1::Http,
@@ -135,15 +135,25 @@ impl<L: Listener> Client<L> {
         let early = Early { head: bytes, read: rest };
         match front.answer_now(arrival) {
             Now::Answered(answer) => Box::pin(self.finish(early, answer)),
-            Now::Asked(asked) => Box::pin(async move {
-                let answer = front.verdict(asked);
-                self.wait(early, answer).await;
-            }),
+            Now::Asked(waits) => Box::pin(self.wait_for_room(early, waits)),
             Now::Decided(decision, arrival, visit) => Box::pin(async move {
                 let answer = front.act(decision, *arrival, visit);
                 self.wait(early, answer).await;
             }),
         }
+    }
+
+    /// Waits for the room of a handshake.
+    async fn wait_for_room(mut self, mut early: Early, waits: Waits) {
+        let verdict = tokio::select! {
+            biased;
+            verdict = poll_fn(|cx| waits.asked.poll(cx)) => verdict,
+            () = early.wait_for_end_later(&mut self.io) => {
+                return debug!("the client left before the upgrade");
+            }
+        };
+        let answer = self.front.answer_asked(waits, &verdict);
+        self.finish(early, answer).await;
     }
 
     /// Waits for the answer to a handshake.

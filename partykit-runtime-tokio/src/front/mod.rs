@@ -57,6 +57,7 @@ use crate::{
     party::Party,
     proxies::Proxies,
     shutdown::Shutdown,
+    socket::Verdict,
     watch::{self, Work},
 };
 
@@ -187,13 +188,13 @@ impl Front {
         }
     }
 
-    /// Waits for the room's answer to a handshake.
-    fn verdict(&self, waits: Waits) -> impl Future<Output = Answer> + Send + '_ {
+    /// The answer to a handshake whose room has answered.
+    fn answer_asked(&self, waits: Waits, verdict: &Verdict) -> Answer {
         let Waits { asked, span, visit, host } = waits;
-        self.decided(asked).instrument(span).map(move |switch| match switch {
+        match span.in_scope(|| self.conclude(asked, verdict)) {
             Ok(switch) => Answer::WebSocket(switch),
             Err(refused) => self.turn_away(refused, &visit, host.as_ref()),
-        })
+        }
     }
 
     /// Does what was decided. All but a handshake is in a box.

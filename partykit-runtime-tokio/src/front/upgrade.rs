@@ -4,7 +4,7 @@ use std::{
     net::IpAddr,
     pin::Pin,
     sync::Arc,
-    task::{Poll, ready as ready_or_return},
+    task::{Context, Poll, ready as ready_or_return},
 };
 
 use bytes::Bytes;
@@ -22,7 +22,7 @@ use partykit_core::{
         front::{Connecting, Handshake, Refused, Welcome},
     },
 };
-use tokio::{io::AsyncWrite, sync::oneshot};
+use tokio::io::AsyncWrite;
 use tracing::debug;
 
 use super::{Front, arrival::Arrival, young::in_own_task};
@@ -85,7 +85,11 @@ impl Front {
         let asked = in_own_task(!party.server().admits_connects(), asked);
         Either::Right(asked.then(move |welcome| {
             let entered = self.enter(party, &route, begun, welcome);
-            async move { self.decided(entered?).await }
+            async move {
+                let asked = entered?;
+                let verdict = poll_fn(|cx| asked.poll(cx)).await;
+                self.conclude(asked, &verdict)
+            }
         }))
     }
 
@@ -130,11 +134,11 @@ impl Front {
                 return Err(Refusal::ShuttingDown.into());
             }
             Welcome::Away(close, protocol) => {
-                return Ok(Asked { accept, protocol, entered: Entered::Not(close) });
+                return Ok(Asked { accept, protocol, role: Role::Leave(close) });
             }
         };
         self.count_if_new(route, client)?;
-        let (link, verdict) = Link::new(party.link());
+        let link = Link::new(party.link());
         if let Some(address) = talker {
             link.set_address(address);
         }
@@ -143,37 +147,21 @@ impl Front {
             connected.map(|connection| (cell.clone(), connection))
         });
         let pending = Pending(Some(entered??));
-        Ok(Asked { accept, protocol, entered: Entered::Waits(link, pending, verdict) })
+        Ok(Asked { accept, protocol, role: Role::Join(link, pending) })
     }
 
-    /// Waits for the room's answer.
-    pub(super) async fn decided(&self, asked: Asked) -> Result<Switch, Refused> {
-        let Asked { accept, protocol, entered } = asked;
-        let role = match entered {
-            Entered::Not(close) => Role::Leave(close),
-            Entered::Waits(link, pending, verdict) => {
-                self.agreed(verdict).await?;
-                Role::Join(link, pending)
-            }
-        };
-        Ok(Switch { accept, protocol, role, alive: self.shutdown.socket() })
-    }
-
-    /// Waits for the room's verdict. In both cases, the handshake is answered with 101.
-    async fn agreed(&self, verdict: oneshot::Receiver<Verdict>) -> Result<(), Refused> {
-        let Ok(verdict) = verdict.await else {
-            let what = "the room never answered the handshake";
-            return Err(Refused::failed(&*self.host, what, None));
-        };
+    /// Takes the answer of the room. In both cases, the handshake is answered with 101.
+    pub(super) fn conclude(&self, asked: Asked, verdict: &Verdict) -> Result<Switch, Refused> {
+        let Asked { accept, protocol, role } = asked;
         // During a shutdown, connections end with their next answer and cannot become WebSockets.
-        if self.shutdown.is_under_way() {
+        if matches!(role, Role::Join(..)) && self.shutdown.is_under_way() {
             return Err(Refusal::ShuttingDown.into());
         }
-        if let Verdict::Refuse(close) = &verdict {
+        if let Verdict::Refuse(close) = verdict {
             let (code, reason) = (u16::from(close.code()), close.reason());
             debug!(code, reason, "the room refused the connection");
         }
-        Ok(())
+        Ok(Switch { accept, protocol, role, alive: self.shutdown.socket() })
     }
 }
 
@@ -181,13 +169,17 @@ impl Front {
 pub(super) struct Asked {
     accept: [u8; ACCEPT],
     protocol: Option<HeaderValue>,
-    entered: Entered,
+    role: Role,
 }
 
-/// Whether the room was asked.
-enum Entered {
-    Waits(Arc<Link>, Pending, oneshot::Receiver<Verdict>),
-    Not(Close),
+impl Asked {
+    /// Ready when the room has answered, once.
+    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Verdict> {
+        match &self.role {
+            Role::Join(link, _) => link.poll_verdict(cx),
+            Role::Leave(_) => Poll::Ready(Verdict::Accept),
+        }
+    }
 }
 
 impl Switch {

@@ -9,11 +9,15 @@ use std::{
     future::{self, Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    task::{Context, Poll, ready},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker, ready},
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::{future::BoxFuture, task::AtomicWaker};
 use pin_project_lite::pin_project;
 use tokio::{
     runtime,
@@ -50,9 +54,33 @@ enum Where {
 /// The handshakes that an accepting task runs.
 pub(super) struct Young {
     waiting: Vec<BoxFuture<'static, ()>>,
+    news: Arc<News>,
+    /// Wakes the accepting task, for those that wait.
+    waker: Waker,
     /// When those that wait get tasks. Set while there may be some.
     due: Option<Pin<Box<Sleep>>>,
     tokio: runtime::Handle,
+}
+
+/// Whether one of those that wait can go on. An accepting task is woken for each client, so it would poll them often
+/// for nothing.
+#[derive(Default)]
+struct News {
+    is_there: AtomicBool,
+    task: AtomicWaker,
+}
+
+impl Wake for News {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // The task that takes it sees what was done before.
+        if !self.is_there.swap(true, Ordering::AcqRel) {
+            self.task.wake();
+        }
+    }
 }
 
 impl Young {
@@ -60,7 +88,9 @@ impl Young {
     ///
     /// Outside of a Tokio runtime.
     pub(super) fn new() -> Self {
-        Self { waiting: Vec::new(), due: None, tokio: runtime::Handle::current() }
+        let news = Arc::<News>::default();
+        let waker = news.clone().into();
+        Self { waiting: Vec::new(), news, waker, due: None, tokio: runtime::Handle::current() }
     }
 
     /// Does what can be done now for a connection. `serve` does it, and returns what is left to do.
@@ -68,24 +98,17 @@ impl Young {
         consume_budget().await;
         if self.waiting.len() >= MOST {
             yield_now().await;
-            poll_fn(|cx| {
-                self.go_on(cx);
-                Poll::Ready(())
-            })
-            .await;
+            self.go_on();
             if self.waiting.len() >= MOST {
                 self.let_go();
             }
         }
-        let (mut serve, mut rest) = (Some(serve), None);
-        let begun = poll_fn(|cx| {
-            let serve = serve.take();
-            Poll::Ready(guarded(|| {
-                rest = serve.and_then(|serve| serve(cx));
-                rest.as_mut().map_or(Poll::Ready(()), |rest| rest.as_mut().poll(cx))
-            }))
+        let mut rest = None;
+        let mut cx = Context::from_waker(&self.waker);
+        let fate = guarded(|| {
+            rest = serve(&mut cx);
+            rest.as_mut().map_or(Poll::Ready(()), |rest| rest.as_mut().poll(&mut cx))
         });
-        let fate = begun.await;
         match (fate, rest) {
             (Fate::Waits, Some(rest)) => self.waiting.push(rest),
             (Fate::Leaves, Some(rest)) => drop(self.tokio.spawn(rest)),
@@ -93,9 +116,10 @@ impl Young {
         }
     }
 
-    /// Goes on with all that wait. Never ready.
+    /// Goes on with all that wait, if there is news for one of them. Never ready.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.go_on(cx);
+        self.news.task.register(cx.waker());
+        self.go_on();
         loop {
             let Some(due) = &mut self.due else {
                 if self.waiting.is_empty() {
@@ -109,10 +133,14 @@ impl Young {
         }
     }
 
-    fn go_on(&mut self, cx: &mut Context<'_>) {
+    fn go_on(&mut self) {
+        if !self.news.is_there.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let mut cx = Context::from_waker(&self.waker);
         let mut at = 0;
         while let Some(serving) = self.waiting.get_mut(at) {
-            match advance(serving, cx) {
+            match guarded(|| serving.as_mut().poll(&mut cx)) {
                 Fate::Waits => at += 1,
                 Fate::Over => drop(self.waiting.swap_remove(at)),
                 Fate::Leaves => drop(self.tokio.spawn(self.waiting.swap_remove(at))),
@@ -140,10 +168,6 @@ enum Fate {
     Waits,
     /// It has to get a task of its own.
     Leaves,
-}
-
-fn advance(serving: &mut BoxFuture<'static, ()>, cx: &mut Context<'_>) -> Fate {
-    guarded(|| serving.as_mut().poll(cx))
 }
 
 fn guarded(work: impl FnOnce() -> Poll<()>) -> Fate {
@@ -220,7 +244,7 @@ pub(super) async fn grown_up() {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use tokio::{sync::oneshot, task};
 

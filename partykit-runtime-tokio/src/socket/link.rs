@@ -3,7 +3,7 @@ use std::{
     net::IpAddr,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
@@ -11,10 +11,7 @@ use partykit_core::{
     Close,
     runtime::{CloseReason, Outgoing, Socket},
 };
-use tokio::{
-    io::{AsyncRead, ReadBuf},
-    sync::oneshot,
-};
+use tokio::io::{AsyncRead, ReadBuf};
 #[cfg(unix)]
 use tracing::error;
 
@@ -56,17 +53,20 @@ pub(crate) enum Verdict {
 }
 
 impl Link {
-    /// A link without a socket. The receiver gets the room's verdict. It fails if the room goes away without
-    /// one.
-    pub(crate) fn new(settings: &Arc<LinkSettings>) -> (Arc<Self>, oneshot::Receiver<Verdict>) {
-        let (verdict, decided) = oneshot::channel();
-        (Self::make(settings, State::new(Some(verdict))), decided)
+    /// A link without a socket, for a connection that its room has not accepted yet.
+    pub(crate) fn new(settings: &Arc<LinkSettings>) -> Arc<Self> {
+        Self::make(settings, State::new(true))
+    }
+
+    /// The room's verdict, once.
+    pub(crate) fn poll_verdict(&self, cx: &mut Context<'_>) -> Poll<Verdict> {
+        self.lock().poll_verdict(cx)
     }
 
     /// The same for a connection that a room has accepted in another process, or before it was to go there.
     #[cfg(unix)]
     pub(super) fn accepted(settings: &Arc<LinkSettings>) -> Arc<Self> {
-        Self::make(settings, State::new(None))
+        Self::make(settings, State::new(false))
     }
 
     fn make(settings: &Arc<LinkSettings>, state: State) -> Arc<Self> {
@@ -469,16 +469,8 @@ impl Link {
     }
 
     fn decide(&self, verdict: Verdict) {
-        let decided = {
-            let mut state = self.lock();
-            let decided = state.take_verdict();
-            state.tidy();
-            decided
-        };
-        if let Some(decided) = decided {
-            // The client may be gone already. The room hears of that in another way.
-            let _ = decided.send(verdict);
-        }
+        let waker = self.lock().decide(verdict);
+        waker.into_iter().for_each(Waker::wake);
     }
 }
 

@@ -11,10 +11,11 @@ use partykit_core::{
     Close,
     runtime::{CloseReason, Outgoing},
 };
-use tokio::{io::AsyncWrite, sync::oneshot};
+use tokio::io::AsyncWrite;
 
+use self::decision::Decision;
 use super::{
-    LinkSettings, Verdict,
+    LinkSettings,
     carriage::Carriage,
     pace::MessageCount,
     queue::{Queue, SMALL},
@@ -24,6 +25,7 @@ use super::{
 };
 use crate::codec::{append_message, encode_close, encode_message, encode_ping, message_frame};
 
+mod decision;
 #[cfg(unix)]
 mod pause;
 #[cfg(unix)]
@@ -63,7 +65,7 @@ pub(super) struct State {
 /// What an idle connection does not have. Exists only while there is some of it.
 #[derive(Default)]
 struct Rare {
-    verdict: Option<oneshot::Sender<Verdict>>,
+    decision: Decision,
     messages: Option<MessageCount>,
     /// What is left of the last read.
     left: Option<Box<Rest>>,
@@ -122,13 +124,14 @@ enum Writing {
 }
 
 impl State {
-    /// `None` for a connection that was accepted before.
-    pub(super) fn new(verdict: Option<oneshot::Sender<Verdict>>) -> Self {
+    /// `awaits` says that the room has to decide whether it accepts the connection.
+    pub(super) fn new(awaits: bool) -> Self {
+        let undecided = || Rare { decision: Decision::Open(None), ..Rare::default() };
         Self {
             carriage: Carriage::Absent,
             seat: None,
             queue: None,
-            rare: verdict.map(|it| Box::new(Rare { verdict: Some(it), ..Rare::default() })),
+            rare: awaits.then(|| Box::new(undecided())),
             heard: 0,
             visit: NEVER,
             phase: Phase::Open,
@@ -174,10 +177,6 @@ impl State {
         if left.is_some() {
             self.rare().left = left;
         }
-    }
-
-    pub(super) fn take_verdict(&mut self) -> Option<oneshot::Sender<Verdict>> {
-        self.rare.as_mut()?.verdict.take()
     }
 
     /// The count of the client's messages, made by `make` when it is first asked for.
@@ -588,8 +587,8 @@ impl State {
 
 impl Rare {
     fn is_empty(&self) -> bool {
-        let Self { verdict, messages, left, closing, report, begun, deadline } = self;
-        verdict.is_none()
+        let Self { decision, messages, left, closing, report, begun, deadline } = self;
+        matches!(decision, Decision::Over)
             && messages.is_none()
             && left.is_none()
             && closing.is_none()

@@ -1,7 +1,7 @@
 //! A house with one room, driven as on a real runtime, and its guests; in virtual time if asked.
 
 use std::{
-    future::{Future, ready},
+    future::{Future, poll_fn, ready},
     io::{self, IoSlice},
     pin::Pin,
     sync::{
@@ -127,14 +127,14 @@ impl House {
     where
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let (link, verdict) = Link::new(&self.settings);
+        let link = Link::new(&self.settings);
         let request = Request::new(Body::empty());
         let socket: Arc<dyn Socket> = link.clone();
         // Guests with one id would be probed, each for the next.
         static GUESTS: AtomicUsize = AtomicUsize::new(0);
         let id = format!("guest {}", GUESTS.fetch_add(1, Ordering::Relaxed));
         let key = self.room.connect(id, uri, request, socket).unwrap();
-        let verdict = verdict.await.unwrap();
+        let verdict = poll_fn(|cx| link.poll_verdict(cx)).await;
         assert_eq!(matches!(verdict, Verdict::Refuse(_)), uri == "/refuse");
         let socket = SocketTask::new(
             Box::new(Carrier::<_, Never>::new(ours)) as Box<dyn Io>,
@@ -157,9 +157,9 @@ impl House {
     /// The room takes a connection in. It has no socket yet.
     #[cfg(unix)]
     pub(super) async fn admit(&self, id: &str) -> (Arc<Link>, ConnectionKey) {
-        let (link, verdict) = Link::new(&self.settings);
+        let link = Link::new(&self.settings);
         let key = self.room.connect(id, "/", Request::new(Body::empty()), link.clone());
-        assert_eq!(verdict.await.unwrap(), Verdict::Accept);
+        assert_eq!(poll_fn(|cx| link.poll_verdict(cx)).await, Verdict::Accept);
         (link, key.unwrap())
     }
 
