@@ -246,7 +246,7 @@ pub(super) async fn grown_up() {
 mod tests {
     use std::sync::Mutex;
 
-    use tokio::{sync::oneshot, task};
+    use tokio::{sync::oneshot, task, time::Instant};
 
     use super::*;
 
@@ -350,6 +350,26 @@ mod tests {
             assert!(longer.await.is_err());
             assert_eq!((log.take(), young.waiting.len()), (vec![("grown up", false)], 0));
             assert!(young.due.is_none(), "nothing waits");
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_accepting_task_is_woken_for_what_can_go_on() {
+        accepting(async {
+            let mut young = Young::new();
+            let start = Instant::now();
+            for _ in 0..3 {
+                let (verdict, decided) = oneshot::channel::<()>();
+                begin(&mut young, async move { decided.await.unwrap() }).await;
+                task::spawn(async { verdict.send(()).unwrap() });
+                poll_fn(|cx| {
+                    let _ = young.poll(cx);
+                    if young.waiting.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+                })
+                .await;
+            }
+            assert_eq!(start.elapsed(), Duration::ZERO, "it has only seen that the time is over");
         })
         .await;
     }

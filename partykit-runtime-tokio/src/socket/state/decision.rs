@@ -52,3 +52,31 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use partykit_core::runtime::CloseReason;
+
+    use super::*;
+
+    #[test]
+    fn a_room_decides_once_and_the_decision_is_taken_once() {
+        let refused: fn() -> Verdict = || Verdict::Refuse(CloseReason::Dropped.close());
+        for verdict in [|| Verdict::Accept, refused] {
+            let mut cx = Context::from_waker(Waker::noop());
+            let mut state = State::new(true);
+            assert!(state.poll_verdict(&mut cx).is_pending());
+            assert!(state.decide(verdict()).is_some(), "somebody waits");
+            assert!(state.decide(Verdict::Accept).is_none() && state.decide(refused()).is_none());
+            assert_eq!(state.poll_verdict(&mut cx), Poll::Ready(verdict()));
+            assert!(state.rare.is_none(), "an idle connection has no memory for it");
+            assert!(state.poll_verdict(&mut cx).is_pending());
+        }
+    }
+
+    #[test]
+    fn what_was_accepted_elsewhere_is_not_decided_again() {
+        let mut state = State::new(false);
+        assert!(state.decide(Verdict::Accept).is_none() && state.rare.is_none());
+    }
+}
