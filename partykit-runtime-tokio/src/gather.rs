@@ -11,6 +11,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
@@ -22,9 +23,16 @@ const KEPT: usize = 1024;
 thread_local! {
     static WAITING: RefCell<Waiting> = const { RefCell::new(Waiting::new()) };
     /// The time of what is gathered on this thread. `None` while nothing is gathered.
-    static TIME: Cell<Option<Instant>> = const { Cell::new(None) };
+    static TIME: Cell<Option<Time>> = const { Cell::new(None) };
     /// The task that runs on this thread was woken by the end of a gathering.
     static GATHERED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A moment, and how long after another moment it is, if that was asked for.
+#[derive(Clone, Copy)]
+struct Time {
+    now: Instant,
+    since: Option<(Instant, Duration)>,
 }
 
 /// The tasks that wait on this thread.
@@ -73,12 +81,20 @@ impl Drop for Gathering {
 /// What is gathered on this thread from now on happens at this time, so that the clock is not read for each
 /// message. Ends with the gathering.
 pub(crate) fn at(time: Instant) {
-    TIME.set(Some(time));
+    TIME.set(Some(Time { now: time, since: None }));
 }
 
-/// The time, at most a few messages old while something is gathered.
-pub(crate) fn now() -> Instant {
-    TIME.get().unwrap_or_else(Instant::now)
+/// The time since this moment, at most a few messages old while something is gathered.
+pub(crate) fn since(origin: Instant) -> Duration {
+    let Some(time) = TIME.get() else { return origin.elapsed() };
+    match time.since {
+        Some((known, passed)) if known == origin => passed,
+        _ => {
+            let passed = time.now.saturating_duration_since(origin);
+            TIME.set(Some(Time { since: Some((origin, passed)), ..time }));
+            passed
+        }
+    }
 }
 
 /// Whether the gathered task that runs on this thread was woken by the end of a [gathering](gather). So
@@ -209,6 +225,21 @@ mod tests {
         assert_eq!(woken(), 3, "it is not forgotten");
         inner.wake();
         assert_eq!(woken(), 4);
+    }
+
+    #[test]
+    fn the_time_stands_still_while_something_is_gathered() {
+        let second = Duration::from_secs(1);
+        let origin = Instant::now();
+        gather(|| {
+            at(origin + 5 * second);
+            assert_eq!(since(origin), 5 * second);
+            assert_eq!(since(origin + second), 4 * second, "of another moment");
+            assert_eq!(since(origin), 5 * second);
+            at(origin + 6 * second);
+            assert_eq!(since(origin), 6 * second);
+        });
+        assert!(since(origin) < 5 * second, "it goes on");
     }
 
     #[test]

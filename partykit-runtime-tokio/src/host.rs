@@ -155,7 +155,7 @@ impl TokioHost {
 
 impl Host for TokioHost {
     fn elapsed(&self) -> Duration {
-        gather::now().saturating_duration_since(self.origin)
+        gather::since(self.origin)
     }
 
     /// The wall clock. A test that pauses or moves Tokio's clock moves this one by the same distance.

@@ -182,7 +182,7 @@ fn echoes_of_many_at_once_take_as_little_each() {
     assert!(each < 1.25, "{each}");
 }
 
-/// The message, what all sockets share of it, and who is left out.
+/// The message, what all sockets share of it, its encoded form, and who is left out.
 #[test]
 fn a_broadcast_takes_as_little_for_many_as_for_one() {
     let broadcast = allocations(CROWD, |clients| {
@@ -190,5 +190,5 @@ fn a_broadcast_takes_as_little_for_many_as_for_one() {
         clients[1..].iter_mut().for_each(|client| client.hear(BINARY));
     });
     println!("a broadcast to {}: {broadcast} allocations", CROWD - 1);
-    assert!(broadcast < 5.5, "{broadcast}");
+    assert!(broadcast < 6.5, "{broadcast}");
 }

@@ -40,6 +40,11 @@ impl<'a> Outgoing<'a> {
             None => encode(self.message),
         }
     }
+
+    /// The same for a message to many sockets. `None` for a message to one.
+    pub fn shared(self, encode: impl FnOnce(&Message) -> Bytes) -> Option<&'a Bytes> {
+        Some(self.encoded?.get_or_init(|| encode(self.message)))
+    }
 }
 
 impl fmt::Debug for Outgoing<'_> {

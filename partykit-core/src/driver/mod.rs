@@ -20,14 +20,14 @@ use tracing::{Instrument, debug, error, warn};
 
 use self::dispatch::{errand, turn};
 use crate::{
-    Connection, ErrorId, Room, RoomId, Server, StorageError,
+    Connection, ErrorId, Handler, Room, RoomId, Server, StorageError,
     engine::{
         cell::{Driving, RoomCell},
         host::{Host, yield_now},
         pump::{Pump, Step},
         scope,
     },
-    machine::{Answer, CancelReason, Event, Fact, Failed, Job},
+    machine::{Answer, CancelReason, Event, Fact, Failed, Job, Scope},
     value::{
         failure::{Failure, panic_message},
         limits,
@@ -71,13 +71,15 @@ pub async fn drive<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S +
 async fn run<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send) {
     let cell = Driving::new(cell);
     let mut pump = Pump::new(&cell);
+    let mut room = Room::new(&cell);
     let mut instance = None;
     if size_of::<S>() == 0 {
-        cell.report(cell.now(), |machine, _| machine.set_stateless());
+        cell.report(cell.now(), None, |machine, _| machine.set_stateless());
     }
     let mut slice = Slice::default();
     loop {
-        match poll_fn(|cx| pump.poll(cx)).await {
+        let (step, waits) = poll_fn(|cx| pump.poll_step(cx)).await;
+        match step {
             Step::Run(turn, job) => {
                 if mem::take(&mut pump.rested) {
                     // Events that arrive together are handled together, so that all answers to one client
@@ -87,20 +89,19 @@ async fn run<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send)
                     }
                     slice.restart();
                 }
-                let Some(job) = postpone(&cell, &mut pump, job).await else { continue };
+                let job = if waits { postpone(&cell, &mut pump, job) } else { Some(job) };
+                let Some(job) = job else { continue };
                 if mem::take(&mut pump.took_time) {
                     slice.read_the_clock();
                 }
-                let begun = slice.begin_turn(&**cell.host()).await;
-                let room = Room::new(&cell, turn);
-                let (result, now) =
-                    run_turn(&room, &mut pump, &mut instance, &make, job, begun).await;
-                let crowded = cell.host().is_crowded();
-                cell.report(now, |machine, now| {
-                    machine.set_crowded(crowded);
-                    machine.turn_ended(now, result);
-                });
-                slice.turn_ended(now);
+                let begun = match slice.begin_turn(&**cell.host()) {
+                    Some(begun) => begun,
+                    None => slice.begin_another(&**cell.host()).await,
+                };
+                room.begin(&cell, turn);
+                let ended = run_turn(&room, &mut pump, &mut instance, &make, job, begun).await;
+                slice.turn_ended(ended.times.ended);
+                conclude(&room, &mut pump, ended);
             }
             Step::DropInstance(why) => {
                 let instance = instance.take();
@@ -122,15 +123,10 @@ async fn run<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send)
 
 /// Lets a message wait if its sender does not read what waits for it. Other messages go first. So answers to
 /// one client do not pile up. `None` if the message waits.
-async fn postpone(cell: &Driving, pump: &mut Pump<'_>, job: Job) -> Option<Job> {
+fn postpone(cell: &Driving, pump: &mut Pump<'_>, job: Job) -> Option<Job> {
     let Job::Handle(Event::Message { sender, .. }) = &job else { return Some(job) };
-    let drained =
-        poll_fn(|cx| Poll::Ready(sender.socket().poll_drained(limits::CLOGGED, cx))).await;
-    if drained.is_ready() {
-        return Some(job);
-    }
     let sender = sender.peer();
-    match cell.report(cell.now(), |machine, now| machine.postpone(now, job)) {
+    match cell.report(cell.now(), None, |machine, now| machine.postpone(now, job)) {
         Ok(()) => {
             pump.clogged.push(sender);
             None
@@ -139,7 +135,53 @@ async fn postpone(cell: &Driving, pump: &mut Pump<'_>, job: Job) -> Option<Job> 
     }
 }
 
-/// Runs one turn. Commits, timers and other outputs go on beside it. Also returns when it ended.
+/// How a turn has ended.
+struct Ended {
+    handler: Result<Result<Answer, Failure>, CancelReason>,
+    /// What was dropped with it may have panicked.
+    dropped: thread::Result<()>,
+    times: Times,
+}
+
+/// Tells the machine how a turn has ended.
+fn conclude(room: &Room, pump: &mut Pump<'_>, ended: Ended) {
+    let cell = room.cell();
+    let (now, crowded) = (ended.times.ended, cell.host().is_crowded());
+    // The usual end takes the room's lock once.
+    if let (Ok(Ok(Answer::Done)), Ok(()), None) =
+        (&ended.handler, &ended.dropped, ended.times.arrived)
+    {
+        let took = ended.times.took();
+        let scope = Scope { turn: room.turn(), transaction: 0 };
+        let succeeded = pump.report(now, |machine, now| {
+            let mut turn = machine.turn(scope)?;
+            if turn.overflow().is_some() || turn.is_misused() {
+                return None;
+            }
+            let (handler, overran) = (turn.handler(), took > turn.options().handler_timeout);
+            if overran {
+                turn.overran();
+            }
+            machine.set_crowded(crowded);
+            machine.turn_ended(now, Ok(Answer::Done));
+            Some((handler, overran))
+        });
+        if let Some((handler, overran)) = succeeded {
+            cell.observe(Fact::Handled { handler, took, failed: false });
+            if overran {
+                warn_of_overrun(handler, took);
+            }
+            return;
+        }
+    }
+    let result = judge(room, ended);
+    pump.report(now, |machine, now| {
+        machine.set_crowded(crowded);
+        machine.turn_ended(now, result);
+    });
+}
+
+/// Runs one turn. Commits, timers and other outputs go on beside it.
 async fn run_turn<S: Server>(
     room: &Room,
     pump: &mut Pump<'_>,
@@ -147,7 +189,7 @@ async fn run_turn<S: Server>(
     make: &(impl Fn(&RoomId) -> S + Send),
     job: Job,
     begun: Duration,
-) -> (Result<Answer, Failed>, Duration) {
+) -> Ended {
     let (cell, turn) = (room.cell(), room.turn());
     let arrived = match &job {
         Job::Handle(Event::Connect { arrived, .. }) => Some(*arrived),
@@ -158,7 +200,7 @@ async fn run_turn<S: Server>(
         debug!(reason = ?room.start_reason(), cause, "the room wakes");
     }
     let mut future = pin!(Some(perform(instance, make, room, job)));
-    let ended = poll_fn(|cx| {
+    let handler = poll_fn(|cx| {
         let handler = future.as_mut().as_pin_mut();
         let Some(handler) = handler else { unreachable!("it is dropped below") };
         if let Poll::Ready(result) = scope::enter(&**cell, turn, || handler.poll(cx)) {
@@ -174,8 +216,7 @@ async fn run_turn<S: Server>(
     // Drops what the handler held, as a part of its turn, because the drop may still send something.
     let dropped =
         scope::enter(&**cell, turn, || catch_unwind(AssertUnwindSafe(|| future.set(None))));
-    let times = Times { begun, arrived, ended: cell.host().elapsed() };
-    (judge(room, ended, dropped, &times), times.ended)
+    Ended { handler, dropped, times: Times { begun, arrived, ended: cell.host().elapsed() } }
 }
 
 /// The times of one turn.
@@ -186,19 +227,24 @@ struct Times {
     ended: Duration,
 }
 
+impl Times {
+    fn took(&self) -> Duration {
+        self.ended.saturating_sub(self.begun)
+    }
+}
+
+fn warn_of_overrun(handler: Handler, took: Duration) {
+    warn!(%handler, "a handler ran for {took:?} without an await, so it could not be cancelled");
+}
+
 /// What came of a turn. A failure is logged.
-fn judge(
-    room: &Room,
-    ended: Result<Result<Answer, Failure>, CancelReason>,
-    dropped: thread::Result<()>,
-    times: &Times,
-) -> Result<Answer, Failed> {
-    let cell = room.cell();
+fn judge(room: &Room, ended: Ended) -> Result<Answer, Failed> {
+    let (cell, Ended { handler: ended, dropped, times }) = (room.cell(), ended);
     // A turn that was to look at the alarm may have run a schedule.
     let (handler, limit, overflow, is_misused) = room.inside(|turn| {
         (turn.handler(), turn.options().handler_timeout, turn.overflow(), turn.is_misused())
     });
-    let took = times.ended.saturating_sub(times.begun);
+    let took = times.took();
     let waited = times.arrived.map(|arrived| times.ended.saturating_sub(arrived));
     let connection = || room.inside(|turn| turn.connection());
     let handled = |failed: bool| cell.observe(Fact::Handled { handler, took, failed });
@@ -219,7 +265,7 @@ fn judge(
         (Ok(Ok(answer)), Ok(())) => {
             handled(false);
             if took > limit {
-                warn!(%handler, "a handler ran for {took:?} without an await, so it could not be cancelled");
+                warn_of_overrun(handler, took);
                 room.inside(|turn| turn.overran());
             } else if waited.is_some_and(|waited| waited > SLOW_CONNECT) {
                 warn!(
@@ -340,16 +386,22 @@ impl Slice {
         self.now = None;
     }
 
-    /// Lets others run first if the slice is over. Returns the time.
-    async fn begin_turn(&mut self, host: &dyn Host) -> Duration {
-        let mut now = self.now.take().unwrap_or_else(|| host.elapsed());
+    /// Returns the time. `None` if the slice is over: others run first.
+    fn begin_turn(&mut self, host: &dyn Host) -> Option<Duration> {
+        let now = self.now.take().unwrap_or_else(|| host.elapsed());
         let begun = *self.begun.get_or_insert(now);
         if self.turns >= TURNS_PER_YIELD || now.saturating_sub(begun) >= limits::SLICE {
-            host.yield_now().await;
-            now = host.elapsed();
-            *self = Self { begun: Some(now), ..Self::default() };
+            return None;
         }
         self.turns += 1;
+        Some(now)
+    }
+
+    /// Lets others run, then begins the first turn of the next slice. Returns the time.
+    async fn begin_another(&mut self, host: &dyn Host) -> Duration {
+        host.yield_now().await;
+        let now = host.elapsed();
+        *self = Self { begun: Some(now), turns: 1, ..Self::default() };
         now
     }
 }

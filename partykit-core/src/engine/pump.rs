@@ -19,7 +19,7 @@ use super::{
 use crate::{
     BackendError, Claim, Timestamp, WakeUp,
     connection::{outgoing::Frame, peer::Peer},
-    machine::{CancelReason, Effect, Fact, Failed, Job, Output, Targets, TurnId},
+    machine::{CancelReason, Effect, Event, Fact, Failed, Job, Machine, Output, Targets, TurnId},
     storage::resolve,
     value::{
         failure::{Failure, panic_message},
@@ -36,7 +36,7 @@ pub(crate) struct Pump<'a> {
     /// When the commit began.
     committing: Duration,
     timer: Option<(Duration, BoxFuture<'static, ()>)>,
-    outputs: <Outputs as IntoIterator>::IntoIter,
+    outputs: Outputs,
     /// Frames since the last flush that are not queued at a socket yet.
     frames: Vec<(Targets, Frame)>,
     /// The connections where frames were queued since the last flush.
@@ -72,7 +72,7 @@ impl<'a> Pump<'a> {
             commit: None,
             committing: Duration::ZERO,
             timer: None,
-            outputs: Outputs::new().into_iter(),
+            outputs: Outputs::new(),
             frames: Vec::new(),
             unflushed: Vec::new(),
             delivery: None,
@@ -81,6 +81,19 @@ impl<'a> Pump<'a> {
             rested: true,
             took_time: true,
         }
+    }
+
+    /// Polls for a step. Also returns whether its job has to wait until the client of its sender reads what waits
+    /// for it.
+    pub(crate) fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<(Step, bool)> {
+        let step = ready!(self.poll(cx));
+        let waits = match &step {
+            Step::Run(_, Job::Handle(Event::Message { sender, .. })) => {
+                sender.socket().poll_drained(limits::CLOGGED, cx).is_pending()
+            }
+            _ => false,
+        };
+        Poll::Ready((step, waits))
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
@@ -93,10 +106,8 @@ impl<'a> Pump<'a> {
             if self.delivery.is_some() {
                 continue;
             }
-            let mut outputs = Outputs::new();
-            let deadline = self.cell.take_outputs(cx.waker(), &mut outputs);
-            self.outputs = outputs.into_iter();
-            if self.outputs.len() > 0 || self.poll_storage(cx) || self.poll_timer(cx, deadline) {
+            let deadline = self.cell.take_outputs(cx.waker(), &mut self.outputs);
+            if !self.outputs.is_empty() || self.poll_storage(cx) || self.poll_timer(cx, deadline) {
                 continue;
             }
             if self.claim.is_none() && self.commit.is_none() && self.cell.retire() {
@@ -107,13 +118,23 @@ impl<'a> Pump<'a> {
         }
     }
 
+    /// Tells the machine what the driver has done, and takes what is to be done next.
+    pub(crate) fn report<R>(
+        &mut self,
+        now: Duration,
+        report: impl FnOnce(&mut Machine, Duration) -> R,
+    ) -> R {
+        let has_none = self.delivery.is_none() && self.outputs.is_empty();
+        self.cell.report(now, has_none.then_some(&mut self.outputs), report)
+    }
+
     /// Does what is to be done, up to what the driver has to do, or to what has to be delivered first.
     fn apply_all(&mut self) -> Option<Step> {
         while self.delivery.is_none() {
-            let next = self.outputs.as_slice().first()?;
+            let next = self.outputs.last()?;
             if !self.frames.is_empty() && is_behind_frames(next) {
                 self.delivery = Some(Delivery::queue(mem::take(&mut self.frames)));
-            } else if let Some(step) = self.outputs.next().and_then(|next| self.apply(next)) {
+            } else if let Some(step) = self.outputs.pop().and_then(|next| self.apply(next)) {
                 return Some(step);
             }
         }
@@ -262,7 +283,8 @@ impl<'a> Pump<'a> {
             if peer.socket().poll_drained(limits::CLOGGED, cx).is_pending() {
                 self.clogged.push(peer);
             } else {
-                self.cell.report(self.cell.now(), |machine, now| machine.unclog(now, peer.key()));
+                self.cell
+                    .report(self.cell.now(), None, |machine, now| machine.unclog(now, peer.key()));
             }
         }
     }
@@ -275,7 +297,7 @@ impl<'a> Pump<'a> {
             self.claim = None;
             let result = result
                 .map_err(|error| self.storage_failed("claimed", Failure::Error(error.into())));
-            self.cell.report(self.cell.now(), |machine, now| machine.claimed(now, result));
+            self.cell.report(self.cell.now(), None, |machine, now| machine.claimed(now, result));
             return true;
         }
         if let Some(commit) = &mut self.commit
@@ -291,7 +313,8 @@ impl<'a> Pump<'a> {
             }
             let result = result
                 .map_err(|error| self.storage_failed("stored", Failure::Commit(error.to_string())));
-            self.cell.report(self.cell.now(), |machine, now| machine.commit_ended(now, result));
+            self.cell
+                .report(self.cell.now(), None, |machine, now| machine.commit_ended(now, result));
             return true;
         }
         false
@@ -309,7 +332,7 @@ impl<'a> Pump<'a> {
             return false;
         }
         self.timer = None;
-        self.cell.report(self.cell.now(), |machine, now| machine.tick(now));
+        self.cell.report(self.cell.now(), None, |machine, now| machine.tick(now));
         true
     }
 

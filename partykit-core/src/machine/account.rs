@@ -286,13 +286,18 @@ impl Accountant {
 
     /// Books the time since the last call, and what holds from now on.
     pub(crate) fn settle(&mut self, now: Duration, condition: Condition) {
+        self.pass(now);
+        self.condition = condition;
+    }
+
+    /// Books the time since the last call.
+    pub(crate) fn pass(&mut self, now: Duration) {
         let passed = now.saturating_sub(self.settled);
         // Often: a turn that ends, and the next one that begins, are settled at the same time.
         if !passed.is_zero() {
             self.account.book(&self.condition, passed);
             self.settled = now;
         }
-        self.condition = condition;
     }
 
     pub(crate) fn woke(&mut self, now: Duration, cause: WakeCause) {

@@ -64,6 +64,7 @@ impl Event {
     }
 
     /// The bytes that it keeps in memory while it waits: its place in the queue, and what it holds.
+    #[inline]
     pub(crate) fn size(&self) -> usize {
         match self {
             Self::Message { message, .. } => Self::size_of_message(message),
@@ -74,6 +75,7 @@ impl Event {
     }
 
     /// The [size](Event::size) of an event with this message.
+    #[inline]
     pub(crate) fn size_of_message(message: &Message) -> usize {
         /// What an allocation, and a count of those who share it, take besides.
         const ALLOCATION: usize = 48;

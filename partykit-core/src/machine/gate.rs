@@ -191,6 +191,11 @@ impl Gate {
         [&self.waiting, &self.in_flight].into_iter().flatten().map(|pending| &*pending.batch)
     }
 
+    /// Whether a batch waits, or is in flight.
+    pub(crate) fn has_pending(&self) -> bool {
+        self.waiting.is_some() || self.in_flight.is_some()
+    }
+
     pub(crate) fn is_committing(&self) -> bool {
         self.in_flight.is_some()
     }

@@ -63,6 +63,7 @@ impl Portion {
     }
 
     /// This many bytes wait now.
+    #[inline]
     pub(crate) fn adjust(&mut self, bytes: usize) {
         let Some(all) = &self.all else { return };
         let counted = bytes - bytes % Self::STEP;

@@ -191,8 +191,12 @@ impl Machine {
             }
             _ => {}
         }
+        let only_waits = self.turn.is_some() && matches!(event, Event::Message { .. });
         self.mailbox.push(event);
-        self.advance(now);
+        // A message that waits for a handler that runs changes nothing else.
+        if !only_waits {
+            self.advance(now);
+        }
         Ok(())
     }
 
@@ -290,7 +294,7 @@ impl Machine {
             }
             Ok(claim) => {
                 self.epoch = Some(claim.epoch);
-                let empty = claim.empty && self.gate.pending().next().is_none();
+                let empty = claim.empty && !self.gate.has_pending();
                 self.blank_at = empty.then(|| self.gate.written());
                 self.visited = self.roster.len() > 0;
                 self.begin_start(empty);
@@ -305,19 +309,29 @@ impl Machine {
 
     /// The running handler has ended.
     pub(crate) fn turn_ended(&mut self, now: Duration, result: Result<Answer, Failed>) {
-        self.settle(now);
+        self.accountant.pass(now);
         // What is still open was not awaited, so its end is unknown.
         if let Some(inside) = self.turn.as_ref().and_then(|turn| turn.overlay.inside(0)) {
             self.end_transaction(now, inside, false);
         }
-        let Some(turn) = self.turn.take() else { return };
+        let Some(turn) = &self.turn else { return };
         self.idle_since = now;
+        let is_plain = turn.only_spoke() && self.attempts.is_empty();
+        match result {
+            // Nothing of it is left to be done. It is large, so it is not moved.
+            Ok(Answer::Done) if is_plain => self.turn = None,
+            result => self.take_leave(now, result),
+        }
+        self.begin_commit();
+        self.advance(now);
+    }
+
+    fn take_leave(&mut self, now: Duration, result: Result<Answer, Failed>) {
+        let Some(turn) = self.turn.take() else { return };
         match result {
             Ok(answer) => self.finish(now, turn, answer),
             Err(failed) => self.fail(now, turn, failed),
         }
-        self.begin_commit();
-        self.advance(now);
     }
 
     /// The commit in flight has ended.
@@ -420,7 +434,7 @@ impl Machine {
         if !self.mailbox.is_empty() {
             reasons.push(AwakeReason::Mailbox(self.mailbox.len()));
         }
-        if self.gate.pending().next().is_some() || self.gate.held() > 0 {
+        if self.gate.has_pending() || self.gate.held() > 0 {
             reasons.push(AwakeReason::Commit);
         }
         if !self.draining {
@@ -437,7 +451,7 @@ impl Machine {
         let by_clients = !self.options.hibernate && self.phase == RoomPhase::Awake;
         self.turn.is_some()
             || !self.mailbox.is_empty()
-            || self.gate.pending().next().is_some()
+            || self.gate.has_pending()
             || self.gate.held() > 0
             || !self.draining && (!self.holders.is_empty() || by_clients && self.roster.len() > 0)
     }
@@ -466,7 +480,7 @@ impl Machine {
         self.phase == RoomPhase::Asleep
             && self.turn.is_none()
             && self.mailbox.is_empty()
-            && self.gate.pending().next().is_none()
+            && !self.gate.has_pending()
             && !self.has_outputs()
             && (self.remembered_until.is_none() || self.draining)
     }

@@ -67,7 +67,7 @@ impl Machine {
             resident: self.phase != RoomPhase::Asleep,
             active: handler || task || self.gate.is_committing(),
             handler,
-            commit: self.gate.pending().next().is_some() || self.gate.held() > 0,
+            commit: self.gate.has_pending() || self.gate.held() > 0,
             task,
             guard: self.holders.guards() > 0,
             body: self.holders.bodies() > 0,
@@ -109,7 +109,7 @@ impl Machine {
         self.phase = RoomPhase::Waking;
         self.begin_turn(Handler::OnStart, None, deadline, limit);
         // A new claim would fence off the commit that is in flight.
-        let commits = self.gate.pending().next().is_some();
+        let commits = self.gate.has_pending();
         if self.epoch.is_some() && (commits || self.roster.count() > 0) {
             self.begin_start(self.is_blank());
         } else {

@@ -42,9 +42,14 @@ pub struct Room {
 }
 
 impl Room {
-    /// The room for the handler that begins.
-    pub(crate) fn new(driving: &Driving, turn: TurnId) -> Self {
-        Self { cell: Arc::clone(driving), turn, in_turn: driving.begin_turn(turn) }
+    /// The room for all handlers that a driver runs. No turn has begun.
+    pub(crate) fn new(driving: &Driving) -> Self {
+        Self { cell: Arc::clone(driving), turn: 0, in_turn: driving.begin_turn(0) }
+    }
+
+    /// From now on it is the room of this turn's handler.
+    pub(crate) fn begin(&mut self, driving: &Driving, turn: TurnId) {
+        (self.turn, self.in_turn) = (turn, driving.begin_turn(turn));
     }
 
     /// The room's id, as its URL has it after percent-decoding.

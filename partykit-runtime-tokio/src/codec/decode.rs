@@ -8,7 +8,7 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use super::message::Unfinished;
 use super::{
     encode::MAX_CONTROL,
-    head::Head,
+    head::{Head, short_message},
     message::{PartialMessage, message},
     window::Window,
 };
@@ -76,10 +76,16 @@ impl Decoder {
         input: &mut &[u8],
         limits: &Limits,
     ) -> Result<Option<Incoming>, CloseReason> {
+        if self.is_blank()
+            && let Some((is_text, payload)) = short_message(input, limits.max_message)
+        {
+            let message = message(is_text, payload).inspect_err(|_| self.end())?;
+            return Ok(Some(Incoming::Message(message)));
+        }
         while !self.ended && !input.is_empty() {
             let incoming = self.decode_frame(input, limits);
             if matches!(incoming, Err(_) | Ok(Some(Incoming::Close(_)))) {
-                *self = Self { ended: true, ..Self::default() };
+                self.end();
             }
             if !matches!(incoming, Ok(None)) {
                 return incoming;
@@ -87,6 +93,11 @@ impl Decoder {
         }
         *input = &[];
         Ok(None)
+    }
+
+    /// Drops all further input.
+    fn end(&mut self) {
+        *self = Self { ended: true, ..Self::default() };
     }
 
     /// Whether a frame or a message has begun and not ended, so that the client owes the rest of it.

@@ -8,6 +8,9 @@ use tungstenite::protocol::frame::{
 /// The payload of a control frame has at most 125 bytes (RFC 6455, 5.5).
 pub(super) const MAX_CONTROL: usize = 125;
 
+/// The first bit of a frame that ends its message.
+const FINAL: u8 = 0x80;
+
 /// One frame with the whole message. The same bytes are sent to all clients.
 pub(crate) fn encode_message(message: &Message) -> Bytes {
     let mut frame = Vec::with_capacity(message_frame(message));
@@ -85,9 +88,15 @@ fn encode(opcode: OpCode, payload: &[&[u8]]) -> Bytes {
 
 /// Adds a final frame without a mask.
 fn append(opcode: OpCode, payload: &[&[u8]], frames: &mut Vec<u8>) {
-    let header = FrameHeader { opcode, ..FrameHeader::default() };
     let length = payload.iter().map(|part| part.len()).sum::<usize>();
-    header.format(length as u64, frames).expect("a Vec takes every write");
+    match u8::try_from(length) {
+        // The header of a short frame: its end is here, and its length is what it says.
+        Ok(length @ ..=125) => frames.extend_from_slice(&[FINAL | u8::from(opcode), length]),
+        _ => {
+            let header = FrameHeader { opcode, ..FrameHeader::default() };
+            header.format(length as u64, frames).expect("a Vec takes every write");
+        }
+    }
     for part in payload {
         frames.extend_from_slice(part);
     }

@@ -89,6 +89,26 @@ impl Head {
     }
 }
 
+/// A message of up to 125 bytes in one frame, as most are: whether it is text, and its payload without the mask.
+/// `None` if something else is at the front of `input`, or if not all of it is there.
+pub(super) fn short_message(input: &mut &[u8], most: usize) -> Option<(bool, Bytes)> {
+    const TEXT: u8 = 0x81;
+    const BINARY: u8 = 0x82;
+    const MASKED: u8 = 0x80;
+    const LONGEST: usize = 125;
+
+    let &[kind @ (TEXT | BINARY), length, a, b, c, d, ref rest @ ..] = *input else { return None };
+    let length = usize::from(length.checked_sub(MASKED)?);
+    if length > LONGEST.min(most) {
+        return None;
+    }
+    let (payload, rest) = rest.split_at_checked(length)?;
+    let mut payload = payload.to_vec();
+    remove([a, b, c, d], &mut payload);
+    *input = rest;
+    Some((kind == TEXT, payload.into()))
+}
+
 /// Removes a mask, eight bytes at a time.
 fn remove(mask: [u8; 4], payload: &mut [u8]) {
     let [a, b, c, d] = mask;

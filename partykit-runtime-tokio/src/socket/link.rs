@@ -1,9 +1,8 @@
 use std::{
     io, iter, mem,
     net::IpAddr,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
@@ -11,9 +10,10 @@ use partykit_core::{
     Close,
     runtime::{CloseReason, Outgoing, Socket},
 };
-use tokio::io::{AsyncRead, ReadBuf};
 #[cfg(unix)]
 use tracing::error;
+
+mod reading;
 
 use super::{
     LinkSettings,
@@ -21,13 +21,13 @@ use super::{
     pace::MessageCount,
     state::{Phase, State},
     sweeper::{NEVER, Second},
-    task::{News, Rest, Seat},
+    task::{Rest, Seat},
 };
 #[cfg(unix)]
 use super::{
     left::{Left, Out, SocketState},
     reactor::Home,
-    state::{Next, Pause},
+    state::{Next, Pause, Said},
 };
 use crate::codec::{close_reply, encode_close};
 
@@ -154,37 +154,6 @@ impl Link {
         self.with(|state| state.attach(carriage, seat, left, &self.settings));
     }
 
-    /// See [`State::take_seat`].
-    pub(super) fn take_seat(&self) -> Option<(Seat, Option<Box<Rest>>)> {
-        self.lock().take_seat()
-    }
-
-    /// Notes what the socket's loop has heard of it, then does the same. Also returns whether the socket has
-    /// only to be read.
-    pub(super) fn begin(&self, news: News) -> Option<(Seat, Option<Box<Rest>>, bool)> {
-        let mut state = self.lock();
-        #[cfg(unix)]
-        if let Carriage::Plain(io) = &mut state.carriage {
-            io.hear(news);
-        }
-        #[cfg(not(unix))]
-        let News { .. } = news;
-        let only_reads = state.only_reads();
-        state.take_seat().map(|(seat, left)| (seat, left, only_reads))
-    }
-
-    /// Whether there is nothing to do before the socket's loop hears of it again.
-    #[cfg(unix)]
-    pub(super) fn rests(&self, cx: &mut Context<'_>) -> bool {
-        let state = self.lock();
-        state.only_reads() && state.carriage.is_quiet(cx)
-    }
-
-    /// Gives it back.
-    pub(super) fn put_seat(&self, seat: Seat, left: Option<Box<Rest>>) {
-        self.lock().put_seat(seat, left);
-    }
-
     /// Called by the task: writes what waits. Keeps the task's waker: other threads write too, and the task
     /// goes on where the socket takes no more.
     pub(super) fn poll(&self, cx: &mut Context<'_>) -> Progress {
@@ -211,21 +180,6 @@ impl Link {
                 Phase::Ended => Progress::End,
             }
         })
-    }
-
-    /// Called by the task: reads.
-    pub(super) fn poll_read(
-        &self,
-        cx: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        let mut state = self.lock();
-        let Some(mut io) = state.carriage.io() else { return Poll::Ready(Ok(0)) };
-        let mut buffer = ReadBuf::new(buffer);
-        ready!(Pin::new(&mut io).poll_read(cx, &mut buffer))?;
-        // Its time limits only become later by this, so it is visited soon enough.
-        state.heard(self.settings.sweeper.now());
-        Poll::Ready(Ok(buffer.filled().len()))
     }
 
     /// Queues an answer to something that the client said. Returns whether too much waits for the client now:
@@ -489,8 +443,16 @@ impl Socket for Link {
     }
 
     fn send_all(&self, messages: &mut dyn Iterator<Item = Outgoing<'_>>, flushes: bool) {
+        let mut first = None;
+        #[cfg(unix)]
+        if flushes {
+            match self.lock().say_at_once(messages, &self.settings) {
+                Said::All => return,
+                Said::UpTo(message) => first = message,
+            }
+        }
         self.with(|state| {
-            for message in messages {
+            for message in first.into_iter().chain(messages) {
                 if !state.speaks() {
                     break;
                 }

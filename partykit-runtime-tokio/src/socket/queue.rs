@@ -23,7 +23,7 @@ const SLICES: usize = 64;
 pub(super) const SMALL: usize = 256;
 
 /// The bytes of small frames in one piece.
-const JOINED: usize = 16 << 10;
+pub(super) const JOINED: usize = 16 << 10;
 
 /// A client that has read less than this counts as one that reads nothing, unless less than this is left.
 const LITTLE: usize = 16 << 10;
@@ -135,6 +135,19 @@ impl Queue {
         }
         self.bytes += length;
         append(&mut self.tail);
+    }
+
+    /// Queues several small frames: at most [`JOINED`] bytes.
+    #[cfg(unix)]
+    pub(super) fn push_frames(&mut self, frames: &[u8], ledger: &Arc<Ledger>) {
+        self.push_small(frames.len(), ledger, |tail| tail.extend_from_slice(frames));
+    }
+
+    /// The socket has taken `written` bytes of what was queued here, and no more.
+    #[cfg(unix)]
+    pub(super) fn begin(&mut self, written: usize, now: Second) {
+        self.waits = true;
+        self.advance(written, now);
     }
 
     /// Queues a frame that is not joined with others.

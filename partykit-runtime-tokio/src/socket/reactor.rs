@@ -9,7 +9,7 @@ use std::{
     io, mem, ptr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU8, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
     },
     task::{Context, Poll, Waker, ready},
     time::Duration,
@@ -162,7 +162,7 @@ impl Reactor {
     /// anyway.
     pub(super) fn wake(&self, home: &Home) {
         if let Some((number, place)) = home.get()
-            && home.queue(News::default())
+            && home.call()
         {
             self.loops[number].tell(|mail| mail.woken.push(place));
         }
@@ -286,7 +286,6 @@ impl Loop {
             let Some(socket) = self.sockets.get(place) else { continue };
             let hung_up = event.is_read_closed() || event.is_error();
             let news = News { readable: event.is_readable() || hung_up, hung_up };
-            // If it is queued already, its place is in the mail.
             if socket.task.link().home().queue(news) {
                 self.ready.push_back(place);
             }
@@ -334,7 +333,14 @@ impl Loop {
             mem::swap(there, &mut opened);
             (mem::take(woken), mem::take(due))
         };
-        self.ready.extend(woken.into_iter().map(|place| place as usize));
+        for place in woken.into_iter().map(|place| place as usize) {
+            let Some(socket) = self.sockets.get(place) else { continue };
+            let home = socket.task.link().home();
+            home.answer();
+            if home.queue(News::default()) {
+                self.ready.push_back(place);
+            }
+        }
         for socket in opened.drain(..) {
             let link = socket.task.link().clone();
             let place = self.sockets.insert(socket);
@@ -365,7 +371,10 @@ pub(super) struct Home {
     /// The number of the loop in the upper eight bits, and the place in the loop, plus one. 0 before it is
     /// known.
     address: AtomicU32,
-    /// Whether the loop is going to poll the socket, and the [`News`] of it, as bits.
+    /// Whether the socket's place is in the mail of the loop.
+    is_called: AtomicBool,
+    /// Whether the loop is going to poll the socket, and the [`News`] of it, as bits. Only the loop uses it, so it
+    /// takes no locked instruction.
     news: AtomicU8,
 }
 
@@ -392,17 +401,29 @@ impl Home {
     const READABLE: u8 = 2;
     const HUNG_UP: u8 = 4;
 
-    /// Adds news. Whether the caller has to see to it that the socket is polled.
+    /// For others than the loop. Whether the caller has to put the socket's place into the mail.
+    fn call(&self) -> bool {
+        !self.is_called.swap(true, Ordering::SeqCst)
+    }
+
+    /// For the loop: it has read that in its mail. A call after this comes into the mail again.
+    fn answer(&self) {
+        self.is_called.swap(false, Ordering::SeqCst);
+    }
+
+    /// For the loop: adds news. Whether the caller has to see to it that the socket is polled.
     fn queue(&self, news: News) -> bool {
         let readable = if news.readable { Self::READABLE } else { 0 };
         let hung_up = if news.hung_up { Self::HUNG_UP } else { 0 };
-        let before = self.news.fetch_or(Self::QUEUED | readable | hung_up, Ordering::SeqCst);
+        let before = self.news.load(Ordering::Relaxed);
+        self.news.store(before | Self::QUEUED | readable | hung_up, Ordering::Relaxed);
         before & Self::QUEUED == 0
     }
 
-    /// The socket is polled after this, with the news since the last time.
+    /// For the loop: the socket is polled after this, with the news since the last time.
     fn unqueue(&self) -> News {
-        let news = self.news.swap(0, Ordering::SeqCst);
+        let news = self.news.load(Ordering::Relaxed);
+        self.news.store(0, Ordering::Relaxed);
         News { readable: news & Self::READABLE != 0, hung_up: news & Self::HUNG_UP != 0 }
     }
 }

@@ -1,9 +1,7 @@
 use std::{
     mem,
     pin::Pin,
-    sync::atomic::Ordering,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -20,14 +18,19 @@ use super::{
     pace::MessageCount,
     queue::{Queue, SMALL},
     spare,
-    sweeper::{NEVER, Second, past},
+    sweeper::{NEVER, Second},
     task::{Rest, Seat},
 };
-use crate::codec::{append_message, encode_close, encode_message, encode_ping, message_frame};
+use crate::codec::{append_message, encode_close, encode_message, message_frame};
 
+#[cfg(unix)]
+mod at_once;
 mod decision;
+mod limits;
 #[cfg(unix)]
 mod pause;
+#[cfg(unix)]
+pub(super) use self::at_once::Said;
 #[cfg(unix)]
 pub(super) use self::pause::{Next, Pause};
 
@@ -169,6 +172,12 @@ impl State {
     pub(super) fn take_seat(&mut self) -> Option<(Seat, Option<Box<Rest>>)> {
         let seat = self.seat.take()?;
         Some((seat, self.rare.as_mut().and_then(|rare| rare.left.take())))
+    }
+
+    /// Whether something is left of the last read.
+    #[cfg(unix)]
+    pub(super) fn has_rest(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.left.is_some())
     }
 
     /// Gives it back.
@@ -369,7 +378,7 @@ impl State {
     /// Writes as much as the socket takes. The task writes the rest later.
     pub(super) fn write(&mut self, settings: &LinkSettings) {
         // Invariant: the room knows of the end before the client does, so nothing is written before that.
-        if self.rare.as_ref().is_some_and(|rare| !matches!(rare.report, Report::None)) {
+        if self.has_report() {
             return;
         }
         let now = settings.sweeper.now();
@@ -390,13 +399,21 @@ impl State {
                     self.rare().deadline = settings.sweeper.after(settings.close_timeout);
                 }
             }
-            Poll::Ready(Err(_)) => {
-                // Reading goes on: what the client sent before it went may have its Close.
-                (self.queue, self.writing) = (None, Writing::Broken);
-                self.rare().deadline = settings.sweeper.after(settings.linger);
-                self.wake = true;
-            }
+            Poll::Ready(Err(_)) => self.break_off(settings),
         }
+    }
+
+    /// Writes no more, because it has failed.
+    fn break_off(&mut self, settings: &LinkSettings) {
+        // Reading goes on: what the client sent before it went may have its Close.
+        (self.queue, self.writing) = (None, Writing::Broken);
+        self.rare().deadline = settings.sweeper.after(settings.linger);
+        self.wake = true;
+    }
+
+    /// Whether the room does not know yet that the connection has ended.
+    fn has_report(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| !matches!(rare.report, Report::None))
     }
 
     /// The bytes that wait for the client.
@@ -447,115 +464,6 @@ impl State {
     pub(super) fn resume(&mut self, now: Second) {
         self.unstall();
         self.heard(now);
-    }
-
-    /// Pings the client. It is given up if it says nothing for `patience`.
-    pub(super) fn ping(&mut self, settings: &LinkSettings, patience: Duration) {
-        if !self.speaks() || self.carriage.is_absent() {
-            return;
-        }
-        let until = settings.sweeper.after(patience);
-        if self.trial() == 0 || until < self.trial() {
-            (self.heard, self.on_trial) = (until, true);
-            // No payload is needed: any sign of life counts as an answer.
-            self.send(encode_ping(&[]), settings);
-        }
-    }
-
-    /// Enforces the time limits that are over.
-    pub(super) fn enforce(&mut self, settings: &LinkSettings) {
-        let now = settings.sweeper.now();
-        let is_over = |deadline: Second| deadline > 0 && deadline <= now;
-        if is_over(self.deadline()) {
-            // If everything is with the operating system, the connection is not reset: the client may still
-            // read the last frames.
-            if self.behind || self.queue.is_some() {
-                self.reset();
-            }
-            return self.lose(CloseReason::HangsUpTooLate);
-        }
-        if is_over(self.stall_due(settings)) {
-            if self.phase == Phase::Open {
-                return self.fall_behind(settings);
-            }
-            self.reset();
-            return self.lose(CloseReason::ReadsNothing);
-        }
-        if !self.listens() {
-            return;
-        }
-        if is_over(self.trial()) {
-            self.reset();
-            self.lose(CloseReason::NoAnswer);
-        } else if is_over(self.message_due(settings)) {
-            self.fail(CloseReason::MessageTooSlow.close(), settings);
-        } else if self.trial() == 0 && is_over(past(self.heard, settings.keep_alive)) {
-            self.ping(settings, settings.keep_alive);
-        }
-        self.write(settings);
-    }
-
-    /// When [`State::enforce`] may have something to do.
-    pub(super) fn due(&self, settings: &LinkSettings) -> Second {
-        if self.carriage.is_absent() || self.phase == Phase::Ended {
-            return NEVER;
-        }
-        let deadline = if self.deadline() > 0 { self.deadline() } else { NEVER };
-        let due = deadline.min(self.stall_due(settings));
-        if !self.listens() {
-            return due;
-        }
-        let silence =
-            if self.trial() > 0 { self.trial() } else { past(self.heard, settings.keep_alive) };
-        due.min(silence).min(self.message_due(settings))
-    }
-
-    fn message_due(&self, settings: &LinkSettings) -> Second {
-        let begun = self.rare.as_ref().map_or(0, |rare| rare.begun);
-        if begun > 0 { past(begun, settings.message_timeout) } else { NEVER }
-    }
-
-    /// When the client is given up because it reads nothing. For last frames the phase has a deadline, so
-    /// this applies only to clients that are behind.
-    fn stall_due(&self, settings: &LinkSettings) -> Second {
-        match &self.queue {
-            Some(queue) if self.behind => past(queue.moved(), settings.last_words),
-            Some(queue) if self.phase != Phase::Draining => {
-                past(queue.moved(), settings.write_stall)
-            }
-            _ => NEVER,
-        }
-    }
-
-    /// Whether a silent client may be gone. Silence means nothing while nothing is read.
-    fn listens(&self) -> bool {
-        self.speaks() && self.reading == Reading::On
-    }
-
-    /// Gives the client up because too much waits for it.
-    pub(super) fn fall_behind(&mut self, settings: &LinkSettings) {
-        if !self.speaks() {
-            return;
-        }
-        settings.slow_clients.fetch_add(1, Ordering::Relaxed);
-        settings.meter.slow_client();
-        self.behind = true;
-        self.fail(CloseReason::TooFarBehind.close(), settings);
-        // The last frames have a time limit of their own.
-        if let Some(queue) = &mut self.queue {
-            queue.restart(settings.sweeper.now());
-        }
-    }
-
-    /// Gives the client up because too much waits for all clients. If much waits for this one, it is dropped
-    /// at once, and the client gets no Close.
-    pub(super) fn give_up(&mut self, settings: &LinkSettings) {
-        self.fall_behind(settings);
-        if self.behind && self.waiting() > LAST_WORDS {
-            self.reset();
-            self.lose(CloseReason::NoSpace);
-            self.queue = None;
-        }
     }
 
     /// Whether a frame fits. The first message in the queue may be longer than the limit.

@@ -1,6 +1,7 @@
 use std::{
     any::Any,
     future::Future,
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
@@ -67,17 +68,60 @@ impl SocketTask {
     }
 
     /// Does what can be done now, with the news since the last time. Ready when the socket has ended.
+    #[cfg(unix)]
     pub(super) fn advance(&self, news: News, cx: &mut Context<'_>) -> Poll<()> {
-        let Some((seat, left, only_reads)) = self.0.begin(news) else { return Poll::Ready(()) };
-        let mut turn = Turn::new(&self.0, seat, left);
-        // One socket must not take the others of its loop with it.
-        let advanced = catch_unwind(AssertUnwindSafe(|| turn.advance(only_reads, cx)));
-        let (seat, left) = turn.into_seat();
+        match scratch::with(|buffer| self.read_at_once(news, buffer, cx)) {
+            Some(done) => done,
+            None => self.go_on(cx),
+        }
+    }
+
+    /// Reads once, if that is known to be all that is to be done. `None` if there is more to do. It takes the link's
+    /// lock twice, and nothing else of the socket's state is looked at: this happens for each message.
+    #[cfg(unix)]
+    fn read_at_once(
+        &self,
+        news: News,
+        buffer: &mut [u8],
+        cx: &mut Context<'_>,
+    ) -> Option<Poll<()>> {
+        let (seat, read) = match self.0.begin_reading(news, buffer, cx)? {
+            Poll::Ready(read) => read,
+            Poll::Pending => return Some(Poll::Pending),
+        };
+        let (advanced, seat, left) =
+            self.with_turn(seat, None, |turn| turn.take_in(read, buffer, false));
+        match advanced {
+            Some(()) => self.0.end_reading(seat, left, cx).then_some(Poll::Pending),
+            None => {
+                self.0.put_seat(seat, left);
+                Some(Poll::Ready(()))
+            }
+        }
+    }
+
+    /// Does what can be done now. Ready when the socket has ended.
+    fn go_on(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some((seat, left)) = self.0.take_seat() else { return Poll::Ready(()) };
+        let (advanced, seat, left) = self.with_turn(seat, left, |turn| turn.advance(cx));
         self.0.put_seat(seat, left);
-        advanced.unwrap_or_else(|payload| {
-            error!("a socket panicked, so it is closed: {}", panic_message(&*payload));
-            Poll::Ready(())
-        })
+        advanced.unwrap_or(Poll::Ready(()))
+    }
+
+    /// `None` if it panicked: one socket must not take the others of its loop with it.
+    fn with_turn<R>(
+        &self,
+        seat: Seat,
+        left: Option<Box<Rest>>,
+        act: impl FnOnce(&mut Turn<'_>) -> R,
+    ) -> (Option<R>, Seat, Option<Box<Rest>>) {
+        let mut turn = Turn::new(&self.0, seat, left);
+        let acted = catch_unwind(AssertUnwindSafe(|| act(&mut turn)));
+        let (seat, left) = turn.into_seat();
+        let result = acted.inspect_err(|payload| {
+            error!("a socket panicked, so it is closed: {}", panic_message(&**payload));
+        });
+        (result.ok(), seat, left)
     }
 }
 
@@ -85,7 +129,7 @@ impl Future for SocketTask {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.advance(News::default(), cx)
+        self.go_on(cx)
     }
 }
 
@@ -229,16 +273,8 @@ impl<'a> Turn<'a> {
         (Seat { room, connection, controls, unfinished, told }, left)
     }
 
-    /// Does what can be done now; `only_reads` if that is known to be no more than to read. Ready when the
-    /// socket has ended.
-    pub(super) fn advance(&mut self, only_reads: bool, cx: &mut Context<'_>) -> Poll<()> {
-        if only_reads && self.is_blank() {
-            ready!(self.poll_read(false, cx));
-            #[cfg(unix)]
-            if self.is_blank() && self.link.rests(cx) {
-                return Poll::Pending;
-            }
-        }
+    /// Does what can be done now. Ready when the socket has ended.
+    fn advance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             if self.is_evicted(cx) {
                 self.crowd_out();
@@ -270,22 +306,28 @@ impl<'a> Turn<'a> {
         }
         scratch::with(|buffer| {
             let most = if is_short { FREE } else { buffer.len() };
-            match ready!(self.link.poll_read(cx, &mut buffer[..most])) {
-                Ok(0) => self.link.lost(CloseReason::HungUp),
-                Ok(length) => {
-                    self.digest(&buffer[..length], None, clogged);
-                    self.adjust();
-                }
-                Err(error) => {
-                    let room = self.room.address();
-                    let (party, room) = (room.party(), room.room().as_str());
-                    let connection = self.room.id_of(self.connection);
-                    debug!(party, room, connection, "a socket failed: {error}");
-                    self.link.lost(CloseReason::Broken);
-                }
-            }
+            let read = ready!(self.link.poll_read(cx, &mut buffer[..most]));
+            self.take_in(read, buffer, clogged);
             Poll::Ready(())
         })
+    }
+
+    /// Takes what was read into the buffer.
+    fn take_in(&mut self, read: io::Result<usize>, buffer: &[u8], clogged: bool) {
+        match read {
+            Ok(0) => self.link.lost(CloseReason::HungUp),
+            Ok(length) => {
+                self.digest(&buffer[..length], None, clogged);
+                self.adjust();
+            }
+            Err(error) => {
+                let room = self.room.address();
+                let (party, room) = (room.party(), room.room().as_str());
+                let connection = self.room.id_of(self.connection);
+                debug!(party, room, connection, "a socket failed: {error}");
+                self.link.lost(CloseReason::Broken);
+            }
+        }
     }
 
     /// Goes on with held bytes, when the room has space and the client has read enough.
@@ -367,16 +409,17 @@ impl<'a> Turn<'a> {
         let settings = link.settings();
         let mut unfinished = self.unfinished;
         loop {
-            let incoming = decoder.decode(&mut input, &settings.limits).and_then(|incoming| {
-                match incoming {
-                    Some(Incoming::Message(_)) => link.count_message()?,
-                    Some(Incoming::Ping(_) | Incoming::Pong(_)) => {
-                        controls.add(&settings.pace, settings.sweeper.now())?;
-                    }
-                    Some(Incoming::Close(_)) | None => {}
+            let incoming = decoder.decode(&mut input, &settings.limits);
+            let allowed = match &incoming {
+                Ok(Some(Incoming::Message(_))) => link.count_message(),
+                Ok(Some(Incoming::Ping(_) | Incoming::Pong(_))) => {
+                    controls.add(&settings.pace, settings.sweeper.now())
                 }
-                Ok(incoming)
-            });
+                Ok(Some(Incoming::Close(_)) | None) | Err(_) => Ok(()),
+            };
+            if let Err(violation) = allowed {
+                return self.violated(violation);
+            }
             match incoming {
                 Ok(None) => break,
                 Ok(Some(Incoming::Message(message))) => {
@@ -398,12 +441,7 @@ impl<'a> Turn<'a> {
                 Ok(Some(Incoming::Ping(payload))) => drop(link.answer(encode_pong(&payload))),
                 Ok(Some(Incoming::Pong(_))) => {}
                 Ok(Some(Incoming::Close(close))) => return link.peer_closed(close),
-                Err(violation) => {
-                    if let Some(close) = link.violated(violation) {
-                        room.hang_up(*connection, close);
-                    }
-                    return;
-                }
+                Err(violation) => return self.violated(violation),
             }
             unfinished &= decoder.is_mid_message();
         }
@@ -412,6 +450,13 @@ impl<'a> Turn<'a> {
         if owes != self.unfinished || owes != unfinished {
             link.set_unfinished(owes);
             self.unfinished = owes;
+        }
+    }
+
+    /// The client did something forbidden.
+    fn violated(&self, violation: CloseReason) {
+        if let Some(close) = self.link.violated(violation) {
+            self.room.hang_up(self.connection, close);
         }
     }
 

@@ -15,7 +15,8 @@ use crate::{
     machine::{Machine, Output, Scope, TurnId, TurnMut},
 };
 
-/// The outputs that the driver takes at once. They are few, so that they need no memory of their own.
+/// The outputs that the driver takes at once, the first one last. They are few, so that they need no memory of their
+/// own.
 pub(crate) type Outputs = SmallVec<[Output; 4]>;
 
 /// The proof that this code is a part of a turn, which the driver of the room polls.
@@ -53,6 +54,24 @@ impl RoomCell {
     }
 }
 
+impl Awake {
+    /// Takes outputs, up to the next one that the driver has to act on by itself. There are none in `into` yet.
+    fn take_outputs(&mut self, into: &mut Outputs) {
+        while let Some(output) = self.machine.poll() {
+            self.flushing |= matches!(output, Output::Flush);
+            let stop = matches!(
+                output,
+                Output::Run(..) | Output::Cancel(_) | Output::DropInstance(_) | Output::Flush
+            );
+            into.push(output);
+            if stop || into.len() == into.inline_size() {
+                break;
+            }
+        }
+        into.reverse();
+    }
+}
+
 /// A room that its driver runs. There is one for each run of [`drive`](crate::runtime::drive).
 pub(crate) struct Driving {
     cell: Arc<RoomCell>,
@@ -73,17 +92,23 @@ impl Driving {
         self.host().elapsed()
     }
 
-    /// Tells the machine what the driver has waited for, and the time that was just read. The driver looks
-    /// afterwards; all that watch the room are woken.
+    /// Tells the machine what the driver has done or waited for, and the time that was just read. All that watch the
+    /// room are woken. Then takes outputs, if there is a place for them, as [`Driving::take_outputs`] does: those that
+    /// were taken last have to have left. The driver looks afterwards in any case.
     pub(crate) fn report<R>(
         &self,
         now: Duration,
+        into: Option<&mut Outputs>,
         report: impl FnOnce(&mut Machine, Duration) -> R,
     ) -> R {
         let mut state = self.cell.lock();
         let awake = state.wake(&self.cell, now);
         let result = report(&mut awake.machine, now);
         let wakers = awake.wakers();
+        if let Some(into) = into {
+            awake.flushing = false;
+            awake.take_outputs(into);
+        }
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
         result
@@ -100,17 +125,7 @@ impl Driving {
             } else {
                 Vec::new()
             };
-            while let Some(output) = state.machine.poll() {
-                state.flushing |= matches!(output, Output::Flush);
-                let stop = matches!(
-                    output,
-                    Output::Run(..) | Output::Cancel(_) | Output::DropInstance(_) | Output::Flush
-                );
-                into.push(output);
-                if stop || into.len() == into.inline_size() {
-                    break;
-                }
-            }
+            state.take_outputs(into);
             (state.machine.deadline(), wakers)
         });
         wakers.into_iter().for_each(Waker::wake);

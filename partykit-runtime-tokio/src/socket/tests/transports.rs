@@ -8,11 +8,11 @@ use partykit_core::{
     runtime::{CloseReason, ConnectionKey},
 };
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
-use super::house::{House, eventually, frame};
+use super::house::{House, eventually, frame, numbered};
 use crate::socket::{
     Reactor,
     reactor::{TOGETHER, shared},
@@ -48,6 +48,37 @@ async fn an_end_that_comes_with_the_last_message_is_heard() {
     let close = CloseReason::HungUp.close();
     assert_eq!((code, &*reason), (1006, close.reason()));
     house.handled(1).await;
+}
+
+/// Short messages are written without a queue, as long as the socket takes them whole.
+#[tokio::test]
+async fn what_a_socket_takes_only_in_parts_comes_whole_and_in_order() {
+    const TOGETHER: usize = 30;
+    let house = house();
+    let (mut client, ours) = pair().await;
+    for stream in [&client, &ours] {
+        let socket = socket2::SockRef::from(stream);
+        socket.set_send_buffer_size(5000).unwrap();
+        socket.set_recv_buffer_size(5000).unwrap();
+    }
+    let (link, key) = house.admit("guest").await;
+    let reactor = house.settings.reactor.as_ref().unwrap();
+    house.open_on(reactor, 0, ours, (link.clone(), key));
+    let question = frame(0x81, format!("say {TOGETHER} 100").as_bytes());
+    let mut asked = 0;
+    while !link.is_queueing() {
+        asked += 1;
+        assert!(asked < 10_000, "the socket takes everything");
+        client.write_all(&question).await.unwrap();
+        house.handled(asked).await;
+    }
+    for number in (0..asked).flat_map(|_| 0..TOGETHER) {
+        let mut message = [0; 102];
+        client.read_exact(&mut message).await.unwrap();
+        assert_eq!(message[..2], [0x81, 100]);
+        assert_eq!(std::str::from_utf8(&message[2..]), Ok(&*numbered(number, 100)));
+    }
+    eventually(|| !link.is_queueing()).await;
 }
 
 /// The loop ends with the last handle of the reactor and the last socket.
