@@ -46,7 +46,7 @@ fn run() -> Result<()> {
     }
     bind(input, directory)?;
     let bindings = fs::read_to_string(directory.join("index.js"))?;
-    let own = format!("{}{TERMINATED}{}", at_once(&bindings)?, shortcut(&bindings));
+    let own = format!("{}{TERMINATED}{}", at_once(&bindings)?, glue(&bindings));
     fs::write(directory.join("bindings.js"), own)?;
     fs::write(directory.join("index.js"), worker(&bindings)?)?;
     Ok(())
@@ -74,14 +74,22 @@ fn at_once(bindings: &str) -> Result<String> {
     Ok(bindings.replacen(SOURCE_PHASE, "import wasmModule from", 1))
 }
 
-/// Exports the short way to a room: JavaScript of the runtime that wasm does not call. A library without the
-/// runtime has no short way.
-fn shortcut(bindings: &str) -> String {
+/// Exports what the Worker calls of the runtime's JavaScript: the short way to a room, and what a message is handed over
+/// by. A library without the runtime has neither.
+fn glue(bindings: &str) -> String {
     const RUNTIME: &str = "./snippets/partykit-runtime-workers-";
     let mut imported = bindings.split(['"', '\'']).filter(|text| text.starts_with(RUNTIME));
     match imported.find(|text| text.ends_with("/src/js/glue.js")) {
-        Some(glue) => format!("\nexport {{ shortcut as __shortcut }} from {glue:?};\n"),
-        None => "\nexport function __shortcut() {}\n".to_owned(),
+        Some(glue) => {
+            format!("\nexport {{ hear as __hear, shortcut as __shortcut }} from {glue:?};\n")
+        }
+        None => "
+export function __hear(room, socket, message) {
+    return room.webSocketMessage(socket, message);
+}
+export function __shortcut() {}
+"
+        .to_owned(),
     }
 }
 
@@ -143,16 +151,17 @@ mod tests {
     }
 
     #[test]
-    fn the_short_way_is_the_runtimes() {
-        let glue = "./snippets/partykit-runtime-workers-1a2b/src/js/glue.js";
+    fn the_glue_is_the_runtimes() {
+        let path = "./snippets/partykit-runtime-workers-1a2b/src/js/glue.js";
         let bindings = format!(
-            "import {{ ask }} from './snippets/a-1/src/js/glue.js'\nimport {{ ask }} from '{glue}'\n"
+            "import {{ ask }} from './snippets/a-1/src/js/glue.js'\nimport {{ ask }} from '{path}'\n"
         );
         assert_eq!(
-            shortcut(&bindings),
-            format!("\nexport {{ shortcut as __shortcut }} from \"{glue}\";\n")
+            glue(&bindings),
+            format!("\nexport {{ hear as __hear, shortcut as __shortcut }} from \"{path}\";\n")
         );
-        assert_eq!(shortcut(BINDINGS), "\nexport function __shortcut() {}\n");
+        let own = glue(BINDINGS);
+        assert!(own.contains("function __hear(") && own.contains("function __shortcut("), "{own}");
     }
 
     #[test]

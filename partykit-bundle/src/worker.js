@@ -92,7 +92,8 @@ function durableObject(Exported) {
       try {
         if (failed) renew();
         const room = this.#generation === generation ? this.#room : this.#awake();
-        return settled(room.webSocketMessage(socket, message));
+        const answered = bindings.__hear(room, socket, message);
+        return answered === undefined ? undefined : settled(answered);
       } catch (error) {
         noted(error);
         throw error;

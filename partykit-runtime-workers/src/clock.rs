@@ -18,6 +18,12 @@ pub(crate) fn arrive() {
     WALL.set(None);
 }
 
+/// The same, at a time that JavaScript has read.
+pub(crate) fn arrive_at(millis: f64) {
+    // Whole milliseconds, far below 2^53.
+    set(millis as u64);
+}
+
 /// Time that never goes back.
 pub(crate) fn elapsed() -> Duration {
     wall();
@@ -30,11 +36,11 @@ pub(crate) fn now() -> Timestamp {
 }
 
 fn wall() -> u64 {
-    WALL.get().unwrap_or_else(|| {
-        // Whole milliseconds, far below 2^53.
-        let now = js_sys::Date::now() as u64;
-        WALL.set(Some(now));
-        LATEST.set(LATEST.get().max(now));
-        now
-    })
+    WALL.get().unwrap_or_else(|| set(js_sys::Date::now() as u64))
+}
+
+fn set(now: u64) -> u64 {
+    WALL.set(Some(now));
+    LATEST.set(LATEST.get().max(now));
+    now
 }

@@ -111,7 +111,9 @@ pub(crate) fn to_js(tasks: &Tasks, response: Response) -> Result<JsResponse, JsV
     head.headers.remove(header::CONTENT_LENGTH);
     let status = head.status.as_u16();
     // The bytes are already encoded as `Content-Encoding` says, so the platform must not encode them again.
-    let init = Init { status, headers: Fields(&head.headers), encode_body: "manual" };
+    let is_encoded = head.headers.contains_key(header::CONTENT_ENCODING);
+    let encode_body = is_encoded.then_some("manual");
+    let init = Init { status, headers: Fields(&head.headers), encode_body };
     let init = serde_json::to_string(&init).map_err(|error| error.to_string())?;
     if matches!(status, 101 | 204 | 205 | 304) {
         return js::respond(&init, None);
@@ -137,7 +139,8 @@ pub(crate) fn thrown(error: JsValue) -> BoxError {
 struct Init<'a> {
     status: u16,
     headers: Fields<'a>,
-    encode_body: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encode_body: Option<&'static str>,
 }
 
 /// Headers as an object, which the platform reads faster. A list of pairs only if a name is there twice.

@@ -146,6 +146,19 @@ macro_rules! __class {
                     self.0.message(ws, message)
                 }
 
+                #[wasm_bindgen(js_name = makeSpace)]
+                pub fn make_space(&self, units: u32, bytes: u32) -> bool {
+                    self.0.make_space(units, bytes)
+                }
+
+                pub fn hear(&self, order: u32, is_text: bool, length: i32, now: f64) -> bool {
+                    self.0.hear(order, is_text, length, now)
+                }
+
+                pub fn working(&self) -> JsValue {
+                    self.0.working()
+                }
+
                 #[wasm_bindgen(js_name = webSocketClose)]
                 pub fn web_socket_close(
                     &self,

@@ -1,29 +1,16 @@
-//! Where JavaScript puts what a connection says: into Wasm's memory, with all that is to be known of it, in
-//! one call. As a text of JavaScript it would be handed over by three.
+//! Where JavaScript puts what a connection says: into Wasm's memory, before it calls the room. So it hands over
+//! numbers and no values.
 
 use std::cell::RefCell;
 
 use partykit_core::Message;
-use wasm_bindgen::JsValue;
 
-use crate::js::{self, JsWebSocket};
+use crate::js;
 
-/// What a client has said.
-pub(crate) struct Said {
-    /// The number of the connection.
-    pub(crate) order: u32,
-    /// `None` if it is longer than it may be.
-    pub(crate) message: Option<Message>,
-}
+/// How many bytes there is space for, usually.
+const SPACE: usize = 4096;
 
-/// Before the message stand the number of its connection (4 bytes, the low one first), and whether it is a
-/// text.
-const HEAD: usize = 8;
-
-/// What there is space for without asking twice.
-const SPACE: usize = HEAD + 4096;
-
-/// What is kept for the next message; the memory of a longer one is given back.
+/// A longer message's memory is kept for the next one up to this length.
 const KEPT: usize = 64 << 10;
 
 thread_local! {
@@ -31,46 +18,28 @@ thread_local! {
     static INBOX: RefCell<Vec<u8>> = RefCell::default();
 }
 
-/// Tells JavaScript where Wasm's memory is: a new instance has another.
+/// Tells JavaScript where the inbox is, unless it knows: a new instance has another one.
 pub(crate) fn open() {
-    js::remember(&wasm_bindgen::memory());
+    INBOX.with_borrow_mut(|inbox| {
+        if inbox.is_empty() {
+            resize(inbox, SPACE);
+        }
+    });
 }
 
-/// Takes what a socket says. `None` if no connection is known to have it.
-pub(crate) fn take(socket: &JsWebSocket, message: &JsValue, limit: usize) -> Option<Said> {
-    // Every unit of UTF-16 is at least one byte.
-    let most = u32::try_from(limit).unwrap_or(u32::MAX);
+/// Makes space for a message of this many bytes.
+pub(crate) fn make_space(bytes: usize) {
+    INBOX.with_borrow_mut(|inbox| resize(inbox, bytes));
+}
+
+/// Takes the message that has come.
+pub(crate) fn take(is_text: bool, length: usize) -> Message {
     INBOX.with_borrow_mut(|inbox| {
-        let mut space = SPACE;
-        let taken = loop {
-            if inbox.len() < space {
-                inbox.resize(space, 0);
-            }
-            let taken = js::take(
-                socket,
-                message,
-                most,
-                inbox.as_mut_ptr() as usize as u32,
-                inbox.len() as u32,
-            );
-            match taken {
-                js::Taken::Wants(bytes) => space = HEAD + bytes,
-                taken => break taken,
-            }
-        };
-        let order = u32::from_le_bytes([inbox[0], inbox[1], inbox[2], inbox[3]]);
-        let message = match taken {
-            js::Taken::Nobodys => return None,
-            js::Taken::Bytes(bytes) if bytes <= limit => {
-                let bytes = inbox[HEAD..HEAD + bytes].to_vec();
-                Some(if inbox[4] == 1 { text(bytes).into() } else { Message::from(bytes) })
-            }
-            _ => None,
-        };
+        let bytes = inbox[..length].to_vec();
         if inbox.len() > KEPT {
-            *inbox = Vec::new();
+            resize(inbox, SPACE);
         }
-        Some(Said { order, message })
+        if is_text { text(bytes).into() } else { Message::from(bytes) }
     })
 }
 
@@ -78,4 +47,10 @@ pub(crate) fn take(socket: &JsWebSocket, message: &JsValue, limit: usize) -> Opt
 fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes)
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+fn resize(inbox: &mut Vec<u8>, bytes: usize) {
+    *inbox = vec![0; bytes];
+    // Both are below the end of Wasm's memory, which is 128 MB.
+    js::remember(&wasm_bindgen::memory(), inbox.as_mut_ptr() as usize as i32, bytes as i32);
 }

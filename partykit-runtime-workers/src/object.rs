@@ -10,10 +10,10 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::select};
-use js_sys::Promise;
+use js_sys::{Promise, Uint8Array};
 use partykit_core::{
-    AwakeReason, BoxError, Close, CloseCode, Refusal, Request, Response, RoomAddress, RoomId,
-    Timestamp,
+    AwakeReason, BoxError, Close, CloseCode, Message, Refusal, Request, Response, RoomAddress,
+    RoomId, Timestamp,
     runtime::{
         Attachment, Chain, Chosen, CloseReason, ConnectionKey, Resumed, RoomCell,
         front::{Refused, fit},
@@ -29,7 +29,7 @@ use crate::{
     convert::{self, thrown},
     envelope::{self, Asked, Envelope},
     host::ObjectHost,
-    inbox::{self, Said},
+    inbox,
     js::{self, AutoResponse, JsRequest, JsResponse, JsWebSocket, State, WebSocketPair},
     log,
     parties::Parties,
@@ -160,27 +160,68 @@ impl Object {
         }
     }
 
-    /// Handles a message of a client.
+    /// Makes space for a message of `units` (bytes, or units of UTF-16, each at least one byte) that may become this
+    /// many `bytes`. `false` if it is longer than it may be.
+    pub fn make_space(&self, units: u32, bytes: u32) -> bool {
+        let fits = units as usize <= self.0.max_message;
+        if fits {
+            inbox::make_space(bytes as usize);
+        }
+        fits
+    }
+
+    /// Handles a message of a client, of the connection with this number. It lies in the inbox and has `length` bytes;
+    /// less than 0 if it is longer than it may be. `now` is what the clock shows. Returns whether
+    /// [`Object::working`] has something to wait for.
+    pub fn hear(&self, order: u32, is_text: bool, length: i32, now: f64) -> bool {
+        clock::arrive_at(now);
+        let message = usize::try_from(length).ok();
+        self.heard(order, message.map(|length| inbox::take(is_text, length)))
+    }
+
+    /// The same without [the glue](inbox), for a Worker that `worker-build` has made: the platform calls this.
     pub fn message(&self, ws: &JsValue, message: &JsValue) -> JsValue {
         clock::arrive();
+        let Some(order) = order(ws.unchecked_ref()) else { return JsValue::UNDEFINED };
+        let message = match message.as_string() {
+            Some(text) => text.into(),
+            None => Message::from(Uint8Array::new(message).to_vec()),
+        };
+        match self.heard(order, Some(message)) {
+            true => self.working(),
+            false => JsValue::UNDEFINED,
+        }
+    }
+
+    /// `None` is a message that is too long.
+    fn heard(&self, order: u32, message: Option<Message>) -> bool {
         let _call = self.tasks().enter();
         let inner = &self.0;
-        let said = inbox::take(ws.unchecked_ref(), message, inner.max_message);
-        let Some(Said { order, message }) = said else { return JsValue::UNDEFINED };
-        let Some(open) = inner.find(order) else { return JsValue::UNDEFINED };
-        if open.socket.is_condemned() {
-            return JsValue::UNDEFINED;
-        }
-        let Some(message) = message else {
-            inner.hang_up(&open, CloseReason::MessageTooLong.close());
-            return inner.work();
+        let connection = match inner.connections.borrow().get(&order) {
+            Some(open) if !open.socket.is_condemned() => open.connection,
+            _ => return false,
         };
-        // The platform cannot be made to wait, and a dropped message would be lost silently. So the
-        // connection is closed.
-        if inner.cell.message(open.connection, message).is_err() {
-            inner.hang_up(&open, CloseReason::Overloaded.close());
+        let message = message.filter(|message| message.as_bytes().len() <= inner.max_message);
+        let refused = match message {
+            None => Some(CloseReason::MessageTooLong),
+            // The platform cannot be made to wait, and a dropped message would be lost silently. So the
+            // connection is closed.
+            Some(message) => {
+                let taken = inner.cell.message(connection, message);
+                taken.err().map(|_| CloseReason::Overloaded)
+            }
+        };
+        if let Some(reason) = refused
+            && let Some(open) = inner.find(order)
+        {
+            inner.hang_up(&open, reason.close());
         }
-        inner.work()
+        inner.works()
+    }
+
+    /// What the last event has left to wait for: a promise, or `undefined`.
+    pub fn working(&self) -> JsValue {
+        self.0.working()
     }
 
     /// Handles the end of a connection.
@@ -423,13 +464,26 @@ impl Inner {
     /// platform keeps an object in memory while a promise of a handler is pending. Usually nothing is left to
     /// wait for, and it returns `undefined`.
     fn work(self: &Rc<Self>) -> JsValue {
+        match self.works() {
+            true => self.working(),
+            false => JsValue::UNDEFINED,
+        }
+    }
+
+    /// The promise of the work that is not done. `undefined` if there is none.
+    fn working(&self) -> JsValue {
+        self.working.borrow().as_ref().map_or(JsValue::UNDEFINED, |working| working.clone().into())
+    }
+
+    /// Runs the room's tasks. Returns whether the room still works.
+    fn works(self: &Rc<Self>) -> bool {
         self.host.tasks().run();
-        if let Some(working) = &*self.working.borrow() {
-            return working.clone().into();
+        if self.working.borrow().is_some() {
+            return true;
         }
         if let Some(reasons) = self.cell.settled().now_or_never() {
             self.rest(&reasons);
-            return JsValue::UNDEFINED;
+            return false;
         }
         self.host.timers().work(true);
         let (me, cell) = (Rc::downgrade(self), self.cell.clone());
@@ -441,8 +495,8 @@ impl Inner {
             }
             Ok(JsValue::UNDEFINED)
         });
-        *self.working.borrow_mut() = Some(working.clone());
-        working.into()
+        *self.working.borrow_mut() = Some(working);
+        true
     }
 
     /// Keeps the object while the room works, for an answer that must not wait for that.

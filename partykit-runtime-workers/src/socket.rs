@@ -141,8 +141,12 @@ impl Socket for ObjectSocket {
     }
 
     fn send(&self, message: Outgoing<'_>) {
-        // A closed socket takes nothing more.
-        let _ = self.0.frames.send(&self.0.ws, message.message());
+        let (ws, is_shared, message) = (&self.0.ws, message.is_shared(), message.message());
+        match message.as_text() {
+            _ if is_shared => self.0.frames.send(ws, message),
+            Some(text) => ws.say(text),
+            None => ws.say_bytes(message.as_bytes()),
+        }
     }
 
     fn close(&self, close: Close) {
@@ -156,45 +160,31 @@ impl Socket for ObjectSocket {
     fn flush(&self) {}
 }
 
-/// The last message that was sent, so that a broadcast is converted only once.
+/// The last message that was sent to many, and its form on the platform: it is converted only once.
 #[derive(Default)]
-pub(crate) struct Frames(RefCell<Option<Last>>);
-
-struct Last {
-    message: Message,
-    /// The message in the platform's form. `None` for a text that was sent only once: most messages go to one
-    /// client.
-    converted: Option<JsValue>,
-}
+pub(crate) struct Frames(RefCell<Option<(Message, JsValue)>>);
 
 impl Frames {
-    fn send(&self, ws: &JsWebSocket, message: &Message) -> Result<(), JsValue> {
+    fn send(&self, ws: &JsWebSocket, message: &Message) {
         let mut last = self.0.borrow_mut();
-        let known = last.as_mut().filter(|last| is_same(&last.message, message));
-        match (known, message.as_text()) {
-            (Some(last), text) => {
-                let converted = last.converted.get_or_insert_with(|| match text {
+        match &*last {
+            Some((known, converted)) if is_same(known, message) => ws.say_converted(converted),
+            _ => {
+                let converted = match message.as_text() {
                     Some(text) => JsValue::from_str(text),
                     None => Uint8Array::from(message.as_bytes()).into(),
-                });
-                ws.send(converted)
-            }
-            (None, Some(text)) => {
-                *last = Some(Last { message: message.clone(), converted: None });
-                ws.send_text(text)
-            }
-            (None, None) => {
-                let converted = Uint8Array::from(message.as_bytes()).into();
-                let sent = ws.send(&converted);
-                *last = Some(Last { message: message.clone(), converted: Some(converted) });
-                sent
+                };
+                ws.say_converted(&converted);
+                *last = Some((message.clone(), converted));
             }
         }
     }
 
     /// Frees the last message.
     pub(crate) fn clear(&self) {
-        self.0.take();
+        if self.0.borrow().is_some() {
+            self.0.take();
+        }
     }
 }
 

@@ -1,14 +1,14 @@
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     future::Future,
     panic::AssertUnwindSafe,
     rc::{Rc, Weak},
     sync::Arc,
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Wake, Waker},
 };
 
-use futures_util::{FutureExt, StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
+use futures_util::{FutureExt, future::LocalBoxFuture};
 use js_sys::Promise;
 use send_wrapper::SendWrapper;
 use wasm_bindgen::{JsValue, prelude::Closure};
@@ -27,67 +27,74 @@ const POLLS: u32 = 256;
 pub(crate) struct Tasks(Rc<Inner>);
 
 struct Inner {
-    running: RefCell<FuturesUnordered<LocalBoxFuture<'static, ()>>>,
-    /// Futures that were spawned and not polled yet.
-    fresh: RefCell<Vec<LocalBoxFuture<'static, ()>>>,
-    /// Set when the context has ended.
-    ended: Cell<bool>,
-    bell: Arc<Bell>,
-    /// Rings it.
-    waker: Waker,
-}
-
-/// Wakes the futures of a context.
-struct Bell(SendWrapper<Door>);
-
-struct Door {
-    tasks: Weak<Inner>,
-    /// Something has to be polled.
-    rung: Cell<bool>,
+    /// The futures that have not ended, by their numbers.
+    running: RefCell<BTreeMap<u32, Arc<Task>>>,
+    /// The number of the last future.
+    last: Cell<u32>,
+    /// Those that have to be polled, in the order in which they were woken.
+    ready: RefCell<VecDeque<Arc<Task>>>,
+    is_polling: Cell<bool>,
     /// A call of the platform is running. It polls before it returns.
     is_entered: Cell<bool>,
+    /// Set when the context has ended.
+    ended: Cell<bool>,
     /// A promise of this context on which [`pass`] waits. The platform runs callbacks of a promise in the
     /// context that made it, even if another context resolves it.
     open: RefCell<Option<Deferred>>,
+    me: Weak<Inner>,
+}
+
+/// A future. Wakers are handles of it, so it has to be `Send`.
+struct Task(SendWrapper<Slot>);
+
+struct Slot {
+    /// `None` while it is polled, and when it has ended.
+    future: Cell<Option<LocalBoxFuture<'static, ()>>>,
+    is_ready: Cell<bool>,
+    number: u32,
+    tasks: Weak<Inner>,
 }
 
 impl Tasks {
     pub(crate) fn new() -> Self {
-        Self(Rc::new_cyclic(|me: &Weak<Inner>| {
-            let door = Door {
-                tasks: me.clone(),
-                rung: Cell::new(false),
-                is_entered: Cell::new(false),
-                open: RefCell::default(),
-            };
-            let bell = Arc::new(Bell(SendWrapper::new(door)));
-            Inner {
-                running: RefCell::default(),
-                fresh: RefCell::default(),
-                ended: Cell::new(false),
-                waker: Waker::from(bell.clone()),
-                bell,
-            }
+        Self(Rc::new_cyclic(|me| Inner {
+            running: RefCell::default(),
+            last: Cell::new(0),
+            ready: RefCell::default(),
+            is_polling: Cell::new(false),
+            is_entered: Cell::new(false),
+            ended: Cell::new(false),
+            open: RefCell::default(),
+            me: me.clone(),
         }))
     }
 
     /// Begins a call of the platform. Futures that are woken until the result is dropped are polled by
     /// [`Tasks::run`], or at the end. So they need no promise.
     pub(crate) fn enter(&self) -> Entered<'_> {
-        let is_inner = self.0.bell.0.is_entered.replace(true);
+        let is_inner = self.0.is_entered.replace(true);
         Entered { tasks: self, is_inner }
     }
 
     /// Runs a future without a result. Call it in the own context.
     pub(crate) fn spawn(&self, future: impl Future<Output = ()> + 'static) {
-        if self.0.ended.get() {
+        let inner = &self.0;
+        if inner.ended.get() {
             return;
         }
-        self.0.fresh.borrow_mut().push(future.boxed_local());
-        if !self.0.bell.0.is_entered.get() {
-            self.arm();
+        let number = inner.last.get().wrapping_add(1);
+        inner.last.set(number);
+        let task = Arc::new(Task(SendWrapper::new(Slot {
+            future: Cell::new(Some(future.boxed_local())),
+            is_ready: Cell::new(false),
+            number,
+            tasks: inner.me.clone(),
+        })));
+        inner.running.borrow_mut().insert(number, task.clone());
+        if !inner.is_entered.get() {
+            inner.arm();
         }
-        self.0.bell.ring();
+        task.wake();
     }
 
     /// Runs a future, and returns a promise of its result. If it panics, and panics unwind, the promise is
@@ -96,6 +103,11 @@ impl Tasks {
         &self,
         future: impl Future<Output = Result<JsValue, JsValue>> + 'static,
     ) -> Promise {
+        self.promise_boxed(future.boxed_local())
+    }
+
+    /// One for all types of futures: a Worker should be small.
+    fn promise_boxed(&self, future: LocalBoxFuture<'static, Result<JsValue, JsValue>>) -> Promise {
         let deferred = Deferred::new();
         let promise = deferred.promise();
         let future = AssertUnwindSafe(future).catch_unwind();
@@ -112,34 +124,17 @@ impl Tasks {
     /// Polls all ready futures, also those that become ready meanwhile. Call it in the own context.
     pub(crate) fn run(&self) {
         let inner = &self.0;
-        let door = &inner.bell.0;
-        if !door.rung.get() {
+        // Called from inside of a poll: the outer call goes on polling.
+        if inner.is_polling.get() || inner.ready.borrow().is_empty() {
             return;
         }
-        // Called from inside of a poll: the outer call goes on polling.
-        let Ok(mut running) = inner.running.try_borrow_mut() else { return };
         let _entered = self.enter();
-        let mut cx = Context::from_waker(&inner.waker);
-        CURRENT.set(Rc::downgrade(inner));
+        CURRENT.set(inner.me.clone());
         for _ in 0..POLLS {
-            if inner.ended.get() {
-                break;
-            }
-            if !inner.fresh.borrow().is_empty() {
-                running.extend(inner.fresh.take());
-            }
-            door.rung.set(false);
-            let has_ended = matches!(running.poll_next_unpin(&mut cx), Poll::Ready(Some(())));
-            if !has_ended && !door.rung.get() && inner.fresh.borrow().is_empty() {
-                break;
-            }
-            // If the limit of polls is reached, the rest is woken.
-            door.rung.set(true);
+            let ready = inner.ready.borrow_mut().pop_front();
+            let Some(task) = ready else { break };
+            inner.poll(&task);
         }
-        let has_ended = inner.ended.get();
-        let gone = if has_ended { std::mem::take(&mut *running) } else { FuturesUnordered::new() };
-        drop(running);
-        drop(gone);
     }
 
     /// The tasks whose future calls this.
@@ -149,19 +144,34 @@ impl Tasks {
 
     /// Drops all futures and takes no more, because the context is gone.
     pub(crate) fn end(&self) {
-        self.0.ended.set(true);
-        let fresh = self.0.fresh.take();
+        let inner = &self.0;
+        inner.ended.set(true);
         // The futures are dropped outside of the borrow, because they may spawn something when they are
         // dropped. If this is called inside of a poll, the polled future stays until it is pending, and is
         // not polled again.
-        let running =
-            self.0.running.try_borrow_mut().map(|mut running| std::mem::take(&mut *running));
-        drop((fresh, running));
+        let (ready, running) = (inner.ready.take(), inner.running.take());
+        let futures: Vec<_> = running.values().map(|task| task.0.future.take()).collect();
+        drop((futures, ready, running));
+    }
+}
+
+impl Inner {
+    fn poll(&self, task: &Arc<Task>) {
+        task.0.is_ready.set(false);
+        let Some(mut future) = task.0.future.take() else { return };
+        let waker = Waker::from(task.clone());
+        let mut polling = Polling { inner: self, task, is_pending: false };
+        self.is_polling.set(true);
+        let poll = future.poll_unpin(&mut Context::from_waker(&waker));
+        if poll.is_pending() && !self.ended.get() {
+            polling.is_pending = true;
+            task.0.future.set(Some(future));
+        }
     }
 
     /// Makes the promise by which the context can be woken.
     fn arm(&self) {
-        let mut open = self.0.bell.0.open.borrow_mut();
+        let mut open = self.open.borrow_mut();
         if open.is_none() {
             let deferred = Deferred::new();
             RUN.with(|run| drop(deferred.promise().then(run)));
@@ -169,9 +179,51 @@ impl Tasks {
         }
     }
 
-    fn is_idle(&self) -> bool {
-        self.0.fresh.borrow().is_empty()
-            && self.0.running.try_borrow().is_ok_and(|running| running.is_empty())
+    /// Has the platform call [`pass`] soon, in this context.
+    fn call(&self) {
+        // Tasks that are gone are not called. Tasks that will be called are kept until then: otherwise the
+        // platform would report an error.
+        let Some(tasks) = self.me.upgrade() else { return };
+        let open = self.open.borrow_mut().take();
+        if let Some(open) = open {
+            let key = CALLED.with(|called| {
+                let (last, called) = &mut *called.borrow_mut();
+                *last = last.wrapping_add(1);
+                called.insert(*last, tasks);
+                *last
+            });
+            open.resolve(&key.into());
+        }
+    }
+}
+
+/// A poll of a task. Its end is noted also if the poll panics.
+struct Polling<'a> {
+    inner: &'a Inner,
+    task: &'a Task,
+    is_pending: bool,
+}
+
+impl Drop for Polling<'_> {
+    fn drop(&mut self) {
+        self.inner.is_polling.set(false);
+        if !self.is_pending {
+            let ended = self.inner.running.borrow_mut().remove(&self.task.0.number);
+            drop(ended);
+        }
+    }
+}
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {
+        if self.0.is_ready.replace(true) {
+            return;
+        }
+        let Some(inner) = self.0.tasks.upgrade().filter(|inner| !inner.ended.get()) else { return };
+        inner.ready.borrow_mut().push_back(self);
+        if !inner.is_entered.get() {
+            inner.call();
+        }
     }
 }
 
@@ -194,13 +246,13 @@ impl Drop for Entered<'_> {
         if !panics {
             self.tasks.run();
         }
-        let door = &self.tasks.0.bell.0;
-        door.is_entered.set(false);
-        if !self.tasks.is_idle() {
-            self.tasks.arm();
+        let inner = &self.tasks.0;
+        inner.is_entered.set(false);
+        if !inner.running.borrow().is_empty() {
+            inner.arm();
         }
-        if door.rung.get() || panics {
-            door.open();
+        if panics || !inner.ready.borrow().is_empty() {
+            inner.call();
         }
     }
 }
@@ -234,41 +286,5 @@ fn pass(key: JsValue) {
     let called = CALLED.with(|called| called.borrow_mut().1.remove(&key));
     if let Some(inner) = called {
         drop(Tasks(inner).enter());
-    }
-}
-
-impl Bell {
-    fn ring(&self) {
-        if !self.0.rung.replace(true) && !self.0.is_entered.get() {
-            self.0.open();
-        }
-    }
-}
-
-impl Door {
-    fn open(&self) {
-        // Tasks that are gone are not called. Tasks that will be called are kept until then: otherwise the
-        // platform would report an error.
-        let Some(tasks) = self.tasks.upgrade() else { return };
-        let open = self.open.borrow_mut().take();
-        if let Some(open) = open {
-            let key = CALLED.with(|called| {
-                let (last, called) = &mut *called.borrow_mut();
-                *last = last.wrapping_add(1);
-                called.insert(*last, tasks);
-                *last
-            });
-            open.resolve(&key.into());
-        }
-    }
-}
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.ring();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.ring();
     }
 }

@@ -1,5 +1,5 @@
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::BTreeMap,
     future::Future,
     panic::AssertUnwindSafe,
@@ -20,26 +20,20 @@ pub(crate) struct Timers {
     next: Cell<u64>,
     works: Cell<bool>,
     armed: RefCell<Option<(Duration, JsValue)>>,
-    ring: Closure<dyn FnMut()>,
+    /// What the platform calls. Most rooms that wake need no timer, and a closure for JavaScript is garbage later.
+    ring: OnceCell<Closure<dyn FnMut()>>,
+    me: Weak<Self>,
 }
 
 impl Timers {
     pub(crate) fn new() -> Rc<Self> {
-        Rc::new_cyclic(|me: &Weak<Self>| {
-            // The waker was taken out before it is called, so a panic in it leaves the timers whole.
-            let me = AssertUnwindSafe(me.clone());
-            Self {
-                waiting: RefCell::default(),
-                next: Cell::new(0),
-                works: Cell::new(false),
-                armed: RefCell::default(),
-                ring: Closure::new(move || {
-                    let me = &me;
-                    if let Some(timers) = me.upgrade() {
-                        timers.ring();
-                    }
-                }),
-            }
+        Rc::new_cyclic(|me| Self {
+            waiting: RefCell::default(),
+            next: Cell::new(0),
+            works: Cell::new(false),
+            armed: RefCell::default(),
+            ring: OnceCell::new(),
+            me: me.clone(),
         })
     }
 
@@ -83,10 +77,22 @@ impl Timers {
         if let Some(at) = wanted {
             let left = at.saturating_sub(clock::elapsed()).as_millis();
             let millis = i32::try_from(left).unwrap_or(i32::MAX);
-            let timer = js::set_timeout(self.ring.as_ref().unchecked_ref(), millis);
+            let ring = self.ring.get_or_init(|| closure(self.me.clone()));
+            let timer = js::set_timeout(ring.as_ref().unchecked_ref(), millis);
             *armed = timer.ok().map(|timer| (at, timer));
         }
     }
+}
+
+fn closure(timers: Weak<Timers>) -> Closure<dyn FnMut()> {
+    // The waker was taken out before it is called, so a panic in it leaves the timers whole.
+    let timers = AssertUnwindSafe(timers);
+    Closure::new(move || {
+        let timers = &timers;
+        if let Some(timers) = timers.upgrade() {
+            timers.ring();
+        }
+    })
 }
 
 impl Drop for Timers {
@@ -114,6 +120,10 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        // An idle room's: it never rings, and is polled at each event.
+        if self.key.0 == Duration::MAX {
+            return Poll::Pending;
+        }
         if clock::elapsed() >= self.key.0 {
             return Poll::Ready(());
         }

@@ -13,7 +13,8 @@ partykit-bench serve handover DIRECTORY PORT
 
   --quick         small sizes, for a look whether all of it works: no goal is meant for them
   --check         fail when a goal is missed
-  --turns COUNT   how often servers take turns, instead of 5, or 3 where only memory is read
+  --turns COUNT   how often servers take turns, instead of 5, or 3 where only memory is read; five times as often for
+                  the processor time of Workers
   --only MEASURE  sockets, or of these one: crowd, handshakes, allocations, storm, wake, memory, sleepers, tls;
                   storage, or of these one: commits, churn, clear, backups, alarms, rooms;
                   or one that is no part of a run of all: workers, hostile; beside (which
@@ -126,7 +127,8 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
     }
     let mut sizes = if quick { Sizes::QUICK } else { Sizes::FULL };
     if let Some(turns) = turns {
-        (sizes.turns, sizes.memory_turns) = (turns, turns);
+        (sizes.turns, sizes.memory_turns, sizes.worker_memory_turns) = (turns, turns, turns);
+        sizes.worker_cost_turns = 5 * turns;
     }
     Ok(Command::Measure(Box::new(Plan { sizes, only, quick, check, write })))
 }
@@ -170,6 +172,7 @@ mod tests {
         };
         assert!(sockets.takes("tls") && !sockets.takes("commits"));
         assert_eq!((sockets.parts(), sockets.sizes.turns), (vec![Part::Sockets], 2));
+        assert_eq!(sockets.sizes.worker_cost_turns, 10);
         assert!(matches!(parsed("serve hostile 9"), Ok(Command::ServeHostile(9, 0))));
         assert!(matches!(parsed("serve hostile 9 80"), Ok(Command::ServeHostile(9, 80))));
         let handover = parsed("serve handover here 80").unwrap();

@@ -14,10 +14,10 @@ const WRITE = JSON.stringify({
   ],
 });
 
-let Probes;
+let Probes, hear;
 
 describe("a batch", { timeout: 60_000 }, () => {
-  before(async () => { ({ Probes } = await classes()); });
+  before(async () => { ({ Probes, __hear: hear } = await classes()); });
 
   /** What the platform was asked to do for a message that writes. */
   async function written(options) {
@@ -27,7 +27,7 @@ describe("a batch", { timeout: 60_000 }, () => {
     assert.equal(status, 101);
     assert.deepEqual(platform.notes, ["accept"]);
     platform.notes.length = 0;
-    await object.webSocketMessage(end, WRITE);
+    await hear(object, end, WRITE);
     await platform.settle();
     return platform.notes;
   }

@@ -88,9 +88,11 @@ export class Platform {
 
   #socket() {
     let attachment = null;
+    const said = [];
     return {
       readyState: 1,
-      send: (message) => this.#note(`send ${message}`),
+      said,
+      send: (message) => { said.push(message); this.#note(`send ${message}`); },
       close: (code) => this.#note(`close ${code}`),
       serializeAttachment: (value) => { attachment = value; },
       deserializeAttachment: () => attachment,

@@ -33,6 +33,11 @@ impl<'a> Outgoing<'a> {
         self.message
     }
 
+    /// Whether it goes to many sockets: then it is worth keeping what was made of it.
+    pub fn is_shared(self) -> bool {
+        self.encoded.is_some()
+    }
+
     /// The message as `encode` makes it. A message to many sockets is encoded at most once.
     pub fn encoded(self, encode: impl FnOnce(&Message) -> Bytes) -> Bytes {
         match self.encoded {

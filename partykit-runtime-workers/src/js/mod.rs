@@ -11,8 +11,8 @@ pub(crate) use http::{
     respond_with, switching,
 };
 pub(crate) use object::{
-    AutoResponse, JsWebSocket, Sql, State, Storage, Taken, WebSocketPair, ask, attach, attached,
-    console, remember, take,
+    AutoResponse, JsWebSocket, Sql, State, Storage, WebSocketPair, ask, attach, attached, console,
+    remember,
 };
 pub(crate) use promise::{Deferred, wait};
 pub(crate) use time::{clear_timeout, fill_random, set_timeout};

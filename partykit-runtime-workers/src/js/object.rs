@@ -3,12 +3,19 @@ use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen(module = "/src/js/glue.js")]
 extern "C" {
-    /// Tells JavaScript where Wasm's memory is.
-    pub(crate) fn remember(memory: &JsValue);
+    /// Tells JavaScript where Wasm's memory is, and that there is an inbox of `length` bytes at `at`.
+    pub(crate) fn remember(memory: &JsValue, at: i32, length: i32);
 
-    /// Writes what a socket says, and whose it is, to `at`, where there is `space`: see [`Taken`].
-    #[wasm_bindgen(js_name = take)]
-    fn take_into(socket: &JsWebSocket, message: &JsValue, limit: u32, at: u32, space: u32) -> i32;
+    /// Sends a text of `length` bytes that lies at `at`. A closed socket takes nothing more.
+    fn say(socket: &JsWebSocket, at: i32, length: i32);
+
+    /// The same for bytes.
+    #[wasm_bindgen(js_name = sayBytes)]
+    fn say_bytes(socket: &JsWebSocket, at: i32, length: i32);
+
+    /// Sends a text (a string) or bytes. A closed socket takes nothing more.
+    #[wasm_bindgen(js_name = sayConverted)]
+    fn say_converted(socket: &JsWebSocket, message: &JsValue);
 
     /// Asks the object of the room `name`, with an envelope and a body. `None` if there is no such binding.
     #[wasm_bindgen(catch)]
@@ -89,13 +96,6 @@ extern "C" {
     #[wasm_bindgen(method, catch)]
     pub(crate) fn accept(this: &JsWebSocket) -> Result<(), JsValue>;
 
-    /// A text (a string) or bytes.
-    #[wasm_bindgen(method, catch)]
-    pub(crate) fn send(this: &JsWebSocket, message: &JsValue) -> Result<(), JsValue>;
-
-    #[wasm_bindgen(method, js_name = send, catch)]
-    pub(crate) fn send_text(this: &JsWebSocket, text: &str) -> Result<(), JsValue>;
-
     /// The number that [`set_order`](JsWebSocket::set_order) has set. NaN if it was not set.
     #[wasm_bindgen(method, getter, js_name = partykitOrder)]
     pub(crate) fn order(this: &JsWebSocket) -> f64;
@@ -169,31 +169,21 @@ extern "C" {
     static CONSOLE: JsValue;
 }
 
-/// What became of a message.
-pub(crate) enum Taken {
-    /// It is there, with this many bytes.
-    Bytes(usize),
-    /// It is longer than it may be.
-    TooLong,
-    /// The socket is no connection's.
-    Nobodys,
-    /// It needs space for this many bytes.
-    Wants(usize),
-}
+impl JsWebSocket {
+    /// Sends a text.
+    pub(crate) fn say(&self, text: &str) {
+        // Numbers of this type are handed over as they are. Wasm's memory ends at 128 MB.
+        say(self, text.as_ptr() as usize as i32, text.len() as i32);
+    }
 
-/// Writes what a socket says to `at` in Wasm's memory, where there are `space` bytes.
-pub(crate) fn take(
-    socket: &JsWebSocket,
-    message: &JsValue,
-    limit: u32,
-    at: u32,
-    space: u32,
-) -> Taken {
-    match take_into(socket, message, limit, at, space) {
-        bytes @ 0.. => Taken::Bytes(bytes as usize),
-        -1 => Taken::TooLong,
-        -2 => Taken::Nobodys,
-        wanted => Taken::Wants((-8_i32).saturating_sub(wanted).unsigned_abs() as usize),
+    /// Sends bytes.
+    pub(crate) fn say_bytes(&self, bytes: &[u8]) {
+        say_bytes(self, bytes.as_ptr() as usize as i32, bytes.len() as i32);
+    }
+
+    /// Sends what goes to many: a text (a string) or bytes.
+    pub(crate) fn say_converted(&self, message: &JsValue) {
+        say_converted(self, message);
     }
 }
 
