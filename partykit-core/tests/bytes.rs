@@ -74,7 +74,7 @@ fn sleeping_rooms_are_bytes() {
     }
     let each = (HEAP.current_usage() - before) / ROOMS - WIRE;
     println!("a sleeping room with one connection: {each} bytes");
-    assert!(each <= 385, "{each} bytes for a sleeping room with one connection");
+    assert!(each <= 340, "{each} bytes for a sleeping room with one connection");
 
     let hall = room(&host, &options, &party, 99_999);
     let mut crowd = Vec::with_capacity(CONNECTIONS);

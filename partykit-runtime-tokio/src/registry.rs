@@ -8,6 +8,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    thread,
 };
 
 use hashbrown::{HashTable, hash_table::Entry};
@@ -16,8 +17,9 @@ use partykit_core::{Refusal, RoomAddress, runtime::RoomCell};
 /// Default of [`Builder::max_rooms`](crate::Builder::max_rooms). An empty room takes less than 1 KiB.
 pub(crate) const MAX_ROOMS: usize = 100_000;
 
-/// The rooms are divided among this many locks: more than a machine has cores.
-const SHARDS: usize = 64;
+/// The rooms are divided among so many locks for each core. Few shards have large tables. A small table that stays
+/// keeps a whole slab of the allocator that rooms which were awake have left.
+const SHARDS_PER_CORE: usize = 4;
 
 /// A shard with at least this capacity gives memory back when it uses less than a quarter of it.
 const WORTH_SHRINKING: usize = 64;
@@ -52,8 +54,9 @@ type Rooms = HashTable<Arc<RoomCell>>;
 
 impl Registry {
     pub(crate) fn new(max_rooms: usize) -> Self {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            shards: (0..SHARDS_PER_CORE * cores).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             closed: AtomicBool::new(false),
             max_rooms,
@@ -189,8 +192,8 @@ impl Registry {
     /// The shard of the addresses with this hash.
     fn shard(&self, hash: u64) -> MutexGuard<'_, Rooms> {
         // The table takes the lowest bits for the place and the highest seven to compare, so the shard is
-        // told by others. The remainder is below SHARDS, so the cast loses nothing.
-        lock(&self.shards[((hash >> 32) % SHARDS as u64) as usize])
+        // told by others.
+        lock(&self.shards[(hash >> 32) as usize % self.shards.len()])
     }
 }
 
@@ -210,7 +213,6 @@ mod tests {
     use std::{
         collections::HashMap,
         sync::{Weak, atomic::AtomicUsize},
-        thread,
         time::{Duration, Instant},
     };
 

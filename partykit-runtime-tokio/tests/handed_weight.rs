@@ -2,6 +2,7 @@
 //! of its own, which also is the server: the whole process's memory is counted.
 #![cfg(unix)]
 
+mod at_rest;
 mod upgraded;
 
 use std::{
@@ -17,8 +18,8 @@ use partykit_core::{
 };
 use partykit_runtime_tokio::{Handle, Runtime, bind};
 use peak_alloc::PeakAlloc;
-use tokio::task::yield_now;
 
+use at_rest::at_rest;
 use upgraded::upgraded;
 
 #[global_allocator]
@@ -81,7 +82,7 @@ fn server() {
 
 async fn answer(handle: &Handle, path: &str) -> Response {
     match path {
-        "/heap" => Response::new(format!("{} {}", id(), at_rest(handle).await).into()),
+        "/heap" => Response::new(format!("{} {}", id(), asleep(handle).await).into()),
         "/next" => {
             let handle = handle.clone();
             tokio::spawn(async move { handle.hand_over().await.unwrap() });
@@ -91,21 +92,14 @@ async fn answer(handle: &Handle, path: &str) -> Response {
     }
 }
 
-/// The heap's bytes when the room sleeps with all connections, and nothing changes any more.
-async fn at_rest(handle: &Handle) -> usize {
-    let is_asleep = || {
+/// The heap's bytes when the room sleeps with all connections.
+async fn asleep(handle: &Handle) -> usize {
+    at_rest(&HEAP, || {
         handle.room_stats("relay", "a").is_some_and(|stats| {
             stats.phase == RoomPhase::Asleep && stats.connections == CONNECTIONS
         })
-    };
-    let (mut before, mut same) = (0, 0);
-    while same < 2000 {
-        yield_now().await;
-        let now = HEAP.current_usage();
-        same = if now == before && is_asleep() { same + 1 } else { 0 };
-        before = now;
-    }
-    before
+    })
+    .await
 }
 
 /// The first process of the server. It ends, and so does the next one, when this is dropped.

@@ -2,6 +2,7 @@
 //! it is the whole process's memory that is counted.
 #![cfg(target_os = "linux")]
 
+mod at_rest;
 mod upgraded;
 
 use std::{
@@ -9,11 +10,15 @@ use std::{
     time::Duration,
 };
 
-use partykit_core::{Connection, Message, Options, Result, Room, RoomPhase, Server};
-use partykit_runtime_tokio::{Handle, Runtime, bind};
+use partykit_core::{Connection, Message, Options, Result, Room, Server};
+use partykit_runtime_tokio::{Handle, bind};
 use peak_alloc::PeakAlloc;
-use tokio::{task::yield_now, time::timeout};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::timeout,
+};
 
+use at_rest::at_rest;
 use upgraded::upgraded;
 
 #[global_allocator]
@@ -37,58 +42,75 @@ impl Server for Relay {
 }
 
 /// A client takes nothing of the heap.
-fn connect(address: SocketAddr, number: usize) -> TcpStream {
+fn connect(address: SocketAddr, room: &str, number: usize) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(NEVER)).unwrap();
     let request = format!(
-        "GET /parties/relay/a?_pk=client-number-{number:0>7} HTTP/1.1\r\nhost: h\r\n\
+        "GET /parties/relay/{room}?_pk=client-number-{number:0>7} HTTP/1.1\r\nhost: h\r\n\
          upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n\
          sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     );
     upgraded(stream, &request)
 }
 
-/// The heap's bytes when the room sleeps with this many connections, and nothing changes any more.
-async fn at_rest(handle: &Handle, connections: usize) -> usize {
-    let settled = async {
-        let is_asleep = || {
-            let stats = handle.room_stats("relay", "a").unwrap();
-            stats.phase == RoomPhase::Asleep && stats.connections == connections
-        };
-        let (mut before, mut same) = (0, 0);
-        while same < 2000 {
-            yield_now().await;
-            let now = HEAP.current_usage();
-            same = if now == before && is_asleep() { same + 1 } else { 0 };
-            before = now;
-        }
-        before
-    };
-    timeout(NEVER, settled).await.expect("the heap comes to rest")
+/// Clients of one server.
+struct House {
+    tokio: Runtime,
+    address: SocketAddr,
+    handle: Handle,
+    clients: Vec<TcpStream>,
 }
 
+impl House {
+    /// Two loops: each has its own list of sockets.
+    fn open() -> Self {
+        let tokio = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let (address, handle) = tokio.block_on(async {
+            let runtime = partykit_runtime_tokio::Runtime::builder().party::<Relay>("relay");
+            let runtime = runtime.in_memory().build().unwrap();
+            let listener = bind("127.0.0.1:0").await.unwrap();
+            let (address, handle) = (listener.local_addr().unwrap(), runtime.handle());
+            tokio::spawn(async move { runtime.serve_on(listener).await });
+            (address, handle)
+        });
+        let clients = Vec::with_capacity(FIRST + FURTHER);
+        Self { tokio, address, handle, clients }
+    }
+
+    /// As many more clients, each in the room that `room` says. Returns the heap's bytes when all rooms sleep and
+    /// nothing changes any more.
+    fn add(&mut self, count: usize, room: fn(usize) -> String) -> usize {
+        let (from, to) = (self.clients.len(), self.clients.len() + count);
+        let connected = (from..to).map(|number| connect(self.address, &room(number), number));
+        self.clients.extend(connected);
+        let is_asleep = || {
+            let stats = &self.handle.stats().parties["relay"];
+            stats.awake == 0 && stats.connections == to
+        };
+        let at_rest = at_rest(&HEAP, is_asleep);
+        self.tokio.block_on(async { timeout(NEVER, at_rest).await.expect("it comes to rest") })
+    }
+}
+
+/// What each client of the second group takes.
+fn of_a_further_one(room: fn(usize) -> String) -> f64 {
+    let mut house = House::open();
+    let before = house.add(FIRST, room);
+    let after = house.add(FURTHER, room);
+    after.saturating_sub(before) as f64 / FURTHER as f64
+}
+
+/// The list of each loop has 512 places before and 1,024 after, so that places are counted, too.
+const FIRST: usize = 1020;
+const FURTHER: usize = 920;
+
+/// One test, because all tests of this program share the heap.
 #[test]
 fn a_further_idle_connection_takes_little() {
-    // Two loops: the list of each has 512 places before and 1,024 after, so that places are counted, too.
-    const FIRST: usize = 1020;
-    const FURTHER: usize = 920;
-    let tokio =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let (address, handle) = tokio.block_on(async {
-        let runtime = Runtime::builder().party::<Relay>("relay").in_memory().build().unwrap();
-        let listener = bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let handle = runtime.handle();
-        tokio::spawn(async move { runtime.serve_on(listener).await });
-        (address, handle)
-    });
-    let mut clients: Vec<_> = (0..FIRST).map(|number| connect(address, number)).collect();
-    clients.reserve_exact(FURTHER);
-    let before = tokio.block_on(at_rest(&handle, FIRST));
-    clients.extend((FIRST..FIRST + FURTHER).map(|number| connect(address, number)));
-    let after = tokio.block_on(at_rest(&handle, FIRST + FURTHER));
-    let each = after.saturating_sub(before) as f64 / FURTHER as f64;
+    let each = of_a_further_one(|_| "a".to_owned());
     println!("a further idle connection: {each:.0} bytes of heap");
     assert!(each <= 230.0, "{each} bytes");
-    drop(clients);
+    let each = of_a_further_one(|number| format!("room-{number}"));
+    println!("a further sleeping room with one connection: {each:.0} bytes of heap");
+    assert!(each <= 545.0, "{each} bytes");
 }

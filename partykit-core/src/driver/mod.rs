@@ -99,7 +99,8 @@ async fn run<S: Server>(cell: Arc<RoomCell>, make: impl Fn(&RoomId) -> S + Send)
                     None => slice.begin_another(&**cell.host()).await,
                 };
                 room.begin(&cell, turn);
-                let ended = run_turn(&room, &mut pump, &mut instance, &make, job, begun).await;
+                let mut job = Some(job);
+                let ended = run_turn(&room, &mut pump, &mut instance, &make, &mut job, begun).await;
                 slice.turn_ended(ended.times.ended);
                 conclude(&room, &mut pump, ended);
             }
@@ -187,15 +188,15 @@ async fn run_turn<S: Server>(
     pump: &mut Pump<'_>,
     instance: &mut Option<S>,
     make: &(impl Fn(&RoomId) -> S + Send),
-    job: Job,
+    job: &mut Option<Job>,
     begun: Duration,
 ) -> Ended {
     let (cell, turn) = (room.cell(), room.turn());
-    let arrived = match &job {
-        Job::Handle(Event::Connect { arrived, .. }) => Some(*arrived),
+    let arrived = match job {
+        Some(Job::Handle(Event::Connect { arrived, .. })) => Some(*arrived),
         _ => None,
     };
-    if matches!(job, Job::Start) {
+    if matches!(job, Some(Job::Start)) {
         let cause = room.wake_cause().map(tracing::field::display);
         debug!(reason = ?room.start_reason(), cause, "the room wakes");
     }
@@ -312,18 +313,19 @@ async fn perform<S: Server>(
     instance: &mut Option<S>,
     make: &(impl Fn(&RoomId) -> S + Send),
     room: &Room,
-    job: Job,
+    job: &mut Option<Job>,
 ) -> Result<Answer, Failure> {
-    let mut handle = pin!(async {
+    let job = Given(job);
+    let mut handle = pin!(async move {
         // Waiting for memory counts as the handler's time.
         if let Some(relief) = room.cell().host().relief() {
             relief.await;
         }
-        if matches!(job, Job::Start) && !errand(room).await? {
+        if matches!(job.0, Some(Job::Start)) && !errand(room).await? {
             return Ok(Answer::NotNow);
         }
         let server = instance.get_or_insert_with(|| make(room.room_id()));
-        turn(server, room, job).await
+        turn(server, room, job.0).await
     });
     // The future stays where it is: a handler's may be large, and this happens for each event.
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| handle.as_mut().poll(cx))) {
@@ -331,6 +333,15 @@ async fn perform<S: Server>(
         Err(payload) => Poll::Ready(Err(Failure::Panic(panic_message(payload)))),
     })
     .await
+}
+
+/// A job that is kept once, and not by each of the futures that pass it on. It is dropped with the innermost one.
+struct Given<'a>(&'a mut Option<Job>);
+
+impl Drop for Given<'_> {
+    fn drop(&mut self) {
+        drop(self.0.take());
+    }
 }
 
 /// A streamed response keeps the room awake until its body ends or is dropped.
@@ -403,5 +414,26 @@ impl Slice {
         let now = host.elapsed();
         *self = Self { begun: Some(now), turns: 1, ..Self::default() };
         now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Quiet;
+
+    impl Server for Quiet {}
+
+    fn size_of_result<F>(_: impl FnOnce(Arc<RoomCell>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Each room that is awake has one. A size of the usual allocators is 1,792, and handlers need some of it.
+    #[test]
+    fn a_driver_is_small() {
+        let size = size_of_result(|cell| drive(cell, |_: &RoomId| Quiet));
+        assert!(size <= 1664, "{size} bytes");
     }
 }

@@ -237,28 +237,30 @@ impl RoomCell {
 
     /// The sockets of the listed connections, in connection order: to close them when the server goes down.
     pub fn sockets(&self) -> Vec<Arc<dyn Socket>> {
-        let mut state = self.lock();
-        state.records().open().filter_map(|record| record.socket().cloned()).collect()
+        self.lock().with_records(|records| {
+            records.open().filter_map(|record| record.socket().cloned()).collect()
+        })
     }
 
     /// A handle of the connection with this key. `None` if it has ended.
     pub fn connection(self: &Arc<Self>, key: ConnectionKey) -> Option<Connection> {
         let room: Weak<dyn Owner> = Arc::<Self>::downgrade(self);
-        self.lock().records().handle(key.0, &room)
+        self.lock().with_records(|records| records.handle(key.0, &room))
     }
 
     /// The id of a connection, for the log. `None` if it has ended.
     pub fn id_of(&self, key: ConnectionKey) -> Option<String> {
-        let mut state = self.lock();
         let id = |tags: &mut dyn Iterator<Item = &str>| tags.next().map(str::to_owned);
-        state.records().get(key.0).and_then(|record| record.tags(id))
+        self.lock().with_records(|records| records.get(key.0).and_then(|record| record.tags(id)))
     }
 
     /// Handles of the listed connections, in connection order.
     pub fn connections(self: &Arc<Self>) -> Arc<[Connection]> {
         let room: Weak<dyn Owner> = Arc::<Self>::downgrade(self);
         match &mut *self.lock() {
-            State::Asleep(dormant) => dormant.records().handles(&room).collect(),
+            State::Asleep(dormant) => {
+                dormant.records().with(|records| records.handles(&room).collect())
+            }
             State::Awake(awake) => awake.machine.roster().all(),
         }
     }

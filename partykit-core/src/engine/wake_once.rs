@@ -2,6 +2,7 @@
 //! that a model checker can run it: `tests/wake_once`.
 
 use std::{
+    mem,
     ops::{Deref, DerefMut},
     sync::PoisonError,
     task::Waker,
@@ -21,13 +22,8 @@ pub(crate) struct WakeOnce<T> {
 
 struct Inner<T> {
     state: T,
-    driver: Driver,
-}
-
-enum Driver {
-    None,
-    /// The driver's waker. `None` after it was taken to be woken.
-    Running(Option<Waker>),
+    /// The waker of the driver that runs. One that does nothing, once it was taken to be woken.
+    driver: Option<Waker>,
 }
 
 /// What the caller has to do for the driver, after the lock is free: a waker runs foreign code.
@@ -46,7 +42,7 @@ pub(crate) enum Call {
 impl<T> WakeOnce<T> {
     /// No driver runs yet.
     pub(crate) fn new(state: T) -> Self {
-        Self { inner: Mutex::new(Inner { state, driver: Driver::None }) }
+        Self { inner: Mutex::new(Inner { state, driver: None }) }
     }
 
     /// The state, for changes that give the driver nothing to do.
@@ -60,12 +56,13 @@ impl<T> WakeOnce<T> {
         let Inner { state, driver } = &mut *guard.0;
         let (result, is_work) = act(state);
         let call = match driver {
-            Driver::Running(waker) => waker.take().map_or(Call::Nothing, Call::Wake),
-            Driver::None if is_work => {
-                *driver = Driver::Running(None);
+            Some(waker) if waker.will_wake(Waker::noop()) => Call::Nothing,
+            Some(waker) => Call::Wake(mem::replace(waker, Waker::noop().clone())),
+            None if is_work => {
+                *driver = Some(Waker::noop().clone());
                 Call::Start
             }
-            Driver::None => Call::Nothing,
+            None => Call::Nothing,
         };
         (result, call)
     }
@@ -75,8 +72,8 @@ impl<T> WakeOnce<T> {
         let mut guard = self.lock();
         let Inner { state, driver } = &mut *guard.0;
         match driver {
-            Driver::Running(Some(known)) if known.will_wake(waker) => {}
-            driver => *driver = Driver::Running(Some(waker.clone())),
+            Some(known) if known.will_wake(waker) => {}
+            driver => *driver = Some(waker.clone()),
         }
         take(state)
     }
@@ -86,7 +83,7 @@ impl<T> WakeOnce<T> {
     pub(crate) fn retire<R>(&self, rest: impl FnOnce(&mut T) -> Option<R>) -> Option<R> {
         let mut guard = self.lock();
         let rested = rest(&mut guard.0.state)?;
-        guard.0.driver = Driver::None;
+        guard.0.driver = None;
         Some(rested)
     }
 }
@@ -97,7 +94,7 @@ pub(crate) struct Guard<'a, T>(MutexGuard<'a, Inner<T>>);
 impl<T> Guard<'_, T> {
     /// Whether a driver runs.
     pub(crate) fn is_driven(&self) -> bool {
-        matches!(self.0.driver, Driver::Running(_))
+        self.0.driver.is_some()
     }
 }
 

@@ -7,14 +7,18 @@ use std::{
 };
 
 use super::{
-    Machine, Mailboxes, RoomPhase, RoomStats, account::Accountant, ledger::Ledger,
-    mailbox::Mailbox, records::Records, roster::Roster,
+    Machine, Mailboxes, RoomPhase, RoomStats,
+    account::Accountant,
+    ledger::Ledger,
+    mailbox::Mailbox,
+    records::{AtRest, Records},
+    roster::Roster,
 };
 use crate::{Epoch, Options, connection::Owner};
 
 /// What is left of a machine while its room sleeps and nothing waits. The next event makes a machine of it.
 pub(crate) struct Dormant {
-    records: Records,
+    records: AtRest,
     ledger: Ledger,
     /// The claim, if `claimed`.
     epoch: Epoch,
@@ -31,15 +35,15 @@ pub(crate) struct Dormant {
 impl Dormant {
     /// A room to which nothing has happened. Takes nothing from the allocator.
     pub(crate) fn new() -> Self {
-        Self::with(Records::default(), Ledger::blank())
+        Self::with(AtRest::default(), Ledger::blank())
     }
 
     /// A room that comes back with these connections.
     pub(crate) fn of(records: Records, now: Duration) -> Self {
-        Self::with(records, Ledger::of(Accountant::new(now)))
+        Self::with(records.into(), Ledger::of(Accountant::new(now)))
     }
 
-    fn with(records: Records, ledger: Ledger) -> Self {
+    fn with(records: AtRest, ledger: Ledger) -> Self {
         Self {
             records,
             ledger,
@@ -63,7 +67,7 @@ impl Dormant {
     ) -> Machine {
         let mut mailbox = Mailbox::default();
         mailbox.share(all);
-        let roster = Roster::new(self.records, room);
+        let roster = Roster::new(self.records.into(), room);
         let mut machine = Machine::with(options, mailbox, roster, self.ledger.open(now), now);
         machine.epoch = self.claimed.then_some(self.epoch);
         machine.holders.continue_from(self.last_hold.into());
@@ -73,7 +77,7 @@ impl Dormant {
         machine
     }
 
-    pub(crate) fn records(&mut self) -> &mut Records {
+    pub(crate) fn records(&mut self) -> &mut AtRest {
         &mut self.records
     }
 
@@ -116,7 +120,7 @@ impl Machine {
             && self.remembered_until.is_none();
         may_rest.then(|| Dormant {
             blank: self.is_blank(),
-            records: self.roster.rest(),
+            records: self.roster.rest().into(),
             ledger: Ledger::of(mem::replace(&mut self.accountant, Accountant::new(Duration::ZERO))),
             epoch: self.epoch.unwrap_or(Epoch(0)),
             claimed: self.epoch.is_some(),
@@ -129,6 +133,6 @@ impl Machine {
 
 impl fmt::Debug for Dormant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Dormant").field("records", &self.records).finish_non_exhaustive()
+        f.debug_struct("Dormant").field("records", &self.records.len()).finish_non_exhaustive()
     }
 }

@@ -1,10 +1,16 @@
 //! The connections of a room as data.
 
+mod at_rest;
+mod sorted;
+
+pub(crate) use self::at_rest::AtRest;
+
 use std::{
     fmt,
     sync::{Arc, Weak},
 };
 
+use self::sorted::Sorted;
 use super::roster::hash;
 use crate::{
     Connection,
@@ -20,7 +26,7 @@ use crate::{
 /// The records of a room's connections, sorted by their keys.
 #[derive(Default)]
 pub(crate) struct Records {
-    sorted: Vec<Record>,
+    sorted: Sorted,
     last_key: u64,
     /// Places of connections that have ended.
     gone: u32,
@@ -35,7 +41,7 @@ pub(crate) struct Records {
 impl Records {
     /// With space for as many connections as come back, and no more.
     pub(crate) fn with_capacity(connections: usize) -> Self {
-        Self { sorted: Vec::with_capacity(connections), ..Self::default() }
+        Self { sorted: Sorted::with_capacity(connections), ..Self::default() }
     }
 
     /// A connection that was here before is here again.
@@ -63,13 +69,13 @@ impl Records {
         let key = record.key();
         self.last_key = self.last_key.max(key);
         // Keys grow, so this is nearly always the end.
-        match self.sorted.last() {
+        let at = match self.sorted.last() {
             Some(last) if last.key() > key => {
-                let at = self.sorted.partition_point(|known| known.key() < key);
-                self.sorted.insert(at, record);
+                self.sorted.partition_point(|known| known.key() < key)
             }
-            _ => self.sorted.push(record),
-        }
+            _ => self.sorted.len(),
+        };
+        self.sorted.insert(at, record);
     }
 
     /// Counts what is attached to a connection from now on.
@@ -196,7 +202,7 @@ impl Records {
         self.share();
         let base = text(&self.base);
         self.sorted.iter_mut().for_each(|record| record.rest(base, &mut scratch));
-        self.sorted.shrink_to_fit();
+        self.sorted.trim();
     }
 
     /// Chooses the base again if there are twice as many connections as last time.

@@ -17,7 +17,7 @@ use crate::{
 
 /// The outputs that the driver takes at once, the first one last. They are few, so that they need no memory of their
 /// own.
-pub(crate) type Outputs = SmallVec<[Output; 4]>;
+pub(crate) type Outputs = SmallVec<[Output; 3]>;
 
 /// The proof that this code is a part of a turn, which the driver of the room polls.
 #[derive(Debug)]

@@ -49,12 +49,11 @@ impl RoomCell {
         limit: usize,
     ) -> Vec<ConnectionListing> {
         let room: Weak<dyn Owner> = Arc::<Self>::downgrade(self);
-        let mut state = self.lock();
-        let records = &*state.records();
-        let rest = records.open().filter(|it| after.is_none_or(|after| it.key() > after));
-        // A list makes no handles that stay.
-        let page: Vec<_> = rest.take(limit).filter_map(|it| records.peek(it, &room)).collect();
-        drop(state);
+        let page: Vec<_> = self.lock().with_records(|records| {
+            let rest = records.open().filter(|it| after.is_none_or(|after| it.key() > after));
+            // A list makes no handles that stay.
+            rest.take(limit).filter_map(|it| records.peek(it, &room)).collect()
+        });
         page.iter().map(ConnectionListing::new).collect()
     }
 

@@ -12,7 +12,10 @@ use tracing::warn;
 use super::{Awake, RoomCell};
 use crate::{
     Close, Connection, Message, StateError,
-    connection::{Owner, record::Status},
+    connection::{
+        Owner,
+        record::{Record, Status},
+    },
     storage::Lookup,
     value::close_reason::CloseReason,
 };
@@ -73,8 +76,8 @@ impl Owner for RoomCell {
     }
 
     fn lists(&self, connection: &Connection) -> bool {
-        let mut state = self.lock();
-        state.records().get(connection.key()).is_some_and(|it| it.status() == Status::Open)
+        let is_open = |record: &Record| record.status() == Status::Open;
+        self.lock().with_records(|records| records.get(connection.key()).is_some_and(is_open))
     }
 
     fn unsent_to(&self, connection: &Connection) -> usize {

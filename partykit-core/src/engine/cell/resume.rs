@@ -94,14 +94,14 @@ impl RoomCell {
     /// # let _ = again;
     /// ```
     pub fn records(&self) -> Vec<Resumed> {
-        let mut state = self.lock();
-        let records = &*state.records();
-        let known = records.all().filter(|it| it.status() != Status::Connecting);
-        let resumed = known.filter_map(|record| {
-            let (attachment, socket) = (records.attachment(record)?, record.socket()?.clone());
-            Some(Resumed { attachment, socket, closing: record.status() == Status::Closing })
-        });
-        resumed.collect()
+        self.lock().with_records(|records| {
+            let known = records.all().filter(|it| it.status() != Status::Connecting);
+            let resumed = known.filter_map(|record| {
+                let (attachment, socket) = (records.attachment(record)?, record.socket()?.clone());
+                Some(Resumed { attachment, socket, closing: record.status() == Status::Closing })
+            });
+            resumed.collect()
+        })
     }
 
     /// Waits until the room has handled everything: no handler runs, no event waits, nothing is being stored,

@@ -72,10 +72,11 @@ impl State {
         }
     }
 
-    pub(super) fn records(&mut self) -> &mut Records {
+    /// Has `look` see the records.
+    pub(super) fn with_records<R>(&mut self, look: impl FnOnce(&mut Records) -> R) -> R {
         match self {
-            Self::Asleep(dormant) => dormant.records(),
-            Self::Awake(awake) => awake.machine.roster().records(),
+            Self::Asleep(dormant) => dormant.records().with(look),
+            Self::Awake(awake) => look(awake.machine.roster().records()),
         }
     }
 

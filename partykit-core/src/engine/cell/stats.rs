@@ -12,8 +12,9 @@ impl RoomCell {
         let now = self.host.elapsed();
         let mut state = self.lock();
         let mut stats = state.stats(now);
-        let sockets: Vec<_> =
-            state.records().all().filter_map(|record| record.socket().cloned()).collect();
+        let sockets: Vec<_> = state.with_records(|records| {
+            records.all().filter_map(|record| record.socket().cloned()).collect()
+        });
         // Invariant: a socket's lock is never taken under this one.
         drop(state);
         stats.undelivered_bytes = sockets.iter().map(|socket| socket.queued()).sum();
