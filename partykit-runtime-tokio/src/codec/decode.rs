@@ -328,6 +328,16 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_also_holds_for_short_messages() {
+        let limits = Limits::new(10);
+        for (length, violation) in [(10, None), (11, Some(CloseReason::MessageTooLong))] {
+            let frame = client_frame(TEXT, true, &vec![b'x'; length]);
+            let (events, found) = decode_chunks(&mut Decoder::default(), [&frame[..]], &limits);
+            assert_eq!((events.len(), found), (usize::from(violation.is_none()), violation));
+        }
+    }
+
+    #[test]
     fn messages_of_every_size_arrive() {
         for size in SIZES {
             let payload = "é".repeat(size / 2) + &"x".repeat(size % 2);
