@@ -121,16 +121,17 @@ fn a_room_that_says_much_to_many_lets_quiet_ones_run_at_every_event_interval() {
     }
 }
 
-/// Blocks its thread until something else has happened.
+/// Blocks its thread until something else has happened. Says when it begins to, and when that has happened in time.
 struct Blocked {
-    begins: mpsc::Sender<()>,
+    says: mpsc::Sender<()>,
     ends: Arc<std::sync::Mutex<mpsc::Receiver<()>>>,
 }
 
 impl Server for Blocked {
     async fn on_message(&mut self, _: &Room, _: &Connection, _: Message) -> Result {
-        self.begins.send(())?;
+        self.says.send(())?;
         self.ends.lock().unwrap().recv_timeout(NEVER)?;
+        self.says.send(())?;
         Ok(())
     }
 }
@@ -138,20 +139,21 @@ impl Server for Blocked {
 /// The thread that is blocked was the one that looked at the sockets.
 #[test]
 fn a_handler_that_blocks_its_thread_lets_the_other_thread_go_on() {
-    let ((begins, begun), (end, ends)) = (mpsc::channel(), mpsc::channel());
+    let ((says, said), (end, ends)) = (mpsc::channel(), mpsc::channel());
     let ends = Arc::new(std::sync::Mutex::new(ends));
     let builder = Runtime::builder()
         .party::<Quiet>("quiet")
-        .party_with("blocked", move |_| Blocked { begins: begins.clone(), ends: ends.clone() });
+        .party_with("blocked", move |_| Blocked { says: says.clone(), ends: ends.clone() });
     let server = Threads::serve(2, 61, builder);
     let (mut quiet, mut blocked) = (server.client(), server.listener("blocked"));
     quiet.write_all(ASK).unwrap();
     assert_eq!(answer(&mut quiet), "quiet");
     blocked.write_all(b"\x81\x81\0\0\0\0.").unwrap();
-    begun.recv_timeout(NEVER).unwrap();
+    said.recv_timeout(NEVER).unwrap();
     quiet.write_all(ASK).unwrap();
     assert_eq!(answer(&mut quiet), "quiet");
     end.send(()).unwrap();
+    said.recv_timeout(NEVER).expect("the other thread had to wait for this one");
     server.end();
 }
 
