@@ -17,7 +17,7 @@ use partykit_core::{Refusal, RoomAddress, runtime::RoomCell};
 /// Default of [`Builder::max_rooms`](crate::Builder::max_rooms). An empty room takes less than 1 KiB.
 pub(crate) const MAX_ROOMS: usize = 100_000;
 
-/// The rooms are divided among so many locks for each core. Few shards have large tables. A small table that stays
+/// The rooms are divided among this many locks for each core. Few shards have large tables. A small table that stays
 /// keeps a whole slab of the allocator that rooms which were awake have left.
 const SHARDS_PER_CORE: usize = 4;
 

@@ -9,7 +9,7 @@ pub(super) enum Sorted {
 }
 
 impl Sorted {
-    /// With space for so many, and no more.
+    /// With space for this many records, and no more.
     pub(super) fn with_capacity(records: usize) -> Self {
         Self::Any(Vec::with_capacity(if records > 1 { records } else { 0 }))
     }
