@@ -1,6 +1,6 @@
 use std::{
     cell::Cell,
-    collections::HashMap,
+    collections::BTreeMap,
     fmt,
     future::poll_fn,
     mem,
@@ -42,7 +42,7 @@ thread_local! {
 /// What rooms get from Tokio and from the operating system. One for each runtime.
 pub(crate) struct TokioHost {
     me: Weak<Self>,
-    parties: HashMap<Arc<str>, Party>,
+    parties: BTreeMap<Arc<str>, Party>,
     registry: Registry,
     backend: Arc<dyn Backend>,
     alarms: Arc<Alarms>,
@@ -67,7 +67,7 @@ impl TokioHost {
     ///
     /// Outside of a Tokio runtime.
     pub(crate) fn new(
-        parties: HashMap<Arc<str>, Party>,
+        parties: BTreeMap<Arc<str>, Party>,
         backend: Arc<dyn Backend>,
         store: Option<DiskBackend>,
         vars: Vars,

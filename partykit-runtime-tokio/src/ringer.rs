@@ -254,7 +254,7 @@ mod tests {
             mailboxes: Mailboxes::new(0),
         };
         let vars: partykit_core::Vars = Arc::new(|_| None);
-        let host = TokioHost::new(HashMap::new(), backend.clone(), None, vars, 9, counts);
+        let host = TokioHost::new(Default::default(), backend.clone(), None, vars, 9, counts);
         let alarms = Alarms::new();
         let mut ringer = Ringer::new(&alarms, &host);
         let room = RoomAddress::new("bell", RoomId::new("r").unwrap());

@@ -4,7 +4,11 @@
 //! written once, though it is usually a part of the uri too. What the uris of a room begin with is written
 //! once for the room: its [base](super::base::Base).
 
-use super::{Connection, attachment::Attachment};
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+
+use super::{Connection, Owner, attachment::Attachment, socket::Socket, tags::Tags};
 
 /// The uri begins with the base of the room.
 const ON_BASE: u8 = 1;
@@ -81,13 +85,26 @@ impl Kept {
     pub(crate) fn attachment(&self, order: u64, base: Option<&str>) -> Attachment {
         let mut parts = Parts::of(&self.0);
         let id = parts.id();
-        let base = base.filter(|_| parts.has(ON_BASE)).unwrap_or_default();
-        let begin = parts.text();
-        let (own_id, end) = if parts.has(HAS_ID) { (id, parts.text()) } else { ("", "") };
-        let uri = [base, begin, own_id, end].concat();
+        let uri = parts.uri(id, base);
         let tags = parts.tags().map(str::to_owned).collect();
         let state = parts.has(HAS_STATE).then(|| parts.rest.to_vec());
         Attachment { order, id: id.to_owned(), uri, tags, state }
+    }
+
+    /// The same as a handle, without an attachment in between.
+    pub(crate) fn connection(
+        &self,
+        key: u64,
+        base: Option<&str>,
+        room: Weak<dyn Owner>,
+        socket: Arc<dyn Socket>,
+    ) -> Connection {
+        let mut parts = Parts::of(&self.0);
+        let id = parts.id();
+        let uri = parts.uri(id, base);
+        let tags = if parts.has(HAS_TAGS) { Tags::known(parts.tags()) } else { Tags::default() };
+        let state = parts.has(HAS_STATE).then(|| Bytes::copy_from_slice(parts.rest));
+        Connection::resume(key, (id.into(), uri.into()), tags, state, room, socket)
     }
 
     /// The id, then each tag.
@@ -117,6 +134,15 @@ impl<'a> Parts<'a> {
 
     fn id(&mut self) -> &'a str {
         self.text()
+    }
+
+    fn uri(&mut self, id: &str, base: Option<&str>) -> String {
+        let base = base.filter(|_| self.has(ON_BASE)).unwrap_or_default();
+        let begin = self.text();
+        let (own_id, end) = if self.has(HAS_ID) { (id, self.text()) } else { ("", "") };
+        let mut uri = String::with_capacity(base.len() + begin.len() + own_id.len() + end.len());
+        [base, begin, own_id, end].into_iter().for_each(|part| uri.push_str(part));
+        uri
     }
 
     fn skip_uri(&mut self) {

@@ -28,7 +28,6 @@ use serde::{Serialize, de::DeserializeOwned};
 pub(crate) use self::owner::Owner;
 pub use self::state_error::StateError;
 use self::{
-    attachment::Attachment,
     peer::Peer,
     slots::{Part, Slots},
     socket::Socket,
@@ -98,17 +97,17 @@ impl Connection {
         }))
     }
 
-    /// A connection as it was when its attachment was made.
-    pub(crate) fn resume(
-        attachment: Attachment,
+    /// A connection as it was, with the attachment that was kept of it.
+    fn resume(
+        key: u64,
+        (id, uri): (Box<str>, Box<str>),
+        tags: Tags,
+        state: Option<Bytes>,
         room: Weak<dyn Owner>,
         socket: Arc<dyn Socket>,
     ) -> Self {
-        let Attachment { order, id, uri, tags, state } = attachment;
-        let connection = Self::new(order, id, uri, room, socket);
-        connection.set_tags(Tags::known(tags));
-        drop(connection.commit_state(state.map(Into::into)));
-        connection
+        let (uri, tags, state) = (cut(uri), OnceLock::from(tags), Mutex::new(state));
+        Self(Arc::new(Inner { key, id, uri, tags, state, room, socket }))
     }
 
     /// The id that the client chose (PartySocket's `_pk`), or a new one. The client chooses freely, so an id

@@ -146,9 +146,7 @@ impl Record {
         let Held { socket, kept } = self.held.as_ref()?;
         Some(match kept {
             Kept::Live(connection) => connection.clone(),
-            Kept::Bytes(_) => {
-                Connection::resume(self.attachment(base)?, room.clone(), socket.clone())
-            }
+            Kept::Bytes(kept) => kept.connection(self.key(), base, room.clone(), socket.clone()),
         })
     }
 
@@ -218,7 +216,7 @@ mod tests {
     fn record(key: u64, id: &str, hash: u64) -> (Record, Weak<dyn Owner>) {
         let room: Weak<dyn Owner> = Weak::<RoomCell>::new();
         let connection = Connection::new(key, id, "http://h/?a", room.clone(), Arc::new(NoSocket));
-        connection.set_tags(Tags::known(vec!["red".into(), "blue".into()]));
+        connection.set_tags(Tags::known(["red", "blue"].into_iter()));
         (Record::new(connection, hash), room)
     }
 

@@ -27,8 +27,8 @@ impl Tags {
     }
 
     /// Tags that were checked when the connection came.
-    pub(crate) fn known(tags: Vec<String>) -> Self {
-        Self(tags.into_iter().map(Into::into).collect())
+    pub(crate) fn known<'a>(tags: impl Iterator<Item = &'a str>) -> Self {
+        Self(tags.map(Into::into).collect())
     }
 
     pub(crate) fn as_slice(&self) -> &[Box<str>] {

@@ -197,8 +197,11 @@ async fn run_turn<S: Server>(
         _ => None,
     };
     if matches!(job, Some(Job::Start)) {
-        let cause = room.wake_cause().map(tracing::field::display);
-        debug!(reason = ?room.start_reason(), cause, "the room wakes");
+        debug!(
+            reason = ?room.start_reason(),
+            cause = room.wake_cause().map(tracing::field::display),
+            "the room wakes"
+        );
     }
     let mut future = pin!(Some(perform(instance, make, room, job)));
     let handler = poll_fn(|cx| {

@@ -358,11 +358,11 @@ impl RoomCell {
     }
 
     pub(crate) fn add_task(self: &Arc<Self>, id: u64, handle: AbortHandle) {
-        self.awake(|awake| drop(awake.tasks.insert(id, handle)));
+        self.awake(|awake| drop(awake.tasks.get_or_insert_default().0.insert(id, handle)));
     }
 
     pub(crate) fn abort_task(&self, id: u64) {
-        let handle = self.lock().awake().and_then(|awake| awake.tasks.remove(&id));
+        let handle = self.lock().awake().and_then(|awake| awake.tasks.as_mut()?.0.remove(&id));
         if let Some(handle) = handle {
             handle.abort();
         }
@@ -370,7 +370,7 @@ impl RoomCell {
 
     pub(crate) fn task_ended(self: &Arc<Self>, id: u64, event: Event) {
         self.enter(|state, now| {
-            state.tasks.remove(&id);
+            state.tasks.as_mut().and_then(|tasks| tasks.0.remove(&id));
             // The last event of a task always enters.
             drop(state.machine.push(now, event));
         });

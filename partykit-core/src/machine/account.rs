@@ -179,24 +179,11 @@ impl Account {
         }
         1.0 - spent.as_secs_f64() / self.life.as_secs_f64()
     }
-
-    /// Books that a room was like this for some time.
-    fn book(&mut self, was: &Condition, passed: Duration) {
-        if passed.is_zero() {
-            return;
-        }
-        if was.active {
-            self.active += passed;
-        }
-        if was.resident {
-            self.resident += passed;
-            self.awake.book(was, passed);
-        }
-    }
 }
 
 impl TimeAwake {
-    fn book(&mut self, was: &Condition, passed: Duration) {
+    /// Books that a room was like this for some time.
+    pub(super) fn book(&mut self, was: &Condition, passed: Duration) {
         let awake = [
             (was.handler, &mut self.handler),
             (was.commit, &mut self.commit),
@@ -216,7 +203,7 @@ impl TimeAwake {
         }
     }
 
-    fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
         self.handler += other.handler;
         self.commit += other.commit;
         self.task += other.task;
@@ -260,111 +247,23 @@ impl Causes {
     }
 }
 
-/// Keeps an [`Account`] as time goes on.
-#[derive(Debug)]
-pub(crate) struct Accountant {
-    /// Without its causes.
+/// The account of a room up to some moment.
+#[derive(Clone, Debug)]
+pub(super) struct Book {
+    /// Without its life and its causes.
     pub(super) account: Account,
     pub(super) causes: Causes,
     pub(super) born: Duration,
-    settled: Duration,
-    woken: Duration,
-    condition: Condition,
 }
 
-impl Accountant {
-    pub(crate) fn new(now: Duration) -> Self {
-        Self {
-            account: Account::default(),
-            causes: Causes::default(),
-            born: now,
-            settled: now,
-            woken: now,
-            condition: Condition::default(),
-        }
+impl Book {
+    pub(super) fn new(born: Duration) -> Self {
+        Self { account: Account::default(), causes: Causes::default(), born }
     }
 
-    /// Books the time since the last call, and what holds from now on.
-    pub(crate) fn settle(&mut self, now: Duration, condition: Condition) {
-        self.pass(now);
-        self.condition = condition;
-    }
-
-    /// Books the time since the last call.
-    pub(crate) fn pass(&mut self, now: Duration) {
-        let passed = now.saturating_sub(self.settled);
-        // Often: a turn that ends, and the next one that begins, are settled at the same time.
-        if !passed.is_zero() {
-            self.account.book(&self.condition, passed);
-            self.settled = now;
-        }
-    }
-
-    pub(crate) fn woke(&mut self, now: Duration, cause: WakeCause) {
-        self.woken = now;
-        self.account.last_wake = Some((cause, now.saturating_sub(self.born)));
-        self.causes.count(cause, 1);
-    }
-
-    pub(crate) fn last_wake(&self) -> Option<WakeCause> {
-        self.account.last_wake.map(|(cause, _)| cause)
-    }
-
-    /// The instance is dropped; `holder` held it for the longest time. Returns how long it was there.
-    pub(crate) fn ended(&mut self, holder: Option<(AwakeReason, Duration)>) -> Duration {
-        let awake = self.settled.saturating_sub(self.woken);
-        self.account.stretch(awake, holder);
-        awake
-    }
-
-    pub(crate) fn slept(&mut self) {
-        self.account.sleeps += 1;
-    }
-
-    pub(crate) fn reset(&mut self) {
-        self.account.resets += 1;
-    }
-
-    pub(crate) fn dropped_message(&mut self) {
-        self.account.dropped_messages += 1;
-    }
-
-    pub(crate) fn rejected(&mut self) {
-        self.account.rejected += 1;
-    }
-
-    pub(crate) fn overran(&mut self) {
-        self.account.overruns += 1;
-    }
-
-    pub(crate) fn slow_client(&mut self) {
-        self.account.slow_clients += 1;
-    }
-
-    /// The account up to now; `holder` has held the room for the longest time since it woke.
-    pub(crate) fn account(
-        &self,
-        now: Duration,
-        holder: Option<(AwakeReason, Duration)>,
-    ) -> Account {
-        let mut account = self.account.clone();
-        account.causes = self.causes.list();
-        account.life = now.saturating_sub(self.born);
-        account.book(&self.condition, now.saturating_sub(self.settled));
-        if self.condition.resident {
-            account.stretch(now.saturating_sub(self.woken), holder);
-        }
-        account
-    }
-}
-
-impl Account {
-    /// Keeps this time awake if there was no longer one.
-    fn stretch(&mut self, duration: Duration, holder: Option<(AwakeReason, Duration)>) {
-        if self.longest_awake.as_ref().is_none_or(|longest| duration > longest.duration) {
-            let (held_by, held) =
-                holder.map_or((None, Duration::ZERO), |(by, held)| (Some(by), held));
-            self.longest_awake = Some(LongestAwake { duration, held_by, held });
-        }
+    /// The account as it is shown.
+    pub(super) fn account(self, now: Duration) -> Account {
+        let life = now.saturating_sub(self.born);
+        Account { causes: self.causes.list(), life, ..self.account }
     }
 }

@@ -7,8 +7,13 @@ use std::{
 };
 
 use super::{
-    Machine, Mailboxes, RoomPhase, RoomStats,
-    account::Accountant,
+    Machine, Mailboxes, RoomPhase, RoomStats, StartReason,
+    account::Book,
+    accountant::Accountant,
+    attempts::Attempts,
+    awake::Holders,
+    gate::Gate,
+    lane::Lane,
     ledger::Ledger,
     mailbox::Mailbox,
     records::{AtRest, Records},
@@ -40,7 +45,7 @@ impl Dormant {
 
     /// A room that comes back with these connections.
     pub(crate) fn of(records: Records, now: Duration) -> Self {
-        Self::with(records.into(), Ledger::of(Accountant::new(now)))
+        Self::with(records.into(), Ledger::of(&Book::new(now)))
     }
 
     fn with(records: AtRest, ledger: Ledger) -> Self {
@@ -58,6 +63,7 @@ impl Dormant {
 
     /// Something happens. `all` are the mailboxes of all rooms, if they share a limit; `room` is what the
     /// handles of the connections are given.
+    #[inline]
     pub(crate) fn wake(
         self,
         options: Arc<Options>,
@@ -65,16 +71,37 @@ impl Dormant {
         room: Weak<dyn Owner>,
         now: Duration,
     ) -> Machine {
-        let mut mailbox = Mailbox::default();
-        mailbox.share(all);
-        let roster = Roster::new(self.records.into(), room);
-        let mut machine = Machine::with(options, mailbox, roster, self.ledger.open(now), now);
-        machine.epoch = self.claimed.then_some(self.epoch);
-        machine.holders.continue_from(self.last_hold.into());
-        machine.start_failures = self.start_failures.into();
-        machine.blank_at = self.blank.then(|| machine.gate.written());
-        machine.visited = self.visited;
-        machine
+        let (gate, mut holders) = (Gate::default(), Holders::default());
+        holders.continue_from(self.last_hold.into());
+        Machine {
+            options,
+            phase: RoomPhase::Asleep,
+            roster: Roster::new(self.records.into(), room),
+            mailbox: Mailbox::of(all),
+            condemned: Vec::new(),
+            clogged: Vec::new(),
+            blank_at: self.blank.then(|| gate.written()),
+            gate,
+            holders,
+            accountant: Accountant::new(self.ledger, now),
+            turn: None,
+            last_turn: 0,
+            attempts: Attempts::default(),
+            epoch: self.claimed.then_some(self.epoch),
+            start_reason: StartReason::First,
+            start_failures: self.start_failures.into(),
+            refused_until: Duration::ZERO,
+            remembered_until: None,
+            idle_since: now,
+            visited: self.visited,
+            stateless: false,
+            crowded: false,
+            draining: false,
+            outputs: Lane::default(),
+            unflushed: false,
+            turns_unflushed: 0,
+            bytes_unflushed: 0,
+        }
     }
 
     pub(crate) fn records(&mut self) -> &mut AtRest {
@@ -121,7 +148,7 @@ impl Machine {
         may_rest.then(|| Dormant {
             blank: self.is_blank(),
             records: self.roster.rest().into(),
-            ledger: Ledger::of(mem::replace(&mut self.accountant, Accountant::new(Duration::ZERO))),
+            ledger: Ledger::of(&self.accountant.book()),
             epoch: self.epoch.unwrap_or(Epoch(0)),
             claimed: self.epoch.is_some(),
             last_hold: u32::try_from(self.holders.last()).unwrap_or(0),

@@ -64,10 +64,9 @@ impl Bounds {
 }
 
 impl Mailbox {
-    /// Counts what waits from now on together with what waits for other rooms.
-    pub(crate) fn share(&mut self, all: Option<Arc<Mailboxes>>) {
-        self.portion = Portion::of(all);
-        self.portion.adjust(self.bytes);
+    /// An empty one. What waits in it is counted together with what waits for other rooms.
+    pub(crate) fn of(all: Option<Arc<Mailboxes>>) -> Self {
+        Self { portion: Portion::of(all), ..Self::default() }
     }
 
     /// Whether `size` bytes more have to wait until this room has less, because all rooms together have too

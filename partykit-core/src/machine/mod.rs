@@ -6,6 +6,7 @@
 //! [`turn_mut`]; the way of what is said, in [`speech`].
 
 mod account;
+mod accountant;
 mod alarm;
 mod answer;
 mod attempts;
@@ -66,7 +67,7 @@ pub(crate) use roster::Roster;
 pub(crate) use turn_mut::TurnMut;
 
 use self::{
-    account::Accountant, attempts::Attempts, awake::Holders, gate::Gate, lane::Lane,
+    accountant::Accountant, attempts::Attempts, awake::Holders, gate::Gate, lane::Lane,
     mailbox::Mailbox, turn::Turn,
 };
 use crate::{
@@ -121,45 +122,6 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// A room that sleeps, with what is kept of it.
-    fn with(
-        options: Arc<Options>,
-        mailbox: Mailbox,
-        roster: Roster,
-        accountant: Accountant,
-        now: Duration,
-    ) -> Self {
-        Self {
-            options,
-            phase: RoomPhase::Asleep,
-            roster,
-            mailbox,
-            condemned: Vec::new(),
-            clogged: Vec::new(),
-            gate: Gate::default(),
-            holders: Holders::default(),
-            accountant,
-            turn: None,
-            last_turn: 0,
-            attempts: Attempts::default(),
-            epoch: None,
-            start_reason: StartReason::First,
-            start_failures: 0,
-            refused_until: Duration::ZERO,
-            remembered_until: None,
-            idle_since: now,
-            blank_at: None,
-            visited: false,
-            stateless: false,
-            crowded: false,
-            draining: false,
-            outputs: Lane::default(),
-            unflushed: false,
-            turns_unflushed: 0,
-            bytes_unflushed: 0,
-        }
-    }
-
     /// Something happens. What the room cannot take comes back, with the reason.
     pub(crate) fn push(&mut self, now: Duration, event: Event) -> Result<(), (Refusal, Event)> {
         match &event {

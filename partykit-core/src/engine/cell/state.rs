@@ -30,8 +30,13 @@ pub(super) struct Awake {
     pub(super) watchers: Vec<Waker>,
     /// The driver is sending outputs.
     pub(super) flushing: bool,
-    pub(super) tasks: HashMap<u64, AbortHandle>,
+    /// `None` if no task was started since the room woke.
+    pub(super) tasks: Option<Box<Tasks>>,
 }
+
+/// How the room's tasks are ended, by their numbers.
+#[derive(Default)]
+pub(super) struct Tasks(pub(super) HashMap<u64, AbortHandle>);
 
 impl State {
     /// The machine, made of the data if the room sleeps.
@@ -39,14 +44,19 @@ impl State {
         if let Self::Asleep(dormant) = self {
             let dormant = mem::replace(dormant, Dormant::new());
             let room: Weak<dyn Owner> = Arc::<RoomCell>::downgrade(cell);
-            let machine = dormant.wake(cell.options.clone(), cell.host.mailboxes(), room, now);
-            *self = Self::Awake(Box::new(Awake {
-                machine,
-                space: None,
-                watchers: Vec::new(),
-                flushing: false,
-                tasks: HashMap::new(),
-            }));
+            let (options, all) = (cell.options.clone(), cell.host.mailboxes());
+            // The memory comes first, so that the machine is made in its place and not moved there.
+            let awake = Box::write(
+                Box::new_uninit(),
+                Awake {
+                    machine: dormant.wake(options, all, room, now),
+                    space: None,
+                    watchers: Vec::new(),
+                    flushing: false,
+                    tasks: None,
+                },
+            );
+            *self = Self::Awake(awake);
         }
         match self {
             Self::Awake(awake) => awake,
@@ -163,6 +173,17 @@ impl Awake {
         self.space.as_ref().is_none_or(|space| space.is_idle())
             && self.watchers.is_empty()
             && !self.flushing
-            && self.tasks.is_empty()
+            && self.tasks.as_ref().is_none_or(|tasks| tasks.0.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a room that is awake takes from the allocator, which has a size class there.
+    #[test]
+    fn it_fits_into_two_kibibytes() {
+        assert!(size_of::<Awake>() <= 2048, "{} bytes", size_of::<Awake>());
     }
 }

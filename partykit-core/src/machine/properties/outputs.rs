@@ -194,8 +194,8 @@ impl World {
         if let (JobKind::Connect(client), Job::Handle(Event::Connect { connection, .. })) =
             (kind, job)
         {
-            let tags = if self.model.clients[client].tagged { vec!["tag".into()] } else { vec![] };
-            let listed = self.turn().list(connection, Tags::known(tags));
+            let tags = self.model.clients[client].tagged.then_some("tag");
+            let listed = self.turn().list(connection, Tags::known(tags.into_iter()));
             assert!(listed.is_ok(), "it is small");
             self.model.clients[client].listed = true;
         }

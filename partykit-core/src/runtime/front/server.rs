@@ -175,7 +175,10 @@ where
 {
     fn drive(&self, room: Arc<RoomCell>, with: With) -> BoxFuture<'static, ()> {
         let made = self.clone();
-        Box::pin(drive(room, move |id| (made.make)(id, &with)))
+        // The memory comes first, so that the future is made in its place and not moved there.
+        let place = Box::new_uninit();
+        let driving = Box::write(place, drive(room, move |id| (made.make)(id, &with)));
+        Box::into_pin(driving)
     }
 
     fn before_connect(&self, request: Request, lobby: Lobby) -> BoxFuture<'static, Result<Admit>> {
