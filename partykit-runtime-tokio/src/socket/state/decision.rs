@@ -66,7 +66,7 @@ mod tests {
             let mut cx = Context::from_waker(Waker::noop());
             let mut state = State::new(true);
             assert!(state.poll_verdict(&mut cx).is_pending());
-            assert!(state.decide(verdict()).is_some(), "somebody waits");
+            assert!(state.decide(verdict()).is_some(), "a handshake waits");
             assert!(state.decide(Verdict::Accept).is_none() && state.decide(refused()).is_none());
             assert_eq!(state.poll_verdict(&mut cx), Poll::Ready(verdict()));
             assert!(state.rare.is_none(), "an idle connection has no memory for it");
