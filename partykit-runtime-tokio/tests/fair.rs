@@ -8,7 +8,8 @@ use std::{
         atomic::{AtomicBool, Ordering::SeqCst},
         mpsc,
     },
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use partykit_core::{Connection, Message, Request, Response, Result, Room, Server};
@@ -50,7 +51,8 @@ impl Server for Loud {
             self.is_done.store(true, SeqCst);
             return Ok(Response::default());
         }
-        for _ in 0..2_000 {
+        // Enough for some forty slices: a room that yields lets others run first once in seven times.
+        for _ in 0..4_000 {
             room.broadcast("a word").send();
         }
         let mut done = Request::default();
@@ -116,7 +118,10 @@ fn a_room_that_says_much_to_many_lets_quiet_ones_run_at_every_event_interval() {
         let listeners: Vec<TcpStream> = (0..100).map(|_| server.listener("loud")).collect();
         server.request("loud", "a");
         assert_eq!(answer(&mut client), "quiet", "{interval}");
+        eventually(|| is_done.load(SeqCst));
         drop(listeners);
+        // A shutdown would wait for clients that it knows.
+        eventually(|| server.handle.stats().parties["loud"].connections == 0);
         server.end();
     }
 }
@@ -217,6 +222,14 @@ impl Threads {
             ended.send(()).unwrap();
         });
         end.recv_timeout(NEVER).expect("the rooms end");
+    }
+}
+
+fn eventually(mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < NEVER, "it takes too long");
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
