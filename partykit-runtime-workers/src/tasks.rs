@@ -11,6 +11,7 @@ use std::{
 use futures_util::{FutureExt, future::LocalBoxFuture};
 use js_sys::Promise;
 use send_wrapper::SendWrapper;
+use slab::Slab;
 use wasm_bindgen::{JsValue, prelude::Closure};
 
 use crate::{clock, js::Deferred};
@@ -27,10 +28,8 @@ const POLLS: u32 = 256;
 pub(crate) struct Tasks(Rc<Inner>);
 
 struct Inner {
-    /// The futures that have not ended, by their numbers.
-    running: RefCell<BTreeMap<u32, Arc<Task>>>,
-    /// The number of the last future.
-    last: Cell<u32>,
+    /// The futures that have not ended.
+    running: RefCell<Slab<Arc<Task>>>,
     /// Those that have to be polled, in the order in which they were woken.
     ready: RefCell<VecDeque<Arc<Task>>>,
     is_polling: Cell<bool>,
@@ -51,7 +50,8 @@ struct Slot {
     /// `None` while it is polled, and when it has ended.
     future: Cell<Option<LocalBoxFuture<'static, ()>>>,
     is_ready: Cell<bool>,
-    number: u32,
+    /// Its place among those that run.
+    place: usize,
     tasks: Weak<Inner>,
 }
 
@@ -59,7 +59,6 @@ impl Tasks {
     pub(crate) fn new() -> Self {
         Self(Rc::new_cyclic(|me| Inner {
             running: RefCell::default(),
-            last: Cell::new(0),
             ready: RefCell::default(),
             is_polling: Cell::new(false),
             is_entered: Cell::new(false),
@@ -82,15 +81,15 @@ impl Tasks {
         if inner.ended.get() {
             return;
         }
-        let number = inner.last.get().wrapping_add(1);
-        inner.last.set(number);
+        let mut running = inner.running.borrow_mut();
         let task = Arc::new(Task(SendWrapper::new(Slot {
             future: Cell::new(Some(future.boxed_local())),
             is_ready: Cell::new(false),
-            number,
+            place: running.vacant_key(),
             tasks: inner.me.clone(),
         })));
-        inner.running.borrow_mut().insert(number, task.clone());
+        running.insert(task.clone());
+        drop(running);
         if !inner.is_entered.get() {
             inner.arm();
         }
@@ -150,7 +149,7 @@ impl Tasks {
         // dropped. If this is called inside of a poll, the polled future stays until it is pending, and is
         // not polled again.
         let (ready, running) = (inner.ready.take(), inner.running.take());
-        let futures: Vec<_> = running.values().map(|task| task.0.future.take()).collect();
+        let futures: Vec<_> = running.iter().map(|(_, task)| task.0.future.take()).collect();
         drop((futures, ready, running));
     }
 }
@@ -208,7 +207,7 @@ impl Drop for Polling<'_> {
     fn drop(&mut self) {
         self.inner.is_polling.set(false);
         if !self.is_pending {
-            let ended = self.inner.running.borrow_mut().remove(&self.task.0.number);
+            let ended = self.inner.running.borrow_mut().try_remove(self.task.0.place);
             drop(ended);
         }
     }

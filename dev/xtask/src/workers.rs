@@ -36,7 +36,7 @@ const FIGURE: &str = "dev/xtask/workers-size.json";
 const GROWTH_PERCENT: usize = 10;
 
 /// What the relay may never weigh: the promise in the guide.
-const LIMIT: Size = Size { raw: 524_000, gzip: 228_500 };
+const LIMIT: Size = Size { raw: 527_000, gzip: 229_500 };
 
 /// What `wasm-opt` may use: what rustc uses. All of it is in every browser and in `workerd`.
 const FEATURES: &[&str] = &[

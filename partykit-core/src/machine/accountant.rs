@@ -78,7 +78,7 @@ impl Accountant {
 
     pub(crate) fn last_wake(&self) -> Option<WakeCause> {
         let recent = self.recent.last_wake.map(|(cause, _)| cause);
-        recent.or_else(|| self.book().account.last_wake.map(|(cause, _)| cause))
+        recent.or_else(|| self.past.book(self.opened).account.last_wake.map(|(cause, _)| cause))
     }
 
     /// The instance is dropped; `holder` held it for the longest time. Returns how long it was there.
@@ -128,7 +128,7 @@ impl Accountant {
 
     /// Everything that was booked so far.
     pub(super) fn book(&self) -> Book {
-        self.recent.clone().added_to(self.past.book(self.opened))
+        self.recent.added_to(self.past.book(self.opened))
     }
 }
 
@@ -157,16 +157,16 @@ impl Recent {
     }
 
     /// Adds it to what was booked before.
-    fn added_to(self, mut book: Book) -> Book {
+    fn added_to(&self, mut book: Book) -> Book {
         let Book { account, causes, born } = &mut book;
         account.resident += self.resident;
         account.active += self.active;
         account.awake.add(&self.awake);
         let longest = account.longest_awake.as_ref().map(|longest| longest.duration);
-        if let Some(recent) = self.longest_awake
+        if let Some(recent) = &self.longest_awake
             && longest.is_none_or(|longest| recent.duration > longest)
         {
-            account.longest_awake = Some(*recent);
+            account.longest_awake = Some((**recent).clone());
         }
         account.sleeps += self.sleeps;
         account.resets += self.resets;
@@ -209,7 +209,7 @@ mod tests {
             live(&mut parts, from, for_, cause);
             parts.rejected();
             whole.rejected();
-            parts = Accountant::new(Ledger::of(&parts.book()), at(from + for_ + 1));
+            parts = Accountant::new(Ledger::of(parts.book()), at(from + for_ + 1));
             assert_eq!(parts.account(at(40), None), whole.account(at(40), None));
             assert_eq!(parts.last_wake(), Some(cause));
         }

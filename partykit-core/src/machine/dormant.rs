@@ -45,7 +45,7 @@ impl Dormant {
 
     /// A room that comes back with these connections.
     pub(crate) fn of(records: Records, now: Duration) -> Self {
-        Self::with(records.into(), Ledger::of(&Book::new(now)))
+        Self::with(records.into(), Ledger::of(Book::new(now)))
     }
 
     fn with(records: AtRest, ledger: Ledger) -> Self {
@@ -148,7 +148,7 @@ impl Machine {
         may_rest.then(|| Dormant {
             blank: self.is_blank(),
             records: self.roster.rest().into(),
-            ledger: Ledger::of(&self.accountant.book()),
+            ledger: Ledger::of(self.accountant.book()),
             epoch: self.epoch.unwrap_or(Epoch(0)),
             claimed: self.epoch.is_some(),
             last_hold: u32::try_from(self.holders.last()).unwrap_or(0),

@@ -26,10 +26,10 @@ impl Ledger {
     }
 
     /// Of a room that sleeps.
-    pub(super) fn of(book: &Book) -> Self {
-        let Book { account, causes, born } = book;
+    pub(super) fn of(book: Book) -> Self {
+        let Book { account, causes, born } = &book;
         if account.longest_awake.as_ref().is_some_and(|longest| longest.held_by.is_some()) {
-            return Self::Whole(Box::new(book.clone()));
+            return Self::Whole(Box::new(book));
         }
         let mut bytes = SmallVec::<[u8; 128]>::new();
         let numbers = numbers(account, *born);
@@ -221,7 +221,7 @@ mod tests {
             causes in proptest::collection::vec((0..7_u8, 1..u64::MAX / 7), 0..7),
         ) {
             let before = book(&numbers, &causes);
-            let back = Ledger::of(&before).book(Duration::from_secs(10));
+            let back = Ledger::of(before.clone()).book(Duration::from_secs(10));
             prop_assert_eq!((back.born, back.causes), (before.born, before.causes));
             prop_assert_eq!(back.account, before.account);
         }
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn one_that_names_a_task_is_kept_whole_and_a_usual_one_is_small() {
         let mut before = book(&[4_000_000_000; 20], &[(1, 1), (4, 1000)]);
-        let Ledger::Bytes(bytes) = Ledger::of(&before) else {
+        let Ledger::Bytes(bytes) = Ledger::of(before.clone()) else {
             panic!("it names no place");
         };
         assert!(bytes.len() <= 104, "{}", bytes.len());
@@ -238,6 +238,6 @@ mod tests {
         let longest =
             LongestAwake { duration: Duration::MAX, held_by: Some(task), held: Duration::ZERO };
         before.account.longest_awake = Some(longest);
-        assert_eq!(Ledger::of(&before).book(Duration::ZERO).account, before.account);
+        assert_eq!(Ledger::of(before.clone()).book(Duration::ZERO).account, before.account);
     }
 }
