@@ -470,7 +470,7 @@ impl Inner {
         }
     }
 
-    /// The promise of the work that is not done. `undefined` if there is none.
+    /// A promise that is kept when the room has done its work. `undefined` if no work is left.
     fn working(&self) -> JsValue {
         self.working.borrow().as_ref().map_or(JsValue::UNDEFINED, |working| working.clone().into())
     }

@@ -217,8 +217,8 @@ struct Early {
 }
 
 impl Early {
-    /// The same, once the tasks that are ready now have run: most rooms answer at once, and then nothing has to
-    /// watch the connection.
+    /// Waits until the client has hung up, but not before the tasks that are ready now have run: most rooms answer at
+    /// once, and then nothing has to watch the connection.
     async fn wait_for_end_later(&mut self, io: &mut (impl AsyncRead + Unpin)) {
         grown_up().await;
         yield_now().await;

@@ -210,9 +210,3 @@ fn a_cell_of_a_sleeping_room_is_small() {
     let cell = 2 * size_of::<usize>() + size_of::<RoomCell>();
     assert!(cell <= 192, "{cell} bytes");
 }
-
-/// With the two counts of its `Arc`, a size of the usual allocators.
-#[test]
-fn a_cell_is_small() {
-    assert!(size_of::<RoomCell>() + 2 * size_of::<usize>() <= 192);
-}
