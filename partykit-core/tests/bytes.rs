@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use partykit_core::{
     Connection, Message, Options, Request, Result, Room, RoomAddress, RoomId, Server,
-    runtime::{ConnectionKey, RoomCell},
+    runtime::{ConnectionKey, RoomCell, RoomKind},
     testing::bare::{Bare, Still, Wire},
 };
 use peak_alloc::PeakAlloc;
@@ -26,14 +26,9 @@ impl Server for Relay {
 /// A socket, and the two counts of its `Arc`.
 const WIRE: usize = 24;
 
-fn room(
-    host: &Arc<Bare<Still>>,
-    options: &Arc<Options>,
-    party: &Arc<str>,
-    n: usize,
-) -> Arc<RoomCell> {
+fn room(kind: &Arc<RoomKind>, party: &Arc<str>, n: usize) -> Arc<RoomCell> {
     let address = RoomAddress::new(party.clone(), RoomId::new(format!("room-{n:05}")).unwrap());
-    RoomCell::new(address, options.clone(), host.clone())
+    RoomCell::new(address, kind.clone())
 }
 
 /// As PartySocket connects to a server on this machine.
@@ -56,16 +51,16 @@ fn sleeping_rooms_are_bytes() {
     const CONNECTIONS: usize = 10_000;
 
     let (host, party) = (Bare::new(Still::of::<Relay>()), Arc::from("main"));
-    let options = Arc::new(Options::new().hibernate(true));
+    let kind = RoomKind::new(Options::new().hibernate(true), host.clone());
     // What is made once is made before.
-    let first = room(&host, &options, &party, 0);
+    let first = room(&kind, &party, 0);
     connect(&first, 0);
     hibernate(&host, &first);
 
     let mut rooms = Vec::with_capacity(ROOMS);
     let before = HEAP.current_usage();
     for n in 0..ROOMS {
-        let room = room(&host, &options, &party, n + 1);
+        let room = room(&kind, &party, n + 1);
         let key = connect(&room, n);
         host.runs.run();
         room.message(key, "hello".into()).unwrap();
@@ -74,9 +69,9 @@ fn sleeping_rooms_are_bytes() {
     }
     let each = (HEAP.current_usage() - before) / ROOMS - WIRE;
     println!("a sleeping room with one connection: {each} bytes");
-    assert!(each <= 340, "{each} bytes for a sleeping room with one connection");
+    assert!(each <= 275, "{each} bytes for a sleeping room with one connection");
 
-    let hall = room(&host, &options, &party, 99_999);
+    let hall = room(&kind, &party, 99_999);
     let mut crowd = Vec::with_capacity(CONNECTIONS);
     let before = HEAP.current_usage();
     for n in 0..CONNECTIONS {

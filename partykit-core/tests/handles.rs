@@ -13,7 +13,7 @@ use futures_core::future::BoxFuture;
 use futures_executor::block_on;
 use partykit_core::{
     Connection, Message, Options, Request, Response, Result, Room, RoomAddress, RoomId, Server,
-    runtime::{Chain, ConnectionKey, RoomCell, drive},
+    runtime::{Chain, ConnectionKey, RoomCell, RoomKind, drive},
     testing::bare::{Bare, Runs, Wire},
 };
 
@@ -111,7 +111,7 @@ fn handles_of_a_connection_are_one_while_its_room_sleeps_and_wakes() {
     let host = Bare::new(Threads { origin: Instant::now(), running: Mutex::default() });
     let options = Options::new().hibernate(true).hibernate_after(Duration::ZERO);
     let address = RoomAddress::new("counter", RoomId::new("r").unwrap());
-    let room = RoomCell::new(address, options, host);
+    let room = RoomCell::new(address, RoomKind::new(options, host));
     let connect = |n: usize| {
         let socket = Arc::new(Wire::default());
         room.connect(format!("client {n}"), "http://h/", Request::default(), socket).unwrap()

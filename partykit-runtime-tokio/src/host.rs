@@ -147,7 +147,7 @@ impl TokioHost {
         let make = || {
             // All rooms of a party share its name.
             let address = RoomAddress::new(party.name().clone(), address.room().clone());
-            RoomCell::new(address, party.options().clone(), host)
+            RoomCell::new(address, party.rooms(&host))
         };
         self.registry.enter(address, make, input, || party.meter().room_made())
     }

@@ -1,16 +1,17 @@
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use partykit_core::{
     Account, Handler, Options, RoomId,
-    runtime::{RoomCell, front::AnyServer},
+    runtime::{RoomCell, RoomKind, front::AnyServer},
 };
 use tokio::runtime;
 
 use crate::{
     gather::gathered,
+    host::TokioHost,
     metrics::Meter,
     socket::LinkSettings,
     watch::{self, Work},
@@ -20,6 +21,8 @@ use crate::{
 pub(crate) struct Party {
     name: Arc<str>,
     options: Arc<Options>,
+    /// What its rooms share. It is there as long as there are rooms, because it keeps the host, which has this.
+    rooms: Mutex<Weak<RoomKind>>,
     server: AnyServer,
     link: Arc<LinkSettings>,
     past: Mutex<Past>,
@@ -40,7 +43,14 @@ impl Party {
         server: AnyServer,
         link: Arc<LinkSettings>,
     ) -> Self {
-        Self { name, options: options.into(), server, link, past: Mutex::default() }
+        Self {
+            name,
+            options: options.into(),
+            rooms: Mutex::default(),
+            server,
+            link,
+            past: Mutex::default(),
+        }
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
@@ -49,6 +59,16 @@ impl Party {
 
     pub(crate) fn options(&self) -> &Arc<Options> {
         &self.options
+    }
+
+    /// What its rooms share.
+    pub(crate) fn rooms(&self, host: &Arc<TokioHost>) -> Arc<RoomKind> {
+        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        rooms.upgrade().unwrap_or_else(|| {
+            let kind = RoomKind::new(self.options.clone(), host.clone());
+            *rooms = Arc::downgrade(&kind);
+            kind
+        })
     }
 
     /// The settings of its sockets.

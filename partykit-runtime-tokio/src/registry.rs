@@ -219,7 +219,7 @@ mod tests {
     use futures_util::future::BoxFuture;
     use partykit_core::{
         Close, Options, Request, Response, Result, Room, RoomId, Server,
-        runtime::{Chain, ConnectionKey, Outgoing, Socket, drive},
+        runtime::{Chain, ConnectionKey, Outgoing, RoomKind, Socket, drive},
         testing::bare::{Bare, Runs},
     };
     use tokio::sync::oneshot;
@@ -236,7 +236,7 @@ mod tests {
     /// Makes the cells itself, and looks at all earlier ones of the name when it does.
     struct House {
         host: Arc<Bare<Town>>,
-        options: Options,
+        kind: Arc<RoomKind>,
         made: Mutex<HashMap<RoomAddress, Vec<Weak<RoomCell>>>>,
     }
 
@@ -244,7 +244,8 @@ mod tests {
         fn new(options: Options, tokio: &tokio::runtime::Runtime) -> Arc<Self> {
             let (registry, origin) = (Registry::new(MAX_ROOMS), Instant::now());
             let host = Bare::new(Town { registry, tokio: tokio.handle().clone(), origin });
-            Arc::new(Self { host, options, made: Mutex::default() })
+            let kind = RoomKind::new(options, host.clone());
+            Arc::new(Self { host, kind, made: Mutex::default() })
         }
 
         fn enter<R>(
@@ -256,7 +257,7 @@ mod tests {
         }
 
         fn make(&self, address: &RoomAddress) -> Arc<RoomCell> {
-            let cell = RoomCell::new(address.clone(), self.options.clone(), self.host.clone());
+            let cell = RoomCell::new(address.clone(), self.kind.clone());
             let mut made = self.made.lock().unwrap();
             let cells = made.entry(address.clone()).or_default();
             cells.retain(|cell| cell.strong_count() > 0);

@@ -15,7 +15,7 @@ use partykit_core::{
     AwakeReason, BoxError, Close, CloseCode, Message, Refusal, Request, Response, RoomAddress,
     RoomId, Timestamp,
     runtime::{
-        Attachment, Chain, Chosen, CloseReason, ConnectionKey, Resumed, RoomCell,
+        Attachment, Chain, Chosen, CloseReason, ConnectionKey, Resumed, RoomCell, RoomKind,
         front::{Refused, fit},
     },
 };
@@ -112,7 +112,8 @@ impl Object {
             }
             None => ctx.unset_auto_response()?,
         }
-        let (cell, connections) = RoomCell::resume(address, options, host.clone(), resumed);
+        let (cell, connections) =
+            RoomCell::resume(address, RoomKind::new(options, host.clone()), resumed);
         let inner = Inner {
             ctx,
             cell,

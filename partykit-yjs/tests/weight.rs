@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use partykit_core::{
     Options, Request, RoomAddress, RoomId, Server,
-    runtime::{ConnectionKey, Host, RoomCell},
+    runtime::{ConnectionKey, Host, RoomCell, RoomKind},
     testing::bare::{Bare, Still, Wire},
 };
 use partykit_yjs::Yjs;
@@ -37,7 +37,7 @@ fn weigh<S: Server + Default>(say: impl Fn(usize) -> Vec<Vec<u8>>) -> usize {
     let host = Bare::new(Still::of::<S>());
     let backend = host.backend().clone();
     let address = RoomAddress::new("documents", RoomId::new("room").unwrap());
-    let room = RoomCell::new(address, Arc::new(S::options()), host.clone());
+    let room = RoomCell::new(address, RoomKind::new(S::options(), host.clone()));
     let keys: Vec<ConnectionKey> = (0..CONNECTIONS)
         .map(|n| {
             let id = format!("{n:021}");

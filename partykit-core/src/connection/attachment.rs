@@ -126,7 +126,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::connection::kept::Kept;
+    use crate::connection::{base::Beginning, kept::Kept};
 
     fn attachment() -> impl Strategy<Value = Attachment> {
         let tag = "[a-zé]{1,40}";
@@ -194,8 +194,8 @@ mod tests {
             let ada = room.connect("ada").await;
             ada.connection().set_state(&1).unwrap();
             let attachment = Attachment::of(ada.connection());
-            let kept = Kept::of(ada.connection(), None, &mut Vec::new());
-            assert_eq!(kept.attachment(attachment.order, None), attachment);
+            let kept = Kept::of(ada.connection(), Beginning::default(), &mut Vec::new());
+            assert_eq!(kept.attachment(attachment.order, Beginning::default()), attachment);
             assert_eq!(kept.tags().collect::<Vec<_>>(), ["ada", "admin"]);
             assert_eq!((&*attachment.id, &*attachment.uri), ("ada", ada.connection().uri()));
             assert_eq!(

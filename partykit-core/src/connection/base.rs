@@ -8,6 +8,15 @@ const SHARED: usize = 64;
 /// The beginnings that rooms of one connection share.
 static KNOWN: Mutex<Vec<Arc<Base>>> = Mutex::new(Vec::new());
 
+/// What the uri of a connection most likely begins with. So it is not kept for each.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Beginning<'a> {
+    /// The base of the room.
+    pub(crate) base: Option<&'a str>,
+    /// The name of the room. It comes behind the base if the base ends before it.
+    pub(crate) room: &'a str,
+}
+
 /// The beginning of most uris of a room, kept once.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Base(Box<str>);

@@ -2,13 +2,15 @@
 //!
 //! These bytes never leave the process, so their form is not that of [`Attachment::encode`]. The id is
 //! written once, though it is usually a part of the uri too. What the uris of a room begin with is written
-//! once for the room: its [base](super::base::Base).
+//! once for the room: its [base](super::base::Base). The name of the room is known.
 
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
-use super::{Connection, Owner, attachment::Attachment, socket::Socket, tags::Tags};
+use super::{
+    Connection, Owner, attachment::Attachment, base::Beginning, socket::Socket, tags::Tags,
+};
 
 /// The uri begins with the base of the room.
 const ON_BASE: u8 = 1;
@@ -16,33 +18,35 @@ const ON_BASE: u8 = 1;
 const HAS_ID: u8 = 2;
 const HAS_TAGS: u8 = 4;
 const HAS_STATE: u8 = 8;
+/// The name of the room comes behind the base.
+const HAS_ROOM: u8 = 16;
 
 /// The flags and the lengths of the texts rarely need more bytes.
 const ROOM_FOR_LENGTHS: usize = 16;
 
 /// What is kept of a connection, in one allocation that is as large as it.
 ///
-/// The bytes: flags; the id; the uri without the base, up to the id; if it has the id, what comes behind it;
+/// The bytes: flags; the id; the uri without its beginning, up to the id; if it has the id, what comes behind it;
 /// the tags; the state. Each text follows its length.
 pub(crate) struct Kept(Box<[u8]>);
 
 impl Kept {
-    /// Keeps a connection. `base` is that of its room.
-    pub(crate) fn of(connection: &Connection, base: Option<&str>, scratch: &mut Vec<u8>) -> Self {
+    /// Keeps a connection. `begin` is that of its room.
+    pub(crate) fn of(connection: &Connection, begin: Beginning<'_>, scratch: &mut Vec<u8>) -> Self {
         let tags = connection.tags().skip(1);
         let state = connection.committed_state();
-        Self::write(connection.id(), connection.uri(), tags, state.as_deref(), base, scratch)
+        Self::write(connection.id(), connection.uri(), tags, state.as_deref(), begin, scratch)
     }
 
     /// Keeps a connection that comes back.
     pub(crate) fn of_attachment(
         attachment: &Attachment,
-        base: Option<&str>,
+        begin: Beginning<'_>,
         scratch: &mut Vec<u8>,
     ) -> Self {
         let Attachment { id, uri, tags, state, order: _ } = attachment;
         let tags = tags.iter().map(String::as_str);
-        Self::write(id, uri, tags, state.as_deref(), base, scratch)
+        Self::write(id, uri, tags, state.as_deref(), begin, scratch)
     }
 
     fn write<'a>(
@@ -50,16 +54,18 @@ impl Kept {
         uri: &str,
         tags: impl ExactSizeIterator<Item = &'a str>,
         state: Option<&[u8]>,
-        base: Option<&str>,
+        begin: Beginning<'_>,
         scratch: &mut Vec<u8>,
     ) -> Self {
         scratch.clear();
-        let on_base = base.and_then(|base| uri.strip_prefix(base));
-        let rest = on_base.unwrap_or(uri);
+        let on_base = begin.base.and_then(|base| uri.strip_prefix(base));
+        let in_room = on_base.and_then(|rest| rest.strip_prefix(begin.room));
+        let rest = in_room.or(on_base).unwrap_or(uri);
         scratch.reserve(ROOM_FOR_LENGTHS + id.len() + rest.len() + state.map_or(0, <[u8]>::len));
         let around_id = rest.rfind(id).map(|at| (&rest[..at], &rest[at + id.len()..]));
         let flags = [
             (on_base.is_some(), ON_BASE),
+            (in_room.is_some(), HAS_ROOM),
             (around_id.is_some(), HAS_ID),
             (tags.len() > 0, HAS_TAGS),
             (state.is_some(), HAS_STATE),
@@ -81,11 +87,11 @@ impl Kept {
         Self(scratch.as_slice().into())
     }
 
-    /// The attachment. `base` is what it was when this was written.
-    pub(crate) fn attachment(&self, order: u64, base: Option<&str>) -> Attachment {
+    /// The attachment. `begin` is what it was when this was written.
+    pub(crate) fn attachment(&self, order: u64, begin: Beginning<'_>) -> Attachment {
         let mut parts = Parts::of(&self.0);
         let id = parts.id();
-        let uri = parts.uri(id, base);
+        let uri = parts.uri(id, begin);
         let tags = parts.tags().map(str::to_owned).collect();
         let state = parts.has(HAS_STATE).then(|| parts.rest.to_vec());
         Attachment { order, id: id.to_owned(), uri, tags, state }
@@ -95,13 +101,13 @@ impl Kept {
     pub(crate) fn connection(
         &self,
         key: u64,
-        base: Option<&str>,
+        begin: Beginning<'_>,
         room: Weak<dyn Owner>,
         socket: Arc<dyn Socket>,
     ) -> Connection {
         let mut parts = Parts::of(&self.0);
         let id = parts.id();
-        let uri = parts.uri(id, base);
+        let uri = parts.uri(id, begin);
         let tags = if parts.has(HAS_TAGS) { Tags::known(parts.tags()) } else { Tags::default() };
         let state = parts.has(HAS_STATE).then(|| Bytes::copy_from_slice(parts.rest));
         Connection::resume(key, (id.into(), uri.into()), tags, state, room, socket)
@@ -136,13 +142,12 @@ impl<'a> Parts<'a> {
         self.text()
     }
 
-    fn uri(&mut self, id: &str, base: Option<&str>) -> String {
-        let base = base.filter(|_| self.has(ON_BASE)).unwrap_or_default();
-        let begin = self.text();
-        let (own_id, end) = if self.has(HAS_ID) { (id, self.text()) } else { ("", "") };
-        let mut uri = String::with_capacity(base.len() + begin.len() + own_id.len() + end.len());
-        [base, begin, own_id, end].into_iter().for_each(|part| uri.push_str(part));
-        uri
+    fn uri(&mut self, id: &str, begin: Beginning<'_>) -> String {
+        let base = begin.base.filter(|_| self.has(ON_BASE)).unwrap_or_default();
+        let room = if self.has(HAS_ROOM) { begin.room } else { "" };
+        let before = self.text();
+        let (own_id, behind) = if self.has(HAS_ID) { (id, self.text()) } else { ("", "") };
+        [base, room, before, own_id, behind].concat()
     }
 
     fn skip_uri(&mut self) {
@@ -207,10 +212,17 @@ mod tests {
 
     use super::*;
 
-    const BASE: &str = "http://h/parties/main/hall?";
+    const CROWD: Beginning<'_> =
+        Beginning { base: Some("http://h/parties/main/hall?"), room: "hall" };
+    const ALONE: Beginning<'_> = Beginning { base: Some("http://h/parties/main/"), room: "hall" };
+    const NONE: Beginning<'_> = Beginning { base: None, room: "hall" };
 
-    fn kept(attachment: &Attachment, base: Option<&str>) -> Kept {
-        Kept::of_attachment(attachment, base, &mut Vec::new())
+    fn kept(attachment: &Attachment, begin: Beginning<'_>) -> Kept {
+        Kept::of_attachment(attachment, begin, &mut Vec::new())
+    }
+
+    fn beginning() -> impl Strategy<Value = Beginning<'static>> {
+        proptest::sample::select(vec![CROWD, ALONE, NONE])
     }
 
     fn attachment() -> impl Strategy<Value = Attachment> {
@@ -218,7 +230,9 @@ mod tests {
         let state = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..300));
         let usual = [
             "ID",
-            BASE,
+            "http://h/parties/main/hall?",
+            "http://h/parties/main/hall",
+            "http://h/parties/main/hallway?_pk=ID",
             "http://h/parties/main/hall?_pk=ID",
             "http://h/parties/main/hall?a=ID&_pk=ID&b=é",
             "https://h/ID?_pk=ID",
@@ -235,27 +249,27 @@ mod tests {
 
     proptest! {
         #[test]
-        fn comes_back_as_it_was(attachment in attachment(), has_base in any::<bool>()) {
-            let base = has_base.then_some(BASE);
-            let kept = kept(&attachment, base);
+        fn comes_back_as_it_was(attachment in attachment(), begin in beginning()) {
+            let kept = kept(&attachment, begin);
             let tags = kept.tags().map(str::to_owned).collect::<Vec<_>>();
             prop_assert_eq!((&tags[0], &tags[1..]), (&attachment.id, &*attachment.tags));
-            prop_assert_eq!(kept.attachment(attachment.order, base), attachment);
+            prop_assert_eq!(kept.attachment(attachment.order, begin), attachment);
         }
 
         #[test]
         fn other_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..99)) {
             let kept = Kept(bytes.into());
-            let _ = (kept.attachment(0, Some(BASE)), kept.tags().count());
+            let _ = (kept.attachment(0, ALONE), kept.tags().count());
         }
     }
 
     #[test]
-    fn the_id_and_the_base_are_not_written_again() {
+    fn the_id_and_the_beginning_are_not_written_again() {
         let id = "V1StGXR8_Z5jdHi6B-myT".to_owned();
-        let uri = format!("{BASE}_pk={id}");
+        let uri = format!("http://h/parties/main/hall?_pk={id}");
         let attachment = Attachment { order: 1, id, uri, tags: Vec::new(), state: None };
-        assert!(kept(&attachment, Some(BASE)).0.len() <= 32, "a size class");
-        assert!(kept(&attachment, None).0.len() <= 4 + attachment.uri.len());
+        assert!(kept(&attachment, CROWD).0.len() <= 32, "a size class");
+        assert!(kept(&attachment, ALONE).0.len() <= 32, "a size class");
+        assert!(kept(&attachment, NONE).0.len() <= 4 + attachment.uri.len());
     }
 }

@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Weak};
 
-use super::{Connection, Owner, attachment::Attachment, kept, peer::Peer, socket::Socket};
+use super::{
+    Connection, Owner, attachment::Attachment, base::Beginning, kept, peer::Peer, socket::Socket,
+};
 
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +19,7 @@ pub(crate) enum Status {
 
 /// One connection of a room, in 40 bytes and what is kept of it.
 ///
-/// The same `base` has to be given to all methods that want one, until [`Record::set_base`] changes it.
+/// The same beginning has to be given to all methods that want one, until [`Record::set_beginning`] changes it.
 pub(crate) struct Record {
     /// The key, bits of the id's hash, whether it was listed, and the status.
     word: u64,
@@ -60,11 +62,11 @@ impl Record {
         attachment: &Attachment,
         socket: Arc<dyn Socket>,
         hash: u64,
-        base: Option<&str>,
+        begin: Beginning<'_>,
     ) -> Self {
         let word =
             attachment.order.min(LAST_KEY) << KEY_SHIFT | (hash & MARK) << MARK_SHIFT | LISTED;
-        let kept = kept::Kept::of_attachment(attachment, base, &mut Vec::new());
+        let kept = kept::Kept::of_attachment(attachment, begin, &mut Vec::new());
         let mut record = Self { word, held: Some(Held { socket, kept: Kept::Bytes(kept) }) };
         record.set_status(Status::Open);
         record
@@ -129,9 +131,9 @@ impl Record {
     pub(crate) fn handle(
         &mut self,
         room: &Weak<dyn Owner>,
-        base: Option<&str>,
+        begin: Beginning<'_>,
     ) -> Option<Connection> {
-        let connection = self.peek(room, base)?;
+        let connection = self.peek(room, begin)?;
         if let Some(held) = &mut self.held
             && let Kept::Bytes(_) = held.kept
         {
@@ -142,27 +144,27 @@ impl Record {
 
     /// A handle for a look. If the record has no handle, this makes one and does not keep it: two handles of one
     /// connection do not share their state.
-    pub(crate) fn peek(&self, room: &Weak<dyn Owner>, base: Option<&str>) -> Option<Connection> {
+    pub(crate) fn peek(&self, room: &Weak<dyn Owner>, begin: Beginning<'_>) -> Option<Connection> {
         let Held { socket, kept } = self.held.as_ref()?;
         Some(match kept {
             Kept::Live(connection) => connection.clone(),
-            Kept::Bytes(kept) => kept.connection(self.key(), base, room.clone(), socket.clone()),
+            Kept::Bytes(kept) => kept.connection(self.key(), begin, room.clone(), socket.clone()),
         })
     }
 
     /// What is attached to the connection.
-    pub(crate) fn attachment(&self, base: Option<&str>) -> Option<Attachment> {
+    pub(crate) fn attachment(&self, begin: Beginning<'_>) -> Option<Attachment> {
         Some(match &self.held.as_ref()?.kept {
             Kept::Live(connection) => Attachment::of(connection),
-            Kept::Bytes(kept) => kept.attachment(self.key(), base),
+            Kept::Bytes(kept) => kept.attachment(self.key(), begin),
         })
     }
 
     /// The address of its request.
-    pub(crate) fn uri(&self, base: Option<&str>) -> Option<String> {
+    pub(crate) fn uri(&self, begin: Beginning<'_>) -> Option<String> {
         match &self.held.as_ref()?.kept {
             Kept::Live(connection) => Some(connection.uri().to_owned()),
-            Kept::Bytes(_) => Some(self.attachment(base)?.uri),
+            Kept::Bytes(_) => Some(self.attachment(begin)?.uri),
         }
     }
 
@@ -189,18 +191,23 @@ impl Record {
     }
 
     /// The room sleeps: the handle becomes bytes, unless other code has it, too.
-    pub(crate) fn rest(&mut self, base: Option<&str>, scratch: &mut Vec<u8>) {
+    pub(crate) fn rest(&mut self, begin: Beginning<'_>, scratch: &mut Vec<u8>) {
         let Some(held) = &mut self.held else { return };
         if let Kept::Live(connection) = &held.kept
             && self.word & LISTED != 0
             && !connection.is_shared()
         {
-            held.kept = Kept::Bytes(kept::Kept::of(connection, base, scratch));
+            held.kept = Kept::Bytes(kept::Kept::of(connection, begin, scratch));
         }
     }
 
-    /// The room has another base from now on.
-    pub(crate) fn set_base(&mut self, old: Option<&str>, new: Option<&str>, scratch: &mut Vec<u8>) {
+    /// The uris of the room have another beginning from now on.
+    pub(crate) fn set_beginning(
+        &mut self,
+        old: Beginning<'_>,
+        new: Beginning<'_>,
+        scratch: &mut Vec<u8>,
+    ) {
         let key = self.key();
         if let Some(Held { kept: Kept::Bytes(kept), .. }) = &mut self.held {
             *kept = kept::Kept::of_attachment(&kept.attachment(key, old), new, scratch);
@@ -242,25 +249,32 @@ mod tests {
     fn a_handle_that_somebody_has_stays_and_another_comes_back_as_it_was() {
         let (mut record, room) = record(7, "ada", 1);
         let mut scratch = Vec::new();
-        record.rest(None, &mut scratch);
+        record.rest(Beginning::default(), &mut scratch);
         assert!(record.is_live(), "its tags are not known yet");
         record.set_listed();
-        let held = record.handle(&room, None).unwrap();
+        let held = record.handle(&room, Beginning::default()).unwrap();
         drop(held.commit_state(Some(b"1".as_slice().into())));
-        record.rest(None, &mut scratch);
+        record.rest(Beginning::default(), &mut scratch);
         assert!(record.is_live());
         let (socket, before) = (Arc::as_ptr(held.socket()).addr(), Attachment::of(&held));
         drop(held);
-        record.rest(None, &mut scratch);
+        record.rest(Beginning::default(), &mut scratch);
         assert!(!record.is_live());
         assert!(record.has_id("ada") && record.has_tag("blue") && !record.has_id("blue"));
-        assert!(record.peek(&room, None).is_some() && !record.is_live(), "a look makes no handle");
-        let back = record.handle(&room, None).unwrap();
+        assert!(
+            record.peek(&room, Beginning::default()).is_some() && !record.is_live(),
+            "a look makes no handle"
+        );
+        let back = record.handle(&room, Beginning::default()).unwrap();
         assert_eq!(Arc::as_ptr(back.socket()).addr(), socket);
         assert_eq!(Attachment::of(&back), before);
-        assert_eq!(record.handle(&room, None), Some(back));
+        assert_eq!(record.handle(&room, Beginning::default()), Some(back));
         record.end();
-        assert!(record.is_gone() && record.handle(&room, None).is_none() && !record.has_tag("ada"));
+        assert!(
+            record.is_gone()
+                && record.handle(&room, Beginning::default()).is_none()
+                && !record.has_tag("ada")
+        );
         assert_eq!(record.key(), 7);
     }
 
@@ -268,12 +282,12 @@ mod tests {
     fn slots_of_libraries_come_back_with_the_state() {
         let (mut record, room) = record(8, "ada", 1);
         record.set_listed();
-        let held = record.handle(&room, None).unwrap();
+        let held = record.handle(&room, Beginning::default()).unwrap();
         drop(held.commit_state(Some(b"\0 state and slots".as_slice().into())));
         let before = Attachment::of(&held);
         drop(held);
-        record.rest(None, &mut Vec::new());
+        record.rest(Beginning::default(), &mut Vec::new());
         assert!(!record.is_live());
-        assert_eq!(record.attachment(None), Some(before));
+        assert_eq!(record.attachment(Beginning::default()), Some(before));
     }
 }

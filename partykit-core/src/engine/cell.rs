@@ -34,13 +34,13 @@ use futures_util::future::AbortHandle;
 
 use super::{
     host::Host,
+    kind::RoomKind,
     wake_once::{Call, Guard, WakeOnce},
 };
 use crate::{
-    AwakeReason, Close, Connection, ErrorId, Message, Options, Refusal, Request, Response,
-    RoomAddress,
+    AwakeReason, Close, Connection, ErrorId, Message, Refusal, Request, Response, RoomAddress,
     connection::{Owner, key::ConnectionKey, outgoing::Shared, socket::Socket},
-    machine::{Answer, Dormant, Event, Fact, Machine},
+    machine::{Answer, Dormant, Event, Fact, Machine, Records},
     value::chain::Chain,
 };
 
@@ -53,10 +53,10 @@ use crate::{
 ///
 /// ```
 /// use std::sync::Arc;
-/// use partykit_core::{Options, RoomAddress, RoomId, RoomPhase, runtime::{Host, RoomCell}};
+/// use partykit_core::{RoomAddress, RoomId, RoomPhase, runtime::{RoomCell, RoomKind}};
 ///
-/// fn open(host: Arc<dyn Host>, id: RoomId) -> Arc<RoomCell> {
-///     let cell = RoomCell::new(RoomAddress::new("chat", id), Options::new(), host);
+/// fn open(kind: Arc<RoomKind>, id: RoomId) -> Arc<RoomCell> {
+///     let cell = RoomCell::new(RoomAddress::new("chat", id), kind);
 ///     assert_eq!(cell.stats().phase, RoomPhase::Asleep);
 ///     cell
 /// }
@@ -64,31 +64,19 @@ use crate::{
 /// ```
 pub struct RoomCell {
     address: RoomAddress,
-    options: Arc<Options>,
-    host: Arc<dyn Host>,
+    kind: Arc<RoomKind>,
     state: WakeOnce<State>,
 }
 
 impl RoomCell {
     /// Makes a room that sleeps and has no connection. Its [account](crate::Account) begins with its first event.
-    ///
-    /// Rooms of one party should share their options, in an `Arc`.
-    pub fn new(
-        address: RoomAddress,
-        options: impl Into<Arc<Options>>,
-        host: Arc<dyn Host>,
-    ) -> Arc<Self> {
-        Self::with(address, options.into(), host, Dormant::new())
+    pub fn new(address: RoomAddress, kind: Arc<RoomKind>) -> Arc<Self> {
+        Self::with(address, kind, Dormant::new())
     }
 
-    fn with(
-        address: RoomAddress,
-        options: Arc<Options>,
-        host: Arc<dyn Host>,
-        dormant: Dormant,
-    ) -> Arc<Self> {
+    fn with(address: RoomAddress, kind: Arc<RoomKind>, dormant: Dormant) -> Arc<Self> {
         let state = WakeOnce::new(State::Asleep(dormant));
-        Arc::new(Self { address, options, host, state })
+        Arc::new(Self { address, kind, state })
     }
 
     /// Which room it is.
@@ -98,7 +86,7 @@ impl RoomCell {
 
     /// The runtime.
     pub fn host(&self) -> &Arc<dyn Host> {
-        &self.host
+        self.kind.host()
     }
 
     /// A client wants to connect. The socket is told how it ends: [`Socket::accept`] or [`Socket::refuse`].
@@ -237,7 +225,7 @@ impl RoomCell {
 
     /// The sockets of the listed connections, in connection order: to close them when the server goes down.
     pub fn sockets(&self) -> Vec<Arc<dyn Socket>> {
-        self.lock().with_records(|records| {
+        self.with_records(|records| {
             records.open().filter_map(|record| record.socket().cloned()).collect()
         })
     }
@@ -245,22 +233,22 @@ impl RoomCell {
     /// A handle of the connection with this key. `None` if it has ended.
     pub fn connection(self: &Arc<Self>, key: ConnectionKey) -> Option<Connection> {
         let room: Weak<dyn Owner> = Arc::<Self>::downgrade(self);
-        self.lock().with_records(|records| records.handle(key.0, &room))
+        self.with_records(|records| records.handle(key.0, &room))
     }
 
     /// The id of a connection, for the log. `None` if it has ended.
     pub fn id_of(&self, key: ConnectionKey) -> Option<String> {
         let id = |tags: &mut dyn Iterator<Item = &str>| tags.next().map(str::to_owned);
-        self.lock().with_records(|records| records.get(key.0).and_then(|record| record.tags(id)))
+        self.with_records(|records| records.get(key.0).and_then(|record| record.tags(id)))
     }
 
     /// Handles of the listed connections, in connection order.
     pub fn connections(self: &Arc<Self>) -> Arc<[Connection]> {
         let room: Weak<dyn Owner> = Arc::<Self>::downgrade(self);
         match &mut *self.lock() {
-            State::Asleep(dormant) => {
-                dormant.records().with(|records| records.handles(&room).collect())
-            }
+            State::Asleep(dormant) => dormant
+                .records()
+                .with(self.address.room(), |records| records.handles(&room).collect()),
             State::Awake(awake) => awake.machine.roster().all(),
         }
     }
@@ -308,13 +296,13 @@ impl RoomCell {
     }
 
     pub(crate) fn observe(&self, fact: Fact) {
-        self.host.observe(&self.address, fact);
+        self.host().observe(&self.address, fact);
     }
 
     /// A fresh id for a failure.
     pub(crate) fn error_id(&self) -> ErrorId {
         let mut id = [0; 8];
-        self.host.random(&mut id);
+        self.host().random(&mut id);
         ErrorId::from_bytes(id)
     }
 
@@ -377,7 +365,7 @@ impl RoomCell {
     }
 
     fn enter<R>(self: &Arc<Self>, act: impl FnOnce(&mut Awake, Duration) -> R) -> R {
-        let now = self.host.elapsed();
+        let now = self.host().elapsed();
         let ((result, wakers), call) = self.state.enter(|state| {
             let was_vacant = state.is_vacant();
             let awake = state.wake(self, now);
@@ -393,7 +381,7 @@ impl RoomCell {
         });
         match call {
             Call::Nothing => {}
-            Call::Start => self.host.start(self),
+            Call::Start => self.host().start(self),
             Call::Wake(driver) => driver.wake(),
         }
         wakers.into_iter().for_each(Waker::wake);
@@ -402,8 +390,13 @@ impl RoomCell {
 
     /// Does something that gives the driver nothing to do.
     fn awake<R>(self: &Arc<Self>, act: impl FnOnce(&mut Awake) -> R) -> R {
-        let now = self.host.elapsed();
+        let now = self.host().elapsed();
         act(self.lock().wake(self, now))
+    }
+
+    /// Has `look` see the records of its connections.
+    fn with_records<R>(&self, look: impl FnOnce(&mut Records) -> R) -> R {
+        self.lock().with_records(self.address.room(), look)
     }
 
     fn lock(&self) -> Guard<'_, State> {

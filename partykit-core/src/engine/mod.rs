@@ -5,6 +5,7 @@ pub(crate) mod call_error;
 pub(crate) mod cell;
 mod delivery;
 pub(crate) mod host;
+pub(crate) mod kind;
 pub(crate) mod pump;
 pub(crate) mod scope;
 pub(crate) mod sync;

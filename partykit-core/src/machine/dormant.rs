@@ -19,7 +19,7 @@ use super::{
     records::{AtRest, Records},
     roster::Roster,
 };
-use crate::{Epoch, Options, connection::Owner};
+use crate::{Epoch, Options, RoomId, connection::Owner};
 
 /// What is left of a machine while its room sleeps and nothing waits. The next event makes a machine of it.
 pub(crate) struct Dormant {
@@ -61,11 +61,12 @@ impl Dormant {
         }
     }
 
-    /// Something happens. `all` are the mailboxes of all rooms, if they share a limit; `room` is what the
-    /// handles of the connections are given.
+    /// Something happens to the room of this `id`. `all` are the mailboxes of all rooms, if they share a limit;
+    /// `room` is what the handles of the connections are given.
     #[inline]
     pub(crate) fn wake(
         self,
+        id: &RoomId,
         options: Arc<Options>,
         all: Option<Arc<Mailboxes>>,
         room: Weak<dyn Owner>,
@@ -76,7 +77,7 @@ impl Dormant {
         Machine {
             options,
             phase: RoomPhase::Asleep,
-            roster: Roster::new(self.records.into(), room),
+            roster: Roster::new(self.records.wake(id), room),
             mailbox: Mailbox::of(all),
             condemned: Vec::new(),
             clogged: Vec::new(),

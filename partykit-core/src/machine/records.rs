@@ -13,11 +13,11 @@ use std::{
 use self::sorted::Sorted;
 use super::roster::hash;
 use crate::{
-    Connection,
+    Connection, RoomId,
     connection::{
         Owner,
         attachment::Attachment,
-        base::Base,
+        base::{Base, Beginning},
         record::{LAST_KEY, Record, Status},
         socket::Socket,
     },
@@ -36,12 +36,15 @@ pub(crate) struct Records {
     /// How many connections there were when the base was chosen.
     weighed: u32,
     base: Option<Arc<Base>>,
+    /// Which room it is. `None` only in tests.
+    room: Option<RoomId>,
 }
 
 impl Records {
-    /// With space for as many connections as come back, and no more.
-    pub(crate) fn with_capacity(connections: usize) -> Self {
-        Self { sorted: Sorted::with_capacity(connections), ..Self::default() }
+    /// Of this room, with space for as many connections as come back, and no more.
+    pub(crate) fn with_capacity(room: RoomId, connections: usize) -> Self {
+        let sorted = Sorted::with_capacity(connections);
+        Self { sorted, room: Some(room), ..Self::default() }
     }
 
     /// A connection that was here before is here again.
@@ -52,7 +55,7 @@ impl Records {
         closing: bool,
     ) {
         let key = attachment.order.min(LAST_KEY);
-        self.insert(Record::resumed(attachment, socket, hash(&attachment.id), text(&self.base)));
+        self.insert(Record::resumed(attachment, socket, hash(&attachment.id), self.beginning()));
         self.listed += 1;
         self.attached += u32::try_from(attachment.size()).unwrap_or(0);
         if closing {
@@ -146,24 +149,25 @@ impl Records {
     /// The handle of a connection. Makes it if the record has no handle yet.
     pub(crate) fn handle(&mut self, key: u64, room: &Weak<dyn Owner>) -> Option<Connection> {
         let at = self.position(key)?;
-        self.sorted[at].handle(room, text(&self.base))
+        let begin = beginning(&self.base, &self.room);
+        self.sorted[at].handle(room, begin)
     }
 
     /// The handles of all listed connections, in connection order.
     pub(crate) fn handles(&mut self, room: &Weak<dyn Owner>) -> impl Iterator<Item = Connection> {
-        let base = text(&self.base);
+        let begin = beginning(&self.base, &self.room);
         let open = self.sorted.iter_mut().filter(|it| it.status() == Status::Open);
-        open.filter_map(move |record| record.handle(room, base))
+        open.filter_map(move |record| record.handle(room, begin))
     }
 
     /// A handle for a look, see [`Record::peek`].
     pub(crate) fn peek(&self, record: &Record, room: &Weak<dyn Owner>) -> Option<Connection> {
-        record.peek(room, text(&self.base))
+        record.peek(room, self.beginning())
     }
 
     /// What is attached to the connection of this record.
     pub(crate) fn attachment(&self, record: &Record) -> Option<Attachment> {
-        record.attachment(text(&self.base))
+        record.attachment(self.beginning())
     }
 
     /// Connections of any status, in connection order.
@@ -200,8 +204,8 @@ impl Records {
         self.close_ranks();
         let mut scratch = Vec::new();
         self.share();
-        let base = text(&self.base);
-        self.sorted.iter_mut().for_each(|record| record.rest(base, &mut scratch));
+        let begin = beginning(&self.base, &self.room);
+        self.sorted.iter_mut().for_each(|record| record.rest(begin, &mut scratch));
         self.sorted.trim();
     }
 
@@ -216,12 +220,17 @@ impl Records {
         }
         self.weighed = u32::try_from(len).unwrap_or(u32::MAX);
         let old = self.base.take();
-        let uris = self.sorted.iter().filter_map(|record| record.uri(text(&old)));
+        let begin = beginning(&old, &self.room);
+        let uris = self.sorted.iter().filter_map(|record| record.uri(begin));
         self.base = Base::choose(uris);
         if self.base != old {
-            let (old, new, mut scratch) = (text(&old), text(&self.base), Vec::new());
-            self.sorted.iter_mut().for_each(|record| record.set_base(old, new, &mut scratch));
+            let (new, mut scratch) = (beginning(&self.base, &self.room), Vec::new());
+            self.sorted.iter_mut().for_each(|it| it.set_beginning(begin, new, &mut scratch));
         }
+    }
+
+    fn beginning(&self) -> Beginning<'_> {
+        beginning(&self.base, &self.room)
     }
 
     fn close_ranks(&mut self) {
@@ -232,8 +241,9 @@ impl Records {
     }
 }
 
-fn text(base: &Option<Arc<Base>>) -> Option<&str> {
-    base.as_ref().map(|base| base.as_str())
+fn beginning<'a>(base: &'a Option<Arc<Base>>, room: &'a Option<RoomId>) -> Beginning<'a> {
+    let base = base.as_ref().map(|base| base.as_str());
+    Beginning { base, room: room.as_ref().map_or("", RoomId::as_str) }
 }
 
 impl fmt::Debug for Records {
@@ -291,7 +301,7 @@ mod tests {
                 records.remove(gone.order, gone.size());
             }
             records.rest();
-            bases.push(text(&records.base).map(str::to_owned));
+            bases.push(records.beginning().base.map(str::to_owned));
             let kept = records.all().filter_map(|record| records.attachment(record));
             assert_eq!(kept.collect::<Vec<_>>(), here);
         }
@@ -303,6 +313,6 @@ mod tests {
             records.remove(gone.order, gone.size());
         }
         records.rest();
-        assert_eq!((records.len(), text(&records.base)), (0, None));
+        assert_eq!((records.len(), records.beginning().base), (0, None));
     }
 }

@@ -22,6 +22,7 @@ pub use crate::{
     engine::{
         cell::{Resumed, RoomCell},
         host::Host,
+        kind::RoomKind,
     },
     machine::{Fact, Mailboxes},
     storage::{AlarmState, describe_row, read_alarm},

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Backend, CallError, MemoryBackend, Options, Request, Response, RoomAddress, RoomId, Server,
-    runtime::{AppState, Chain, Host, RoomCell, drive},
+    runtime::{AppState, Chain, Host, RoomCell, RoomKind, drive},
 };
 
 /// Builds a [`TestRoom`] with other settings.
@@ -141,7 +141,7 @@ impl<S: Server> TestRoomBuilder<S> {
         let room = RoomId::new(self.room).expect("a room id");
         let address = RoomAddress::new(self.party, room);
         let dyn_host: Arc<dyn Host> = Arc::new(host.clone());
-        let cell = RoomCell::new(address.clone(), self.options.clone(), dyn_host);
+        let cell = RoomCell::new(address.clone(), RoomKind::new(self.options.clone(), dyn_host));
         let (options, hooks) = (self.options, self.hooks);
         TestRoom { host, cell: Mutex::new(cell), options, hooks, address, server: PhantomData }
     }

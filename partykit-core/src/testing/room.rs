@@ -16,7 +16,7 @@ use crate::{
     Admission, Admit, AwakeReason, Body, Close, CloseCode, ErrorId, Handler, InvalidClose, List,
     Message, Options, Refusal, Request, Response, RoomAddress, RoomStats, Route, RoutePrefix,
     Server, Text, Timestamp,
-    runtime::{Chain, Host, RoomCell, read_alarm},
+    runtime::{Chain, Host, RoomCell, RoomKind, read_alarm},
     user::lobby::hook_answer,
 };
 
@@ -343,7 +343,10 @@ impl<S: Server> TestRoom<S> {
     /// At the next event, the room has only its storage.
     pub async fn crash(&self) {
         self.host.crash();
-        let cell = RoomCell::new(self.address.clone(), self.options.clone(), self.dyn_host());
+        let cell = RoomCell::new(
+            self.address.clone(),
+            RoomKind::new(self.options.clone(), self.dyn_host()),
+        );
         *self.cell() = cell;
         self.settle().await;
     }

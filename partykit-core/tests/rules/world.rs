@@ -18,7 +18,10 @@ use futures_util::FutureExt;
 use partykit_core::{
     Backend, CallError, Close, Connection, MemoryBackend, Message, Options, Refusal, Request,
     Response, Room, RoomAddress, RoomId, Timestamp,
-    runtime::{Attachment, Chain, ConnectionKey, Host, Outgoing, Resumed, RoomCell, Socket, drive},
+    runtime::{
+        Attachment, Chain, ConnectionKey, Host, Outgoing, Resumed, RoomCell, RoomKind, Socket,
+        drive,
+    },
 };
 
 use crate::script::{Stage, act, told, wish};
@@ -88,8 +91,8 @@ impl World {
             socket: client.wire.clone(),
             closing: closing.contains(&client.connection.id()),
         });
-        let (cell, keys) =
-            RoomCell::resume(address.clone(), options, self.0.clone(), resumed.collect());
+        let kind = RoomKind::new(options, self.0.clone());
+        let (cell, keys) = RoomCell::resume(address.clone(), kind, resumed.collect());
         self.0.state().rooms.insert(address, cell.clone());
         self.run();
         let back = |(client, key): (Client, _)| {
@@ -198,7 +201,7 @@ impl Inner {
             let options = self.state().parties[address.party()].clone();
             let host: Arc<dyn Host> = self.me.upgrade().expect("the world lives");
             // Outside of the lock: a room asks its host for the time.
-            let room = RoomCell::new(address.clone(), options, host);
+            let room = RoomCell::new(address.clone(), RoomKind::new(options, host));
             self.state().rooms.insert(address.clone(), room.clone());
             room
         })

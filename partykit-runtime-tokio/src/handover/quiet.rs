@@ -150,8 +150,7 @@ pub(super) fn revive(
     for (address, records) in rooms {
         let Some(party) = host.party(address.party()) else { continue };
         let places: Vec<_> = records.iter().map(|record| place(&record.socket)).collect();
-        let (cell, connections) =
-            RoomCell::resume(address, party.options().clone(), host.clone(), records);
+        let (cell, connections) = RoomCell::resume(address, party.rooms(host), records);
         for (place, connection) in places.into_iter().zip(connections) {
             match sockets.remove(&place) {
                 Some(socket) => tasks.push((socket, cell.clone(), connection)),

@@ -49,7 +49,7 @@ impl RoomCell {
         limit: usize,
     ) -> Vec<ConnectionListing> {
         let room: Weak<dyn Owner> = Arc::<Self>::downgrade(self);
-        let page: Vec<_> = self.lock().with_records(|records| {
+        let page: Vec<_> = self.with_records(|records| {
             let rest = records.open().filter(|it| after.is_none_or(|after| it.key() > after));
             // A list makes no handles that stay.
             rest.take(limit).filter_map(|it| records.peek(it, &room)).collect()

@@ -77,7 +77,7 @@ impl Owner for RoomCell {
 
     fn lists(&self, connection: &Connection) -> bool {
         let is_open = |record: &Record| record.status() == Status::Open;
-        self.lock().with_records(|records| records.get(connection.key()).is_some_and(is_open))
+        self.with_records(|records| records.get(connection.key()).is_some_and(is_open))
     }
 
     fn unsent_to(&self, connection: &Connection) -> usize {

@@ -4,9 +4,9 @@ use std::{fmt, future::poll_fn, mem, sync::Arc, task::Poll};
 
 use super::RoomCell;
 use crate::{
-    AwakeReason, Options, RoomAddress,
+    AwakeReason, RoomAddress,
     connection::{attachment::Attachment, key::ConnectionKey, record::Status, socket::Socket},
-    engine::host::Host,
+    engine::kind::RoomKind,
     machine::{Dormant, Records},
 };
 
@@ -47,35 +47,34 @@ impl RoomCell {
     ///
     /// ```
     /// use std::sync::Arc;
-    /// use partykit_core::{Options, RoomAddress, runtime::*};
+    /// use partykit_core::{RoomAddress, runtime::*};
     ///
     /// fn wake(
     ///     address: RoomAddress,
-    ///     host: Arc<dyn Host>,
+    ///     kind: Arc<RoomKind>,
     ///     kept: Vec<(Attachment, Arc<dyn Socket>)>,
     /// ) -> (Arc<RoomCell>, Vec<ConnectionKey>) {
     ///     let sockets = kept.into_iter().map(|(attachment, socket)| {
     ///         Resumed { attachment, socket, closing: false }
     ///     });
-    ///     RoomCell::resume(address, Options::new(), host, sockets.collect())
+    ///     RoomCell::resume(address, kind, sockets.collect())
     /// }
     /// # let _ = wake;
     /// ```
     pub fn resume(
         address: RoomAddress,
-        options: impl Into<Arc<Options>>,
-        host: Arc<dyn Host>,
+        kind: Arc<RoomKind>,
         sockets: Vec<Resumed>,
     ) -> (Arc<Self>, Vec<ConnectionKey>) {
-        let mut records = Records::with_capacity(sockets.len());
+        let mut records = Records::with_capacity(address.room().clone(), sockets.len());
         let mut keys = Vec::with_capacity(sockets.len());
         for Resumed { attachment, socket, closing } in sockets {
             keys.push(ConnectionKey(attachment.order));
             records.resume(&attachment, socket, closing);
         }
         records.share();
-        let dormant = Dormant::of(records, host.elapsed());
-        (Self::with(address, options.into(), host, dormant), keys)
+        let dormant = Dormant::of(records, kind.host().elapsed());
+        (Self::with(address, kind, dormant), keys)
     }
 
     /// What [`resume`](RoomCell::resume) needs to make this room again, in another cell or another process: its
@@ -85,16 +84,16 @@ impl RoomCell {
     ///
     /// ```
     /// use std::sync::Arc;
-    /// use partykit_core::{Options, runtime::{Host, RoomCell}};
+    /// use partykit_core::runtime::{RoomCell, RoomKind};
     ///
-    /// async fn again(room: Arc<RoomCell>, host: Arc<dyn Host>) -> Arc<RoomCell> {
+    /// async fn again(room: Arc<RoomCell>, kind: Arc<RoomKind>) -> Arc<RoomCell> {
     ///     room.drain(std::time::Duration::ZERO).await;
-    ///     RoomCell::resume(room.address().clone(), Options::new(), host, room.records()).0
+    ///     RoomCell::resume(room.address().clone(), kind, room.records()).0
     /// }
     /// # let _ = again;
     /// ```
     pub fn records(&self) -> Vec<Resumed> {
-        self.lock().with_records(|records| {
+        self.with_records(|records| {
             let known = records.all().filter(|it| it.status() != Status::Connecting);
             let resumed = known.filter_map(|record| {
                 let (attachment, socket) = (records.attachment(record)?, record.socket()?.clone());

@@ -10,7 +10,7 @@ use futures_util::future::AbortHandle;
 
 use super::{RoomCell, space::Space};
 use crate::{
-    Epoch, Refusal, RoomStats,
+    Epoch, Refusal, RoomId, RoomStats,
     connection::Owner,
     machine::{Dormant, Machine, Records},
 };
@@ -44,12 +44,12 @@ impl State {
         if let Self::Asleep(dormant) = self {
             let dormant = mem::replace(dormant, Dormant::new());
             let room: Weak<dyn Owner> = Arc::<RoomCell>::downgrade(cell);
-            let (options, all) = (cell.options.clone(), cell.host.mailboxes());
+            let (options, all) = (cell.kind.options().clone(), cell.host().mailboxes());
             // The memory comes first, so that the machine is made in its place and not moved there.
             let awake = Box::write(
                 Box::new_uninit(),
                 Awake {
-                    machine: dormant.wake(options, all, room, now),
+                    machine: dormant.wake(cell.address.room(), options, all, room, now),
                     space: None,
                     watchers: Vec::new(),
                     flushing: false,
@@ -82,10 +82,14 @@ impl State {
         }
     }
 
-    /// Has `look` see the records.
-    pub(super) fn with_records<R>(&mut self, look: impl FnOnce(&mut Records) -> R) -> R {
+    /// Has `look` see the records of `room`.
+    pub(super) fn with_records<R>(
+        &mut self,
+        room: &RoomId,
+        look: impl FnOnce(&mut Records) -> R,
+    ) -> R {
         match self {
-            Self::Asleep(dormant) => dormant.records().with(look),
+            Self::Asleep(dormant) => dormant.records().with(room, look),
             Self::Awake(awake) => look(awake.machine.roster().records()),
         }
     }

@@ -9,10 +9,10 @@ impl RoomCell {
 
     /// The state of the room. Does not wake it.
     pub fn stats(&self) -> RoomStats {
-        let now = self.host.elapsed();
+        let now = self.host().elapsed();
         let mut state = self.lock();
         let mut stats = state.stats(now);
-        let sockets: Vec<_> = state.with_records(|records| {
+        let sockets: Vec<_> = state.with_records(self.address.room(), |records| {
             records.all().filter_map(|record| record.socket().cloned()).collect()
         });
         // Invariant: a socket's lock is never taken under this one.

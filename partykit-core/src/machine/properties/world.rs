@@ -19,8 +19,8 @@ use super::{
     rows::{Rows, Segment, apply},
 };
 use crate::{
-    Batch, Body, Claim, Close, Connection, Epoch, ErrorId, Message, Options, Refusal, TaskResult,
-    Timestamp,
+    Batch, Body, Claim, Close, Connection, Epoch, ErrorId, Message, Options, Refusal, RoomId,
+    TaskResult, Timestamp,
     connection::Owner,
     engine::cell::RoomCell,
     machine::{Answer, Dormant, Effect, Event, Failed, Machine, RoomPhase, TransactionId},
@@ -424,7 +424,8 @@ fn machine(options: &Options, now: Duration, fault: Fault) -> Machine {
 
 fn awake(dormant: Dormant, options: &Options, now: Duration) -> Machine {
     let room: Weak<dyn Owner> = Weak::<RoomCell>::new();
-    dormant.wake(Arc::new(options.clone()), None, room, now)
+    let id = RoomId::new("a").expect("a room id");
+    dormant.wake(&id, Arc::new(options.clone()), None, room, now)
 }
 
 fn task_event(id: u64, last: bool) -> Event {

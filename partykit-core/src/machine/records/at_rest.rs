@@ -1,85 +1,95 @@
-use std::{mem, sync::Arc};
+use std::{mem, num::NonZeroU32, sync::Arc};
 
 use super::{Records, sorted::Sorted};
-use crate::connection::{
-    base::Base,
-    record::{Record, Status},
+use crate::{
+    RoomId,
+    connection::{
+        base::Base,
+        record::{Record, Status},
+    },
 };
 
 /// [`Records`] while their room sleeps. Most rooms that sleep have one connection: theirs are a part of the room.
 pub(crate) enum AtRest {
-    None { last_key: u64 },
-    One { record: Record, last_key: u64, attached: u32, base: Option<Arc<Base>> },
-    Many(Box<Records>),
+    /// `keys` were given, from that of the record on. That it is never 0 spares the enum its tag, 8 bytes.
+    One { record: Record, keys: NonZeroU32, attached: u32, base: Option<Arc<Base>> },
+    /// `None` if no connection has ever come.
+    Other(Option<Box<Records>>),
 }
 
 impl AtRest {
-    /// Has `look` see the records. The room sleeps on.
-    pub(crate) fn with<R>(&mut self, look: impl FnOnce(&mut Records) -> R) -> R {
-        if let Self::Many(records) = self {
+    /// Has `look` see the records. `room` sleeps on.
+    pub(crate) fn with<R>(&mut self, room: &RoomId, look: impl FnOnce(&mut Records) -> R) -> R {
+        if let Self::Other(Some(records)) = self {
             return look(records);
         }
-        let mut records = Records::from(mem::take(self));
+        let mut records = mem::take(self).wake(room);
         let result = look(&mut records);
         *self = records.into();
         result
     }
 
+    /// The records, for `room` wakes.
+    pub(crate) fn wake(self, room: &RoomId) -> Records {
+        let records = match self {
+            Self::One { record, keys, attached, base } => Records {
+                listed: u32::from(record.status() == Status::Open),
+                last_key: record.key() + u64::from(keys.get()) - 1,
+                sorted: Sorted::One(record),
+                attached,
+                // A lone one has the base that was chosen for it, or one that is chosen again when others come.
+                weighed: 1,
+                base,
+                ..Records::default()
+            },
+            Self::Other(Some(records)) => *records,
+            Self::Other(None) => Records::default(),
+        };
+        Records { room: Some(room.clone()), ..records }
+    }
+
     /// Connections of any status.
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::None { .. } => 0,
             Self::One { .. } => 1,
-            Self::Many(records) => records.len(),
+            Self::Other(records) => records.as_ref().map_or(0, |it| it.len()),
         }
     }
 
     pub(crate) fn listed(&self) -> usize {
         match self {
-            Self::None { .. } => 0,
             Self::One { record, .. } => usize::from(record.status() == Status::Open),
-            Self::Many(records) => records.listed(),
+            Self::Other(records) => records.as_ref().map_or(0, |it| it.listed()),
         }
     }
 }
 
 impl Default for AtRest {
     fn default() -> Self {
-        Self::None { last_key: 0 }
+        Self::Other(None)
     }
 }
 
 impl From<Records> for AtRest {
     fn from(mut records: Records) -> Self {
         records.sorted.trim();
-        let Records { last_key, attached, .. } = records;
-        match mem::take(&mut records.sorted) {
-            Sorted::One(record) if !record.is_gone() => {
-                Self::One { record, last_key, attached, base: records.base }
-            }
-            Sorted::Any(all) if all.is_empty() => Self::None { last_key },
-            sorted => Self::Many(Box::new(Records { sorted, ..records })),
+        if records.last_key == 0 {
+            return Self::default();
         }
+        if let Sorted::One(record) = &records.sorted
+            && !record.is_gone()
+            && let Some(keys) = keys(record.key(), records.last_key)
+            && let Sorted::One(record) = mem::take(&mut records.sorted)
+        {
+            return Self::One { record, keys, attached: records.attached, base: records.base };
+        }
+        Self::Other(Some(Box::new(records)))
     }
 }
 
-impl From<AtRest> for Records {
-    fn from(rest: AtRest) -> Self {
-        match rest {
-            AtRest::None { last_key } => Self { last_key, ..Self::default() },
-            AtRest::One { record, last_key, attached, base } => Self {
-                listed: u32::from(record.status() == Status::Open),
-                sorted: Sorted::One(record),
-                last_key,
-                attached,
-                // A lone one has the base that was chosen for it, or one that is chosen again when others come.
-                weighed: 1,
-                base,
-                ..Self::default()
-            },
-            AtRest::Many(records) => *records,
-        }
-    }
+/// How many there are. `None` if they are too many for the form of a lone record.
+fn keys(first: u64, last: u64) -> Option<NonZeroU32> {
+    NonZeroU32::new(u32::try_from(last.checked_sub(first)?.checked_add(1)?).ok()?)
 }
 
 #[cfg(test)]
@@ -94,9 +104,10 @@ mod tests {
 
     #[test]
     fn records_come_back_as_they_were() {
+        let room = RoomId::new("a").unwrap();
         for count in 0..4_u64 {
             for closing in [false, true] {
-                let mut records = Records::default();
+                let mut records = Records::with_capacity(room.clone(), 0);
                 (1..=count).for_each(|order| {
                     records.resume(&attachment(order), Arc::new(NoSocket), closing);
                 });
@@ -108,14 +119,14 @@ mod tests {
                 let (listed, attached) = (records.listed(), records.attached());
                 let mut rest = AtRest::from(records);
                 assert_eq!((rest.len(), rest.listed()), (count as usize, listed));
-                assert_eq!(matches!(rest, AtRest::Many(_)), count > 1, "one needs no list");
+                assert_eq!(matches!(rest, AtRest::One { .. }), count == 1, "one needs no list");
                 let kept = |records: &mut Records| {
                     let all = records.all().filter_map(|record| records.attachment(record));
                     all.collect::<Vec<_>>()
                 };
                 let all: Vec<_> = (1..=count).map(attachment).collect();
-                assert_eq!(rest.with(kept), all);
-                let mut back = Records::from(rest);
+                assert_eq!(rest.with(&room, kept), all);
+                let mut back = rest.wake(&room);
                 assert_eq!((back.listed(), back.attached()), (listed, attached));
                 assert_eq!((kept(&mut back), back.next_key()), (all, count + 2));
             }

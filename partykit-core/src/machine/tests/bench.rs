@@ -10,7 +10,8 @@ use bytes::Bytes;
 use futures_channel::oneshot;
 
 use crate::{
-    Alarm, Body, Claim, Close, Connection, Epoch, ErrorId, Message, Options, Refusal, Timestamp,
+    Alarm, Body, Claim, Close, Connection, Epoch, ErrorId, Message, Options, Refusal, RoomId,
+    Timestamp,
     connection::{Owner, peer::Peer, tags::Tags},
     engine::cell::RoomCell,
     machine::{
@@ -256,7 +257,8 @@ impl Bench {
 
 fn awake(dormant: Dormant, options: &Options, now: Duration) -> Machine {
     let room: Weak<dyn Owner> = Weak::<RoomCell>::new();
-    dormant.wake(Arc::new(options.clone()), None, room, now)
+    let id = RoomId::new("a").expect("a room id");
+    dormant.wake(&id, Arc::new(options.clone()), None, room, now)
 }
 
 fn turn(machine: &mut Machine, transaction: TransactionId) -> TurnMut<'_> {

@@ -17,7 +17,7 @@ use futures_util::{SinkExt, StreamExt, future::BoxFuture};
 use partykit_core::{
     Body, Close, Connection, Message, Options, Request, Result, Room, RoomAddress, RoomId, Server,
     Timestamp,
-    runtime::{ConnectionKey, RoomCell, Socket, drive},
+    runtime::{ConnectionKey, RoomCell, RoomKind, Socket, drive},
     testing::bare::{Bare, Runs},
 };
 use tokio::{
@@ -103,7 +103,7 @@ impl House {
         change(&mut settings);
         let host = Bare::new(Guests { start: Instant::now(), outbound, shared: shared.clone() });
         let address = RoomAddress::new("main", RoomId::new("room").unwrap());
-        let room = RoomCell::new(address, options, host);
+        let room = RoomCell::new(address, RoomKind::new(options, host));
         Self { room, settings: Arc::new(settings), shared, closes }
     }
 
