@@ -8,7 +8,7 @@ use std::{
 
 use arbitrary::{Arbitrary, Unstructured};
 use partykit_core::{Close, Connection, Message, Options, Result, Room, Server};
-use partykit_runtime_tokio::{Listener, Runtime};
+use partykit_runtime_tokio::Runtime;
 use tokio::{
     io::{
         AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, duplex, split,
@@ -18,8 +18,13 @@ use tokio::{
     time::timeout,
 };
 
-use self::wire::{Heard, close, frame, upgrade};
+use self::{
+    in_process::Within,
+    wire::{Heard, close, frame, upgrade},
+};
 
+#[path = "../../../partykit-runtime-tokio/tests/in_process/mod.rs"]
+mod in_process;
 mod wire;
 
 /// What a client does, and how its bytes travel.
@@ -207,7 +212,7 @@ fn often_short(length: u16) -> usize {
 struct House {
     tokio: tokio::runtime::Runtime,
     tcp: SocketAddr,
-    memory: mpsc::UnboundedSender<DuplexStream>,
+    memory: mpsc::Sender<DuplexStream>,
 }
 
 /// The only one of this process. One story is told there at a time, so that a run can be repeated.
@@ -220,7 +225,7 @@ impl House {
     fn new() -> Self {
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let tokio = tokio.expect("a runtime");
-        let (memory, streams) = mpsc::unbounded_channel();
+        let (memory, streams) = mpsc::channel(1);
         let tcp = tokio.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
             let address = listener.local_addr().expect("an address");
@@ -267,7 +272,7 @@ impl House {
                 }
                 By::Task => {
                     let (ours, theirs) = duplex(story.capacity.into());
-                    self.memory.send(theirs).expect("it listens");
+                    self.memory.send(theirs).await.expect("it listens");
                     visit(ours, &room, story, told).await
                 }
             }
@@ -342,20 +347,6 @@ async fn visit(
     let is_junk = matches!(story.leaves, Leaves::Junk(_));
     assert!(is_whole || is_junk, "the server hung up without a word: {story:?}");
     Trace { before, after: (!is_junk).then(|| heard.take()), messages, closed }
-}
-
-/// Connections within this process, which the runtime has to run as tasks.
-struct Within(mpsc::UnboundedReceiver<DuplexStream>);
-
-impl Listener for Within {
-    type Io = DuplexStream;
-
-    async fn accept(&mut self) -> io::Result<(DuplexStream, Option<SocketAddr>)> {
-        match self.0.recv().await {
-            Some(stream) => Ok((stream, None)),
-            None => std::future::pending().await,
-        }
-    }
 }
 
 /// What a room was told.
