@@ -21,9 +21,9 @@ use wasm_bindgen::{JsCast, JsValue};
 use crate::{
     Env, clock, convert,
     envelope::{self, Envelope},
+    hosted::HostedRoom,
     js::{self, JsRequest, JsResponse, WebSocketPair},
     log,
-    object::Inner,
     parties::{Parties, Party},
     stub::{Stub, StubError},
     tasks::Tasks,
@@ -75,7 +75,7 @@ pub(crate) struct Entry {
     /// Of this one request, or of the room.
     pub(crate) tasks: Tasks,
     /// The room, if the entry is at its object.
-    pub(crate) room: Option<Rc<Inner>>,
+    pub(crate) room: Option<Rc<HostedRoom>>,
     /// How the room's object has failed, if it was asked before.
     pub(crate) failed: Cell<Option<JsValue>>,
 }

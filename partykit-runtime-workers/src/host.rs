@@ -13,8 +13,8 @@ use crate::{
     backend::ObjectBackend,
     clock,
     entry::Entry,
+    hosted::HostedRoom,
     js::{self, State},
-    object::Inner,
     parties::{Parties, Party},
     stub::Stub,
     tasks::Tasks,
@@ -65,7 +65,7 @@ impl ObjectHost {
     }
 
     /// The entry for clients whose requests come straight to the object of this room.
-    pub(crate) fn entry(&self, room: Rc<Inner>) -> Entry {
+    pub(crate) fn entry(&self, room: Rc<HostedRoom>) -> Entry {
         let (env, tasks) = (self.env.clone(), self.tasks().clone());
         Entry { parties: self.parties, env, tasks, room: Some(room), failed: Cell::default() }
     }

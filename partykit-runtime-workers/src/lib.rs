@@ -17,6 +17,7 @@ mod env;
 mod envelope;
 mod export;
 mod host;
+mod hosted;
 mod inbox;
 mod js;
 mod local;

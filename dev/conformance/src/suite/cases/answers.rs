@@ -81,6 +81,30 @@ pub(super) async fn encoded_bodies_are_left_alone(target: &Target) {
     }
 }
 
+pub(super) async fn answers_may_be_alike(target: &Target) {
+    let many = [
+        ("set-cookie", "a=1"),
+        ("set-cookie", "b=2"),
+        ("content-encoding", "gzip"),
+        ("x-mine", "1"),
+    ];
+    for mode in Mode::BOTH {
+        let room = target.room(mode, "alike");
+        // On Workers, an answer whose head is that of the one before has its head copied.
+        for (status, headers) in [(201, &many[..]), (418, &[]), (201, &many[..])] {
+            for body in ["one", "two", "", "three"] {
+                let wanted = wanted(status, headers, body.as_bytes());
+                let answer = ask(target, &room, Method::POST, &wanted).await;
+                assert_eq!((answer.status(), &answer.text()[..]), (status, body));
+                let is_many = !headers.is_empty();
+                assert_eq!(answer.header("content-encoding"), is_many.then_some("gzip"));
+                assert_eq!(answer.header("x-mine"), is_many.then_some("1"));
+                assert_eq!(answer.headers("set-cookie").len(), if is_many { 2 } else { 0 });
+            }
+        }
+    }
+}
+
 pub(super) async fn cookies_stay_apart(target: &Target) {
     for mode in Mode::BOTH {
         let room = target.room(mode, "cookies");

@@ -77,9 +77,10 @@ macro_rules! for_each_case {
                 a_message_is_dropped, a_request_has_the_status, bad_json_is_400, junk_is_no_failure,
             }
             answers {
-                calls_hear_what_was_answered, cookies_stay_apart, encoded_bodies_are_left_alone,
-                heads_have_no_body, hooks_may_redirect, internal_headers_stay_inside,
-                redirects_reach_the_client, some_statuses_have_no_body,
+                answers_may_be_alike, calls_hear_what_was_answered, cookies_stay_apart,
+                encoded_bodies_are_left_alone, heads_have_no_body, hooks_may_redirect,
+                internal_headers_stay_inside, redirects_reach_the_client,
+                some_statuses_have_no_body,
             }
             requests { default_is_404, the_answer_is_the_rooms, the_room_sees_the_request }
             starting {
