@@ -5,4 +5,5 @@ mod awareness;
 mod client;
 mod documents;
 mod hostile;
+mod limits;
 mod transparent;
