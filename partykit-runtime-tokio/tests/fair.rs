@@ -126,39 +126,62 @@ fn a_room_that_says_much_to_many_lets_quiet_ones_run_at_every_event_interval() {
     }
 }
 
-/// Blocks its thread until something else has happened. Says when it begins to, and when that has happened in time.
+/// How often each of two threads has begun to wait and has ended that. Odd while it waits.
+type Waits = [u64; 2];
+
+fn waits(tokio: &tokio::runtime::Handle) -> Waits {
+    [0, 1].map(|thread| tokio.metrics().worker_park_unpark_count(thread))
+}
+
+/// Blocks its thread until it is told to end.
 struct Blocked {
-    says: mpsc::Sender<()>,
+    begins: mpsc::Sender<Waits>,
     ends: Arc<std::sync::Mutex<mpsc::Receiver<()>>>,
 }
 
 impl Server for Blocked {
-    async fn on_message(&mut self, _: &Room, _: &Connection, _: Message) -> Result {
-        self.says.send(())?;
+    async fn on_message(&mut self, _: &Room, sender: &Connection, _: Message) -> Result {
+        self.begins.send(waits(&tokio::runtime::Handle::current()))?;
         self.ends.lock().unwrap().recv_timeout(NEVER)?;
-        self.says.send(())?;
+        sender.send("over");
         Ok(())
     }
 }
 
-/// The thread that is blocked was the one that looked at the sockets.
+/// The thread that is blocked was the one that looked at the sockets, and the other one sleeps all along.
 #[test]
 fn a_handler_that_blocks_its_thread_lets_the_other_thread_go_on() {
-    let ((says, said), (end, ends)) = (mpsc::channel(), mpsc::channel());
+    let ((begins, begun), (end, ends)) = (mpsc::channel(), mpsc::channel());
     let ends = Arc::new(std::sync::Mutex::new(ends));
     let builder = Runtime::builder()
         .party::<Quiet>("quiet")
-        .party_with("blocked", move |_| Blocked { says: says.clone(), ends: ends.clone() });
+        .party_with("blocked", move |_| Blocked { begins: begins.clone(), ends: ends.clone() });
     let server = Threads::serve(2, 61, builder);
     let (mut quiet, mut blocked) = (server.client(), server.listener("blocked"));
     quiet.write_all(ASK).unwrap();
     assert_eq!(answer(&mut quiet), "quiet");
-    blocked.write_all(b"\x81\x81\0\0\0\0.").unwrap();
-    said.recv_timeout(NEVER).unwrap();
-    quiet.write_all(ASK).unwrap();
-    assert_eq!(answer(&mut quiet), "quiet");
-    end.send(()).unwrap();
-    said.recv_timeout(NEVER).expect("the other thread had to wait for this one");
+    let start = Instant::now();
+    loop {
+        let mut before = waits(server.tokio.handle());
+        eventually(|| {
+            before = waits(server.tokio.handle());
+            before.iter().all(|count| count % 2 == 1)
+        });
+        blocked.write_all(b"\x81\x81\0\0\0\0.").unwrap();
+        let now = begun.recv_timeout(NEVER).unwrap();
+        // Both waited, and only one of them was woken by the message. So that one has looked at the sockets.
+        let is_so = before.iter().zip(now).filter(|(before, now)| **before == *now).count() == 1;
+        if is_so {
+            quiet.write_all(ASK).unwrap();
+            assert_eq!(answer(&mut quiet), "quiet", "the other thread has to wait for this one");
+        }
+        end.send(()).unwrap();
+        assert_eq!(answer(&mut blocked), "\u{FFFD}\u{4}over");
+        if is_so {
+            break;
+        }
+        assert!(start.elapsed() < NEVER, "the other thread is always woken, too");
+    }
     server.end();
 }
 

@@ -60,7 +60,7 @@ fn a_next_process_with_another_store() {
 }
 
 #[test]
-fn a_next_process_that_panics_after_it_has_everything() {
+fn a_next_process_that_panics_before_it_serves() {
     goes_on("panics", "the next process failed before it had everything");
 }
 
