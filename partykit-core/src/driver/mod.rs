@@ -27,7 +27,7 @@ use crate::{
         pump::{Pump, Step},
         scope,
     },
-    machine::{Answer, CancelReason, Event, Fact, Failed, Job, Scope},
+    machine::{Answer, CancelReason, Event, Fact, Failed, Job, Scope, TurnMut},
     value::{
         failure::{Failure, panic_message},
         limits,
@@ -147,30 +147,29 @@ struct Ended {
 /// Tells the machine how a turn has ended.
 fn conclude(room: &Room, pump: &mut Pump<'_>, ended: Ended) {
     let cell = room.cell();
-    let (now, crowded) = (ended.times.ended, cell.host().is_crowded());
+    let (now, took, crowded) = (ended.times.ended, ended.times.took(), cell.host().is_crowded());
     // The usual end takes the room's lock once.
-    if let (Ok(Ok(Answer::Done)), Ok(()), None) =
-        (&ended.handler, &ended.dropped, ended.times.arrived)
-    {
-        let took = ended.times.took();
+    if let (Ok(Ok(Answer::Done)), Ok(())) = (&ended.handler, &ended.dropped) {
         let scope = Scope { turn: room.turn(), transaction: 0 };
+        let was_slow = ended.times.waited().is_some_and(|waited| waited > SLOW_CONNECT);
         let succeeded = pump.report(now, |machine, now| {
             let mut turn = machine.turn(scope)?;
             if turn.overflow().is_some() || turn.is_misused() {
                 return None;
             }
-            let (handler, overran) = (turn.handler(), took > turn.options().handler_timeout);
-            if overran {
-                turn.overran();
-            }
+            let success = Success::of(&mut turn, took);
+            let late = if was_slow { turn.connection() } else { None };
             machine.set_crowded(crowded);
             machine.turn_ended(now, Ok(Answer::Done));
-            Some((handler, overran))
+            Some((success, late))
         });
-        if let Some((handler, overran)) = succeeded {
-            cell.observe(Fact::Handled { handler, took, failed: false });
-            if overran {
-                warn_of_overrun(handler, took);
+        if let Some((success, late)) = succeeded {
+            success.tell(cell);
+            if let Some(connection) = late {
+                warn!(
+                    connection = connection.id(),
+                    "a connect took over {SLOW_CONNECT:?}: PartySocket gives up by then and connects again"
+                );
             }
             return;
         }
@@ -180,6 +179,32 @@ fn conclude(room: &Room, pump: &mut Pump<'_>, ended: Ended) {
         machine.set_crowded(crowded);
         machine.turn_ended(now, result);
     });
+}
+
+/// A turn that succeeded.
+struct Success {
+    handler: Handler,
+    took: Duration,
+    overran: bool,
+}
+
+impl Success {
+    fn of(turn: &mut TurnMut<'_>, took: Duration) -> Self {
+        // A turn that was to look at the alarm may have run a schedule.
+        let (handler, overran) = (turn.handler(), took > turn.options().handler_timeout);
+        if overran {
+            turn.overran();
+        }
+        Self { handler, took, overran }
+    }
+
+    fn tell(self, cell: &RoomCell) {
+        let Self { handler, took, overran } = self;
+        cell.observe(Fact::Handled { handler, took, failed: false });
+        if overran {
+            warn!(%handler, "a handler ran for {took:?} without an await, so it could not be cancelled");
+        }
+    }
 }
 
 /// Runs one turn. Commits, timers and other outputs go on beside it.
@@ -235,21 +260,19 @@ impl Times {
     fn took(&self) -> Duration {
         self.ended.saturating_sub(self.begun)
     }
+
+    /// How long a client that connects has waited.
+    fn waited(&self) -> Option<Duration> {
+        self.arrived.map(|arrived| self.ended.saturating_sub(arrived))
+    }
 }
 
-fn warn_of_overrun(handler: Handler, took: Duration) {
-    warn!(%handler, "a handler ran for {took:?} without an await, so it could not be cancelled");
-}
-
-/// What came of a turn. A failure is logged.
+/// What came of a turn that has not just ended well. A failure is logged.
 fn judge(room: &Room, ended: Ended) -> Result<Answer, Failed> {
     let (cell, Ended { handler: ended, dropped, times }) = (room.cell(), ended);
-    // A turn that was to look at the alarm may have run a schedule.
-    let (handler, limit, overflow, is_misused) = room.inside(|turn| {
-        (turn.handler(), turn.options().handler_timeout, turn.overflow(), turn.is_misused())
-    });
+    let (handler, overflow, is_misused) =
+        room.inside(|turn| (turn.handler(), turn.overflow(), turn.is_misused()));
     let took = times.took();
-    let waited = times.arrived.map(|arrived| times.ended.saturating_sub(arrived));
     let connection = || room.inside(|turn| turn.connection());
     let handled = |failed: bool| cell.observe(Fact::Handled { handler, took, failed });
     let failure = match (ended, dropped) {
@@ -267,16 +290,7 @@ fn judge(room: &Room, ended: Ended) -> Result<Answer, Failed> {
         (Ok(Ok(Answer::NotNow)), Ok(())) => return Ok(Answer::NotNow),
         (Ok(Ok(_)), Ok(())) if is_misused => Failure::Error(StorageError::TransactionEnded.into()),
         (Ok(Ok(answer)), Ok(())) => {
-            handled(false);
-            if took > limit {
-                warn_of_overrun(handler, took);
-                room.inside(|turn| turn.overran());
-            } else if waited.is_some_and(|waited| waited > SLOW_CONNECT) {
-                warn!(
-                    connection = connection().as_ref().map(Connection::id),
-                    "a connect took over {SLOW_CONNECT:?}: PartySocket gives up by then and connects again"
-                );
-            }
+            room.inside(|turn| Success::of(turn, took)).tell(cell);
             return Ok(keep_awake_while_open(room, answer));
         }
         (Ok(Err(failure)), Ok(())) => failure.judged(handler),

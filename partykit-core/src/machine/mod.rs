@@ -278,10 +278,15 @@ impl Machine {
         }
         let Some(turn) = &self.turn else { return };
         self.idle_since = now;
-        let is_plain = turn.only_spoke() && self.attempts.is_empty();
+        let (handler, is_plain) = (turn.handler, turn.only_spoke() && self.attempts.is_empty());
         match result {
             // Nothing of it is left to be done. It is large, so it is not moved.
-            Ok(Answer::Done) if is_plain => self.turn = None,
+            Ok(Answer::Done) if is_plain => {
+                self.turn = None;
+                if handler == Handler::OnStart {
+                    self.started();
+                }
+            }
             result => self.take_leave(now, result),
         }
         self.begin_commit();

@@ -206,12 +206,7 @@ impl Machine {
             return self.drop_instance(now, |awake| Fact::Slept { awake });
         }
         if turn.handler == Handler::OnStart {
-            // "Starting": one success, and failures count from zero; the closes that waited are next.
-            self.phase = RoomPhase::Awake;
-            self.start_failures = 0;
-            self.remembered_until = None;
-            self.mailbox.unkeep();
-            self.refused_until = Duration::ZERO;
+            self.started();
         }
         if turn.handler == Handler::OnConnect
             && let Some(connection) = turn.connection.clone()
@@ -243,6 +238,16 @@ impl Machine {
         }
         if erases {
             self.drop_instance(now, |awake| Fact::Slept { awake });
+        }
+    }
+
+    /// "Starting": one success, and failures count from zero; the closes that waited are next.
+    pub(super) fn started(&mut self) {
+        self.phase = RoomPhase::Awake;
+        (self.start_failures, self.remembered_until) = (0, None);
+        self.refused_until = Duration::ZERO;
+        if self.mailbox.has_kept() {
+            self.mailbox.unkeep();
         }
     }
 

@@ -116,9 +116,11 @@ impl Turn {
         self.connection.as_ref().is_some_and(|connection| connection.key() == key)
     }
 
-    /// Whether it is the handler of a message, and has only spoken.
+    /// Whether it is the start, or the handler of a message, and has only spoken.
     pub(super) fn only_spoke(&self) -> bool {
-        self.handler == Handler::OnMessage && !self.has_written() && self.spawns.is_empty()
+        matches!(self.handler, Handler::OnMessage | Handler::OnStart)
+            && !self.has_written()
+            && self.spawns.is_empty()
     }
 
     /// Whether a failure would leave the instance at odds with storage or states.
