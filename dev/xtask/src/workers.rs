@@ -327,7 +327,8 @@ fn optimise(root: &Path, wasm: &Path) -> Result<(), Failure> {
     if !program.is_file() {
         return Err(Failure::new("no wasm-opt: run `cargo xtask setup`"));
     }
-    let mut command = Command::new(root, &program.display().to_string()).arg("-Oz");
+    // Twice: the second run takes out what the first one has made needless.
+    let mut command = Command::new(root, &program.display().to_string()).arg("-Oz").arg("-Oz");
     for feature in FEATURES {
         command = command.arg(&format!("--enable-{feature}"));
     }

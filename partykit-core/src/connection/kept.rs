@@ -62,7 +62,7 @@ impl Kept {
         let in_room = on_base.and_then(|rest| rest.strip_prefix(begin.room));
         let rest = in_room.or(on_base).unwrap_or(uri);
         scratch.reserve(ROOM_FOR_LENGTHS + id.len() + rest.len() + state.map_or(0, <[u8]>::len));
-        let around_id = rest.rfind(id).map(|at| (&rest[..at], &rest[at + id.len()..]));
+        let around_id = rest.rsplit_once(id);
         let flags = [
             (on_base.is_some(), ON_BASE),
             (in_room.is_some(), HAS_ROOM),

@@ -230,8 +230,8 @@ impl Machine {
             return;
         };
         // Both clocks were read in whole milliseconds at best: no pause is shorter for that.
-        let took = now.saturating_sub(ringing.now).as_nanos().div_ceil(1_000_000);
-        let wall = ringing.wall + Duration::from_millis(u64::try_from(took).unwrap_or(u64::MAX));
+        let took = now.saturating_sub(ringing.now);
+        let wall = ringing.wall + took.saturating_add(Duration::from_nanos(999_999));
         let again = ringing.bell.times().retried(wall).map(|times| ringing.bell.with(times));
         let next = again.or_else(|| {
             self.outputs.push_back(match ringing.bell.plan() {
