@@ -151,6 +151,7 @@ impl World {
             self.machine.gate.switched_off = self.fault == Fault::OpenGate;
             let after = self.machine.stats(self.now).account;
             self.model.check(Property::Sleep, before == after, "a rest changes the account");
+            self.check();
         }
     }
 

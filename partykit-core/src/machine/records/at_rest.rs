@@ -73,7 +73,7 @@ impl Default for AtRest {
 impl From<Records> for AtRest {
     fn from(mut records: Records) -> Self {
         records.sorted.trim();
-        if records.last_key == 0 {
+        if records.last_key == 0 && records.sorted.is_empty() {
             return Self::default();
         }
         if let Sorted::One(record) = &records.sorted
@@ -131,5 +131,16 @@ mod tests {
                 assert_eq!((kept(&mut back), back.next_key()), (all, count + 2));
             }
         }
+    }
+
+    /// The first key is 1, but a runtime may resume a connection with any key.
+    #[test]
+    fn a_connection_whose_key_is_0_is_not_lost() {
+        let room = RoomId::new("a").unwrap();
+        let mut records = Records::with_capacity(room.clone(), 1);
+        records.resume(&attachment(0), Arc::new(NoSocket), false);
+        records.rest();
+        let back = AtRest::from(records).wake(&room);
+        assert_eq!((back.len(), back.get(0).is_some()), (1, true));
     }
 }
