@@ -1,19 +1,21 @@
 //! A room's account while the room sleeps: a few dozen bytes in place of 380.
 
-use std::time::Duration;
-
-use smallvec::SmallVec;
+use std::{array, time::Duration};
 
 use super::{
-    account::{Account, Book, LongestAwake},
+    account::{Account, Book, LongestAwake, TimeAwake},
     wake_cause::WakeCause,
 };
+
+/// A cause and how often it woke the room are one byte, up to so often.
+const FEW: u64 = 0x80 / CAUSES;
+const CAUSES: u64 = WakeCause::ALL.len() as u64;
 
 /// An account that is not kept at the moment.
 #[derive(Debug)]
 pub(super) enum Ledger {
-    /// Which of its numbers are not 0, then those numbers: times in nanoseconds, seven bits in a byte. Without
-    /// any byte, the account begins when it is opened.
+    /// Which of its [numbers] are not 0, then those numbers, seven bits in a byte. Then what woke it, and how
+    /// often. Without any byte, the account begins when it is opened.
     Bytes(Box<[u8]>),
     /// One that names a place in the code has no such form.
     Whole(Box<Book>),
@@ -31,19 +33,22 @@ impl Ledger {
         if account.longest_awake.as_ref().is_some_and(|longest| longest.held_by.is_some()) {
             return Self::Whole(Box::new(book));
         }
-        let mut bytes = SmallVec::<[u8; 128]>::new();
+        let mut bytes = Numbers { bytes: [0; MOST], len: 0 };
         let numbers = numbers(account, *born);
         let present =
             numbers.iter().rev().fold(0, |bits, number| bits << 1 | u64::from(*number > 0));
-        write(&mut bytes, present);
+        bytes.push(present);
         for number in numbers.into_iter().filter(|number| *number > 0) {
-            write(&mut bytes, number);
+            bytes.push(number);
         }
         for (cause, times) in causes.iter() {
-            write(&mut bytes, u64::from(code(cause)));
-            write(&mut bytes, times);
+            let few = if times < FEW { times } else { 0 };
+            bytes.push(few * CAUSES + u64::from(code(cause)));
+            if few == 0 {
+                bytes.push(times);
+            }
         }
-        Self::Bytes(bytes.as_slice().into())
+        Self::Bytes(bytes.bytes[..bytes.len].into())
     }
 
     /// What was booked. If nothing was, the account was `opened` then.
@@ -60,27 +65,32 @@ impl Ledger {
     }
 }
 
-/// All numbers but the causes, in the order in which [`read`] takes them.
+/// All numbers but the causes, times in nanoseconds. What most rooms have comes first, so that it takes one byte
+/// to say what is there. A number that can be guessed from others is written as its difference from the guess:
+/// bit by bit, so that it is never larger than both. [`read`] takes them in this order.
 fn numbers(account: &Account, born: Duration) -> [u64; 19] {
-    let awake = &account.awake;
+    let (awake, last) = (&account.awake, account.last_wake);
     let longest = account.longest_awake.as_ref();
-    let last = account.last_wake;
+    let longest = longest.map_or(0, |longest| nanos(longest.duration).saturating_add(1));
+    let (active, resident) = (nanos(account.active), nanos(account.resident));
+    let (handler, commit, task) = (nanos(awake.handler), nanos(awake.commit), nanos(awake.task));
+    let idle = nanos(awake.idle);
     [
         nanos(born),
-        nanos(account.resident),
-        nanos(account.active),
-        nanos(awake.handler),
-        nanos(awake.commit),
-        nanos(awake.task),
+        handler,
+        idle,
+        longest ^ guess::longest(resident),
+        account.sleeps,
+        last.map_or(0, |(cause, _)| u64::from(code(cause)) + 1),
+        last.map_or(0, |(_, at)| nanos(at)),
+        commit,
+        task,
+        active ^ guess::active(handler, commit, task),
+        resident ^ guess::resident(active, idle),
         nanos(awake.guard),
         nanos(awake.response_body),
         nanos(awake.connections),
-        nanos(awake.idle),
-        longest.map_or(0, |longest| nanos(longest.duration).saturating_add(1)),
-        account.sleeps,
         account.resets,
-        last.map_or(0, |(cause, _)| u64::from(code(cause)) + 1),
-        last.map_or(0, |(_, at)| nanos(at)),
         account.dropped_messages,
         account.rejected,
         account.overruns,
@@ -88,45 +98,92 @@ fn numbers(account: &Account, born: Duration) -> [u64; 19] {
     ]
 }
 
+/// What holds for most rooms.
+mod guess {
+    /// The reasons to be active did not hold at the same time.
+    pub(super) fn active(handler: u64, commit: u64, task: u64) -> u64 {
+        handler.wrapping_add(commit).wrapping_add(task)
+    }
+
+    /// The rest of the time, the room waited for its sleep.
+    pub(super) fn resident(active: u64, idle: u64) -> u64 {
+        active.wrapping_add(idle)
+    }
+
+    /// The room was awake once. One more than the time, as 0 stands for none.
+    pub(super) fn longest(resident: u64) -> u64 {
+        if resident == 0 { 0 } else { resident.saturating_add(1) }
+    }
+}
+
 fn read(mut bytes: &[u8], opened: Duration) -> Book {
     let mut book = Book::new(opened);
     if bytes.is_empty() {
         return book;
     }
-    let mut present = number(&mut bytes).unwrap_or(0);
-    let mut next = || {
-        let is_there = present & 1 == 1;
-        present >>= 1;
-        if is_there { number(&mut bytes).unwrap_or(0) } else { 0 }
-    };
-    book.born = Duration::from_nanos(next());
-    let account = &mut book.account;
-    account.resident = Duration::from_nanos(next());
-    account.active = Duration::from_nanos(next());
-    let awake = &mut account.awake;
-    for time in [
-        &mut awake.handler,
-        &mut awake.commit,
-        &mut awake.task,
-        &mut awake.guard,
-        &mut awake.response_body,
-        &mut awake.connections,
-        &mut awake.idle,
-    ] {
-        *time = Duration::from_nanos(next());
-    }
-    account.longest_awake = next().checked_sub(1).map(|duration| LongestAwake {
-        duration: Duration::from_nanos(duration),
-        held_by: None,
-        held: Duration::ZERO,
+    let present = number(&mut bytes);
+    let [
+        born,
+        handler,
+        idle,
+        longest,
+        sleeps,
+        last,
+        last_at,
+        commit,
+        task,
+        active,
+        resident,
+        guard,
+        response_body,
+        connections,
+        resets,
+        dropped_messages,
+        rejected,
+        overruns,
+        slow_clients,
+    ]: [u64; 19] = array::from_fn(|at| match present >> at & 1 {
+        0 => 0,
+        _ => number(&mut bytes),
     });
-    (account.sleeps, account.resets) = (next(), next());
-    let (last, at) = (next(), Duration::from_nanos(next()));
-    account.last_wake = last.checked_sub(1).and_then(cause).map(|cause| (cause, at));
-    (account.dropped_messages, account.rejected) = (next(), next());
-    (account.overruns, account.slow_clients) = (next(), next());
-    while let (Some(code), Some(times)) = (number(&mut bytes), number(&mut bytes)) {
-        cause(code).into_iter().for_each(|cause| book.causes.count(cause, times));
+    let active = active ^ guess::active(handler, commit, task);
+    let resident = resident ^ guess::resident(active, idle);
+    let longest = longest ^ guess::longest(resident);
+    let time = Duration::from_nanos;
+    book.born = time(born);
+    book.account = Account {
+        resident: time(resident),
+        active: time(active),
+        awake: TimeAwake {
+            handler: time(handler),
+            commit: time(commit),
+            task: time(task),
+            guard: time(guard),
+            response_body: time(response_body),
+            connections: time(connections),
+            idle: time(idle),
+        },
+        longest_awake: longest.checked_sub(1).map(|duration| LongestAwake {
+            duration: time(duration),
+            held_by: None,
+            held: Duration::ZERO,
+        }),
+        sleeps,
+        resets,
+        last_wake: last.checked_sub(1).and_then(cause).map(|cause| (cause, time(last_at))),
+        dropped_messages,
+        rejected,
+        overruns,
+        slow_clients,
+        ..book.account
+    };
+    while !bytes.is_empty() {
+        let first = number(&mut bytes);
+        let times = match first / CAUSES {
+            0 => number(&mut bytes),
+            few => few,
+        };
+        cause(first % CAUSES).into_iter().for_each(|cause| book.causes.count(cause, times));
     }
     book
 }
@@ -136,25 +193,40 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn write(into: &mut SmallVec<[u8; 128]>, mut number: u64) {
-    while number >= 0x80 {
-        into.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    into.push(number as u8);
+/// The bytes of numbers, without a place on the heap.
+struct Numbers {
+    bytes: [u8; MOST],
+    len: usize,
 }
 
-fn number(bytes: &mut &[u8]) -> Option<u64> {
+/// The most bytes of an account: ten for each number, which are what is present, 19, and two for each cause.
+const MOST: usize = 10 * (1 + 19 + 2 * WakeCause::ALL.len());
+
+impl Numbers {
+    fn push(&mut self, mut number: u64) {
+        loop {
+            let is_last = number < 0x80;
+            self.bytes[self.len] = number as u8 & 0x7f | u8::from(!is_last) << 7;
+            self.len += 1;
+            number >>= 7;
+            if is_last {
+                break;
+            }
+        }
+    }
+}
+
+fn number(bytes: &mut &[u8]) -> u64 {
     let mut number = 0;
     for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
+        let Some((byte, rest)) = bytes.split_first() else { break };
         *bytes = rest;
         number |= u64::from(byte & 0x7f) << shift;
         if byte & 0x80 == 0 {
             break;
         }
     }
-    Some(number)
+    number
 }
 
 fn code(cause: WakeCause) -> u8 {
@@ -239,5 +311,26 @@ mod tests {
             LongestAwake { duration: Duration::MAX, held_by: Some(task), held: Duration::ZERO };
         before.account.longest_awake = Some(longest);
         assert_eq!(Ledger::of(before.clone()).book(Duration::ZERO).account, before.account);
+    }
+
+    /// One that a client visited, which came back after some hours: a size class of 32 bytes.
+    #[test]
+    fn that_of_a_room_with_one_visitor_is_small() {
+        let (nanos, hour) = (Duration::from_nanos, Duration::from_secs(3600));
+        let mut book = Book::new(hour + nanos(123_456_789));
+        let account = &mut book.account;
+        let (handler, idle, longest) =
+            (nanos(412_345), Duration::from_secs(20), nanos(10_000_234_567));
+        (account.active, account.resident) = (handler, handler + idle);
+        (account.awake.handler, account.awake.idle) = (handler, idle);
+        account.longest_awake =
+            Some(LongestAwake { duration: longest, held_by: None, held: Duration::ZERO });
+        account.sleeps = 2;
+        account.last_wake = Some((WakeCause::Message, 3 * hour + nanos(1)));
+        book.causes.count(WakeCause::Connect, 1);
+        book.causes.count(WakeCause::Message, 1);
+        let Ledger::Bytes(bytes) = Ledger::of(book.clone()) else { panic!("it names no place") };
+        assert!(bytes.len() <= 32, "{}", bytes.len());
+        assert_eq!(Ledger::Bytes(bytes).book(Duration::ZERO).account, book.account);
     }
 }
