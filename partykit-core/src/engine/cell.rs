@@ -214,7 +214,8 @@ impl RoomCell {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Overloaded`], if a quarter of [`Options::max_held`](crate::Options::max_held) waits to leave the room already.
+    /// [`Refusal::Overloaded`], if a quarter of [`Options::max_held`](crate::Options::max_held) waits to leave the
+    /// room already.
     pub fn broadcast(self: &Arc<Self>, message: Message, tag: Option<&str>) -> Result<(), Refusal> {
         let frame = Shared::new(message);
         match self.outside(|machine, _| machine.broadcast(tag, frame)) {

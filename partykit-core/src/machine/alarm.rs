@@ -229,7 +229,7 @@ impl Machine {
             }
             return;
         };
-        // Both clocks were read in whole milliseconds at best: no pause is shorter for that.
+        // Both clocks were read in whole milliseconds at best. Rounded up, no pause is shorter for that.
         let took = now.saturating_sub(ringing.now);
         let wall = ringing.wall + took.saturating_add(Duration::from_nanos(999_999));
         let again = ringing.bell.times().retried(wall).map(|times| ringing.bell.with(times));

@@ -108,6 +108,24 @@ fn the_last_ring_in_vain_is_told() {
     assert_eq!((rings, given_up(&mut room)), (7, 1));
 }
 
+/// The store counts whole milliseconds, and a handler fails between two of them.
+#[test]
+fn a_pause_after_a_failure_is_not_shorter_by_a_part_of_a_millisecond() {
+    for (nanos, later) in [(0, 0), (1, 1), (1_000_000, 1), (1_000_001, 2)] {
+        let mut room = Bench::new();
+        let _answer = ask(&mut room);
+        assert!(begin(&mut room, OLD, WALL, AlarmRow::new(WALL)).rings);
+        room.trace();
+        room.committed();
+        assert!(room.ring(WALL).is_some());
+        room.pass(Duration::from_nanos(nanos));
+        room.err();
+        assert_eq!(room.trace(), ["commit 1", "on_error on_alarm: Error"]);
+        let failed = WALL + Duration::from_millis(later);
+        assert_eq!(written(&room).0, AlarmRow::new(WALL).retried(failed), "{nanos} ns");
+    }
+}
+
 #[test]
 fn one_whose_attempt_could_not_be_stored_is_asked_for_again() {
     let mut room = Bench::new();
