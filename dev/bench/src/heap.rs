@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -12,10 +12,31 @@ use std::{
 
 use partykit::Result;
 use serde_json::Value;
-use tikv_jemalloc_ctl::{epoch, stats, stats_print};
 
 /// How often it is looked at.
 const EVERY: Duration = Duration::from_millis(5);
+
+/// How this process asks jemalloc: the binary that has it knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Jemalloc {
+    /// Bytes that are allocated, active and resident.
+    pub heap: fn() -> Result<[usize; 3]>,
+    /// All that it counts, as JSON, without its parts that are of one arena or of locks.
+    pub counts: fn() -> Result<Vec<u8>>,
+}
+
+static JEMALLOC: OnceLock<Jemalloc> = OnceLock::new();
+
+impl Jemalloc {
+    /// Says that this process has it.
+    pub(crate) fn set(self) {
+        JEMALLOC.get_or_init(|| self);
+    }
+
+    fn get() -> Result<&'static Self> {
+        JEMALLOC.get().ok_or_else(|| "this process has another allocator than jemalloc".into())
+    }
+}
 
 /// Bytes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,9 +65,8 @@ impl Heap {
     ///
     /// When it has another allocator.
     pub(crate) fn now() -> Result<Self> {
-        epoch::advance()?;
-        let (allocated, active) = (stats::allocated::read()?, stats::active::read()?);
-        Ok(Self { allocated, active, resident: stats::resident::read()? })
+        let [allocated, active, resident] = (Jemalloc::get()?.heap)()?;
+        Ok(Self { allocated, active, resident })
     }
 }
 
@@ -84,13 +104,7 @@ impl Allocations {
     ///
     /// When it has another allocator.
     pub(crate) fn so_far() -> Result<Self> {
-        epoch::advance()?;
-        let mut text = Vec::new();
-        let mut options = stats_print::Options::default();
-        (options.json_format, options.skip_per_arena) = (true, true);
-        options.skip_mutex_statistics = true;
-        stats_print::stats_print(&mut text, options)?;
-        let all: Value = serde_json::from_slice(&text)?;
+        let all: Value = serde_json::from_slice(&(Jemalloc::get()?.counts)()?)?;
         let all = &all["jemalloc"];
         let (classes, arenas) = (&all["arenas"]["bin"], &all["stats.arenas"]["merged"]);
         let number = |value: &Value| value.as_u64().ok_or("jemalloc counts something else");

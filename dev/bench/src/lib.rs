@@ -37,8 +37,13 @@ mod store;
 
 use std::process::ExitCode;
 
-/// All of both binaries: they differ in their allocator only.
-pub fn main() -> ExitCode {
+pub use heap::Jemalloc;
+
+/// All of both binaries: they differ in their allocator only. `None` if it is the system's.
+pub fn main(jemalloc: Option<Jemalloc>) -> ExitCode {
+    if let Some(jemalloc) = jemalloc {
+        jemalloc.set();
+    }
     match options::parse(std::env::args().skip(1)) {
         Ok(options::Command::Serve(kind)) => finish(server::run(kind).map(|()| true)),
         Ok(options::Command::ServeRooms(directory)) => {

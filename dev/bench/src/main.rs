@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    partykit_bench::main()
+    partykit_bench::main(None)
 }

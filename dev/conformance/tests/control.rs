@@ -10,7 +10,7 @@ use partykit::{
 };
 use partykit_conformance::{
     Probe, Server, serve,
-    suite::{CASES, Case, Control, Target, Verdict, run_cases},
+    suite::{CASES, Case, Control, Outcome, Report, Target, Verdict, run_cases},
 };
 use tokio::net::TcpListener;
 
@@ -154,4 +154,38 @@ impl<const HIBERNATES: bool> Party for Forgetful<HIBERNATES> {
     async fn on_task(&mut self, room: &Room, result: TaskResult) -> Result {
         self.probe.on_task(room, result).await
     }
+}
+
+/// Of a report that nobody has to run a server for.
+const TWO: &[Case] = &[
+    Case { name: "one", run: |_| Box::pin(async { Verdict::Passed }) },
+    Case { name: "two", run: |_| Box::pin(async { Verdict::Passed }) },
+];
+
+fn outcome(name: &'static str, failure: Option<&str>) -> Outcome {
+    let verdict = failure.map_or(Verdict::Passed, |failure| Verdict::Failed(failure.into()));
+    Outcome { name, verdict }
+}
+
+#[test]
+fn a_report_has_to_have_all_of_them_run_and_passed() {
+    let both = vec![outcome("one", None), outcome("two", None)];
+    assert!(Report::new(TWO, both).is_passed());
+    let one = Report::new(TWO, vec![outcome("two", None)]);
+    assert!(!one.is_passed());
+    assert_eq!(one.missing(), ["one"]);
+    let failed = vec![outcome("one", None), outcome("two", Some("no"))];
+    assert!(!Report::new(TWO, failed).is_passed());
+    assert!(!Report::new(&[], Vec::new()).is_passed(), "nothing ran");
+    let skipped = Outcome { name: "two", verdict: Verdict::Skipped("stats") };
+    let skipped = Report::new(TWO, vec![outcome("one", None), skipped]);
+    assert!(!skipped.is_passed());
+    assert_eq!((skipped.ran(), skipped.skipped().collect()), (1, vec!["two"]));
+}
+
+#[test]
+fn a_report_reads_as_a_list() {
+    let report = Report::new(TWO, vec![outcome("two", Some("no"))]);
+    let text = "FAILED  two: no\nMISSING one\n1 of 2 cases ran, 1 failed\n";
+    assert_eq!(report.to_string(), text);
 }

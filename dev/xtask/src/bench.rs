@@ -66,10 +66,19 @@ fn beside(root: &Path, revision: &str, rest: &[&str]) -> Outcome {
 
 /// The command line of the bench, which is built for it.
 fn built(root: &Path) -> Result<Command, Failure> {
-    Command::new(root, "cargo build --release -p partykit-bench --bins").run()?;
+    Command::new(root, &binaries(root)).run()?;
     // What is measured in this process, commits, has the allocator that servers have.
-    let line = "cargo run --release --quiet -p partykit-bench --bin partykit-bench-jemalloc --";
+    let line = "cargo run --release --quiet -p partykit-bench-jemalloc --";
     Ok(Command::new(root, line))
+}
+
+/// Builds the bench with each allocator. In revisions of the past, one package had both programs.
+fn binaries(source: &Path) -> String {
+    let one = "cargo build --release --bins -p partykit-bench";
+    match source.join("dev/bench/jemalloc").is_dir() {
+        true => format!("{one} -p partykit-bench-jemalloc"),
+        false => one.to_owned(),
+    }
 }
 
 /// The bench of another revision. Its work tree and what was built of it stay, for the next time.
@@ -86,8 +95,6 @@ fn former(root: &Path, revision: &str) -> Result<PathBuf, Failure> {
         add.arg(&source.display().to_string()).arg(commit).run()?;
     }
     let target = home.join("build");
-    Command::new(&source, "cargo build --release -p partykit-bench --bins")
-        .env("CARGO_TARGET_DIR", &target)
-        .run()?;
+    Command::new(&source, &binaries(&source)).env("CARGO_TARGET_DIR", &target).run()?;
     Ok(target.join("release/partykit-bench-jemalloc"))
 }

@@ -1,6 +1,7 @@
 //! A command of another program: printed before it runs, timed, and an error when it fails.
 
 use std::{
+    cell::Cell,
     ffi::OsStr,
     fmt,
     io::{self, BufRead, BufReader, Read, Seek},
@@ -26,6 +27,19 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+thread_local! {
+    /// Whether commands of this thread run beside those of another.
+    static IS_APART: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work`, whose commands are those of [`Command::apart`]. Those of threads that it starts are not.
+pub(crate) fn apart<T>(work: impl FnOnce() -> T) -> T {
+    let before = IS_APART.replace(true);
+    let done = work();
+    IS_APART.set(before);
+    done
 }
 
 /// A command line in the making. Runs in the directory it was made for, without standard input.
@@ -65,6 +79,9 @@ impl Command {
 
     /// Runs it, its output going where ours goes.
     pub(crate) fn run(mut self) -> Result<(), Failure> {
+        if IS_APART.get() {
+            return self.apart().map(drop);
+        }
         self.announce();
         let started = Instant::now();
         let status = self.inner.status().map_err(|error| self.not_started(&error))?;
@@ -73,6 +90,9 @@ impl Command {
 
     /// Runs it like [`Command::run`] and returns what it wrote to standard output besides.
     pub(crate) fn tee(mut self) -> Result<String, Failure> {
+        if IS_APART.get() {
+            return self.apart();
+        }
         self.announce();
         let started = Instant::now();
         self.inner.stdout(Stdio::piped());
@@ -88,9 +108,10 @@ impl Command {
         self.judge(status, started).map(|()| seen)
     }
 
-    /// Runs it, and prints all that it wrote when it has ended: for commands that run beside others. A failure
-    /// has the last lines.
-    pub(crate) fn apart(mut self) -> Result<(), Failure> {
+    /// Runs it, and prints all that it wrote when it has ended: for commands that run beside others. Returns
+    /// that, too; a failure has the last lines.
+    pub(crate) fn apart(mut self) -> Result<String, Failure> {
+        println!("$ {} ..", self.line);
         let started = Instant::now();
         let mut log = tempfile::tempfile().map_err(|error| self.not_started(&error))?;
         let both = log.try_clone().and_then(|out| Ok((out, log.try_clone()?)));
@@ -101,11 +122,11 @@ impl Command {
         log.rewind()
             .and_then(|()| log.read_to_end(&mut said))
             .map_err(|error| self.not_started(&error))?;
-        let said = String::from_utf8_lossy(&said);
+        let said = String::from_utf8_lossy(&said).into_owned();
         // One call, so that two commands that end together do not mix.
-        println!("$ {}\n{}  ({:.1} s)", self.line, said, started.elapsed().as_secs_f64());
+        println!("$ {}\n{said}  ({:.1} s)", self.line, started.elapsed().as_secs_f64());
         if status.success() {
-            return Ok(());
+            return Ok(said);
         }
         let lines: Vec<_> = said.lines().collect();
         let last = lines[lines.len().saturating_sub(LAST)..].join("\n");
@@ -182,6 +203,15 @@ mod tests {
     fn a_log_is_what_went_to_standard_error() {
         assert_eq!(command("cargo --version").log().unwrap(), "");
         assert!(command("cargo no-such-subcommand").log().is_err());
+    }
+
+    #[test]
+    fn commands_of_what_works_apart_run_apart() {
+        let failure = apart(|| command("cargo no-such-subcommand").run()).unwrap_err().to_string();
+        assert!(failure.contains("no such command"), "{failure}");
+        assert!(apart(|| command("cargo --version").tee()).unwrap().starts_with("cargo "));
+        let failure = command("cargo no-such-subcommand").run().unwrap_err().to_string();
+        assert!(!failure.contains("no such command"), "{failure}");
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub(crate) fn step(root: &Path) -> Outcome {
             scope.spawn(|| {
                 while let Some(line) = next() {
                     if let Err(failure) =
-                        told(root, line.split_whitespace()).and_then(Command::apart)
+                        told(root, line.split_whitespace()).and_then(Command::apart).map(drop)
                     {
                         let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
                         failures.push(failure.to_string());

@@ -61,7 +61,7 @@ pub(crate) fn run(
         .env("PATCHES", patches.replace(&context.display().to_string(), "/src"))
         .env("CARGO_NET_OFFLINE", "true")
         // As what is in `target` was compiled.
-        .env("CARGO_PROFILE_DEV_DEBUG", package::DEBUG)
+        .env(package::DEBUG, package::debug())
         .env_remove("CARGO_TARGET_DIR")
         .env_remove("CARGO_MANIFEST_DIR")
         .status();

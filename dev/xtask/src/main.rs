@@ -1,6 +1,6 @@
 //! Everything a contributor runs: `cargo xtask help`.
 //!
-//! A step is a row of [`steps::STEPS`]; `cargo xtask test` runs them all in that order, and each of
+//! A step is a row of a table in [`steps`]; `cargo xtask test` runs them all ([`lanes`]), and each of
 //! them is a subcommand too. CI runs the same thing through `.ci/run`. What `test` does not run is a
 //! row of [`steps::TOOLS`].
 
@@ -14,6 +14,7 @@ mod crash;
 mod deploy;
 mod fuzz;
 mod image;
+mod lanes;
 mod package;
 mod pages;
 mod parts;
@@ -24,10 +25,10 @@ mod tools;
 mod workers;
 mod yjs;
 
-use std::{env, path::PathBuf, process::ExitCode, thread};
+use std::{env, path::PathBuf, process::ExitCode};
 
-use report::{Report, timed};
-use steps::{STEPS, Step, TOOLS, Tool};
+use lanes::Run;
+use steps::{Step, TOOLS, Tool};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -50,17 +51,18 @@ fn main() -> ExitCode {
         eprintln!("unknown option {unknown}\n\n{}", help());
         return ExitCode::from(2);
     }
+    let run = Run::new(root(), flags.contains(&"--keep-going"));
+    if names == ["test"] {
+        return run.all();
+    }
     match select(&names) {
-        Ok(steps) => run(&steps, flags.contains(&"--keep-going")),
+        Ok(steps) => run.only(&steps),
         Err(unknown) => {
             eprintln!("unknown step {unknown}\n\n{}", help());
             ExitCode::from(2)
         }
     }
 }
-
-/// This step waits most of the time, and compiles little: it runs beside those that come after it.
-const BESIDE: &str = "crash";
 
 /// The root of the repository, wherever the command was given.
 fn root() -> PathBuf {
@@ -74,54 +76,26 @@ fn root() -> PathBuf {
 fn tool(arguments: &[String]) -> Option<(&'static Tool, &[String])> {
     let (name, rest) = arguments.split_first()?;
     let tool = TOOLS.iter().find(|tool| tool.name == name)?;
-    let is_step = |word: &String| STEPS.iter().any(|step| step.name == word);
+    let is_step = |word: &String| steps::all().any(|step| step.name == word);
     let is_told = rest.iter().any(|word| word != "--keep-going" && !is_step(word));
     (!is_step(name) || is_told).then_some((tool, rest))
 }
 
 /// The steps that `names` ask for, in the order asked; `Err` is the first name that no step has.
 fn select<'a>(names: &[&'a str]) -> Result<Vec<&'static Step>, &'a str> {
-    if names == ["test"] {
-        return Ok(STEPS.iter().collect());
-    }
     names
         .iter()
-        .map(|name| STEPS.iter().find(|step| step.name == *name).ok_or(*name))
+        .map(|name| steps::all().find(|step| step.name == *name).ok_or(*name))
         .collect::<Result<_, _>>()
-}
-
-fn run(steps: &[&'static Step], keep_going: bool) -> ExitCode {
-    let root = root();
-    let mut report = Report::new(steps.iter().map(|step| step.name));
-    thread::scope(|scope| {
-        let mut beside = Vec::new();
-        for step in steps {
-            if report.has_failed() && !keep_going {
-                break;
-            }
-            if step.name == BESIDE {
-                println!("\n==> {BESIDE} goes on beside the next steps");
-                let root = &root;
-                beside.push((step.name, scope.spawn(move || timed(|| (step.run)(root)))));
-            } else {
-                report.run(step.name, || (step.run)(&root));
-            }
-        }
-        for (name, step) in beside {
-            report.note(name, step.join().expect("a step returns what went wrong"));
-        }
-    });
-    report.print();
-    if report.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 fn help() -> String {
     let mut text = String::from(
-        "cargo xtask test [--keep-going]    every step below, in this order\n\
-         cargo xtask STEP.. [--keep-going]  only these\n\n\
+        "cargo xtask test [--keep-going]    every step below, some beside others\n\
+         cargo xtask STEP.. [--keep-going]  only these, in this order\n\n\
          The first failure ends the run, unless --keep-going is given.\n\n",
     );
-    for step in STEPS {
+    for step in steps::all() {
         text.push_str(&format!("  {:<10}{}\n", step.name, step.about));
     }
     text.push_str("\nBeside them, each alone and with arguments of its own:\n\n");
@@ -136,12 +110,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_is_every_step_in_order() {
-        let all: Vec<_> = select(&["test"]).unwrap().iter().map(|step| step.name).collect();
-        assert_eq!(all, STEPS.iter().map(|step| step.name).collect::<Vec<_>>());
-    }
-
-    #[test]
     fn steps_are_selected_by_name_and_unknown_ones_refused() {
         let names = ["unit", "autobahn", "fmt"];
         let some: Vec<_> = select(&names).unwrap().iter().map(|s| s.name).collect();
@@ -152,7 +120,7 @@ mod tests {
     #[test]
     fn help_names_every_step() {
         let help = help();
-        for step in STEPS {
+        for step in steps::all() {
             assert!(help.contains(step.name) && help.contains(step.about));
         }
         for tool in TOOLS {

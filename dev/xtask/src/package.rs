@@ -2,7 +2,9 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -50,8 +52,13 @@ const DEPLOYS: &str = "docs/src/deploys.md";
 /// The same for machines that have promtool.
 const PROMETHEUS: &str = "docs/src/prometheus.md";
 
-/// The `debug` of [`profile`], for crates that pages make.
-pub(crate) const DEBUG: &str = "line-tables-only";
+/// Says how much debug information a build has; `.ci/run` sets it.
+pub(crate) const DEBUG: &str = "CARGO_PROFILE_DEV_DEBUG";
+
+/// The `debug` that all builds here have, for crates that pages make: by default that of [`profile`].
+pub(crate) fn debug() -> OsString {
+    env::var_os(DEBUG).unwrap_or_else(|| "line-tables-only".into())
+}
 
 /// Makes the packages, builds each of them with its tests, and follows [`PAGES`] with them.
 pub(crate) fn check(root: &Path) -> Outcome {
@@ -185,7 +192,7 @@ fn follow(root: &Path, place: &Path, target: &Path) -> Result<(), Failure> {
         .env("CARGO_INSTALL_ROOT", &installed)
         // `cargo install` compiles for speed: here, what it makes runs once.
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0")
-        .env("CARGO_PROFILE_DEV_DEBUG", DEBUG)
+        .env(DEBUG, debug())
         .env("CHROMIUM", chromium)
         .env("CI", "1")
         .env("CLOUDFLARE_CF_FETCH_ENABLED", "false")

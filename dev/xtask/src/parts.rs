@@ -8,7 +8,7 @@ use std::{fs, path::Path};
 
 use crate::{
     command::{Command, Failure},
-    pages,
+    package, pages,
 };
 
 /// The pages. What they go on from is the first room.
@@ -67,7 +67,7 @@ pub(crate) fn check(root: &Path, place: &Path, target: &Path) -> Result<usize, F
     fs::write(&tests, code).map_err(|error| of(&tests, &error))?;
     let line = "cargo test --quiet --test pages";
     let command = Command::new(&home, line).env("CARGO_TARGET_DIR", target);
-    command.env("CARGO_PROFILE_DEV_DEBUG", crate::package::DEBUG).run()?;
+    command.env(package::DEBUG, package::debug()).run()?;
     Ok(count)
 }
 

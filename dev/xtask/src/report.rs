@@ -43,12 +43,6 @@ impl Report {
         Self { rows: names.into_iter().map(|name| Row { name, ended: None }).collect() }
     }
 
-    /// Runs one step and notes how it ended.
-    pub(crate) fn run(&mut self, name: &str, step: impl FnOnce() -> Outcome) {
-        println!("\n==> {name}");
-        self.note(name, timed(step));
-    }
-
     /// Notes how a step ended, and after which time.
     pub(crate) fn note(&mut self, name: &str, ended: (Duration, Outcome)) {
         if let Err(failure) = &ended.1 {
@@ -61,6 +55,12 @@ impl Report {
 
     pub(crate) fn has_failed(&self) -> bool {
         self.rows.iter().any(|row| matches!(row.ended, Some((_, Err(_)))))
+    }
+
+    /// How many steps have ended.
+    #[cfg(test)]
+    pub(crate) fn ended(&self) -> usize {
+        self.rows.iter().filter(|row| row.ended.is_some()).count()
     }
 
     pub(crate) fn print(&self) {
@@ -103,10 +103,10 @@ mod tests {
     #[test]
     fn the_table_tells_all_four_ends_apart() {
         let mut report = Report::new(["a", "b", "c", "d"]);
-        report.run("a", || Ok(Verdict::Passed));
-        report.run("b", || Ok(Verdict::PassedBut("without x".into())));
+        report.note("a", timed(|| Ok(Verdict::Passed)));
+        report.note("b", timed(|| Ok(Verdict::PassedBut("without x".into()))));
         assert!(!report.has_failed());
-        report.run("c", || Err(Failure::new("broken")));
+        report.note("c", timed(|| Err(Failure::new("broken"))));
         assert!(report.has_failed());
         let table = report.table();
         let words: Vec<_> =

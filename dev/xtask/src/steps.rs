@@ -21,9 +21,8 @@ pub(crate) struct Step {
     pub(crate) run: fn(root: &Path) -> Outcome,
 }
 
-/// In the order in which `test` runs them: what is cheap and tells most comes first, and nothing is
-/// installed before the plain Rust checks have passed.
-pub(crate) const STEPS: &[Step] = &[
+/// What `test` runs first, each step by itself: what is cheap and tells most, and what the others need.
+pub(crate) const FIRST: &[Step] = &[
     Step { name: "fmt", about: "rustfmt, without changing anything", run: fmt },
     Step { name: "rules", about: "the rules of this repository that no linter knows", run: rules },
     Step {
@@ -31,13 +30,16 @@ pub(crate) const STEPS: &[Step] = &[
         about: "clippy on every target and feature, warnings denied",
         run: clippy,
     },
-    Step { name: "unit", about: "unit, integration and documentation tests", run: unit },
     Step {
         name: "setup",
         about: "install what the steps below need and what is missing",
         run: setup,
     },
-    Step { name: "wasm", about: "check what must also build for wasm32", run: wasm },
+];
+
+/// Then these, which run things and wait most of the time ..
+pub(crate) const RUNNING: &[Step] = &[
+    Step { name: "unit", about: "unit, integration and documentation tests", run: unit },
     Step {
         name: "node",
         about: "real clients: partysocket in Node and in headless Chromium",
@@ -50,7 +52,7 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step {
         name: "workerd",
-        about: "Workers, built, and run in Cloudflare's workerd and by wrangler",
+        about: "Workers, run in Cloudflare's workerd and by wrangler, and the size of one",
         run: workerd,
     },
     Step {
@@ -64,15 +66,20 @@ pub(crate) const STEPS: &[Step] = &[
         run: proxies,
     },
     Step {
-        name: "herd",
-        about: "a server restarts under 5,000 clients that come back at once: its listener drops none of them",
-        run: herd,
-    },
-    Step {
         name: "crash",
         about: "a server is killed 15 times, also while it hands over, and loses power 15 times, and keeps its word; a store, and a model of it",
         run: crash::step,
     },
+];
+
+/// .. and these beside them, which compile most of the time.
+pub(crate) const COMPILING: &[Step] = &[
+    Step {
+        name: "workers",
+        about: "make the Workers that the steps workerd and clients run",
+        run: make_workers,
+    },
+    Step { name: "wasm", about: "check what must also build for wasm32", run: wasm },
     Step {
         name: "api",
         about: "the public API is the one that is committed in dev/api",
@@ -92,6 +99,18 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step { name: "deny", about: "licences, sources, bans and known vulnerabilities", run: deny },
 ];
+
+/// At the end this one, by itself: the herd measures how long it waits.
+pub(crate) const LAST: &[Step] = &[Step {
+    name: "herd",
+    about: "a server restarts under 5,000 clients that come back at once: its listener drops none of them",
+    run: herd,
+}];
+
+/// All steps.
+pub(crate) fn all() -> impl Iterator<Item = &'static Step> {
+    [FIRST, RUNNING, COMPILING, LAST].into_iter().flatten()
+}
 
 /// What `test` does not run: it takes long, and its outcome depends on the machine.
 #[derive(Debug)]
@@ -139,8 +158,13 @@ pub(crate) const TOOLS: &[Tool] = &[
 ];
 
 /// What every build and test here asks for: a dependency is compiled once for each set of features, and
-/// one package alone, or all but one, would ask for another set than the step `unit` has built.
-const ALL: &str = "--workspace --all-features";
+/// one package alone would ask for another set than the step `unit` has built. To compile jemalloc takes minutes,
+/// and only the bench runs it.
+const ALL: &str = "--workspace --exclude partykit-bench-jemalloc --all-features";
+
+/// Has cargo take the library jemalloc for built: what is only checked is not linked. On other systems than this
+/// one, it is built.
+const WITHOUT_JEMALLOC: &str = "target.x86_64-unknown-linux-gnu.jemalloc.rustc-cfg=['prefixed']";
 
 /// Builds every program: those that the step `unit` has not built yet are linked. (`--examples` makes cargo count
 /// the features of the dev-dependencies in.)
@@ -176,23 +200,23 @@ fn rules(root: &Path) -> Outcome {
 }
 
 fn clippy(root: &Path) -> Outcome {
-    let line = "cargo clippy --workspace --all-targets --all-features -- -D warnings";
-    passed(Command::new(root, line).run())
+    let clippy =
+        Command::new(root, "cargo clippy --workspace --all-targets --all-features --config");
+    passed(clippy.arg(WITHOUT_JEMALLOC).arg("--").arg("-D").arg("warnings").run())
 }
 
 fn unit(root: &Path) -> Outcome {
     let but = if tools::find(tools::NEXTEST).is_some() {
-        let line = "cargo nextest run --workspace --all-features --profile full";
-        Command::new(root, line).run()?;
+        Command::new(root, &format!("cargo nextest run {ALL} --profile full")).run()?;
         let report = root.join("target/nextest/full/junit.xml");
         let report = fs::read_to_string(&report)
             .map_err(|error| Failure::new(format!("{}: {error}", report.display())))?;
         unsteady(&report).map(|tests| format!("passed only at the second try: {tests}"))
     } else {
-        Command::new(root, "cargo test --workspace --all-features --all-targets").run()?;
+        Command::new(root, &format!("cargo test {ALL} --all-targets")).run()?;
         Some("cargo-nextest is missing: ran cargo test, where a hang is no failure".into())
     };
-    Command::new(root, "cargo test --doc --workspace --all-features").run()?;
+    Command::new(root, &format!("cargo test --doc {ALL}")).run()?;
     Ok(but.map_or(Verdict::Passed, Verdict::PassedBut))
 }
 
@@ -248,15 +272,26 @@ fn autobahn(root: &Path) -> Outcome {
     autobahn::run(&built("partykit-conformance", "transports")?)
 }
 
+/// In the order in which they are needed.
+fn make_workers(root: &Path) -> Outcome {
+    let packages = [
+        "workerd-fixture",
+        "board",
+        "partykit-conformance",
+        "relay",
+        "chat",
+        "editor",
+        "reminders",
+        "bench-party",
+    ];
+    passed(workers::make_all(root, &packages))
+}
+
 /// First what the build path and the harness promise by themselves, below any runtime.
 fn workerd(root: &Path) -> Outcome {
-    workers::build_all(
-        root,
-        &["workerd-fixture", "board", "chat", "editor", "reminders", "bench-party"],
-    )?;
+    make_workers(root)?;
     let ignored = "-- --ignored --skip unwinding";
     workers::tests_passed(&tests(root, "worker", ignored).tee()?)?;
-    workers::build_all(root, &["partykit-conformance", "relay"])?;
     ran(&Command::new(&root.join(tools::WORKERD), "npm test").tee()?)?;
     workers::tests_passed(&tests(root, "hostile", ignored).tee()?)?;
     workers::tests_passed(&tests(root, "workerd", ignored).tee()?)?;
@@ -345,7 +380,7 @@ pub(crate) fn docs(root: &Path) -> Command {
 
 fn hack(root: &Path) -> Outcome {
     tools::require("cargo-hack")?;
-    let mut command = Command::new(root, "cargo hack check --each-feature --no-dev-deps");
+    let mut command = Command::new(root, "cargo hack check --each-feature");
     for package in package::PUBLISHED {
         command = command.arg("-p").arg(package);
     }

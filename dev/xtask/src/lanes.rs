@@ -1,0 +1,103 @@
+//! Runs steps: by themselves, or all of them in two lanes.
+//!
+//! A step that runs servers and clients leaves much of two cores unused, and so does the end of every build. No step of
+//! the second lane may change what those of the first read: `cargo hack --no-dev-deps`, for example, takes lines out of
+//! every manifest while it runs.
+
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+};
+
+use crate::{
+    command,
+    report::{Report, timed},
+    steps::{self, COMPILING, FIRST, LAST, RUNNING, Step},
+};
+
+/// A run of steps.
+#[derive(Debug)]
+pub(crate) struct Run {
+    root: PathBuf,
+    /// Whether a failure ends it.
+    keeps_going: bool,
+    report: Mutex<Report>,
+}
+
+impl Run {
+    pub(crate) fn new(root: PathBuf, keeps_going: bool) -> Self {
+        Self { root, keeps_going, report: Mutex::new(Report::new([])) }
+    }
+
+    /// Runs these, one after the other.
+    pub(crate) fn only(self, steps: &[&'static Step]) -> ExitCode {
+        *self.report() = Report::new(steps.iter().map(|step| step.name));
+        self.lane(steps.iter().copied());
+        self.end()
+    }
+
+    /// Runs every step.
+    pub(crate) fn all(self) -> ExitCode {
+        *self.report() = Report::new(steps::all().map(|step| step.name));
+        self.lane(FIRST);
+        thread::scope(|scope| {
+            // What two programs say at once cannot be read: this lane's commands speak when they have ended.
+            scope.spawn(|| command::apart(|| self.lane(COMPILING)));
+            self.lane(RUNNING);
+        });
+        self.lane(LAST);
+        self.end()
+    }
+
+    fn lane(&self, steps: impl IntoIterator<Item = &'static Step>) {
+        for step in steps {
+            if self.report().has_failed() && !self.keeps_going {
+                break;
+            }
+            println!("\n==> {}", step.name);
+            let ended = timed(|| (step.run)(&self.root));
+            self.report().note(step.name, ended);
+        }
+    }
+
+    fn end(self) -> ExitCode {
+        let report = self.report.into_inner().unwrap_or_else(PoisonError::into_inner);
+        report.print();
+        if report.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }
+
+    fn report(&self) -> MutexGuard<'_, Report> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::report::Verdict;
+
+    const PASSES: Step = Step { name: "passes", about: "", run: |_| Ok(Verdict::Passed) };
+    const FAILS: Step =
+        Step { name: "fails", about: "", run: |_| Err(command::Failure::new("broken")) };
+
+    #[test]
+    fn a_failure_ends_the_run_unless_it_shall_go_on() {
+        for (keeps_going, ran) in [(false, 1), (true, 2)] {
+            let run = Run::new(".".into(), keeps_going);
+            *run.report() = Report::new(["fails", "passes"]);
+            run.lane(&[FAILS, PASSES]);
+            assert_eq!(run.report().ended(), ran);
+            assert_eq!(format!("{:?}", run.end()), format!("{:?}", ExitCode::FAILURE));
+        }
+    }
+
+    #[test]
+    fn no_two_steps_have_one_name() {
+        let names: BTreeSet<_> = steps::all().map(|step| step.name).collect();
+        assert_eq!(names.len(), steps::all().count());
+    }
+}
