@@ -22,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How often is looked whether something has happened.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// What a process logs when the next one has failed.
+const GIVEN_UP: &str = "the hand-over was given up, and this process goes on";
+
 /// Where a server of this kind says which process it is.
 pub(crate) const PROCESS: &str = "/process";
 
@@ -29,6 +32,8 @@ pub(crate) const PROCESS: &str = "/process";
 pub(crate) struct Site {
     first: Process,
     data: PathBuf,
+    /// What all processes log.
+    log: PathBuf,
     pub(crate) address: SocketAddr,
     /// The process that serves.
     process: u32,
@@ -64,7 +69,7 @@ impl Site {
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let storing = Storing { port: Some(address.port()), ..storing };
         let first = Process::start(program, &storing, None, log)?;
-        let mut site = Self { first, data, address, process: 0 };
+        let mut site = Self { first, data, log: log.to_owned(), address, process: 0 };
         let begun = Instant::now();
         while site.process == 0 {
             site.process = site.serving().await.unwrap_or(0);
@@ -86,7 +91,7 @@ impl Site {
         victim: Option<Victim>,
         random: &mut fastrand::Rng,
     ) -> Result<After, BoxError> {
-        let before = self.process;
+        let (before, logged) = (self.process, fs::metadata(&self.log)?.len());
         signal(before, Signal::USR2)?;
         if let Some(victim) = victim {
             sleep(Duration::from_millis(random.u64(MOMENT))).await;
@@ -104,13 +109,17 @@ impl Site {
                     self.process = process;
                     return Ok(After::Next);
                 }
-                // If nothing was killed, all has to go well.
-                Some(_) if victim.is_some() && self.processes() == [before] => {
+                // If nothing was killed, all has to go well. Until it has said so, it would refuse another one.
+                Some(_) if victim.is_some() && self.said(logged).contains(GIVEN_UP) => {
                     return Ok(After::Same);
                 }
                 None if self.processes().is_empty() => return Ok(After::Gone),
                 _ if begun.elapsed() > PATIENCE => {
-                    return Err(format!("no hand-over within {PATIENCE:?}").into());
+                    let said = self.said(logged);
+                    // "not handed over: .."
+                    let why = said.lines().rfind(|line| line.contains("handed over"));
+                    let why = why.unwrap_or("it does not say why");
+                    return Err(format!("no hand-over within {PATIENCE:?}: {why}").into());
                 }
                 _ => sleep(LOOK).await,
             }
@@ -140,6 +149,13 @@ impl Site {
     async fn serving(&self) -> Option<u32> {
         let asked = timeout(PATIENCE, ask(self.address, PROCESS, String::new())).await;
         std::str::from_utf8(&asked.ok()?.ok()?).ok()?.parse().ok()
+    }
+
+    /// What all processes have logged behind this place in the file.
+    fn said(&self, behind: u64) -> String {
+        let all = fs::read(&self.log).unwrap_or_default();
+        let at = usize::try_from(behind).unwrap_or(usize::MAX).min(all.len());
+        String::from_utf8_lossy(&all[at..]).into_owned()
     }
 
     /// The processes that have this store. One that has ended has no command line.
