@@ -108,11 +108,14 @@ fn what_waits_for_a_slow_reader_arrives_in_order() {
 #[test]
 fn a_close_on_its_way_is_not_lost() {
     let mut site = Site::start("");
-    let mut client = site.connect("a", "ada");
+    let (mut client, mut other) = (site.connect("a", "ada"), site.connect("a", "bob"));
     client.say("bye");
     let (first, close) = client.hear();
     assert_eq!((first, &close[..2]), (0x88, &[0x0F, 0xA0][..]));
     site.replace();
+    other.say("who");
+    let who = other.text();
+    assert!(who.contains("bob") && who.contains(" of 1,"), "the room knows of it: {who}");
     client.0.write_all(&fragment(0x88, &close[..2])).unwrap();
     assert_eq!(std::io::Read::read(&mut client.0, &mut [0]).unwrap(), 0, "the server hangs up");
     assert_eq!(site.ask("a"), format!("{} ada 4000", site.process));

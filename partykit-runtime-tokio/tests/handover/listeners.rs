@@ -1,7 +1,7 @@
 //! Listeners other than the server's own TCP port.
 
 use std::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     os::fd::OwnedFd,
     process::{Command, Stdio},
 };
@@ -29,6 +29,15 @@ fn a_unix_socket_is_handed_over_with_its_connections() {
         assert!(late.text().contains(&format!("of {count}, Some(Wake)")));
         stay.push(late);
     }
+}
+
+/// A client would wait for ever at one that nobody serves.
+#[test]
+fn a_listener_that_the_next_process_does_not_serve_is_closed() {
+    let mut site = Site::start("moves");
+    site.replace();
+    assert_eq!(site.first_ended(), Some(0));
+    assert!(TcpStream::connect(site.addr).is_err());
 }
 
 #[test]

@@ -69,9 +69,9 @@ fn ends_in_order(mode: &str, last: &str) {
     }
     site.tell("-TERM");
     site.wait_for("this process goes on: the runtime shuts down");
+    assert!(!kill("-0", next), "the next process is gone before this one goes on");
     is_told_to_come_back(&mut ada);
     assert_eq!(site.first_ended(), Some(0));
-    assert!(!kill("-0", next), "the next process is gone");
 }
 
 fn is_told_to_come_back(client: &mut Client) {
