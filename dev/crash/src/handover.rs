@@ -109,7 +109,8 @@ impl Site {
                     self.process = process;
                     return Ok(After::Next);
                 }
-                // If nothing was killed, all has to go well. Until it has said so, it would refuse another one.
+                // If nothing was killed, all has to go well. A process refuses another hand-over until it says
+                // that it has given this one up.
                 Some(_) if victim.is_some() && self.said(logged).contains(GIVEN_UP) => {
                     return Ok(After::Same);
                 }

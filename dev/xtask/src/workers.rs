@@ -162,7 +162,7 @@ pub(crate) fn make_all(root: &Path, packages: &[&str]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Makes one as [`Build::run`] does, unless it was made.
+/// Makes one as [`Build::run`] does, unless this run of `cargo xtask` has made it.
 fn make(root: &Path, package: &str) -> Result<PathBuf, Failure> {
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(directory) = made.get(package) {

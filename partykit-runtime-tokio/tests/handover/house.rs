@@ -141,10 +141,9 @@ fn server() {
         match mode.as_str() {
             #[cfg(feature = "tls")]
             "tls" => super::tls::serve(runtime, data.as_ref()).await,
-            "moves" if is_next => {
+            "unix" | "moves" if is_next || mode == "unix" => {
                 runtime.serve_unix(PathBuf::from(&data).with_file_name(UNIX)).await.unwrap();
             }
-            "unix" => runtime.serve_unix(PathBuf::from(&data).with_file_name(UNIX)).await.unwrap(),
             "activated" => runtime.serve("localhost:0").await.unwrap(),
             _ => runtime.serve("127.0.0.1:0").await.unwrap(),
         }
