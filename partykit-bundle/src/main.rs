@@ -8,7 +8,7 @@
 //!
 //! The directory is emptied first. `npx wrangler dev` and `npx wrangler deploy` take `index.js` as `main`.
 
-use std::{env, fs, path::Path, process::ExitCode};
+use std::{collections::BTreeSet, env, fs, path::Path, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use wasm_bindgen_cli_support::Bindgen;
@@ -46,7 +46,7 @@ fn run() -> Result<()> {
     }
     bind(input, directory)?;
     let bindings = fs::read_to_string(directory.join("index.js"))?;
-    let own = format!("{}{TERMINATED}{}", at_once(&bindings)?, glue(&bindings));
+    let own = format!("{}{TERMINATED}{}", each_once(&at_once(&bindings)?), glue(&bindings));
     fs::write(directory.join("bindings.js"), own)?;
     fs::write(directory.join("index.js"), worker(&bindings)?)?;
     Ok(())
@@ -72,6 +72,25 @@ fn at_once(bindings: &str) -> Result<String> {
     const SOURCE_PHASE: &str = "import source wasmModule from";
     ensure!(bindings.contains(SOURCE_PHASE), "wasm-bindgen imports no wasm");
     Ok(bindings.replacen(SOURCE_PHASE, "import wasmModule from", 1))
+}
+
+/// Without the imports of a module that is imported already. wasm-bindgen imports one again for each function that wasm
+/// calls directly, under the same key of an object, and wrangler warns of each.
+fn each_once(bindings: &str) -> String {
+    // Of `"./module.js": import2,`, the module and the number.
+    let entry = |line| str::trim(line).strip_suffix(',')?.split_once("\": import");
+    let mut modules = BTreeSet::new();
+    let entries = bindings.lines().filter_map(entry);
+    let repeated: BTreeSet<&str> =
+        entries.filter(|(module, _)| !modules.insert(*module)).map(|(_, number)| number).collect();
+    let lines = bindings.split_inclusive('\n').filter(|line| {
+        let number = match line.strip_prefix("import * as import") {
+            Some(import) => import.split(' ').next(),
+            None => entry(line).map(|(_, number)| number),
+        };
+        number.is_none_or(|number| !repeated.contains(number))
+    });
+    lines.collect()
 }
 
 /// Exports what the Worker calls of the runtime's JavaScript: the short way to a room, and what a message is handed over
@@ -162,6 +181,21 @@ mod tests {
         );
         let own = glue(BINDINGS);
         assert!(own.contains("function __hear(") && own.contains("function __shortcut("), "{own}");
+    }
+
+    #[test]
+    fn a_module_is_imported_once() {
+        let bindings = "import * as import1 from \"./a.js\"\n\
+                        import * as import2 from \"./a.js\"\n\
+                        import * as import12 from \"./b.js\"\n\
+                        const all = {\n    \"./a.js\": import1,\n    \"./a.js\": import2,\n    \"./b.js\": import12,\n};\n";
+        assert_eq!(
+            each_once(bindings),
+            "import * as import1 from \"./a.js\"\n\
+             import * as import12 from \"./b.js\"\n\
+             const all = {\n    \"./a.js\": import1,\n    \"./b.js\": import12,\n};\n"
+        );
+        assert_eq!(each_once(BINDINGS), BINDINGS);
     }
 
     #[test]

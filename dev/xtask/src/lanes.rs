@@ -1,8 +1,8 @@
-//! Runs steps: by themselves, or all of them in two lanes.
+//! Runs steps: by themselves, or all of them in three lanes.
 //!
-//! A step that runs servers and clients leaves much of two cores unused, and so does the end of every build. No step of
-//! the second lane may change what those of the first read: `cargo hack --no-dev-deps`, for example, takes lines out of
-//! every manifest while it runs.
+//! A step that runs servers and clients leaves much of two cores unused, and so does the end of every build. No step may
+//! change what those of another lane read: `cargo hack --no-dev-deps`, for example, takes lines out of every manifest
+//! while it runs.
 
 use std::{
     path::PathBuf,
@@ -14,7 +14,7 @@ use std::{
 use crate::{
     command,
     report::{Report, timed},
-    steps::{self, COMPILING, FIRST, LAST, RUNNING, Step},
+    steps::{self, COMPILING, FIRST, LAST, RUNNING, Step, WORKERS},
 };
 
 /// A run of steps.
@@ -42,10 +42,13 @@ impl Run {
     pub(crate) fn all(self) -> ExitCode {
         *self.report() = Report::new(steps::all().map(|step| step.name));
         self.lane(FIRST);
+        let run = &self;
         thread::scope(|scope| {
-            // What two programs say at once cannot be read: this lane's commands speak when they have ended.
-            scope.spawn(|| command::apart(|| self.lane(COMPILING)));
-            self.lane(RUNNING);
+            // What programs say at once cannot be read: the commands of these lanes speak when they have ended.
+            for steps in [WORKERS, COMPILING] {
+                scope.spawn(move || command::apart(|| run.lane(steps)));
+            }
+            run.lane(RUNNING);
         });
         self.lane(LAST);
         self.end()

@@ -37,7 +37,7 @@ pub(crate) const FIRST: &[Step] = &[
     },
 ];
 
-/// Then these, which run things and wait most of the time ..
+/// Then these lanes, beside each other. The tests of the workspace, and what needs their programs ..
 pub(crate) const RUNNING: &[Step] = &[
     Step { name: "unit", about: "unit, integration and documentation tests", run: unit },
     Step {
@@ -46,9 +46,18 @@ pub(crate) const RUNNING: &[Step] = &[
         run: node,
     },
     Step {
-        name: "autobahn",
-        about: "the WebSocket conformance suite, against the echo example over each transport",
-        run: autobahn,
+        name: "crash",
+        about: "a server is killed 15 times, also while it hands over, and loses power 15 times, and keeps its word; a store, and a model of it",
+        run: crash::step,
+    },
+];
+
+/// .. Workers, which are compiled apart, and what takes little of a core ..
+pub(crate) const WORKERS: &[Step] = &[
+    Step {
+        name: "workers",
+        about: "make the Workers that the steps workerd and clients run",
+        run: make_workers,
     },
     Step {
         name: "workerd",
@@ -61,43 +70,38 @@ pub(crate) const RUNNING: &[Step] = &[
         run: clients,
     },
     Step {
+        name: "autobahn",
+        about: "the WebSocket conformance suite, against the echo example over each transport",
+        run: autobahn,
+    },
+    Step {
         name: "proxies",
         about: "the guide's configurations, in the real nginx, HAProxy and Caddy",
         run: proxies,
     },
-    Step {
-        name: "crash",
-        about: "a server is killed 15 times, also while it hands over, and loses power 15 times, and keeps its word; a store, and a model of it",
-        run: crash::step,
-    },
 ];
 
-/// .. and these beside them, which compile most of the time.
+/// .. and what compiles most of the time. It begins when the tests are compiled, as cargo lets one of them build at a
+/// time. Last is what uses both cores, as the other lanes may be at their end then.
 pub(crate) const COMPILING: &[Step] = &[
-    Step {
-        name: "workers",
-        about: "make the Workers that the steps workerd and clients run",
-        run: make_workers,
-    },
-    Step { name: "wasm", about: "check what must also build for wasm32", run: wasm },
-    Step {
-        name: "api",
-        about: "the public API is the one that is committed in dev/api",
-        run: api::step,
-    },
-    Step { name: "book", about: "the guide as a site: its charts, its links", run: book::step },
-    Step { name: "doc", about: "rustdoc, warnings denied", run: doc },
-    Step {
-        name: "hack",
-        about: "each feature of each published crate by itself; alarms without schedules",
-        run: hack,
-    },
     Step {
         name: "package",
         about: "what would be published, built from its archives, and the guide's first steps with it",
         run: package::check,
     },
+    Step { name: "book", about: "the guide as a site: its charts, its links", run: book::step },
     Step { name: "deny", about: "licences, sources, bans and known vulnerabilities", run: deny },
+    Step {
+        name: "hack",
+        about: "each feature of each published crate by itself; alarms without schedules",
+        run: hack,
+    },
+    Step { name: "wasm", about: "check what must also build for wasm32", run: wasm },
+    Step {
+        name: "api",
+        about: "rustdoc, warnings denied: the public API is the one that is committed in dev/api",
+        run: api::step,
+    },
 ];
 
 /// At the end this one, by itself: the herd measures how long it waits.
@@ -109,7 +113,7 @@ pub(crate) const LAST: &[Step] = &[Step {
 
 /// All steps.
 pub(crate) fn all() -> impl Iterator<Item = &'static Step> {
-    [FIRST, RUNNING, COMPILING, LAST].into_iter().flatten()
+    [FIRST, RUNNING, WORKERS, COMPILING, LAST].into_iter().flatten()
 }
 
 /// What `test` does not run: it takes long, and its outcome depends on the machine.
@@ -361,21 +365,14 @@ fn herd(root: &Path) -> Outcome {
     }
 }
 
-fn doc(root: &Path) -> Outcome {
-    let mut command = docs(root).env("RUSTDOCFLAGS", "-D warnings");
-    for binary in WITHOUT_LIBRARY {
-        command = command.arg("--bin").arg(binary);
-    }
-    passed(command.run())
-}
-
 /// The programs whose package has no library: of the others, the library is documented.
 const WITHOUT_LIBRARY: [&str; 4] = ["axum-rooms", "metrics-page", "partykit-bundle", "xtask"];
 
 /// rustdoc on every library. (`--examples` as in [`build_programs`]: the step `clippy` has checked the same
 /// dependencies.)
 pub(crate) fn docs(root: &Path) -> Command {
-    Command::new(root, &format!("cargo doc --no-deps {ALL} --lib --examples"))
+    let command = Command::new(root, &format!("cargo doc --no-deps {ALL} --lib --examples"));
+    WITHOUT_LIBRARY.iter().fold(command, |command, program| command.arg("--bin").arg(program))
 }
 
 fn hack(root: &Path) -> Outcome {

