@@ -73,7 +73,7 @@ impl Object {
         self.heard(order, message.map(|length| inbox::take(is_text, length)))
     }
 
-    /// The same without [the glue](inbox), for a Worker that `worker-build` has made: the platform calls this.
+    /// The same without the runtime's JavaScript, for a Worker that `worker-build` has made: the platform calls this.
     pub fn message(&self, ws: &JsValue, message: &JsValue) -> JsValue {
         clock::arrive();
         let Some(order) = order(ws.unchecked_ref()) else { return JsValue::UNDEFINED };

@@ -63,6 +63,17 @@ describe("a message", { timeout: 120_000 }, () => {
     assert.deepEqual(await answers(["\ufeffa"]), ["\ufeffa"]);
   });
 
+  it("is not taken for what was heard, though it is as long", async () => {
+    const put = '{"do":"put","key":"a","value":"0123456789"}';
+    const answer = '{"re":"get","value":"0123456789"}';
+    // As long as its answer, with the same beginning and end.
+    const get = '{"do":"get",           "key":"a"}';
+    assert.equal(get.length, answer.length);
+    const frames = '{"do":"frames","frames":1,"bytes":37}';
+    const texts = await answers([put, get, "abc", "éa", frames]);
+    assert.deepEqual(texts.slice(-4), [answer, "abc", "éa", "0".repeat(frames.length)]);
+  });
+
   it("that comes without the glue is the same, as in a Worker of worker-build", async () => {
     const { object, end } = await room();
     end.said.length = 0;

@@ -14,7 +14,7 @@ use std::{
 use crate::{
     command,
     report::{Report, timed},
-    steps::{self, COMPILING, FIRST, LAST, RUNNING, Step, WORKERS},
+    steps::{self, COMPILING, FIRST, LAST, RUNNING, Step, TESTING},
 };
 
 /// A run of steps.
@@ -45,10 +45,10 @@ impl Run {
         let run = &self;
         thread::scope(|scope| {
             // What programs say at once cannot be read: the commands of these lanes speak when they have ended.
-            for steps in [WORKERS, COMPILING] {
+            for steps in [RUNNING, COMPILING] {
                 scope.spawn(move || command::apart(|| run.lane(steps)));
             }
-            run.lane(RUNNING);
+            run.lane(TESTING);
         });
         self.lane(LAST);
         self.end()

@@ -37,23 +37,24 @@ pub(crate) const FIRST: &[Step] = &[
     },
 ];
 
-/// Then these lanes, beside each other. The tests of the workspace, and what needs their programs ..
-pub(crate) const RUNNING: &[Step] = &[
+/// Then three lanes beside each other, which take about as long. The tests of the workspace ..
+pub(crate) const TESTING: &[Step] = &[
     Step { name: "unit", about: "unit, integration and documentation tests", run: unit },
     Step {
         name: "node",
         about: "real clients: partysocket in Node and in headless Chromium",
         run: node,
     },
+    Step { name: "wasm", about: "check what must also build for wasm32", run: wasm },
     Step {
-        name: "crash",
-        about: "a server is killed 15 times, also while it hands over, and loses power 15 times, and keeps its word; a store, and a model of it",
-        run: crash::step,
+        name: "api",
+        about: "rustdoc, warnings denied: the public API is the one that is committed in dev/api",
+        run: api::step,
     },
 ];
 
-/// .. Workers, which are compiled apart, and what takes little of a core ..
-pub(crate) const WORKERS: &[Step] = &[
+/// .. what waits most of the time, with Workers, which are compiled apart from all other things ..
+pub(crate) const RUNNING: &[Step] = &[
     Step {
         name: "workers",
         about: "make the Workers that the steps workerd and clients run",
@@ -79,10 +80,14 @@ pub(crate) const WORKERS: &[Step] = &[
         about: "the guide's configurations, in the real nginx, HAProxy and Caddy",
         run: proxies,
     },
+    Step {
+        name: "crash",
+        about: "a server is killed 15 times, also while it hands over, and loses power 15 times, and keeps its word; a store, and a model of it",
+        run: crash::step,
+    },
 ];
 
-/// .. and what compiles most of the time. It begins when the tests are compiled, as cargo lets one of them build at a
-/// time. Last is what uses both cores, as the other lanes may be at their end then.
+/// .. and what compiles. It begins when the tests are compiled: cargo builds one thing at a time.
 pub(crate) const COMPILING: &[Step] = &[
     Step {
         name: "package",
@@ -96,12 +101,6 @@ pub(crate) const COMPILING: &[Step] = &[
         about: "each feature of each published crate by itself; alarms without schedules",
         run: hack,
     },
-    Step { name: "wasm", about: "check what must also build for wasm32", run: wasm },
-    Step {
-        name: "api",
-        about: "rustdoc, warnings denied: the public API is the one that is committed in dev/api",
-        run: api::step,
-    },
 ];
 
 /// At the end this one, by itself: the herd measures how long it waits.
@@ -113,7 +112,7 @@ pub(crate) const LAST: &[Step] = &[Step {
 
 /// All steps.
 pub(crate) fn all() -> impl Iterator<Item = &'static Step> {
-    [FIRST, RUNNING, WORKERS, COMPILING, LAST].into_iter().flatten()
+    [FIRST, TESTING, RUNNING, COMPILING, LAST].into_iter().flatten()
 }
 
 /// What `test` does not run: it takes long, and its outcome depends on the machine.
