@@ -17,41 +17,40 @@ use crate::{
     steps::{self, COMPILING, FIRST, LAST, RUNNING, Step, TESTING},
 };
 
+/// Runs these, one after the other. A failure ends the run unless it `keeps_going`.
+pub(crate) fn only(root: PathBuf, keeps_going: bool, steps: &[&'static Step]) -> ExitCode {
+    let run = Run::of(root, keeps_going, steps.iter().copied());
+    run.lane(steps.iter().copied());
+    run.end()
+}
+
+/// Runs every step.
+pub(crate) fn all(root: PathBuf, keeps_going: bool) -> ExitCode {
+    let run = Run::of(root, keeps_going, steps::all());
+    run.lane(FIRST);
+    thread::scope(|scope| {
+        let run = &run;
+        // What programs say at once cannot be read: the commands of these lanes speak when they have ended.
+        for steps in [RUNNING, COMPILING] {
+            scope.spawn(move || command::apart(|| run.lane(steps)));
+        }
+        run.lane(TESTING);
+    });
+    run.lane(LAST);
+    run.end()
+}
+
 /// A run of steps.
 #[derive(Debug)]
-pub(crate) struct Run {
+struct Run {
     root: PathBuf,
-    /// Whether a failure ends it.
     keeps_going: bool,
     report: Mutex<Report>,
 }
 
 impl Run {
-    pub(crate) fn new(root: PathBuf, keeps_going: bool) -> Self {
-        Self { root, keeps_going, report: Mutex::new(Report::new([])) }
-    }
-
-    /// Runs these, one after the other.
-    pub(crate) fn only(self, steps: &[&'static Step]) -> ExitCode {
-        *self.report() = Report::new(steps.iter().map(|step| step.name));
-        self.lane(steps.iter().copied());
-        self.end()
-    }
-
-    /// Runs every step.
-    pub(crate) fn all(self) -> ExitCode {
-        *self.report() = Report::new(steps::all().map(|step| step.name));
-        self.lane(FIRST);
-        let run = &self;
-        thread::scope(|scope| {
-            // What programs say at once cannot be read: the commands of these lanes speak when they have ended.
-            for steps in [RUNNING, COMPILING] {
-                scope.spawn(move || command::apart(|| run.lane(steps)));
-            }
-            run.lane(TESTING);
-        });
-        self.lane(LAST);
-        self.end()
+    fn of(root: PathBuf, keeps_going: bool, steps: impl Iterator<Item = &'static Step>) -> Self {
+        Self { root, keeps_going, report: Mutex::new(Report::new(steps.map(|step| step.name))) }
     }
 
     fn lane(&self, steps: impl IntoIterator<Item = &'static Step>) {
@@ -90,9 +89,9 @@ mod tests {
     #[test]
     fn a_failure_ends_the_run_unless_it_shall_go_on() {
         for (keeps_going, ran) in [(false, 1), (true, 2)] {
-            let run = Run::new(".".into(), keeps_going);
-            *run.report() = Report::new(["fails", "passes"]);
-            run.lane(&[FAILS, PASSES]);
+            let steps = [&FAILS, &PASSES];
+            let run = Run::of(".".into(), keeps_going, steps.into_iter());
+            run.lane(steps);
             assert_eq!(run.report().ended(), ran);
             assert_eq!(format!("{:?}", run.end()), format!("{:?}", ExitCode::FAILURE));
         }

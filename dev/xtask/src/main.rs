@@ -27,7 +27,6 @@ mod yjs;
 
 use std::{env, path::PathBuf, process::ExitCode};
 
-use lanes::Run;
 use steps::{Step, TOOLS, Tool};
 
 fn main() -> ExitCode {
@@ -51,12 +50,12 @@ fn main() -> ExitCode {
         eprintln!("unknown option {unknown}\n\n{}", help());
         return ExitCode::from(2);
     }
-    let run = Run::new(root(), flags.contains(&"--keep-going"));
+    let keeps_going = flags.contains(&"--keep-going");
     if names == ["test"] {
-        return run.all();
+        return lanes::all(root(), keeps_going);
     }
     match select(&names) {
-        Ok(steps) => run.only(&steps),
+        Ok(steps) => lanes::only(root(), keeps_going, &steps),
         Err(unknown) => {
             eprintln!("unknown step {unknown}\n\n{}", help());
             ExitCode::from(2)

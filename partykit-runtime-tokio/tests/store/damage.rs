@@ -258,3 +258,66 @@ async fn a_record_that_was_never_acknowledged_may_be_torn() {
         assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
     }
 }
+
+/// A process that fails while it replaces the list of the tree's files, and dies while it tries that again, leaves the
+/// second list as a half under the name of the first.
+#[tokio::test]
+async fn a_list_that_was_not_replaced_whole_gives_way_to_the_one_before() {
+    let directory = directory();
+    let (path, room) = (directory.path().join("store"), address("room"));
+    let store = open(&path);
+    write(&store, &room, puts([("in", "the tree")])).await.unwrap();
+    store.close().await;
+    drop(store);
+    // The second life writes the log of the first to the tree.
+    let store = open(&path);
+    write(&store, &room, puts([("in the", "log")])).await.unwrap();
+    let expected = rows(&store, &room).await.unwrap();
+    let tree = path.join("tree");
+    let current = fs::read(tree.join("current")).unwrap();
+    let number = u64::from_le_bytes(current[..8].try_into().unwrap());
+    let next = [&(number + 1).to_le_bytes()[..], &[7; 16], &[0]].concat();
+    let lists = |killed: &Path| {
+        fs::write(killed.join("tree/current"), &next).unwrap();
+        fs::write(killed.join(format!("tree/v{}", number + 1)), "half of").unwrap();
+    };
+    let killed = directory.path().join("killed");
+    copy(&path, &killed);
+    lists(&killed);
+    let again = open(&killed);
+    assert_eq!(rows(&again, &room).await.unwrap(), expected);
+    write(&again, &room, puts([("and", "on")])).await.unwrap();
+    again.close().await;
+    drop(again);
+    let again = open(&killed);
+    assert_eq!(rows(&again, &room).await.unwrap().len(), expected.len() + 1);
+
+    // What is neither in the list before nor in the log is missed.
+    let lost = directory.path().join("lost");
+    copy(&path, &lost);
+    lists(&lost);
+    for file in fs::read_dir(lost.join("log")).unwrap() {
+        fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    let error = DiskBackend::open(&lost, Durability::Durable).unwrap_err().to_string();
+    assert!(error.contains("damaged") && error.contains("missing"), "{error}");
+
+    // No list is left.
+    let bare = directory.path().join("bare");
+    copy(&path, &bare);
+    lists(&bare);
+    fs::remove_file(bare.join(format!("tree/v{number}"))).unwrap();
+    let error = DiskBackend::open(&bare, Durability::Durable).unwrap_err().to_string();
+    assert!(error.contains(&format!("`tree/v{}` is not as it was written", number + 1)), "{error}");
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(fs::copy(entry.path(), to).unwrap()),
+        }
+    }
+}
