@@ -236,7 +236,8 @@ fn recover(
 ) -> Result<(Arc<Tree>, Upkeep, u64), Fault> {
     home.reconcile()?;
     let facts = home.facts();
-    let tree = Tree::open(&home.tree(), facts.has_tree, options)?;
+    list::check_list_of_files(home)?;
+    let tree = Tree::open(&home.tree(), options)?;
     if !facts.has_tree {
         super::home::sync_dir(home.path()).map_err(Fault::io("written"))?;
         home.write(Facts { has_tree: true, ..facts })?;

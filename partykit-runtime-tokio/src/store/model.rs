@@ -52,7 +52,7 @@ pub(super) fn room(n: usize) -> partykit_core::RoomAddress {
 }
 
 pub(super) fn open(directory: &TempDir) -> Arc<Tree> {
-    Tree::open(directory.path(), false, &StoreOptions::default()).unwrap()
+    Tree::open(directory.path(), &StoreOptions::default()).unwrap()
 }
 
 pub(super) fn all(

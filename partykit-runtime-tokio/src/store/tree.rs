@@ -24,7 +24,6 @@ use super::{
     generations::{Collector, Generations},
     guard::{guarded, lock, quietly},
     keys, leftovers,
-    list::check_list_of_files,
     memory::{Memory, Row},
     options::StoreOptions,
     record::Change,
@@ -107,13 +106,8 @@ impl View {
 }
 
 impl Tree {
-    /// Opens the tree. Makes it if it is not there, unless it must be.
-    pub(super) fn open(
-        path: &Path,
-        must_exist: bool,
-        options: &StoreOptions,
-    ) -> Result<Arc<Self>, Fault> {
-        check_list_of_files(path, must_exist)?;
+    /// Opens the tree, whose list of files [is checked](super::list). Makes it if it is not there.
+    pub(super) fn open(path: &Path, options: &StoreOptions) -> Result<Arc<Self>, Fault> {
         let collector = Collector::default();
         let (next, visible) = <(SequenceNumberCounter, SequenceNumberCounter)>::default();
         let config = Config::new(path, next, visible)

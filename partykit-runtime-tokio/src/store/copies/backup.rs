@@ -21,8 +21,7 @@ use super::{
     },
     CopyError, Progress, Stage, Teller, Verification,
     error::of_store,
-    list::{CURRENT, List, Listed, NoList, TABLES},
-    merge::Table,
+    list::{CURRENT, List, Listed, TABLES},
     partial::{Partial, check_place},
     verify,
     view::{self, View},
@@ -279,14 +278,10 @@ impl Work {
         // file has a commit, and removes a log file only after the tree has all of it. So read the facts
         // first, then the tree, then the log.
         let facts = view::read_facts(&self.store).map_err(|fault| self.gone(fault))?;
-        let list = List::read(&self.store.join(home::TREE)).map_err(|error| match error {
-            NoList::Io(error) => self.gone(Fault::Io("read", error)),
-            NoList::Wrong(name) => {
-                self.gone(Fault::damage(format!("the file `tree/{name}` is not as it was written")))
-            }
-        })?;
+        let list = List::read(&self.store.join(home::TREE));
+        let list = list.map_err(|error| self.gone(error.into()))?;
         self.copy_tables(&list, to, have)?;
-        let mark = mark(&to.join(home::TREE), &list).map_err(|fault| self.gone(fault))?;
+        let mark = list.mark(&to.join(home::TREE)).map_err(|fault| self.gone(fault))?;
         self.copy_log(&facts, mark, to)?;
         let newest = facts.newest.max(mark.file);
         let mut copied = Facts { incarnation: facts.incarnation + 1, newest, ..facts };
@@ -415,22 +410,6 @@ impl Work {
         }
         Ok(())
     }
-}
-
-/// How much of the log these files have.
-fn mark(tree: &Path, list: &List) -> Result<Mark, Fault> {
-    let mut runs = Vec::new();
-    for run in &list.runs {
-        let mut tables = Vec::new();
-        for file in run {
-            let path = tree.join(TABLES).join(file.id.to_string());
-            let table = Table::find(&path, file.id, file.added, false);
-            let table = table.map_err(Fault::io("read"))?;
-            tables.extend(table.can_have(&[super::layout::MARK]).then_some(table));
-        }
-        runs.push(tables);
-    }
-    view::mark(&runs)?.map_err(|finding| Fault::damage(finding.to_string()))
 }
 
 fn write_facts(to: &Path, facts: Facts) -> Result<(), CopyError> {

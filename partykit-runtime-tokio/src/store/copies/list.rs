@@ -11,18 +11,20 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
     archive::{self, Parts, Sections},
-    table,
+    merge::Table,
+    table, view,
 };
+use crate::store::{error::Fault, replay::Mark};
 
-pub(super) const CURRENT: &str = "current";
+pub(in crate::store) const CURRENT: &str = "current";
 pub(super) const TABLES: &str = "tables";
 
 /// The list of the tree's files: the file `current`, and the file `v` and a number that it names.
 #[derive(Clone, Debug)]
-pub(super) struct List {
+pub(in crate::store) struct List {
     pub(super) number: u64,
     /// The content of these two files.
-    pub(super) current: Bytes,
+    pub(in crate::store) current: Bytes,
     pub(super) bytes: Bytes,
     /// The files with rows, in runs. A row in an earlier run is newer than one with the same key in a
     /// later run. The files of a run follow each other in the order of their keys.
@@ -41,24 +43,29 @@ pub(super) struct Listed {
 
 /// Why there is no list.
 #[derive(Debug)]
-pub(super) enum NoList {
+pub(in crate::store) enum NoList {
     /// This file is missing or not as it was written.
     Wrong(String),
     Io(io::Error),
 }
 
 impl List {
-    pub(super) fn read(tree: &Path) -> Result<Self, NoList> {
-        let current = read_file(&tree.join(CURRENT), CURRENT)?;
-        let mut parts = Parts(current.clone());
-        let fields = (parts.u64(), parts.u128(), parts.u8(), parts.0.is_empty());
-        let (Some(number), Some(checksum), Some(0), true) = fields else {
-            return Err(NoList::Wrong(CURRENT.to_owned()));
-        };
-        let list = Self::of_number(tree, number, current)?;
-        match xxh3_128(&list.bytes) == checksum {
+    pub(in crate::store) fn read(tree: &Path) -> Result<Self, NoList> {
+        let (number, current) = current(tree)?;
+        let list = Self::of_number(tree, number)?;
+        match list.current == current {
             true => Ok(list),
             false => Err(NoList::Wrong(format!("v{number}"))),
+        }
+    }
+
+    /// The list before the one that `current` names. `None` if there is none that can be read.
+    pub(in crate::store) fn before(tree: &Path) -> Result<Option<Self>, NoList> {
+        let (number, _) = current(tree)?;
+        let before = number.checked_sub(1).map(|before| Self::of_number(tree, before));
+        match before.transpose() {
+            Err(NoList::Wrong(_)) => Ok(None),
+            before => before,
         }
     }
 
@@ -71,12 +78,10 @@ impl List {
         numbers.sort_unstable_by_key(|number| std::cmp::Reverse(*number));
         let found = checksums(tree)?;
         for number in numbers {
-            let Ok(mut list) = Self::of_number(tree, number, Bytes::new()) else { continue };
+            let Ok(list) = Self::of_number(tree, number) else { continue };
             let listed: HashMap<_, _> =
                 list.runs.iter().flatten().map(|file| (file.id, file.checksum)).collect();
             if listed == found {
-                let checksum = xxh3_128(&list.bytes).to_le_bytes();
-                list.current = [&number.to_le_bytes()[..], &checksum, &[0]].concat().into();
                 return Ok(Some(list));
             }
         }
@@ -93,7 +98,23 @@ impl List {
         Ok(Self { number: 0, current: Bytes::new(), bytes: Bytes::new(), runs })
     }
 
-    fn of_number(tree: &Path, number: u64, current: Bytes) -> Result<Self, NoList> {
+    /// How much of the log these files have.
+    pub(in crate::store) fn mark(&self, tree: &Path) -> Result<Mark, Fault> {
+        let mut runs = Vec::new();
+        for run in &self.runs {
+            let mut tables = Vec::new();
+            for file in run {
+                let path = tree.join(TABLES).join(file.id.to_string());
+                let table = Table::find(&path, file.id, file.added, false);
+                let table = table.map_err(Fault::io("read"))?;
+                tables.extend(table.can_have(&[super::layout::MARK]).then_some(table));
+            }
+            runs.push(tables);
+        }
+        view::mark(&runs)?.map_err(|finding| Fault::damage(finding.to_string()))
+    }
+
+    fn of_number(tree: &Path, number: u64) -> Result<Self, NoList> {
         let name = format!("v{number}");
         let path = tree.join(&name);
         let bytes = read_file(&path, &name)?;
@@ -103,11 +124,26 @@ impl List {
             Ok(parse(archive::read(&file, at, length)?))
         });
         match runs {
-            Ok(Some(runs)) => Ok(Self { number, current, bytes, runs }),
+            Ok(Some(runs)) => {
+                let checksum = xxh3_128(&bytes).to_le_bytes();
+                let current = [&number.to_le_bytes()[..], &checksum, &[0]].concat().into();
+                Ok(Self { number, current, bytes, runs })
+            }
             Ok(None) => Err(NoList::Wrong(name)),
             Err(error) => Err(of_file(error, &name)),
         }
     }
+}
+
+/// The content of `current`, and the number in it: then come the XXH3 of the list, and the kind of this checksum.
+fn current(tree: &Path) -> Result<(u64, Bytes), NoList> {
+    let current = read_file(&tree.join(CURRENT), CURRENT)?;
+    let mut parts = Parts(current.clone());
+    let fields = (parts.u64(), parts.u128(), parts.u8(), parts.0.is_empty());
+    let (Some(number), Some(_), Some(0), true) = fields else {
+        return Err(NoList::Wrong(CURRENT.to_owned()));
+    };
+    Ok((number, current))
 }
 
 fn parse(bytes: Bytes) -> Option<Vec<Vec<Listed>>> {

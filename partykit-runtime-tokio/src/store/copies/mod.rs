@@ -7,7 +7,7 @@ mod dump;
 mod error;
 mod layout;
 mod line;
-mod list;
+pub(super) mod list;
 mod load;
 mod merge;
 mod partial;
